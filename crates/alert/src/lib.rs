@@ -1,0 +1,1 @@
+//! Outbox delivery: sinks, signing, retry, egress guard.

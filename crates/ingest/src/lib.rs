@@ -1,0 +1,1 @@
+//! Receivers, admission, lock-free lanes, commit and replay.

@@ -1,0 +1,1 @@
+//! Attribute values as text, and back.

@@ -1,0 +1,1 @@
+//! The plimsoll binary: configuration, wiring, faces, command line, shutdown.

@@ -1,0 +1,1 @@
+//! Batches folded into mergeable aggregates, fingerprints and log templates.

@@ -1,0 +1,1 @@
+//! Statistics, decision and pinpointing: pure functions over aggregates.

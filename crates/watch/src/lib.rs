@@ -1,0 +1,1 @@
+//! Deploys in, due evaluations, verdict rows and events out.

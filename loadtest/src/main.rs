@@ -1,0 +1,2 @@
+//! Load generator, replay of recordings, and comparison with peers.
+fn main() {}
