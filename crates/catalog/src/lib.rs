@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use plimsoll_model::{
-    Decision, Deploy, DeployId, DeployStatus, EventId, Interval, RegressionEvent, SegmentId, SequenceNumber, ServiceKey,
-    UnixNanos, Verdict,
+    Decision, Deploy, DeployId, DeployStatus, EventId, Interval, RegressionEvent, SegmentId, SequenceNumber,
+    ServiceKey, UnixNanos, Verdict,
 };
 
 /// The port. Every method is one transaction; every method may be retried after an error.
@@ -30,10 +30,20 @@ pub trait Catalog: Send + Sync + 'static {
     async fn deploys(&self, filter: &DeployFilter) -> Result<Vec<Deploy>, CatalogError>;
 
     /// Marks a deploy finished; `None` where there is no such deploy.
-    async fn finish_deploy(&self, id: &DeployId, status: DeployStatus, at: UnixNanos) -> Result<Option<Deploy>, CatalogError>;
+    async fn finish_deploy(
+        &self,
+        id: &DeployId,
+        status: DeployStatus,
+        at: UnixNanos,
+    ) -> Result<Option<Deploy>, CatalogError>;
 
     /// Stores a verdict in place of the deploy's former one and queues its event, for every sink named, in the same transaction.
-    async fn commit_verdict(&self, verdict: &Verdict, event: Option<&RegressionEvent>, sinks: &[String]) -> Result<(), CatalogError>;
+    async fn commit_verdict(
+        &self,
+        verdict: &Verdict,
+        event: Option<&RegressionEvent>,
+        sinks: &[String],
+    ) -> Result<(), CatalogError>;
 
     /// Returns the deploy's latest verdict.
     async fn verdict(&self, deploy: &DeployId) -> Result<Option<Verdict>, CatalogError>;
@@ -48,17 +58,28 @@ pub trait Catalog: Send + Sync + 'static {
     async fn decisions(&self, deploy: Option<&DeployId>, limit: u32) -> Result<Vec<Decision>, CatalogError>;
 
     /// Records that a version of a service was seen; returns what was known before.
-    async fn observe_version(&self, service: &ServiceKey, version: &str, seen: UnixNanos) -> Result<VersionSeen, CatalogError>;
+    async fn observe_version(
+        &self,
+        service: &ServiceKey,
+        version: &str,
+        seen: UnixNanos,
+    ) -> Result<VersionSeen, CatalogError>;
 
     /// Lists the versions known of a service, earliest first.
     async fn versions(&self, service: &ServiceKey) -> Result<Vec<VersionRecord>, CatalogError>;
 
     /// Takes up to `limit` deliveries that are due at `now` and hides them until `now + lease`; earliest first, and of one sink in
     /// the order in which they were queued.
-    async fn lease_deliveries(&self, now: UnixNanos, lease: Duration, limit: u32) -> Result<Vec<Delivery>, CatalogError>;
+    async fn lease_deliveries(
+        &self,
+        now: UnixNanos,
+        lease: Duration,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, CatalogError>;
 
     /// Records how an attempt ended.
-    async fn settle_delivery(&self, event: &EventId, sink: &str, outcome: &DeliveryOutcome) -> Result<(), CatalogError>;
+    async fn settle_delivery(&self, event: &EventId, sink: &str, outcome: &DeliveryOutcome)
+    -> Result<(), CatalogError>;
 
     /// Lists deliveries, newest first: what was sent where, and how it went.
     async fn deliveries(&self, deploy: Option<&DeployId>, limit: u32) -> Result<Vec<Delivery>, CatalogError>;

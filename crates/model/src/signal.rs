@@ -278,7 +278,8 @@ impl OperationCell {
             *self.errors_by_class.entry(class.clone()).or_default() += count;
         }
         for (fingerprint, seen) in &other.exceptions {
-            let mine = self.exceptions.entry(*fingerprint).or_insert_with(|| ExceptionCount { count: 0, ..seen.clone() });
+            let mine =
+                self.exceptions.entry(*fingerprint).or_insert_with(|| ExceptionCount { count: 0, ..seen.clone() });
             mine.count += seen.count;
             if seen.message < mine.message {
                 mine.message.clone_from(&seen.message);
