@@ -1,0 +1,94 @@
+//! The [`Catalog`] port: what any catalog must do.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use plimsoll_model::{
+    Decision, Deploy, DeployId, DeployStatus, EventId, RegressionEvent, SequenceNumber, ServiceKey, UnixNanos, Verdict,
+};
+
+use crate::delivery::{Delivery, DeliveryOutcome};
+use crate::error::CatalogError;
+use crate::fact::{Inserted, VersionRecord, VersionSeen};
+use crate::filter::{DeployFilter, VerdictFilter};
+use crate::segment::{SegmentChange, SegmentRecord};
+
+/// The port. Every method is one transaction; every method may be retried after an error.
+#[async_trait]
+pub trait Catalog: Send + Sync + 'static {
+    /// Returns the last frame whose rows are all in segments; frames after it must be replayed.
+    async fn checkpoint(&self) -> Result<SequenceNumber, CatalogError>;
+
+    /// Lists live segments, oldest first.
+    async fn segments(&self) -> Result<Vec<SegmentRecord>, CatalogError>;
+
+    /// Adds and removes segments and moves the checkpoint, all or nothing. A segment that is there is left as it is, one that
+    /// is gone stays gone, and the checkpoint never moves back.
+    async fn commit_segments(&self, change: SegmentChange) -> Result<(), CatalogError>;
+
+    /// Records a deploy. The same `idempotency_key` again, or the same id again, changes nothing and returns the first.
+    async fn insert_deploy(&self, deploy: &Deploy, idempotency_key: Option<&str>) -> Result<Inserted, CatalogError>;
+
+    /// Returns one deploy.
+    async fn deploy(&self, id: &DeployId) -> Result<Option<Deploy>, CatalogError>;
+
+    /// Lists deploys that fit, newest `started_at` first.
+    async fn deploys(&self, filter: &DeployFilter) -> Result<Vec<Deploy>, CatalogError>;
+
+    /// Marks a deploy finished; `None` where there is no such deploy. Finishing it again corrects it.
+    async fn finish_deploy(
+        &self,
+        id: &DeployId,
+        status: DeployStatus,
+        at: UnixNanos,
+    ) -> Result<Option<Deploy>, CatalogError>;
+
+    /// Stores a verdict in place of the deploy's former one and queues its event, for every sink named, in the same transaction.
+    /// An event that is queued for a sink is not queued for it again, and keeps the body it had.
+    async fn commit_verdict(
+        &self,
+        verdict: &Verdict,
+        event: Option<&RegressionEvent>,
+        sinks: &[String],
+    ) -> Result<(), CatalogError>;
+
+    /// Returns the deploy's latest verdict.
+    async fn verdict(&self, deploy: &DeployId) -> Result<Option<Verdict>, CatalogError>;
+
+    /// Lists latest verdicts that fit, newest first.
+    async fn verdicts(&self, filter: &VerdictFilter) -> Result<Vec<Verdict>, CatalogError>;
+
+    /// Keeps a decision; the very same decision again changes nothing.
+    async fn insert_decision(&self, decision: &Decision) -> Result<(), CatalogError>;
+
+    /// Lists decisions, newest first; of one deploy, or of all.
+    async fn decisions(&self, deploy: Option<&DeployId>, limit: u32) -> Result<Vec<Decision>, CatalogError>;
+
+    /// Records that a version of a service was seen; returns what was known before.
+    async fn observe_version(
+        &self,
+        service: &ServiceKey,
+        version: &str,
+        seen: UnixNanos,
+    ) -> Result<VersionSeen, CatalogError>;
+
+    /// Lists the versions known of a service, earliest first.
+    async fn versions(&self, service: &ServiceKey) -> Result<Vec<VersionRecord>, CatalogError>;
+
+    /// Takes up to `limit` deliveries that are due at `now` and hides them until `now + lease`, in the order in which they were
+    /// queued. A delivery waits while an earlier one about the same deploy to the same sink is leased or waits for a retry,
+    /// so that no sink hears of the end of a regression before its beginning.
+    async fn lease_deliveries(
+        &self,
+        now: UnixNanos,
+        lease: Duration,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, CatalogError>;
+
+    /// Records how an attempt ended. What was delivered stays delivered, whatever a slower attempt says.
+    async fn settle_delivery(&self, event: &EventId, sink: &str, outcome: &DeliveryOutcome)
+    -> Result<(), CatalogError>;
+
+    /// Lists deliveries, newest first: what was sent where, and how it went.
+    async fn deliveries(&self, deploy: Option<&DeployId>, limit: u32) -> Result<Vec<Delivery>, CatalogError>;
+}
