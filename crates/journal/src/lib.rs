@@ -1,125 +1,40 @@
 //! A durable, ordered log of opaque frames, and the [`Journal`] port.
+//!
+//! | file | owns |
+//! |---|---|
+//! | [`port`] | the [`Journal`] trait, its frames, errors and reports |
+//! | [`local`] | [`LocalJournal`]: own log files on a local disk |
+//! | [`options`] | where those files are and how large they grow |
+//! | [`format`] | the bytes of a log file; `docs/formats/journal.md` says the same in prose |
+//! | `writer` | one group into the active log file: write, sync, rotate, step back |
+//! | `group` | the bytes of one group, copied as little as possible |
+//! | `files` | which log files there are |
+//! | `reader` | one log file as a stream of frames and damaged stretches |
+//! | `recovery` | what is on disk when the log is opened: the end is found, a torn tail is cut |
+//! | `quarantine` | copies of damaged stretches |
+//! | `disk` | the few file operations that the log needs |
+//! | [`conformance`] | what every [`Journal`] must do, as a test that any of them can run |
+//!
+//! *Invariants.* A group is in one log file, and a log file is begun only when every group before it is durable. So
+//! damage in any file but the last is never a write that did not finish. Numbers ascend and are never given twice.
 
-use std::ops::RangeInclusive;
+pub mod conformance;
+mod disk;
+mod files;
+pub mod format;
+mod group;
+pub mod local;
+pub mod options;
+pub mod port;
+mod quarantine;
+mod reader;
+mod recovery;
+#[cfg(test)]
+mod simulation;
+mod writer;
 
-use plimsoll_model::SequenceNumber;
-
-/// The port: where frames become durable before anything is acknowledged.
-///
-/// One committer calls [`Journal::commit`]; any thread may call the rest. All calls block.
-pub trait Journal: Send + Sync + 'static {
-    /// Appends `frames` in order and returns once all of them are durable: one `fdatasync` (or its like) for the group.
-    ///
-    /// # Errors
-    /// `Full`: no space; nothing was appended, a later call may succeed. `Poisoned`: a sync failed; what is on disk is
-    /// unknown, no later call will succeed and the process must stop acknowledging.
-    fn commit(&self, frames: &[Frame<'_>]) -> Result<RangeInclusive<SequenceNumber>, CommitError>;
-
-    /// Calls `visit` with every frame after `after`, in order. Damaged stretches are quarantined, counted and passed over.
-    ///
-    /// # Errors
-    /// The log cannot be read at all, or `visit` failed.
-    fn replay(
-        &self,
-        after: SequenceNumber,
-        visit: &mut dyn FnMut(SequenceNumber, &[u8]) -> Result<(), ReplayError>,
-    ) -> Result<ReplayReport, ReplayError>;
-
-    /// Gives back the space of frames up to and including `through`; may keep some of them a while longer.
-    ///
-    /// # Errors
-    /// A log file cannot be removed; trying again later is safe.
-    fn trim(&self, through: SequenceNumber) -> Result<(), ReplayError>;
-
-    /// Returns what is known of the log right now, without I/O.
-    fn status(&self) -> JournalStatus;
-}
-
-/// One frame to append: parts that are written one after the other, so that a header needs no copy of its body.
-#[derive(Debug, Clone, Copy)]
-pub struct Frame<'a> {
-    /// Small, made by the caller.
-    pub header: &'a [u8],
-    /// As it came.
-    pub body: &'a [u8],
-}
-
-/// Why a group was not made durable.
-#[derive(Debug, thiserror::Error)]
-pub enum CommitError {
-    /// No space is left; nothing was appended and a later call may succeed.
-    #[error("no space left for the journal in `{path}`: free some, or set `retention` or `disk_limit` lower")]
-    Full {
-        /// Directory of the log.
-        path: String,
-    },
-    /// A write or sync failed and the log can no longer be trusted.
-    #[error("journal `{path}` failed and takes no more writes: {problem}; restart to recover what is on disk")]
-    Poisoned {
-        /// Directory of the log.
-        path: String,
-        /// What the system said.
-        problem: String,
-    },
-}
-
-/// Why the log could not be opened, read or trimmed.
-#[derive(Debug, thiserror::Error)]
-pub enum ReplayError {
-    /// A system call failed.
-    #[error("journal `{path}`: {source}")]
-    Io {
-        /// File or directory.
-        path: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// Another process holds the directory.
-    #[error("journal directory `{path}` is in use by another process: stop it, or choose another `data_dir`")]
-    InUse {
-        /// The directory.
-        path: String,
-    },
-    /// The visitor refused a frame.
-    #[error("replay stopped at frame {at}: {problem}")]
-    Visitor {
-        /// The frame.
-        at: SequenceNumber,
-        /// Why.
-        problem: String,
-    },
-}
-
-/// What a replay met.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ReplayReport {
-    /// Frames visited.
-    pub frames: u64,
-    /// Bytes of their payloads.
-    pub bytes: u64,
-    /// Bytes cut off at the end of the log, from a write that never finished and so was never acknowledged.
-    pub torn_bytes: u64,
-    /// Damaged stretches moved aside.
-    pub quarantined: u64,
-    /// Bytes in them.
-    pub quarantined_bytes: u64,
-}
-
-/// What is known of the log right now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct JournalStatus {
-    /// The next frame's number.
-    pub next: SequenceNumber,
-    /// The oldest frame still held; equal to `next` where none is.
-    pub oldest: SequenceNumber,
-    /// Bytes on disk.
-    pub bytes: u64,
-    /// Log files on disk.
-    pub files: u64,
-    /// True after a failed sync.
-    pub poisoned: bool,
-    /// Groups committed since opening.
-    pub commits: u64,
-    /// Nanoseconds spent in `fdatasync` since opening.
-    pub sync_ns: u64,
-}
+pub use format::FRAME_BYTES_MAX;
+pub use local::LocalJournal;
+pub use options::JournalOptions;
+pub use port::{CommitError, Frame, Journal, JournalStatus, ReplayError, ReplayReport};
+pub use reader::read_image;

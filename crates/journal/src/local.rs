@@ -1,0 +1,215 @@
+//! [`LocalJournal`]: own log files on a local disk.
+//!
+//! *Invariants.* What a commit has answered for is synced. One process has the directory. Readers see only what is durable.
+
+use std::io::ErrorKind;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use plimsoll_model::SequenceNumber;
+use tracing::warn;
+
+use crate::disk::{Disk, LocalDisk};
+use crate::files::{Files, LogFile};
+use crate::format::VERSION;
+use crate::options::JournalOptions;
+use crate::port::{CommitError, Frame, Journal, JournalStatus, ReplayError, ReplayReport};
+use crate::quarantine;
+use crate::reader::{Item, Reader};
+use crate::recovery::{Recovered, recover};
+use crate::writer::Writer;
+
+/// The log of one directory. Dropping it marks the log as closed and lets another process have it.
+///
+/// Frames may be as long as [`FRAME_BYTES_MAX`](crate::FRAME_BYTES_MAX). A log file that was begun is kept until a later one
+/// holds every frame that is still wanted, so up to `file_bytes_max` of trimmed frames stay on disk.
+pub struct LocalJournal {
+    disk: Arc<dyn Disk>,
+    options: JournalOptions,
+    files: Arc<Files>,
+    writer: Mutex<Writer>,
+    torn_bytes: u64,
+    // Figures for `status`, written by the committer: each stands alone, so relaxed is enough.
+    next: AtomicU64,
+    poisoned: AtomicBool,
+    commits: AtomicU64,
+    sync_ns: AtomicU64,
+    _lock: Box<dyn Send + Sync>,
+}
+
+impl LocalJournal {
+    /// Opens the log, or begins one: takes the directory, finds the end of the log and cuts a torn tail.
+    ///
+    /// # Errors
+    /// `InUse`: another process has the directory. `Unusable`: it cannot be made, read or written. `TooNew`: a later release
+    /// wrote it. Damage is no error: it is met, copied aside and counted by [`Journal::replay`].
+    pub fn open(options: JournalOptions) -> Result<Self, ReplayError> {
+        Self::open_on(Arc::new(LocalDisk), options)
+    }
+
+    pub(crate) fn open_on(disk: Arc<dyn Disk>, options: JournalOptions) -> Result<Self, ReplayError> {
+        let path = options.dir.display().to_string();
+        let unusable = |source| ReplayError::Unusable { path: path.clone(), source };
+        disk.create_dirs(&options.dir).map_err(unusable)?;
+        let lock = match disk.lock(&options.dir) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(ReplayError::InUse { path }),
+            lock => lock.map_err(unusable)?,
+        };
+        let Recovered { files, last, next, torn_bytes } = recover(disk.as_ref(), &options)?;
+        if torn_bytes > 0 {
+            warn!(%path, torn_bytes, "cut off what was being written to the journal when it last stopped");
+        }
+        let files = Arc::new(Files::new(files));
+        let writer = Writer::new(disk.clone(), options.clone(), files.clone(), last, next);
+        Ok(Self {
+            disk,
+            options,
+            files,
+            writer: Mutex::new(writer),
+            torn_bytes,
+            next: AtomicU64::new(next),
+            poisoned: AtomicBool::new(false),
+            commits: AtomicU64::new(0),
+            sync_ns: AtomicU64::new(0),
+            _lock: lock,
+        })
+    }
+
+    /// Reads one log file; returns the last number in it and whether it ends in damage.
+    fn replay_file(
+        &self,
+        log: LogFile,
+        before: Option<u64>,
+        last: &mut u64,
+        report: &mut ReplayReport,
+        visit: &mut dyn FnMut(SequenceNumber, &[u8]) -> Result<(), ReplayError>,
+    ) -> Result<Option<u64>, ReplayError> {
+        let path = log.path(&self.options.dir);
+        let file = match self.disk.open(&path) {
+            Ok(file) => file,
+            // Trimmed in the meantime.
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.files.contains(log.first) => return Ok(None),
+            Err(source) => return Err(ReplayError::Io { path: path.display().to_string(), source }),
+        };
+        let mut reader = Reader::new(file.as_ref(), log.first, log.end).map_err(|found| ReplayError::TooNew {
+            path: path.display().to_string(),
+            found,
+            known: VERSION,
+        })?;
+        if let (Some(before), Some(header)) = (before, reader.header())
+            && header.previous > before
+        {
+            report.quarantined += 1;
+            warn!(path = %path.display(), after = before, until = log.first, "frames are missing from the journal");
+        }
+        let mut ends_damaged = false;
+        loop {
+            match reader.next() {
+                Item::Frame { number, payload, .. } => {
+                    ends_damaged = false;
+                    if number > *last {
+                        *last = number;
+                        report.frames += 1;
+                        report.bytes += payload.len() as u64;
+                        visit(SequenceNumber(number), payload)?;
+                    }
+                }
+                Item::Close { .. } => {}
+                Item::Damage { offset, bytes } => {
+                    ends_damaged = true;
+                    report.quarantined += 1;
+                    report.quarantined_bytes += bytes;
+                    quarantine::keep(self.disk.as_ref(), &self.options.dir, file.as_ref(), log.first, offset, bytes);
+                }
+                Item::End => return Ok((!ends_damaged).then_some(reader.last())),
+            }
+        }
+    }
+}
+
+impl Journal for LocalJournal {
+    fn commit(&self, frames: &[Frame<'_>]) -> Result<RangeInclusive<SequenceNumber>, CommitError> {
+        let mut writer = self.writer.lock();
+        if frames.is_empty() {
+            let next = writer.next();
+            return Ok(SequenceNumber(next)..=SequenceNumber(next - 1));
+        }
+        match writer.append(frames) {
+            Ok(appended) => {
+                self.next.store(writer.next(), Ordering::Relaxed);
+                self.commits.fetch_add(1, Ordering::Relaxed);
+                let sync_ns = u64::try_from(appended.sync.as_nanos()).unwrap_or(u64::MAX);
+                self.sync_ns.fetch_add(sync_ns, Ordering::Relaxed);
+                Ok(SequenceNumber(appended.first)..=SequenceNumber(appended.last))
+            }
+            Err(error) => {
+                if matches!(error, CommitError::Poisoned { .. }) {
+                    self.poisoned.store(true, Ordering::Relaxed);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn replay(
+        &self,
+        after: SequenceNumber,
+        visit: &mut dyn FnMut(SequenceNumber, &[u8]) -> Result<(), ReplayError>,
+    ) -> Result<ReplayReport, ReplayError> {
+        let files = self.files.snapshot();
+        let mut report = ReplayReport { torn_bytes: self.torn_bytes, ..ReplayReport::default() };
+        let mut last = after.0;
+        let mut before = None;
+        for (at, log) in files.iter().enumerate() {
+            if files.get(at + 1).is_some_and(|next| next.first <= after.0.saturating_add(1)) {
+                continue;
+            }
+            before = self.replay_file(*log, before, &mut last, &mut report, visit)?;
+        }
+        Ok(report)
+    }
+
+    fn trim(&self, through: SequenceNumber) -> Result<(), ReplayError> {
+        let files = self.files.take_through(through.0);
+        // Oldest first, so that what a crash leaves is still one stretch.
+        for (at, log) in files.iter().enumerate() {
+            let path = log.path(&self.options.dir);
+            match self.disk.remove(&path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(source) => {
+                    self.files.put_back(&files[at..]);
+                    return Err(ReplayError::Io { path: path.display().to_string(), source });
+                }
+            }
+        }
+        if files.is_empty() {
+            return Ok(());
+        }
+        let dir = &self.options.dir;
+        self.disk.sync_dir(dir).map_err(|source| ReplayError::Io { path: dir.display().to_string(), source })
+    }
+
+    fn status(&self) -> JournalStatus {
+        let next = self.next.load(Ordering::Relaxed);
+        JournalStatus {
+            next: SequenceNumber(next),
+            oldest: SequenceNumber(self.files.oldest().min(next)),
+            bytes: self.files.bytes(),
+            files: self.files.count(),
+            poisoned: self.poisoned.load(Ordering::Relaxed),
+            commits: self.commits.load(Ordering::Relaxed),
+            sync_ns: self.sync_ns.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Drop for LocalJournal {
+    fn drop(&mut self) {
+        if let Err(error) = self.writer.get_mut().close() {
+            warn!(path = %self.options.dir.display(), %error, "the end of the journal could not be marked");
+        }
+    }
+}

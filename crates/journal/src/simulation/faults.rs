@@ -1,0 +1,134 @@
+//! One fault at a time, and what the caller is told.
+
+use std::sync::Arc;
+
+use plimsoll_model::SequenceNumber;
+
+use super::disk::{Fault, SimDisk};
+use crate::local::LocalJournal;
+use crate::options::JournalOptions;
+use crate::port::{CommitError, Frame, Journal, ReplayError};
+
+fn open(disk: &SimDisk, preallocate: bool) -> Result<LocalJournal, ReplayError> {
+    let options = JournalOptions { preallocate, file_bytes_max: 4096, ..JournalOptions::new("/log") };
+    LocalJournal::open_on(Arc::new(disk.clone()), options)
+}
+
+fn frame(body: &[u8]) -> [Frame<'_>; 1] {
+    [Frame { header: b"h", body }]
+}
+
+fn payloads(journal: &LocalJournal) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    journal
+        .replay(SequenceNumber::ZERO, &mut |_, payload| {
+            found.push(payload.to_vec());
+            Ok(())
+        })
+        .expect("can be read");
+    found
+}
+
+#[test]
+fn a_group_that_finds_no_space_leaves_nothing_and_the_next_one_succeeds() {
+    let disk = SimDisk::new(1);
+    let journal = open(&disk, false).expect("opens");
+    journal.commit(&frame(b"first")).expect("there is space");
+    disk.schedule(0, Fault::Full);
+    let error = journal.commit(&frame(&[7; 300])).expect_err("the disk is full");
+    assert!(matches!(error, CommitError::Full { .. }), "{error}");
+    assert!(error.to_string().contains("`/log`") && error.to_string().contains("`retention`"), "{error}");
+    assert!(!journal.status().poisoned);
+    disk.give_space_back();
+    let range = journal.commit(&frame(b"second")).expect("there is space again");
+    assert_eq!(*range.start(), SequenceNumber(2));
+    drop(journal);
+    disk.lose_power();
+    assert_eq!(payloads(&open(&disk, false).expect("opens")), [b"hfirst".to_vec(), b"hsecond".to_vec()]);
+}
+
+#[test]
+fn a_full_disk_does_not_keep_the_log_from_being_opened_and_trimmed() {
+    let disk = SimDisk::new(2);
+    let journal = open(&disk, true).expect("opens");
+    for _ in 0..40 {
+        journal.commit(&frame(&[7; 300])).expect("there is space");
+    }
+    drop(journal);
+    disk.schedule(0, Fault::Full);
+    let journal = open(&disk, true).expect("opens all the same");
+    assert!(matches!(journal.commit(&frame(b"more")), Err(CommitError::Full { .. })));
+    let files = journal.status().files;
+    journal.trim(SequenceNumber(40)).expect("trims");
+    assert!(journal.status().files < files);
+    disk.give_space_back();
+    assert_eq!(*journal.commit(&frame(b"more")).expect("there is space").start(), SequenceNumber(41));
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_committed_and_the_sync_is_not_tried_again() {
+    let disk = SimDisk::new(3);
+    let journal = open(&disk, true).expect("opens");
+    journal.commit(&frame(b"first")).expect("works");
+    disk.schedule(1, Fault::SyncFails);
+    let error = journal.commit(&frame(b"second")).expect_err("the sync fails");
+    assert!(matches!(&error, CommitError::Poisoned { path, .. } if path == "/log"), "{error}");
+    let syncs = disk.syncs();
+    for _ in 0..3 {
+        assert!(matches!(journal.commit(&frame(b"third")), Err(CommitError::Poisoned { .. })));
+    }
+    assert!(journal.status().poisoned);
+    drop(journal);
+    assert_eq!(disk.syncs(), syncs, "nothing was synced after the failure");
+}
+
+#[test]
+fn a_frame_that_was_read_after_a_failed_sync_is_durable_from_then_on() {
+    for seed in 0..200 {
+        let disk = SimDisk::new(seed);
+        let journal = open(&disk, seed % 2 == 0).expect("opens");
+        journal.commit(&frame(b"first")).expect("works");
+        disk.schedule(1, Fault::SyncFails);
+        journal.commit(&frame(b"second")).expect_err("the sync fails");
+        drop(journal);
+        disk.restart_process();
+        let seen = payloads(&open(&disk, true).expect("opens"));
+        assert_eq!(seen.len(), 2, "the page cache still has it");
+        disk.lose_power();
+        assert_eq!(payloads(&open(&disk, true).expect("opens")), seen, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_failed_write_poisons_the_log() {
+    let disk = SimDisk::new(4);
+    let journal = open(&disk, true).expect("opens");
+    journal.commit(&frame(b"first")).expect("works");
+    disk.schedule(0, Fault::Broken);
+    assert!(matches!(journal.commit(&frame(b"second")), Err(CommitError::Poisoned { .. })));
+    assert!(journal.status().poisoned);
+}
+
+#[test]
+fn a_short_write_is_finished() {
+    let disk = SimDisk::new(5);
+    let journal = open(&disk, true).expect("opens");
+    journal.commit(&frame(b"first")).expect("works");
+    for _ in 0..20 {
+        disk.schedule(0, Fault::ShortWrite);
+        journal.commit(&frame(&[9; 100])).expect("the rest is written too");
+    }
+    assert_eq!(payloads(&journal).len(), 21);
+}
+
+#[test]
+fn a_group_costs_one_sync() {
+    let disk = SimDisk::new(6);
+    let journal = open(&disk, true).expect("opens");
+    journal.commit(&frame(b"first")).expect("works");
+    let syncs = disk.syncs();
+    let body = [1; 10];
+    journal.commit(&[Frame { header: b"", body: &body }; 50]).expect("works");
+    assert_eq!(disk.syncs(), syncs + 1);
+    assert_eq!(disk.names().len(), 1, "{:?}", disk.names());
+}
