@@ -1,1 +1,25 @@
 //! Deploys in, due evaluations, verdict rows and events out.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `register` | what a marker must say, and every complaint about one that does not |
+//! | `infer` | which first-seen version is a deploy that nobody announced |
+//! | `source` | the aggregates that verdicts are computed from, as a port |
+//! | `open` | the deploys that are still being judged |
+//! | `announce` | which change of a verdict is an event |
+//! | `watcher` | the loop that ties them together |
+//!
+//! *Invariants.* A verdict and the event that announces it are stored in one transaction; the event's id follows from deploy, kind and
+//! revision, so that a crash between two evaluations neither repeats nor loses one. The verdict that readers see is never ahead of
+//! the stored one by more than numbers: its answer, findings and phase are stored before they are shown.
+
+mod announce;
+mod infer;
+mod open;
+mod register;
+mod source;
+mod watcher;
+
+pub use register::{FinishError, NewDeploy, RegisterError};
+pub use source::{SignalSource, VersionObservation};
+pub use watcher::{WatchCounters, WatchOptions, Watcher};

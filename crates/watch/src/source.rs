@@ -1,0 +1,35 @@
+//! The aggregates that verdicts are computed from, as a port.
+
+use std::collections::BTreeSet;
+
+use plimsoll_model::signal::{Fingerprint, OperationSeries};
+use plimsoll_model::{Interval, ServiceKey, UnixNanos};
+
+/// Where the watcher reads aggregates. Calls are short and do not block on I/O.
+pub trait SignalSource: Send + Sync + 'static {
+    /// Returns the operations of a service, all versions, within a stretch of event time.
+    fn series(&self, service: &ServiceKey, within: Interval) -> Vec<OperationSeries>;
+
+    /// Returns the services that call it or that it calls.
+    fn related(&self, service: &ServiceKey) -> Vec<ServiceKey>;
+
+    /// Returns the exceptions of a service that were seen before `before`, as far back as is known.
+    fn known_fingerprints(&self, service: &ServiceKey, before: UnixNanos) -> BTreeSet<Fingerprint>;
+
+    /// Returns versions that were seen for the first time since the last call, each once.
+    fn take_new_versions(&self) -> Vec<VersionObservation>;
+
+    /// Returns what is to be said about the telemetry of a service, as stable words; for instance `late_spans`.
+    fn data_quality(&self, service: &ServiceKey) -> Vec<String>;
+}
+
+/// A version that was seen for the first time since the process started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionObservation {
+    /// Who emitted it.
+    pub service: ServiceKey,
+    /// The version; empty where the service tells none.
+    pub version: String,
+    /// Event time of the first span.
+    pub first_seen: UnixNanos,
+}

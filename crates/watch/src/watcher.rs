@@ -1,0 +1,524 @@
+//! The loop: what is due now, what do the aggregates say, what is stored and who is told.
+//!
+//! *Cost.* A tick judges at most [`WatchOptions::judged_per_tick`] deploys, on threads that may take their time, and stores a verdict
+//! when its answer changed or [`STORE_EVERY`] has passed; readers get the latest from memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use plimsoll_catalog::{Catalog, CatalogError, DeployFilter, Inserted, VersionSeen};
+use plimsoll_model::verdict::Phase;
+use plimsoll_model::{
+    Decision, DecisionKind, Deploy, DeployId, DeployStatus, Design, Interval, Recommendation, RegressionEvent,
+    ServiceKey, UnixNanos, Verdict, VerdictKind,
+};
+use plimsoll_verdict::{JudgeInput, Tolerances, judge};
+use tokio::sync::{broadcast, watch};
+
+use crate::announce::event_for;
+use crate::infer::{Inference, infer};
+use crate::open::{Open, OpenDeploys};
+use crate::register::{FinishError, NewDeploy, RegisterError};
+use crate::source::SignalSource;
+
+/// How often the numbers of an unchanged answer are stored.
+const STORE_EVERY: Duration = Duration::from_secs(30);
+/// Events that a slow stream may lag behind before it misses some.
+const STREAM_DEPTH: usize = 256;
+/// How long after its watch time a confirmed regression is still watched for its end.
+const RECOVERY_WATCH: Duration = Duration::from_secs(24 * 3_600);
+
+/// Tells the time; given, so that tests own it.
+pub type Clock = Arc<dyn Fn() -> UnixNanos + Send + Sync>;
+/// Gives entropy for ids; given, so that tests own it.
+pub type Entropy = Arc<dyn Fn() -> u128 + Send + Sync>;
+
+/// How the watcher works.
+#[derive(Clone)]
+pub struct WatchOptions {
+    /// Time between two looks.
+    pub interval: Duration,
+    /// Whether a first-seen version counts as a deploy.
+    pub infer_deploys: bool,
+    /// What counts as worse.
+    pub tolerances: Tolerances,
+    /// Names of the sinks that events go to.
+    pub sinks: Vec<String>,
+    /// Address of the web pages, for links; without a trailing slash.
+    pub ui_base: String,
+    /// Deploys judged per look at most.
+    pub judged_per_tick: usize,
+}
+
+/// What the watcher has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WatchCounters {
+    /// Looks.
+    pub ticks: u64,
+    /// Judgements.
+    pub judged: u64,
+    /// Nanoseconds spent judging.
+    pub judge_ns: u64,
+    /// Looks or judgements that failed and are tried again.
+    pub failures: u64,
+    /// Deploys announced.
+    pub registered: u64,
+    /// Deploys inferred.
+    pub inferred: u64,
+    /// First-seen versions of services that show too many: not taken for deploys.
+    pub churned_versions: u64,
+    /// Events queued.
+    pub events: u64,
+    /// Deploys still being judged.
+    pub open: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    ticks: AtomicU64,
+    judged: AtomicU64,
+    judge_ns: AtomicU64,
+    failures: AtomicU64,
+    registered: AtomicU64,
+    inferred: AtomicU64,
+    churned_versions: AtomicU64,
+    events: AtomicU64,
+}
+
+fn count(counter: &AtomicU64, by: u64) {
+    // Relaxed: numbers for display; nothing is ordered by them.
+    counter.fetch_add(by, Ordering::Relaxed);
+}
+
+/// Registers deploys, judges them until they are decided, and announces what is confirmed.
+pub struct Watcher {
+    options: WatchOptions,
+    catalog: Arc<dyn Catalog>,
+    signals: Arc<dyn SignalSource>,
+    clock: Clock,
+    entropy: Entropy,
+    open: Mutex<OpenDeploys>,
+    /// Services known to show too many versions; told once.
+    churning: Mutex<BTreeMap<ServiceKey, UnixNanos>>,
+    changed: watch::Sender<u64>,
+    events: broadcast::Sender<RegressionEvent>,
+    counts: Counts,
+}
+
+impl Watcher {
+    /// Makes a watcher and takes up the deploys that were open when the last one stopped.
+    ///
+    /// # Errors
+    /// The catalog cannot be read.
+    pub async fn start(
+        options: WatchOptions,
+        catalog: Arc<dyn Catalog>,
+        signals: Arc<dyn SignalSource>,
+        clock: Clock,
+        entropy: Entropy,
+    ) -> Result<Self, CatalogError> {
+        let since = clock() - (options.tolerances.watch_max() + RECOVERY_WATCH);
+        let filter = DeployFilter { since: Some(since), limit: 100_000, ..DeployFilter::default() };
+        let mut open = OpenDeploys::default();
+        for deploy in catalog.deploys(&filter).await? {
+            let verdict = catalog.verdict(&deploy.id).await?;
+            let closed = verdict.as_ref().is_some_and(is_closed);
+            open.insert(deploy, verdict, closed);
+        }
+        Ok(Self {
+            options,
+            catalog,
+            signals,
+            clock,
+            entropy,
+            open: Mutex::new(open),
+            churning: Mutex::default(),
+            changed: watch::Sender::new(0),
+            events: broadcast::Sender::new(STREAM_DEPTH),
+            counts: Counts::default(),
+        })
+    }
+
+    /// Looks every interval until `stop` is done.
+    pub async fn run(&self, stop: impl Future<Output = ()>) {
+        let mut ticks = tokio::time::interval(self.options.interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => return,
+                _ = ticks.tick() => self.tick().await,
+            }
+        }
+    }
+
+    /// Looks once: infers deploys, judges what is due, stores what changed.
+    pub async fn tick(&self) {
+        count(&self.counts.ticks, 1);
+        if let Err(error) = self.infer_deploys().await {
+            count(&self.counts.failures, 1);
+            tracing::warn!(%error, "new versions could not be looked up; they are tried again when seen again");
+        }
+        let due = self.open.lock().due(self.options.judged_per_tick);
+        for id in due {
+            if let Err(error) = self.judge_one(&id).await {
+                count(&self.counts.failures, 1);
+                tracing::warn!(deploy = %id, %error, "verdict could not be stored; it is judged again at the next look");
+            }
+        }
+        let forget = (self.clock)() - (self.options.tolerances.watch_max() + RECOVERY_WATCH);
+        self.open.lock().forget(forget);
+    }
+
+    /// Records a deploy. Returns it, and whether it is new.
+    ///
+    /// # Errors
+    /// The marker makes no sense, or the catalog cannot be written.
+    pub async fn register(
+        &self,
+        marker: NewDeploy,
+        idempotency_key: Option<&str>,
+    ) -> Result<(Deploy, bool), RegisterError> {
+        if idempotency_key.is_some_and(|key| key.is_empty() || key.len() > 255) {
+            return Err(RegisterError::Invalid(vec!["`Idempotency-Key` must be 1 to 255 bytes long".to_owned()]));
+        }
+        let mut deploy = marker.check((self.clock)(), (self.entropy)())?;
+        if deploy.previous_version.is_none() {
+            deploy.previous_version = self.running_before(&deploy).await?;
+        }
+        match self.catalog.insert_deploy(&deploy, idempotency_key).await? {
+            Inserted::Existing(existing) => Ok((*existing, false)),
+            Inserted::Created => {
+                count(&self.counts.registered, 1);
+                self.open.lock().insert(deploy.clone(), None, false);
+                Ok((deploy, true))
+            }
+        }
+    }
+
+    /// The version seen last before the deploy, other than its own.
+    async fn running_before(&self, deploy: &Deploy) -> Result<Option<String>, CatalogError> {
+        let known = self.catalog.versions(&deploy.service).await?;
+        let others = known.into_iter().filter(|known| known.version != deploy.version && !known.version.is_empty());
+        Ok(others.max_by_key(|known| (known.last_seen, known.first_seen)).map(|known| known.version))
+    }
+
+    /// Records how a deploy's pipeline ended; now, where `at` is not given.
+    ///
+    /// # Errors
+    /// There is no such deploy, the status is `running`, or the catalog cannot be written.
+    pub async fn finish(
+        &self,
+        id: &DeployId,
+        status: DeployStatus,
+        at: Option<UnixNanos>,
+    ) -> Result<Deploy, FinishError> {
+        if status == DeployStatus::Running {
+            return Err(FinishError::Invalid(vec!["`status` must be `succeeded` or `failed`".to_owned()]));
+        }
+        let at = at.unwrap_or_else(|| (self.clock)());
+        let deploy =
+            self.catalog.finish_deploy(id, status, at).await?.ok_or_else(|| FinishError::Unknown(id.clone()))?;
+        if let Some(open) = self.open.lock().get_mut(id) {
+            open.deploy = deploy.clone();
+        }
+        Ok(deploy)
+    }
+
+    /// Records what was decided about a deploy.
+    ///
+    /// # Errors
+    /// There is no such deploy, nobody decided, or the catalog cannot be written.
+    pub async fn decide(
+        &self,
+        id: &DeployId,
+        decision: DecisionKind,
+        actor: &str,
+        reason: &str,
+    ) -> Result<Decision, FinishError> {
+        let mut problems = Vec::new();
+        if actor.trim().is_empty() {
+            problems.push("`actor` is required: say who decided".to_owned());
+        }
+        for (name, text, most) in [("actor", actor, 1_024), ("reason", reason, 16_384)] {
+            if text.len() > most {
+                problems.push(format!("`{name}` is {} bytes long, at most {most} are kept", text.len()));
+            }
+        }
+        if !problems.is_empty() {
+            return Err(FinishError::Invalid(problems));
+        }
+        if self.catalog.deploy(id).await?.is_none() {
+            return Err(FinishError::Unknown(id.clone()));
+        }
+        let decision = Decision {
+            deploy_id: id.clone(),
+            decision,
+            actor: actor.to_owned(),
+            reason: reason.to_owned(),
+            decided_at: (self.clock)(),
+        };
+        self.catalog.insert_decision(&decision).await?;
+        Ok(decision)
+    }
+
+    /// Returns the latest verdict on a deploy; one that says "not judged yet" where there is none. `None`: no such deploy.
+    ///
+    /// # Errors
+    /// The catalog cannot be read.
+    pub async fn verdict(&self, id: &DeployId) -> Result<Option<Verdict>, CatalogError> {
+        let known = self.open.lock().get(id).map(|open| (open.deploy.clone(), open.verdict.clone()));
+        let deploy = match known {
+            Some((_, Some(verdict))) => return Ok(Some(verdict)),
+            Some((deploy, None)) => deploy,
+            None => match self.catalog.deploy(id).await? {
+                Some(deploy) => deploy,
+                None => return Ok(None),
+            },
+        };
+        let stored = self.catalog.verdict(id).await?;
+        Ok(Some(stored.unwrap_or_else(|| not_judged_yet(&deploy, (self.clock)()))))
+    }
+
+    /// Returns the verdict once it is decided, or as it is when `wait` is over.
+    ///
+    /// # Errors
+    /// The catalog cannot be read.
+    pub async fn wait_decided(&self, id: &DeployId, wait: Duration) -> Result<Option<Verdict>, CatalogError> {
+        let deadline = tokio::time::Instant::now() + wait;
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            let verdict = self.verdict(id).await?;
+            if verdict.as_ref().is_none_or(|verdict| verdict.decided) {
+                return Ok(verdict);
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(deadline) => return Ok(verdict),
+                told = changed.changed() => if told.is_err() { return Ok(verdict) },
+            }
+        }
+    }
+
+    /// Returns the newest deploy that fits, with its verdict.
+    ///
+    /// # Errors
+    /// The catalog cannot be read.
+    pub async fn gate(&self, filter: &DeployFilter) -> Result<Option<(Deploy, Verdict)>, CatalogError> {
+        let filter = DeployFilter { limit: 1, ..filter.clone() };
+        let Some(deploy) = self.catalog.deploys(&filter).await?.into_iter().next() else { return Ok(None) };
+        let verdict = self.verdict(&deploy.id).await?;
+        Ok(verdict.map(|verdict| (deploy, verdict)))
+    }
+
+    /// Returns regression events from now on; a receiver that lags too far misses some and is told so.
+    pub fn events(&self) -> broadcast::Receiver<RegressionEvent> {
+        self.events.subscribe()
+    }
+
+    /// Returns a channel whose value changes whenever a verdict does.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Returns what has been done so far.
+    pub fn counters(&self) -> WatchCounters {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        WatchCounters {
+            ticks: read(&self.counts.ticks),
+            judged: read(&self.counts.judged),
+            judge_ns: read(&self.counts.judge_ns),
+            failures: read(&self.counts.failures),
+            registered: read(&self.counts.registered),
+            inferred: read(&self.counts.inferred),
+            churned_versions: read(&self.counts.churned_versions),
+            events: read(&self.counts.events),
+            open: self.open.lock().len() as u64,
+        }
+    }
+
+    async fn infer_deploys(&self) -> Result<(), CatalogError> {
+        for seen in self.signals.take_new_versions() {
+            let before = self.catalog.observe_version(&seen.service, &seen.version, seen.first_seen).await?;
+            if before != VersionSeen::FirstOfVersion || !self.options.infer_deploys {
+                continue;
+            }
+            let known = self.catalog.versions(&seen.service).await?;
+            let filter = DeployFilter {
+                service: Some(seen.service.service.clone()),
+                namespace: Some(seen.service.namespace.clone()),
+                environment: Some(seen.service.environment.clone()),
+                version: Some(seen.version.clone()),
+                ..DeployFilter::default()
+            };
+            let announced = self.catalog.deploys(&filter).await?;
+            match infer(&seen, &known, &announced, (self.clock)()) {
+                Inference::Nothing => {}
+                Inference::Churn => {
+                    count(&self.counts.churned_versions, 1);
+                    if self.churning.lock().insert(seen.service.clone(), seen.first_seen).is_none() {
+                        tracing::warn!(service = %seen.service, "too many new versions in ten minutes: no deploy is inferred from them; announce deploys, or make `service.version` the same for all instances of one release");
+                    }
+                }
+                Inference::Deploy(deploy) => {
+                    if self.catalog.insert_deploy(&deploy, None).await? == Inserted::Created {
+                        count(&self.counts.inferred, 1);
+                        tracing::info!(service = %deploy.service, version = %deploy.version, deploy = %deploy.id, "deploy inferred");
+                        self.open.lock().insert(*deploy, None, false);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn judge_one(&self, id: &DeployId) -> Result<(), CatalogError> {
+        let (open, superseded_at, marked) = {
+            let deploys = self.open.lock();
+            let Some(open) = deploys.get(id).cloned() else { return Ok(()) };
+            let superseded_at = deploys.superseded_at(&open.deploy);
+            let marked = deploys.marked(&open.deploy);
+            (open, superseded_at, marked)
+        };
+        let now = (self.clock)();
+        let verdict =
+            if marked { announced_elsewhere(&open, now) } else { self.judge(&open, superseded_at, now).await };
+        let (event, announced) = event_for(open.announced.as_ref(), &verdict);
+        let event = event
+            .map(|kind| RegressionEvent::announce(kind, open.deploy.clone(), verdict.clone(), &self.options.ui_base));
+        let store = event.is_some() || open.stored.as_ref().is_none_or(|stored| is_news(stored, &verdict));
+        if store {
+            self.catalog.commit_verdict(&verdict, event.as_ref(), &self.options.sinks).await?;
+        }
+        let told = open
+            .verdict
+            .as_ref()
+            .is_none_or(|shown| shown.revision != verdict.revision || shown.decided != verdict.decided);
+        let closed = is_closed(&verdict);
+        if let Some(slot) = self.open.lock().get_mut(id) {
+            if store {
+                slot.stored = Some(verdict.clone());
+            }
+            slot.verdict = Some(verdict);
+            slot.announced = announced;
+            slot.judged_at = Some(now);
+            slot.closed = closed;
+        }
+        if let Some(event) = event {
+            count(&self.counts.events, 1);
+            tracing::info!(deploy = %id, kind = event.kind.as_str(), event = %event.id, "regression event queued");
+            // Nobody may be listening; webhooks go through the outbox.
+            let _ = self.events.send(event);
+        }
+        if told || store {
+            self.changed.send_modify(|version| *version += 1);
+        }
+        Ok(())
+    }
+
+    /// Gathers what bears on a deploy and judges it, on a thread that may take its time.
+    async fn judge(&self, open: &Open, superseded_at: Option<UnixNanos>, now: UnixNanos) -> Verdict {
+        let deploy = open.deploy.clone();
+        let signals = self.signals.clone();
+        let tolerances = self.options.tolerances.clone();
+        let previous = open.verdict.clone();
+        let churning = self.churning.lock().contains_key(&deploy.service);
+        let known_versions = self.catalog.versions(&deploy.service).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "versions could not be read; judging without them");
+            Vec::new()
+        });
+        let began = std::time::Instant::now();
+        let gather = move || {
+            let within = Interval { from: deploy.started_at - tolerances.lookback(), to: now.bucket().end() };
+            let mut data_quality = signals.data_quality(&deploy.service);
+            if churning {
+                data_quality.push("version_churn".to_owned());
+            }
+            let input = JudgeInput {
+                now,
+                superseded_at,
+                series: signals.series(&deploy.service, within),
+                related: signals
+                    .related(&deploy.service)
+                    .iter()
+                    .flat_map(|other| signals.series(other, within))
+                    .collect(),
+                known_fingerprints: signals.known_fingerprints(&deploy.service, deploy.started_at),
+                known_versions: known_versions
+                    .into_iter()
+                    .filter(|known| known.first_seen < deploy.started_at)
+                    .map(|known| known.version)
+                    .collect(),
+                data_quality,
+                previous,
+                tolerances,
+                deploy,
+            };
+            judge(&input)
+        };
+        let verdict = match tokio::task::spawn_blocking(gather).await {
+            Ok(verdict) => verdict,
+            Err(error) => {
+                count(&self.counts.failures, 1);
+                tracing::error!(deploy = %open.deploy.id, %error, "judging failed; the last verdict stands");
+                open.verdict.clone().unwrap_or_else(|| not_judged_yet(&open.deploy, now))
+            }
+        };
+        count(&self.counts.judged, 1);
+        count(&self.counts.judge_ns, u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        verdict
+    }
+}
+
+/// Says whether a verdict differs from the stored one in more than numbers, or the stored numbers are old.
+fn is_news(stored: &Verdict, verdict: &Verdict) -> bool {
+    stored.verdict != verdict.verdict
+        || stored.decided != verdict.decided
+        || stored.phase != verdict.phase
+        || stored.revision != verdict.revision
+        || verdict.evaluated_at.since(stored.evaluated_at) >= STORE_EVERY
+}
+
+/// Says whether nothing more is expected of a deploy: a confirmed regression is still watched for its end.
+fn is_closed(verdict: &Verdict) -> bool {
+    let watched = verdict.verdict == VerdictKind::Regressed
+        && verdict.phase != Phase::Recovered
+        && verdict.evaluated_at.since(verdict.started_at) < RECOVERY_WATCH;
+    verdict.decided && !watched
+}
+
+fn not_judged_yet(deploy: &Deploy, now: UnixNanos) -> Verdict {
+    Verdict {
+        deploy_id: deploy.id.clone(),
+        verdict: VerdictKind::Inconclusive,
+        decided: false,
+        recommendation: Recommendation::Hold,
+        design: Design::BeforeAfter,
+        started_at: deploy.started_at,
+        decided_at: None,
+        time_to_decide_s: None,
+        findings: Vec::new(),
+        data_quality: Vec::new(),
+        phase: Phase::Clear,
+        summary: format!("{} {} has not been judged yet", deploy.service.service, deploy.version),
+        evaluated_at: now,
+        revision: 0,
+    }
+}
+
+/// An inferred deploy that turned out to be announced: its marker carries the verdict.
+fn announced_elsewhere(open: &Open, now: UnixNanos) -> Verdict {
+    let deploy = &open.deploy;
+    let revision = open.verdict.as_ref().map_or(0, |verdict| verdict.revision) + 1;
+    Verdict {
+        decided: true,
+        decided_at: Some(now),
+        data_quality: vec!["announced_elsewhere".to_owned()],
+        summary: format!("{} {} is judged under the marker that announced it", deploy.service.service, deploy.version),
+        revision,
+        ..not_judged_yet(deploy, now)
+    }
+}
