@@ -1,0 +1,144 @@
+//! Attribute maps: `KeyValue` messages pushed into one map column and its column of type letters.
+//!
+//! *Cost.* A string entry in the form every encoder writes it takes one comparison of shape and two copies.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, MapArray, StructArray};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{DataType, Field};
+
+use super::columns::{NotUtf8, Offsets, OptionalText, Text};
+use crate::proto::{any_value, key_value};
+use crate::schema::attribute_entry;
+use crate::value::{EMPTY, STRING, append_text};
+use crate::wire::{Reader, Result};
+
+/// One map column under construction.
+#[derive(Default)]
+pub(super) struct Attributes {
+    keys: Text,
+    values: Text,
+    /// Entries whose value is null, ascending.
+    nulls: Vec<u32>,
+    rows: Offsets,
+    /// Letters of the present row, from its first entry that is not a string on.
+    letters: Vec<u8>,
+    types: OptionalText,
+}
+
+impl Attributes {
+    /// Pushes one entry into the present row; returns its key.
+    #[inline(always)]
+    pub(super) fn entry<'a>(&mut self, entry: Reader<'a>) -> Result<&'a [u8]> {
+        if let Some((key, value)) = plain_text(entry.rest()) {
+            self.keys.push(key);
+            self.values.push(value);
+            if !self.letters.is_empty() {
+                self.letters.push(STRING);
+            }
+            return Ok(key);
+        }
+        self.any_entry(entry)
+    }
+
+    fn any_entry<'a>(&mut self, mut entry: Reader<'a>) -> Result<&'a [u8]> {
+        let mut key = &b""[..];
+        let mut value = None;
+        while let Some(tag) = entry.tag()? {
+            match tag {
+                key_value::KEY => key = entry.bytes()?,
+                key_value::VALUE => value = Some(entry.message(&any_value::MESSAGE)?),
+                other => entry.skip(other)?,
+            }
+        }
+        let letter = match value {
+            Some(value) => append_text(value, self.values.open())?,
+            None => EMPTY,
+        };
+        if letter == EMPTY {
+            self.nulls.push(self.values.len() as u32);
+        }
+        if letter != STRING || !self.letters.is_empty() {
+            self.letters.resize(self.values.len() - self.rows.items(), STRING);
+            self.letters.push(letter);
+        }
+        self.keys.push(key);
+        self.values.seal();
+        Ok(key)
+    }
+
+    /// Returns how many entries there are in all rows.
+    pub(super) fn entries(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Returns the text of an entry's value.
+    pub(super) fn value(&self, entry: usize) -> &[u8] {
+        self.values.get(entry)
+    }
+
+    /// Says whether the value of the entry pushed last is null.
+    #[inline(always)]
+    pub(super) fn last_is_null(&self) -> bool {
+        self.nulls.last().is_some_and(|entry| *entry as usize + 1 == self.entries())
+    }
+
+    /// Ends the present row.
+    #[inline(always)]
+    pub(super) fn end_row(&mut self) {
+        if !self.letters.is_empty() {
+            self.types.set(self.rows.len(), &self.letters);
+            self.letters.clear();
+        }
+        self.rows.seal(self.keys.len());
+    }
+
+    /// Drops every row from `rows` on, and the entries pushed since.
+    pub(super) fn truncate(&mut self, rows: usize) {
+        self.rows.truncate(rows);
+        let entries = self.rows.items();
+        self.keys.truncate(entries);
+        self.values.truncate(entries);
+        while self.nulls.last().is_some_and(|last| *last as usize >= entries) {
+            self.nulls.pop();
+        }
+        self.letters.clear();
+        self.types.truncate(rows);
+    }
+
+    /// Returns the map and the letters.
+    pub(super) fn finish(self) -> std::result::Result<(ArrayRef, ArrayRef), NotUtf8> {
+        let entries = self.keys.len();
+        let types = self.types.finish(self.rows.len())?;
+        let nulls = (!self.nulls.is_empty()).then(|| {
+            let mut valid = vec![true; entries];
+            self.nulls.iter().for_each(|entry| valid[*entry as usize] = false);
+            NullBuffer::from(valid)
+        });
+        let columns = vec![self.keys.finish()?, self.values.finish_with(nulls)?];
+        let fields = attribute_entry();
+        let field = Field::new("entries", DataType::Struct(fields.clone()), false);
+        let structs = StructArray::new(fields, columns, None);
+        let map = MapArray::new(Arc::new(field), self.rows.finish(), structs, None, false);
+        Ok((Arc::new(map), types))
+    }
+}
+
+/// Splits a `KeyValue` of the common form: a key, then a string value, each length in one byte, nothing else.
+#[inline(always)]
+fn plain_text(entry: &[u8]) -> Option<(&[u8], &[u8])> {
+    const KEY: u8 = key_value::KEY as u8;
+    const VALUE: u8 = key_value::VALUE as u8;
+    const TEXT: u8 = any_value::STRING as u8;
+    let [KEY, key_len @ ..0x80, rest @ ..] = entry else { return None };
+    let (key, value) = rest.split_at_checked(usize::from(*key_len))?;
+    match value {
+        [VALUE, value_len @ ..0x80, TEXT, text_len @ ..0x80, text @ ..]
+            if text.len() == usize::from(*text_len) && usize::from(*value_len) == text.len() + 2 =>
+        {
+            Some((key, text))
+        }
+        _ => None,
+    }
+}

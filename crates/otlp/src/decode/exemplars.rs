@@ -1,0 +1,86 @@
+//! Exemplars of metric points.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, Int64Array};
+
+use super::attributes::Attributes;
+use super::columns::{NotUtf8, Offsets, OptionalNumber, Text, list_of};
+use super::{stored_time, timestamps};
+use crate::proto::{exemplar, key_value};
+use crate::schema::exemplar_fields;
+use crate::wire::{Reader, Result};
+
+/// The `exemplars` column.
+#[derive(Default)]
+pub(super) struct Exemplars {
+    rows: Offsets,
+    time: Vec<i64>,
+    value: OptionalNumber<f64>,
+    value_int: OptionalNumber<i64>,
+    trace_id: Text,
+    span_id: Text,
+    attributes: Attributes,
+}
+
+impl Exemplars {
+    /// Pushes an exemplar into the present row; returns its time where that cannot be stored.
+    pub(super) fn push(&mut self, mut reader: Reader<'_>) -> Result<Option<u64>> {
+        let item = self.time.len();
+        let (mut time, mut trace_id, mut span_id) = (0, &b""[..], &b""[..]);
+        let (mut value, mut value_int) = (None, None);
+        while let Some(tag) = reader.tag()? {
+            match tag {
+                exemplar::TIME => time = reader.fixed64()?,
+                exemplar::AS_DOUBLE => (value, value_int) = (Some(reader.double()?), None),
+                exemplar::AS_INT => {
+                    let int = reader.fixed64()? as i64;
+                    (value, value_int) = (Some(int as f64), Some(int));
+                }
+                exemplar::TRACE_ID => trace_id = reader.bytes()?,
+                exemplar::SPAN_ID => span_id = reader.bytes()?,
+                exemplar::FILTERED_ATTRIBUTES => drop(self.attributes.entry(reader.message(&key_value::MESSAGE)?)?),
+                other => reader.skip(other)?,
+            }
+        }
+        self.time.push(time as i64);
+        self.value.set_some(item, value);
+        self.value_int.set_some(item, value_int);
+        self.trace_id.push(trace_id);
+        self.span_id.push(span_id);
+        self.attributes.end_row();
+        Ok(stored_time(time).is_none().then_some(time))
+    }
+
+    pub(super) fn end_row(&mut self) {
+        self.rows.seal(self.time.len());
+    }
+
+    /// Drops what was pushed since the last row.
+    pub(super) fn drop_row(&mut self) {
+        let items = self.rows.items();
+        self.time.truncate(items);
+        self.value.truncate(items);
+        self.value_int.truncate(items);
+        self.trace_id.truncate(items);
+        self.span_id.truncate(items);
+        self.attributes.truncate(items);
+    }
+
+    pub(super) fn finish(self) -> std::result::Result<ArrayRef, NotUtf8> {
+        let items = self.time.len();
+        let (value, has_value) = self.value.parts(items);
+        let (value_int, has_value_int) = self.value_int.parts(items);
+        let (attributes, types) = self.attributes.finish()?;
+        let columns: Vec<ArrayRef> = vec![
+            timestamps(self.time),
+            Arc::new(Float64Array::new(value.into(), Some(has_value))),
+            Arc::new(Int64Array::new(value_int.into(), Some(has_value_int))),
+            self.trace_id.finish_bytes(),
+            self.span_id.finish_bytes(),
+            attributes,
+            types,
+        ];
+        Ok(list_of(exemplar_fields(), self.rows, columns))
+    }
+}

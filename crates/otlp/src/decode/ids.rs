@@ -1,0 +1,33 @@
+//! Columns of trace and span ids.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, FixedSizeBinaryArray};
+use arrow::buffer::{Buffer, NullBuffer};
+
+/// Ids of `N` bytes that are all there.
+pub(super) fn ids<const N: usize>(bytes: Vec<u8>) -> ArrayRef {
+    Arc::new(FixedSizeBinaryArray::new(N as i32, Buffer::from_vec(bytes), None))
+}
+
+/// Ids of `N` bytes, or null.
+#[derive(Default)]
+pub(super) struct OptionalIds<const N: usize> {
+    bytes: Vec<u8>,
+    present: Vec<bool>,
+}
+
+impl<const N: usize> OptionalIds<N> {
+    /// Pushes an id; one of another length becomes null.
+    #[inline(always)]
+    pub(super) fn push(&mut self, id: &[u8]) {
+        let exact = <&[u8; N]>::try_from(id).ok();
+        self.bytes.extend_from_slice(exact.unwrap_or(&[0; N]));
+        self.present.push(exact.is_some());
+    }
+
+    pub(super) fn finish(self) -> ArrayRef {
+        let nulls = NullBuffer::from(self.present);
+        Arc::new(FixedSizeBinaryArray::new(N as i32, Buffer::from_vec(self.bytes), Some(nulls)))
+    }
+}

@@ -1,0 +1,135 @@
+//! Log records into columns.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int32Array, UInt8Array, UInt32Array};
+
+use super::attributes::Attributes;
+use super::columns::{NotUtf8, OptionalText};
+use super::ids::OptionalIds;
+use super::walk::Records;
+use super::{Rejected, timestamps, too_late};
+use crate::proto::{Message, any_value, key_value, log_record, resource_logs, scope_logs};
+use crate::value::{EMPTY, append_text};
+use crate::wire::{Reader, Result};
+
+/// `time` is the record's own.
+const FROM_RECORD: u8 = 0;
+/// `time` is when the record was observed.
+const FROM_OBSERVED: u8 = 1;
+/// `time` is when the request was received.
+const FROM_RECEIVED: u8 = 2;
+
+/// The columns of `logs` behind the common ones.
+#[derive(Default)]
+pub(super) struct Logs {
+    received: i64,
+    time: Vec<i64>,
+    time_source: Vec<u8>,
+    observed_time: Vec<i64>,
+    severity_number: Vec<i32>,
+    severity_text: OptionalText,
+    body: OptionalText,
+    body_type: OptionalText,
+    scratch: Vec<u8>,
+    event_name: OptionalText,
+    trace_id: OptionalIds<16>,
+    span_id: OptionalIds<8>,
+    flags: Vec<u32>,
+    attributes: Attributes,
+    dropped_attributes: Vec<u32>,
+    rejected: Rejected,
+}
+
+impl<'a> Records<'a> for Logs {
+    const RESOURCE_LEVEL: &'static Message = &resource_logs::MESSAGE;
+    const SCOPE_LEVEL: &'static Message = &scope_logs::MESSAGE;
+    const RECORD: &'static Message = &log_record::MESSAGE;
+
+    fn new(received: i64) -> Self {
+        Self { received, ..Self::default() }
+    }
+
+    fn rows(&self) -> usize {
+        self.time.len()
+    }
+
+    fn push(&mut self, mut reader: Reader<'a>) -> Result<()> {
+        let row = self.time.len();
+        let (mut time, mut observed, mut severity, mut flags, mut dropped) = (0, 0, 0, 0, 0);
+        let (mut severity_text, mut event_name) = (&b""[..], &b""[..]);
+        let (mut trace_id, mut span_id) = (&b""[..], &b""[..]);
+        let mut body = None;
+        while let Some(tag) = reader.tag()? {
+            match tag {
+                log_record::TIME => time = reader.fixed64()?,
+                log_record::OBSERVED_TIME => observed = reader.fixed64()?,
+                log_record::SEVERITY_NUMBER => severity = reader.int32()?,
+                log_record::SEVERITY_TEXT => severity_text = reader.bytes()?,
+                log_record::BODY => body = Some(reader.message(&any_value::MESSAGE)?),
+                log_record::ATTRIBUTES => drop(self.attributes.entry(reader.message(&key_value::MESSAGE)?)?),
+                log_record::DROPPED_ATTRIBUTES_COUNT => dropped = reader.uint32()?,
+                log_record::FLAGS => flags = reader.fixed32()?,
+                log_record::TRACE_ID => trace_id = reader.bytes()?,
+                log_record::SPAN_ID => span_id = reader.bytes()?,
+                log_record::EVENT_NAME => event_name = reader.bytes()?,
+                other => reader.skip(other)?,
+            }
+        }
+        self.scratch.clear();
+        let body = body.map(|body| append_text(body, &mut self.scratch)).transpose()?;
+        if (time | observed) >> 63 != 0 {
+            self.attributes.truncate(row);
+            let (field, nanos) =
+                if time >> 63 != 0 { ("time_unix_nano", time) } else { ("observed_time_unix_nano", observed) };
+            self.rejected.add(too_late(field, nanos));
+            return Ok(());
+        }
+        // Both are below 2^63, as was checked.
+        let (at, source) = match (time, observed) {
+            (0, 0) => (self.received, FROM_RECEIVED),
+            (0, observed) => (observed as i64, FROM_OBSERVED),
+            (time, _) => (time as i64, FROM_RECORD),
+        };
+        self.time.push(at);
+        self.time_source.push(source);
+        self.observed_time.push(observed as i64);
+        self.severity_number.push(severity);
+        self.severity_text.set_unless_empty(row, severity_text);
+        if let Some(letter) = body {
+            self.body_type.set(row, &[letter]);
+            if letter != EMPTY {
+                self.body.set(row, &self.scratch);
+            }
+        }
+        self.event_name.set_unless_empty(row, event_name);
+        self.trace_id.push(trace_id);
+        self.span_id.push(span_id);
+        self.flags.push(flags);
+        self.attributes.end_row();
+        self.dropped_attributes.push(dropped);
+        Ok(())
+    }
+
+    fn finish(self, columns: &mut Vec<ArrayRef>) -> std::result::Result<Rejected, NotUtf8> {
+        let rows = self.time.len();
+        let (attributes, attribute_types) = self.attributes.finish()?;
+        columns.extend([
+            timestamps(self.time),
+            Arc::new(UInt8Array::new(self.time_source.into(), None)),
+            timestamps(self.observed_time),
+            Arc::new(Int32Array::new(self.severity_number.into(), None)),
+            self.severity_text.finish(rows)?,
+            self.body.finish(rows)?,
+            self.body_type.finish(rows)?,
+            self.event_name.finish(rows)?,
+            self.trace_id.finish(),
+            self.span_id.finish(),
+            Arc::new(UInt32Array::new(self.flags.into(), None)),
+            attributes,
+            attribute_types,
+            Arc::new(UInt32Array::new(self.dropped_attributes.into(), None)),
+        ]);
+        Ok(self.rejected)
+    }
+}

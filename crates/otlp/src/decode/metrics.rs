@@ -1,0 +1,196 @@
+//! Metrics into columns: one row a data point, the metric's own fields repeated on each.
+//!
+//! *Rules.* A metric without data, of a type that is not known, or without points gives no rows. Of data of several types
+//! in one metric, which protobuf does not let an encoder write, the last counts.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Int32Array};
+
+use super::Rejected;
+use super::attributes::Attributes;
+use super::columns::{NotUtf8, OptionalNumber, OptionalText, Text};
+use super::points::{PointKind, Points};
+use super::walk::Records;
+use crate::proto::{
+    Message, exponential_histogram, exponential_point, gauge, histogram, histogram_point, key_value, metric,
+    number_point, resource_metrics, scope_metrics, sum, summary, summary_point,
+};
+use crate::wire::{Reader, Result};
+
+/// The columns of `metrics` behind the common ones.
+#[derive(Default)]
+pub(super) struct Metrics<'a> {
+    points: Points,
+    name: Text,
+    description: OptionalText,
+    unit: OptionalText,
+    metric_type: Text,
+    temporality: OptionalNumber<i32>,
+    is_monotonic: OptionalNumber<bool>,
+    metadata: Attributes,
+    /// Parts of the metric being read.
+    metadata_parts: Vec<Reader<'a>>,
+    data_parts: Vec<Reader<'a>>,
+}
+
+/// What tells the types of metric apart.
+struct DataKind {
+    name: &'static str,
+    message: &'static Message,
+    point: &'static Message,
+    kind: PointKind,
+    has_temporality: bool,
+    is_sum: bool,
+}
+
+const GAUGE: DataKind = DataKind {
+    name: "gauge",
+    message: &gauge::MESSAGE,
+    point: &number_point::MESSAGE,
+    kind: PointKind::Number,
+    has_temporality: false,
+    is_sum: false,
+};
+const SUM: DataKind = DataKind { name: "sum", message: &sum::MESSAGE, has_temporality: true, is_sum: true, ..GAUGE };
+const HISTOGRAM: DataKind = DataKind {
+    name: "histogram",
+    message: &histogram::MESSAGE,
+    point: &histogram_point::MESSAGE,
+    kind: PointKind::Histogram,
+    has_temporality: true,
+    is_sum: false,
+};
+const EXPONENTIAL: DataKind = DataKind {
+    name: "exponential_histogram",
+    message: &exponential_histogram::MESSAGE,
+    point: &exponential_point::MESSAGE,
+    kind: PointKind::Exponential,
+    ..HISTOGRAM
+};
+const SUMMARY: DataKind = DataKind {
+    name: "summary",
+    message: &summary::MESSAGE,
+    point: &summary_point::MESSAGE,
+    kind: PointKind::Summary,
+    ..GAUGE
+};
+
+fn data_kind(tag: u32) -> Option<&'static DataKind> {
+    Some(match tag {
+        metric::GAUGE => &GAUGE,
+        metric::SUM => &SUM,
+        metric::HISTOGRAM => &HISTOGRAM,
+        metric::EXPONENTIAL_HISTOGRAM => &EXPONENTIAL,
+        metric::SUMMARY => &SUMMARY,
+        _ => return None,
+    })
+}
+
+impl<'a> Records<'a> for Metrics<'a> {
+    const RESOURCE_LEVEL: &'static Message = &resource_metrics::MESSAGE;
+    const SCOPE_LEVEL: &'static Message = &scope_metrics::MESSAGE;
+    const RECORD: &'static Message = &metric::MESSAGE;
+
+    fn new(_received: i64) -> Self {
+        Self::default()
+    }
+
+    fn rows(&self) -> usize {
+        self.points.rows()
+    }
+
+    fn push(&mut self, mut reader: Reader<'a>) -> Result<()> {
+        let (mut name, mut description, mut unit) = ("", "", "");
+        let mut data: Option<&DataKind> = None;
+        self.metadata_parts.clear();
+        self.data_parts.clear();
+        while let Some(tag) = reader.tag()? {
+            match tag {
+                metric::NAME => name = reader.text("name")?,
+                metric::DESCRIPTION => description = reader.text("description")?,
+                metric::UNIT => unit = reader.text("unit")?,
+                metric::METADATA => self.metadata_parts.push(reader.message(&key_value::MESSAGE)?),
+                other => match data_kind(other) {
+                    Some(kind) => {
+                        if data.is_some_and(|before| before.name != kind.name) {
+                            self.data_parts.clear();
+                        }
+                        data = Some(kind);
+                        self.data_parts.push(reader.message(kind.message)?);
+                    }
+                    None => reader.skip(other)?,
+                },
+            }
+        }
+        let first = self.points.rows();
+        let Some(kind) = data else { return self.end_metric(first) };
+        let (temporality, is_monotonic) = self.read_data(kind)?;
+        let last = self.points.rows();
+        self.name.extend(name.as_bytes(), last - first);
+        self.metric_type.extend(kind.name.as_bytes(), last - first);
+        for row in first..last {
+            self.description.set_unless_empty(row, description.as_bytes());
+            self.unit.set_unless_empty(row, unit.as_bytes());
+            if kind.has_temporality {
+                self.temporality.set(row, temporality);
+            }
+            if kind.is_sum {
+                self.is_monotonic.set(row, is_monotonic);
+            }
+        }
+        self.end_metric(first)
+    }
+
+    fn finish(self, columns: &mut Vec<ArrayRef>) -> std::result::Result<Rejected, NotUtf8> {
+        let rows = self.points.rows();
+        let points = self.points.finish()?;
+        let (temporality, has_temporality) = self.temporality.parts(rows);
+        let (is_monotonic, has_monotonic) = self.is_monotonic.parts(rows);
+        let (metadata, metadata_types) = self.metadata.finish()?;
+        columns.extend(points.times);
+        columns.extend([
+            self.name.finish()?,
+            self.description.finish(rows)?,
+            self.unit.finish(rows)?,
+            self.metric_type.finish()?,
+            Arc::new(Int32Array::new(temporality.into(), Some(has_temporality))),
+            Arc::new(BooleanArray::new(is_monotonic.into(), Some(has_monotonic))),
+        ]);
+        columns.extend(points.numbers);
+        columns.extend([metadata, metadata_types, points.exemplars]);
+        Ok(points.rejected)
+    }
+}
+
+impl Metrics<'_> {
+    /// Reads the points of the parts collected; returns the temporality and whether a sum is monotonic.
+    fn read_data(&mut self, kind: &DataKind) -> Result<(i32, bool)> {
+        let (mut temporality, mut is_monotonic) = (0, false);
+        for part in &mut self.data_parts {
+            while let Some(tag) = part.tag()? {
+                match tag {
+                    // The points of every type have the same number, and so has the temporality of those that have one.
+                    gauge::POINTS => self.points.push(kind.kind, part.message(kind.point)?)?,
+                    sum::TEMPORALITY if kind.has_temporality => temporality = part.int32()?,
+                    sum::IS_MONOTONIC if kind.is_sum => is_monotonic = part.bool()?,
+                    other => part.skip(other)?,
+                }
+            }
+        }
+        Ok((temporality, is_monotonic))
+    }
+
+    /// Gives the metadata collected to the rows from `first` on; it is read even where there are none.
+    fn end_metric(&mut self, first: usize) -> Result<()> {
+        let rows = self.points.rows();
+        for _ in first..rows.max(first + usize::from(!self.metadata_parts.is_empty())) {
+            for part in &self.metadata_parts {
+                self.metadata.entry(*part)?;
+            }
+            self.metadata.end_row();
+        }
+        self.metadata.truncate(rows);
+        Ok(())
+    }
+}

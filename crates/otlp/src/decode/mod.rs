@@ -1,0 +1,135 @@
+//! Export requests off the wire, pushed into Arrow builders in one pass.
+//!
+//! *Rules.* A request whose bytes are not well-formed is refused whole. A well-formed record that cannot be stored (ids of
+//! the wrong length, times past 2262) is left out and counted, and the others are taken. Unknown fields are skipped. Where a
+//! field that may occur once occurs again, the last counts; parts of a `Resource`, an `InstrumentationScope`, a `Status` or
+//! a histogram's `Buckets` are merged as protobuf has it.
+//!
+//! *Cost.* Every byte is read once and copied once; no allocation per record but the amortised growth of columns.
+
+mod attributes;
+mod check;
+mod columns;
+mod convention;
+mod exemplars;
+mod ids;
+mod logs;
+mod metrics;
+mod points;
+mod shared;
+mod span_parts;
+mod spans;
+mod walk;
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampNanosecondArray};
+use arrow::buffer::ScalarBuffer;
+use plimsoll_model::UnixNanos;
+
+use crate::Signal;
+use crate::proto::{logs_request, metrics_request, trace_request};
+use crate::schema::UTC;
+use crate::wire::Reader;
+
+use columns::NotUtf8;
+
+/// The longest request that is read.
+pub const REQUEST_BYTES_MAX: usize = 256 << 20;
+
+/// What one export request became.
+#[derive(Debug, Clone)]
+pub struct Decoded {
+    /// Which signal the request carried.
+    pub signal: Signal,
+    /// The accepted records, in the stored schema of [`Signal::table`]; may have no rows.
+    pub batch: RecordBatch,
+    /// Records left out, and why: what `partial_success` says.
+    pub rejected: Rejected,
+}
+
+/// Records of a request that were left out while the others were taken.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rejected {
+    /// How many.
+    pub count: u64,
+    /// Why the first of them was; empty where `count` is zero.
+    pub reason: String,
+}
+
+impl Rejected {
+    fn add(&mut self, reason: String) {
+        if self.count == 0 {
+            self.reason = reason;
+        }
+        self.count += 1;
+    }
+}
+
+/// Why a whole request was refused: its bytes are not the message they claim to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("malformed {message} at byte {offset}: {problem}")]
+pub struct DecodeError {
+    /// The message being read, for instance `Span`.
+    pub message: &'static str,
+    /// Offset into the request.
+    pub offset: usize,
+    /// What is wrong, in words.
+    pub problem: String,
+}
+
+/// Decodes one protobuf export request, as it came off the wire, into rows.
+///
+/// Reading the same bytes with the same `received` always gives the same rows, so that a replayed request becomes what
+/// it was.
+///
+/// # Errors
+/// The bytes are not a well-formed request. Nothing of it may be acknowledged.
+pub fn decode(signal: Signal, request: &[u8], received: UnixNanos) -> std::result::Result<Decoded, DecodeError> {
+    let message = match signal {
+        Signal::Traces => &trace_request::MESSAGE,
+        Signal::Logs => &logs_request::MESSAGE,
+        Signal::Metrics => &metrics_request::MESSAGE,
+    };
+    let reader = Reader::new(request, message);
+    if request.len() > REQUEST_BYTES_MAX {
+        let problem =
+            format!("the request has {} bytes, more than the {REQUEST_BYTES_MAX} that are read", request.len());
+        return Err(*reader.error(0, problem));
+    }
+    let (columns, rejected) = match signal {
+        Signal::Traces => walk::decode::<spans::Spans>(reader, received),
+        Signal::Logs => walk::decode::<logs::Logs>(reader, received),
+        Signal::Metrics => walk::decode::<metrics::Metrics>(reader, received),
+    }
+    .map_err(|error| *error)?;
+    match columns {
+        Ok(columns) => {
+            let batch = RecordBatch::try_new(signal.table().schema().clone(), columns)
+                .expect("the columns are built in the order and of the types of the schema");
+            Ok(Decoded { signal, batch, rejected })
+        }
+        Err(NotUtf8) => Err(match check::check(reader) {
+            Err(error) => *error,
+            Ok(()) => *reader.error(0, "a string is not valid UTF-8".to_owned()),
+        }),
+    }
+}
+
+/// The instant as a timestamp column has it, or `None` where it is past 2262.
+#[inline(always)]
+fn stored_time(nanos: u64) -> Option<i64> {
+    i64::try_from(nanos).ok()
+}
+
+fn too_late(field: &str, nanos: u64) -> String {
+    format!("`{field}` is {nanos}, which is past the year 2262; times are nanoseconds since 1970")
+}
+
+fn timestamps(values: Vec<i64>) -> ArrayRef {
+    Arc::new(TimestampNanosecondArray::new(ScalarBuffer::from(values), None).with_timezone(UTC))
+}
+
+fn int64s(values: Vec<i64>) -> ArrayRef {
+    Arc::new(Int64Array::new(ScalarBuffer::from(values), None))
+}

@@ -1,0 +1,363 @@
+//! Metric data points of every type, into one set of columns.
+//!
+//! *Invariants.* A column that a type of point does not have is null in its rows, and only there: a list that a histogram
+//! has and left empty is an empty list.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StructArray, UInt32Array, UInt64Array};
+
+use super::attributes::Attributes;
+use super::columns::{NotUtf8, OptionalList, OptionalNumber};
+use super::exemplars::Exemplars;
+use super::{Rejected, stored_time, timestamps, too_late};
+use crate::proto::{
+    buckets, exemplar, exponential_point, histogram_point, key_value, number_point, packed, summary_point,
+    value_at_quantile,
+};
+use crate::schema::quantile_fields;
+use crate::wire::{Reader, Result};
+
+/// The columns that points fill.
+#[derive(Default)]
+pub(super) struct Points {
+    time: Vec<i64>,
+    start_time: Vec<i64>,
+    value: OptionalNumber<f64>,
+    value_int: OptionalNumber<i64>,
+    count: OptionalNumber<u64>,
+    sum: OptionalNumber<f64>,
+    min: OptionalNumber<f64>,
+    max: OptionalNumber<f64>,
+    explicit_bounds: OptionalList<f64>,
+    bucket_counts: OptionalList<u64>,
+    scale: OptionalNumber<i32>,
+    zero_count: OptionalNumber<u64>,
+    zero_threshold: OptionalNumber<f64>,
+    positive_offset: OptionalNumber<i32>,
+    positive: OptionalList<u64>,
+    negative_offset: OptionalNumber<i32>,
+    negative: OptionalList<u64>,
+    quantiles: OptionalList<(f64, f64)>,
+    flags: Vec<u32>,
+    attributes: Attributes,
+    exemplars: Exemplars,
+    rejected: Rejected,
+}
+
+/// The type of a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum PointKind {
+    #[default]
+    Number,
+    Histogram,
+    Exponential,
+    Summary,
+}
+
+/// The numbers of a point under construction.
+#[derive(Default)]
+struct Point {
+    kind: PointKind,
+    time: u64,
+    start_time: u64,
+    value: Option<f64>,
+    value_int: Option<i64>,
+    count: u64,
+    sum: Option<f64>,
+    min: Option<f64>,
+    max: Option<f64>,
+    scale: i32,
+    zero_count: u64,
+    zero_threshold: f64,
+    positive_offset: Option<i32>,
+    negative_offset: Option<i32>,
+    flags: u32,
+    late_exemplar: Option<u64>,
+}
+
+const PACKED_BUCKET_COUNTS: u32 = packed(histogram_point::BUCKET_COUNTS);
+const PACKED_BOUNDS: u32 = packed(histogram_point::EXPLICIT_BOUNDS);
+const PACKED_BUCKETS: u32 = packed(buckets::BUCKET_COUNTS);
+
+impl Points {
+    pub(super) fn rows(&self) -> usize {
+        self.time.len()
+    }
+
+    /// Reads a point of this kind.
+    pub(super) fn push(&mut self, kind: PointKind, reader: Reader<'_>) -> Result<()> {
+        let mut point = Point { kind, ..Point::default() };
+        match kind {
+            PointKind::Number => self.read_number(reader, &mut point)?,
+            PointKind::Histogram => self.read_histogram(reader, &mut point)?,
+            PointKind::Exponential => self.read_exponential(reader, &mut point)?,
+            PointKind::Summary => self.read_summary(reader, &mut point)?,
+        }
+        match (stored_time(point.time), stored_time(point.start_time), point.late_exemplar) {
+            (Some(time), Some(start_time), None) => self.accept(&point, time, start_time),
+            _ => self.refuse(&point),
+        }
+        Ok(())
+    }
+
+    fn exemplar(&mut self, reader: &mut Reader<'_>, point: &mut Point) -> Result<()> {
+        let late = self.exemplars.push(reader.message(&exemplar::MESSAGE)?)?;
+        point.late_exemplar = point.late_exemplar.or(late);
+        Ok(())
+    }
+
+    fn attribute(&mut self, reader: &mut Reader<'_>) -> Result<()> {
+        self.attributes.entry(reader.message(&key_value::MESSAGE)?).map(drop)
+    }
+
+    fn read_number(&mut self, mut reader: Reader<'_>, point: &mut Point) -> Result<()> {
+        while let Some(tag) = reader.tag()? {
+            match tag {
+                number_point::START_TIME => point.start_time = reader.fixed64()?,
+                number_point::TIME => point.time = reader.fixed64()?,
+                number_point::AS_DOUBLE => (point.value, point.value_int) = (Some(reader.double()?), None),
+                number_point::AS_INT => {
+                    let int = reader.fixed64()? as i64;
+                    (point.value, point.value_int) = (Some(int as f64), Some(int));
+                }
+                number_point::EXEMPLARS => self.exemplar(&mut reader, point)?,
+                number_point::ATTRIBUTES => self.attribute(&mut reader)?,
+                number_point::FLAGS => point.flags = reader.uint32()?,
+                other => reader.skip(other)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn read_histogram(&mut self, mut reader: Reader<'_>, point: &mut Point) -> Result<()> {
+        while let Some(tag) = reader.tag()? {
+            match tag {
+                histogram_point::START_TIME => point.start_time = reader.fixed64()?,
+                histogram_point::TIME => point.time = reader.fixed64()?,
+                histogram_point::COUNT => point.count = reader.fixed64()?,
+                histogram_point::SUM => point.sum = Some(reader.double()?),
+                histogram_point::BUCKET_COUNTS => self.bucket_counts.push(reader.fixed64()?),
+                PACKED_BUCKET_COUNTS => {
+                    let mut items = reader.message(&histogram_point::MESSAGE)?;
+                    while !items.rest().is_empty() {
+                        self.bucket_counts.push(items.fixed64()?);
+                    }
+                }
+                histogram_point::EXPLICIT_BOUNDS => self.explicit_bounds.push(reader.double()?),
+                PACKED_BOUNDS => {
+                    let mut items = reader.message(&histogram_point::MESSAGE)?;
+                    while !items.rest().is_empty() {
+                        self.explicit_bounds.push(items.double()?);
+                    }
+                }
+                histogram_point::EXEMPLARS => self.exemplar(&mut reader, point)?,
+                histogram_point::ATTRIBUTES => self.attribute(&mut reader)?,
+                histogram_point::FLAGS => point.flags = reader.uint32()?,
+                histogram_point::MIN => point.min = Some(reader.double()?),
+                histogram_point::MAX => point.max = Some(reader.double()?),
+                other => reader.skip(other)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn read_exponential(&mut self, mut reader: Reader<'_>, point: &mut Point) -> Result<()> {
+        while let Some(tag) = reader.tag()? {
+            match tag {
+                exponential_point::ATTRIBUTES => self.attribute(&mut reader)?,
+                exponential_point::START_TIME => point.start_time = reader.fixed64()?,
+                exponential_point::TIME => point.time = reader.fixed64()?,
+                exponential_point::COUNT => point.count = reader.fixed64()?,
+                exponential_point::SUM => point.sum = Some(reader.double()?),
+                exponential_point::SCALE => point.scale = reader.sint32()?,
+                exponential_point::ZERO_COUNT => point.zero_count = reader.fixed64()?,
+                exponential_point::POSITIVE => {
+                    let offset = point.positive_offset.get_or_insert(0);
+                    read_buckets(reader.message(&buckets::MESSAGE)?, offset, &mut self.positive)?;
+                }
+                exponential_point::NEGATIVE => {
+                    let offset = point.negative_offset.get_or_insert(0);
+                    read_buckets(reader.message(&buckets::MESSAGE)?, offset, &mut self.negative)?;
+                }
+                exponential_point::FLAGS => point.flags = reader.uint32()?,
+                exponential_point::EXEMPLARS => self.exemplar(&mut reader, point)?,
+                exponential_point::MIN => point.min = Some(reader.double()?),
+                exponential_point::MAX => point.max = Some(reader.double()?),
+                exponential_point::ZERO_THRESHOLD => point.zero_threshold = reader.double()?,
+                other => reader.skip(other)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn read_summary(&mut self, mut reader: Reader<'_>, point: &mut Point) -> Result<()> {
+        // A summary always has a sum: unlike a histogram's, it is no optional field.
+        point.sum = Some(0.0);
+        while let Some(tag) = reader.tag()? {
+            match tag {
+                summary_point::START_TIME => point.start_time = reader.fixed64()?,
+                summary_point::TIME => point.time = reader.fixed64()?,
+                summary_point::COUNT => point.count = reader.fixed64()?,
+                summary_point::SUM => point.sum = Some(reader.double()?),
+                summary_point::QUANTILES => {
+                    let quantile = read_quantile(reader.message(&value_at_quantile::MESSAGE)?)?;
+                    self.quantiles.push(quantile);
+                }
+                summary_point::ATTRIBUTES => self.attribute(&mut reader)?,
+                summary_point::FLAGS => point.flags = reader.uint32()?,
+                other => reader.skip(other)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, point: &Point, time: i64, start_time: i64) {
+        let row = self.time.len();
+        self.time.push(time);
+        self.start_time.push(start_time);
+        self.value.set_some(row, point.value);
+        self.value_int.set_some(row, point.value_int);
+        self.sum.set_some(row, point.sum);
+        self.min.set_some(row, point.min);
+        self.max.set_some(row, point.max);
+        match point.kind {
+            PointKind::Number => {}
+            PointKind::Histogram => {
+                self.count.set(row, point.count);
+                self.explicit_bounds.set(row);
+                self.bucket_counts.set(row);
+            }
+            PointKind::Exponential => {
+                self.count.set(row, point.count);
+                self.scale.set(row, point.scale);
+                self.zero_count.set(row, point.zero_count);
+                self.zero_threshold.set(row, point.zero_threshold);
+                if let Some(offset) = point.positive_offset {
+                    self.positive_offset.set(row, offset);
+                    self.positive.set(row);
+                }
+                if let Some(offset) = point.negative_offset {
+                    self.negative_offset.set(row, offset);
+                    self.negative.set(row);
+                }
+            }
+            PointKind::Summary => {
+                self.count.set(row, point.count);
+                self.quantiles.set(row);
+            }
+        }
+        self.flags.push(point.flags);
+        self.attributes.end_row();
+        self.exemplars.end_row();
+    }
+
+    /// Drops what was pushed of a point that cannot be stored.
+    #[cold]
+    fn refuse(&mut self, point: &Point) {
+        self.explicit_bounds.drop_row();
+        self.bucket_counts.drop_row();
+        self.positive.drop_row();
+        self.negative.drop_row();
+        self.quantiles.drop_row();
+        self.attributes.truncate(self.time.len());
+        self.exemplars.drop_row();
+        let reason = match (stored_time(point.time), point.late_exemplar) {
+            (None, _) => too_late("time_unix_nano", point.time),
+            (_, Some(nanos)) => too_late("exemplars.time_unix_nano", nanos),
+            _ => too_late("start_time_unix_nano", point.start_time),
+        };
+        self.rejected.add(reason);
+    }
+
+    /// Returns the columns before the metric's own (`time`, `start_time`), those behind them until `flags` and the
+    /// attributes, the exemplars, and what was rejected.
+    pub(super) fn finish(self) -> std::result::Result<Finished, NotUtf8> {
+        let rows = self.time.len();
+        let u64s = |values: Vec<u64>| -> ArrayRef { Arc::new(UInt64Array::new(values.into(), None)) };
+        let f64s = |values: Vec<f64>| -> ArrayRef { Arc::new(Float64Array::new(values.into(), None)) };
+        let double = |column: OptionalNumber<f64>| -> ArrayRef {
+            let (values, nulls) = column.parts(rows);
+            Arc::new(Float64Array::new(values.into(), Some(nulls)))
+        };
+        let unsigned = |column: OptionalNumber<u64>| -> ArrayRef {
+            let (values, nulls) = column.parts(rows);
+            Arc::new(UInt64Array::new(values.into(), Some(nulls)))
+        };
+        let int = |column: OptionalNumber<i32>| -> ArrayRef {
+            let (values, nulls) = column.parts(rows);
+            Arc::new(Int32Array::new(values.into(), Some(nulls)))
+        };
+        let (value_int, has_value_int) = self.value_int.parts(rows);
+        let (attributes, attribute_types) = self.attributes.finish()?;
+        Ok(Finished {
+            times: [timestamps(self.time), timestamps(self.start_time)],
+            numbers: vec![
+                double(self.value),
+                Arc::new(Int64Array::new(value_int.into(), Some(has_value_int))),
+                unsigned(self.count),
+                double(self.sum),
+                double(self.min),
+                double(self.max),
+                self.explicit_bounds.finish(rows, f64s),
+                self.bucket_counts.finish(rows, u64s),
+                int(self.scale),
+                unsigned(self.zero_count),
+                double(self.zero_threshold),
+                int(self.positive_offset),
+                self.positive.finish(rows, u64s),
+                int(self.negative_offset),
+                self.negative.finish(rows, u64s),
+                self.quantiles.finish(rows, quantiles),
+                Arc::new(UInt32Array::new(self.flags.into(), None)),
+                attributes,
+                attribute_types,
+            ],
+            exemplars: self.exemplars.finish()?,
+            rejected: self.rejected,
+        })
+    }
+}
+
+/// The columns of [`Points`], between which the metric's own stand.
+pub(super) struct Finished {
+    pub(super) times: [ArrayRef; 2],
+    pub(super) numbers: Vec<ArrayRef>,
+    pub(super) exemplars: ArrayRef,
+    pub(super) rejected: Rejected,
+}
+
+fn quantiles(items: Vec<(f64, f64)>) -> ArrayRef {
+    let (quantiles, values): (Vec<f64>, Vec<f64>) = items.into_iter().unzip();
+    let column = |values: Vec<f64>| -> ArrayRef { Arc::new(Float64Array::new(values.into(), None)) };
+    Arc::new(StructArray::new(quantile_fields(), vec![column(quantiles), column(values)], None))
+}
+
+fn read_buckets(mut reader: Reader<'_>, offset: &mut i32, counts: &mut OptionalList<u64>) -> Result<()> {
+    while let Some(tag) = reader.tag()? {
+        match tag {
+            buckets::OFFSET => *offset = reader.sint32()?,
+            buckets::BUCKET_COUNTS => counts.push(reader.varint()?),
+            PACKED_BUCKETS => {
+                let mut items = reader.message(&buckets::MESSAGE)?;
+                while !items.rest().is_empty() {
+                    counts.push(items.varint()?);
+                }
+            }
+            other => reader.skip(other)?,
+        }
+    }
+    Ok(())
+}
+
+fn read_quantile(mut reader: Reader<'_>) -> Result<(f64, f64)> {
+    let (mut quantile, mut value) = (0.0, 0.0);
+    while let Some(tag) = reader.tag()? {
+        match tag {
+            value_at_quantile::QUANTILE => quantile = reader.double()?,
+            value_at_quantile::VALUE => value = reader.double()?,
+            other => reader.skip(other)?,
+        }
+    }
+    Ok((quantile, value))
+}

@@ -1,0 +1,129 @@
+//! What is nested in a span: events and links.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, UInt32Array};
+
+use super::attributes::Attributes;
+use super::columns::{NotUtf8, Offsets, OptionalText, Text, list_of};
+use super::{stored_time, timestamps};
+use crate::proto::{event, key_value, link};
+use crate::schema::{event_fields, link_fields};
+use crate::wire::{Reader, Result};
+
+/// The `events` column.
+#[derive(Default)]
+pub(super) struct Events {
+    rows: Offsets,
+    time: Vec<i64>,
+    name: Text,
+    attributes: Attributes,
+    dropped_attributes: Vec<u32>,
+}
+
+impl Events {
+    /// Pushes an event into the present row; returns its time where that cannot be stored.
+    pub(super) fn push(&mut self, mut reader: Reader<'_>) -> Result<Option<u64>> {
+        let (mut time, mut name, mut dropped) = (0, &b""[..], 0);
+        while let Some(tag) = reader.tag()? {
+            match tag {
+                event::TIME => time = reader.fixed64()?,
+                event::NAME => name = reader.bytes()?,
+                event::ATTRIBUTES => drop(self.attributes.entry(reader.message(&key_value::MESSAGE)?)?),
+                event::DROPPED_ATTRIBUTES_COUNT => dropped = reader.uint32()?,
+                other => reader.skip(other)?,
+            }
+        }
+        self.time.push(time as i64);
+        self.name.push(name);
+        self.attributes.end_row();
+        self.dropped_attributes.push(dropped);
+        Ok(stored_time(time).is_none().then_some(time))
+    }
+
+    pub(super) fn end_row(&mut self) {
+        self.rows.seal(self.time.len());
+    }
+
+    pub(super) fn drop_row(&mut self) {
+        let items = self.rows.items();
+        self.time.truncate(items);
+        self.name.truncate(items);
+        self.attributes.truncate(items);
+        self.dropped_attributes.truncate(items);
+    }
+
+    pub(super) fn finish(self) -> std::result::Result<ArrayRef, NotUtf8> {
+        let (attributes, types) = self.attributes.finish()?;
+        let dropped: ArrayRef = Arc::new(UInt32Array::new(self.dropped_attributes.into(), None));
+        let columns = vec![timestamps(self.time), self.name.finish()?, attributes, types, dropped];
+        Ok(list_of(event_fields(), self.rows, columns))
+    }
+}
+
+/// The `links` column.
+#[derive(Default)]
+pub(super) struct Links {
+    rows: Offsets,
+    trace_id: Text,
+    span_id: Text,
+    trace_state: OptionalText,
+    flags: Vec<u32>,
+    attributes: Attributes,
+    dropped_attributes: Vec<u32>,
+}
+
+impl Links {
+    /// Pushes a link into the present row.
+    pub(super) fn push(&mut self, mut reader: Reader<'_>) -> Result<()> {
+        let (mut trace_id, mut span_id, mut trace_state) = (&b""[..], &b""[..], &b""[..]);
+        let (mut flags, mut dropped) = (0, 0);
+        while let Some(tag) = reader.tag()? {
+            match tag {
+                link::TRACE_ID => trace_id = reader.bytes()?,
+                link::SPAN_ID => span_id = reader.bytes()?,
+                link::TRACE_STATE => trace_state = reader.bytes()?,
+                link::ATTRIBUTES => drop(self.attributes.entry(reader.message(&key_value::MESSAGE)?)?),
+                link::DROPPED_ATTRIBUTES_COUNT => dropped = reader.uint32()?,
+                link::FLAGS => flags = reader.fixed32()?,
+                other => reader.skip(other)?,
+            }
+        }
+        self.trace_state.set_unless_empty(self.flags.len(), trace_state);
+        self.trace_id.push(trace_id);
+        self.span_id.push(span_id);
+        self.flags.push(flags);
+        self.attributes.end_row();
+        self.dropped_attributes.push(dropped);
+        Ok(())
+    }
+
+    pub(super) fn end_row(&mut self) {
+        self.rows.seal(self.flags.len());
+    }
+
+    pub(super) fn drop_row(&mut self) {
+        let items = self.rows.items();
+        self.trace_id.truncate(items);
+        self.span_id.truncate(items);
+        self.trace_state.truncate(items);
+        self.flags.truncate(items);
+        self.attributes.truncate(items);
+        self.dropped_attributes.truncate(items);
+    }
+
+    pub(super) fn finish(self) -> std::result::Result<ArrayRef, NotUtf8> {
+        let items = self.flags.len();
+        let (attributes, types) = self.attributes.finish()?;
+        let columns: Vec<ArrayRef> = vec![
+            self.trace_id.finish_bytes(),
+            self.span_id.finish_bytes(),
+            self.trace_state.finish(items)?,
+            Arc::new(UInt32Array::new(self.flags.into(), None)),
+            attributes,
+            types,
+            Arc::new(UInt32Array::new(self.dropped_attributes.into(), None)),
+        ];
+        Ok(list_of(link_fields(), self.rows, columns))
+    }
+}

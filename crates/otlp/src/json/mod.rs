@@ -1,0 +1,3 @@
+//! OTLP/JSON.
+
+pub(crate) mod lexer;

@@ -1,1 +1,0 @@
-//! Attribute values as text, and back.
