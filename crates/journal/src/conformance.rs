@@ -55,15 +55,21 @@ pub fn check<J: Journal>(open: &mut dyn FnMut() -> J) {
         visited += 1;
         if visited == 3 { Err(ReplayError::Visitor { at, problem: "enough".to_owned() }) } else { Ok(()) }
     });
-    assert!(matches!(stopped, Err(ReplayError::Visitor { at, .. }) if at == expected[2].0), "a refusal ends the replay");
+    assert!(
+        matches!(stopped, Err(ReplayError::Visitor { at, .. }) if at == expected[2].0),
+        "a refusal ends the replay"
+    );
     assert_eq!(visited, 3, "and nothing is visited after it");
 
     let middle = expected[expected.len() / 2].0;
     thread::scope(|scope| {
-        let trimming = scope.spawn(|| (0..=middle.0).for_each(|through| journal.trim(SequenceNumber(through)).expect("trims")));
-        let watching = scope.spawn(|| (0..1000).for_each(|_| assert!(journal.status().oldest <= journal.status().next)));
+        let trimming =
+            scope.spawn(|| (0..=middle.0).for_each(|through| journal.trim(SequenceNumber(through)).expect("trims")));
+        let watching =
+            scope.spawn(|| (0..1000).for_each(|_| assert!(journal.status().oldest <= journal.status().next)));
         for n in 0..50_u64 {
-            let number = *journal.commit(&[Frame { header: &n.to_le_bytes(), body: b"later" }]).expect("there is space").start();
+            let number =
+                *journal.commit(&[Frame { header: &n.to_le_bytes(), body: b"later" }]).expect("there is space").start();
             expected.push((number, [n.to_le_bytes().as_slice(), b"later"].concat()));
         }
         trimming.join().expect("trimming does not fail");
@@ -78,7 +84,11 @@ pub fn check<J: Journal>(open: &mut dyn FnMut() -> J) {
     let journal = open();
     assert_eq!(journal.status().next, next, "numbers do not restart when everything was trimmed");
     let range = journal.commit(&[Frame { header: b"a", body: b"b" }]).expect("there is space");
-    assert_eq!(replay(&journal, SequenceNumber(next.0 - 1)), [(*range.start(), b"ab".to_vec())], "and new frames follow");
+    assert_eq!(
+        replay(&journal, SequenceNumber(next.0 - 1)),
+        [(*range.start(), b"ab".to_vec())],
+        "and new frames follow"
+    );
 }
 
 fn replay(journal: &impl Journal, after: SequenceNumber) -> Vec<(SequenceNumber, Vec<u8>)> {

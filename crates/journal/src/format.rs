@@ -196,7 +196,9 @@ mod tests {
     fn only_names_that_were_written_are_names_of_log_files() {
         assert_eq!(parse_file_name(&file_name(1)), Some(1));
         assert_eq!(parse_file_name(&file_name(u64::MAX)), Some(u64::MAX));
-        for name in ["1.log", "00000000000000000000.log", "99999999999999999999.log", "+0000000000000000001.log", "lock"] {
+        for name in
+            ["1.log", "00000000000000000000.log", "99999999999999999999.log", "+0000000000000000001.log", "lock"]
+        {
             assert_eq!(parse_file_name(name), None, "{name}");
         }
     }

@@ -21,6 +21,8 @@ use crate::reader::{Item, Reader};
 use crate::recovery::{Recovered, recover};
 use crate::writer::Writer;
 
+type Visit<'a> = dyn FnMut(SequenceNumber, &[u8]) -> Result<(), ReplayError> + 'a;
+
 /// The log of one directory. Dropping it marks the log as closed and lets another process have it.
 ///
 /// Frames may be as long as [`FRAME_BYTES_MAX`](crate::FRAME_BYTES_MAX). A log file that was begun is kept until a later one
@@ -77,14 +79,14 @@ impl LocalJournal {
         })
     }
 
-    /// Reads one log file; returns the last number in it and whether it ends in damage.
+    /// Reads one log file; returns the last number in it, where it ends with a whole frame.
     fn replay_file(
         &self,
         log: LogFile,
         before: Option<u64>,
         last: &mut u64,
         report: &mut ReplayReport,
-        visit: &mut dyn FnMut(SequenceNumber, &[u8]) -> Result<(), ReplayError>,
+        visit: &mut Visit<'_>,
     ) -> Result<Option<u64>, ReplayError> {
         let path = log.path(&self.options.dir);
         let file = match self.disk.open(&path) {
@@ -99,7 +101,7 @@ impl LocalJournal {
             known: VERSION,
         })?;
         if let (Some(before), Some(header)) = (before, reader.header())
-            && header.previous > before
+            && header.previous > before.max(*last)
         {
             report.quarantined += 1;
             warn!(path = %path.display(), after = before, until = log.first, "frames are missing from the journal");
@@ -173,7 +175,8 @@ impl Journal for LocalJournal {
 
     fn trim(&self, through: SequenceNumber) -> Result<(), ReplayError> {
         let files = self.files.take_through(through.0);
-        // Oldest first, so that what a crash leaves is still one stretch.
+        // Oldest first; a crash may still leave an older one and not a later one, which replay does not mind as long as it
+        // is asked for nothing that was trimmed.
         for (at, log) in files.iter().enumerate() {
             let path = log.path(&self.options.dir);
             match self.disk.remove(&path) {

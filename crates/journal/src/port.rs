@@ -19,7 +19,10 @@ pub trait Journal: Send + Sync + 'static {
     ///
     /// # Errors
     /// The log cannot be read at all, or `visit` failed.
-    #[expect(clippy::type_complexity, reason = "a name for the visitor would fix its lifetime for every implementation")]
+    #[expect(
+        clippy::type_complexity,
+        reason = "a name for the visitor would fix its lifetime for every implementation"
+    )]
     fn replay(
         &self,
         after: SequenceNumber,

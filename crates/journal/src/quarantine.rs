@@ -18,8 +18,12 @@ pub(crate) fn keep(disk: &dyn Disk, dir: &Path, file: &dyn DiskFile, first: u64,
     let name = format!("{first:020}-{offset}.damaged");
     match copy(disk, &dir.join(DIR), &name, file, offset, bytes) {
         Ok(false) => {}
-        Ok(true) => warn!(dir = %dir.display(), %name, bytes, "a damaged part of the journal was copied to `quarantine`"),
-        Err(error) => warn!(dir = %dir.display(), %name, bytes, %error, "a damaged part of the journal could not be copied"),
+        Ok(true) => {
+            warn!(dir = %dir.display(), %name, bytes, "a damaged part of the journal was copied to `quarantine`")
+        }
+        Err(error) => {
+            warn!(dir = %dir.display(), %name, bytes, %error, "a damaged part of the journal could not be copied")
+        }
     }
 }
 

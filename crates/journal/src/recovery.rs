@@ -5,7 +5,7 @@
 //!
 //! *Invariants.* Damage is a torn tail only if nothing after it belongs to a later group; a later group or a close mark
 //! proves that what is damaged was durable, and then it stays for replay to quarantine. Frames that are kept are durable when
-//! this returns: the last group is written once more, because after a failed sync the page cache can hold, as clean, what
+//! this returns: the last group, or the close mark, is written once more, because after a failed sync the page cache can hold, as clean, what
 //! the disk never got.
 
 use std::io::{self, IoSlice};
@@ -42,14 +42,17 @@ pub(crate) fn recover(disk: &dyn Disk, options: &JournalOptions) -> Result<Recov
     }
     let mut firsts: Vec<u64> = names.iter().filter_map(|name| parse_file_name(name)).collect();
     firsts.sort_unstable();
-    let mut recovered =
-        Recovered { files: Vec::with_capacity(firsts.len()), last: 0, next: 1.max(options.numbers_taken.0.saturating_add(1)), torn_bytes: 0 };
+    let mut recovered = Recovered {
+        files: Vec::with_capacity(firsts.len()),
+        last: 0,
+        next: 1.max(options.numbers_taken.0.saturating_add(1)),
+        torn_bytes: 0,
+    };
     for (at, first) in firsts.iter().copied().enumerate() {
         let mut log = LogFile { first, end: 0, bytes: 0, frames: true };
         let path = log.path(dir);
         let failed = |source| ReplayError::Unusable { path: path.display().to_string(), source };
-        let too_new =
-            |found| ReplayError::TooNew { path: path.display().to_string(), found, known: VERSION };
+        let too_new = |found| ReplayError::TooNew { path: path.display().to_string(), found, known: VERSION };
         if at + 1 < firsts.len() {
             let file = disk.open(&path).map_err(failed)?;
             log.end = file.len().map_err(failed)?;
@@ -85,9 +88,8 @@ struct Tail {
     frames: bool,
     last: u64,
     next: u64,
-    /// Where the last group begins.
+    /// Where the last group, or the close mark after it, begins.
     group: u64,
-    closed: bool,
 }
 
 impl Tail {
@@ -102,7 +104,6 @@ impl Tail {
             last: header.map_or(first - 1, |header| header.previous),
             next: first,
             group: reader.position(),
-            closed: false,
         };
         let mut group_first = 0;
         // Where the first damage is of which nothing yet says that it was durable, and how far it and what follows go.
@@ -119,11 +120,11 @@ impl Tail {
                     }
                     (torn, whole_after) = (None, false);
                     (tail.frames, tail.last, tail.next) = (true, number, number.saturating_add(1));
-                    (tail.end, tail.closed, tail.copy) = (end, false, None);
+                    (tail.end, tail.copy) = (end, None);
                 }
                 Item::Close { next, end } => {
                     (torn, whole_after) = (None, false);
-                    (tail.next, tail.end, tail.closed) = (next, end, true);
+                    (tail.next, tail.end, tail.group) = (next, end, start);
                 }
                 // A file has its whole header before its first frame is written.
                 Item::Damage { offset: 0, bytes } => {
@@ -148,25 +149,16 @@ impl Tail {
 
     /// Cuts the file and makes what is left durable.
     fn settle(&self, file: &dyn DiskFile, length: u64) -> io::Result<()> {
-        if self.closed && length == self.end {
-            return Ok(());
+        if length != self.end {
+            file.set_len(self.end)?;
         }
-        let settled = (|| {
-            if length != self.end {
-                file.set_len(self.end)?;
-            }
-            if !self.closed {
-                write_again(file, self.group, self.end)?;
-            }
-            file.sync_all()
-        })();
-        match settled {
+        match write_again(file, self.group, self.end) {
             Err(error) if is_full(&error) => {
                 warn!(%error, "the end of the journal could not be written again: no space left");
-                Ok(())
             }
-            settled => settled,
+            written => written?,
         }
+        file.sync_all()
     }
 }
 

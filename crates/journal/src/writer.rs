@@ -135,7 +135,8 @@ impl Writer {
     }
 
     fn create(&self, part: &Path) -> io::Result<Active> {
-        let header = FileHeader { first: self.next, previous: self.last, marker: marker(self.options.entropy, self.next) };
+        let header =
+            FileHeader { first: self.next, previous: self.last, marker: marker(self.options.entropy, self.next) };
         let file = self.disk.create(part)?;
         let end = FILE_HEADER_BYTES as u64;
         let mut bytes = end;

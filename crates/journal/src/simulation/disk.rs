@@ -135,7 +135,10 @@ impl Inode {
         let length = match random.below(3) {
             0 => self.durable.len(),
             1 => self.now.len(),
-            _ => self.durable.len().min(self.now.len()) + random.below(self.durable.len().abs_diff(self.now.len()) as u64 + 1) as usize,
+            _ => {
+                self.durable.len().min(self.now.len())
+                    + random.below(self.durable.len().abs_diff(self.now.len()) as u64 + 1) as usize
+            }
         };
         let mut after = self.durable.clone();
         after.resize(length.max(self.durable.len()), 0);
