@@ -1,0 +1,125 @@
+//! Failed requests of one operation, candidate against control.
+
+use plimsoll_model::Bucket;
+
+use crate::design::{Operation, Pair};
+use crate::dispersion;
+use crate::e_process::{self, Path, Stratum};
+use crate::rate::Rates;
+use crate::tolerances::Tolerances;
+
+/// What is known of one countable thing in one operation.
+#[derive(Debug, Clone)]
+pub(crate) struct Assessment {
+    pub(crate) strata: Vec<Stratum>,
+    pub(crate) dispersion: f64,
+    /// The test of "no worse at all": what the gate is made of.
+    pub(crate) gate: Path,
+    /// When the lower confidence bound first exceeded the tolerance.
+    pub(crate) exceeded_at: Option<Bucket>,
+    /// True where the upper confidence bound lies within the tolerance.
+    pub(crate) shown_well: bool,
+    /// Factor by which the data must grow until it would be shown, at present rates; `None` where they do not lead there.
+    pub(crate) growth: Option<f64>,
+    /// The candidate bucket by bucket, `(bucket, bad, all)`, held against `reference` to see whether it lasts.
+    pub(crate) recent: Vec<(Bucket, f64, f64)>,
+    pub(crate) reference: f64,
+    /// Half the tolerated excess over `reference`.
+    pub(crate) half: f64,
+}
+
+impl Assessment {
+    /// Says whether the candidate was worse than half the tolerance in `from..to`, and on how many requests that rests.
+    pub(crate) fn excess(&self, from: Bucket, to: Bucket) -> (bool, f64) {
+        let (bad, all) = self
+            .recent
+            .iter()
+            .filter(|(bucket, ..)| *bucket >= from && *bucket < to)
+            .fold((0.0, 0.0), |sum, (_, bad, all)| (sum.0 + bad, sum.1 + all));
+        (all > 0.0 && bad / all - self.reference > self.half, all)
+    }
+}
+
+/// Makes a stratum of a pair by counting in both arms.
+pub(crate) fn stratum(
+    pair: &Pair<'_>,
+    tolerances: &Tolerances,
+    age_handicap: f64,
+    candidate: (u64, u64),
+    control: (u64, u64),
+) -> Stratum {
+    let (drift, caution) =
+        if pair.side_by_side { (1.0, 1.0) } else { (tolerances.drift_ratio, tolerances.drift_caution) };
+    Stratum {
+        bucket: pair.bucket,
+        bad_b: candidate.0 as f64,
+        n_b: candidate.1 as f64,
+        bad_a: control.0 as f64,
+        n_a: control.1 as f64,
+        handicap: drift * age_handicap,
+        caution,
+    }
+}
+
+/// Growth of the share of failed requests that is tolerated at a control's share of `rate`.
+pub(crate) fn tolerated(rate: f64, tolerances: &Tolerances) -> f64 {
+    tolerances.error_points.min((rate * (tolerances.error_ratio - 1.0)).max(tolerances.error_floor))
+}
+
+/// Measures and tests one operation.
+pub(crate) fn assess(op: &Operation<'_>, tolerances: &Tolerances) -> Assessment {
+    let count = |cells: &[&plimsoll_model::signal::OperationCell]| {
+        cells.iter().fold((0, 0), |sum, c| (sum.0 + c.errors.min(c.requests), sum.1 + c.requests))
+    };
+    let strata: Vec<Stratum> =
+        op.pairs.iter().map(|p| stratum(p, tolerances, 1.0, count(&p.candidate), count(&p.control))).collect();
+    let before: Vec<(f64, f64)> = op.before.iter().map(|(_, _, c)| (c.errors as f64, c.requests as f64)).collect();
+    let dispersion =
+        dispersion::joined(dispersion::of_arm(&before), dispersion::of_share(&strata), tolerances.dispersion_max);
+    let rates = Rates::of(&strata);
+    // The control's share as well as it is known: before the start and beside the candidate.
+    let reference = if rates.n_a > 0.0 {
+        rates.rate_a
+    } else {
+        let sum = before.iter().fold((0.0, 0.0), |sum, b| (sum.0 + b.0, sum.1 + b.1));
+        if sum.1 > 0.0 { sum.0 / sum.1 } else { 0.0 }
+    };
+    let delta = tolerated(reference, tolerances);
+    let caution = strata.iter().map(|s| s.caution).fold(1.0, f64::max);
+    let level = (1.0 / tolerances.bound_alpha).ln();
+    let exceeded_at = if rates.rate_b() - rates.rate_a <= delta {
+        None
+    } else if reference > 0.0 && delta / reference < 20.0 {
+        e_process::run(&strata, 1.0 + delta / reference, dispersion).first_above(level)
+    } else {
+        first_difference_above(&strata, delta, dispersion * caution, tolerances.bound_alpha)
+    };
+    let within =
+        |rates: &Rates| rates.difference(dispersion * caution, tolerances.bound_alpha).1 < tolerances.error_points;
+    let enough = rates.n_b >= tolerances.requests_min as f64;
+    let shown_well = enough && within(&rates);
+    let growth = if rates.n_b > 0.0 {
+        (0..24).map(|i| 1.3_f64.powi(i)).find(|times| within(&rates.scaled(*times)))
+    } else {
+        None
+    };
+    Assessment {
+        gate: e_process::run(&strata, 1.0, dispersion),
+        dispersion,
+        exceeded_at,
+        shown_well,
+        growth,
+        recent: op.candidate.iter().map(|(b, _, c)| (*b, c.errors as f64, c.requests as f64)).collect(),
+        reference,
+        half: 0.5 * delta,
+        strata,
+    }
+}
+
+/// Finds when the lower bound of the difference first exceeded `delta`: for controls without a rate to multiply.
+fn first_difference_above(strata: &[Stratum], delta: f64, dispersion: f64, alpha: f64) -> Option<Bucket> {
+    (1..=strata.len())
+        .filter(|end| strata[*end - 1].bad_b > 0.0)
+        .find(|end| Rates::of(&strata[..*end]).difference(dispersion, alpha).0 > delta)
+        .map(|end| strata[end - 1].bucket)
+}

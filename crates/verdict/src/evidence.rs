@@ -1,0 +1,115 @@
+//! The queries that reproduce a finding's numbers from the table `operations`.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use plimsoll_model::signal::{Fingerprint, OperationKind};
+use plimsoll_model::{Interval, ServiceKey};
+
+/// Which rows belong to which arm.
+#[derive(Debug, Clone)]
+pub(crate) struct Scope<'a> {
+    pub(crate) service: &'a ServiceKey,
+    /// `None` means all operations.
+    pub(crate) operation: Option<(&'a str, OperationKind)>,
+    /// Versions of the candidate; empty means all.
+    pub(crate) candidate: BTreeSet<&'a str>,
+    pub(crate) candidate_span: Interval,
+    /// Versions of the control; empty means all.
+    pub(crate) control: BTreeSet<&'a str>,
+    pub(crate) control_span: Interval,
+}
+
+/// Failed and all requests of both arms.
+pub(crate) fn errors(scope: &Scope<'_>) -> String {
+    format!(
+        "SELECT {arm} AS arm, sum(errors) AS errors, sum(requests) AS requests, \
+         CAST(sum(errors) AS DOUBLE) / sum(requests) AS error_rate FROM operations WHERE {rows} GROUP BY 1 ORDER BY 1",
+        arm = arm(scope),
+        rows = rows(scope)
+    )
+}
+
+/// The p95 latency of both arms, in milliseconds: the geometric middle of the histogram bucket that holds it.
+pub(crate) fn latency(scope: &Scope<'_>) -> String {
+    format!(
+        "WITH counts AS (SELECT arm, bucket, sum(n) AS n FROM (SELECT {arm} AS arm, unnest(latency_buckets) AS bucket, \
+         unnest(latency_counts) AS n FROM operations WHERE {rows}) AS entries GROUP BY arm, bucket), \
+         ranked AS (SELECT arm, bucket, sum(n) OVER (PARTITION BY arm ORDER BY bucket) AS seen, \
+         sum(n) OVER (PARTITION BY arm) AS total FROM counts) \
+         SELECT arm, max(total) AS requests, power(2.0, (min(bucket) + 0.5) / 16.0) / 1000000.0 AS p95_ms \
+         FROM ranked WHERE seen >= 0.95 * total GROUP BY arm ORDER BY arm",
+        arm = arm(scope),
+        rows = rows(scope)
+    )
+}
+
+/// Occurrences of one exception in both arms.
+pub(crate) fn exception(scope: &Scope<'_>, fingerprint: Fingerprint) -> String {
+    format!(
+        "SELECT arm, sum(exception['count']) AS occurrences FROM (SELECT {arm} AS arm, unnest(exceptions) AS exception \
+         FROM operations WHERE {rows}) AS entries WHERE exception['fingerprint'] = {number} GROUP BY arm ORDER BY arm",
+        arm = arm(scope),
+        rows = rows(scope),
+        number = fingerprint.0
+    )
+}
+
+fn arm(scope: &Scope<'_>) -> String {
+    format!("CASE WHEN {} THEN 'candidate' ELSE 'baseline' END", side(&scope.candidate, scope.candidate_span))
+}
+
+fn rows(scope: &Scope<'_>) -> String {
+    let mut sql = format!(
+        "service_name = {} AND service_namespace = {} AND environment = {}",
+        quoted(&scope.service.service),
+        quoted(&scope.service.namespace),
+        quoted(&scope.service.environment)
+    );
+    if let Some((operation, kind)) = scope.operation {
+        let _ = write!(sql, " AND operation = {} AND kind = '{}'", quoted(operation), kind.as_str());
+    }
+    let _ = write!(
+        sql,
+        " AND (({}) OR ({}))",
+        side(&scope.candidate, scope.candidate_span),
+        side(&scope.control, scope.control_span)
+    );
+    sql
+}
+
+fn side(versions: &BTreeSet<&str>, span: Interval) -> String {
+    let times = format!("bucket_start >= TIMESTAMP '{}' AND bucket_start < TIMESTAMP '{}'", span.from, span.to);
+    if versions.is_empty() {
+        return times;
+    }
+    let list: Vec<String> = versions.iter().map(|version| quoted(version)).collect();
+    format!("service_version IN ({}) AND {times}", list.join(", "))
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plimsoll_model::UnixNanos;
+
+    #[test]
+    fn names_with_quotes_stay_names() {
+        let service = ServiceKey::new("prod", "o'brien");
+        let span = Interval { from: UnixNanos::from_secs(0), to: UnixNanos::from_secs(10) };
+        let scope = Scope {
+            service: &service,
+            operation: Some(("GET /'--", OperationKind::Server)),
+            candidate: BTreeSet::from(["2"]),
+            candidate_span: span,
+            control: BTreeSet::new(),
+            control_span: span,
+        };
+        let sql = errors(&scope);
+        assert!(sql.contains("service_name = 'o''brien'") && sql.contains("operation = 'GET /''--'"), "{sql}");
+        assert!(sql.contains("TIMESTAMP '1970-01-01T00:00:10Z'"), "{sql}");
+    }
+}

@@ -1,0 +1,51 @@
+//! What a judgement is made from.
+
+use std::collections::BTreeSet;
+
+use plimsoll_model::signal::{Fingerprint, OperationSeries};
+use plimsoll_model::{Deploy, UnixNanos, Verdict};
+
+use crate::tolerances::Tolerances;
+
+/// Everything that bears on one deploy at one moment. The same input always gives the same verdict.
+#[derive(Debug, Clone)]
+pub struct JudgeInput {
+    /// The deploy.
+    pub deploy: Deploy,
+    /// The present, in event time.
+    pub now: UnixNanos,
+    /// End of the time in which the candidate is judged, where a later deploy of the same service cut it short.
+    pub superseded_at: Option<UnixNanos>,
+    /// The service's own operations, all versions, from the lookback before the start until now.
+    pub series: Vec<OperationSeries>,
+    /// Operations of services that call it or that it calls.
+    pub related: Vec<OperationSeries>,
+    /// Exceptions of the service that were seen before the start, as far back as is known.
+    pub known_fingerprints: BTreeSet<Fingerprint>,
+    /// Versions of the service that were seen before the start.
+    pub known_versions: BTreeSet<String>,
+    /// Words that whoever gathered the series has to say about them, for instance `late_spans`.
+    pub data_quality: Vec<String>,
+    /// The deploy's verdict so far.
+    pub previous: Option<Verdict>,
+    /// The settings.
+    pub tolerances: Tolerances,
+}
+
+impl JudgeInput {
+    /// Makes the input of a deploy of which nothing but the series is known.
+    pub fn new(deploy: Deploy, now: UnixNanos, series: Vec<OperationSeries>) -> Self {
+        Self {
+            deploy,
+            now,
+            superseded_at: None,
+            series,
+            related: Vec::new(),
+            known_fingerprints: BTreeSet::new(),
+            known_versions: BTreeSet::new(),
+            data_quality: Vec::new(),
+            previous: None,
+            tolerances: Tolerances::default(),
+        }
+    }
+}

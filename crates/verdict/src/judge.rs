@@ -1,0 +1,196 @@
+//! One judgement: compare, test, decide, explain.
+
+use plimsoll_model::verdict::Phase;
+use plimsoll_model::{Design, Finding, Recommendation, SignalKind, UnixNanos, Verdict, VerdictKind};
+
+use crate::decision::{self, Decision};
+use crate::design::{self, Comparison};
+use crate::findings;
+use crate::gate::{self, Detail, Test};
+use crate::input::JudgeInput;
+use crate::quality;
+use crate::summary;
+use crate::symptoms;
+
+/// Judges one deploy at one moment.
+///
+/// The answer is computed from the series alone; the former verdict keeps a `regressed` from being taken back, keeps a
+/// `pass` unless a regression is confirmed after all, and lets `revision` grow only where something changed.
+pub fn judge(input: &JudgeInput) -> Verdict {
+    let comparison = design::compare(input);
+    let tests = gate::run(input, &comparison);
+    let decision = decision::decide(input, &comparison, &tests);
+    let mut found = found(input, &comparison, &tests, &decision);
+    let former = input.previous.as_ref();
+    let was = |kind: VerdictKind| former.is_some_and(|v| v.decided && v.verdict == kind);
+
+    let ended = input.now >= input.deploy.started_at + input.tolerances.watch_max() || input.superseded_at.is_some();
+    let confirmed = matches!(decision.phase, Phase::Confirmed | Phase::Recovered);
+    let (verdict, decided, phase) = if confirmed {
+        (VerdictKind::Regressed, true, decision.phase)
+    } else if was(VerdictKind::Regressed) {
+        // What was confirmed stays said, though the series that showed it may be gone.
+        if let Some(former) = former {
+            found.clone_from(&former.findings);
+        }
+        (VerdictKind::Regressed, true, former.map_or(Phase::Confirmed, |v| v.phase))
+    } else if was(VerdictKind::Pass) && decision.phase == Phase::Clear {
+        (VerdictKind::Pass, true, Phase::Clear)
+    } else if decision.pass {
+        (VerdictKind::Pass, true, Phase::Clear)
+    } else {
+        (VerdictKind::Inconclusive, ended, decision.phase)
+    };
+    let decided_at = decided.then(|| match former.filter(|v| v.decided && v.verdict == verdict) {
+        Some(former) => former.decided_at.unwrap_or(former.evaluated_at),
+        None => decision.confirmed_at.filter(|_| confirmed).unwrap_or(input.now),
+    });
+    let mut result = Verdict {
+        deploy_id: input.deploy.id.clone(),
+        verdict,
+        decided,
+        recommendation: recommendation(verdict, phase),
+        design: comparison.design,
+        started_at: input.deploy.started_at,
+        decided_at,
+        time_to_decide_s: decision.time_to_decide_s.filter(|_| !decided),
+        findings: found,
+        data_quality: quality::words(input, &comparison, &tests),
+        phase,
+        summary: String::new(),
+        evaluated_at: input.now,
+        revision: 0,
+    };
+    result.summary = sentence(input, &comparison, &result);
+    result.revision = match former {
+        Some(former) if same_answer(former, &result) => former.revision,
+        Some(former) => former.revision + 1,
+        None => 1,
+    };
+    result
+}
+
+/// Says whether two verdicts tell a reader the same: numbers may have moved a little, the answer has not.
+///
+/// What counts is the answer, its phase, which findings there are and whom they blame, the words about the data, and
+/// whether a finding's candidate value moved by more than half.
+pub fn same_answer(one: &Verdict, other: &Verdict) -> bool {
+    let identity = |v: &Verdict| -> Vec<(String, String)> {
+        let mut ids: Vec<_> =
+            v.findings.iter().map(|f| (f.id.to_string(), format!("{:?} {}", f.culprit, f.symptom))).collect();
+        ids.sort();
+        ids
+    };
+    let moved = |finding: &Finding| {
+        other.findings.iter().find(|f| f.id == finding.id).is_some_and(|f| {
+            let (a, b) = (finding.candidate.value.max(1e-9), f.candidate.value.max(1e-9));
+            a / b > 1.5 || b / a > 1.5
+        })
+    };
+    one.verdict == other.verdict
+        && one.decided == other.decided
+        && one.phase == other.phase
+        && one.recommendation == other.recommendation
+        && one.design == other.design
+        && one.data_quality == other.data_quality
+        && identity(one) == identity(other)
+        && !one.findings.iter().any(moved)
+}
+
+fn recommendation(verdict: VerdictKind, phase: Phase) -> Recommendation {
+    match (verdict, phase) {
+        (VerdictKind::Pass, _) => Recommendation::Promote,
+        (VerdictKind::Regressed, Phase::Confirmed) => Recommendation::Rollback,
+        _ => Recommendation::Hold,
+    }
+}
+
+/// Lists what exceeded its tolerance, worst first, then the callers that suffer from it.
+fn found(input: &JudgeInput, comparison: &Comparison<'_>, tests: &[Test<'_>], decision: &Decision) -> Vec<Finding> {
+    if comparison.paired < input.tolerances.requests_min {
+        return Vec::new();
+    }
+    // e-BH at the moment of the decision: of K tests the k-th largest must reach K / (k * fdr).
+    const FALSE_SHARE: f64 = 0.05;
+    let mut exceeded: Vec<&Test<'_>> = tests.iter().filter(|test| test.assessment().exceeded_at.is_some()).collect();
+    exceeded.sort_by(|a, b| b.assessment().gate.sup().total_cmp(&a.assessment().gate.sup()));
+    let level = |rank: usize| (tests.len() as f64 / (rank as f64 * FALSE_SHARE)).ln();
+    let kept = (1..=exceeded.len()).rev().find(|k| exceeded[k - 1].assessment().gate.sup() >= level(*k)).unwrap_or(0);
+    exceeded.truncate(kept);
+    if decision.phase == Phase::Clear {
+        // Without an alarm only what points elsewhere is worth showing.
+        exceeded.retain(|test| test.elsewhere());
+    }
+    let mut found: Vec<Finding> = exceeded.into_iter().map(|test| findings::of_test(input, comparison, test)).collect();
+    found.sort_by(|a, b| (a.symptom, rank(a)).cmp(&(b.symptom, rank(b))).then_with(|| b.e_value.total_cmp(&a.e_value)));
+    if let Some(culprit) = found.iter().find(|f| !f.symptom).map(|f| f.culprit.clone()) {
+        found.extend(symptoms::find(input, comparison, &culprit));
+    }
+    found
+}
+
+fn rank(finding: &Finding) -> u8 {
+    match finding.signal {
+        SignalKind::ErrorRate => 0,
+        SignalKind::Latency => 1,
+        _ => 2,
+    }
+}
+
+fn sentence(input: &JudgeInput, comparison: &Comparison<'_>, verdict: &Verdict) -> String {
+    let name = format!("{} {}", input.deploy.service.service, input.deploy.version);
+    let versions: Vec<&str> = comparison.control_versions.iter().copied().collect();
+    let against = summary::against(comparison.design, &versions);
+    let calls = summary::grouped(comparison.requests);
+    match (verdict.verdict, verdict.phase, verdict.findings.iter().find(|f| !f.symptom)) {
+        (VerdictKind::Pass, ..) => format!("{name} is no worse than {against}, over {calls} calls"),
+        (VerdictKind::Regressed, Phase::Recovered, Some(finding)) => format!("recovered: {}", finding.summary),
+        (VerdictKind::Regressed, _, Some(finding)) => finding.summary.clone(),
+        (VerdictKind::Regressed, ..) => format!("{name} is worse than {against}"),
+        (_, Phase::Suspected, Some(finding)) => format!("suspected: {}", finding.summary),
+        (VerdictKind::Inconclusive, ..) => {
+            let reason = if comparison.requests == 0 {
+                "no traffic has reached it yet".to_owned()
+            } else if comparison.control_requests == 0 {
+                "there is nothing to compare it with".to_owned()
+            } else if verdict.findings.iter().any(|f| f.symptom) {
+                "a service that it calls is failing".to_owned()
+            } else if comparison.paired < input.tolerances.requests_min {
+                format!("{} comparable calls are too few", summary::grouped(comparison.paired))
+            } else {
+                format!("{calls} calls do not show yet whether it is worse")
+            };
+            match (verdict.decided, verdict.time_to_decide_s) {
+                (false, Some(seconds)) if seconds > 0 => format!("{name}: {reason}; about {seconds} s more are needed"),
+                _ => format!("{name}: {reason}"),
+            }
+        }
+    }
+}
+
+/// The verdict on a deploy of which nothing has been seen.
+pub fn unseen(deploy: &plimsoll_model::Deploy, now: UnixNanos) -> Verdict {
+    Verdict {
+        deploy_id: deploy.id.clone(),
+        verdict: VerdictKind::Inconclusive,
+        decided: false,
+        recommendation: Recommendation::Hold,
+        design: Design::BeforeAfter,
+        started_at: deploy.started_at,
+        decided_at: None,
+        time_to_decide_s: None,
+        findings: Vec::new(),
+        data_quality: vec![quality::NO_CANDIDATE_TRAFFIC.to_owned()],
+        phase: Phase::Clear,
+        summary: format!("{} {}: not evaluated yet", deploy.service.service, deploy.version),
+        evaluated_at: now,
+        revision: 0,
+    }
+}
+
+/// Says whether any trace was whole enough to assign blame, where there was something to blame.
+pub(crate) fn traced(tests: &[Test<'_>]) -> bool {
+    tests.iter().all(|test| {
+        matches!(test.detail, Detail::Exception(_)) || test.origin.as_ref().is_none_or(|origin| origin.traced)
+    })
+}

@@ -1,0 +1,198 @@
+//! Anytime-valid bounds of a rate, of the difference of two rates and of their ratio.
+//!
+//! *One rate.* With `S` bad of `n`, the Beta mixture of Bernoulli likelihood ratios
+//!
+//! ```text
+//! M(theta) = B(a + S, b + n - S) / B(a, b) / ( theta^S (1 - theta)^(n - S) )
+//! ```
+//!
+//! is a martingale from one at the true rate, so `{theta : M < 1/alpha}` holds it at all times with probability
+//! `1 - alpha`; each side alone is a one-sided bound. `a = 1/2, b = 10` favours small rates. Zero bad requests give a finite
+//! upper bound, which is why a service without errors can pass.
+//!
+//! *Difference.* Bounds of the two rates, each at half of `alpha`. The control's rate is standardised to the candidate's
+//! strata, `sum(n_b A/n_a) / sum(n_b)`, so that a change of mix is no effect (Kitagawa's "within" part).
+//!
+//! *Ratio.* All ratios that the test of [`crate::e_process`] has not rejected, in both directions.
+//!
+//! *Overdispersion* divides the counts.
+//!
+//! *Source.* Robbins, "Statistical methods related to the law of the iterated logarithm" (1970); Howard, Ramdas, McAuliffe
+//! and Sekhon, "Time-uniform, nonparametric, nonasymptotic confidence sequences" (2021); Kitagawa (1955).
+
+use crate::e_process::{self, Stratum};
+
+const PRIOR_A: f64 = 0.5;
+const PRIOR_B: f64 = 10.0;
+
+/// Both arms over all strata, standardised to the candidate's.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Rates {
+    /// Bad ones of the candidate.
+    pub bad_b: f64,
+    /// All of the candidate.
+    pub n_b: f64,
+    /// The control's rate, weighted as the candidate's strata.
+    pub rate_a: f64,
+    /// Observations that such a rate is worth.
+    pub n_a: f64,
+}
+
+impl Rates {
+    /// Adds up strata.
+    pub fn of(strata: &[Stratum]) -> Self {
+        let (mut bad_b, mut n_b, mut weighted, mut inverse) = (0.0, 0.0, 0.0, 0.0);
+        for s in strata.iter().filter(|s| s.n_a > 0.0 && s.n_b > 0.0) {
+            bad_b += s.bad_b;
+            n_b += s.n_b;
+            weighted += s.n_b * s.bad_a / s.n_a;
+            inverse += s.n_b * s.n_b / s.n_a;
+        }
+        if n_b <= 0.0 {
+            return Self::default();
+        }
+        Self { bad_b, n_b, rate_a: (weighted / n_b).min(1.0), n_a: n_b * n_b / inverse }
+    }
+
+    /// Returns the candidate's rate.
+    pub fn rate_b(&self) -> f64 {
+        if self.n_b > 0.0 { self.bad_b / self.n_b } else { 0.0 }
+    }
+
+    /// Returns the same with `times` the observations.
+    pub fn scaled(&self, times: f64) -> Self {
+        Self { bad_b: self.bad_b * times, n_b: self.n_b * times, rate_a: self.rate_a, n_a: self.n_a * times }
+    }
+
+    /// Returns a lower and an upper bound of candidate's rate less control's; each holds with probability `1 - alpha`.
+    pub fn difference(&self, dispersion: f64, alpha: f64) -> (f64, f64) {
+        let phi = dispersion.max(1.0);
+        let (b_low, b_high) = bounds(self.bad_b / phi, self.n_b / phi, alpha / 2.0);
+        let (a_low, a_high) = bounds(self.rate_a * self.n_a / phi, self.n_a / phi, alpha / 2.0);
+        (b_low - a_high, b_high - a_low)
+    }
+}
+
+/// Returns a lower and an upper bound of a rate; each holds at all times with probability `1 - alpha`.
+pub fn bounds(bad: f64, n: f64, alpha: f64) -> (f64, f64) {
+    if n <= 0.0 {
+        return (0.0, 1.0);
+    }
+    let bad = bad.clamp(0.0, n);
+    let level = (1.0 / alpha).ln();
+    let mixture = ln_beta(PRIOR_A + bad, PRIOR_B + n - bad) - ln_beta(PRIOR_A, PRIOR_B);
+    let log_m = |theta: f64| {
+        let hits = if bad > 0.0 { bad * theta.ln() } else { 0.0 };
+        let misses = if n > bad { (n - bad) * (-theta).ln_1p() } else { 0.0 };
+        mixture - hits - misses
+    };
+    let centre = bad / n;
+    let low = if bad > 0.0 { bisect(0.0, centre, |theta| log_m(theta) >= level) } else { 0.0 };
+    let high = if bad < n { bisect(1.0, centre, |theta| log_m(theta) >= level) } else { 1.0 };
+    (low, high)
+}
+
+/// Finds the edge between `outside`, where `rejected` holds, and `inside`, where it does not.
+fn bisect(mut outside: f64, mut inside: f64, rejected: impl Fn(f64) -> bool) -> f64 {
+    for _ in 0..60 {
+        let middle = 0.5 * (outside + inside);
+        if rejected(middle) {
+            outside = middle;
+        } else {
+            inside = middle;
+        }
+    }
+    outside
+}
+
+/// Returns bounds of the rate ratio; each holds at all times with probability `1 - alpha`. The upper one is at most 1e4.
+pub fn ratio_interval(strata: &[Stratum], dispersion: f64, alpha: f64) -> [f64; 2] {
+    let level = (1.0 / alpha).ln();
+    let plain: Vec<Stratum> = strata.iter().map(|s| Stratum { handicap: 1.0, ..*s }).collect();
+    let swapped: Vec<Stratum> = plain.iter().map(Stratum::swapped).collect();
+    // In logarithms of the ratio; 1e-4 to 1e4 is wider than any use.
+    let (mut low, mut high) = (1e-4_f64.ln(), 1e4_f64.ln());
+    let not_above = |log_r: f64| e_process::run(&plain, log_r.exp(), dispersion).sup() < level;
+    let not_below = |log_r: f64| e_process::run(&swapped, (-log_r).exp(), dispersion).sup() < level;
+    low = edge(low, high, &not_above);
+    high = -edge(-high, -low, &|negative| not_below(-negative));
+    [low.exp(), high.exp()]
+}
+
+/// Returns the largest value from `low` up at which `holds` is still false, `low` where it holds there already.
+fn edge(low: f64, high: f64, holds: &impl Fn(f64) -> bool) -> f64 {
+    if holds(low) {
+        return low;
+    }
+    let (mut rejected, mut kept) = (low, high);
+    for _ in 0..40 {
+        let middle = 0.5 * (rejected + kept);
+        if holds(middle) {
+            kept = middle;
+        } else {
+            rejected = middle;
+        }
+    }
+    rejected
+}
+
+fn ln_beta(a: f64, b: f64) -> f64 {
+    ln_gamma(a) + ln_gamma(b) - ln_gamma(a + b)
+}
+
+/// Logarithm of the gamma function for positive arguments, by Stirling's series after moving up to ten; to 1e-11.
+fn ln_gamma(mut x: f64) -> f64 {
+    let mut shift = 0.0;
+    while x < 10.0 {
+        shift += x.ln();
+        x += 1.0;
+    }
+    let inverse = 1.0 / x;
+    let square = inverse * inverse;
+    let series = inverse * (1.0 / 12.0 - square * (1.0 / 360.0 - square * (1.0 / 1260.0 - square / 1680.0)));
+    (x - 0.5) * x.ln() - x + 0.5 * (2.0 * std::f64::consts::PI).ln() + series - shift
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plimsoll_model::Bucket;
+    use statrs::function::gamma;
+
+    #[test]
+    fn the_gamma_function_agrees_with_an_independent_one() {
+        for x in [0.5, 1.0, 2.5, 9.99, 10.0, 123.4, 1e4, 1e7] {
+            let expected = gamma::ln_gamma(x);
+            assert!((ln_gamma(x) - expected).abs() <= 1e-9 * expected.abs().max(1.0), "{x}");
+        }
+    }
+
+    #[test]
+    fn nothing_bad_gives_an_upper_bound_that_shrinks() {
+        let (low, high) = bounds(0.0, 2_000.0, 0.05);
+        assert_eq!(low, 0.0);
+        assert!(high < 0.005, "{high}");
+        assert!(bounds(0.0, 200.0, 0.05).1 > 0.01);
+    }
+
+    #[test]
+    fn a_ratio_interval_holds_the_ratio_and_narrows() {
+        let strata = |n: u64| -> Vec<Stratum> {
+            (0..n)
+                .map(|i| Stratum {
+                    bucket: Bucket(i),
+                    bad_b: 5.0,
+                    n_b: 100.0,
+                    bad_a: 10.0,
+                    n_a: 1_000.0,
+                    handicap: 1.0,
+                    caution: 1.0,
+                })
+                .collect()
+        };
+        let [low, high] = ratio_interval(&strata(10), 1.0, 0.05);
+        assert!(low < 5.0 && 5.0 < high && low > 2.0 && high < 12.0, "{low} {high}");
+        let [lower, higher] = ratio_interval(&strata(100), 1.0, 0.05);
+        assert!(lower > low && higher < high);
+    }
+}

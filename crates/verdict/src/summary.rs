@@ -1,0 +1,99 @@
+//! Findings and verdicts as sentences.
+
+use plimsoll_model::{Culprit, Design, Finding, SignalKind};
+
+/// Says what a finding found.
+pub(crate) fn finding(finding: &Finding, version: &str, against: &str, subject: &str) -> String {
+    let Finding { service, operation, baseline, candidate, interval, .. } = finding;
+    let calls = grouped(candidate.n);
+    let who = if version.is_empty() { service.clone() } else { format!("{service} {version}") };
+    let range = format!("{} to {}", times(interval[0]), times(interval[1]));
+    let mut text = match finding.signal {
+        SignalKind::ErrorRate => format!(
+            "{who} `{operation}` fails {} of calls against {} {against} ({range}, {calls} calls)",
+            percent(candidate.value),
+            percent(baseline.value)
+        ),
+        SignalKind::Latency => format!(
+            "{who} `{operation}` takes {} ms at p95 against {} ms {against} ({range}, {calls} calls)",
+            number(candidate.value),
+            number(baseline.value)
+        ),
+        _ => format!(
+            "{who} `{operation}` throws {subject}, never seen before ({} of {calls} calls)",
+            percent(candidate.value)
+        ),
+    };
+    if finding.symptom {
+        text.push_str(&format!("; the cause lies in {}", party(&finding.culprit)));
+    }
+    text
+}
+
+/// Names the control.
+pub(crate) fn against(design: Design, versions: &[&str]) -> String {
+    match (design, versions) {
+        (Design::Concurrent, [version]) if !version.is_empty() => format!("on {version}"),
+        (Design::Concurrent, _) => "on the other versions".to_owned(),
+        _ => "before the deploy".to_owned(),
+    }
+}
+
+/// Names a party.
+pub(crate) fn party(culprit: &Culprit) -> String {
+    let mut text = culprit.service.clone();
+    if !culprit.version.is_empty() {
+        text.push_str(&format!(" {}", culprit.version));
+    }
+    if !culprit.operation.is_empty() {
+        text.push_str(&format!(" `{}`", culprit.operation));
+    }
+    text
+}
+
+/// Writes a share as a percentage.
+pub(crate) fn percent(share: f64) -> String {
+    let value = share * 100.0;
+    if value == 0.0 || value >= 0.1 { format!("{value:.1} %") } else { format!("{value:.3} %") }
+}
+
+fn times(ratio: f64) -> String {
+    if ratio >= 9_000.0 { "no upper bound".to_owned() } else { format!("{}x", number(ratio)) }
+}
+
+fn number(value: f64) -> String {
+    if value >= 100.0 {
+        format!("{value:.0}")
+    } else if value >= 10.0 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.2}")
+    }
+}
+
+/// Writes a count in groups of three.
+pub(crate) fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(grouped(3_412), "3,412");
+        assert_eq!(grouped(12), "12");
+        assert_eq!(percent(0.051), "5.1 %");
+        assert_eq!(percent(0.0002), "0.020 %");
+        assert_eq!(times(4.1), "4.10x");
+    }
+}
