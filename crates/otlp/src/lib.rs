@@ -1,9 +1,10 @@
 //! OTLP wire bytes to Arrow batches and back, and the table schemas.
 //!
-//! [`decode`] reads a protobuf export request in one pass straight into Arrow builders; [`schema`] fixes the tables.
+//! [`decode`] reads a protobuf export request in one pass straight into Arrow builders; [`encode()`] makes requests of rows
+//! again; [`json_to_protobuf`] turns OTLP/JSON into the protobuf form, so that whatever keeps requests keeps one form only.
 
 mod decode;
-//ENC mod encode;
+mod encode;
 mod json;
 mod proto;
 pub mod schema;
@@ -12,7 +13,7 @@ pub mod value;
 mod wire;
 
 pub use decode::{DecodeError, Decoded, REQUEST_BYTES_MAX, Rejected, decode};
-//ENC pub use encode::{EncodeError, encode};
+pub use encode::{EncodeError, encode};
 //ENC pub use json::{JsonError, json_to_protobuf};
 pub use schema::Table;
 pub use signal::Signal;

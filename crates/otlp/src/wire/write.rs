@@ -41,9 +41,18 @@ impl Writer {
         self.varint(value);
     }
 
-    /// Appends an enumeration's number; a negative one takes ten bytes.
-    pub(crate) fn int32(&mut self, tag: u32, value: i32) {
-        self.uint(tag, i64::from(value) as u64);
+    /// Appends a varint field unless it is zero, which proto3 leaves out.
+    pub(crate) fn uint_unless_zero(&mut self, tag: u32, value: u32) {
+        if value != 0 {
+            self.uint(tag, u64::from(value));
+        }
+    }
+
+    /// Appends an enumeration's number unless it is zero; a negative one takes ten bytes.
+    pub(crate) fn int32_unless_zero(&mut self, tag: u32, value: i32) {
+        if value != 0 {
+            self.uint(tag, i64::from(value) as u64);
+        }
     }
 
     /// Appends a zigzag varint.
@@ -63,6 +72,27 @@ impl Writer {
         self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 
+    /// Appends a field of four bytes unless it is zero.
+    pub(crate) fn fixed32_unless_zero(&mut self, tag: u32, value: u32) {
+        if value != 0 {
+            self.fixed32(tag, value);
+        }
+    }
+
+    /// Appends a field of eight bytes unless it is zero.
+    pub(crate) fn fixed64_unless_zero(&mut self, tag: u32, value: u64) {
+        if value != 0 {
+            self.fixed64(tag, value);
+        }
+    }
+
+    /// Appends a double that is there.
+    pub(crate) fn double_if_some(&mut self, tag: u32, value: Option<f64>) {
+        if let Some(value) = value {
+            self.double(tag, value);
+        }
+    }
+
     /// Appends a double.
     pub(crate) fn double(&mut self, tag: u32, value: f64) {
         self.fixed64(tag, value.to_bits());
@@ -73,6 +103,13 @@ impl Writer {
         self.varint(u64::from(tag));
         self.varint(value.len() as u64);
         self.bytes.extend_from_slice(value);
+    }
+
+    /// Appends bytes or text unless there are none.
+    pub(crate) fn bytes_unless_empty(&mut self, tag: u32, value: &[u8]) {
+        if !value.is_empty() {
+            self.bytes(tag, value);
+        }
     }
 
     /// Appends repeated eight-byte numbers in packed form; nothing where there are none.

@@ -1,4 +1,5 @@
 //! The codec through its public face, against the upstream message types.
 
 mod generate;
+mod round_trip;
 mod rows;
