@@ -1,0 +1,31 @@
+//! What is published, and what every published row is folded into.
+
+use arrow::array::RecordBatch;
+use plimsoll_model::SequenceNumber;
+use plimsoll_otlp::Signal;
+
+/// The rows of one frame, durable in the journal and ready to be seen.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// The frame they came from.
+    pub sequence: SequenceNumber,
+    /// Which signal, and so which table.
+    pub signal: Signal,
+    /// The rows, in the table's stored schema.
+    pub batch: RecordBatch,
+}
+
+/// Something that every published row is folded into, off the ack path, exactly once and in order of sequence.
+///
+/// Its rows become the table `operations`: what was folded since the last checkpoint is written in the same transaction
+/// as the segments of the rows it came from, so that a crash counts nothing twice and forgets nothing.
+pub trait Fold: Send + 'static {
+    /// Folds one batch.
+    fn fold(&mut self, rows: &Published);
+
+    /// Returns the rows folded since the last checkpoint, in the stored schema of [`Table::Operations`].
+    fn pending(&self) -> Option<RecordBatch>;
+
+    /// Takes those rows: from here on they are the store's to keep.
+    fn take(&mut self) -> Option<RecordBatch>;
+}

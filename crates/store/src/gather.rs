@@ -1,0 +1,103 @@
+//! Rows of many batches into one, with dictionaries interned; and what a batch weighs.
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::{concat, interleave};
+use arrow::datatypes::{SchemaRef, UInt32Type};
+use arrow::error::ArrowError;
+
+use crate::dictionary::Group;
+
+/// Puts batches of one schema behind one another.
+pub(crate) fn concat_batches(schema: &SchemaRef, batches: &[&RecordBatch]) -> Result<RecordBatch, ArrowError> {
+    let groups = Group::of(schema, batches)?;
+    let mut columns: Vec<Option<ArrayRef>> = vec![None; schema.fields().len()];
+    for group in &groups {
+        let key = group.keys(batches);
+        let rows =
+            batches.iter().enumerate().flat_map(|(number, batch)| (0..batch.num_rows()).map(move |r| (number, r)));
+        let built = group.build(rows.map(|(batch, row)| key(batch, row)).collect())?;
+        group.columns.iter().zip(built).for_each(|(column, array)| columns[*column] = Some(array));
+    }
+    let arrays = columns.into_iter().enumerate().map(|(column, built)| match built {
+        Some(array) => Ok(array),
+        None => {
+            let parts: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(column).as_ref()).collect();
+            concat(&parts)
+        }
+    });
+    RecordBatch::try_new(SchemaRef::clone(schema), arrays.collect::<Result<_, _>>()?)
+}
+
+/// Gathers rows of many batches in a given order, one column at a time.
+pub(crate) struct Gather<'a> {
+    batches: &'a [&'a RecordBatch],
+    groups: Vec<Group>,
+}
+
+impl<'a> Gather<'a> {
+    pub(crate) fn new(schema: &SchemaRef, batches: &'a [&'a RecordBatch]) -> Result<Self, ArrowError> {
+        Ok(Self { batches, groups: Group::of(schema, batches)? })
+    }
+
+    /// Calls `visit` with every column and the rows named by `order`, as (batch, row). A column is let go of before the next
+    /// is gathered, but for those that share their keys.
+    pub(crate) fn columns<E: From<ArrowError>>(
+        &self,
+        order: &[(usize, usize)],
+        mut visit: impl FnMut(usize, ArrayRef) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let width = self.batches.first().map_or(0, |batch| batch.num_columns());
+        let mut shared: Vec<Option<ArrayRef>> = vec![None; width];
+        for group in &self.groups {
+            let key = group.keys(self.batches);
+            let built = group.build(order.iter().map(|(batch, row)| key(*batch, *row)).collect())?;
+            group.columns.iter().zip(built).for_each(|(column, array)| shared[*column] = Some(array));
+        }
+        for (column, built) in shared.into_iter().enumerate() {
+            let array = match built {
+                Some(array) => array,
+                None => {
+                    let parts: Vec<&dyn Array> = self.batches.iter().map(|b| b.column(column).as_ref()).collect();
+                    interleave(&parts, order)?
+                }
+            };
+            visit(column, array)?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns the bytes of memory that a batch holds on to; keys and values that several of its columns share count once.
+pub(crate) fn memory_size(batch: &RecordBatch) -> u64 {
+    let mut seen: Vec<*const u8> = Vec::new();
+    let mut once = |at: *const u8, bytes: usize| {
+        if seen.contains(&at) {
+            return 0;
+        }
+        seen.push(at);
+        bytes
+    };
+    let bytes: usize = batch
+        .columns()
+        .iter()
+        .map(|column| match column.as_dictionary_opt::<UInt32Type>() {
+            Some(array) => {
+                let keys = array.keys().values().inner();
+                let values = array.values();
+                let weight = values.get_buffer_memory_size();
+                once(keys.as_ptr(), keys.capacity()) + start(values).map_or(weight, |at| once(at, weight))
+            }
+            None => column.get_buffer_memory_size(),
+        })
+        .sum();
+    bytes as u64
+}
+
+/// Where an array of text or bytes begins: two that begin at the same place are the same.
+fn start(values: &ArrayRef) -> Option<*const u8> {
+    let offsets = match values.as_string_opt::<i32>() {
+        Some(text) => text.offsets(),
+        None => values.as_binary_opt::<i32>()?.offsets(),
+    };
+    Some(offsets.inner().inner().as_ptr())
+}

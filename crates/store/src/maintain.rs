@@ -1,0 +1,224 @@
+//! The thread that flushes, coalesces, retires and removes.
+//!
+//! It alone takes rows out of the tail and segments out of the view. All of its work is synchronous but for the catalog,
+//! which it drives on a runtime of its own, so that nothing of it runs on the callers' threads.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use plimsoll_catalog::{Catalog, SegmentChange, SegmentRecord};
+use plimsoll_model::SequenceNumber;
+use tokio::runtime::Runtime;
+
+use crate::coalesce::coalesce;
+use crate::error::StoreError;
+use crate::flush::{Sealed, SegmentCount, apply, seal, show};
+use crate::shared::{Requests, Shared};
+
+/// How often age, space and small batches are looked at.
+const TICK: Duration = Duration::from_millis(250);
+/// A flush that failed is tried again after this long, then twice as long, up to the limit.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_LAST: Duration = Duration::from_secs(30);
+
+pub(crate) struct Maintenance {
+    pub(crate) shared: Arc<Shared>,
+    catalog: Arc<dyn Catalog>,
+    runtime: Runtime,
+    trim: Box<dyn Fn(SequenceNumber) + Send + Sync>,
+    /// Segments whose files are missing; they leave the catalog when they are too old.
+    missing: Vec<SegmentRecord>,
+    /// Files are durable, the commit has not been confirmed.
+    sealed: Option<Sealed>,
+    retry: Option<(Instant, Duration)>,
+    /// The last flush met a full disk, whatever the system says is free.
+    out_of_space: bool,
+    segments: SegmentCount,
+}
+
+impl Maintenance {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        catalog: Arc<dyn Catalog>,
+        runtime: Runtime,
+        trim: Box<dyn Fn(SequenceNumber) + Send + Sync>,
+        missing: Vec<SegmentRecord>,
+    ) -> Self {
+        Self { shared, catalog, runtime, trim, missing, sealed: None, retry: None, out_of_space: false, segments: 0 }
+    }
+
+    /// The thread's work, until the store is closed or dropped.
+    pub(crate) fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let _end = End(&shared);
+        loop {
+            let asked = self.wait();
+            if asked.abandon {
+                return;
+            }
+            let flushed = (!asked.flush.is_empty() || asked.close.is_some()).then(|| self.flush(true));
+            if flushed.is_none() && self.due(asked.large) {
+                // Counted and logged inside; the rows stay in the tail.
+                let _ = self.flush(false);
+            }
+            self.tidy();
+            for waiter in asked.flush {
+                let answer = match &flushed {
+                    Some(Err(problem)) => Err(problem.again()),
+                    _ => Ok(self.shared.view.load().checkpoint),
+                };
+                let _ = waiter.send(answer);
+            }
+            for waiter in asked.maintain {
+                let _ = waiter.send(());
+            }
+            if let Some(closer) = asked.close {
+                self.shared.folding.stop();
+                let _ = closer.send(flushed.unwrap_or(Ok(SequenceNumber::ZERO)).map(|_| ()));
+                return;
+            }
+        }
+    }
+
+    fn wait(&self) -> Requests {
+        let mut requests = self.shared.requests.lock();
+        let asked =
+            |r: &Requests| !r.flush.is_empty() || !r.maintain.is_empty() || r.close.is_some() || r.large || r.abandon;
+        if !asked(&requests) {
+            self.shared.wake.wait_for(&mut requests, TICK);
+        }
+        std::mem::take(&mut requests)
+    }
+
+    /// Says whether the tail is large or old enough, and no failed flush is being waited for.
+    fn due(&self, large: bool) -> bool {
+        if self.retry.is_some_and(|(at, _)| Instant::now() < at) {
+            return false;
+        }
+        let (view, options) = (self.shared.view.load(), &self.shared.options);
+        let oldest = view.tails().filter_map(|(_, tail)| tail.iter().next().map(|batch| batch.at)).min();
+        let old = oldest.is_some_and(|at| (self.shared.clock)().since(at) >= options.tail_age_flush);
+        let large = large || view.tail_bytes() >= options.tail_bytes_flush as u64;
+        large && oldest.is_some() || old || self.sealed.is_some()
+    }
+
+    fn flush(&mut self, everything: bool) -> Result<SequenceNumber, StoreError> {
+        let outcome = self.try_flush(everything);
+        let mut counters = self.shared.counters.lock();
+        match &outcome {
+            Ok(_) => {
+                self.retry = None;
+                self.out_of_space = false;
+                counters.last_flush_error.clear();
+            }
+            Err(problem) => {
+                let pause = self.retry.map_or(RETRY_FIRST, |(_, pause)| (pause * 2).min(RETRY_LAST));
+                self.retry = Some((Instant::now() + pause, pause));
+                counters.flush_failures += 1;
+                counters.last_flush_error = problem.to_string();
+                self.out_of_space = problem.is_full();
+                tracing::error!(error = %problem, retry_ms = pause.as_millis(), "flush failed; the rows stay in memory and in the journal");
+            }
+        }
+        outcome
+    }
+
+    fn try_flush(&mut self, everything: bool) -> Result<SequenceNumber, StoreError> {
+        self.finish()?;
+        let published = self.shared.view.load().published;
+        if everything && !self.shared.folding.wait(published) {
+            return Err(StoreError::Closed);
+        }
+        self.sealed = seal(&self.shared, &mut self.segments)?;
+        self.finish()?;
+        Ok(self.shared.view.load().checkpoint)
+    }
+
+    /// Commits what is sealed, shows it and lets the journal go.
+    fn finish(&mut self) -> Result<(), StoreError> {
+        let Some(sealed) = &self.sealed else { return Ok(()) };
+        self.runtime.block_on(self.catalog.commit_segments(sealed.change.clone()))?;
+        show(&self.shared, sealed);
+        self.shared.counters.lock().flushes += 1;
+        self.sealed = None;
+        let checkpoint = self.shared.view.load().checkpoint;
+        tracing::debug!(%checkpoint, "flushed");
+        (self.trim)(checkpoint);
+        Ok(())
+    }
+
+    /// Everything but flushing. Nothing here is urgent: what fails is tried again at the next tick.
+    fn tidy(&mut self) {
+        self.measure();
+        if let Err(problem) = coalesce(&self.shared) {
+            tracing::error!(error = %problem, "small batches could not be coalesced");
+        }
+        if let Err(problem) = self.retire() {
+            tracing::warn!(error = %problem, "old segments could not be removed");
+        }
+        self.sweep();
+    }
+
+    fn measure(&self) {
+        match self.shared.files.free_bytes() {
+            Ok(free) => {
+                let full = free < self.shared.options.disk_reserve_bytes || self.out_of_space;
+                let mut counters = self.shared.counters.lock();
+                if full != counters.disk_full {
+                    tracing::warn!(full, free, "disk space");
+                }
+                counters.disk_full = full;
+            }
+            Err(problem) => tracing::warn!(error = %problem, "free space of the store cannot be told"),
+        }
+    }
+
+    /// Removes segments whose rows were all received longer ago than `retention`.
+    fn retire(&mut self) -> Result<(), StoreError> {
+        let now = (self.shared.clock)();
+        let old = |record: &SegmentRecord| now.since(record.received_to) > self.shared.options.retention;
+        let view = self.shared.view.load_full();
+        let live = plimsoll_otlp::Table::ALL.into_iter().flat_map(|table| view.segments(table).iter());
+        let goes: Vec<&SegmentRecord> = live.map(|segment| &segment.record).filter(|record| old(record)).collect();
+        let lost: Vec<&SegmentRecord> = self.missing.iter().filter(|record| old(record)).collect();
+        if goes.is_empty() && lost.is_empty() {
+            return Ok(());
+        }
+        let change = SegmentChange {
+            remove: goes.iter().chain(&lost).map(|record| record.id.clone()).collect(),
+            ..SegmentChange::default()
+        };
+        self.runtime.block_on(self.catalog.commit_segments(change.clone()))?;
+        self.shared.change(|view| apply(&self.shared, view, &change));
+        let rows: u64 = goes.iter().map(|record| record.rows).sum();
+        let mut counters = self.shared.counters.lock();
+        counters.retired_segments += goes.len() as u64;
+        counters.retired_rows += rows;
+        drop(counters);
+        tracing::info!(segments = goes.len(), rows, "segments older than `retention` removed");
+        self.missing.retain(|record| !change.remove.contains(&record.id));
+        Ok(())
+    }
+
+    /// Removes files that nobody reads any more.
+    fn sweep(&self) {
+        let paths = std::mem::take(&mut *self.shared.garbage.lock());
+        for path in paths {
+            if let Err(problem) = self.shared.files.remove(&path) {
+                tracing::warn!(path, error = %problem, "file could not be removed; it goes at the next start");
+            }
+        }
+    }
+}
+
+/// Answers those who still wait, also where the thread panicked: dropping a sender is an answer.
+struct End<'a>(&'a Shared);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        let mut requests = self.0.requests.lock();
+        *requests = Requests { ended: true, ..Requests::default() };
+        drop(requests);
+        self.0.folding.stop();
+    }
+}

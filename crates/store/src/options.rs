@@ -1,0 +1,25 @@
+//! What may be set about the store, and its clock.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_model::UnixNanos;
+
+/// How the store is laid out and how much it may hold.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Directory of the segments.
+    pub root: PathBuf,
+    /// The tail is flushed when it is this large, in bytes of memory.
+    pub tail_bytes_flush: usize,
+    /// The tail is flushed when its oldest rows are this old.
+    pub tail_age_flush: Duration,
+    /// Rows received longer ago than this are removed, by whole segments.
+    pub retention: Duration,
+    /// Free bytes below which the disk counts as full.
+    pub disk_reserve_bytes: u64,
+}
+
+/// Tells the time; given, so that tests and simulations own it.
+pub type Clock = Arc<dyn Fn() -> UnixNanos + Send + Sync>;
