@@ -14,6 +14,6 @@ mod wire;
 
 pub use decode::{DecodeError, Decoded, REQUEST_BYTES_MAX, Rejected, decode};
 pub use encode::{EncodeError, encode};
-//ENC pub use json::{JsonError, json_to_protobuf};
+pub use json::{JsonError, json_to_protobuf};
 pub use schema::Table;
 pub use signal::Signal;

@@ -1,8 +1,8 @@
 //! Rows of `metrics` back into data points.
 
 use arrow::array::{
-    Array, BinaryArray, Float64Array, Int32Array, Int64Array, ListArray, RecordBatch, TimestampNanosecondArray,
-    UInt32Array, UInt64Array,
+    BinaryArray, Float64Array, Int32Array, Int64Array, ListArray, RecordBatch, TimestampNanosecondArray, UInt32Array,
+    UInt64Array,
 };
 
 use super::EncodeError;

@@ -1,8 +1,8 @@
 //! Rows of `spans` back into `Span` messages.
 
 use arrow::array::{
-    Array, BinaryArray, FixedSizeBinaryArray, Int32Array, ListArray, RecordBatch, StringArray,
-    TimestampNanosecondArray, UInt32Array,
+    BinaryArray, FixedSizeBinaryArray, Int32Array, ListArray, RecordBatch, StringArray, TimestampNanosecondArray,
+    UInt32Array,
 };
 
 use super::EncodeError;

@@ -200,15 +200,13 @@ impl<'a> Lexer<'a> {
 
     fn unicode(&mut self) -> Result<char> {
         let first = self.hex4()?;
-        let code = if (0xd800..0xdc00).contains(&first) {
-            self.at += usize::from(self.bytes().get(self.at..self.at + 2) == Some(b"\\u")) * 2;
-            match self.hex4()? {
-                second @ 0xdc00..0xe000 => 0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00),
-                _ => first,
+        let mut code = first;
+        if (0xd800..0xdc00).contains(&first) && self.bytes().get(self.at..self.at + 2) == Some(b"\\u") {
+            self.at += 2;
+            if let second @ 0xdc00..0xe000 = self.hex4()? {
+                code = 0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00);
             }
-        } else {
-            first
-        };
+        }
         char::from_u32(code).ok_or_else(|| format!("`\\u{first:04x}` is half a character"))
     }
 

@@ -1,5 +1,7 @@
 //! The codec through its public face, against the upstream message types.
 
 mod generate;
+mod json;
+mod malformed;
 mod round_trip;
 mod rows;

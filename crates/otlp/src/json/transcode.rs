@@ -1,0 +1,99 @@
+//! Objects and arrays into messages and repeated fields, driven by the table of messages.
+
+use super::JsonError;
+use super::lexer::{Lexer, Next};
+use super::scalar;
+use crate::proto::{Field, Kind, Message};
+use crate::value::DEPTH_MAX;
+use crate::wire::Writer;
+
+type Result<T> = std::result::Result<T, JsonError>;
+
+/// Levels of messages: those above values, and three for each level that a value nests.
+const LEVELS_MAX: usize = 3 * DEPTH_MAX + 16;
+
+/// Levels of arrays and objects in a field that is not known.
+const UNKNOWN_LEVELS_MAX: usize = 128;
+
+/// Writes the fields of the object that comes next.
+pub(super) fn message(lexer: &mut Lexer<'_>, writer: &mut Writer, message: &Message) -> Result<()> {
+    fields(lexer, writer, message, LEVELS_MAX)
+}
+
+fn fields(lexer: &mut Lexer<'_>, writer: &mut Writer, message: &Message, levels_left: usize) -> Result<()> {
+    if levels_left == 0 {
+        return Err(format!("values nest deeper than {DEPTH_MAX} levels").into());
+    }
+    if lexer.next()? != Next::Object {
+        return Err(format!("`{}` must be an object", message.name).into());
+    }
+    lexer.begin_object()?;
+    let mut first = true;
+    while let Some(key) = lexer.member(first)? {
+        first = false;
+        match message.fields.iter().find(|field| is_named(field.name, &key)) {
+            Some(field) => {
+                field_value(lexer, writer, field, levels_left).map_err(|error| error.within(field.name))?;
+            }
+            None => lexer.skip(UNKNOWN_LEVELS_MAX).map_err(|problem| JsonError::from(problem).within(&key))?,
+        }
+    }
+    Ok(())
+}
+
+/// Says whether `key` is the lowerCamelCase `name` or the same in snake_case.
+fn is_named(name: &str, key: &str) -> bool {
+    if name == key {
+        return true;
+    }
+    let mut rest = key.bytes();
+    name.bytes().all(|byte| {
+        if byte.is_ascii_uppercase() {
+            rest.next() == Some(b'_') && rest.next() == Some(byte.to_ascii_lowercase())
+        } else {
+            rest.next() == Some(byte)
+        }
+    }) && rest.next().is_none()
+}
+
+fn field_value(lexer: &mut Lexer<'_>, writer: &mut Writer, field: &Field, levels_left: usize) -> Result<()> {
+    match lexer.next()? {
+        Next::Null => Ok(lexer.null()?),
+        Next::Array if field.repeated => {
+            lexer.begin_array()?;
+            let mut index = 0_usize;
+            while lexer.element(index == 0)? {
+                one(lexer, writer, field, levels_left).map_err(|error| error.within(&format!("[{index}]")))?;
+                index += 1;
+            }
+            Ok(())
+        }
+        _ if field.repeated => Err("it must be an array".to_owned().into()),
+        _ => one(lexer, writer, field, levels_left),
+    }
+}
+
+fn one(lexer: &mut Lexer<'_>, writer: &mut Writer, field: &Field, levels_left: usize) -> Result<()> {
+    let tag = field.number << 3 | field.kind.wire_type();
+    match field.kind {
+        Kind::Message(message) => {
+            let open = writer.open(tag);
+            fields(lexer, writer, message, levels_left - 1)?;
+            writer.close(open);
+        }
+        Kind::Bool => writer.uint(tag, u64::from(scalar::bool(lexer)?)),
+        Kind::UInt32 => writer.uint(tag, u64::from(scalar::integer::<u32>(lexer)?)),
+        Kind::UInt64 => writer.uint(tag, scalar::integer::<u64>(lexer)?),
+        Kind::Int64 => writer.uint(tag, scalar::integer::<i64>(lexer)? as u64),
+        Kind::SInt32 => writer.sint32(tag, scalar::integer::<i32>(lexer)?),
+        Kind::Enum(names) => writer.uint(tag, i64::from(scalar::enumeration(lexer, names)?) as u64),
+        Kind::Fixed32 => writer.fixed32(tag, scalar::integer::<u32>(lexer)?),
+        Kind::Fixed64 => writer.fixed64(tag, scalar::integer::<u64>(lexer)?),
+        Kind::SFixed64 => writer.fixed64(tag, scalar::integer::<i64>(lexer)? as u64),
+        Kind::Double => writer.double(tag, scalar::double(lexer)?),
+        Kind::Text => writer.bytes(tag, scalar::text(lexer)?.as_bytes()),
+        Kind::Bytes => writer.bytes(tag, &scalar::base64(lexer)?),
+        Kind::Id => writer.bytes(tag, &scalar::hex(lexer)?),
+    }
+    Ok(())
+}
