@@ -57,7 +57,7 @@ fn a_log_cut_at_any_byte_keeps_every_frame_before_the_cut_and_takes_new_ones() {
 fn log_lengths(dir: &Path, name: &std::ffi::OsStr) -> u64 {
     let length = fs::metadata(dir.join(name)).expect("is there").len();
     // A file without frames was replaced by the one that the new frame is in.
-    if length > 48 && fs::read_dir(dir).expect("is there").filter(|e| is_log(e)).count() == 1 { 48 } else { length }
+    if length > 48 && fs::read_dir(dir).expect("is there").filter(is_log).count() == 1 { 48 } else { length }
 }
 
 fn is_log(entry: &std::io::Result<fs::DirEntry>) -> bool {
