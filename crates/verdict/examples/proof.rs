@@ -49,12 +49,12 @@ fn main() {
     }
 }
 
-/// Judges as the watcher would, each minute, keeping the former verdict; 0 regressed, 1 pass, 2 inconclusive.
+/// Judges as the watcher would, but every five minutes only, keeping the former verdict; 0 regressed, 1 pass, 2 inconclusive.
 ///
 /// The processes look at every bucket whatever the number of evaluations: their largest value counts.
 fn final_verdict(input: &mut JudgeInput) -> usize {
     let end = input.now.bucket().0;
-    for bucket in (START..=end).step_by(6).chain([end]) {
+    for bucket in (START..=end).step_by(30).chain([end]) {
         input.now = Bucket(bucket).start();
         let verdict = judge(input);
         if verdict.phase == Phase::Confirmed {

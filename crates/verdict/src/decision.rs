@@ -5,7 +5,8 @@
 //!   where at least [`LARGE_ERRORS`] errors occurred at [`LARGE_RATIO`] times the control's rate.
 //! - *Recovered* once a confirmed regression has been below half the tolerance for [`Tolerances::recovery_s`], or the
 //!   candidate has had no traffic for so long while the control had some.
-//! - *Pass* only where the service as a whole and each of its larger operations are shown to be within tolerance.
+//! - *Pass* only where errors and latency of the service as a whole are shown to be within tolerance, averaged over its
+//!   operations by traffic, and none of its larger operations looks worse.
 //!
 //! Everything is computed from the series afresh, so an evaluation that was missed or repeated changes nothing; the former
 //! verdict only keeps what was once decided from being taken back.
@@ -24,9 +25,13 @@ use crate::tolerances::Tolerances;
 pub const LARGE_ERRORS: f64 = 50.0;
 /// Times the control's rate from which a regression is large.
 pub const LARGE_RATIO: f64 = 10.0;
-/// Share of requests from which an operation must itself be shown to be well.
+/// Share of requests from which an operation that looks worse forbids a pass.
 const LARGER_OPERATION: f64 = 0.1;
-/// Requests that show whether an excess lasts.
+/// Buckets of the last window, which shows whether an excess lasts.
+const LASTING_BUCKETS: u64 = 3;
+/// Requests that such a window should have ..
+const LASTING_REQUESTS: f64 = 20.0;
+/// .. and without which nothing is confirmed.
 const LASTING_REQUESTS_MIN: f64 = 5.0;
 
 /// The answer in its raw form.
@@ -84,16 +89,22 @@ fn confirmed(test: &Test<'_>, at: Bucket, end: Bucket) -> Option<Bucket> {
     }
     let after = Bucket(at.0 + 1);
     (after.0..end.0).map(Bucket).find(|last| {
-        let (excess, requests) = assessment.excess(after, Bucket(last.0 + 1));
-        let long_enough = requests >= 20.0 || last.0 >= at.0 + 3;
-        excess && requests >= LASTING_REQUESTS_MIN && long_enough
+        let to = Bucket(last.0 + 1);
+        let window = Bucket(after.0.max(to.0.saturating_sub(LASTING_BUCKETS)));
+        let (mut excess, mut requests) = assessment.excess(window, to);
+        if requests < LASTING_REQUESTS {
+            // Little traffic: all that came since has to do.
+            (excess, requests) = assessment.excess(after, to);
+        }
+        let long_enough = requests >= LASTING_REQUESTS || last.0 >= at.0 + LASTING_BUCKETS;
+        excess && requests >= LASTING_REQUESTS_MIN && long_enough && !assessment.settling(*last)
     })
 }
 
 /// Says whether a trigger still waits to be confirmed, rather than having been refuted by what came after.
 fn pending(test: &Test<'_>, at: Bucket, end: Bucket) -> bool {
     let (excess, requests) = test.assessment().excess(Bucket(at.0 + 1), end);
-    excess || requests < 20.0
+    excess || requests < LASTING_REQUESTS
 }
 
 fn recovered(
@@ -112,41 +123,67 @@ fn recovered(
     }
     triggered.iter().all(|(test, at)| {
         let (excess, requests) = test.assessment().excess(from, end);
-        *at < from && !excess && requests >= 20.0
+        *at < from && !excess && requests >= LASTING_REQUESTS
     })
 }
 
-/// Strata of all operations' errors, with the dispersion of the largest.
-fn service_errors(tests: &[Test<'_>]) -> (Vec<Stratum>, f64) {
-    let mut all = Vec::new();
-    let (mut weighted, mut weight) = (0.0, 0.0);
-    for test in tests {
-        if let Detail::Errors(errors) = &test.detail {
-            let caution = errors.strata.iter().map(|s| s.caution).fold(1.0, f64::max);
-            let bad = 1.0 + errors.strata.iter().map(|s| s.bad_a + s.bad_b).sum::<f64>();
-            weighted += bad * errors.dispersion * caution;
+/// One signal over the whole service: strata of all operations and the dispersion of those that count.
+struct Whole {
+    rates: Rates,
+    dispersion: f64,
+    /// Largest tolerated difference of the rates.
+    tolerated: f64,
+}
+
+impl Whole {
+    fn of<'a>(parts: impl Iterator<Item = (&'a [Stratum], f64)>, tolerated: f64) -> Option<Self> {
+        let mut all = Vec::new();
+        let (mut weighted, mut weight) = (0.0, 0.0);
+        for (strata, dispersion) in parts {
+            let caution = strata.iter().map(|s| s.caution).fold(1.0, f64::max);
+            let bad = strata.iter().map(|s| s.bad_a + s.bad_b).sum::<f64>() + 1e-9;
+            weighted += bad * dispersion * caution;
             weight += bad;
-            all.extend_from_slice(&errors.strata);
+            all.extend_from_slice(strata);
         }
+        (weight > 0.0).then(|| Self { rates: Rates::of(&all), dispersion: weighted / weight, tolerated })
     }
-    (all, if weight > 0.0 { weighted / weight } else { 1.0 })
+
+    /// Says whether the upper bound would be within tolerance with `times` the data.
+    fn within(&self, times: f64, alpha: f64) -> bool {
+        self.rates.scaled(times).difference(self.dispersion, alpha).1 < self.tolerated
+    }
+}
+
+/// The two things that must be shown of the service as a whole: errors, and latency against the tolerated growth.
+///
+/// Strata are standardised one by one, so operations are averaged by the candidate's traffic and never pooled.
+fn wholes(tests: &[Test<'_>], tolerances: &Tolerances) -> Option<[Whole; 2]> {
+    let errors = tests.iter().filter_map(|test| match &test.detail {
+        Detail::Errors(errors) => Some((errors.strata.as_slice(), errors.dispersion)),
+        _ => None,
+    });
+    let latency = tests.iter().filter_map(|test| match &test.detail {
+        Detail::Latency(latency) => Some((latency.tolerated.as_slice(), latency.test.dispersion)),
+        _ => None,
+    });
+    Some([Whole::of(errors, tolerances.error_points)?, Whole::of(latency, 0.0)?])
 }
 
 fn shown_well(comparison: &Comparison<'_>, tests: &[Test<'_>], tolerances: &Tolerances, gate: &Path) -> bool {
     if comparison.paired < tolerances.requests_min || comparison.paired * 2 < comparison.requests {
         return false;
     }
-    let (strata, dispersion) = service_errors(tests);
-    let rates = Rates::of(&strata);
-    let whole = rates.difference(dispersion, tolerances.bound_alpha).1 < tolerances.error_points;
+    let Some(wholes) = wholes(tests, tolerances) else { return false };
     // Evidence short of an alarm is still no ground to promote.
     let doubt = (1.0 / tolerances.bound_alpha).ln();
-    let suspicious =
-        |test: &Test<'_>| test.assessment().exceeded_at.is_some() && test.assessment().gate.sup() >= 2.0 * doubt;
-    let calm = gate.last() < doubt && !tests.iter().any(suspicious);
-    let larger = tests.iter().filter(|test| test.share >= LARGER_OPERATION);
-    let measured = tests.iter().any(|test| matches!(test.detail, Detail::Latency(_)));
-    whole && calm && measured && larger.into_iter().all(|test| test.assessment().shown_well)
+    let worse = |test: &Test<'_>| {
+        let assessment = test.assessment();
+        assessment.exceeded_at.is_some() && (test.share >= LARGER_OPERATION || assessment.gate.last() >= 2.0 * doubt)
+    };
+    gate.last() < doubt
+        && !tests.iter().any(worse)
+        && wholes.iter().all(|whole| whole.within(1.0, tolerances.bound_alpha))
 }
 
 /// Seconds until the present traffic would show the service to be well.
@@ -154,14 +191,10 @@ fn projected(comparison: &Comparison<'_>, tests: &[Test<'_>], watched: u64, tole
     if watched == 0 || comparison.paired == 0 {
         return None;
     }
-    let (strata, dispersion) = service_errors(tests);
-    let rates = Rates::of(&strata);
-    let within =
-        |times: f64| rates.scaled(times).difference(dispersion, tolerances.bound_alpha).1 < tolerances.error_points;
-    let mut growth = (0..24).map(|i| 1.3_f64.powi(i)).find(|times| within(*times))?;
-    growth = growth.max(tolerances.requests_min as f64 / comparison.paired as f64);
-    for test in tests.iter().filter(|test| test.share >= LARGER_OPERATION && !test.assessment().shown_well) {
-        growth = growth.max(test.assessment().growth?);
+    let mut growth = tolerances.requests_min as f64 / comparison.paired as f64;
+    for whole in wholes(tests, tolerances)? {
+        let needed = (0..32).map(|i| 1.25_f64.powi(i)).find(|times| whole.within(*times, tolerances.bound_alpha))?;
+        growth = growth.max(needed);
     }
     let needed = (watched as f64 * growth).min(1e7) as u64;
     Some(needed.max(tolerances.watch_min_s).saturating_sub(watched))

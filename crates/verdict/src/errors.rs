@@ -19,13 +19,13 @@ pub(crate) struct Assessment {
     pub(crate) exceeded_at: Option<Bucket>,
     /// True where the upper confidence bound lies within the tolerance.
     pub(crate) shown_well: bool,
-    /// Factor by which the data must grow until it would be shown, at present rates; `None` where they do not lead there.
-    pub(crate) growth: Option<f64>,
     /// The candidate bucket by bucket, `(bucket, bad, all)`, held against `reference` to see whether it lasts.
     pub(crate) recent: Vec<(Bucket, f64, f64)>,
     pub(crate) reference: f64,
     /// Half the tolerated excess over `reference`.
     pub(crate) half: f64,
+    /// Until when an excess may be that of instances warming up; `None` where it may not.
+    pub(crate) young_until: Option<Bucket>,
 }
 
 impl Assessment {
@@ -38,16 +38,29 @@ impl Assessment {
             .fold((0.0, 0.0), |sum, (_, bad, all)| (sum.0 + bad, sum.1 + all));
         (all > 0.0 && bad / all - self.reference > self.half, all)
     }
+
+    /// Says whether young instances are still getting better: the last two buckets show clearly less than the four before.
+    pub(crate) fn settling(&self, last: Bucket) -> bool {
+        if self.young_until.is_none_or(|until| last >= until) {
+            return false;
+        }
+        let share = |from: u64, to: u64| {
+            let inside = self.recent.iter().filter(|(bucket, ..)| bucket.0 > from && bucket.0 <= to);
+            let (bad, all) = inside.fold((0.0, 0.0), |sum, (_, bad, all)| (sum.0 + bad, sum.1 + all));
+            (bad / f64::max(all, 1.0), all)
+        };
+        let (now, n) = share(last.0.saturating_sub(2), last.0);
+        let (before, m) = share(last.0.saturating_sub(6), last.0.saturating_sub(2));
+        if n < 1.0 || m < 1.0 {
+            return false;
+        }
+        let error = (before * (1.0 - before) * (1.0 / n + 1.0 / m)).sqrt();
+        before - now > error
+    }
 }
 
 /// Makes a stratum of a pair by counting in both arms.
-pub(crate) fn stratum(
-    pair: &Pair<'_>,
-    tolerances: &Tolerances,
-    age_handicap: f64,
-    candidate: (u64, u64),
-    control: (u64, u64),
-) -> Stratum {
+pub(crate) fn stratum(pair: &Pair<'_>, tolerances: &Tolerances, candidate: (u64, u64), control: (u64, u64)) -> Stratum {
     let (drift, caution) =
         if pair.side_by_side { (1.0, 1.0) } else { (tolerances.drift_ratio, tolerances.drift_caution) };
     Stratum {
@@ -56,7 +69,7 @@ pub(crate) fn stratum(
         n_b: candidate.1 as f64,
         bad_a: control.0 as f64,
         n_a: control.1 as f64,
-        handicap: drift * age_handicap,
+        handicap: drift,
         caution,
     }
 }
@@ -72,7 +85,7 @@ pub(crate) fn assess(op: &Operation<'_>, tolerances: &Tolerances) -> Assessment 
         cells.iter().fold((0, 0), |sum, c| (sum.0 + c.errors.min(c.requests), sum.1 + c.requests))
     };
     let strata: Vec<Stratum> =
-        op.pairs.iter().map(|p| stratum(p, tolerances, 1.0, count(&p.candidate), count(&p.control))).collect();
+        op.pairs.iter().map(|p| stratum(p, tolerances, count(&p.candidate), count(&p.control))).collect();
     let before: Vec<(f64, f64)> = op.before.iter().map(|(_, _, c)| (c.errors as f64, c.requests as f64)).collect();
     let dispersion =
         dispersion::joined(dispersion::of_arm(&before), dispersion::of_share(&strata), tolerances.dispersion_max);
@@ -98,20 +111,15 @@ pub(crate) fn assess(op: &Operation<'_>, tolerances: &Tolerances) -> Assessment 
         |rates: &Rates| rates.difference(dispersion * caution, tolerances.bound_alpha).1 < tolerances.error_points;
     let enough = rates.n_b >= tolerances.requests_min as f64;
     let shown_well = enough && within(&rates);
-    let growth = if rates.n_b > 0.0 {
-        (0..24).map(|i| 1.3_f64.powi(i)).find(|times| within(&rates.scaled(*times)))
-    } else {
-        None
-    };
     Assessment {
         gate: e_process::run(&strata, 1.0, dispersion),
         dispersion,
         exceeded_at,
         shown_well,
-        growth,
         recent: op.candidate.iter().map(|(b, _, c)| (*b, c.errors as f64, c.requests as f64)).collect(),
         reference,
         half: 0.5 * delta,
+        young_until: None,
         strata,
     }
 }

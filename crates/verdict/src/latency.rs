@@ -6,7 +6,8 @@
 //! rejected, in both directions, are the confidence interval of the growth of the p95.
 //!
 //! Young instances are slow without being worse: where the control has none of the same age, the first
-//! [`Tolerances::warm_up_s`] are left out and the rest of the first five minutes is handicapped.
+//! [`Tolerances::warm_up_s`] are left out, and for the first five minutes a growth that is still going away confirms
+//! nothing ([`Assessment::settling`]).
 
 use plimsoll_model::Bucket;
 use plimsoll_model::signal::{AgeClass, HISTOGRAM_SCALE, Histogram, OperationCell};
@@ -15,19 +16,24 @@ use crate::design::{Operation, Pair};
 use crate::dispersion;
 use crate::e_process::{self, Stratum};
 use crate::errors::{self, Assessment};
+use crate::rate::Rates;
 use crate::tolerances::Tolerances;
 
 const QUANTILES: [f64; 4] = [0.5, 0.9, 0.95, 0.99];
 /// Observations from which edges are fixed.
 const EDGE_COUNT_MIN: u64 = 100;
-const COLD_HANDICAP: f64 = 1.5;
-const WARMING_HANDICAP: f64 = 1.1;
+/// Quantiles whose edges the tolerated growth is tested at.
+const BODY_QUANTILE: f64 = 0.75;
+/// Buckets from the candidate's first in which a growth may be mere warming up.
+const YOUNG_BUCKETS: u64 = 30;
 
 /// The assessment and what is needed to say how large the effect is.
 #[derive(Debug, Clone)]
 pub(crate) struct LatencyAssessment<'a> {
     pub(crate) test: Assessment,
-    pairs: Vec<(Pair<'a>, f64)>,
+    /// Candidate above the tolerated growth of the p95 against control above the p95.
+    pub(crate) tolerated: Vec<Stratum>,
+    pairs: Vec<Pair<'a>>,
     p95: i16,
 }
 
@@ -46,21 +52,14 @@ pub(crate) fn assess<'a>(
         skip += 1;
     }
     let edges: Vec<i16> = QUANTILES.iter().filter_map(|q| control.quantile_index(*q)).collect();
-    let [_, p90, p95, p99] = edges[..] else { return None };
+    let [_, p90, p95, _] = edges[..] else { return None };
     let p95_ms = control.quantile(0.95)? / 1e6;
 
     let warm_up = tolerances.warm_up_s / 10;
-    let excused = |pair: &Pair<'_>| -> Option<f64> {
-        let young = first.is_some_and(|first| pair.bucket.0 < first.0 + warm_up);
-        match (pair.same_age, pair.age) {
-            (true, _) | (false, AgeClass::Warm) => Some(1.0),
-            (false, AgeClass::Cold) if young => None,
-            (false, AgeClass::Cold) => Some(COLD_HANDICAP),
-            (false, AgeClass::Warming) => Some(WARMING_HANDICAP),
-        }
+    let excused = |pair: &Pair<'_>| {
+        !pair.same_age && pair.age == AgeClass::Cold && first.is_some_and(|first| pair.bucket.0 < first.0 + warm_up)
     };
-    let pairs: Vec<(Pair<'a>, f64)> =
-        op.pairs[skip..].iter().filter_map(|p| excused(p).map(|handicap| (p.clone(), handicap))).collect();
+    let pairs: Vec<Pair<'a>> = op.pairs[skip..].iter().filter(|pair| !excused(pair)).cloned().collect();
     let at = |edge: i16, shift: i16| exceedances(&pairs, edge, shift, tolerances);
 
     let scale = (1.0 + tolerances.latency_ratio).max(1.0 + tolerances.latency_floor_ms / p95_ms.max(1e-6));
@@ -72,35 +71,26 @@ pub(crate) fn assess<'a>(
         dispersion::joined(dispersion::of_arm(&before), dispersion::of_share(&at(p90, 0)), tolerances.dispersion_max);
     let gate: Vec<_> = edges.iter().map(|edge| e_process::run(&at(*edge, 0), 1.0, dispersion)).collect();
     let level = (1.0 / tolerances.bound_alpha).ln();
-    let beyond: Vec<_> =
-        [p90, p95, p99].iter().map(|edge| e_process::run(&at(*edge, shift), 1.0, dispersion)).collect();
-    let below: Vec<_> = [p90, p95]
+    let beyond: Vec<_> = [control.quantile_index(BODY_QUANTILE)?, p90, p95]
         .iter()
-        .map(|edge| {
-            let swapped: Vec<Stratum> = at(*edge, shift).iter().map(Stratum::swapped).collect();
-            e_process::run(&swapped, 1.0, dispersion)
-        })
+        .map(|edge| e_process::run(&at(*edge, shift), 1.0, dispersion))
         .collect();
-    let well = e_process::mean_of(&below);
-    let requests: f64 = strata.iter().map(|s| s.n_b).sum();
+    let tolerated: Vec<Stratum> = at(p95, shift).iter().map(|s| Stratum { handicap: 1.0, ..*s }).collect();
+    let rates = Rates::of(&tolerated);
+    let caution = tolerated.iter().map(|s| s.caution).fold(1.0, f64::max);
     let half = shift_of(1.0 + 0.5 * (scale - 1.0));
-    let tail = |cell: &OperationCell| {
-        // Instances too young to be compared are too young to show that it lasts.
-        (cell.latency.count_above(p95.saturating_add(half)) as f64, cell.latency.count() as f64)
-    };
+    let tail =
+        |cell: &OperationCell| (cell.latency.count_above(p95.saturating_add(half)) as f64, cell.latency.count() as f64);
     let control_tail = control.count_above(p95) as f64 / control.count() as f64;
     Some(LatencyAssessment {
         test: Assessment {
             gate: e_process::mean_of(&gate),
             exceeded_at: e_process::mean_of(&beyond).first_above(level),
-            shown_well: requests >= tolerances.requests_min as f64 && well.sup() >= level && well.last() > 0.0,
-            growth: (well.last() > 0.1).then(|| ((level + 1.0) / well.last()).max(1.0)),
+            shown_well: rates.n_b >= tolerances.requests_min as f64
+                && rates.difference(dispersion * caution, tolerances.bound_alpha).1 < 0.0,
             recent: op
                 .candidate
                 .iter()
-                .filter(|(bucket, age, _)| {
-                    *age != AgeClass::Cold || first.is_none_or(|first| bucket.0 >= first.0 + warm_up)
-                })
                 .map(|(bucket, _, cell)| {
                     let (bad, all) = tail(cell);
                     (*bucket, bad, all)
@@ -108,9 +98,13 @@ pub(crate) fn assess<'a>(
                 .collect(),
             reference: control_tail,
             half: 0.0,
+            young_until: first
+                .filter(|_| pairs.iter().any(|p| !p.same_age))
+                .map(|first| Bucket(first.0 + YOUNG_BUCKETS)),
             dispersion,
             strata,
         },
+        tolerated,
         pairs,
         p95,
     })
@@ -168,15 +162,15 @@ pub(crate) fn pooled_interval(
     [factor(low), factor(high)]
 }
 
-fn exceedances(pairs: &[(Pair<'_>, f64)], edge: i16, shift: i16, tolerances: &Tolerances) -> Vec<Stratum> {
+fn exceedances(pairs: &[Pair<'_>], edge: i16, shift: i16, tolerances: &Tolerances) -> Vec<Stratum> {
     let count = |cells: &[&OperationCell], edge: i16| {
         cells.iter().fold((0, 0), |sum, c| (sum.0 + c.latency.count_above(edge), sum.1 + c.latency.count()))
     };
     pairs
         .iter()
-        .map(|(pair, handicap)| {
+        .map(|pair| {
             let shifted = count(&pair.candidate, edge.saturating_add(shift));
-            errors::stratum(pair, tolerances, *handicap, shifted, count(&pair.control, edge))
+            errors::stratum(pair, tolerances, shifted, count(&pair.control, edge))
         })
         .collect()
 }

@@ -100,7 +100,6 @@ pub(crate) fn find(
                 gate,
                 dispersion,
                 shown_well: count < tolerances.exception_count_min || !frequent,
-                growth: None,
                 recent: traffic
                     .iter()
                     .filter(|(_, (b, _))| *b > 0)
@@ -108,6 +107,7 @@ pub(crate) fn find(
                     .collect(),
                 reference: 0.0,
                 half: 0.5 * tolerances.exception_share,
+                young_until: None,
                 strata,
             },
         });

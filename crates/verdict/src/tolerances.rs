@@ -62,7 +62,7 @@ impl Default for Tolerances {
             watch_min_s: 120,
             watch_max_s: 1_800,
             lookback_s: 3_600,
-            warm_up_s: 30,
+            warm_up_s: 20,
             recovery_s: 180,
             dispersion_max: 8.0,
             drift_ratio: 1.25,

@@ -1,3 +1,5 @@
 //! The crate through its public face.
 
+mod reference;
 mod simulation;
+mod verdicts;

@@ -36,8 +36,10 @@ pub(crate) struct Scenario {
     pub(crate) swing: f64,
     /// Random change of each operation's traffic with the deploy, as a share of it.
     pub(crate) mix: f64,
-    /// How many times slower new instances are at first, less one; gone in about a minute.
+    /// How many times slower new instances are at first, less one; it fades away.
     pub(crate) warm_up: f64,
+    /// Time constant of that, in seconds.
+    pub(crate) warm_up_s: f64,
     /// Factor on the candidate's failures.
     pub(crate) error_effect: f64,
     /// Factor on the candidate's latency.
@@ -62,6 +64,7 @@ impl Default for Scenario {
             swing: 0.0,
             mix: 0.0,
             warm_up: 0.0,
+            warm_up_s: 15.0,
             error_effect: 1.0,
             latency_effect: 1.0,
             new_exception: 0.0,
@@ -141,7 +144,8 @@ pub(crate) fn simulate(scenario: &Scenario, seed: u64) -> JudgeInput {
                 };
                 let failing = (scenario.errors * effect * burst).min(1.0);
                 let seconds = since as f64 * 10.0 + 5.0;
-                let warm_up = if candidate { 1.0 + scenario.warm_up * (-seconds / 15.0).exp() } else { 1.0 };
+                let warm_up =
+                    if candidate { 1.0 + scenario.warm_up * (-seconds / scenario.warm_up_s).exp() } else { 1.0 };
                 let slow = if candidate { scenario.latency_effect } else { 1.0 } * warm_up;
                 let age = match (candidate, since) {
                     (true, ..6) => AgeClass::Cold,
