@@ -1,2 +1,12 @@
-//! Load generator, replay of recordings, and comparison with peers.
-fn main() {}
+//! The `plimsoll-loadtest` program.
+
+mod cli;
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -1,0 +1,37 @@
+//! Load generator, replay of recordings, and the torture and measurement runs built on them.
+//!
+//! Telemetry is made with the upstream `opentelemetry-proto` types and sent by clients written here, never by Plimsoll's
+//! own codec, so that a fault in that codec cannot hide. Requests are encoded once; before each send only ids and times
+//! are patched, so that the generator costs little beside the server it drives.
+
+mod client;
+mod compression;
+mod error;
+mod freshness;
+mod generate;
+mod kill;
+mod measure;
+mod otlp_json;
+mod process;
+mod recording;
+mod records;
+mod replay;
+mod report;
+mod server;
+mod sql;
+mod stats;
+mod template;
+
+pub use client::{Connection, Endpoint, Protocol, Reply, SendError};
+pub use compression::Compression;
+pub use error::Error;
+pub use generate::{Load, LoadReport, Mix, Pace, Until};
+pub use kill::{KillReport, Torture};
+pub use measure::{Measurement, Measurements};
+pub use otlp_json::{OtlpJsonError, to_protobuf};
+pub use recording::{Line, Recording};
+pub use records::{Shape, Signal};
+pub use replay::{Replay, ReplayReport, ReplayTarget, Shift, Speed};
+pub use report::{Format, Printable};
+pub use server::{Addresses, Server, ServerOptions};
+pub use sql::{Rows, Sql};
