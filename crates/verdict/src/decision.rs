@@ -55,7 +55,7 @@ pub(crate) fn decide(input: &JudgeInput, comparison: &Comparison<'_>, tests: &[T
         tests.iter().filter_map(|test| Some((test, gate::triggered_at(test, &gate, level)?))).collect()
     };
     let end = comparison.candidate_span.to.bucket();
-    let confirmed = triggered.iter().filter_map(|(test, at)| confirmed(test, *at, end)).min();
+    let confirmed = triggered.iter().filter_map(|(test, at)| confirmed(test, *at, end, tolerances)).min();
     let phase = match confirmed {
         Some(_) if recovered(comparison, &triggered, end, tolerances) => Phase::Recovered,
         Some(_) => Phase::Confirmed,
@@ -78,8 +78,9 @@ pub(crate) fn decide(input: &JudgeInput, comparison: &Comparison<'_>, tests: &[T
 }
 
 /// Returns when the time after `at` first showed that the excess lasts.
-fn confirmed(test: &Test<'_>, at: Bucket, end: Bucket) -> Option<Bucket> {
+fn confirmed(test: &Test<'_>, at: Bucket, end: Bucket, tolerances: &Tolerances) -> Option<Bucket> {
     let assessment = test.assessment();
+    let (level, bound) = ((1.0 / tolerances.alpha).ln(), (1.0 / tolerances.bound_alpha).ln());
     if matches!(test.detail, Detail::Errors(_)) {
         let rates = Rates::of(&assessment.strata);
         let floor = rates.rate_a.max(0.5 / rates.n_a.max(1.0));
@@ -97,7 +98,11 @@ fn confirmed(test: &Test<'_>, at: Bucket, end: Bucket) -> Option<Bucket> {
             (excess, requests) = assessment.excess(after, to);
         }
         let long_enough = requests >= LASTING_REQUESTS || last.0 >= at.0 + LASTING_BUCKETS;
-        excess && requests >= LASTING_REQUESTS_MIN && long_enough && !assessment.settling(*last)
+        excess
+            && requests >= LASTING_REQUESTS_MIN
+            && long_enough
+            && !assessment.settling(*last)
+            && assessment.stands(*last, level, bound)
     })
 }
 

@@ -64,6 +64,12 @@ impl Path {
         self.steps.iter().map(|(_, log_e)| *log_e).fold(0.0, f64::max)
     }
 
+    /// Returns the logarithm of the value after `bucket`.
+    pub fn at(&self, bucket: Bucket) -> f64 {
+        let after = self.steps.partition_point(|(at, _)| *at <= bucket);
+        after.checked_sub(1).map_or(0.0, |last| self.steps[last].1)
+    }
+
     /// Returns the first bucket after which the process was at least `log_level`.
     pub fn first_above(&self, log_level: f64) -> Option<Bucket> {
         self.steps.iter().find(|(_, log_e)| *log_e >= log_level).map(|(bucket, _)| *bucket)

@@ -15,6 +15,8 @@ pub(crate) struct Assessment {
     pub(crate) dispersion: f64,
     /// The test of "no worse at all": what the gate is made of.
     pub(crate) gate: Path,
+    /// The test of "no worse than tolerated", where there is one.
+    pub(crate) beyond: Option<Path>,
     /// When the lower confidence bound first exceeded the tolerance.
     pub(crate) exceeded_at: Option<Bucket>,
     /// True where the upper confidence bound lies within the tolerance.
@@ -37,6 +39,11 @@ impl Assessment {
             .filter(|(bucket, ..)| *bucket >= from && *bucket < to)
             .fold((0.0, 0.0), |sum, (_, bad, all)| (sum.0 + bad, sum.1 + all));
         (all > 0.0 && bad / all - self.reference > self.half, all)
+    }
+
+    /// Says whether the evidence still stands after `last`, rather than having been worn down by what came since.
+    pub(crate) fn stands(&self, last: Bucket, log_level: f64, log_bound: f64) -> bool {
+        self.gate.at(last) >= log_level && self.beyond.as_ref().is_none_or(|path| path.at(last) >= log_bound)
     }
 
     /// Says whether young instances are still getting better: the last two buckets show clearly less than the four before.
@@ -100,12 +107,12 @@ pub(crate) fn assess(op: &Operation<'_>, tolerances: &Tolerances) -> Assessment 
     let delta = tolerated(reference, tolerances);
     let caution = strata.iter().map(|s| s.caution).fold(1.0, f64::max);
     let level = (1.0 / tolerances.bound_alpha).ln();
-    let exceeded_at = if rates.rate_b() - rates.rate_a <= delta {
-        None
-    } else if reference > 0.0 && delta / reference < 20.0 {
-        e_process::run(&strata, 1.0 + delta / reference, dispersion).first_above(level)
-    } else {
-        first_difference_above(&strata, delta, dispersion * caution, tolerances.bound_alpha)
+    let beyond = (reference > 0.0 && delta / reference < 20.0)
+        .then(|| e_process::run(&strata, 1.0 + delta / reference, dispersion));
+    let exceeded_at = match &beyond {
+        _ if rates.rate_b() - rates.rate_a <= delta => None,
+        Some(path) => path.first_above(level),
+        None => first_difference_above(&strata, delta, dispersion * caution, tolerances.bound_alpha),
     };
     let within =
         |rates: &Rates| rates.difference(dispersion * caution, tolerances.bound_alpha).1 < tolerances.error_points;
@@ -114,6 +121,7 @@ pub(crate) fn assess(op: &Operation<'_>, tolerances: &Tolerances) -> Assessment 
     Assessment {
         gate: e_process::run(&strata, 1.0, dispersion),
         dispersion,
+        beyond,
         exceeded_at,
         shown_well,
         recent: op.candidate.iter().map(|(b, _, c)| (*b, c.errors as f64, c.requests as f64)).collect(),

@@ -75,6 +75,7 @@ pub(crate) fn assess<'a>(
         .iter()
         .map(|edge| e_process::run(&at(*edge, shift), 1.0, dispersion))
         .collect();
+    let beyond = e_process::mean_of(&beyond);
     let tolerated: Vec<Stratum> = at(p95, shift).iter().map(|s| Stratum { handicap: 1.0, ..*s }).collect();
     let rates = Rates::of(&tolerated);
     let caution = tolerated.iter().map(|s| s.caution).fold(1.0, f64::max);
@@ -85,7 +86,8 @@ pub(crate) fn assess<'a>(
     Some(LatencyAssessment {
         test: Assessment {
             gate: e_process::mean_of(&gate),
-            exceeded_at: e_process::mean_of(&beyond).first_above(level),
+            exceeded_at: beyond.first_above(level),
+            beyond: Some(beyond),
             shown_well: rates.n_b >= tolerances.requests_min as f64
                 && rates.difference(dispersion * caution, tolerances.bound_alpha).1 < 0.0,
             recent: op

@@ -98,6 +98,7 @@ pub(crate) fn find(
             test: Assessment {
                 exceeded_at: enough.then(|| reached(&seen.candidate, tolerances.exception_count_min)).flatten(),
                 gate,
+                beyond: None,
                 dispersion,
                 shown_well: count < tolerances.exception_count_min || !frequent,
                 recent: traffic
