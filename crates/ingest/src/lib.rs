@@ -1,1 +1,55 @@
 //! Receivers, admission, lock-free lanes, commit and replay.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `options` | what may be taken, held and waited for; the memory bound |
+//! | `ingest` | start, status, drain |
+//! | `listener`, `connection` | accepting; a connection's share of memory |
+//! | `grpc`, `http` | the two protocols, from headers to answers |
+//! | `health`, `descriptors` | `grpc.health.v1`, reflection |
+//! | `refusal`, `status` | why not, and how that is said on the wire |
+//! | `gate`, `budget`, `expansion` | admission: whether at all, how many bytes, how many to expect |
+//! | `body`, `inflate` | bodies under limits |
+//! | `pipeline` | from a body to an ack |
+//! | [`lanes`] | bounded queues to the committer |
+//! | `committer` | group commit, publication, ack |
+//! | [`frame`], `replay` | what is kept in the journal, and its return |
+//! | `sink` | the store, as seen from here |
+//! | `counters` | what is counted |
+//!
+//! *Invariants.* An ack means durable and visible (P1, P2). Bytes held are reserved first, and their sum is declared (P3). Whatever is
+//! refused is counted with its reason (P9).
+//!
+//! *Never knows.* SQL, verdicts, or what is in a record.
+
+mod body;
+mod budget;
+mod committer;
+mod connection;
+mod counters;
+mod descriptors;
+mod expansion;
+pub mod frame;
+mod gate;
+mod grpc;
+mod health;
+mod http;
+mod inflate;
+mod ingest;
+pub mod lanes;
+mod listener;
+mod options;
+mod pipeline;
+mod refusal;
+mod replay;
+mod sink;
+mod status;
+
+pub use committer::OnFatal;
+pub use counters::{Counter, Counters, Histogram, Protocol, RequestCounters};
+pub use gate::Readiness;
+pub use ingest::{Ingest, IngestError, IngestStatus, LocalAddrs};
+pub use options::{Http2Options, IngestOptions};
+pub use refusal::Reason;
+pub use replay::ReplaySummary;
+pub use sink::{Sink, SinkLoad};

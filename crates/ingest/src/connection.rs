@@ -1,0 +1,142 @@
+//! One accepted connection: its share of the transport's memory, and a limit on how long it may say nothing at first.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+use crate::options::WINDOW_BYTES_MIN;
+
+/// What an HTTP/2 client sends before anything else; an HTTP/1 request is rarely shorter.
+const PREFACE_LEN: usize = 24;
+
+/// The receive windows of all connections together.
+///
+/// *Invariant.* The windows granted never exceed the capacity by more than the smallest window a connection.
+#[derive(Debug)]
+pub(crate) struct Windows {
+    free: AtomicUsize,
+}
+
+impl Windows {
+    pub(crate) fn new(capacity: usize) -> Arc<Self> {
+        Arc::new(Self { free: AtomicUsize::new(capacity) })
+    }
+
+    /// Grants a connection a quarter of what is left, `most` at the most: the first few connections are given all they can use, and
+    /// a thousand of them cannot buffer gigabytes.
+    pub(crate) fn grant(self: &Arc<Self>, most: u32) -> Window {
+        // Relaxed: the number stands for itself.
+        let free = self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| Some(free - share(free, most)));
+        let taken = share(free.unwrap_or(0), most);
+        Window { windows: Arc::clone(self), taken }
+    }
+}
+
+fn share(free: usize, most: u32) -> usize {
+    (free / 4).min(most as usize)
+}
+
+/// One connection's window, until dropped.
+#[derive(Debug)]
+pub(crate) struct Window {
+    windows: Arc<Windows>,
+    taken: usize,
+}
+
+impl Window {
+    pub(crate) fn bytes(&self) -> u32 {
+        u32::try_from(self.taken).unwrap_or(u32::MAX).clamp(WINDOW_BYTES_MIN, i32::MAX as u32)
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        self.windows.free.fetch_add(self.taken, Ordering::Relaxed);
+    }
+}
+
+/// A stream that fails if its first bytes take too long: hyper waits for an HTTP/2 preface for ever.
+#[derive(Debug)]
+pub(crate) struct Prompt {
+    stream: TcpStream,
+    read: usize,
+    /// Gone once enough was read.
+    patience: Option<Pin<Box<Sleep>>>,
+}
+
+impl Prompt {
+    pub(crate) fn new(stream: TcpStream, patience: Duration) -> Self {
+        Self { stream, read: 0, patience: Some(Box::pin(tokio::time::sleep(patience))) }
+    }
+}
+
+impl AsyncRead for Prompt {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Some(patience) = &mut self.patience {
+            match polled {
+                Poll::Ready(_) => {
+                    self.read += buf.filled().len() - before;
+                    if self.read >= PREFACE_LEN {
+                        self.patience = None;
+                    }
+                }
+                Poll::Pending if patience.as_mut().poll(cx).is_ready() => {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                Poll::Pending => {}
+            }
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Prompt {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_shrink_as_connections_come_and_are_given_back() {
+        let windows = Windows::new(64 << 20);
+        let granted: Vec<_> = (0..1_000).map(|_| windows.grant(24 << 20)).collect();
+        assert_eq!(granted[0].bytes(), 16 << 20);
+        assert_eq!(granted[999].bytes(), WINDOW_BYTES_MIN);
+        assert!(granted.iter().map(|window| window.taken).sum::<usize>() <= 64 << 20);
+        drop(granted);
+        assert_eq!(windows.grant(8 << 20).bytes(), 8 << 20);
+    }
+}

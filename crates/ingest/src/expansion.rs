@@ -1,0 +1,79 @@
+//! How many bytes of rows a request becomes, learned from those before it: what is reserved before it is decoded.
+//!
+//! *Why learned.* A span of 440 bytes becomes rows of about its size; one of 60 bytes becomes four times that, because most columns
+//! have a fixed width. Reserving for the worst would waste the budget, reserving for the best would break it.
+//!
+//! *Cost.* A load a reservation, a load and a store a request.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use plimsoll_otlp::Signal;
+
+/// What a batch takes whatever is in it: some forty columns.
+const BATCH_BYTES: usize = 12 << 10;
+
+/// Sixteenths: twice the request's size, until something is known.
+const FIRST: u32 = 2 * 16;
+
+/// The bounds of what is believed: as large as the request, and 64 times that.
+const BELIEVED: (usize, usize) = (16, 64 * 16);
+
+/// Returns what a request of `body` bytes is taken to need before anything is known: itself and its rows.
+pub(crate) fn needed_at_first(body: usize) -> usize {
+    needed(body, FIRST)
+}
+
+fn needed(body: usize, sixteenths: u32) -> usize {
+    let rows = body.saturating_mul(sixteenths as usize) / 16;
+    body.saturating_add(rows).saturating_add(BATCH_BYTES)
+}
+
+/// Size of rows over size of request, in sixteenths, by signal.
+#[derive(Debug)]
+pub(crate) struct Expansion([AtomicU32; Signal::ALL.len()]);
+
+impl Expansion {
+    pub(crate) fn new() -> Self {
+        Self([const { AtomicU32::new(FIRST) }; Signal::ALL.len()])
+    }
+
+    /// Returns what a request of `body` bytes is taken to need: itself and its rows.
+    pub(crate) fn needed(&self, signal: Signal, body: usize) -> usize {
+        // Relaxed, as below: the number stands for itself, and a lost update is made good by the next request.
+        needed(body, self.0[signal as usize].load(Ordering::Relaxed))
+    }
+
+    /// Learns from a request of `body` bytes that became `rows` bytes: at once where it was more than thought, slowly where it was less.
+    pub(crate) fn learn(&self, signal: Signal, body: usize, rows: usize) {
+        let Some(seen) = rows.saturating_sub(BATCH_BYTES).saturating_mul(16).checked_div(body) else { return };
+        let seen = u32::try_from(seen.clamp(BELIEVED.0, BELIEVED.1)).unwrap_or(FIRST);
+        let known = &self.0[signal as usize];
+        let old = known.load(Ordering::Relaxed);
+        let new = if seen > old { seen } else { old - (old - seen).div_ceil(32) };
+        if new != old {
+            known.store(new, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_is_believed_at_once_and_less_in_time() {
+        let expansion = Expansion::new();
+        assert_eq!(expansion.needed(Signal::Logs, 1_000), needed_at_first(1_000));
+        expansion.learn(Signal::Logs, 1_000, BATCH_BYTES + 10_000);
+        assert_eq!(expansion.needed(Signal::Logs, 1_000), 1_000 + 10_000 + BATCH_BYTES);
+        assert_eq!(expansion.needed(Signal::Traces, 1_000), needed_at_first(1_000), "signals differ");
+        expansion.learn(Signal::Logs, 1_000, BATCH_BYTES + 1_000);
+        let soon = expansion.needed(Signal::Logs, 1_000);
+        assert!(soon > 10_000, "{soon}");
+        for _ in 0..1_000 {
+            expansion.learn(Signal::Logs, 1_000, BATCH_BYTES + 1_000);
+        }
+        assert_eq!(expansion.needed(Signal::Logs, 1_000), 1_000 + 1_000 + BATCH_BYTES);
+        expansion.learn(Signal::Logs, 0, 5);
+    }
+}

@@ -1,0 +1,219 @@
+//! Decompression under a hard limit.
+//!
+//! *Invariants.* Never more than the allowance is written to the output, whatever the input claims: a bomb stops at the limit, and
+//! what was reserved for it bounds it before.
+//!
+//! *Cost.* One decoder a request; its window is at most 32 KiB (gzip, deflate) or 8 MiB (zstd, the most that RFC 8878 allows as a
+//! content coding; a frame that asks for more is refused).
+
+use std::io::{self, BufReader, Cursor, Read};
+
+use bytes::Bytes;
+use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
+
+/// log2 of the largest zstd window.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+/// How a body is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    Identity,
+    Gzip,
+    /// The zlib format, as HTTP means it.
+    Deflate,
+    Zstd,
+}
+
+/// What to say in `accept-encoding` and `grpc-accept-encoding`.
+pub(crate) const ACCEPTED: &str = "identity,gzip,deflate,zstd";
+
+impl Encoding {
+    /// Reads a header's value; `None` where it is not spoken here.
+    pub(crate) fn parse(value: &str) -> Option<Self> {
+        let value = value.trim();
+        let is = |name: &str| value.eq_ignore_ascii_case(name);
+        match () {
+            () if value.is_empty() || is("identity") || is("none") => Some(Self::Identity),
+            () if is("gzip") || is("x-gzip") => Some(Self::Gzip),
+            () if is("deflate") || is("zlib") => Some(Self::Deflate),
+            () if is("zstd") => Some(Self::Zstd),
+            () => None,
+        }
+    }
+
+    /// Guesses the inflated size of `body`: what it says itself where it does, else eight times its size.
+    pub(crate) fn guess(self, body: &[u8]) -> usize {
+        let said = match self {
+            Self::Identity => Some(body.len()),
+            // The last four bytes of a gzip member are its size, modulo 2^32.
+            Self::Gzip => body.last_chunk::<4>().map(|size| u32::from_le_bytes(*size) as usize),
+            Self::Deflate => None,
+            Self::Zstd => {
+                zstd::zstd_safe::get_frame_content_size(body).ok().flatten().and_then(|size| usize::try_from(size).ok())
+            }
+        };
+        // No format that is spoken here shrinks telemetry by more than this; a larger claim is not taken at its word.
+        let most = body.len().saturating_mul(64);
+        said.unwrap_or_else(|| body.len().saturating_mul(8)).clamp(body.len().min(64), most.max(64))
+    }
+}
+
+/// One body on its way out of compression.
+pub(crate) struct Inflater {
+    input: Input,
+    /// What came out so far.
+    output: Vec<u8>,
+}
+
+enum Input {
+    Gzip(Box<MultiGzDecoder<Cursor<Bytes>>>),
+    Deflate(Box<ZlibDecoder<Cursor<Bytes>>>),
+    Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<Cursor<Bytes>>>>),
+}
+
+/// How far an inflater got.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Everything came out.
+    Done(Vec<u8>),
+    /// The allowance is used up and there is more.
+    More,
+}
+
+impl Inflater {
+    /// Begins; `expected` bytes are made room for.
+    ///
+    /// # Errors
+    /// The decoder could not be set up.
+    pub(crate) fn new(encoding: Encoding, body: Bytes, expected: usize) -> io::Result<Self> {
+        let body = Cursor::new(body);
+        let input = match encoding {
+            // Nobody asks for identity; as deflate it would be refused as malformed.
+            Encoding::Deflate | Encoding::Identity => Input::Deflate(Box::new(ZlibDecoder::new(body))),
+            Encoding::Gzip => Input::Gzip(Box::new(MultiGzDecoder::new(body))),
+            Encoding::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::new(body)?;
+                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+                Input::Zstd(Box::new(decoder))
+            }
+        };
+        Ok(Self { input, output: Vec::with_capacity(expected) })
+    }
+
+    /// Inflates until everything is out or `allowance` bytes are, all calls together.
+    ///
+    /// # Errors
+    /// The input is damaged or ends early.
+    pub(crate) fn run(&mut self, allowance: usize) -> io::Result<Progress> {
+        let input: &mut dyn Read = match &mut self.input {
+            Input::Gzip(decoder) => decoder.as_mut(),
+            Input::Deflate(decoder) => decoder.as_mut(),
+            Input::Zstd(decoder) => decoder.as_mut(),
+        };
+        let room = allowance.saturating_sub(self.output.len());
+        let read = input.take(room as u64).read_to_end(&mut self.output)?;
+        if read < room {
+            return Ok(Progress::Done(std::mem::take(&mut self.output)));
+        }
+        // The allowance is met exactly: one byte more tells the end from the middle.
+        let mut probe = [0_u8; 1];
+        if input.read(&mut probe)? == 0 {
+            return Ok(Progress::Done(std::mem::take(&mut self.output)));
+        }
+        self.output.push(probe[0]);
+        Ok(Progress::More)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::{GzEncoder, ZlibEncoder};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(bytes).expect("writes to memory");
+        encoder.finish().expect("writes to memory")
+    }
+
+    fn compress(encoding: Encoding, bytes: &[u8]) -> Vec<u8> {
+        match encoding {
+            Encoding::Identity => bytes.to_vec(),
+            Encoding::Gzip => gzip(bytes),
+            Encoding::Deflate => {
+                let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+                encoder.write_all(bytes).expect("writes to memory");
+                encoder.finish().expect("writes to memory")
+            }
+            Encoding::Zstd => zstd::encode_all(bytes, 1).expect("writes to memory"),
+        }
+    }
+
+    fn inflate(encoding: Encoding, body: Vec<u8>, step: usize, limit: usize) -> io::Result<Progress> {
+        let mut inflater = Inflater::new(encoding, Bytes::from(body), 0)?;
+        let mut allowance = step;
+        loop {
+            match inflater.run(allowance.min(limit))? {
+                Progress::More if allowance < limit => allowance += step,
+                end => return Ok(end),
+            }
+        }
+    }
+
+    const COMPRESSED: [Encoding; 3] = [Encoding::Gzip, Encoding::Deflate, Encoding::Zstd];
+
+    #[test]
+    fn gzip_members_and_zstd_frames_that_follow_one_another_are_all_read() {
+        let body = [gzip(b"one "), gzip(b"two")].concat();
+        assert_eq!(inflate(Encoding::Gzip, body, 99, 99).expect("reads"), Progress::Done(b"one two".to_vec()));
+        let body = [compress(Encoding::Zstd, b"one "), compress(Encoding::Zstd, b"two")].concat();
+        assert_eq!(inflate(Encoding::Zstd, body, 99, 99).expect("reads"), Progress::Done(b"one two".to_vec()));
+    }
+
+    #[test]
+    fn a_bomb_stops_at_the_limit() {
+        for encoding in COMPRESSED {
+            let bomb = compress(encoding, &vec![0; 1 << 20]);
+            let mut inflater = Inflater::new(encoding, Bytes::from(bomb), 0).expect("begins");
+            assert_eq!(inflater.run(1_000).expect("is well-formed"), Progress::More, "{encoding:?}");
+            assert!(inflater.output.capacity() < 4_096, "{encoding:?} holds {}", inflater.output.capacity());
+        }
+    }
+
+    #[test]
+    fn a_zstd_frame_that_asks_for_a_huge_window_is_refused() {
+        let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).expect("begins");
+        encoder.window_log(27).expect("is allowed");
+        encoder.write_all(&[7; 1_000]).expect("writes to memory");
+        let body = encoder.finish().expect("writes to memory");
+        assert!(inflate(Encoding::Zstd, body, 10_000, 10_000).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_went_in_comes_out_in_steps_of_any_size(bytes: Vec<u8>, which in 0..3_usize, step in 1..64_usize) {
+            let encoding = COMPRESSED[which];
+            let progress = inflate(encoding, compress(encoding, &bytes), step, bytes.len().max(1)).expect("reads");
+            prop_assert_eq!(progress, Progress::Done(bytes));
+        }
+
+        #[test]
+        fn a_body_cut_short_is_an_error(bytes in prop::collection::vec(any::<u8>(), 1..200), which in 0..3_usize, cut in 1..8_usize) {
+            let encoding = COMPRESSED[which];
+            let mut body = compress(encoding, &bytes);
+            body.truncate(body.len() - cut);
+            prop_assert!(inflate(encoding, body, 4_096, 4_096).is_err());
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(body: Vec<u8>, which in 0..3_usize) {
+            let _ = inflate(COMPRESSED[which], body.clone(), 512, 4_096);
+            let _ = COMPRESSED[which].guess(&body);
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The whole of ingest: started, watched and drained as one.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_journal::Journal;
+use plimsoll_store::Clock;
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic_health::server::HealthReporter;
+
+use crate::budget::Budget;
+use crate::committer::{Committer, Entry, OnFatal};
+use crate::connection::Windows;
+use crate::counters::Counters;
+use crate::expansion::Expansion;
+use crate::gate::{Gate, Readiness};
+use crate::grpc::GrpcFace;
+use crate::health;
+use crate::http::HttpFace;
+use crate::lanes::Lanes;
+use crate::listener::{Acceptor, Face};
+use crate::options::IngestOptions;
+use crate::pipeline::{Limits, Pipeline};
+use crate::replay::ReplaySummary;
+use crate::sink::Sink;
+
+/// How often the store is asked how full it is when no commit asks.
+const LOAD_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long connections may take to send their last answers once every request has one.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Why ingest could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// The options contradict themselves.
+    #[error("{}", .0.join("; "))]
+    Options(Vec<String>),
+    /// An address could not be listened on.
+    #[error("cannot listen on `{address}`: {source}; stop what listens there, or choose another address with `{flag}`")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The flag that sets it.
+        flag: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Where ingest listens: what was asked for, with the port that a zero became.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LocalAddrs {
+    /// OTLP/gRPC.
+    pub otlp_grpc: SocketAddr,
+    /// OTLP/HTTP.
+    pub otlp_http: SocketAddr,
+}
+
+/// Gauges of ingest right now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IngestStatus {
+    /// Whether requests are taken, and if not, why.
+    pub readiness: Readiness,
+    /// Bytes of the in-flight budget that are taken.
+    pub in_flight_bytes: u64,
+    /// Requests in the lanes.
+    pub queued: usize,
+}
+
+/// The receivers, the lanes and the committer. Listeners run on the runtime that [`Ingest::start`] was called on.
+pub struct Ingest {
+    addrs: LocalAddrs,
+    counters: Arc<Counters>,
+    gate: Arc<Gate>,
+    budget: Arc<Budget>,
+    lanes: Arc<Lanes<Entry>>,
+    replayed: watch::Receiver<Option<Result<ReplaySummary, String>>>,
+    acceptor: Acceptor,
+    background: TaskTracker,
+    committer: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+impl Ingest {
+    /// Opens the listeners and starts to replay what `journal` holds after the sink's checkpoint; until that is done, requests
+    /// are refused retryably. `on_fatal` is called once, from any thread, when nothing can be acknowledged any more.
+    ///
+    /// # Errors
+    /// The options contradict themselves, an address is taken, or a thread cannot be started.
+    pub async fn start(
+        options: IngestOptions,
+        journal: Arc<dyn Journal>,
+        sink: impl Sink,
+        clock: Clock,
+        on_fatal: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Result<Self, IngestError> {
+        let problems = options.problems();
+        if !problems.is_empty() {
+            return Err(IngestError::Options(problems));
+        }
+        let (grpc, otlp_grpc) = bind(options.otlp_grpc, "--otlp-grpc").await?;
+        let (http, otlp_http) = bind(options.otlp_http, "--otlp-http").await?;
+
+        let sink: Arc<dyn Sink> = Arc::new(sink);
+        let counters = Arc::new(Counters::default());
+        let gate = Arc::new(Gate::new());
+        let budget = Budget::new(options.in_flight_bytes);
+        let lanes = Arc::new(Lanes::new(options.lanes, options.lane_depth));
+        let (replayed_sender, replayed) = watch::channel(None);
+        let on_fatal: OnFatal = Arc::new(on_fatal);
+        let tail_bytes_max = options.tail_bytes_max as u64;
+        let committer = Committer {
+            journal: Arc::clone(&journal),
+            sink: Arc::clone(&sink),
+            lanes: Arc::clone(&lanes),
+            gate: Arc::clone(&gate),
+            counters: Arc::clone(&counters),
+            group_bytes_max: options.group_bytes_max,
+            tail_bytes_max,
+            replayed: Arc::new(replayed_sender),
+            on_fatal: Arc::clone(&on_fatal),
+        };
+        let committer = std::thread::Builder::new()
+            .name("plimsoll-commit".to_owned())
+            .spawn(move || committer.run())
+            .map_err(IngestError::Thread)?;
+
+        let pipeline = Arc::new(Pipeline {
+            counters: Arc::clone(&counters),
+            gate: Arc::clone(&gate),
+            budget: Arc::clone(&budget),
+            lanes: Arc::clone(&lanes),
+            clock,
+            limits: Limits {
+                request_bytes_max: options.request_bytes_max,
+                inline_bytes_max: options.inline_bytes_max,
+                park: options.park,
+                body_timeout: options.body_timeout,
+            },
+            expansion: Expansion::new(),
+            large: Semaphore::new(options.lanes),
+        });
+        let reporter = HealthReporter::new();
+        // Before the first connection: nothing is served while the replay runs.
+        health::report(&reporter, gate.readiness().is_ready()).await;
+        let acceptor = Acceptor {
+            windows: Windows::new(options.transport_bytes),
+            options: Arc::new(options),
+            counters: Arc::clone(&counters),
+            connections: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            abort: CancellationToken::new(),
+        };
+        let background = TaskTracker::new();
+        let side = health::side_services(reporter.clone());
+        let grpc_face = Face::Grpc(Arc::new(GrpcFace { pipeline: Arc::clone(&pipeline), side }));
+        background.spawn(acceptor.clone().run(grpc, grpc_face));
+        background.spawn(acceptor.clone().run(http, Face::Http(Arc::new(HttpFace { pipeline }))));
+        {
+            let (gate, abort) = (Arc::clone(&gate), acceptor.abort.clone());
+            background.spawn(async move {
+                tokio::select! {
+                    () = abort.cancelled() => {}
+                    () = health::follow(&gate, reporter) => {}
+                }
+            });
+        }
+        {
+            let (gate, abort) = (Arc::clone(&gate), acceptor.abort.clone());
+            background.spawn(async move {
+                let mut tick = tokio::time::interval(LOAD_INTERVAL);
+                while abort.run_until_cancelled(tick.tick()).await.is_some() {
+                    let load = sink.load();
+                    gate.load(load.tail_bytes > tail_bytes_max, load.disk_full);
+                    if journal.status().poisoned && gate.poison() {
+                        on_fatal("the journal failed and takes no more writes");
+                    }
+                }
+            });
+        }
+        let addrs = LocalAddrs { otlp_grpc, otlp_http };
+        let committer = Mutex::new(Some(committer));
+        Ok(Self { addrs, counters, gate, budget, lanes, replayed, acceptor, background, committer })
+    }
+
+    /// Returns where the listeners are.
+    pub fn local_addrs(&self) -> LocalAddrs {
+        self.addrs
+    }
+
+    /// Returns what is counted.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Returns the gauges.
+    pub fn status(&self) -> IngestStatus {
+        IngestStatus { readiness: self.gate.readiness(), in_flight_bytes: self.budget.used(), queued: self.lanes.len() }
+    }
+
+    /// Returns what every change of readiness can be awaited on.
+    pub fn readiness(&self) -> watch::Receiver<Readiness> {
+        self.gate.watch()
+    }
+
+    /// Waits until the journal has been replayed: from then on requests are taken.
+    ///
+    /// # Errors
+    /// What went wrong, in words; `on_fatal` was called with the same.
+    pub async fn replayed(&self) -> Result<ReplaySummary, String> {
+        let mut replayed = self.replayed.clone();
+        match replayed.wait_for(Option::is_some).await {
+            Ok(done) => done.clone().unwrap_or_else(|| Err("the replay did not finish".to_owned())),
+            Err(_) => Err("the committer stopped unexpectedly".to_owned()),
+        }
+    }
+
+    /// Takes nothing new, answers everything that was begun, and stops. The journal and the sink are left open. Calling it again
+    /// changes nothing.
+    ///
+    /// Takes as long as the slowest body in flight may, `body_timeout` at the most.
+    pub async fn drain(&self) {
+        let mut committer = self.committer.lock().await;
+        self.gate.drain();
+        self.acceptor.stop.cancel();
+        self.acceptor.connections.close();
+        // Requests first: a health watch or an idle connection must not hold up the rest.
+        let mut tick = tokio::time::interval(Duration::from_millis(5));
+        while self.counters.in_progress.get() > 0 {
+            tick.tick().await;
+        }
+        let _ = tokio::time::timeout(FAREWELL, self.acceptor.connections.wait()).await;
+        self.acceptor.abort.cancel();
+        self.acceptor.connections.wait().await;
+        self.lanes.close();
+        if let Some(committer) = committer.take() {
+            let joined = tokio::task::spawn_blocking(move || committer.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                tracing::error!("the committer did not stop in order");
+            }
+        }
+        self.background.close();
+        self.background.wait().await;
+    }
+}
+
+impl Drop for Ingest {
+    /// Without [`Ingest::drain`], everything stops at once; what was acknowledged is durable.
+    fn drop(&mut self) {
+        self.gate.drain();
+        self.acceptor.stop.cancel();
+        self.acceptor.abort.cancel();
+        self.lanes.close();
+    }
+}
+
+async fn bind(address: SocketAddr, flag: &'static str) -> Result<(TcpListener, SocketAddr), IngestError> {
+    let fail = |source| IngestError::Bind { address, flag, source };
+    let listener = TcpListener::bind(address).await.map_err(fail)?;
+    let bound = listener.local_addr().map_err(fail)?;
+    Ok((listener, bound))
+}

@@ -1,0 +1,137 @@
+//! Accepting connections and speaking HTTP on them, until told to stop.
+//!
+//! *Shutdown.* `stop` ends the accepting and asks every connection to finish what it began; `abort` ends those that are left.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::body::Body;
+
+use crate::connection::{Prompt, Windows};
+use crate::counters::Counters;
+use crate::grpc::GrpcFace;
+use crate::http::HttpFace;
+use crate::options::IngestOptions;
+
+/// HTTP/1 read buffer of a connection.
+const READ_BUFFER_BYTES: usize = 64 << 10;
+
+/// How long accepting rests after the system refused: it is out of file descriptors, and trying harder frees none.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a listener serves.
+#[derive(Clone)]
+pub(crate) enum Face {
+    Grpc(Arc<GrpcFace>),
+    Http(Arc<HttpFace>),
+}
+
+impl Face {
+    async fn handle(&self, lane: usize, request: Request<Incoming>) -> Response<Body> {
+        match self {
+            Self::Grpc(face) => face.handle(lane, request).await,
+            Self::Http(face) => face.handle(lane, request).await,
+        }
+    }
+}
+
+/// What both listeners share.
+#[derive(Clone)]
+pub(crate) struct Acceptor {
+    pub(crate) options: Arc<IngestOptions>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) windows: Arc<Windows>,
+    pub(crate) connections: TaskTracker,
+    pub(crate) stop: CancellationToken,
+    pub(crate) abort: CancellationToken,
+}
+
+impl Acceptor {
+    /// Accepts until stopped.
+    pub(crate) async fn run(self, listener: TcpListener, face: Face) {
+        let mut lane = 0_usize;
+        loop {
+            let accepted = tokio::select! {
+                () = self.stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) if self.counters.connections.get() >= self.options.connections_max as u64 => {
+                    self.counters.connections_refused.add(1);
+                    drop(stream);
+                }
+                Ok((stream, _)) => {
+                    lane = lane.wrapping_add(1);
+                    self.counters.connections.add(1);
+                    self.counters.connections_total.add(1);
+                    let this = self.clone();
+                    let face = face.clone();
+                    self.connections.spawn(async move {
+                        this.serve(stream, face, lane).await;
+                        this.counters.connections.sub(1);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn serve(&self, stream: TcpStream, face: Face, lane: usize) {
+        // An ack is small and somebody waits for it.
+        let _ = stream.set_nodelay(true);
+        let options = &self.options;
+        let window = self.windows.grant(options.http2.connection_window_bytes);
+        let mut builder = Builder::new(TokioExecutor::new());
+        if matches!(face, Face::Grpc(_)) {
+            builder = builder.http2_only();
+        }
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(options.header_timeout)
+            .max_buf_size(READ_BUFFER_BYTES)
+            .http2()
+            .timer(TokioTimer::new())
+            .adaptive_window(false)
+            .initial_connection_window_size(window.bytes())
+            .initial_stream_window_size(window.bytes().min(options.http2.stream_window_bytes))
+            .max_concurrent_streams(options.http2.streams_max)
+            .max_pending_accept_reset_streams(options.http2.pending_resets_max)
+            .max_header_list_size(options.http2.header_list_bytes_max)
+            .keep_alive_interval(options.http2.keepalive_interval)
+            .keep_alive_timeout(options.http2.keepalive_timeout);
+        let service = service_fn(move |request| {
+            let face = face.clone();
+            async move { Ok::<_, Infallible>(face.handle(lane, request).await) }
+        });
+        let io = TokioIo::new(Prompt::new(stream, options.handshake_timeout));
+        let connection = builder.serve_connection(io, service);
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = self.abort.cancelled() => return,
+                }
+            }
+        };
+        if let Err(error) = ended {
+            // Clients go as they please: not worth more than this.
+            tracing::debug!(error, "a connection ended early");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What the receivers may take, hold and wait for.
+//!
+//! *Safety.* [`IngestOptions::memory_bytes_max`] is an upper bound for what ingest holds outside the store: it belongs in the
+//! sum that is checked against the process's memory limit before the first listener opens.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::expansion::needed_at_first;
+
+/// The frame size that HTTP/2 speaks of before anything is negotiated; no window may be smaller than this.
+pub(crate) const WINDOW_BYTES_MIN: u32 = 65_535;
+
+/// How the receivers listen, how much they may hold and how long they wait.
+#[derive(Debug, Clone)]
+pub struct IngestOptions {
+    /// Where OTLP/gRPC is served.
+    pub otlp_grpc: SocketAddr,
+    /// Where OTLP/HTTP is served.
+    pub otlp_http: SocketAddr,
+    /// Largest request, checked before and again after decompression.
+    pub request_bytes_max: usize,
+    /// Bytes of requests and of their rows that may be held from the first body byte until the ack.
+    pub in_flight_bytes: usize,
+    /// Memory of the store's tail above which requests are parked, then refused.
+    pub tail_bytes_max: usize,
+    /// Bounded queues between the receivers and the committer.
+    pub lanes: usize,
+    /// Requests that one lane may hold.
+    pub lane_depth: usize,
+    /// How long a request waits for room before it is refused retryably.
+    pub park: Duration,
+    /// Bytes of requests that one journal commit takes at most; one request is always taken.
+    pub group_bytes_max: usize,
+    /// Requests smaller than this are decoded where they were read; larger ones on a thread that may take its time.
+    pub inline_bytes_max: usize,
+    /// How long a client may take to send one body.
+    pub body_timeout: Duration,
+    /// How long a new connection may take to send its first bytes.
+    pub handshake_timeout: Duration,
+    /// How long an HTTP/1 connection may take for a request's headers, the wait for the request included.
+    pub header_timeout: Duration,
+    /// Open connections, of both listeners together.
+    pub connections_max: usize,
+    /// HTTP/2 receive windows of all connections together: what clients may have sent before anyone read it. Connections
+    /// share it; each is given 64 KiB at the least.
+    pub transport_bytes: usize,
+    /// HTTP/2 settings.
+    pub http2: Http2Options,
+}
+
+/// HTTP/2 settings of both listeners.
+#[derive(Debug, Clone)]
+pub struct Http2Options {
+    /// Largest receive window of a stream.
+    pub stream_window_bytes: u32,
+    /// Largest receive window of a connection.
+    pub connection_window_bytes: u32,
+    /// Concurrent streams of a connection.
+    pub streams_max: u32,
+    /// Streams that a client may have reset before they were accepted.
+    pub pending_resets_max: usize,
+    /// Size of a request's headers, uncompressed.
+    pub header_list_bytes_max: u32,
+    /// How long a connection may be silent before it is pinged.
+    pub keepalive_interval: Duration,
+    /// How long the answer to a ping may take.
+    pub keepalive_timeout: Duration,
+}
+
+impl Default for Http2Options {
+    fn default() -> Self {
+        Self {
+            stream_window_bytes: 8 << 20,
+            connection_window_bytes: 24 << 20,
+            streams_max: 128,
+            pending_resets_max: 20,
+            header_list_bytes_max: 16 << 10,
+            keepalive_interval: Duration::from_secs(30),
+            keepalive_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for IngestOptions {
+    fn default() -> Self {
+        Self {
+            otlp_grpc: SocketAddr::from(([127, 0, 0, 1], 4317)),
+            otlp_http: SocketAddr::from(([127, 0, 0, 1], 4318)),
+            request_bytes_max: 64 << 20,
+            in_flight_bytes: 128 << 20,
+            tail_bytes_max: 256 << 20,
+            lanes: std::thread::available_parallelism().map_or(2, usize::from),
+            lane_depth: 1024,
+            park: Duration::from_secs(2),
+            group_bytes_max: 16 << 20,
+            inline_bytes_max: 256 << 10,
+            body_timeout: Duration::from_secs(60),
+            handshake_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(60),
+            connections_max: 1024,
+            transport_bytes: 48 << 20,
+            http2: Http2Options::default(),
+        }
+    }
+}
+
+impl IngestOptions {
+    /// Returns the most memory that ingest holds at any time, the store not included: the in-flight budget, or what one
+    /// request of the largest size needs where that is more (it then runs alone), the transport's windows, and the
+    /// smallest window and read buffer for every connection.
+    pub fn memory_bytes_max(&self) -> usize {
+        let in_flight = self.in_flight_bytes.max(needed_at_first(self.request_bytes_max));
+        let floor = self.connections_max.saturating_mul(WINDOW_BYTES_MIN as usize);
+        in_flight.saturating_add(self.transport_bytes).saturating_add(floor)
+    }
+
+    /// Returns every problem of these options, in words that name the setting to change.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut positive = |name: &str, zero: bool| {
+            if zero {
+                problems.push(format!("`{name}` is zero: nothing could be received; set it higher"));
+            }
+        };
+        positive("request_bytes_max", self.request_bytes_max == 0);
+        positive("in_flight_bytes", self.in_flight_bytes == 0);
+        positive("tail_bytes_max", self.tail_bytes_max == 0);
+        positive("lanes", self.lanes == 0);
+        positive("lane_depth", self.lane_depth == 0);
+        positive("group_bytes_max", self.group_bytes_max == 0);
+        positive("connections_max", self.connections_max == 0);
+        positive("body_timeout", self.body_timeout.is_zero());
+        positive("handshake_timeout", self.handshake_timeout.is_zero());
+        positive("header_timeout", self.header_timeout.is_zero());
+        positive("http2.streams_max", self.http2.streams_max == 0);
+        if self.in_flight_bytes < self.request_bytes_max {
+            problems.push(format!(
+                "`in_flight_bytes` is {} and one request may be {}: set `in_flight_bytes` higher or `request_bytes_max` lower",
+                self.in_flight_bytes, self.request_bytes_max
+            ));
+        }
+        if self.request_bytes_max > u32::MAX as usize {
+            problems.push("`request_bytes_max` is above 4 GiB, which OTLP/gRPC cannot carry: set it lower".to_owned());
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_have_no_problems() {
+        assert_eq!(IngestOptions::default().problems(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_problem_is_named_at_once() {
+        let options = IngestOptions { lanes: 0, in_flight_bytes: 10, ..IngestOptions::default() };
+        let problems = options.problems();
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems[0].contains("`lanes`"), "{problems:?}");
+        assert!(problems[1].contains("`in_flight_bytes`"), "{problems:?}");
+    }
+}

@@ -1,0 +1,261 @@
+//! From a body that was read to an ack: inflate, convert, decode, queue, wait for the commit. Both protocols come through here.
+//!
+//! *Invariants.* Nothing is acknowledged that is not durable and visible. Malformed input is refused before anything is queued.
+//! Whatever ends a request, dropping its future included, gives back what it reserved and is counted.
+//!
+//! *Where decoding runs.* Bodies up to `inline_bytes_max` are inflated and decoded by the thread that read them: that takes less
+//! than a hand-over. Larger ones go to blocking threads, as many at a time as there are lanes, so that a batch of megabytes
+//! does not hold up the acks of others on its thread.
+//!
+//! *Counted once.* [`Pipeline::take`] is where a byte-identical retry can be told: the request's bytes are whole, nothing is
+//! decoded or queued, and the answer to the first is an ack to the second.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant as WallInstant};
+
+use bytes::Bytes;
+use plimsoll_otlp::{Decoded, Rejected, Signal};
+use plimsoll_store::Clock;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use crate::budget::{Budget, Reservation};
+use crate::committer::Entry;
+use crate::counters::{Counters, Protocol, RequestCounters};
+use crate::expansion::Expansion;
+use crate::gate::Gate;
+use crate::inflate::{Encoding, Inflater, Progress};
+use crate::lanes::Lanes;
+use crate::refusal::{Reason, Refusal};
+
+/// What every request needs; one a process.
+pub(crate) struct Pipeline {
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) lanes: Arc<Lanes<Entry>>,
+    pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    pub(crate) expansion: Expansion,
+    /// Blocking threads that may decode at a time.
+    pub(crate) large: Semaphore,
+}
+
+/// The options that a request meets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) request_bytes_max: usize,
+    pub(crate) inline_bytes_max: usize,
+    pub(crate) park: Duration,
+    pub(crate) body_timeout: Duration,
+}
+
+/// Which request this is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival {
+    pub(crate) signal: Signal,
+    pub(crate) protocol: Protocol,
+    /// The lane of its connection.
+    pub(crate) lane: usize,
+}
+
+/// A body that was read in full.
+pub(crate) struct Received {
+    pub(crate) body: Bytes,
+    pub(crate) encoding: Encoding,
+    pub(crate) reservation: Reservation,
+}
+
+impl Pipeline {
+    pub(crate) fn request_bytes_max(&self) -> usize {
+        self.limits.request_bytes_max
+    }
+
+    /// Runs one request to its answer and counts how it ended.
+    pub(crate) async fn answer(
+        &self,
+        arrival: Arrival,
+        request: impl Future<Output = Result<Rejected, Refusal>>,
+    ) -> Result<Rejected, Refusal> {
+        let counters = self.counters.of(arrival.signal, arrival.protocol);
+        counters.requests.add(1);
+        let _in_progress = self.counters.in_progress.hold();
+        let unanswered = Unanswered(Some(counters));
+        let begun = WallInstant::now();
+        let answer = request.await;
+        unanswered.answered();
+        match &answer {
+            Ok(rejected) => {
+                counters.accepted.add(1);
+                counters.rejected_records.add(rejected.count);
+                self.counters.ack_ns.record(nanos(begun.elapsed()));
+            }
+            Err(refusal) => counters.refuse(refusal.reason),
+        }
+        answer
+    }
+
+    /// Returns once requests may come in.
+    pub(crate) async fn admit(&self) -> Result<(), Refusal> {
+        self.gate.pass(Instant::now() + self.limits.park).await
+    }
+
+    /// Takes `bytes` of the budget, parking if need be.
+    pub(crate) async fn reserve(&self, bytes: usize) -> Result<Reservation, Refusal> {
+        if let Some(taken) = self.budget.try_reserve(bytes) {
+            return Ok(taken);
+        }
+        let taken = self.parked(self.budget.reserve(bytes, Instant::now() + self.limits.park)).await;
+        taken.ok_or_else(|| Refusal::overloaded(Reason::InFlight))
+    }
+
+    /// Takes `more` of the budget, parking if need be.
+    pub(crate) async fn grow(&self, reservation: &mut Reservation, more: usize) -> Result<(), Refusal> {
+        if reservation.try_grow(more) || self.parked(reservation.grow(more, Instant::now() + self.limits.park)).await {
+            return Ok(());
+        }
+        Err(Refusal::overloaded(Reason::InFlight))
+    }
+
+    async fn parked<T>(&self, wait: impl Future<Output = T>) -> T {
+        self.counters.parked_total.add(1);
+        let _parked = self.counters.parked.hold();
+        wait.await
+    }
+
+    /// Makes a request durable and visible; returns what was left out of it.
+    pub(crate) async fn take(&self, arrival: Arrival, received: Received) -> Result<Rejected, Refusal> {
+        let counters = self.counters.of(arrival.signal, arrival.protocol);
+        let Received { body, encoding, mut reservation } = received;
+        counters.wire_bytes.add(body.len() as u64);
+        let body = self.inflate(arrival.signal, body, encoding, &mut reservation).await?;
+        counters.body_bytes.add(body.len() as u64);
+
+        let at = (self.clock)();
+        let (request, decoded) = self
+            .compute(body.len(), move || {
+                let request = match arrival.protocol {
+                    Protocol::Grpc | Protocol::HttpProtobuf => body,
+                    Protocol::HttpJson if body.is_empty() => body,
+                    Protocol::HttpJson => plimsoll_otlp::json_to_protobuf(arrival.signal, &body)
+                        .map(Bytes::from)
+                        .map_err(Refusal::malformed)?,
+                };
+                let decoded = plimsoll_otlp::decode(arrival.signal, &request, at).map_err(Refusal::malformed)?;
+                Ok((request, decoded))
+            })
+            .await?;
+
+        let Decoded { batch, rejected, .. } = decoded;
+        if batch.num_rows() == 0 {
+            // Nothing to make durable.
+            return Ok(rejected);
+        }
+        let rows_bytes = batch.get_array_memory_size();
+        self.expansion.learn(arrival.signal, request.len(), rows_bytes);
+        reservation.settle(request.len().saturating_add(rows_bytes));
+        let (done, committed) = oneshot::channel();
+        let header = Entry::header(arrival.signal, at);
+        let Arrival { signal, protocol, lane } = arrival;
+        self.queue(lane, Entry { header, request, signal, protocol, batch, reservation, done }).await?;
+        match committed.await {
+            Ok(Ok(())) => Ok(rejected),
+            Ok(Err(Reason::TooLarge)) => Err(Refusal::too_large(self.limits.request_bytes_max, true)),
+            Ok(Err(reason)) => Err(Refusal::overloaded(reason)),
+            Err(_) => Err(Refusal::overloaded(Reason::Poisoned)),
+        }
+    }
+
+    async fn queue(&self, lane: usize, entry: Entry) -> Result<(), Refusal> {
+        let Err(entry) = self.lanes.push(lane, entry) else { return Ok(()) };
+        let deadline = Instant::now() + self.limits.park;
+        let queued = self.parked(timeout_at(deadline, self.lanes.push_wait(lane, entry))).await;
+        queued.map_err(|_| Refusal::overloaded(Reason::Lanes))
+    }
+
+    async fn inflate(
+        &self,
+        signal: Signal,
+        body: Bytes,
+        encoding: Encoding,
+        reservation: &mut Reservation,
+    ) -> Result<Bytes, Refusal> {
+        if encoding == Encoding::Identity || body.is_empty() {
+            return Ok(body);
+        }
+        let limit = self.limits.request_bytes_max;
+        let damaged = move |error| Refusal::malformed(format_args!("body is not {encoding:?} data: {error}"));
+        let mut allowance = encoding.guess(&body).min(limit);
+        let needed = |size| self.expansion.needed(signal, size);
+        self.grow(reservation, needed(allowance)).await?;
+        let mut inflater = Inflater::new(encoding, body, allowance).map_err(damaged)?;
+        loop {
+            let (same, progress) = self
+                .compute(allowance, move || {
+                    let progress = inflater.run(allowance).map_err(damaged)?;
+                    Ok((inflater, progress))
+                })
+                .await?;
+            match progress {
+                Progress::Done(inflated) => {
+                    reservation.settle(needed(inflated.len()));
+                    return Ok(Bytes::from(inflated));
+                }
+                Progress::More if allowance >= limit => return Err(Refusal::too_large(limit, true)),
+                Progress::More => {
+                    let next = allowance.max(1 << 10).saturating_mul(2).min(limit);
+                    self.grow(reservation, needed(next).saturating_sub(needed(allowance))).await?;
+                    allowance = next;
+                    inflater = same;
+                }
+            }
+        }
+    }
+
+    /// Runs `work` on about `bytes` where it disturbs least.
+    async fn compute<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        // A defect must not take a connection's other requests with it, and must not be retried for ever.
+        let work = move || {
+            let begun = WallInstant::now();
+            let done = catch_unwind(AssertUnwindSafe(work));
+            let failed = |_| Err(Refusal::malformed("the decoder failed on this request, which is a defect of it"));
+            (done.unwrap_or_else(failed), nanos(begun.elapsed()))
+        };
+        let (done, took) = if bytes <= self.limits.inline_bytes_max {
+            work()
+        } else {
+            let _turn = self.large.acquire().await;
+            let done = tokio::task::spawn_blocking(work).await;
+            // Not run at all: the runtime is going down.
+            done.unwrap_or_else(|_| (Err(Refusal::overloaded(Reason::Draining)), 0))
+        };
+        self.counters.decode_ns.add(took);
+        done
+    }
+}
+
+/// Counts a request whose future was dropped: its client is gone.
+struct Unanswered<'a>(Option<&'a RequestCounters>);
+
+impl Unanswered<'_> {
+    fn answered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(counters) = self.0 {
+            counters.refuse(Reason::ClientGone);
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

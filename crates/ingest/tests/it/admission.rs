@@ -1,0 +1,115 @@
+//! Overload: parked first, then refused with a delay; never more held than declared.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use plimsoll_ingest::{Protocol, Readiness, Reason};
+use plimsoll_otlp::Signal;
+
+use crate::fakes::{Mode, Rig, options, until};
+use crate::requests::span_bytes;
+use crate::wire::{JSON, PROTOBUF, grpc, http1, message, post};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn overload_parks_then_refuses_retryably_over_both_protocols() {
+    let mut options = options();
+    options.request_bytes_max = 64 << 10;
+    options.in_flight_bytes = 64 << 10;
+    let rig = Rig::start(options).await;
+    rig.journal.set(Mode::Wait);
+    let (to, body) = (rig.http(), span_bytes(500));
+    let holder = tokio::spawn(async move { http1(to, post("/v1/traces", &[PROTOBUF], body)).await });
+    rig.journal.someone_waits().await;
+
+    let refused = grpc(rig.grpc(), &[], message(false, &span_bytes(500))).await;
+    assert_eq!(refused.header("grpc-status"), (tonic::Code::Unavailable as i32).to_string(), "{refused:?}");
+    let details = refused.grpc_details().expect("says when");
+    assert_eq!((details.code, details.retry_seconds()), (14, Some(1)));
+
+    let refused = http1(rig.http(), post("/v1/traces", &[PROTOBUF], span_bytes(500))).await;
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (429, "1"));
+    assert_eq!(refused.rpc_status().retry_seconds(), Some(1));
+    let refused = http1(rig.http(), post("/v1/traces", &[JSON], vec![b' '; 30_000])).await;
+    assert_eq!((refused.status.as_u16(), refused.header("content-type")), (429, "application/json"));
+
+    let counters = rig.ingest.counters();
+    assert!(counters.parked_total.get() >= 3);
+    assert_eq!(counters.parked.get(), 0);
+    assert_eq!(counters.of(Signal::Traces, Protocol::Grpc).refused(Reason::InFlight), 1);
+    rig.journal.set(Mode::Work);
+    assert_eq!(holder.await.expect("does not panic").status, 200, "what was admitted is acknowledged");
+    rig.nothing_in_flight().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parked_request_is_taken_as_soon_as_there_is_room() {
+    let mut options = options();
+    options.request_bytes_max = 64 << 10;
+    options.in_flight_bytes = 400 << 10;
+    options.park = Duration::from_secs(60);
+    let rig = Rig::start(options).await;
+    let to = rig.grpc();
+    // How much such a request becomes is learned from the first of them.
+    assert_eq!(grpc(to, &[], message(false, &span_bytes(500))).await.header("grpc-status"), "0");
+    rig.journal.set(Mode::Wait);
+    let calls: Vec<_> =
+        (0..8).map(|_| tokio::spawn(async move { grpc(to, &[], message(false, &span_bytes(500))).await })).collect();
+    until(|| rig.ingest.counters().parked.get() >= 5).await;
+    let held = rig.ingest.status().in_flight_bytes;
+    assert!(held <= 400 << 10, "{held} bytes are held");
+    rig.journal.set(Mode::Work);
+    for call in calls {
+        assert_eq!(call.await.expect("does not panic").header("grpc-status"), "0");
+    }
+    rig.nothing_in_flight().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_lane_refuses_retryably() {
+    let mut options = options();
+    options.lanes = 1;
+    options.lane_depth = 1;
+    let rig = Rig::start(options).await;
+    rig.journal.set(Mode::Wait);
+    let to = rig.grpc();
+    let call = move || tokio::spawn(async move { grpc(to, &[], message(false, &span_bytes(1))).await });
+    let first = call();
+    rig.journal.someone_waits().await;
+    let second = call();
+    until(|| rig.ingest.status().queued == 1).await;
+    let third = call().await.expect("does not panic");
+    assert_eq!(third.header("grpc-status"), "14");
+    assert_eq!(third.grpc_details().expect("says when").retry_seconds(), Some(1));
+    assert_eq!(rig.ingest.counters().of(Signal::Traces, Protocol::Grpc).refused(Reason::Lanes), 1);
+    rig.journal.set(Mode::Work);
+    for call in [first, second] {
+        assert_eq!(call.await.expect("does not panic").header("grpc-status"), "0");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tail_over_its_budget_holds_requests_back_until_segments_are_written() {
+    let rig = Rig::start(options()).await;
+    rig.sink.tail_bytes.store(u64::MAX, Ordering::SeqCst);
+    until(|| rig.ingest.status().readiness == Readiness::TailFull).await;
+    let refused = grpc(rig.grpc(), &[], message(false, &span_bytes(1))).await;
+    assert_eq!(refused.header("grpc-status"), "14");
+    assert!(refused.grpc_details().is_some_and(|details| details.message.contains("segments")));
+    assert!(rig.ingest.status().readiness.is_ready(), "a full tail passes: it is no reason to be taken out of service");
+    rig.sink.tail_bytes.store(0, Ordering::SeqCst);
+    until(|| rig.ingest.status().readiness == Readiness::Ready).await;
+    let taken = grpc(rig.grpc(), &[], message(false, &span_bytes(1))).await;
+    assert_eq!(taken.header("grpc-status"), "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_without_space_for_segments_refuses_at_once_and_is_not_ready() {
+    let mut options = options();
+    options.park = Duration::from_secs(3_600);
+    let rig = Rig::start(options).await;
+    rig.sink.disk_full.store(1, Ordering::SeqCst);
+    until(|| rig.ingest.status().readiness == Readiness::DiskFull).await;
+    let refused = http1(rig.http(), post("/v1/traces", &[PROTOBUF], span_bytes(1))).await;
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (503, "10"));
+    assert!(!rig.ingest.status().readiness.is_ready());
+}

@@ -1,0 +1,165 @@
+//! With the real journal, catalog and store: what was acknowledged is there after a restart, once.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use plimsoll_catalog::SqliteCatalog;
+use plimsoll_ingest::frame::FrameHeader;
+use plimsoll_ingest::{Ingest, IngestOptions};
+use plimsoll_journal::{Journal, JournalOptions, LocalJournal};
+use plimsoll_otlp::{Signal, Table};
+use plimsoll_store::{Fold, Published, Store, StoreOptions};
+use prost::Message;
+
+use crate::fakes::{FakeJournal, FakeSink, Mode, RECEIVED, Rig, clock, options, until};
+use crate::requests::{logs, points, span_bytes};
+use crate::wire::{PROTOBUF, grpc, http1, message, post};
+
+/// The payload of a frame of `count` spans.
+pub(crate) fn frame(count: usize) -> Vec<u8> {
+    [&FrameHeader { signal: Signal::Traces, received: RECEIVED }.encode()[..], &span_bytes(count)].concat()
+}
+
+struct NoFold;
+
+impl Fold for NoFold {
+    fn fold(&mut self, _rows: &Published) {}
+
+    fn pending(&self) -> Option<RecordBatch> {
+        None
+    }
+
+    fn take(&mut self) -> Option<RecordBatch> {
+        None
+    }
+}
+
+struct Node {
+    ingest: Ingest,
+    store: Store,
+}
+
+async fn node(dir: &Path, options: IngestOptions) -> Node {
+    let catalog = SqliteCatalog::open(dir.join("catalog.db")).await.expect("the catalog opens");
+    let journal = Arc::new(LocalJournal::open(JournalOptions::new(dir.join("journal"))).expect("the journal opens"));
+    let trimmed = Arc::clone(&journal);
+    let trim = Box::new(move |through| trimmed.trim(through).expect("trims"));
+    let store_options = StoreOptions {
+        root: dir.join("store"),
+        tail_bytes_flush: 64 << 20,
+        tail_age_flush: Duration::from_secs(3_600),
+        retention: Duration::from_secs(30 * 86_400),
+        disk_reserve_bytes: 0,
+    };
+    let store = Store::open(store_options, Arc::new(catalog), Box::new(NoFold), trim, clock()).await;
+    let store = store.expect("the store opens");
+    let fatal = |problem: &str| panic!("{problem}");
+    let ingest = Ingest::start(options, journal, store.clone(), clock(), fatal).await.expect("starts");
+    Node { ingest, store }
+}
+
+fn tail(store: &Store, table: Table) -> RecordBatch {
+    let batches = store.snapshot().tail(table);
+    concat_batches(table.schema(), &batches).expect("one schema")
+}
+
+fn segment_rows(store: &Store, table: Table) -> u64 {
+    store.snapshot().segments(table).iter().map(|segment| segment.rows).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_is_visible_at_once_and_the_same_after_a_restart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let before = node(dir.path(), options()).await;
+    before.ingest.replayed().await.expect("nothing to replay");
+    let addrs = before.ingest.local_addrs();
+    for n in 1..=5 {
+        let answer = grpc(addrs.otlp_grpc, &[], message(false, &span_bytes(n))).await;
+        assert_eq!(answer.header("grpc-status"), "0");
+    }
+    for (path, body) in [("/v1/logs", logs(7).encode_to_vec()), ("/v1/metrics", points(9).encode_to_vec())] {
+        assert_eq!(http1(addrs.otlp_http, post(path, &[PROTOBUF], body)).await.status, 200);
+    }
+    let tables = [Table::Spans, Table::Logs, Table::Metrics];
+    let seen = tables.map(|table| tail(&before.store, table));
+    assert_eq!(seen.each_ref().map(RecordBatch::num_rows), [15, 7, 9]);
+    // Nothing is flushed: what comes back comes from the journal.
+    before.ingest.drain().await;
+    drop(before);
+
+    let after = node(dir.path(), options()).await;
+    let summary = after.ingest.replayed().await.expect("replays");
+    assert_eq!((summary.journal.frames, summary.rows, summary.undecodable), (7, 31, 0));
+    assert_eq!(tables.map(|table| tail(&after.store, table)), seen);
+    assert_eq!(after.ingest.counters().replayed_rows.get(), 31);
+    after.ingest.drain().await;
+    after.store.close().await.expect("closes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_segments_is_not_replayed_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let before = node(dir.path(), options()).await;
+    before.ingest.replayed().await.expect("nothing to replay");
+    let to = before.ingest.local_addrs().otlp_grpc;
+    assert_eq!(grpc(to, &[], message(false, &span_bytes(4))).await.header("grpc-status"), "0");
+    before.store.flush().await.expect("flushes");
+    assert_eq!(grpc(to, &[], message(false, &span_bytes(2))).await.header("grpc-status"), "0");
+    before.ingest.drain().await;
+    drop(before);
+
+    let after = node(dir.path(), options()).await;
+    assert_eq!(after.ingest.replayed().await.expect("replays").rows, 2);
+    assert_eq!((segment_rows(&after.store, Table::Spans), tail(&after.store, Table::Spans).num_rows()), (4, 2));
+    let to = after.ingest.local_addrs().otlp_grpc;
+    assert_eq!(grpc(to, &[], message(false, &span_bytes(1))).await.header("grpc-status"), "0");
+    assert_eq!(tail(&after.store, Table::Spans).num_rows(), 3);
+    after.ingest.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_that_cannot_be_read_is_counted_and_passed_over() {
+    let journal = FakeJournal::new(Mode::Work);
+    let mut newer = frame(1);
+    newer[0] = 99;
+    let mut garbled = frame(1);
+    garbled.extend_from_slice(b"\xff\xff\xff");
+    journal.preload(vec![frame(2), newer, garbled, vec![], frame(3)]);
+    let rig = Rig::begin(options(), journal, Arc::default()).await;
+    let summary = rig.ingest.replayed().await.expect("is no reason to stop");
+    assert_eq!((summary.rows, summary.undecodable), (5, 3));
+    assert_eq!(rig.sink.sequences(), [1, 5]);
+    let answer = grpc(rig.grpc(), &[], message(false, &span_bytes(1))).await;
+    assert_eq!(answer.header("grpc-status"), "0");
+    assert_eq!(rig.sink.sequences(), [1, 5, 6]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_larger_than_the_tail_waits_for_segments_to_be_written() {
+    let journal = FakeJournal::new(Mode::Work);
+    journal.preload(vec![frame(20_000); 6]);
+    let sink = Arc::<FakeSink>::default();
+    sink.tail_bytes.store(u64::MAX, Ordering::SeqCst);
+    let rig = Rig::begin(options(), journal, sink).await;
+    until(|| rig.ingest.counters().replayed_frames.get() > 0).await;
+    assert_eq!(rig.sink.rows(), 0, "the tail is over its budget");
+    rig.sink.tail_bytes.store(0, Ordering::SeqCst);
+    assert_eq!(rig.ingest.replayed().await.expect("went on").rows, 120_000);
+    assert!(rig.sink.published.lock().len() == 6 && rig.sink.rows() == 120_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_interrupts_a_replay_that_waits_and_is_no_failure() {
+    let journal = FakeJournal::new(Mode::Work);
+    journal.preload(vec![frame(1)]);
+    let sink = Arc::<FakeSink>::default();
+    sink.tail_bytes.store(u64::MAX, Ordering::SeqCst);
+    let rig = Rig::begin(options(), journal, sink).await;
+    rig.ingest.drain().await;
+    assert!(rig.ingest.replayed().await.is_err());
+    assert!(rig.fatal.lock().is_empty());
+}

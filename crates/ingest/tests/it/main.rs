@@ -1,0 +1,11 @@
+//! Ingest as its clients meet it: bytes on loopback sockets in, answers and published rows out.
+
+mod admission;
+mod commit;
+mod durable;
+mod fakes;
+mod grpc;
+mod http;
+mod requests;
+mod shutdown;
+mod wire;
