@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn a_few_small_batches_are_left_until_there_are_more() {
         assert!(plan(&[10; BATCHES - 1]).is_empty());
-        assert_eq!(plan(&[10; BATCHES]), [0..BATCHES]);
+        assert_eq!(plan(&[10; BATCHES]).first(), Some(&(0..BATCHES)));
         assert!(plan(&[LARGE; 100]).is_empty());
     }
 

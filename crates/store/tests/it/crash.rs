@@ -1,0 +1,250 @@
+//! Failures at every step of a flush: nothing is lost, nothing comes twice, neither rows nor what was folded from them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use plimsoll_catalog::{
+    Catalog, CatalogError, Delivery, DeliveryOutcome, DeployFilter, Inserted, SegmentChange, SegmentRecord,
+    VerdictFilter, VersionRecord, VersionSeen,
+};
+use plimsoll_model::{
+    Decision, Deploy, DeployId, DeployStatus, EventId, RegressionEvent, SequenceNumber, ServiceKey, UnixNanos, Verdict,
+};
+use plimsoll_otlp::Table;
+use plimsoll_store::{Store, StoreError};
+
+use crate::world::{World, expected, expected_requests, publish};
+
+/// More than a flush of four tables takes.
+const STEPS: i64 = 26;
+
+fn check(world: &World, store: &Store, to: u64, context: &str) {
+    let snapshot = store.snapshot();
+    for table in [Table::Spans, Table::Logs, Table::Metrics] {
+        assert_eq!(world.rows(&snapshot, table), expected(table, to), "{context}: {}", table.name());
+    }
+    assert_eq!(world.requests(&snapshot), expected_requests(to), "{context}: operations");
+}
+
+/// What the journal does after a crash.
+fn replay(store: &Store, to: u64) {
+    publish(store, store.checkpoint().0 + 1, to);
+}
+
+#[tokio::test]
+async fn a_flush_that_fails_at_any_step_loses_nothing_and_the_next_one_succeeds() {
+    for steps in 0..STEPS {
+        let world = World::new();
+        let store = world.open().await;
+        publish(&store, 1, 10);
+        store.flush().await.expect("flushed");
+        publish(&store, 10, 20);
+        world.files.fail_after(steps);
+        let outcome = store.flush().await;
+        let context = format!("failed after {steps} steps");
+        store.folded().await;
+        check(&world, &store, 20, &context);
+        if let Err(problem) = &outcome {
+            assert!(problem.to_string().contains("told to fail"), "{problem}");
+            assert_eq!(store.checkpoint(), SequenceNumber(9), "{context}");
+            assert_eq!(world.trimmed.load(Ordering::SeqCst), 9, "{context}: the journal keeps what is not stored");
+            let status = store.status();
+            assert!(status.flush_failures >= 1 && status.last_flush_error.contains("told to fail"));
+        }
+        publish(&store, 20, 25);
+        world.files.behave();
+        assert_eq!(store.flush().await.expect("flushed"), SequenceNumber(24), "{context}");
+        check(&world, &store, 25, &context);
+        assert_eq!(store.status().last_flush_error, "");
+    }
+}
+
+#[tokio::test]
+async fn a_crash_at_any_step_of_a_flush_counts_every_row_once_after_replay() {
+    let mut survived = 0;
+    for steps in 0..STEPS {
+        let world = World::new();
+        let store = world.open().await;
+        publish(&store, 1, 10);
+        store.flush().await.expect("flushed");
+        publish(&store, 10, 20);
+        world.files.fail_after(steps);
+        survived += u32::from(store.flush().await.is_ok());
+        drop(store);
+        world.files.behave();
+
+        let store = world.open().await;
+        let context = format!("crashed after {steps} steps");
+        replay(&store, 20);
+        store.folded().await;
+        check(&world, &store, 20, &context);
+        store.flush().await.expect("flushed");
+        check(&world, &store, 20, &context);
+        drop(store);
+        let files = files(world.root());
+        let named = world.catalog().await.segments().await.expect("read").len();
+        assert_eq!(files, named, "{context}: every file is named");
+    }
+    assert!(survived > 0 && survived < STEPS as u32, "every step of a flush was met, and then some");
+}
+
+fn files(root: &std::path::Path) -> usize {
+    let entries = std::fs::read_dir(root).expect("a directory").map(|entry| entry.expect("an entry").path());
+    entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_before_or_after_it_happened_is_made_once() {
+    for lie in [false, true] {
+        let world = World::new();
+        let catalog = Arc::new(Unsure { inner: world.catalog().await, failures: AtomicU32::new(0), lie });
+        let store = world.open_with(Arc::clone(&catalog) as Arc<dyn Catalog>).await;
+        publish(&store, 1, 10);
+        catalog.failures.store(1, Ordering::SeqCst);
+        let problem = store.flush().await.expect_err("the catalog failed");
+        assert!(matches!(problem, StoreError::Catalog(_)), "{problem}");
+        store.folded().await;
+        check(&world, &store, 10, "after the failure");
+        publish(&store, 10, 15);
+        assert_eq!(store.flush().await.expect("flushed"), SequenceNumber(14));
+        check(&world, &store, 15, "after the retry");
+        drop(store);
+        let store = world.open().await;
+        assert_eq!(store.checkpoint(), SequenceNumber(14));
+        check(&world, &store, 15, "after reopening");
+        assert_eq!(store.status().orphan_files, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_crash_around_the_commit_counts_every_row_once_after_replay() {
+    for lie in [false, true] {
+        let world = World::new();
+        let catalog = Arc::new(Unsure { inner: world.catalog().await, failures: AtomicU32::new(0), lie });
+        let store = world.open_with(Arc::clone(&catalog) as Arc<dyn Catalog>).await;
+        publish(&store, 1, 5);
+        store.flush().await.expect("flushed");
+        publish(&store, 5, 10);
+        catalog.failures.store(100, Ordering::SeqCst);
+        assert!(store.flush().await.is_err());
+        drop(store);
+        let store = world.open().await;
+        assert_eq!(store.checkpoint(), SequenceNumber(if lie { 9 } else { 4 }));
+        replay(&store, 10);
+        store.folded().await;
+        check(&world, &store, 10, "after replay");
+    }
+}
+
+/// A catalog whose segment commits fail for a while: before they happen, or after.
+struct Unsure {
+    inner: Arc<dyn Catalog>,
+    failures: AtomicU32,
+    lie: bool,
+}
+
+#[async_trait]
+impl Catalog for Unsure {
+    async fn commit_segments(&self, change: SegmentChange) -> Result<(), CatalogError> {
+        let left = self.failures.load(Ordering::SeqCst);
+        if left == 0 {
+            return self.inner.commit_segments(change).await;
+        }
+        self.failures.store(left - 1, Ordering::SeqCst);
+        if self.lie {
+            self.inner.commit_segments(change).await?;
+        }
+        Err(CatalogError::Unavailable { path: "catalog".to_owned(), problem: "told to fail".to_owned() })
+    }
+
+    async fn checkpoint(&self) -> Result<SequenceNumber, CatalogError> {
+        self.inner.checkpoint().await
+    }
+
+    async fn segments(&self) -> Result<Vec<SegmentRecord>, CatalogError> {
+        self.inner.segments().await
+    }
+
+    async fn insert_deploy(&self, deploy: &Deploy, key: Option<&str>) -> Result<Inserted, CatalogError> {
+        self.inner.insert_deploy(deploy, key).await
+    }
+
+    async fn deploy(&self, id: &DeployId) -> Result<Option<Deploy>, CatalogError> {
+        self.inner.deploy(id).await
+    }
+
+    async fn deploys(&self, filter: &DeployFilter) -> Result<Vec<Deploy>, CatalogError> {
+        self.inner.deploys(filter).await
+    }
+
+    async fn finish_deploy(
+        &self,
+        id: &DeployId,
+        status: DeployStatus,
+        at: UnixNanos,
+    ) -> Result<Option<Deploy>, CatalogError> {
+        self.inner.finish_deploy(id, status, at).await
+    }
+
+    async fn commit_verdict(
+        &self,
+        verdict: &Verdict,
+        event: Option<&RegressionEvent>,
+        sinks: &[String],
+    ) -> Result<(), CatalogError> {
+        self.inner.commit_verdict(verdict, event, sinks).await
+    }
+
+    async fn verdict(&self, deploy: &DeployId) -> Result<Option<Verdict>, CatalogError> {
+        self.inner.verdict(deploy).await
+    }
+
+    async fn verdicts(&self, filter: &VerdictFilter) -> Result<Vec<Verdict>, CatalogError> {
+        self.inner.verdicts(filter).await
+    }
+
+    async fn insert_decision(&self, decision: &Decision) -> Result<(), CatalogError> {
+        self.inner.insert_decision(decision).await
+    }
+
+    async fn decisions(&self, deploy: Option<&DeployId>, limit: u32) -> Result<Vec<Decision>, CatalogError> {
+        self.inner.decisions(deploy, limit).await
+    }
+
+    async fn observe_version(
+        &self,
+        service: &ServiceKey,
+        version: &str,
+        seen: UnixNanos,
+    ) -> Result<VersionSeen, CatalogError> {
+        self.inner.observe_version(service, version, seen).await
+    }
+
+    async fn versions(&self, service: &ServiceKey) -> Result<Vec<VersionRecord>, CatalogError> {
+        self.inner.versions(service).await
+    }
+
+    async fn lease_deliveries(
+        &self,
+        now: UnixNanos,
+        lease: Duration,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, CatalogError> {
+        self.inner.lease_deliveries(now, lease, limit).await
+    }
+
+    async fn settle_delivery(
+        &self,
+        event: &EventId,
+        sink: &str,
+        outcome: &DeliveryOutcome,
+    ) -> Result<(), CatalogError> {
+        self.inner.settle_delivery(event, sink, outcome).await
+    }
+
+    async fn deliveries(&self, deploy: Option<&DeployId>, limit: u32) -> Result<Vec<Delivery>, CatalogError> {
+        self.inner.deliveries(deploy, limit).await
+    }
+}

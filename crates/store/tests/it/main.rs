@@ -1,0 +1,8 @@
+//! The store through its public face, on real files and a real catalog.
+
+mod crash;
+mod durable;
+mod format;
+mod handoff;
+mod rows;
+mod world;
