@@ -204,11 +204,11 @@ impl Exemplars {
 
     /// Offers one trace id.
     pub fn offer(&mut self, trace_id: [u8; 16]) {
-        if let Err(at) = self.0.binary_search(&trace_id) {
-            if at < Self::MAX {
-                self.0.insert(at, trace_id);
-                self.0.truncate(Self::MAX);
-            }
+        if let Err(at) = self.0.binary_search(&trace_id)
+            && at < Self::MAX
+        {
+            self.0.insert(at, trace_id);
+            self.0.truncate(Self::MAX);
         }
     }
 

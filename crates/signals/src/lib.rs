@@ -1,1 +1,50 @@
-//! Batches folded into mergeable aggregates, fingerprints and log templates.
+//! Stored batches folded into mergeable aggregates: ten-second cells per operation and version, fingerprints of
+//! exceptions, blame and self-time from assembled traces.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `state` | [`SignalState`]: the whole, and the passing of time |
+//! | `spans`, `logs` | batches in |
+//! | `close` | what a closed trace adds; freeing of numbers |
+//! | `traces` | spans of open traces, within bounds |
+//! | `assembly` | one trace: requests, origins of failure, critical path |
+//! | `instances` | ages of instances |
+//! | `name` | names of operations |
+//! | `exception`, `frame` | fingerprints |
+//! | `cell`, `cells` | compact cells; pending and rolling ones |
+//! | `registry`, `intern` | text as numbers, with every cap |
+//! | `queries` | what the watcher asks |
+//! | `checkpoint`, `rows` | rows of the table `operations`, both ways |
+//! | `limits` | bounds and counters |
+//!
+//! *Invariants.* No clock, no I/O, no verdict. Adding is all that ever happens to a cell, so any split of the same rows
+//! into batches, and any order of them while their traces are open, gives the same cells and the same bytes.
+//!
+//! What is counted where, and every bound, stands in `docs/signals.md`.
+
+mod assembly;
+mod cell;
+mod cells;
+mod checkpoint;
+mod close;
+mod columns;
+mod exception;
+mod frame;
+mod instances;
+mod intern;
+mod limits;
+mod logs;
+mod name;
+mod queries;
+mod registry;
+mod rows;
+mod spans;
+mod state;
+mod traces;
+
+pub use columns::SchemaError;
+pub use exception::exception;
+pub use limits::{OTHER, SignalCounters, SignalLimits};
+pub use queries::{SignalSize, VersionTraffic};
+pub use rows::{OperationRow, decode_operations, encode_operations};
+pub use state::{SignalState, VersionObservation};

@@ -1,0 +1,131 @@
+//! The cells: those folded since the last checkpoint, and those the watcher looks back on.
+//!
+//! *Invariants.* A cell is in one place only, pending or rolling, until the same bucket is folded into again; what the
+//! watcher sees is the sum of both.
+
+use std::collections::BTreeMap;
+
+use crate::cell::Cell;
+
+/// The cells of one series, by number of the bucket.
+#[derive(Default)]
+pub(crate) struct SeriesCells {
+    /// Ascending.
+    pub(crate) pending: Vec<(u64, Cell)>,
+    pub(crate) rolling: BTreeMap<u64, Box<Cell>>,
+}
+
+#[derive(Default)]
+pub(crate) struct CellStore {
+    series: Vec<SeriesCells>,
+    pending: usize,
+    rolling: usize,
+}
+
+impl CellStore {
+    pub(crate) fn pending_len(&self) -> usize {
+        self.pending
+    }
+
+    pub(crate) fn rolling_len(&self) -> usize {
+        self.rolling
+    }
+
+    pub(crate) fn series(&self, id: u32) -> Option<&SeriesCells> {
+        self.series.get(id as usize)
+    }
+
+    /// Returns the pending cell of a bucket; `None` where it would be new and there is no room.
+    pub(crate) fn pending_cell(&mut self, series: u32, bucket: u64, max: usize) -> Option<&mut Cell> {
+        if self.series.len() <= series as usize {
+            self.series.resize_with(series as usize + 1, SeriesCells::default);
+        }
+        let cells = &mut self.series[series as usize].pending;
+        let at = match cells.last() {
+            Some((last, _)) if *last == bucket => cells.len() - 1,
+            _ => match cells.binary_search_by_key(&bucket, |(b, _)| *b) {
+                Ok(at) => at,
+                Err(_) if self.pending >= max => return None,
+                Err(at) => {
+                    self.pending += 1;
+                    cells.insert(at, (bucket, Cell::default()));
+                    at
+                }
+            },
+        };
+        Some(&mut cells[at].1)
+    }
+
+    /// Adds to what the watcher sees, without anything becoming pending.
+    pub(crate) fn settle(&mut self, series: u32, bucket: u64, cell: Cell) {
+        if self.series.len() <= series as usize {
+            self.series.resize_with(series as usize + 1, SeriesCells::default);
+        }
+        match self.series[series as usize].rolling.entry(bucket) {
+            std::collections::btree_map::Entry::Occupied(mut mine) => mine.get_mut().merge(&cell),
+            std::collections::btree_map::Entry::Vacant(slot) => {
+                self.rolling += 1;
+                slot.insert(Box::new(cell));
+            }
+        }
+    }
+
+    /// Moves everything pending to what the watcher sees.
+    pub(crate) fn settle_pending(&mut self) {
+        for id in 0..self.series.len() {
+            for (bucket, cell) in std::mem::take(&mut self.series[id].pending) {
+                self.pending -= 1;
+                self.settle(id as u32, bucket, cell);
+            }
+        }
+    }
+
+    pub(crate) fn each_pending(&self) -> impl Iterator<Item = (u32, u64, &Cell)> {
+        self.series
+            .iter()
+            .enumerate()
+            .flat_map(|(id, cells)| cells.pending.iter().map(move |(bucket, cell)| (id as u32, *bucket, cell)))
+    }
+
+    /// Calls `visit` with every cell of every series that has any.
+    pub(crate) fn each_cell(&self, mut visit: impl FnMut(u32, &Cell)) {
+        for (id, cells) in self.series.iter().enumerate() {
+            let rolling = cells.rolling.values().map(AsRef::as_ref);
+            cells.pending.iter().map(|(_, cell)| cell).chain(rolling).for_each(|cell| visit(id as u32, cell));
+        }
+    }
+
+    /// Drops rolling cells of buckets before `bucket`; returns how many.
+    pub(crate) fn retire(&mut self, bucket: u64) -> usize {
+        let mut gone = 0;
+        for cells in &mut self.series {
+            while cells.rolling.first_key_value().is_some_and(|(first, _)| *first < bucket) {
+                cells.rolling.pop_first();
+                gone += 1;
+            }
+        }
+        self.rolling -= gone;
+        gone
+    }
+
+    /// Drops the oldest buckets until at most `max` rolling cells are left; returns how many cells went.
+    pub(crate) fn shrink(&mut self, max: usize) -> usize {
+        if self.rolling <= max {
+            return 0;
+        }
+        let mut by_bucket: BTreeMap<u64, usize> = BTreeMap::new();
+        for bucket in self.series.iter().flat_map(|cells| cells.rolling.keys()) {
+            *by_bucket.entry(*bucket).or_default() += 1;
+        }
+        let mut excess = self.rolling - max;
+        let mut cut = 0;
+        for (bucket, cells) in by_bucket {
+            cut = bucket + 1;
+            excess = excess.saturating_sub(cells);
+            if excess == 0 {
+                break;
+            }
+        }
+        self.retire(cut)
+    }
+}

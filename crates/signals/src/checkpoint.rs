@@ -1,0 +1,65 @@
+//! What was folded since the last checkpoint, as rows, and what was stored before, read back.
+
+use arrow::array::RecordBatch;
+use plimsoll_model::signal::OperationKind;
+use plimsoll_model::{Bucket, UnixNanos};
+
+use crate::columns::SchemaError;
+use crate::registry::SeriesKey;
+use crate::rows::{OperationRow, decode_operations, encode_operations};
+use crate::state::SignalState;
+
+impl SignalState {
+    /// Returns what was folded since the last checkpoint, in the stored schema of the table `operations`; `None` where
+    /// nothing was. The same cells always give the same bytes.
+    pub fn pending_rows(&self) -> Option<RecordBatch> {
+        if self.cells.pending_len() == 0 {
+            return None;
+        }
+        let mut rows: Vec<OperationRow> = self
+            .cells
+            .each_pending()
+            .map(|(id, bucket, cell)| (self.registry.operation_key(id), Bucket(bucket), self.registry.spell(cell)))
+            .collect();
+        rows.sort_unstable_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+        Some(encode_operations(&rows))
+    }
+
+    /// Takes those rows: from here on they are the caller's to keep. What the watcher sees stays as it is.
+    pub fn take_rows(&mut self) -> Option<RecordBatch> {
+        let rows = self.pending_rows();
+        self.cells.settle_pending();
+        self.bound_cells();
+        rows
+    }
+
+    /// Adds rows stored before, after a restart: they are seen by the watcher and never become pending again. Buckets
+    /// older than the retention may be among them and go when time passes.
+    ///
+    /// # Errors
+    /// The batch is not in the stored schema; nothing of it was added.
+    pub fn load(&mut self, batch: &RecordBatch) -> Result<(), SchemaError> {
+        for (key, bucket, cell) in decode_operations(batch)? {
+            let (version, _) = self.registry.version_id(&key.service, &key.version);
+            let service = self.registry.versions.key(version).service;
+            let name = self.registry.name_id(&key.operation);
+            let operation = self.registry.operation_id(service, key.kind, name);
+            if key.kind != OperationKind::Internal {
+                self.registry.service[service as usize].serves = true;
+            }
+            let seen = &mut self.registry.version[version as usize];
+            let (first, last) = (bucket.start(), bucket.end());
+            seen.first_seen = if seen.first_seen == UnixNanos(0) { first } else { seen.first_seen.min(first) };
+            seen.last_seen = seen.last_seen.max(last);
+            seen.requests += cell.requests;
+            for fingerprint in cell.exceptions.keys().filter(|fingerprint| fingerprint.0 != 0) {
+                self.registry.remember(service, *fingerprint, first);
+            }
+            let series = self.registry.series_id(SeriesKey { version, operation, age: key.age });
+            let cell = self.registry.shorten(cell);
+            self.cells.settle(series, bucket.0, cell);
+        }
+        self.bound_cells();
+        Ok(())
+    }
+}

@@ -1,0 +1,194 @@
+//! What a trace tells once it is closed: blame, self-time, callees, internal operations and the exceptions that waited.
+//!
+//! Everything goes into the cell of the bucket in which the request itself ended.
+
+use plimsoll_model::signal::{CalleeTime, Fingerprint, OperationKind};
+
+use crate::assembly::{Assembly, NONE, Node};
+use crate::registry::OTHER_NAME;
+use crate::spans::RequestSpan;
+use crate::state::SignalState;
+use crate::traces::{ClosedTrace, OpenSpan, Role};
+
+impl SignalState {
+    pub(crate) fn close(&mut self, trace: &mut ClosedTrace) {
+        let mut assembly = std::mem::take(&mut self.assembly);
+        assembly.nodes.clear();
+        for (source, span) in trace.spans.iter().enumerate() {
+            let service = self.registry.versions.key(span.version).service;
+            assembly.nodes.push(Node {
+                id: span.id,
+                start: span.start,
+                end: span.end,
+                parent: span.parent,
+                service,
+                operation: span.what,
+                failed: span.failed,
+                serves: matches!(span.role, Role::Server | Role::Consumer),
+                consumes: span.role == Role::Consumer,
+                calls: span.role == Role::Client,
+                may_root: span.role == Role::MayRoot && !self.registry.service[service as usize].serves,
+                source: source as u32,
+            });
+        }
+        assembly.run();
+        let counters = &mut self.registry.counters;
+        counters.duplicate_spans += assembly.duplicates;
+        counters.parent_cycles += assembly.cycles;
+        if trace.partial {
+            counters.traces_partial += 1;
+        } else if !trace.spans.is_empty() {
+            counters.traces_assembled += 1;
+        }
+
+        for &at in &assembly.requests {
+            let source = assembly.nodes[at as usize].source as usize;
+            if trace.spans[source].role == Role::MayRoot {
+                self.count_internal(trace.id, &mut trace.spans[source]);
+            }
+        }
+        if !trace.partial {
+            self.assign(&assembly, &trace.spans);
+        }
+        self.count_waiting(&assembly, trace);
+        self.assembly = assembly;
+    }
+
+    fn count_internal(&mut self, trace: u128, span: &mut OpenSpan) {
+        let service = self.registry.versions.key(span.version).service;
+        span.what = self.registry.operation_id(service, OperationKind::Internal, span.what);
+        self.count_request(&RequestSpan {
+            version: span.version,
+            operation: span.what,
+            age: span.age,
+            bucket: span.bucket,
+            start: span.start,
+            end: span.end,
+            trace,
+            class: span.failed.then_some(span.class),
+        });
+    }
+
+    /// Assigns blame and time.
+    fn assign(&mut self, assembly: &Assembly, spans: &[OpenSpan]) {
+        let max = self.registry.limits.entries_per_cell_max;
+        let other = self.registry.other_party();
+        let span_of = |at: u32| &spans[assembly.nodes[at as usize].source as usize];
+        for &at in &assembly.requests {
+            let span = span_of(at);
+            let origin = assembly.origin[at as usize];
+            let blamed = (origin != NONE).then(|| {
+                let request = assembly.request[origin as usize];
+                let operation = (request != NONE).then(|| span_of(request).what);
+                (self.registry.party_id(span_of(origin).version, operation), request == at)
+            });
+            let Some(cell) = self.cell(span.version, span.what, span.age, span.bucket) else { continue };
+            cell.record_self_time(assembly.self_ns[at as usize]);
+            if let Some((party, own)) = blamed {
+                cell.error_origins += u64::from(own);
+                let overflowed = cell.record_blame(party, max, other);
+                self.registry.counters.other += u64::from(overflowed);
+            }
+        }
+        for call in &assembly.calls {
+            let (caller, callee) = (span_of(call.caller), span_of(call.callee));
+            let party = self.registry.party_id(callee.version, Some(callee.what));
+            let time = CalleeTime { calls: 1, critical_ns: call.critical_ns };
+            let Some(cell) = self.cell(caller.version, caller.what, caller.age, caller.bucket) else { continue };
+            let overflowed = cell.record_callee(party, time, max, other);
+            self.registry.counters.other += u64::from(overflowed);
+        }
+    }
+
+    /// Counts exceptions once a request and fingerprint.
+    fn count_waiting(&mut self, assembly: &Assembly, trace: &mut ClosedTrace) {
+        if trace.exceptions.is_empty() {
+            return;
+        }
+        // In an order of their own, so that the order of arrival does not show.
+        trace.exceptions.sort_unstable_by(|a, b| {
+            let key = |e: &crate::traces::OpenException| (!e.counted, e.span, e.fingerprint, e.bucket);
+            key(a).cmp(&key(b)).then_with(|| a.seen.message.cmp(&b.seen.message))
+        });
+        let mut counted: Vec<(u32, u64, Fingerprint)> = Vec::new();
+        for waiting in &trace.exceptions {
+            let at = assembly.find(waiting.span).unwrap_or(NONE);
+            let request = if at == NONE { NONE } else { assembly.request[at as usize] };
+            let once = (request, if request == NONE { waiting.span } else { 0 }, waiting.fingerprint);
+            if counted.contains(&once) {
+                continue;
+            }
+            counted.push(once);
+            if waiting.counted {
+                continue;
+            }
+            let (version, operation, age, bucket) = if request == NONE {
+                let service = self.registry.versions.key(waiting.version).service;
+                (waiting.version, self.service_operation(service), waiting.age, waiting.bucket)
+            } else {
+                let span = &trace.spans[assembly.nodes[request as usize].source as usize];
+                (span.version, span.what, span.age, span.bucket)
+            };
+            self.count_exception(version, operation, age, bucket, waiting.fingerprint, &waiting.seen);
+        }
+    }
+
+    /// Frees the numbers that nothing refers to any more.
+    pub(crate) fn collect_garbage(&mut self) {
+        let registry = &self.registry;
+        let mut series = vec![false; registry.series.span()];
+        let mut names = vec![false; registry.names.span().max(2)];
+        let mut parties = vec![false; registry.parties.span()];
+        let mut versions = vec![false; registry.versions.span()];
+        let mut operations = vec![false; registry.operations.span()];
+        names[OTHER_NAME as usize] = true;
+        names[crate::registry::NO_NAME as usize] = true;
+        self.cells.each_cell(|id, cell| {
+            series[id as usize] = true;
+            cell.callees.iter().for_each(|(party, _)| parties[*party as usize] = true);
+            if let Some(rare) = &cell.rare {
+                rare.blame.0.iter().for_each(|(party, _)| parties[*party as usize] = true);
+                rare.classes.0.iter().for_each(|(class, _)| names[*class as usize] = true);
+            }
+        });
+        for (_, key) in registry.series.iter().filter(|(id, _)| series[*id as usize]) {
+            versions[key.version as usize] = true;
+            operations[key.operation as usize] = true;
+        }
+        self.traces.each_span(|span| {
+            versions[span.version as usize] = true;
+            names[span.class as usize] = true;
+            match span.role {
+                Role::Server | Role::Consumer => operations[span.what as usize] = true,
+                _ => names[span.what as usize] = true,
+            }
+        });
+        self.traces.each_exception(|waiting| versions[waiting.version as usize] = true);
+        let recent = self.watermark.saturating_sub(registry.limits.retention.as_nanos() as u64);
+        for (id, _) in registry.versions.iter() {
+            versions[id as usize] |= registry.version[id as usize].last_seen.0 >= recent;
+        }
+        for (id, key) in registry.operations.iter() {
+            if operations[id as usize] {
+                names[key.name as usize] = true;
+            }
+        }
+        for (id, key) in registry.parties.iter() {
+            if parties[id as usize] {
+                key.names().iter().for_each(|name| names[*name as usize] = true);
+            }
+        }
+        let registry = &mut self.registry;
+        registry.series.retain(&series);
+        registry.versions.retain(&versions);
+        registry.operations.retain(&operations);
+        registry.parties.retain(&parties);
+        registry.names.retain(&names);
+        registry.forget_raw_names();
+        registry.service.iter_mut().for_each(|service| service.operations = 0);
+        for (_, key) in registry.operations.iter() {
+            registry.service[key.service as usize].operations += usize::from(key.name > crate::registry::NO_NAME);
+        }
+        self.instances.retain_versions(&versions);
+    }
+}

@@ -1,0 +1,280 @@
+//! What the watcher asks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use plimsoll_model::signal::{Fingerprint, Histogram, OperationCell, OperationSeries};
+use plimsoll_model::{Bucket, Interval, ServiceKey, UnixNanos};
+
+use crate::cell::Cell;
+use crate::registry::{NO_NAME, Registry};
+use crate::state::{SignalState, VersionObservation};
+
+/// What is known of one version of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionTraffic {
+    /// The version; empty where the service tells none.
+    pub version: String,
+    /// Event time of the first row folded of it.
+    pub first_seen: UnixNanos,
+    /// Event time of the last span folded of it.
+    pub last_seen: UnixNanos,
+    /// Requests counted.
+    pub requests: u64,
+    /// Spans folded.
+    pub spans: u64,
+}
+
+/// How much the state holds right now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SignalSize {
+    /// Services known.
+    pub services: usize,
+    /// Versions known.
+    pub versions: usize,
+    /// Operations known.
+    pub operations: usize,
+    /// Series known.
+    pub series: usize,
+    /// Names, classes and parties' parts known.
+    pub names: usize,
+    /// Instances followed.
+    pub instances: usize,
+    /// Cells that await a checkpoint.
+    pub pending_cells: usize,
+    /// Cells kept for the watcher.
+    pub rolling_cells: usize,
+    /// Traces still open.
+    pub open_traces: usize,
+    /// Spans in them.
+    pub open_spans: usize,
+    /// Exceptions waiting in them.
+    pub open_exceptions: usize,
+}
+
+impl SignalState {
+    /// Lists the services known, in order.
+    pub fn services(&self) -> Vec<ServiceKey> {
+        let mut services: Vec<ServiceKey> = self.registry.services.iter().map(|(_, key)| key.clone()).collect();
+        services.sort_unstable();
+        services
+    }
+
+    /// Returns the operations of a service, all versions, in order of their keys; buckets that start within `within`.
+    pub fn series(&self, service: &ServiceKey, within: Interval) -> Vec<OperationSeries> {
+        let Some(service) = self.registry.services.get(service) else { return Vec::new() };
+        let buckets = within.from.0.div_ceil(Bucket::WIDTH_NS)..within.to.0.div_ceil(Bucket::WIDTH_NS);
+        if buckets.is_empty() {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        for (id, key) in self.registry.series.iter() {
+            if self.registry.versions.key(key.version).service != service {
+                continue;
+            }
+            let Some(cells) = self.cells.series(id) else { continue };
+            let mut merged: BTreeMap<u64, Cell> =
+                cells.rolling.range(buckets.clone()).map(|(bucket, cell)| (*bucket, (**cell).clone())).collect();
+            for (bucket, cell) in cells.pending.iter().filter(|(bucket, _)| buckets.contains(bucket)) {
+                merged.entry(*bucket).or_default().merge(cell);
+            }
+            if !merged.is_empty() {
+                let cells = merged.iter().map(|(bucket, cell)| (Bucket(*bucket), self.registry.spell(cell))).collect();
+                found.push(OperationSeries { key: self.registry.operation_key(id), cells });
+            }
+        }
+        found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        found
+    }
+
+    /// Lists the versions of a service, first seen first.
+    pub fn versions(&self, service: &ServiceKey) -> Vec<VersionTraffic> {
+        let Some(service) = self.registry.services.get(service) else { return Vec::new() };
+        let mut versions: Vec<VersionTraffic> = self
+            .registry
+            .versions
+            .iter()
+            .filter(|(_, key)| key.service == service)
+            .map(|(id, key)| {
+                let seen = &self.registry.version[id as usize];
+                VersionTraffic {
+                    version: key.version.to_string(),
+                    first_seen: seen.first_seen,
+                    last_seen: seen.last_seen,
+                    requests: seen.requests,
+                    spans: seen.spans,
+                }
+            })
+            .collect();
+        versions.sort_unstable_by(|a, b| (a.first_seen, &a.version).cmp(&(b.first_seen, &b.version)));
+        versions
+    }
+
+    /// Lists the services that it calls, that call it, or that blame or are blamed by it, of its own environment.
+    pub fn related(&self, service: &ServiceKey) -> Vec<ServiceKey> {
+        let (mut callers, mut callees) = (BTreeSet::new(), BTreeSet::new());
+        self.each_edge(|from, to| {
+            if from.environment == service.environment {
+                if *from == *service {
+                    callees.insert(to.to_owned());
+                } else if to == service.service {
+                    callers.insert(from.clone());
+                }
+            }
+        });
+        let called =
+            self.registry.services.iter().map(|(_, key)| key).filter(|key| {
+                key.environment == service.environment && *key != service && callees.contains(&key.service)
+            });
+        callers.extend(called.cloned());
+        callers.into_iter().collect()
+    }
+
+    /// Lists the services whose requests called it or were blamed on it, of its own environment.
+    pub fn callers_of(&self, service: &ServiceKey) -> Vec<ServiceKey> {
+        let mut callers = BTreeSet::new();
+        self.each_edge(|from, to| {
+            if from.environment == service.environment && from != service && to == service.service {
+                callers.insert(from.clone());
+            }
+        });
+        callers.into_iter().collect()
+    }
+
+    /// Calls `visit` with each service and the name of a party that a cell of it names; pairs may come again.
+    fn each_edge(&self, mut visit: impl FnMut(&ServiceKey, &str)) {
+        let mut edges = BTreeSet::new();
+        self.cells.each_cell(|series, cell| {
+            let blamed = cell.rare.iter().flat_map(|rare| rare.blame.0.iter().map(|(party, _)| *party));
+            for party in cell.callees.iter().map(|(party, _)| *party).chain(blamed) {
+                let version = self.registry.series.key(series).version;
+                let [called, ..] = self.registry.parties.key(party).names();
+                edges.insert((self.registry.versions.key(version).service, called));
+            }
+        });
+        for (from, to) in edges {
+            visit(self.registry.services.key(from), self.registry.names.key(to));
+        }
+    }
+
+    /// Returns when an exception of a service was first seen, as far back as is known.
+    pub fn fingerprint_first_seen(&self, service: &ServiceKey, fingerprint: Fingerprint) -> Option<UnixNanos> {
+        let service = self.registry.services.get(service)?;
+        self.registry.service[service as usize].fingerprints.get(&fingerprint.0).copied()
+    }
+
+    /// Returns the exceptions of a service that were first seen before `before`.
+    pub fn known_fingerprints(&self, service: &ServiceKey, before: UnixNanos) -> BTreeSet<Fingerprint> {
+        let Some(service) = self.registry.services.get(service) else { return BTreeSet::new() };
+        let known = self.registry.service[service as usize].fingerprints.iter();
+        known.filter(|(_, first)| **first < before).map(|(fingerprint, _)| Fingerprint(*fingerprint)).collect()
+    }
+
+    /// Takes the versions that were seen for the first time since the last call, each once.
+    pub fn take_new_versions(&mut self) -> Vec<VersionObservation> {
+        std::mem::take(&mut self.new_versions)
+    }
+
+    pub(crate) fn observe_version(&mut self, version: u32, first_seen: UnixNanos) {
+        let key = self.registry.versions.key(version).clone();
+        let service = self.registry.services.key(key.service).clone();
+        // As many as there may be versions: whoever never takes them loses the latest.
+        if self.new_versions.len() < self.registry.limits.versions_max {
+            self.new_versions.push(VersionObservation { service, version: key.version.to_string(), first_seen });
+        }
+    }
+
+    /// Returns what limits the trust in the aggregates of a service, as stable words: `late_spans` and `misdated_spans`
+    /// while such were received within the last ten minutes.
+    pub fn data_quality(&self, service: &ServiceKey) -> Vec<String> {
+        const RECENT_NS: u64 = 600_000_000_000;
+        let Some(service) = self.registry.services.get(service) else { return Vec::new() };
+        let service = &self.registry.service[service as usize];
+        [("late_spans", service.late_at), ("misdated_spans", service.misdated_at)]
+            .into_iter()
+            .filter(|(_, at)| *at > 0 && self.watermark.saturating_sub(*at) < RECENT_NS)
+            .map(|(word, _)| word.to_owned())
+            .collect()
+    }
+
+    /// Returns how much the state holds right now.
+    pub fn size(&self) -> SignalSize {
+        SignalSize {
+            services: self.registry.services.len(),
+            versions: self.registry.versions.len(),
+            operations: self.registry.operations.len(),
+            series: self.registry.series.len(),
+            names: self.registry.names.len(),
+            instances: self.instances.len(),
+            pending_cells: self.cells.pending_len(),
+            rolling_cells: self.cells.rolling_len(),
+            open_traces: self.traces.len(),
+            open_spans: self.traces.open_spans(),
+            open_exceptions: self.traces.open_exceptions(),
+        }
+    }
+}
+
+impl Registry {
+    /// Spells a cell out, numbers as text.
+    pub(crate) fn spell(&self, cell: &Cell) -> OperationCell {
+        let mut spelt = OperationCell {
+            requests: cell.requests,
+            errors: cell.errors,
+            error_origins: cell.error_origins,
+            log_latency_sum: cell.log_sum,
+            log_latency_sum_sq: cell.log_sum_sq,
+            latency: Histogram(cell.latency.0.iter().copied().collect()),
+            self_time: Histogram(cell.self_time.0.iter().copied().collect()),
+            self_time_ns: cell.self_time_ns,
+            assembled: cell.assembled,
+            slow_exemplars: cell.slow.clone(),
+            ..OperationCell::default()
+        };
+        spelt.callees = cell.callees.iter().map(|(party, time)| (self.party(*party), *time)).collect();
+        if let Some(rare) = &cell.rare {
+            let class = |id: u32| self.names.key(id).to_string();
+            spelt.errors_by_class = rare.classes.0.iter().map(|(id, count)| (class(*id), *count)).collect();
+            spelt.exceptions = rare.exceptions.iter().cloned().collect();
+            spelt.blame = rare.blame.0.iter().map(|(party, count)| (self.party(*party), *count)).collect();
+            spelt.failed_exemplars = rare.failed.clone();
+        }
+        spelt
+    }
+
+    /// The other way, for cells that were stored.
+    pub(crate) fn shorten(&mut self, spelt: OperationCell) -> Cell {
+        let mut cell = Cell {
+            requests: spelt.requests,
+            errors: spelt.errors,
+            error_origins: spelt.error_origins,
+            log_sum: spelt.log_latency_sum,
+            log_sum_sq: spelt.log_latency_sum_sq,
+            self_time_ns: spelt.self_time_ns,
+            assembled: spelt.assembled,
+            slow: spelt.slow_exemplars,
+            ..Cell::default()
+        };
+        cell.latency.0.extend(spelt.latency.0);
+        cell.self_time.0.extend(spelt.self_time.0);
+        for (party, time) in spelt.callees {
+            let (party, other) = (self.party_of(&party), NO_NAME);
+            cell.record_callee(party, time, usize::MAX, other);
+        }
+        if !(spelt.errors_by_class.is_empty()
+            && spelt.exceptions.is_empty()
+            && spelt.blame.is_empty()
+            && spelt.failed_exemplars.0.is_empty())
+        {
+            let rare = cell.rare();
+            for (class, count) in spelt.errors_by_class {
+                rare.classes.add(self.class_id(&class), count);
+            }
+            for (party, count) in spelt.blame {
+                rare.blame.add(self.party_of(&party), count);
+            }
+            rare.exceptions.extend(spelt.exceptions);
+            rare.failed = spelt.failed_exemplars;
+        }
+        cell
+    }
+}

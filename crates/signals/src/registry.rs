@@ -1,0 +1,302 @@
+//! Who and what the cells are about, as small numbers.
+//!
+//! *Invariants.* Every table is bounded by [`SignalLimits`]; what comes when a table is full is `{other}`, counted.
+//!
+//! *Cost.* A known span name costs one hash and one look-up, and nothing is allocated.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use plimsoll_model::signal::{AgeClass, Fingerprint, OperationKey, OperationKind, Party};
+use plimsoll_model::{ServiceKey, UnixNanos};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+use crate::intern::{FixedMap, Interner};
+use crate::limits::{OTHER, SignalCounters, SignalLimits};
+use crate::name::{operation_name, truncated};
+
+/// Longest version, error class or part of a service's identity kept, in bytes.
+const TEXT_BYTES_MAX: usize = 128;
+/// Raw span names whose operation is remembered; all are forgotten when there are more.
+const RAW_NAMES_MAX: usize = 32_768;
+
+/// Number of the name `{other}`.
+pub(crate) const OTHER_NAME: u32 = 0;
+/// Number of the empty name.
+pub(crate) const NO_NAME: u32 = 1;
+
+/// What is known of a service beside its cells.
+#[derive(Default)]
+pub(crate) struct Service {
+    pub(crate) operations: usize,
+    /// It has shown a server or consumer span: its internal spans are no operations.
+    pub(crate) serves: bool,
+    pub(crate) fingerprints: FixedMap<u64, UnixNanos>,
+    /// When a late span of it was last received, in nanoseconds; 0 for never.
+    pub(crate) late_at: u64,
+    /// When a span of it was last received whose time is not believed.
+    pub(crate) misdated_at: u64,
+}
+
+/// What is known of a version beside its cells.
+#[derive(Default, Clone)]
+pub(crate) struct Version {
+    pub(crate) first_seen: UnixNanos,
+    pub(crate) last_seen: UnixNanos,
+    pub(crate) requests: u64,
+    pub(crate) spans: u64,
+}
+
+/// A service's version.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct VersionKey {
+    pub(crate) service: u32,
+    pub(crate) version: Arc<str>,
+}
+
+/// A service's operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct OperationId {
+    pub(crate) service: u32,
+    pub(crate) kind: OperationKind,
+    pub(crate) name: u32,
+}
+
+/// What a series of cells is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SeriesKey {
+    pub(crate) version: u32,
+    pub(crate) operation: u32,
+    pub(crate) age: AgeClass,
+}
+
+/// A party, by numbers of names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct PartyKey {
+    service: u32,
+    version: u32,
+    operation: u32,
+}
+
+impl PartyKey {
+    pub(crate) fn names(self) -> [u32; 3] {
+        [self.service, self.version, self.operation]
+    }
+}
+
+pub(crate) struct Registry {
+    pub(crate) limits: SignalLimits,
+    pub(crate) counters: SignalCounters,
+    pub(crate) services: Interner<ServiceKey>,
+    pub(crate) service: Vec<Service>,
+    pub(crate) versions: Interner<VersionKey>,
+    pub(crate) version: Vec<Version>,
+    pub(crate) names: Interner<Arc<str>>,
+    pub(crate) operations: Interner<OperationId>,
+    pub(crate) series: Interner<SeriesKey>,
+    pub(crate) parties: Interner<PartyKey>,
+    raw_names: FixedMap<u128, u32>,
+    /// Set when a table was full: what is no longer used may be freed.
+    pub(crate) crowded: bool,
+}
+
+impl Registry {
+    pub(crate) fn new(limits: SignalLimits) -> Self {
+        let mut names = Interner::new();
+        names.intern(OTHER.into());
+        names.intern("".into());
+        Self {
+            limits,
+            counters: SignalCounters::default(),
+            services: Interner::new(),
+            service: Vec::new(),
+            versions: Interner::new(),
+            version: Vec::new(),
+            names,
+            operations: Interner::new(),
+            series: Interner::new(),
+            parties: Interner::new(),
+            raw_names: FixedMap::default(),
+            crowded: false,
+        }
+    }
+
+    fn overflow(&mut self) {
+        self.counters.other += 1;
+        self.crowded = true;
+    }
+
+    pub(crate) fn service_id(&mut self, key: &ServiceKey) -> u32 {
+        if let Some(id) = self.services.get(key) {
+            return id;
+        }
+        let short = |text: &str| truncated(text, TEXT_BYTES_MAX).to_owned();
+        let mut key = ServiceKey {
+            environment: short(&key.environment),
+            namespace: short(&key.namespace),
+            service: short(&key.service),
+        };
+        if self.services.len() >= self.limits.services_max && self.services.get(&key).is_none() {
+            self.overflow();
+            key = ServiceKey::new("", OTHER);
+        }
+        let id = self.services.intern(key);
+        self.service.resize_with(self.services.span(), Service::default);
+        id
+    }
+
+    /// Returns the number of a version, and whether it is new.
+    pub(crate) fn version_id(&mut self, key: &ServiceKey, version: &str) -> (u32, bool) {
+        let service = self.service_id(key);
+        let mut key = VersionKey { service, version: truncated(version, TEXT_BYTES_MAX).into() };
+        if let Some(id) = self.versions.get(&key) {
+            return (id, false);
+        }
+        if self.versions.len() >= self.limits.versions_max {
+            self.overflow();
+            key.version = OTHER.into();
+            if let Some(id) = self.versions.get(&key) {
+                return (id, false);
+            }
+        }
+        let id = self.versions.intern(key);
+        self.version.resize_with(self.versions.span(), Version::default);
+        self.version[id as usize] = Version::default();
+        (id, true)
+    }
+
+    pub(crate) fn name_id(&mut self, name: &str) -> u32 {
+        let name = truncated(name, crate::name::NAME_BYTES_MAX);
+        if let Some(id) = self.names.get(name) {
+            return id;
+        }
+        if self.names.len() >= self.limits.names_max {
+            self.overflow();
+            return OTHER_NAME;
+        }
+        self.names.intern(name.into())
+    }
+
+    pub(crate) fn class_id(&mut self, class: &str) -> u32 {
+        self.name_id(truncated(class, TEXT_BYTES_MAX))
+    }
+
+    /// Returns the number of the normalised name of a span.
+    pub(crate) fn raw_name(&mut self, name: &str, method: Option<&str>, route: Option<&str>) -> u32 {
+        let mut hash = xxh3_128(name.as_bytes());
+        if let Some(route) = route {
+            let method = method.map_or(0, |m| xxh3_64(m.as_bytes()));
+            hash = hash.rotate_left(31) ^ xxh3_128(route.as_bytes()) ^ u128::from(method).rotate_left(64);
+        }
+        if let Some(id) = self.raw_names.get(&hash) {
+            return *id;
+        }
+        let name: Cow<'_, str> = operation_name(name, method, route);
+        let id = self.name_id(&name);
+        if self.raw_names.len() >= RAW_NAMES_MAX {
+            self.raw_names.clear();
+        }
+        self.raw_names.insert(hash, id);
+        id
+    }
+
+    pub(crate) fn operation_id(&mut self, service: u32, kind: OperationKind, name: u32) -> u32 {
+        let mut key = OperationId { service, kind, name };
+        if let Some(id) = self.operations.get(&key) {
+            return id;
+        }
+        // The service-level operation and `{other}` are there for whatever finds no other place.
+        if name > NO_NAME && self.service[service as usize].operations >= self.limits.operations_per_service_max {
+            self.overflow();
+            key.name = OTHER_NAME;
+            if let Some(id) = self.operations.get(&key) {
+                return id;
+            }
+        }
+        if key.name > NO_NAME {
+            self.service[service as usize].operations += 1;
+        }
+        self.operations.intern(key)
+    }
+
+    pub(crate) fn series_id(&mut self, key: SeriesKey) -> u32 {
+        if let Some(id) = self.series.get(&key) {
+            return id;
+        }
+        let mut key = key;
+        if self.series.len() >= self.limits.series_max {
+            self.overflow();
+            let OperationId { service, kind, .. } = *self.operations.key(key.operation);
+            key.operation = self.operation_id(service, kind, OTHER_NAME);
+        }
+        self.series.intern(key)
+    }
+
+    pub(crate) fn party_id(&mut self, version: u32, operation: Option<u32>) -> u32 {
+        let VersionKey { service, version } = self.versions.key(version).clone();
+        let operation = operation.map_or(NO_NAME, |operation| self.operations.key(operation).name);
+        let service = self.services.key(service).service.clone();
+        let key = PartyKey { service: self.name_id(&service), version: self.name_id(&version), operation };
+        self.bounded_party(key)
+    }
+
+    pub(crate) fn party_of(&mut self, party: &Party) -> u32 {
+        let key = PartyKey {
+            service: self.name_id(&party.service),
+            version: self.name_id(&party.version),
+            operation: self.name_id(&party.operation),
+        };
+        self.bounded_party(key)
+    }
+
+    fn bounded_party(&mut self, key: PartyKey) -> u32 {
+        if let Some(id) = self.parties.get(&key) {
+            return id;
+        }
+        if self.parties.len() >= self.limits.names_max {
+            self.overflow();
+            return self.other_party();
+        }
+        self.parties.intern(key)
+    }
+
+    /// Returns the party that stands for all others.
+    pub(crate) fn other_party(&mut self) -> u32 {
+        self.parties.intern(PartyKey { service: OTHER_NAME, version: NO_NAME, operation: NO_NAME })
+    }
+
+    /// Remembers an exception of a service.
+    pub(crate) fn remember(&mut self, service: u32, fingerprint: Fingerprint, at: UnixNanos) {
+        let max = self.limits.fingerprints_per_service_max;
+        let known = &mut self.service[service as usize].fingerprints;
+        if let Some(first) = known.get_mut(&fingerprint.0) {
+            *first = at.min(*first);
+        } else if known.len() < max {
+            known.insert(fingerprint.0, at);
+        } else {
+            self.counters.forgotten_fingerprints += 1;
+        }
+    }
+
+    pub(crate) fn party(&self, id: u32) -> Party {
+        let [service, version, operation] = self.parties.key(id).names().map(|name| self.names.key(name).to_string());
+        Party { service, version, operation }
+    }
+
+    pub(crate) fn operation_key(&self, series: u32) -> OperationKey {
+        let SeriesKey { version, operation, age } = *self.series.key(series);
+        let operation = self.operations.key(operation);
+        let version = self.versions.key(version);
+        OperationKey {
+            service: self.services.key(version.service).clone(),
+            version: version.version.to_string(),
+            operation: self.names.key(operation.name).to_string(),
+            kind: operation.kind,
+            age,
+        }
+    }
+
+    pub(crate) fn forget_raw_names(&mut self) {
+        self.raw_names.clear();
+    }
+}

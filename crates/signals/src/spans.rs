@@ -1,0 +1,247 @@
+//! Spans folded: requests counted at once, everything else when their trace closes.
+//!
+//! *Cost.* No allocation per span: a resource is looked up once a batch, a name is hashed, a cell is found by index.
+
+use arrow::array::{Array, AsArray, ListArray, RecordBatch};
+use plimsoll_model::UnixNanos;
+use plimsoll_model::signal::{ExceptionCount, Fingerprint, OperationKind};
+
+use crate::columns::{self, Attributes, SchemaError, text_at};
+use crate::exception::exception;
+use crate::registry::NO_NAME;
+use crate::state::{Resources, SignalState};
+use crate::traces::{OpenException, OpenSpan, Role};
+
+const KIND_SERVER: i32 = 2;
+const KIND_CLIENT: i32 = 3;
+const KIND_PRODUCER: i32 = 4;
+const KIND_CONSUMER: i32 = 5;
+const STATUS_OK: i32 = 1;
+const STATUS_ERROR: i32 = 2;
+/// The sender says whether the parent is remote, and it is not.
+const PARENT_KNOWN_LOCAL: (u32, u32) = (0x300, 0x100);
+
+impl SignalState {
+    pub(crate) fn fold_spans(&mut self, batch: &RecordBatch) -> Result<(), SchemaError> {
+        let received = columns::time(batch, "received_time")?;
+        let trace_id = columns::id(batch, "trace_id", 16)?;
+        let span_id = columns::id(batch, "span_id", 8)?;
+        let parent = columns::id(batch, "parent_span_id", 8)?;
+        let flags = columns::uint32(batch, "flags")?;
+        let name = columns::text(batch, "name")?;
+        let kind = columns::int32(batch, "kind")?;
+        let start = columns::time(batch, "start_time")?;
+        let end = columns::time(batch, "end_time")?;
+        let status = columns::int32(batch, "status_code")?;
+        let http_status = columns::int32(batch, "http_response_status_code")?;
+        let method = columns::text(batch, "http_request_method")?;
+        let route = columns::text(batch, "http_route")?;
+        let error_type = columns::text(batch, "error_type")?;
+        let events = Events::of(columns::list(batch, "events")?)?;
+        let mut resources = Resources::of(batch)?;
+        let limits = &self.registry.limits;
+        let (per_trace_max, life) = (limits.spans_per_trace_max, limits.trace_life_max.as_nanos() as u64);
+        let entries_max = limits.entries_per_cell_max;
+
+        for row in 0..batch.num_rows() {
+            let received = nanos(received.value(row));
+            self.watermark = self.watermark.max(received);
+            self.registry.counters.spans += 1;
+            let (start, end) = (nanos(start.value(row)), nanos(end.value(row)));
+            let emitter = resources.emitter(self, row, start.min(received), received);
+            let bucket = self.bucket_of(emitter.service, end, received);
+            let age = Self::age_of(emitter, start);
+            let role = match kind.value(row) {
+                KIND_SERVER => Role::Server,
+                KIND_CONSUMER => Role::Consumer,
+                KIND_CLIENT => Role::Client,
+                KIND_PRODUCER => Role::Other,
+                _ if flags.value(row) & PARENT_KNOWN_LOCAL.0 == PARENT_KNOWN_LOCAL.1 && !parent.is_null(row) => {
+                    Role::Other
+                }
+                _ if self.registry.service[emitter.service as usize].serves => Role::Other,
+                _ => Role::MayRoot,
+            };
+            let http = if http_status.is_null(row) { 0 } else { http_status.value(row) };
+            let failed = match if status.is_null(row) { 0 } else { status.value(row) } {
+                STATUS_ERROR => true,
+                STATUS_OK => false,
+                _ => http >= 500,
+            };
+            let trace = columns::trace_id(trace_id.value(row));
+            let id = columns::span_id(span_id.value(row));
+
+            let serving = match role {
+                Role::Server => Some(OperationKind::Server),
+                Role::Consumer => Some(OperationKind::Consumer),
+                _ => None,
+            };
+            let what = if serving.is_some() || role == Role::MayRoot {
+                self.registry.raw_name(name.value(row), text_at(method, row), text_at(route, row))
+            } else {
+                NO_NAME
+            };
+            let class = if failed && (serving.is_some() || role == Role::MayRoot) {
+                self.error_class(text_at(error_type, row), http, &events, row)
+            } else {
+                NO_NAME
+            };
+            let seen = &mut self.registry.version[emitter.version as usize];
+            seen.spans += 1;
+            seen.last_seen = seen.last_seen.max(UnixNanos(end.min(received)));
+
+            let what = if let Some(kind) = serving {
+                let service = &mut self.registry.service[emitter.service as usize];
+                service.serves = true;
+                let operation = self.registry.operation_id(emitter.service, kind, what);
+                self.count_request(&RequestSpan {
+                    version: emitter.version,
+                    operation,
+                    age,
+                    bucket,
+                    start,
+                    end,
+                    trace,
+                    class: failed.then_some(class),
+                });
+                operation
+            } else {
+                what
+            };
+            let span = OpenSpan {
+                id,
+                parent: if parent.is_null(row) { 0 } else { columns::span_id(parent.value(row)) },
+                start,
+                end,
+                version: emitter.version,
+                what,
+                bucket,
+                class,
+                role,
+                age,
+                failed,
+            };
+            if !self.traces.push_span(trace, received, life, per_trace_max, span) {
+                self.registry.counters.spans_unassembled += 1;
+            }
+
+            let mut counted: Vec<Fingerprint> = Vec::new();
+            for (fingerprint, seen) in events.exceptions(row) {
+                if counted.contains(&fingerprint) || counted.len() >= entries_max {
+                    continue;
+                }
+                counted.push(fingerprint);
+                self.registry.remember(emitter.service, fingerprint, UnixNanos(end.min(received)));
+                if serving.is_some() {
+                    self.count_exception(emitter.version, what, age, bucket, fingerprint, &seen);
+                }
+                let waiting = OpenException {
+                    span: id,
+                    version: emitter.version,
+                    age,
+                    bucket,
+                    fingerprint,
+                    seen,
+                    counted: serving.is_some(),
+                };
+                self.traces.push_exception(trace, received, life, waiting);
+            }
+        }
+        Ok(())
+    }
+
+    fn error_class(&mut self, error_type: Option<&str>, http: i32, events: &Events<'_>, row: usize) -> u32 {
+        if let Some(error_type) = error_type.filter(|text| !text.is_empty()) {
+            return self.registry.class_id(error_type);
+        }
+        if http > 0 {
+            return self.registry.class_id(&http.to_string());
+        }
+        match events.exception_type(row) {
+            Some(exception_type) if !exception_type.is_empty() => self.registry.class_id(exception_type),
+            _ => self.registry.class_id("error"),
+        }
+    }
+
+    pub(crate) fn count_request(&mut self, request: &RequestSpan) {
+        let (max, other) = (self.registry.limits.entries_per_cell_max, crate::registry::OTHER_NAME);
+        let backwards = request.end < request.start;
+        let Some(cell) = self.cell(request.version, request.operation, request.age, request.bucket) else { return };
+        cell.record_request(request.end.saturating_sub(request.start), request.trace);
+        let overflowed = request.class.is_some_and(|class| cell.record_error(class, request.trace, max, other));
+        let counters = &mut self.registry.counters;
+        counters.requests += 1;
+        counters.negative_durations += u64::from(backwards);
+        counters.other += u64::from(overflowed);
+        self.registry.version[request.version as usize].requests += 1;
+    }
+
+    pub(crate) fn count_exception(
+        &mut self,
+        version: u32,
+        operation: u32,
+        age: plimsoll_model::signal::AgeClass,
+        bucket: u64,
+        fingerprint: Fingerprint,
+        seen: &ExceptionCount,
+    ) {
+        let max = self.registry.limits.entries_per_cell_max;
+        let Some(cell) = self.cell(version, operation, age, bucket) else { return };
+        let overflowed = cell.record_exception(fingerprint, seen, max);
+        self.registry.counters.exceptions += 1;
+        self.registry.counters.other += u64::from(overflowed);
+    }
+}
+
+/// One span counted as a request.
+pub(crate) struct RequestSpan {
+    pub(crate) version: u32,
+    pub(crate) operation: u32,
+    pub(crate) age: plimsoll_model::signal::AgeClass,
+    pub(crate) bucket: u64,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) trace: u128,
+    /// Set where it failed.
+    pub(crate) class: Option<u32>,
+}
+
+/// Times before 1970 count as unset.
+pub(crate) fn nanos(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+/// The exceptions among the span events.
+struct Events<'a> {
+    offsets: &'a [i32],
+    names: &'a arrow::array::StringArray,
+    attributes: Attributes<'a>,
+}
+
+impl<'a> Events<'a> {
+    fn of(list: &'a ListArray) -> Result<Self, SchemaError> {
+        let wrong = || SchemaError::Type("events".to_owned());
+        let entries = list.values().as_struct_opt().ok_or_else(wrong)?;
+        let names = columns::field(entries, "name")?.as_string_opt::<i32>().ok_or_else(wrong)?;
+        let attributes = columns::field(entries, "attributes")?.as_map_opt().ok_or_else(wrong)?;
+        Ok(Self { offsets: list.value_offsets(), names, attributes: Attributes::of("events", attributes)? })
+    }
+
+    fn rows(&self, row: usize) -> impl Iterator<Item = usize> {
+        (self.offsets[row] as usize..self.offsets[row + 1] as usize).filter(|at| self.names.value(*at) == "exception")
+    }
+
+    fn exception_type(&self, row: usize) -> Option<&'a str> {
+        self.rows(row).last().map(|at| self.attributes.get(at, "exception.type"))
+    }
+
+    fn exceptions(&self, row: usize) -> impl Iterator<Item = (Fingerprint, ExceptionCount)> {
+        self.rows(row).map(|at| {
+            exception(
+                self.attributes.get(at, "exception.type"),
+                self.attributes.get(at, "exception.message"),
+                self.attributes.get(at, "exception.stacktrace"),
+            )
+        })
+    }
+}

@@ -1,0 +1,256 @@
+//! The folded state: its parts, and the passing of time.
+//!
+//! *Concurrency.* A plain value: the caller guards it. The thread that folds holds the guard for one batch (a fraction of
+//! a millisecond for a thousand spans), the watcher for one query; nothing in here waits.
+//!
+//! *Time.* No clock is read. The watermark is the latest time at which a folded row was received; traces close and old
+//! buckets go as it passes.
+
+use arrow::array::RecordBatch;
+use plimsoll_model::signal::{AgeClass, OperationKind};
+use plimsoll_model::{Bucket, ServiceKey, UnixNanos};
+use plimsoll_otlp::Table;
+
+use crate::assembly::Assembly;
+use crate::cell::Cell;
+use crate::cells::CellStore;
+use crate::columns::{SchemaError, SharedText};
+use crate::instances::Instances;
+use crate::limits::{SignalCounters, SignalLimits};
+use crate::registry::{NO_NAME, Registry, SeriesKey};
+use crate::traces::{ClosedTrace, OpenTraces};
+
+/// Nothing is freed more often than this, in nanoseconds of the watermark.
+const GARBAGE_INTERVAL_NS: u64 = 60_000_000_000;
+/// An end this long before receipt is said to be late.
+const LATE_NS: u64 = 3_600_000_000_000;
+/// An end this long before receipt is not believed.
+const PAST_NS: u64 = 24 * 3_600_000_000_000;
+/// An end this long after receipt is not believed.
+const FUTURE_NS: u64 = 600_000_000_000;
+
+/// A version that was seen for the first time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionObservation {
+    /// Who emitted it.
+    pub service: ServiceKey,
+    /// The version; empty where the service tells none.
+    pub version: String,
+    /// Event time of the first row folded of it.
+    pub first_seen: UnixNanos,
+}
+
+/// Everything folded so far, within its bounds.
+pub struct SignalState {
+    pub(crate) registry: Registry,
+    pub(crate) cells: CellStore,
+    pub(crate) traces: OpenTraces,
+    pub(crate) instances: Instances,
+    pub(crate) assembly: Assembly,
+    pub(crate) closed: ClosedTrace,
+    pub(crate) watermark: u64,
+    pub(crate) new_versions: Vec<VersionObservation>,
+    retired_before: u64,
+    collected_at: u64,
+}
+
+/// Who emitted a row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Emitter {
+    pub(crate) service: u32,
+    pub(crate) version: u32,
+    /// When the instance started; 0 where unknown.
+    pub(crate) started: u64,
+}
+
+impl SignalState {
+    /// Makes an empty state.
+    pub fn new(limits: SignalLimits) -> Self {
+        Self {
+            registry: Registry::new(limits),
+            cells: CellStore::default(),
+            traces: OpenTraces::new(),
+            instances: Instances::default(),
+            assembly: Assembly::default(),
+            closed: ClosedTrace::default(),
+            watermark: 0,
+            new_versions: Vec::new(),
+            retired_before: 0,
+            collected_at: 0,
+        }
+    }
+
+    /// Folds one stored batch. Rows of tables other than spans and logs are passed over.
+    ///
+    /// # Errors
+    /// The batch is not in the table's stored schema; nothing of it was folded.
+    pub fn fold(&mut self, table: Table, batch: &RecordBatch) -> Result<(), SchemaError> {
+        match table {
+            Table::Spans => self.fold_spans(batch)?,
+            Table::Logs => self.fold_logs(batch)?,
+            // The seam for metric points; they are stored and queried, and no verdict reads them yet.
+            Table::Metrics | Table::Operations => return Ok(()),
+        }
+        self.pass_time();
+        Ok(())
+    }
+
+    /// Closes every open trace, as if nothing more could come: for the end of a recording.
+    pub fn close_traces(&mut self) {
+        self.close_until(u64::MAX);
+    }
+
+    /// Returns the latest time at which a folded row was received.
+    pub fn watermark(&self) -> UnixNanos {
+        UnixNanos(self.watermark)
+    }
+
+    /// Returns what was folded, and what did not fit.
+    pub fn counters(&self) -> SignalCounters {
+        self.registry.counters
+    }
+
+    fn pass_time(&mut self) {
+        let idle = self.registry.limits.trace_idle.as_nanos() as u64;
+        self.close_until(self.watermark.saturating_sub(idle));
+        while self.traces.open_spans() > self.registry.limits.open_spans_max
+            || self.traces.open_exceptions() > self.registry.limits.open_exceptions_max
+        {
+            let mut closed = std::mem::take(&mut self.closed);
+            if self.traces.take_oldest(u64::MAX, &mut closed) {
+                closed.partial = true;
+                self.registry.counters.traces_evicted += 1;
+                self.close(&mut closed);
+            }
+            self.closed = closed;
+        }
+        let retention = self.registry.limits.retention.as_nanos() as u64;
+        let keep = UnixNanos(self.watermark.saturating_sub(retention)).bucket().0;
+        if keep > self.retired_before {
+            self.retired_before = keep;
+            self.cells.retire(keep);
+        }
+        self.bound_cells();
+        if self.registry.crowded && self.watermark.saturating_sub(self.collected_at) >= GARBAGE_INTERVAL_NS {
+            self.collected_at = self.watermark;
+            self.registry.crowded = false;
+            self.collect_garbage();
+        }
+    }
+
+    pub(crate) fn bound_cells(&mut self) {
+        let max = self.registry.limits.rolling_cells_max;
+        if self.cells.rolling_len() > max {
+            // A tenth more than needed, so that this is rare.
+            self.registry.counters.evicted_cells += self.cells.shrink(max - max / 10) as u64;
+        }
+    }
+
+    fn close_until(&mut self, before: u64) {
+        let mut closed = std::mem::take(&mut self.closed);
+        while self.traces.take_oldest(before, &mut closed) {
+            self.close(&mut closed);
+        }
+        self.closed = closed;
+    }
+
+    /// Returns the cell that something is to be counted in; `None` where there is no room, which is counted.
+    pub(crate) fn cell(&mut self, version: u32, operation: u32, age: AgeClass, bucket: u64) -> Option<&mut Cell> {
+        let series = self.registry.series_id(SeriesKey { version, operation, age });
+        let cell = self.cells.pending_cell(series, bucket, self.registry.limits.pending_cells_max);
+        if cell.is_none() {
+            self.registry.counters.dropped += 1;
+        }
+        cell
+    }
+
+    /// Returns the operation that stands for the service as a whole.
+    pub(crate) fn service_operation(&mut self, service: u32) -> u32 {
+        self.registry.operation_id(service, OperationKind::Internal, NO_NAME)
+    }
+
+    /// Finds the bucket of something that ended at `end` and was received at `received`.
+    pub(crate) fn bucket_of(&mut self, service: u32, end: u64, received: u64) -> u64 {
+        let believed = end.saturating_add(PAST_NS) >= received && end <= received.saturating_add(FUTURE_NS);
+        if !believed {
+            self.registry.counters.misdated_spans += 1;
+            self.registry.service[service as usize].misdated_at = received;
+            return UnixNanos(received).bucket().0;
+        }
+        if end.saturating_add(LATE_NS) < received {
+            self.registry.counters.late_spans += 1;
+            self.registry.service[service as usize].late_at = received;
+        }
+        end / Bucket::WIDTH_NS
+    }
+
+    pub(crate) fn age_of(emitter: Emitter, at: u64) -> AgeClass {
+        match at.saturating_sub(emitter.started) {
+            _ if emitter.started == 0 => AgeClass::Warm,
+            0..60_000_000_000 => AgeClass::Cold,
+            60_000_000_000..300_000_000_000 => AgeClass::Warming,
+            _ => AgeClass::Warm,
+        }
+    }
+}
+
+/// The columns that say who emitted a row.
+pub(crate) struct Resources<'a> {
+    environment: SharedText<'a>,
+    namespace: SharedText<'a>,
+    name: SharedText<'a>,
+    version: SharedText<'a>,
+    instance: SharedText<'a>,
+    attributes: SharedText<'a>,
+    known: Vec<([u32; 5], Emitter)>,
+    last: usize,
+}
+
+impl<'a> Resources<'a> {
+    pub(crate) fn of(batch: &'a RecordBatch) -> Result<Self, SchemaError> {
+        Ok(Self {
+            environment: SharedText::of(batch, "environment")?,
+            namespace: SharedText::of(batch, "service_namespace")?,
+            name: SharedText::of(batch, "service_name")?,
+            version: SharedText::of(batch, "service_version")?,
+            instance: SharedText::of(batch, "service_instance_id")?,
+            attributes: SharedText::of(batch, "resource_attributes")?,
+            known: Vec::new(),
+            last: 0,
+        })
+    }
+
+    /// Says who emitted a row; looked up once for each resource of the batch.
+    pub(crate) fn emitter(&mut self, state: &mut SignalState, row: usize, at: u64, received: u64) -> Emitter {
+        let keys =
+            [&self.environment, &self.namespace, &self.name, &self.version, &self.instance].map(|text| text.key(row));
+        if let Some((known, emitter)) = self.known.get(self.last)
+            && *known == keys
+        {
+            return *emitter;
+        }
+        if let Some(at) = self.known.iter().position(|(known, _)| *known == keys) {
+            self.last = at;
+            return self.known[at].1;
+        }
+        let service = ServiceKey {
+            environment: self.environment.value(row).to_owned(),
+            namespace: self.namespace.value(row).to_owned(),
+            service: self.name.value(row).to_owned(),
+        };
+        let (version, new) = state.registry.version_id(&service, self.version.value(row));
+        if new {
+            state.registry.version[version as usize].first_seen = UnixNanos(at);
+            state.observe_version(version, UnixNanos(at));
+        }
+        let service = state.registry.versions.key(version).service;
+        let instance = (self.instance.value(row), self.attributes.value(row));
+        let max = state.registry.limits.instances_max;
+        let (started, tracked) = state.instances.started(version, instance.0, instance.1, at, received, max);
+        state.registry.counters.untracked_instances += u64::from(!tracked);
+        let emitter = Emitter { service, version, started };
+        self.last = self.known.len();
+        self.known.push((keys, emitter));
+        emitter
+    }
+}

@@ -1,0 +1,8 @@
+//! The folded state through its public face, fed with decoded export requests.
+
+mod assembly;
+mod bounds;
+mod build;
+mod exceptions;
+mod merging;
+mod operations;
