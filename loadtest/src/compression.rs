@@ -46,6 +46,11 @@ impl Compression {
         }
     }
 
+    /// Returns the form that [`Self::encoding`] gives this name.
+    pub(crate) fn named(encoding: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|form| form.encoding().unwrap_or("identity") == encoding)
+    }
+
     /// Compresses a whole body.
     pub fn compress(self, body: &[u8]) -> Vec<u8> {
         match self {

@@ -26,6 +26,8 @@ pub struct Line {
     pub records: u64,
     /// The first and last time in it, in nanoseconds since 1970; `None` where it has none.
     pub times: Option<(u64, u64)>,
+    /// Times that cannot be said in OTLP, being before 1970, and were unset: recorders write such for "no time".
+    pub times_unset: u64,
 }
 
 /// Several files read as one.
@@ -135,17 +137,18 @@ impl LineReader {
                 break;
             }
         }
-        let request: Value = serde_json::from_slice(&text).map_err(|problem| self.problem(problem.to_string()))?;
+        let mut request: Value = serde_json::from_slice(&text).map_err(|problem| self.problem(problem.to_string()))?;
         let Some(signal) = signal_of(&request) else {
             return Err(self.problem("has none of resourceSpans, resourceLogs and resourceMetrics".into()));
         };
         let records = count(signal, &request);
+        let times_unset = unset_before_1970(&mut request);
         let mut times = None;
         each_time(&request, &mut |time| {
             let (first, last) = times.unwrap_or((time, time));
             times = Some((first.min(time), last.max(time)));
         });
-        Ok(Some(Line { signal, request, records, times }))
+        Ok(Some(Line { signal, request, records, times, times_unset }))
     }
 
     fn problem(&self, problem: String) -> Error {
@@ -199,6 +202,26 @@ fn each_time(value: &Value, visit: &mut impl FnMut(u64)) {
         }
         Value::Array(items) => items.iter().for_each(|item| each_time(item, visit)),
         _ => {}
+    }
+}
+
+/// Sets every time below zero to zero, which says that there is none, and counts them.
+fn unset_before_1970(value: &mut Value) -> u64 {
+    match value {
+        Value::Object(map) => map
+            .iter_mut()
+            .map(|(key, value)| {
+                let below =
+                    |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok()).is_some_and(|t| t < 0);
+                if is_time(key) && below(value) {
+                    *value = Value::String("0".into());
+                    return 1;
+                }
+                unset_before_1970(value)
+            })
+            .sum(),
+        Value::Array(items) => items.iter_mut().map(unset_before_1970).sum(),
+        _ => 0,
     }
 }
 
@@ -268,6 +291,18 @@ mod tests {
         let mut recording = Recording::open(&[path]).expect("the first line is a request");
         let problem = recording.next_line().expect_err("the second is not").to_string();
         assert!(problem.contains("a.jsonl` line 2"), "{problem}");
+    }
+
+    #[test]
+    fn times_before_1970_are_unset_and_counted() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("a.jsonl");
+        // What a zero `time.Time` of Go becomes.
+        std::fs::write(&path, log(7).replace(":7", ":\"-6795364578871345152\"")).expect("written");
+        let line = Recording::open(&[path]).and_then(|mut recording| recording.next_line()).expect("a request");
+        let line = line.expect("one line");
+        assert_eq!((line.times_unset, line.times), (1, None));
+        assert!(crate::to_protobuf(line.signal, &line.request).is_ok());
     }
 
     #[test]

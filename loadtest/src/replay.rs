@@ -102,6 +102,8 @@ pub struct ReplayReport {
     pub rejected: u64,
     /// Times that a request was sent again.
     pub retries: u64,
+    /// Times before 1970, which OTLP cannot say, that were sent as "no time".
+    pub times_unset: u64,
     /// Nanoseconds that were added to every time.
     pub shifted_by_ns: i64,
     /// Seconds it took.
@@ -111,6 +113,7 @@ pub struct ReplayReport {
 struct Acked {
     signal: Signal,
     records: u64,
+    times_unset: u64,
     rejected: u64,
     retries: u64,
 }
@@ -153,7 +156,13 @@ impl Replay {
                     tokio::time::sleep_until(due).await;
                 }
                 let (rejected, retries) = senders.send(signal, &body).await?;
-                Ok::<_, Error>(Acked { signal, records: line.records, rejected, retries })
+                Ok::<_, Error>(Acked {
+                    signal,
+                    records: line.records,
+                    times_unset: line.times_unset,
+                    rejected,
+                    retries,
+                })
             }
         });
         let mut acks = std::pin::pin!(sends.buffered(target.in_flight.max(1)));
@@ -179,6 +188,7 @@ fn due(start: Instant, begins: Option<u64>, line: &Line, speed: Speed) -> Option
 impl ReplayReport {
     fn count(&mut self, acked: &Acked) {
         self.requests += 1;
+        self.times_unset += acked.times_unset;
         self.rejected += acked.rejected;
         self.retries += acked.retries;
         let taken = acked.records - acked.rejected.min(acked.records);

@@ -116,6 +116,7 @@ impl Printable for ReplayReport {
             ("requests", whole(self.requests as f64)),
             ("records rejected", whole(self.rejected as f64)),
             ("retries", whole(self.retries as f64)),
+            ("times before 1970, unset", whole(self.times_unset as f64)),
             ("shifted by s", format!("{:.3}", self.shifted_by_ns as f64 / 1e9)),
             ("seconds", format!("{:.1}", self.seconds)),
         ])

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 
 use super::GRPC_PREFIX_BYTES;
 use super::answer::{self, Reply, RpcStatus, SendError};
+use crate::compression::Compression;
 use crate::records::Signal;
 
 #[derive(Clone)]
@@ -59,15 +60,22 @@ impl Channel {
             return Err(SendError(format!("HTTP status {} from a gRPC endpoint", response.status())));
         }
         let (head, body) = response.into_parts();
+        let encoded = head.headers.get("grpc-encoding").and_then(|name| Compression::named(name.to_str().ok()?));
         let collected = body.collect().await.map_err(SendError::of)?;
         let trailers = collected.trailers().cloned().unwrap_or_default();
         // A refusal may come as headers alone.
         let status = if trailers.contains_key("grpc-status") { trailers } else { head.headers };
         match code(&status)? {
             0 => {
-                let message = collected.to_bytes();
-                let message = message.get(GRPC_PREFIX_BYTES..).ok_or_else(|| SendError("no message".into()))?;
-                answer::accepted(message)
+                let framed = collected.to_bytes();
+                let (prefix, message) =
+                    framed.split_at_checked(GRPC_PREFIX_BYTES).ok_or_else(|| SendError("no message".into()))?;
+                if prefix[0] == 0 {
+                    return answer::accepted(message);
+                }
+                // Servers may answer in the encoding of the request without being asked for it.
+                let open = encoded.ok_or_else(|| SendError("an answer in an encoding of its own".into()))?;
+                answer::accepted(&open.decompress(message).map_err(SendError::of)?)
             }
             code => Ok(refused(code, &status)),
         }
