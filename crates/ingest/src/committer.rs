@@ -10,6 +10,7 @@
 //! allocation or two a group; a wake-up a request.
 
 use std::ops::RangeInclusive;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -77,8 +78,27 @@ pub(crate) struct Committer {
 
 impl Committer {
     /// Replays, then commits until the lanes are closed and empty.
+    ///
+    /// A defect on the way closes the gate, and from then on everything queued is refused: a receiver that can never answer must
+    /// not look healthy, nor leave anybody waiting.
     pub(crate) fn run(self) {
-        let mut last_words = LastWords { committer: &self, orderly: false };
+        if catch_unwind(AssertUnwindSafe(|| self.work())).is_ok() {
+            return;
+        }
+        self.fatal("the committer stopped unexpectedly");
+        self.replayed.send_if_modified(|done| {
+            let unfinished = done.is_none();
+            done.get_or_insert_with(|| Err("the committer stopped unexpectedly".to_owned()));
+            unfinished
+        });
+        let mut group = Vec::new();
+        while self.lanes.wait() {
+            self.lanes.drain(&mut group, |_| false);
+            refuse(&mut group, Reason::Poisoned);
+        }
+    }
+
+    fn work(&self) {
         match replay(self.journal.as_ref(), self.sink.as_ref(), &self.counters, &self.gate, self.tail_bytes_max) {
             Ok(summary) => {
                 // The gate first: whoever waited may send at once.
@@ -107,7 +127,6 @@ impl Committer {
                 self.look_at_load();
             }
         }
-        last_words.orderly = true;
     }
 
     fn commit(&self, group: &mut Vec<Entry>, bytes: usize) {
@@ -155,17 +174,15 @@ impl Committer {
         let first = sequences.start().0;
         debug_assert_eq!(sequences.end().0, first + group.len() as u64 - 1);
         let mut rows = Vec::with_capacity(group.len());
-        for (sequence, entry) in (first..).zip(group.iter()) {
-            let records = entry.batch.num_rows() as u64;
-            self.counters.of(entry.signal, entry.protocol).records.add(records);
-            rows.push(Published {
-                sequence: SequenceNumber(sequence),
-                signal: entry.signal,
-                batch: entry.batch.clone(),
-            });
+        let mut waiting = Vec::with_capacity(group.len());
+        for (sequence, entry) in (first..).zip(group.drain(..)) {
+            let Entry { signal, protocol, batch, reservation, done, .. } = entry;
+            self.counters.of(signal, protocol).records.add(batch.num_rows() as u64);
+            rows.push(Published { sequence: SequenceNumber(sequence), signal, batch });
+            waiting.push((reservation, done));
         }
         self.sink.publish(rows);
-        for Entry { reservation, done, .. } in group.drain(..) {
+        for (reservation, done) in waiting {
             drop(reservation);
             // Nobody waits where the client is gone; the request is stored all the same.
             let _ = done.send(Ok(()));
@@ -188,22 +205,5 @@ impl Committer {
 fn refuse(group: &mut Vec<Entry>, reason: Reason) {
     for entry in group.drain(..) {
         let _ = entry.done.send(Err(reason));
-    }
-}
-
-/// Closes the gate if the thread dies of a defect: a receiver that is up and can never answer would look healthy while dead.
-struct LastWords<'a> {
-    committer: &'a Committer,
-    orderly: bool,
-}
-
-impl Drop for LastWords<'_> {
-    fn drop(&mut self) {
-        if !self.orderly {
-            self.committer.fatal("the committer stopped unexpectedly");
-            let mut rest = Vec::new();
-            self.committer.lanes.drain(&mut rest, |_| false);
-            refuse(&mut rest, Reason::Poisoned);
-        }
     }
 }

@@ -24,7 +24,7 @@ use crate::budget::{Budget, Reservation};
 use crate::committer::Entry;
 use crate::counters::{Counters, Protocol, RequestCounters};
 use crate::expansion::Expansion;
-use crate::gate::Gate;
+use crate::gate::{Gate, Readiness};
 use crate::inflate::{Encoding, Inflater, Progress};
 use crate::lanes::Lanes;
 use crate::refusal::{Reason, Refusal};
@@ -98,7 +98,8 @@ impl Pipeline {
 
     /// Returns once requests may come in.
     pub(crate) async fn admit(&self) -> Result<(), Refusal> {
-        self.gate.pass(Instant::now() + self.limits.park).await
+        let pass = self.gate.pass(Instant::now() + self.limits.park);
+        if self.gate.readiness() == Readiness::TailFull { self.parked(pass).await } else { pass.await }
     }
 
     /// Takes `bytes` of the budget, parking if need be.

@@ -49,6 +49,7 @@ pub(crate) fn replay(
     let mut group = Vec::new();
     let mut group_bytes = 0;
     let report = journal.replay(sink.checkpoint(), &mut |sequence, payload| {
+        stop_if_draining(gate, sequence)?;
         counters.replayed_frames.add(1);
         counters.replayed_bytes.add(payload.len() as u64);
         match decode(payload) {
@@ -93,12 +94,18 @@ fn publish(
     at: SequenceNumber,
 ) -> Result<(), ReplayError> {
     while sink.load().tail_bytes > tail_bytes_max {
-        if gate.readiness() == Readiness::Draining {
-            return Err(ReplayError::Visitor { at, problem: "shutting down".to_owned() });
-        }
+        stop_if_draining(gate, at)?;
         std::thread::park_timeout(TAIL_POLL);
     }
     counters.replayed_rows.add(group.iter().map(|one| one.batch.num_rows() as u64).sum());
     sink.publish(std::mem::take(group));
     Ok(())
+}
+
+/// What was not replayed stays in the journal for the next start.
+fn stop_if_draining(gate: &Gate, at: SequenceNumber) -> Result<(), ReplayError> {
+    match gate.readiness() {
+        Readiness::Draining => Err(ReplayError::Visitor { at, problem: "shutting down".to_owned() }),
+        _ => Ok(()),
+    }
 }

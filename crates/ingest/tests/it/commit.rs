@@ -90,13 +90,17 @@ async fn a_poisoned_journal_acknowledges_nothing_ever_again_and_says_so_once() {
 async fn a_committer_that_dies_is_not_mistaken_for_a_healthy_one() {
     let rig = Rig::start(options()).await;
     rig.journal.set(Mode::Panic);
-    for _ in 0..2 {
-        let answer = grpc(rig.grpc(), &[], message(false, &span_bytes(1))).await;
+    let to = rig.grpc();
+    let calls: Vec<_> =
+        (0..20).map(|_| tokio::spawn(async move { grpc(to, &[], message(false, &span_bytes(1))).await })).collect();
+    for call in calls {
+        let answer = call.await.expect("does not panic");
         assert_eq!(answer.header("grpc-status"), "14", "{answer:?}");
     }
     assert_eq!(rig.ingest.status().readiness, Readiness::Poisoned);
     assert_eq!(rig.fatal.lock().len(), 1);
     rig.nothing_in_flight().await;
+    rig.ingest.drain().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
