@@ -72,7 +72,7 @@ pub fn parse_retry_after(text: &str, now: UnixNanos) -> Option<Duration> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
-    let at = DateTimeParser::new().parse_timestamp(text).ok()?;
+    let at = DateTimeParser::new().relaxed_weekday(true).parse_timestamp(text).ok()?;
     Some(UnixNanos(u64::try_from(at.as_nanosecond()).unwrap_or(0)).since(now))
 }
 
