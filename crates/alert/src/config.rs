@@ -166,21 +166,27 @@ impl AlertOptions {
     pub fn new(sinks: Vec<SinkConfig>) -> Self {
         Self { sinks, poll_interval: Duration::from_secs(1), retry: RetryPolicy::default() }
     }
+}
 
-    /// Checks all sinks.
-    ///
-    /// # Errors
-    /// Everything that is wrong, all at once.
-    pub fn check(&self) -> Result<(), AlertError> {
-        let mut problems: Vec<String> = self.sinks.iter().flat_map(SinkConfig::problems).collect();
-        let mut names = HashSet::new();
-        for sink in &self.sinks {
-            if !names.insert(sink.name.as_str()) {
-                problems.push(format!("sink `{}`: `name` is used more than once", sink.name));
-            }
-        }
-        if problems.is_empty() { Ok(()) } else { Err(AlertError { problems }) }
+impl Default for AlertOptions {
+    fn default() -> Self {
+        Self::new(Vec::new())
     }
+}
+
+/// Checks sinks without making any connection.
+///
+/// # Errors
+/// Everything that is wrong, all at once, one message each.
+pub fn check_sinks(sinks: &[SinkConfig]) -> Result<(), Vec<String>> {
+    let mut problems: Vec<String> = sinks.iter().flat_map(SinkConfig::problems).collect();
+    let mut names = HashSet::new();
+    for sink in sinks {
+        if !names.insert(sink.name.as_str()) {
+            problems.push(format!("sink `{}`: `name` is used more than once", sink.name));
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
 /// What is wrong with the configured sinks.

@@ -18,10 +18,10 @@ use tokio::sync::mpsc::{self, Sender};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-use crate::config::{AlertError, AlertOptions, SinkConfig, SinkType};
+use crate::config::{AlertError, AlertOptions, SinkConfig, SinkType, check_sinks};
+use crate::counters::{SinkCounters, Tally};
 use crate::retry::RetryPolicy;
 use crate::sink::Sink;
-use crate::status::{Counters, SinkStatus};
 use crate::webhook::Webhook;
 use crate::worker::{Leased, Worker, again};
 
@@ -40,7 +40,7 @@ pub type Clock = Arc<dyn Fn() -> UnixNanos + Send + Sync>;
 struct Target {
     sink: Arc<dyn Sink>,
     timeout: Duration,
-    counters: Arc<Counters>,
+    tally: Arc<Tally>,
 }
 
 /// Delivers what is in the outbox.
@@ -58,7 +58,7 @@ pub struct Deliverer {
 #[derive(Clone)]
 pub struct DelivererHandle {
     wake: Arc<Notify>,
-    counters: Arc<[Arc<Counters>]>,
+    tallies: Arc<[Arc<Tally>]>,
 }
 
 impl DelivererHandle {
@@ -68,8 +68,8 @@ impl DelivererHandle {
     }
 
     /// Returns the counters of each sink, by name. Does no I/O.
-    pub fn status(&self) -> Vec<SinkStatus> {
-        self.counters.iter().map(|counters| counters.status()).collect()
+    pub fn counters(&self) -> Vec<(String, SinkCounters)> {
+        self.tallies.iter().map(|tally| tally.read()).collect()
     }
 }
 
@@ -79,14 +79,14 @@ impl Deliverer {
     /// # Errors
     /// Everything that is wrong with the sinks, all at once.
     pub fn new(options: AlertOptions, catalog: Arc<dyn Catalog>, clock: Clock) -> Result<Self, AlertError> {
-        options.check()?;
+        check_sinks(&options.sinks).map_err(|problems| AlertError { problems })?;
         let mut problems = Vec::new();
         let mut targets = BTreeMap::new();
         for config in &options.sinks {
             match make(config) {
                 Ok(sink) => {
-                    let counters = Arc::new(Counters::new(&config.name));
-                    targets.insert(config.name.clone(), Target { sink, timeout: config.timeout, counters });
+                    let tally = Arc::new(Tally::new(&config.name));
+                    targets.insert(config.name.clone(), Target { sink, timeout: config.timeout, tally });
                 }
                 Err(problem) => problems.push(format!("sink `{}`: {problem}", config.name)),
             }
@@ -113,13 +113,23 @@ impl Deliverer {
 
     /// Returns what wakes this deliverer and tells its counters.
     pub fn handle(&self) -> DelivererHandle {
-        let counters = self.targets.values().map(|target| target.counters.clone()).collect();
-        DelivererHandle { wake: self.wake.clone(), counters }
+        let tallies = self.targets.values().map(|target| target.tally.clone()).collect();
+        DelivererHandle { wake: self.wake.clone(), tallies }
+    }
+
+    /// Says that there is something new in the outbox.
+    pub fn notify(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Returns the counters of each sink, by name. Does no I/O.
+    pub fn counters(&self) -> Vec<(String, SinkCounters)> {
+        self.targets.values().map(|target| target.tally.read()).collect()
     }
 
     /// Delivers until `shutdown` ends; attempts that are being made then are finished and recorded. What was not attempted
-    /// stays in the outbox.
-    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
+    /// stays in the outbox. To be called once at a time.
+    pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
         let stopping = Arc::new(AtomicBool::new(false));
         let mut workers = JoinSet::new();
         let mut queues = BTreeMap::new();
@@ -132,7 +142,7 @@ impl Deliverer {
                 catalog: self.catalog.clone(),
                 clock: self.clock.clone(),
                 retry: self.retry,
-                counters: target.counters.clone(),
+                tally: target.tally.clone(),
             };
             workers.spawn(worker.run(receiver, stopping.clone()));
             queues.insert(name.as_str(), sender);
@@ -184,7 +194,7 @@ impl Deliverer {
             }
             return;
         };
-        target.counters.see(&delivery.event_id);
+        target.tally.see(&delivery.event_id);
         let leased = Leased { delivery, until: now + self.lease };
         if let Err(error) = queue.try_send(leased) {
             debug!(%error, "a sink has more events waiting than fit in memory; they come again when their lease ends");

@@ -11,24 +11,24 @@
 //! | [`webhook`] | the generic signed webhook |
 //! | [`deliverer`] | from the catalog's outbox to the sinks |
 //! | `worker` | one sink's deliveries, one after the other |
-//! | [`status`] | counters by sink |
+//! | [`counters`] | what became of the events of each sink |
 //!
 //! *Invariants.* Every attempt of an event sends the same id and the same bytes. An event is settled only after its attempt has
 //! ended, so a crash at any point leads to one more attempt and never to a lost event. No sink waits for another.
 
 pub mod config;
+pub mod counters;
 pub mod deliverer;
 pub mod egress;
 pub mod retry;
 pub mod secret;
 pub mod signature;
 pub mod sink;
-pub mod status;
 pub mod webhook;
 mod worker;
 
-pub use config::{AlertError, AlertOptions, SinkConfig, SinkType};
+pub use config::{AlertError, AlertOptions, SinkConfig, SinkType, check_sinks};
+pub use counters::SinkCounters;
 pub use deliverer::{Clock, Deliverer, DelivererHandle};
 pub use secret::{Secret, Secrets};
 pub use sink::{Answer, Attempt, Sink};
-pub use status::SinkStatus;

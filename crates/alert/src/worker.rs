@@ -9,10 +9,10 @@ use plimsoll_model::UnixNanos;
 use tokio::sync::mpsc::Receiver;
 use tracing::{info, warn};
 
+use crate::counters::{Settled, Tally};
 use crate::deliverer::Clock;
 use crate::retry::RetryPolicy;
 use crate::sink::{Answer, Attempt, Sink};
-use crate::status::{Counters, Settled};
 
 /// How often a result is offered to a catalog that does not answer; after that the event is sent once more.
 const SETTLE_TRIES: u32 = 5;
@@ -31,7 +31,7 @@ pub(crate) struct Worker {
     pub(crate) catalog: Arc<dyn Catalog>,
     pub(crate) clock: Clock,
     pub(crate) retry: RetryPolicy,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) tally: Arc<Tally>,
 }
 
 impl Worker {
@@ -51,7 +51,7 @@ impl Worker {
     }
 
     async fn deliver(&self, delivery: Delivery, now: UnixNanos) {
-        if self.counters.is_disabled() {
+        if self.tally.is_disabled() {
             let problem = "the sink wants no more events (410): restart once that has changed".to_owned();
             self.settle(&delivery, DeliveryOutcome::Failed { error: problem }).await;
             return;
@@ -62,7 +62,7 @@ impl Worker {
         let outcome = match answer {
             Answer::Accepted => DeliveryOutcome::Delivered { at: ended },
             Answer::Gone { problem } => {
-                self.counters.disable();
+                self.tally.disable();
                 DeliveryOutcome::Failed { error: format!("{problem}; the sink gets no more events until a restart") }
             }
             Answer::Again { after, problem } => again(&self.retry, &delivery, ended, after, problem),
@@ -89,7 +89,7 @@ impl Worker {
         for tries in 0..SETTLE_TRIES {
             match self.catalog.settle_delivery(event, &self.name, &outcome).await {
                 Ok(()) => {
-                    self.counters.settle(event, settled);
+                    self.tally.settle(event, settled);
                     return;
                 }
                 Err(error) => {

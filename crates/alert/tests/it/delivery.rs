@@ -35,9 +35,12 @@ fn start(sinks: Vec<SinkConfig>, outbox: &Arc<Outbox>, time: &Time) -> Running {
     let deliverer = Deliverer::new(options, outbox.clone(), time.clock()).expect("the sinks are good");
     let handle = deliverer.handle();
     let (stop, stopped) = oneshot::channel::<()>();
-    let task = tokio::spawn(deliverer.run(async {
-        let _ = stopped.await;
-    }));
+    let task = tokio::spawn(async move {
+        let stopped = async {
+            let _ = stopped.await;
+        };
+        deliverer.run(stopped).await;
+    });
     Running { handle, stop, task }
 }
 
@@ -103,7 +106,7 @@ async fn an_event_is_sent_as_it_was_stored_and_its_signature_holds() {
     assert_eq!(header(request, "x-team"), "shop");
     assert!(verified(request, SECRET) && verified(request, new));
     assert!(!verified(request, "whsec_b3RoZXI="), "another key does not fit");
-    let status = &running.handle.status()[0];
+    let (_, status) = &running.handle.counters()[0];
     assert_eq!((status.delivered, status.retried, status.failed, status.pending), (1, 0, 0, 0));
     running.stop().await;
 }
@@ -119,7 +122,7 @@ async fn a_retry_keeps_id_and_bytes_and_is_signed_anew() {
     assert_eq!(error, "answered 500 Internal Server Error: database  down");
     let delay = due_at.since(time.now()).as_secs_f64();
     assert!((2.5..=5.0).contains(&delay), "{delay}");
-    assert_eq!(running.handle.status()[0].pending, 1);
+    assert_eq!(running.handle.counters()[0].1.pending, 1);
     time.pass(Duration::from_secs(6));
     running.handle.notify();
     let settled = outbox.settled(2).await;
@@ -132,7 +135,7 @@ async fn a_retry_keeps_id_and_bytes_and_is_signed_anew() {
     );
     assert_eq!(header(&requests[1], "webhook-timestamp"), (START + 6).to_string());
     assert!(requests.iter().all(|request| verified(request, SECRET)));
-    let status = &running.handle.status()[0];
+    let (_, status) = &running.handle.counters()[0];
     assert_eq!((status.delivered, status.retried, status.failed, status.pending), (1, 1, 0, 0));
     assert_eq!(status.last_error, "");
     running.stop().await;
@@ -196,7 +199,7 @@ async fn a_sink_that_is_gone_gets_nothing_more_until_a_restart() {
     );
     assert!(matches!(&settled[1].2, DeliveryOutcome::Failed { error } if error.contains("restart")), "{settled:?}");
     assert_eq!(received(&server).await.len(), 1);
-    let status = &running.handle.status()[0];
+    let (_, status) = &running.handle.counters()[0];
     assert_eq!((status.failed, status.pending, status.disabled), (2, 0, true));
     running.stop().await;
     outbox.queue("evt_3", "ops", BODY, time.now());
@@ -364,7 +367,7 @@ async fn the_outbox_is_looked_into_without_being_called() {
     };
     let deliverer = Deliverer::new(options, outbox.clone(), time.clock()).expect("the sinks are good");
     assert_eq!(deliverer.sink_names(), ["ops"]);
-    let task = tokio::spawn(deliverer.run(pending()));
+    let task = tokio::spawn(async move { deliverer.run(pending()).await });
     outbox.queue("evt_1", "ops", BODY, time.now());
     assert!(matches!(outbox.settled(1).await[0].2, DeliveryOutcome::Delivered { .. }));
     task.abort();

@@ -15,7 +15,7 @@ async fn a_name_that_leads_to_a_private_address_is_refused_before_anything_is_se
     outbox.queue("evt_1", "ops", "{}", time.now());
     let options = AlertOptions::new(vec![sink]);
     let deliverer = Deliverer::new(options, outbox.clone(), time.clock()).expect("a name tells nothing yet");
-    let task = tokio::spawn(deliverer.run(std::future::pending()));
+    let task = tokio::spawn(async move { deliverer.run(std::future::pending()).await });
     let settled = outbox.settled(1).await;
     let DeliveryOutcome::Retry { error, .. } = &settled[0].2 else { panic!("{settled:?}") };
     assert!(error.starts_with("`localhost` is ") && error.contains("`allow_private`"), "{error}");

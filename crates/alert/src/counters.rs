@@ -7,9 +7,7 @@ use plimsoll_model::EventId;
 
 /// What became of the events of one sink since this process started.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SinkStatus {
-    /// Name of the sink.
-    pub sink: String,
+pub struct SinkCounters {
     /// Events that the sink accepted.
     pub delivered: u64,
     /// Attempts that failed and are made again.
@@ -26,11 +24,14 @@ pub struct SinkStatus {
 
 /// The counters of one sink, shared by its worker and whoever asks.
 #[derive(Debug)]
-pub(crate) struct Counters(Mutex<Inner>);
+pub(crate) struct Tally {
+    sink: String,
+    inner: Mutex<Inner>,
+}
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Inner {
-    status: SinkStatus,
+    counters: SinkCounters,
     pending: HashSet<EventId>,
 }
 
@@ -41,46 +42,47 @@ pub(crate) enum Settled {
     Failed(String),
 }
 
-impl Counters {
+impl Tally {
     pub(crate) fn new(sink: &str) -> Self {
-        let status = SinkStatus { sink: sink.to_owned(), ..SinkStatus::default() };
-        Self(Mutex::new(Inner { status, pending: HashSet::new() }))
+        Self { sink: sink.to_owned(), inner: Mutex::default() }
     }
 
     pub(crate) fn see(&self, event: &EventId) {
-        self.0.lock().pending.insert(event.clone());
+        self.inner.lock().pending.insert(event.clone());
     }
 
     pub(crate) fn settle(&self, event: &EventId, settled: Settled) {
-        let Inner { status, pending } = &mut *self.0.lock();
+        let Inner { counters, pending } = &mut *self.inner.lock();
         match settled {
             Settled::Delivered => {
-                status.delivered += 1;
-                status.last_error.clear();
+                counters.delivered += 1;
+                counters.last_error.clear();
                 pending.remove(event);
             }
             Settled::Retried(problem) => {
-                status.retried += 1;
-                status.last_error = problem;
+                counters.retried += 1;
+                counters.last_error = problem;
             }
             Settled::Failed(problem) => {
-                status.failed += 1;
-                status.last_error = problem;
+                counters.failed += 1;
+                counters.last_error = problem;
                 pending.remove(event);
             }
         }
     }
 
     pub(crate) fn disable(&self) {
-        self.0.lock().status.disabled = true;
+        self.inner.lock().counters.disabled = true;
     }
 
     pub(crate) fn is_disabled(&self) -> bool {
-        self.0.lock().status.disabled
+        self.inner.lock().counters.disabled
     }
 
-    pub(crate) fn status(&self) -> SinkStatus {
-        let inner = self.0.lock();
-        SinkStatus { pending: inner.pending.len() as u64, ..inner.status.clone() }
+    /// Returns the sink's name and counters.
+    pub(crate) fn read(&self) -> (String, SinkCounters) {
+        let inner = self.inner.lock();
+        let counters = SinkCounters { pending: inner.pending.len() as u64, ..inner.counters.clone() };
+        (self.sink.clone(), counters)
     }
 }
