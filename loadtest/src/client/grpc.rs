@@ -110,3 +110,24 @@ fn refused(code: u32, status: &HeaderMap) -> Reply {
         problem: format!("grpc-status {code}: {words}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn resource_exhausted_is_retryable_only_with_retry_info() {
+        let mut status = HeaderMap::new();
+        status.insert("grpc-message", "full".parse().expect("a header"));
+        let problem = "grpc-status 8: full".to_owned();
+        let plain = Reply::Refused { retryable: false, retry_after: None, problem: problem.clone() };
+        assert_eq!(refused(8, &status), plain);
+        // A `google.rpc.Status` of code 8 with a `RetryInfo` of a second and a nanosecond, as base64 without padding.
+        let details = "CAgSBGZ1bGwaMgoodHlwZS5nb29nbGVhcGlzLmNvbS9nb29nbGUucnBjLlJldHJ5SW5mbxIGCgQIARAB";
+        status.insert("grpc-status-details-bin", details.parse().expect("a header"));
+        let delay = Some(Duration::new(1, 1));
+        assert_eq!(refused(8, &status), Reply::Refused { retryable: true, retry_after: delay, problem });
+    }
+}

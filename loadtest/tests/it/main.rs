@@ -1,7 +1,9 @@
 //! The server as its users meet it: real exporters, a real recording, and a process that is killed.
 
+mod answers;
 mod collector;
 mod dependencies;
+mod deploy_examples;
 mod generator;
 mod kills;
 mod peers;

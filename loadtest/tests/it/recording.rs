@@ -195,7 +195,9 @@ async fn integers_written_as_text_arrive_exactly_as_json_and_as_protobuf() {
             {"key": "service.name", "value": {"stringValue": "integers"}},
             {"key": "service.namespace", "value": {"stringValue": run}},
         ]);
-        let time = "1700000000000000001";
+        // Of today, so that it is not old enough to be removed.
+        let since = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("the clock is past 1970");
+        let time = format!("{}", since.as_nanos());
         let point = json!({"timeUnixNano": time, "asInt": exact,
             "attributes": [{"key": "exact", "value": {"intValue": exact}}]});
         let bars = json!({"timeUnixNano": time, "count": exact, "bucketCounts": ["1", exact], "explicitBounds": [1]});

@@ -46,7 +46,7 @@ pub(crate) fn options(dir: &Path) -> ServerOptions {
 }
 
 /// The `plimsoll` program: what `PLIMSOLL_BIN` names, else the one built beside this test.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let binary = std::env::var_os("PLIMSOLL_BIN").map_or_else(
         || {
             let test = std::env::current_exe().expect("a test knows its own file");
