@@ -1,7 +1,7 @@
 //! Rows to a sorted Parquet file.
 //!
-//! *Cost.* Beside the rows themselves: eight bytes a row for the order, one column of one row group at a time as Arrow, and
-//! that row group as compressed pages. The rows are never copied as a whole.
+//! *Cost.* Beside the rows themselves: about forty bytes a row for the order, one column of one row group at a time as Arrow,
+//! and that row group as compressed pages. The rows are never copied as a whole.
 
 use std::io::Write;
 
@@ -25,23 +25,24 @@ pub struct EncodedSegment {
     pub rows: u64,
     /// From the earliest to just after the latest event time.
     pub times: Interval,
-    /// Latest `received_time`; for a table that has none, the latest event time.
+    /// Latest `received_time`; for a table that has none, what the caller said.
     pub received_to: UnixNanos,
 }
 
 /// Sorts the rows of `batches`, which have the stored schema of `table`, and writes them to `out` as one Parquet file with
-/// `facts` in its footer.
+/// `facts` in its footer. `received` stands for the time of receipt in a table that has none.
 ///
 /// # Errors
 /// The batches do not fit the table, hold no rows, or `out` fails.
 pub fn encode_segment(
     table: Table,
     batches: &[&RecordBatch],
+    received: UnixNanos,
     facts: &[(&str, String)],
     out: impl Write + Send,
 ) -> Result<EncodedSegment, ParquetError> {
     let schema = table.schema();
-    if let Some(other) = batches.iter().find(|batch| batch.schema_ref() != schema) {
+    if let Some(other) = batches.iter().find(|batch| batch.schema_ref().fields() != schema.fields()) {
         let problem = format!("columns {} do not fit table `{}`", other.schema_ref(), table.name());
         return Err(ParquetError::ArrowError(problem));
     }
@@ -49,11 +50,7 @@ pub fn encode_segment(
     let encoded = EncodedSegment {
         rows: order.len() as u64,
         times: times(table, batches)?,
-        received_to: latest(batches, "received_time").unwrap_or(UnixNanos(0)),
-    };
-    let encoded = match encoded.received_to {
-        UnixNanos(0) => EncodedSegment { received_to: UnixNanos(encoded.times.to.0.saturating_sub(1)), ..encoded },
-        _ => encoded,
+        received_to: latest(batches, "received_time").unwrap_or(received),
     };
 
     let mut footer = vec![KeyValue::new("plimsoll.format".to_owned(), FORMAT.to_owned())];

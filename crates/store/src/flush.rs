@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use parquet::errors::ParquetError;
 use plimsoll_catalog::{SegmentChange, SegmentRecord};
-use plimsoll_model::{SegmentId, SequenceNumber};
+use plimsoll_model::{SegmentId, SequenceNumber, UnixNanos};
 use plimsoll_otlp::Table;
 
 use crate::encode::encode_segment;
@@ -59,11 +59,12 @@ pub(crate) fn seal(shared: &Shared, count: &mut SegmentCount) -> Result<Option<S
         parts.push((Table::Operations, view.taken.iter().collect(), view.checkpoint.next().min(checkpoint)));
     }
     let mut change = SegmentChange { checkpoint: Some(checkpoint), ..SegmentChange::default() };
+    let sealed_at = (shared.clock)();
     let files = format!("{checkpoint}/{}", parts.len());
     for (table, batches, first) in parts {
         let id = segment_id(shared, table, checkpoint, count);
         let facts = [("plimsoll.flush", files.clone())];
-        match write_segment(shared, table, id, &batches, (first, checkpoint), &facts) {
+        match write_segment(shared, table, id, &batches, (first, checkpoint), sealed_at, &facts) {
             Ok(record) => change.add.push(record),
             Err(problem) => {
                 for written in &change.add {
@@ -77,13 +78,14 @@ pub(crate) fn seal(shared: &Shared, count: &mut SegmentCount) -> Result<Option<S
     Ok(Some(Sealed { change, checkpoint, taken: view.taken.len() }))
 }
 
-/// Writes one durable segment file.
+/// Writes one durable segment file. `received` stands for the time of receipt in a table that has none.
 pub(crate) fn write_segment(
     shared: &Shared,
     table: Table,
     id: SegmentId,
     batches: &[&RecordBatch],
     frames: (SequenceNumber, SequenceNumber),
+    received: UnixNanos,
     facts: &[(&str, String)],
 ) -> Result<SegmentRecord, StoreError> {
     let created_at = (shared.clock)();
@@ -94,7 +96,7 @@ pub(crate) fn write_segment(
     facts.push(("plimsoll.sealed_at", created_at.0.to_string()));
     let mut file = shared.files.create(&path).map_err(failed)?;
     let mut out = Output { file: file.as_mut(), failure: None };
-    let encoded = match encode_segment(table, batches, &facts, &mut out) {
+    let encoded = match encode_segment(table, batches, received, &facts, &mut out) {
         Ok(encoded) => encoded,
         Err(problem) => {
             return Err(match out.failure {

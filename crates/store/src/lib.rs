@@ -31,6 +31,7 @@ mod folding;
 mod gather;
 mod layout;
 mod maintain;
+mod merge;
 mod options;
 mod recovery;
 mod shared;

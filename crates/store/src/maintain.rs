@@ -1,18 +1,21 @@
-//! The thread that flushes, coalesces, retires and removes.
+//! The thread that flushes, coalesces, merges, retires and removes.
 //!
 //! It alone takes rows out of the tail and segments out of the view. All of its work is synchronous but for the catalog,
 //! which it drives on a runtime of its own, so that nothing of it runs on the callers' threads.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use plimsoll_catalog::{Catalog, SegmentChange, SegmentRecord};
-use plimsoll_model::SequenceNumber;
+use plimsoll_model::{SegmentId, SequenceNumber};
+use plimsoll_otlp::Table;
 use tokio::runtime::Runtime;
 
 use crate::coalesce::coalesce;
 use crate::error::StoreError;
 use crate::flush::{Sealed, SegmentCount, apply, seal, show};
+use crate::merge::{candidate, merge, plan};
 use crate::shared::{Requests, Shared};
 
 /// How often age, space and small batches are looked at.
@@ -33,6 +36,10 @@ pub(crate) struct Maintenance {
     retry: Option<(Instant, Duration)>,
     /// The last flush met a full disk, whatever the system says is free.
     out_of_space: bool,
+    /// A merge whose file is durable and whose commit has not been confirmed.
+    merged: Option<SegmentChange>,
+    /// Segments that could not be read; they are left alone until the next start.
+    unreadable: HashSet<SegmentId>,
     segments: SegmentCount,
 }
 
@@ -44,7 +51,19 @@ impl Maintenance {
         trim: Box<dyn Fn(SequenceNumber) + Send + Sync>,
         missing: Vec<SegmentRecord>,
     ) -> Self {
-        Self { shared, catalog, runtime, trim, missing, sealed: None, retry: None, out_of_space: false, segments: 0 }
+        Self {
+            shared,
+            catalog,
+            runtime,
+            trim,
+            missing,
+            sealed: None,
+            retry: None,
+            out_of_space: false,
+            merged: None,
+            unreadable: HashSet::new(),
+            segments: 0,
+        }
     }
 
     /// The thread's work, until the store is closed or dropped.
@@ -153,8 +172,9 @@ impl Maintenance {
         if let Err(problem) = coalesce(&self.shared) {
             tracing::error!(error = %problem, "small batches could not be coalesced");
         }
-        if let Err(problem) = self.retire() {
-            tracing::warn!(error = %problem, "old segments could not be removed");
+        // A merge that may or may not have happened comes first: retiring one of its inputs would bring it back.
+        if let Err(problem) = self.merge().and_then(|()| self.retire()) {
+            tracing::warn!(error = %problem, "segments could not be merged or retired; tried again at the next tick");
         }
         self.sweep();
     }
@@ -173,12 +193,48 @@ impl Maintenance {
         }
     }
 
+    /// Merges one run of small segments, where there is one.
+    fn merge(&mut self) -> Result<(), StoreError> {
+        if self.merged.is_none() {
+            self.merged = self.write_merged()?;
+        }
+        let Some(change) = &self.merged else { return Ok(()) };
+        self.runtime.block_on(self.catalog.commit_segments(change.clone()))?;
+        self.shared.change(|view| apply(&self.shared, view, change));
+        self.shared.counters.lock().merged_segments += change.remove.len() as u64;
+        tracing::debug!(inputs = change.remove.len(), "small segments merged");
+        self.merged = None;
+        Ok(())
+    }
+
+    fn write_merged(&mut self) -> Result<Option<SegmentChange>, StoreError> {
+        if self.shared.counters.lock().disk_full {
+            return Ok(None);
+        }
+        let view = self.shared.view.load_full();
+        for table in Table::ALL {
+            let readable = view.segments(table).iter().map(|segment| &segment.record);
+            let records: Vec<&SegmentRecord> =
+                readable.filter(|record| !self.unreadable.contains(&record.id)).collect();
+            let candidates: Vec<_> = records.iter().map(|record| candidate(record)).collect();
+            let Some(run) = plan(&candidates) else { continue };
+            match merge(&self.shared, table, &records[run], &mut self.segments) {
+                Ok(change) => return Ok(Some(change)),
+                Err((damaged, problem)) => {
+                    self.unreadable.extend(damaged);
+                    return Err(problem);
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// Removes segments whose rows were all received longer ago than `retention`.
     fn retire(&mut self) -> Result<(), StoreError> {
         let now = (self.shared.clock)();
         let old = |record: &SegmentRecord| now.since(record.received_to) > self.shared.options.retention;
         let view = self.shared.view.load_full();
-        let live = plimsoll_otlp::Table::ALL.into_iter().flat_map(|table| view.segments(table).iter());
+        let live = Table::ALL.into_iter().flat_map(|table| view.segments(table).iter());
         let goes: Vec<&SegmentRecord> = live.map(|segment| &segment.record).filter(|record| old(record)).collect();
         let lost: Vec<&SegmentRecord> = self.missing.iter().filter(|record| old(record)).collect();
         if goes.is_empty() && lost.is_empty() {

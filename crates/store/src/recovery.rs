@@ -96,7 +96,10 @@ fn adopt(files: &dyn SegmentFiles, found: &[(String, u64)]) -> Result<SegmentCha
     footers.retain(|footer| !replaced.contains(footer.record.id.as_str()));
     if let Some((newest, expected)) = footers.iter().filter_map(|footer| footer.flush).max() {
         let there = footers.iter().filter(|footer| footer.flush == Some((newest, expected))).count();
-        if (there as u64) < expected {
+        // What a merge took in was committed, and its files are gone.
+        let merged =
+            footers.iter().filter(|footer| footer.flush.is_none()).map(|footer| footer.record.frames.1.0).max();
+        if (there as u64) < expected && merged.is_none_or(|last| last < newest) {
             footers.retain(|footer| footer.flush != Some((newest, expected)));
         }
     }

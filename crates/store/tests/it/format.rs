@@ -4,6 +4,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use plimsoll_model::UnixNanos;
 use plimsoll_otlp::Table;
 use plimsoll_store::encode_segment;
 
@@ -12,7 +13,7 @@ use crate::rows::{batch, multiset, texts};
 fn encode(table: Table, batches: &[RecordBatch]) -> Bytes {
     let mut file = Vec::new();
     let batches: Vec<&RecordBatch> = batches.iter().collect();
-    encode_segment(table, &batches, &[], &mut file).expect("encodes");
+    encode_segment(table, &batches, UnixNanos(7), &[], &mut file).expect("encodes");
     Bytes::from(file)
 }
 
@@ -86,9 +87,9 @@ fn trace_ids_have_a_bloom_filter_and_times_have_page_bounds() {
 #[test]
 fn rows_of_another_table_and_no_rows_at_all_are_refused() {
     let logs = batch(Table::Logs, 3, 1);
-    assert!(encode_segment(Table::Spans, &[&logs], &[], Vec::new()).is_err());
-    assert!(encode_segment(Table::Spans, &[], &[], Vec::new()).is_err());
-    assert!(encode_segment(Table::Logs, &[&logs.slice(0, 0)], &[], Vec::new()).is_err());
+    assert!(encode_segment(Table::Spans, &[&logs], UnixNanos(7), &[], Vec::new()).is_err());
+    assert!(encode_segment(Table::Spans, &[], UnixNanos(7), &[], Vec::new()).is_err());
+    assert!(encode_segment(Table::Logs, &[&logs.slice(0, 0)], UnixNanos(7), &[], Vec::new()).is_err());
 }
 
 #[test]

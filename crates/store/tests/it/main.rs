@@ -4,5 +4,6 @@ mod crash;
 mod durable;
 mod format;
 mod handoff;
+mod merge;
 mod rows;
 mod world;

@@ -1,0 +1,126 @@
+//! Small segments become large ones behind the readers' backs.
+
+use std::sync::atomic::Ordering;
+
+use plimsoll_model::SequenceNumber;
+use plimsoll_otlp::Table;
+use plimsoll_store::Store;
+
+use crate::world::{World, expected, expected_requests, publish};
+
+const TELEMETRY: [Table; 3] = [Table::Spans, Table::Logs, Table::Metrics];
+
+/// Seals frames `from..to`, three a segment and table.
+async fn seal(store: &Store, from: u64, to: u64) {
+    for first in (from..to).step_by(9) {
+        publish(store, first, (first + 9).min(to));
+        store.flush().await.expect("flushed");
+    }
+}
+
+fn check(world: &World, store: &Store, to: u64, context: &str) {
+    let snapshot = store.snapshot();
+    for table in TELEMETRY {
+        assert_eq!(world.rows(&snapshot, table), expected(table, to), "{context}: {}", table.name());
+    }
+    assert_eq!(world.requests(&snapshot), expected_requests(to), "{context}");
+}
+
+fn segments(store: &Store) -> usize {
+    Table::ALL.iter().map(|table| store.snapshot().segments(*table).len()).sum()
+}
+
+#[tokio::test]
+async fn small_segments_become_few_with_the_same_rows() {
+    let world = World::new();
+    let store = world.open().await;
+    let before = store.snapshot();
+    seal(&store, 1, 91).await;
+    for _ in 0..8 {
+        store.maintain().await.expect("maintained");
+    }
+    assert!(segments(&store) < 4 * 8, "{} segments", segments(&store));
+    assert!(store.status().merged_segments >= 4 * 8);
+    check(&world, &store, 91, "merged");
+    assert_eq!(store.checkpoint(), SequenceNumber(90), "merging moves no checkpoint");
+    assert!(TELEMETRY.iter().all(|table| before.segments(*table).is_empty()));
+    drop(before);
+    store.maintain().await.expect("maintained");
+    store.close().await.expect("closed");
+    drop(store);
+    let store = world.open().await;
+    assert_eq!((store.status().orphan_files, store.status().missing_segments), (0, 0));
+    check(&world, &store, 91, "reopened");
+}
+
+#[tokio::test]
+async fn a_merge_that_fails_or_is_cut_short_at_any_step_changes_nothing() {
+    let mut merged = 0;
+    for steps in 0..14 {
+        let mut world = World::new();
+        // While the disk counts as full nothing is merged.
+        world.options.disk_reserve_bytes = 1;
+        world.files.free.store(0, Ordering::SeqCst);
+        let store = world.open().await;
+        store.maintain().await.expect("maintained");
+        seal(&store, 1, 82).await;
+        publish(&store, 82, 85);
+        store.folded().await;
+        world.files.fail_after(steps);
+        world.files.free.store(u64::MAX, Ordering::SeqCst);
+        store.maintain().await.expect("maintained");
+        store.maintain().await.expect("maintained");
+        let context = format!("failed after {steps} steps");
+        check(&world, &store, 85, &context);
+        merged += usize::from(store.status().merged_segments > 0);
+        drop(store);
+        world.files.behave();
+        let store = world.open().await;
+        publish(&store, store.checkpoint().0 + 1, 85);
+        store.folded().await;
+        check(&world, &store, 85, &format!("{context}, reopened"));
+    }
+    assert!(merged > 0 && merged < 14, "every step of a merge was met, and then some");
+}
+
+#[tokio::test]
+async fn a_new_catalog_takes_in_merged_segments_once() {
+    let world = World::new();
+    let store = world.open().await;
+    seal(&store, 1, 91).await;
+    // A reader keeps the files of the merged segments until the end.
+    let reader = store.snapshot();
+    for _ in 0..8 {
+        store.maintain().await.expect("maintained");
+    }
+    assert!(store.status().merged_segments > 0);
+    store.close().await.expect("closed");
+    drop((store, reader));
+    for name in ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"] {
+        let _ = std::fs::remove_file(world.directory.path().join(name));
+    }
+    let store = world.open().await;
+    check(&world, &store, 91, "adopted");
+    assert_eq!(store.checkpoint(), SequenceNumber(90));
+    assert!(store.status().orphan_files > 0, "what was merged is removed");
+}
+
+#[tokio::test]
+async fn a_damaged_segment_is_left_alone_and_the_rest_goes_on() {
+    let world = World::new();
+    let store = world.open().await;
+    seal(&store, 1, 46).await;
+    let damaged = store.snapshot().segments(Table::Logs)[2].clone();
+    let file = world.root().join(&damaged.path);
+    let mut bytes = std::fs::read(&file).expect("read");
+    let middle = bytes.len() - 20;
+    bytes[middle..].fill(0xFF);
+    std::fs::write(&file, &bytes).expect("written");
+    seal(&store, 46, 91).await;
+    for _ in 0..8 {
+        store.maintain().await.expect("maintained");
+    }
+    let left = store.snapshot().segments(Table::Logs);
+    assert!(left.iter().any(|record| record.id == damaged.id), "it stays, for whoever wants to repair it");
+    assert!(left.len() < 10, "its neighbours were merged");
+}
