@@ -1,0 +1,165 @@
+//! Why a query has no answer, in words that say what to change.
+
+use std::time::Duration;
+
+use datafusion::common::{Column, DataFusionError, SchemaError};
+
+/// Why a query has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// The statement is not allowed: it writes, reads files, or could run without end.
+    #[error("{0}")]
+    Refused(String),
+    /// The statement makes no sense: syntax, unknown names, types.
+    #[error("{0}")]
+    Invalid(String),
+    /// It took more than it may; the message names the limit and the setting.
+    #[error("{0}")]
+    Exceeded(String),
+    /// Too many queries are waiting: trying again later may help.
+    #[error("{0}")]
+    Busy(String),
+    /// Stored data could not be read.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+impl QueryError {
+    pub(crate) fn timed_out(limit: Duration) -> Self {
+        Self::Exceeded(format!(
+            "the query ran longer than {limit:?}: restrict the time range, or raise `query.timeout`"
+        ))
+    }
+
+    pub(crate) fn too_many_rows(limit: u64) -> Self {
+        Self::Exceeded(format!(
+            "the answer has more than {limit} rows: aggregate, add `LIMIT`, or raise `query.rows_max`"
+        ))
+    }
+
+    /// Translates an error met while planning: whatever is not about the stored data is about the statement.
+    pub(crate) fn from_planning(error: &DataFusionError, memory_bytes: usize) -> Self {
+        match Self::from_execution(error, memory_bytes) {
+            Self::Unreadable(text) if !reads_data(error.find_root()) => Self::Invalid(text),
+            other => other,
+        }
+    }
+
+    /// Translates an error met while running.
+    pub(crate) fn from_execution(error: &DataFusionError, memory_bytes: usize) -> Self {
+        let root = error.find_root();
+        match root {
+            DataFusionError::ResourcesExhausted(_) => Self::Exceeded(format!(
+                "queries may hold {} MiB together and this one needs more: restrict the time range, group by fewer keys, sort \
+                 fewer rows, or raise `memory.query`",
+                memory_bytes >> 20
+            )),
+            DataFusionError::SchemaError(schema, _) => Self::Invalid(schema_message(schema)),
+            DataFusionError::SQL(parser, _) => Self::Invalid(tidy(&parser.to_string())),
+            DataFusionError::Plan(text) => Self::Invalid(tidy(text)),
+            DataFusionError::NotImplemented(text) => Self::Invalid(format!("not supported: {}", tidy(text))),
+            DataFusionError::External(inner) => match inner.downcast_ref::<Self>() {
+                Some(own) => own.clone(),
+                None => Self::Unreadable(tidy(&inner.to_string())),
+            },
+            // What a value cannot be cast to, a division by zero, an overflow: the statement's doing.
+            DataFusionError::ArrowError(..) | DataFusionError::Execution(_) if !reads_data(root) => {
+                Self::Invalid(tidy(&root.strip_backtrace()))
+            }
+            other => Self::Unreadable(tidy(&other.strip_backtrace())),
+        }
+    }
+}
+
+impl From<QueryError> for DataFusionError {
+    fn from(error: QueryError) -> Self {
+        Self::External(Box::new(error))
+    }
+}
+
+fn reads_data(error: &DataFusionError) -> bool {
+    matches!(
+        error,
+        DataFusionError::ObjectStore(_) | DataFusionError::ParquetError(_) | DataFusionError::IoError(_)
+    ) || matches!(error, DataFusionError::ArrowError(inner, _) if matches!(
+        inner.as_ref(),
+        arrow::error::ArrowError::ParquetError(_) | arrow::error::ArrowError::IoError(..) | arrow::error::ArrowError::ExternalError(_)
+    ))
+}
+
+fn schema_message(error: &SchemaError) -> String {
+    match error {
+        SchemaError::FieldNotFound { field, valid_fields } => {
+            let names: Vec<&str> = valid_fields.iter().map(Column::name).collect();
+            unknown("column", field.name(), &names)
+        }
+        SchemaError::AmbiguousReference { field } => {
+            format!("column `{}` is in more than one table: write `<table>.{}`", field.name(), field.name())
+        }
+        other => tidy(&other.to_string()),
+    }
+}
+
+/// Says that `name` is unknown, and which of `known` comes nearest.
+pub(crate) fn unknown(what: &str, name: &str, known: &[&str]) -> String {
+    match nearest(name, known) {
+        Some(near) => format!("unknown {what} `{name}`: did you mean `{near}`?"),
+        None => format!("unknown {what} `{name}`"),
+    }
+}
+
+/// Returns the known name that is nearest, where any is near at all.
+pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let name = name.to_lowercase();
+    known
+        .iter()
+        .map(|candidate| (strsim::jaro_winkler(&name, candidate), *candidate))
+        .filter(|(score, _)| *score > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1)))
+        .map(|(_, candidate)| candidate)
+}
+
+/// Brings a foreign message into the house's form: one line, lower case, no full stop, no prefix of kinds.
+pub(crate) fn tidy(text: &str) -> String {
+    const PREFIXES: &[&str] = &[
+        "Error during planning: ",
+        "Arrow error: ",
+        "Execution error: ",
+        "sql parser error: ",
+        "ParserError(\"",
+        "SQL error: ",
+        "External error: ",
+        "Optimizer rule ",
+    ];
+    let mut text = text.split("\n\nbacktrace:").next().unwrap_or(text).trim();
+    while let Some(rest) = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)) {
+        text = rest;
+    }
+    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = line.trim_end_matches(['.', ' ']);
+    let mut chars = line.chars();
+    match (chars.next(), chars.next()) {
+        (Some(first), Some(second)) if first.is_uppercase() && !second.is_uppercase() => {
+            let rest: String = line.chars().skip(1).collect();
+            format!("{}{rest}", first.to_lowercase())
+        }
+        _ => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_messages_are_brought_into_one_form() {
+        assert_eq!(tidy("Error during planning: Column a\n is odd."), "column a is odd");
+        assert_eq!(tidy("SQL error: ParserError(\"Expected: end"), "expected: end");
+    }
+
+    #[test]
+    fn the_nearest_name_is_offered_only_where_it_is_near() {
+        assert_eq!(nearest("servicename", &["service_name", "name"]), Some("service_name"));
+        assert_eq!(nearest("zzz", &["service_name", "name"]), None);
+    }
+}

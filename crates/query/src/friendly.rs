@@ -1,0 +1,206 @@
+//! Comparisons mean the obvious thing: ids in any case, enumerations by word, constant or number, attributes as numbers where
+//! they meet numbers.
+//!
+//! The face of an expression travels as field metadata from the function that made it, through projections, subqueries and
+//! joins, to wherever it is compared. Operators are rewritten as they are planned, `IN` and `BETWEEN` before types are
+//! coerced.
+
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::expr::{Between, InList, ScalarFunction};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::planner::{
+    ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr, RawFieldAccessExpr,
+};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, LogicalPlan, TryCast, lit};
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::sql::sqlparser::ast::BinaryOperator;
+
+use crate::functions::{FACE, FACE_ATTRIBUTE, FACE_HEX, attribute, names};
+
+/// Aggregates that take numbers only: given an attribute, they take it as a number.
+const NUMERIC_AGGREGATES: &[&str] = &[
+    "sum", "avg", "mean", "stddev", "stddev_pop", "stddev_samp", "var", "var_pop", "var_samp", "median", "approx_median",
+    "approx_percentile_cont", "percentile_cont", "corr", "covar_pop", "covar_samp",
+];
+
+/// Plans operators, `attributes['key']` and aggregates over attributes.
+#[derive(Debug)]
+pub(crate) struct FriendlyPlanner;
+
+impl ExprPlanner for FriendlyPlanner {
+    fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        let RawBinaryExpr { op, left, right } = expr;
+        let (left, right) = match op {
+            BinaryOperator::Eq
+            | BinaryOperator::NotEq
+            | BinaryOperator::Lt
+            | BinaryOperator::LtEq
+            | BinaryOperator::Gt
+            | BinaryOperator::GtEq => {
+                let (left_face, right_face) = (face(&left, schema), face(&right, schema));
+                let right = befriend(right, left_face.as_deref());
+                let left = befriend(left, right_face.as_deref());
+                numbers(left, left_face, right, right_face, schema, false)
+            }
+            BinaryOperator::Plus
+            | BinaryOperator::Minus
+            | BinaryOperator::Multiply
+            | BinaryOperator::Divide
+            | BinaryOperator::Modulo => {
+                let (left_face, right_face) = (face(&left, schema), face(&right, schema));
+                numbers(left, left_face, right, right_face, schema, true)
+            }
+            _ => (left, right),
+        };
+        Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
+    }
+
+    fn plan_field_access(
+        &self,
+        expr: RawFieldAccessExpr,
+        schema: &DFSchema,
+    ) -> Result<PlannerResult<RawFieldAccessExpr>> {
+        let data_type = expr.expr.get_type(schema)?;
+        if !attribute::holds_attributes(&data_type) || data_type == DataType::Null {
+            return Ok(PlannerResult::Original(expr));
+        }
+        let key = match &expr.field_access {
+            GetFieldAccess::NamedStructField { name } => Expr::Literal(name.clone(), None),
+            GetFieldAccess::ListIndex { key } => key.as_ref().clone(),
+            GetFieldAccess::ListRange { .. } => return Ok(PlannerResult::Original(expr)),
+        };
+        let call = ScalarFunction::new_udf(attribute::udf(), vec![expr.expr, key]);
+        Ok(PlannerResult::Planned(Expr::ScalarFunction(call)))
+    }
+
+    fn plan_aggregate(&self, mut expr: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
+        if NUMERIC_AGGREGATES.contains(&expr.func.name()) {
+            for argument in &mut expr.args {
+                if matches!(argument, Expr::ScalarFunction(call) if call.func.name() == attribute::NAME) {
+                    *argument = as_number(std::mem::take(argument));
+                }
+            }
+        }
+        Ok(PlannerResult::Original(expr))
+    }
+}
+
+/// Does the same for `IN` and `BETWEEN`, which have no planner of their own.
+#[derive(Debug)]
+pub(crate) struct FriendlyLists;
+
+impl AnalyzerRule for FriendlyLists {
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        plan.transform_up_with_subqueries(|plan| {
+            let schema = merge_schema(&plan.inputs());
+            let names = NamePreserver::new(&plan);
+            plan.map_expressions(|expr| {
+                let name = names.save(&expr);
+                Ok(expr.transform_up(|expr| lists(expr, &schema))?.update_data(|expr| name.restore(expr)))
+            })?
+            .map_data(LogicalPlan::recompute_schema)
+        })
+        .map(|done| done.data)
+    }
+
+    fn name(&self) -> &'static str {
+        "friendly_lists"
+    }
+}
+
+fn lists(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    match expr {
+        Expr::InList(InList { expr, list, negated }) => {
+            let Some(face) = face(&expr, schema) else {
+                return Ok(Transformed::no(Expr::InList(InList { expr, list, negated })));
+            };
+            let numeric = face == FACE_ATTRIBUTE && list.iter().any(|item| is_number(item, schema));
+            let expr = if numeric { Box::new(as_number(*expr)) } else { expr };
+            let list = list.into_iter().map(|item| befriend(item, Some(&face))).collect();
+            Ok(Transformed::yes(Expr::InList(InList { expr, list, negated })))
+        }
+        Expr::Between(Between { expr, negated, low, high }) => {
+            let Some(face) = face(&expr, schema) else {
+                return Ok(Transformed::no(Expr::Between(Between { expr, negated, low, high })));
+            };
+            let numeric = face == FACE_ATTRIBUTE && (is_number(&low, schema) || is_number(&high, schema));
+            let expr = if numeric { Box::new(as_number(*expr)) } else { expr };
+            let (low, high) = (Box::new(befriend(*low, Some(&face))), Box::new(befriend(*high, Some(&face))));
+            Ok(Transformed::yes(Expr::Between(Between { expr, negated, low, high })))
+        }
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+fn face(expr: &Expr, schema: &DFSchema) -> Option<String> {
+    if matches!(expr, Expr::Literal(..)) {
+        return None;
+    }
+    let (_, field) = expr.to_field(schema).ok()?;
+    face_of(&field)
+}
+
+fn face_of(field: &Field) -> Option<String> {
+    field.metadata().get(FACE).cloned()
+}
+
+fn is_number(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.get_type(schema).is_ok_and(|data_type| data_type.is_numeric())
+}
+
+fn as_number(expr: Expr) -> Expr {
+    Expr::TryCast(TryCast::new(Box::new(expr), DataType::Float64))
+}
+
+/// Casts attributes to numbers where the other side is one, or always where both are attributes and `arithmetic`.
+fn numbers(
+    left: Expr,
+    left_face: Option<String>,
+    right: Expr,
+    right_face: Option<String>,
+    schema: &DFSchema,
+    arithmetic: bool,
+) -> (Expr, Expr) {
+    let (left_is, right_is) =
+        (left_face.as_deref() == Some(FACE_ATTRIBUTE), right_face.as_deref() == Some(FACE_ATTRIBUTE));
+    let cast_left = left_is && (is_number(&right, schema) || (arithmetic && right_is));
+    let cast_right = right_is && (is_number(&left, schema) || (arithmetic && left_is));
+    (
+        if cast_left { as_number(left) } else { left },
+        if cast_right { as_number(right) } else { right },
+    )
+}
+
+/// Writes a literal the way values with `face` are shown.
+fn befriend(expr: Expr, face: Option<&str>) -> Expr {
+    let (Some(face), Expr::Literal(value, _)) = (face, &expr) else { return expr };
+    let text = match value {
+        ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)) | ScalarValue::LargeUtf8(Some(text)) => {
+            Some(text.as_str())
+        }
+        _ => None,
+    };
+    if face == FACE_HEX {
+        return match text {
+            Some(text) => lit(text.to_lowercase()),
+            None => expr,
+        };
+    }
+    let Some(names) = names::ALL.into_iter().find(|names| names.function == face) else {
+        return match value {
+            ScalarValue::Boolean(Some(value)) if face == FACE_ATTRIBUTE => lit(value.to_string()),
+            _ => expr,
+        };
+    };
+    match (text, value) {
+        (Some(text), _) => lit(names.canonical(text)),
+        (None, ScalarValue::Int64(Some(number))) => lit(names.word(*number)),
+        (None, ScalarValue::Int32(Some(number))) => lit(names.word(i64::from(*number))),
+        (None, ScalarValue::UInt64(Some(number))) => lit(i64::try_from(*number).map_or_else(|_| number.to_string(), |n| names.word(n))),
+        _ => expr,
+    }
+}

@@ -1,0 +1,296 @@
+//! The first guard: a statement is parsed and only what is on the list of allowed forms goes on.
+//!
+//! *Invariants.*
+//! - One statement, and a `SELECT`, `WITH`, `VALUES`, `EXPLAIN` of one, `SHOW TABLES` or `DESCRIBE`.
+//! - The text is measured before it is parsed: length, nesting and number of operators are bounded, so that no recursion
+//!   over it can exhaust the stack.
+//! - Functions whose output grows out of proportion to their input, past every memory limit, are refused.
+//!
+//! The second guard is the planner's own options, which forbid writes and statements again (`engine.rs`).
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    Expr, FunctionArg, FunctionArgExpr, ObjectName, Query, Select, SetExpr, Statement, TableFactor, Value, Visit,
+    VisitMut, Visitor, VisitorMut,
+};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
+
+use crate::error::{QueryError, nearest, tidy};
+use crate::params::literal;
+
+/// Brackets, `CASE`s and subqueries that may be open at once.
+const NESTING_MAX: usize = 48;
+/// Operators and keywords in one statement: what makes a syntax tree deep rather than wide.
+const OPERATORS_MAX: usize = 4_000;
+/// What the parser may recurse.
+const RECURSION_MAX: usize = 192;
+
+/// Functions that may stand in `FROM`.
+pub(crate) const TABLE_FUNCTIONS: &[&str] = &["spans_around", "logs_around"];
+
+/// Functions that make much out of little.
+pub(crate) const REFUSED_FUNCTIONS: &[&str] = &[
+    "generate_series",
+    "range",
+    "repeat",
+    "array_repeat",
+    "list_repeat",
+    "array_resize",
+    "list_resize",
+    "lpad",
+    "rpad",
+    "gen_series",
+];
+
+/// A statement that may go on to the planner.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    /// The statement, its parameters put in place.
+    pub(crate) statement: Parsed,
+    /// Deploy ids named by table functions.
+    pub(crate) deploys: Vec<String>,
+}
+
+/// Parses `sql`, puts `params` in place and refuses what is not allowed.
+pub(crate) fn check(sql: &str, params: &[serde_json::Value], sql_bytes_max: usize) -> Result<Checked, QueryError> {
+    if sql.len() > sql_bytes_max {
+        return Err(QueryError::Exceeded(format!(
+            "the statement has {} bytes, at most {sql_bytes_max} are taken: shorten it, for instance by joining with a `VALUES` list",
+            sql.len()
+        )));
+    }
+    let dialect = GenericDialect {};
+    let tokens = Tokenizer::new(&dialect, sql)
+        .tokenize()
+        .map_err(|error| QueryError::Invalid(format!("cannot read the statement: {}", tidy(&error.to_string()))))?;
+    measure(&tokens)?;
+    let mut statements = DFParserBuilder::new(sql)
+        .with_dialect(&dialect)
+        .with_recursion_limit(RECURSION_MAX)
+        .build()
+        .and_then(|mut parser| parser.parse_statements())
+        .map_err(|error| QueryError::from_planning(&error, 0))?;
+    let (Some(mut statement), None) = (statements.pop_front(), statements.pop_front()) else {
+        return Err(QueryError::Invalid("give exactly one SQL statement".to_owned()));
+    };
+    let mut parameters = Parameters { values: params, used: vec![false; params.len()] };
+    let query = match &mut statement {
+        Parsed::Statement(inner) => inner,
+        Parsed::Explain(explain) => match explain.statement.as_mut() {
+            Parsed::Statement(inner) if matches!(inner.as_ref(), Statement::Query(_)) => inner,
+            _ => return Err(refused("only a query can be explained")),
+        },
+        Parsed::CopyTo(_) => return Err(writes("COPY")),
+        Parsed::CreateExternalTable(_) => return Err(writes("CREATE EXTERNAL TABLE")),
+        Parsed::Reset(_) => return Err(writes("RESET")),
+    };
+    match query.as_ref() {
+        Statement::Query(_) | Statement::ShowTables { .. } | Statement::ExplainTable { .. } => {}
+        other => {
+            let text = other.to_string();
+            return Err(writes(text.split_whitespace().next().unwrap_or("this")));
+        }
+    }
+    if let ControlFlow::Break(error) = VisitMut::visit(query.as_mut(), &mut parameters) {
+        return Err(error);
+    }
+    if let Some(unused) = parameters.used.iter().position(|used| !used) {
+        return Err(QueryError::Invalid(format!(
+            "{} parameters were given and `${}` is not in the statement",
+            params.len(),
+            unused + 1
+        )));
+    }
+    let mut walk = Walk::default();
+    match Visit::visit(query.as_ref(), &mut walk) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(Checked { statement, deploys: walk.deploys }),
+    }
+}
+
+fn refused(text: impl Into<String>) -> QueryError {
+    QueryError::Refused(text.into())
+}
+
+fn writes(keyword: &str) -> QueryError {
+    refused(format!(
+        "`{}` is not allowed, SQL only reads here: use `SELECT`, `WITH`, `VALUES`, `EXPLAIN`, `SHOW TABLES` or `DESCRIBE`",
+        keyword.to_uppercase()
+    ))
+}
+
+/// Bounds the depth of the tree that the parser will build.
+fn measure(tokens: &[Token]) -> Result<(), QueryError> {
+    let (mut open, mut deepest, mut operators) = (0_usize, 0, 0_usize);
+    for token in tokens {
+        match token {
+            Token::LParen | Token::LBracket | Token::LBrace => open += 1,
+            Token::RParen | Token::RBracket | Token::RBrace => open = open.saturating_sub(1),
+            Token::Word(word) if word.quote_style.is_none() => {
+                if word.value.eq_ignore_ascii_case("case") {
+                    open += 1;
+                } else if word.value.eq_ignore_ascii_case("end") {
+                    open = open.saturating_sub(1);
+                }
+                if word.keyword != datafusion::sql::sqlparser::keywords::Keyword::NoKeyword {
+                    operators += 1;
+                }
+            }
+            Token::Whitespace(_)
+            | Token::Comma
+            | Token::Number(..)
+            | Token::SingleQuotedString(_)
+            | Token::Period
+            | Token::Word(_) => {}
+            _ => operators += 1,
+        }
+        deepest = deepest.max(open);
+    }
+    if deepest > NESTING_MAX {
+        return Err(refused(format!(
+            "the statement is nested {deepest} deep, at most {NESTING_MAX} is taken: split it with `WITH`"
+        )));
+    }
+    if operators > OPERATORS_MAX {
+        return Err(refused(format!(
+            "the statement has {operators} operators and keywords, at most {OPERATORS_MAX} are taken: use an `IN` list"
+        )));
+    }
+    Ok(())
+}
+
+/// Puts parameters in place of `$1`, `$2`, ..
+struct Parameters<'a> {
+    values: &'a [serde_json::Value],
+    used: Vec<bool>,
+}
+
+impl VisitorMut for Parameters<'_> {
+    type Break = QueryError;
+
+    fn pre_visit_value(
+        &mut self,
+        value: &mut datafusion::sql::sqlparser::ast::ValueWithSpan,
+    ) -> ControlFlow<QueryError> {
+        let Value::Placeholder(name) = &value.value else { return ControlFlow::Continue(()) };
+        let Some(number) = name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok()).filter(|n| *n > 0) else {
+            return ControlFlow::Break(QueryError::Invalid(format!(
+                "`{name}` is not a parameter: parameters are `$1`, `$2`, and so on"
+            )));
+        };
+        let Some(given) = self.values.get(number - 1) else {
+            return ControlFlow::Break(QueryError::Invalid(format!(
+                "`{name}` has no value: {} parameters were given",
+                self.values.len()
+            )));
+        };
+        self.used[number - 1] = true;
+        match literal(number, given) {
+            Ok(literal) => {
+                value.value = literal;
+                ControlFlow::Continue(())
+            }
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+}
+
+/// Walks everything in a query.
+#[derive(Default)]
+struct Walk {
+    deploys: Vec<String>,
+    statements: usize,
+}
+
+impl Walk {
+    fn table_function(&mut self, name: &ObjectName, args: &[FunctionArg]) -> ControlFlow<QueryError> {
+        let name = name.to_string().to_lowercase();
+        if !TABLE_FUNCTIONS.contains(&name.as_str()) {
+            return ControlFlow::Break(if REFUSED_FUNCTIONS.contains(&name.as_str()) {
+                refused(format!("`{name}` is not allowed: it can make more rows than memory holds"))
+            } else {
+                let near = nearest(&name, TABLE_FUNCTIONS).unwrap_or("spans_around");
+                QueryError::Invalid(format!("unknown table function `{name}`: did you mean `{near}`?"))
+            });
+        }
+        let first = match args.first() {
+            Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))) => match &value.value {
+                Value::SingleQuotedString(text) => Some(text.clone()),
+                _ => None,
+            },
+            _ => None,
+        };
+        match first {
+            Some(id) => {
+                self.deploys.push(id);
+                ControlFlow::Continue(())
+            }
+            None => ControlFlow::Break(QueryError::Invalid(format!(
+                "the first argument of `{name}` is the id of a deploy as text, for instance `{name}('dep_..', '10m', '10m')`"
+            ))),
+        }
+    }
+}
+
+impl Visitor for Walk {
+    type Break = QueryError;
+
+    fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<QueryError> {
+        self.statements += 1;
+        if self.statements > 1 && !matches!(statement, Statement::Query(_)) {
+            let text = statement.to_string();
+            return ControlFlow::Break(writes(text.split_whitespace().next().unwrap_or("this")));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<QueryError> {
+        if query.with.as_ref().is_some_and(|with| with.recursive) {
+            return ControlFlow::Break(refused("`WITH RECURSIVE` is not allowed: it can run without end"));
+        }
+        if !query.locks.is_empty() {
+            return ControlFlow::Break(refused("`FOR UPDATE` and `FOR SHARE` are not allowed: SQL only reads here"));
+        }
+        if query.settings.is_some() {
+            return ControlFlow::Break(refused("`SETTINGS` is not allowed"));
+        }
+        match query.body.as_ref() {
+            SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
+                let text = query.body.to_string();
+                ControlFlow::Break(writes(text.split_whitespace().next().unwrap_or("this")))
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<QueryError> {
+        if select.into.is_some() {
+            return ControlFlow::Break(writes("SELECT INTO"));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<QueryError> {
+        match factor {
+            TableFactor::Table { name, args: Some(args), .. } => self.table_function(name, &args.args),
+            TableFactor::Function { name, args, .. } => self.table_function(name, args),
+            TableFactor::TableFunction { expr: Expr::Function(function), .. } => self.table_function(&function.name, &[]),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<QueryError> {
+        if let Expr::Function(function) = expr {
+            let name = function.name.to_string().to_lowercase();
+            if REFUSED_FUNCTIONS.contains(&name.as_str()) {
+                return ControlFlow::Break(refused(format!(
+                    "`{name}` is not allowed: its output can be larger than memory"
+                )));
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}

@@ -1,0 +1,136 @@
+//! The planner's configuration: which functions there are, what may be read, how much memory there is.
+//!
+//! *Invariants.*
+//! - The only object store is that of the query's own snapshot: no other address, and no local path, resolves.
+//! - Nothing spills to disk: what does not fit into the memory of queries fails with an error that names the setting.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::common::exec_err;
+use datafusion::error::Result;
+use datafusion::execution::cache::cache_manager::CacheManagerConfig;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::object_store::ObjectStoreRegistry;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::{SessionState, SessionStateDefaults};
+use datafusion::optimizer::Analyzer;
+use datafusion::prelude::SessionConfig;
+use object_store::ObjectStore;
+use url::Url;
+
+use crate::friendly::{FriendlyLists, FriendlyPlanner};
+use crate::functions;
+use crate::guard::REFUSED_FUNCTIONS;
+use crate::port::QueryLimits;
+use crate::tables::around::{Around, Deploys};
+use crate::tables::{CATALOG, Namespace, SCHEMA, Tables};
+
+/// The address under which a query sees the segments of its snapshot.
+pub(crate) const SEGMENTS_URL: &str = "plimsoll://segments";
+
+/// Share of the queries' memory that keeps Parquet footers.
+const FOOTER_SHARE: usize = 16;
+/// The most that is used for them.
+const FOOTER_BYTES_MAX: usize = 32 << 20;
+
+/// What every query's session is made from.
+pub(crate) struct Sessions {
+    state: SessionState,
+    runtime: RuntimeEnv,
+}
+
+impl Sessions {
+    pub(crate) fn new(limits: &QueryLimits) -> Result<Self> {
+        let footers = (limits.memory_bytes / FOOTER_SHARE).min(FOOTER_BYTES_MAX);
+        let caches = CacheManagerConfig::default()
+            .with_metadata_cache_limit(footers)
+            .with_list_files_cache_limit(0)
+            .with_file_statistics_cache_limit(0);
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(GreedyMemoryPool::new(limits.memory_bytes.saturating_sub(footers))))
+            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+            .with_cache_manager(caches)
+            .with_object_store_registry(Arc::new(NoStore))
+            .build()?;
+        let mut config = SessionConfig::new()
+            .with_information_schema(true)
+            .with_target_partitions(limits.threads.max(1))
+            .with_create_default_catalog_and_schema(false)
+            .with_default_catalog_and_schema(CATALOG, SCHEMA);
+        let options = config.options_mut();
+        options.sql_parser.map_string_types_to_utf8view = false;
+        options.execution.parquet.pushdown_filters = true;
+        options.execution.parquet.bloom_filter_on_read = true;
+        let mut planners = SessionStateDefaults::default_expr_planners();
+        planners.insert(0, Arc::new(FriendlyPlanner));
+        let mut rules = Analyzer::new().rules;
+        rules.insert(0, Arc::new(FriendlyLists));
+        let mut scalar = SessionStateDefaults::default_scalar_functions();
+        scalar.retain(|udf| !REFUSED_FUNCTIONS.contains(&udf.name()));
+        scalar.extend(functions::scalar());
+        let mut aggregate = SessionStateDefaults::default_aggregate_functions();
+        aggregate.extend(functions::aggregate());
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(Arc::new(runtime.clone()))
+            .with_expr_planners(planners)
+            .with_analyzer_rules(rules)
+            .with_scalar_functions(scalar)
+            .with_aggregate_functions(aggregate)
+            .with_window_functions(SessionStateDefaults::default_window_functions())
+            .with_table_functions(HashMap::new())
+            .build();
+        Ok(Self { state, runtime })
+    }
+
+    /// Makes the session of one query.
+    pub(crate) fn session(&self, tables: &Arc<Tables>, deploys: &Deploys) -> SessionState {
+        let runtime = RuntimeEnv {
+            object_store_registry: Arc::new(OneStore(tables.snapshot.object_store())),
+            ..self.runtime.clone()
+        };
+        let mut state = SessionStateBuilder::new_from_existing(self.state.clone())
+            .with_catalog_list(Arc::new(Namespace(Arc::clone(tables))))
+            .with_runtime_env(Arc::new(runtime))
+            .build();
+        for (name, function) in Around::functions(tables, deploys) {
+            state.register_udtf(name, function);
+        }
+        state
+    }
+
+    pub(crate) fn runtime(&self) -> &RuntimeEnv {
+        &self.runtime
+    }
+}
+
+/// Knows no store.
+#[derive(Debug)]
+struct NoStore;
+
+impl ObjectStoreRegistry for NoStore {
+    fn register_store(&self, _url: &Url, _store: Arc<dyn ObjectStore>) -> Option<Arc<dyn ObjectStore>> {
+        None
+    }
+
+    fn get_store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
+        exec_err!("`{url}` cannot be read from SQL")
+    }
+}
+
+/// Knows the store of one snapshot.
+#[derive(Debug)]
+struct OneStore(Arc<dyn ObjectStore>);
+
+impl ObjectStoreRegistry for OneStore {
+    fn register_store(&self, _url: &Url, _store: Arc<dyn ObjectStore>) -> Option<Arc<dyn ObjectStore>> {
+        None
+    }
+
+    fn get_store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
+        if url.scheme() == "plimsoll" { Ok(Arc::clone(&self.0)) } else { exec_err!("`{url}` cannot be read from SQL") }
+    }
+}

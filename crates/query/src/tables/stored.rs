@@ -1,0 +1,259 @@
+//! A stored table as DataFusion reads it: the tail from memory and the segments from Parquet, of one snapshot.
+//!
+//! *Pruning.* Whole segments by their times in the catalog, before any file is opened; then row groups by statistics and bloom
+//! filters, pages by the page index, and rows by filters evaluated while decoding.
+//!
+//! *Invariants.* Every filter is taken, rewritten for the stored columns ([`crate::lower`]) and applied to both halves, so
+//! that nothing above has to test again.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, TimestampNanosecondArray, UInt64Array};
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::pruning::PruningStatistics;
+use datafusion::common::stats::Precision;
+use datafusion::common::{Column, ColumnStatistics, DFSchema, Result, ScalarValue, Statistics};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::memory::{DataSourceExec, MemorySourceConfig};
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::execution::cache::cache_manager::FileMetadataCache;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_optimizer::pruning::PruningPredicate;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::filter::FilterExecBuilder;
+use datafusion::physical_plan::union::UnionExec;
+use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
+use plimsoll_catalog::SegmentRecord;
+use plimsoll_otlp::Table;
+use plimsoll_otlp::schema::UTC;
+use plimsoll_store::Snapshot;
+
+use crate::lower::lower;
+use crate::session::SEGMENTS_URL;
+
+/// Bytes read from the end of a segment at once: footers are smaller than this.
+const FOOTER_BYTES: usize = 64 << 10;
+
+/// One stored table.
+pub(super) struct StoredTable {
+    table: Table,
+    snapshot: Snapshot,
+    metadata_cache: Arc<FileMetadataCache>,
+}
+
+impl StoredTable {
+    pub(super) fn new(table: Table, snapshot: Snapshot, metadata_cache: Arc<FileMetadataCache>) -> Self {
+        Self { table, snapshot, metadata_cache }
+    }
+
+    /// Returns the segments that may hold rows that pass.
+    fn segments(&self, predicate: Option<&Arc<dyn PhysicalExpr>>) -> Result<Vec<SegmentRecord>> {
+        let segments = self.snapshot.segments(self.table);
+        let Some(predicate) = predicate else { return Ok(segments) };
+        let Ok(pruning) = PruningPredicate::try_new(Arc::clone(predicate), self.schema()) else { return Ok(segments) };
+        let times = SegmentTimes { column: self.table.time_column(), segments: &segments };
+        let kept = pruning.prune(&times)?;
+        Ok(segments.iter().zip(kept).filter(|(_, kept)| *kept).map(|(segment, _)| segment.clone()).collect())
+    }
+
+    fn from_segments(&self, segments: &[SegmentRecord], columns: &[usize], threads: usize, limit: Option<usize>) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = self.schema();
+        let files: Vec<PartitionedFile> = segments
+            .iter()
+            .map(|segment| {
+                let rows = usize::try_from(segment.rows).unwrap_or(usize::MAX);
+                let mut file = PartitionedFile::new(segment.path.clone(), segment.bytes);
+                file.metadata_size_hint = Some(FOOTER_BYTES);
+                file.with_statistics(Arc::new(self.statistics(&[rows], std::slice::from_ref(segment))))
+            })
+            .collect();
+        let rows: Vec<usize> = segments.iter().map(|s| usize::try_from(s.rows).unwrap_or(usize::MAX)).collect();
+        let reader = CachedParquetFileReaderFactory::new(self.snapshot.object_store(), Arc::clone(&self.metadata_cache));
+        let source = ParquetSource::new(TableSchema::from_file_schema(Arc::clone(&schema)))
+            .with_parquet_file_reader_factory(Arc::new(reader))
+            .with_pushdown_filters(true)
+            .with_enable_page_index(true)
+            .with_bloom_filter_on_read(true);
+        let url = ObjectStoreUrl::parse(SEGMENTS_URL)?;
+        let config = FileScanConfigBuilder::new(url, Arc::new(source))
+            .with_statistics(self.statistics(&rows, segments))
+            .with_file_groups(FileGroup::new(files).split_files(threads.max(1)))
+            .with_limit(limit)
+            .with_projection_indices(Some(columns.to_vec()))?
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+
+    fn statistics(&self, rows: &[usize], segments: &[SegmentRecord]) -> Statistics {
+        let schema = self.schema();
+        let mut columns = vec![ColumnStatistics::new_unknown(); schema.fields().len()];
+        if let Ok(at) = schema.index_of(self.table.time_column()) {
+            let instant = |nanos: i64| ScalarValue::TimestampNanosecond(Some(nanos), Some(UTC.into()));
+            let first = segments.iter().map(|s| s.times.from.as_i64()).min();
+            let last = segments.iter().map(latest).max();
+            // Bounds, not values: good for pruning and for order, never an answer.
+            columns[at].min_value = first.map_or(Precision::Absent, |at| Precision::Inexact(instant(at)));
+            columns[at].max_value = last.map_or(Precision::Absent, |at| Precision::Inexact(instant(at)));
+        }
+        let bytes = segments.iter().map(|s| usize::try_from(s.bytes).unwrap_or(usize::MAX)).sum();
+        Statistics {
+            num_rows: Precision::Exact(rows.iter().sum()),
+            total_byte_size: Precision::Inexact(bytes),
+            column_statistics: columns,
+        }
+    }
+}
+
+impl fmt::Debug for StoredTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StoredTable").field(&self.table).finish()
+    }
+}
+
+#[async_trait]
+impl TableProvider for StoredTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(self.table.schema())
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(filters
+            .iter()
+            .map(|filter| {
+                if filter.is_volatile() {
+                    TableProviderFilterPushDown::Unsupported
+                } else {
+                    TableProviderFilterPushDown::Exact
+                }
+            })
+            .collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = self.schema();
+        let wanted: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
+        let filter = filters
+            .iter()
+            .map(|filter| lower(filter.clone(), &schema))
+            .collect::<Result<Vec<_>>>()?
+            .into_iter()
+            .reduce(Expr::and);
+        let full = DFSchema::try_from(Arc::clone(&schema))?;
+        let predicate = filter.clone().map(|filter| state.create_physical_expr(filter, &full)).transpose()?;
+        let segments = self.segments(predicate.as_ref())?;
+        let tail = self.snapshot.tail(self.table);
+
+        let read = match &filter {
+            Some(filter) => {
+                let mut read: BTreeSet<usize> = wanted.iter().copied().collect();
+                for column in filter.column_refs() {
+                    read.insert(schema.index_of(&column.name)?);
+                }
+                read.into_iter().collect()
+            }
+            None => wanted.clone(),
+        };
+        let narrow = Arc::new(schema.project(&read)?);
+        let predicate = match filter {
+            Some(filter) => Some(state.create_physical_expr(filter, &DFSchema::try_from(Arc::clone(&narrow))?)?),
+            None => None,
+        };
+        let positions: Vec<usize> = wanted.iter().filter_map(|at| read.iter().position(|column| column == at)).collect();
+
+        let mut halves: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(2);
+        if !segments.is_empty() {
+            let threads = state.config().target_partitions();
+            let limit = limit.filter(|_| predicate.is_none());
+            halves.push(self.from_segments(&segments, &read, threads, limit)?);
+        }
+        if !tail.is_empty() {
+            let source = MemorySourceConfig::try_new(&[tail], Arc::clone(&schema), Some(read.clone()))?;
+            halves.push(DataSourceExec::from_data_source(source));
+        }
+        let mut halves = halves
+            .into_iter()
+            .map(|half| restrict(half, predicate.as_ref(), &positions))
+            .collect::<Result<Vec<_>>>()?;
+        match (halves.pop(), halves.pop()) {
+            (Some(one), None) => Ok(one),
+            (Some(tail), Some(segments)) => UnionExec::try_new(vec![segments, tail]),
+            _ => Ok(Arc::new(EmptyExec::new(Arc::new(schema.project(&wanted)?)))),
+        }
+    }
+}
+
+/// Filters `input` and keeps the columns at `positions`.
+fn restrict(
+    input: Arc<dyn ExecutionPlan>,
+    predicate: Option<&Arc<dyn PhysicalExpr>>,
+    positions: &[usize],
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let Some(predicate) = predicate else { return Ok(input) };
+    let filter = FilterExecBuilder::new(Arc::clone(predicate), input).apply_projection(Some(positions.to_vec()))?.build()?;
+    Ok(Arc::new(filter))
+}
+
+/// Returns the latest event time in a segment; `times.to` is just after it.
+fn latest(segment: &SegmentRecord) -> i64 {
+    i64::try_from(segment.times.to.0.saturating_sub(1)).unwrap_or(i64::MAX)
+}
+
+/// The times of segments, for pruning.
+struct SegmentTimes<'a> {
+    column: &'static str,
+    segments: &'a [SegmentRecord],
+}
+
+impl SegmentTimes<'_> {
+    fn times(&self, of: impl Fn(&SegmentRecord) -> i64) -> Option<ArrayRef> {
+        let times: TimestampNanosecondArray = self.segments.iter().map(|segment| Some(of(segment))).collect();
+        Some(Arc::new(times.with_timezone(UTC)))
+    }
+}
+
+impl PruningStatistics for SegmentTimes<'_> {
+    fn min_values(&self, column: &Column) -> Option<ArrayRef> {
+        if column.name == self.column { self.times(|s| s.times.from.as_i64()) } else { None }
+    }
+
+    fn max_values(&self, column: &Column) -> Option<ArrayRef> {
+        match column.name.as_str() {
+            name if name == self.column => self.times(latest),
+            "received_time" => self.times(|s| s.received_to.as_i64()),
+            _ => None,
+        }
+    }
+
+    fn num_containers(&self) -> usize {
+        self.segments.len()
+    }
+
+    fn null_counts(&self, _column: &Column) -> Option<ArrayRef> {
+        None
+    }
+
+    fn row_counts(&self) -> Option<ArrayRef> {
+        Some(Arc::new(self.segments.iter().map(|s| Some(s.rows)).collect::<UInt64Array>()))
+    }
+
+    fn contained(&self, _column: &Column, _values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
+        None
+    }
+}
