@@ -12,7 +12,7 @@ mod signal;
 pub mod value;
 mod wire;
 
-pub use decode::{DecodeError, Decoded, REQUEST_BYTES_MAX, Rejected, decode};
+pub use decode::{DecodeError, Decoded, REQUEST_BYTES_MAX, REQUEST_ROWS_MAX, Rejected, decode};
 pub use encode::{EncodeError, encode};
 pub use json::{JsonError, json_to_protobuf};
 pub use schema::Table;

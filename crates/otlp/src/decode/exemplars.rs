@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array};
 
 use super::attributes::Attributes;
 use super::columns::{NotUtf8, Offsets, OptionalNumber, Text, list_of};
-use super::{stored_time, timestamps};
+use super::{check_rows, stored_time, timestamps};
 use crate::proto::{exemplar, key_value};
 use crate::schema::exemplar_fields;
 use crate::wire::{Reader, Result};
@@ -24,9 +24,14 @@ pub(super) struct Exemplars {
 }
 
 impl Exemplars {
+    pub(super) fn len(&self) -> usize {
+        self.time.len()
+    }
+
     /// Pushes an exemplar into the present row; returns its time where that cannot be stored.
     pub(super) fn push(&mut self, mut reader: Reader<'_>) -> Result<Option<u64>> {
         let item = self.time.len();
+        check_rows(&reader, item)?;
         let (mut time, mut trace_id, mut span_id) = (0, &b""[..], &b""[..]);
         let (mut value, mut value_int) = (None, None);
         while let Some(tag) = reader.tag()? {

@@ -54,6 +54,10 @@ impl<'a> Records<'a> for Logs {
         self.time.len()
     }
 
+    fn nested_rows(&self) -> usize {
+        0
+    }
+
     fn push(&mut self, mut reader: Reader<'a>) -> Result<()> {
         let row = self.time.len();
         let (mut time, mut observed, mut severity, mut flags, mut dropped) = (0, 0, 0, 0, 0);

@@ -100,6 +100,10 @@ impl<'a> Records<'a> for Metrics<'a> {
         self.points.rows()
     }
 
+    fn nested_rows(&self) -> usize {
+        self.points.exemplars()
+    }
+
     fn push(&mut self, mut reader: Reader<'a>) -> Result<()> {
         let (mut name, mut description, mut unit) = ("", "", "");
         let mut data: Option<&DataKind> = None;

@@ -37,6 +37,11 @@ use columns::NotUtf8;
 /// The longest request that is read.
 pub const REQUEST_BYTES_MAX: usize = 256 << 20;
 
+/// The most rows that one request may become, events, links and exemplars counted.
+///
+/// An empty record is two bytes on the wire and about a hundred in memory: without this, a request could grow fiftyfold.
+pub const REQUEST_ROWS_MAX: usize = 1 << 21;
+
 /// What one export request became.
 #[derive(Debug, Clone)]
 pub struct Decoded {
@@ -114,6 +119,16 @@ pub fn decode(signal: Signal, request: &[u8], received: UnixNanos) -> std::resul
             Ok(()) => *reader.error(0, "a string is not valid UTF-8".to_owned()),
         }),
     }
+}
+
+/// Refuses a request that holds too many records, as soon as it is known.
+#[inline(always)]
+fn check_rows(reader: &Reader<'_>, rows: usize) -> crate::wire::Result<()> {
+    if rows <= REQUEST_ROWS_MAX {
+        return Ok(());
+    }
+    let problem = format!("the request holds more than {REQUEST_ROWS_MAX} records; send smaller batches");
+    Err(reader.error(reader.offset(), problem))
 }
 
 /// The instant as a timestamp column has it, or `None` where it is past 2262.

@@ -10,7 +10,7 @@ use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StructArray, 
 use super::attributes::Attributes;
 use super::columns::{NotUtf8, OptionalList, OptionalNumber};
 use super::exemplars::Exemplars;
-use super::{Rejected, stored_time, timestamps, too_late};
+use super::{Rejected, check_rows, stored_time, timestamps, too_late};
 use crate::proto::{
     buckets, exemplar, exponential_point, histogram_point, key_value, number_point, packed, summary_point,
     value_at_quantile,
@@ -85,8 +85,14 @@ impl Points {
         self.time.len()
     }
 
+    /// Returns how many exemplars there are.
+    pub(super) fn exemplars(&self) -> usize {
+        self.exemplars.len()
+    }
+
     /// Reads a point of this kind.
     pub(super) fn push(&mut self, kind: PointKind, reader: Reader<'_>) -> Result<()> {
+        check_rows(&reader, self.time.len())?;
         let mut point = Point { kind, ..Point::default() };
         match kind {
             PointKind::Number => self.read_number(reader, &mut point)?,

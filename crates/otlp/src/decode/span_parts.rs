@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, UInt32Array};
 
 use super::attributes::Attributes;
 use super::columns::{NotUtf8, Offsets, OptionalText, Text, list_of};
-use super::{stored_time, timestamps};
+use super::{check_rows, stored_time, timestamps};
 use crate::proto::{event, key_value, link};
 use crate::schema::{event_fields, link_fields};
 use crate::wire::{Reader, Result};
@@ -22,8 +22,13 @@ pub(super) struct Events {
 }
 
 impl Events {
+    pub(super) fn len(&self) -> usize {
+        self.time.len()
+    }
+
     /// Pushes an event into the present row; returns its time where that cannot be stored.
     pub(super) fn push(&mut self, mut reader: Reader<'_>) -> Result<Option<u64>> {
+        check_rows(&reader, self.time.len())?;
         let (mut time, mut name, mut dropped) = (0, &b""[..], 0);
         while let Some(tag) = reader.tag()? {
             match tag {
@@ -74,8 +79,13 @@ pub(super) struct Links {
 }
 
 impl Links {
+    pub(super) fn len(&self) -> usize {
+        self.flags.len()
+    }
+
     /// Pushes a link into the present row.
     pub(super) fn push(&mut self, mut reader: Reader<'_>) -> Result<()> {
+        check_rows(&reader, self.flags.len())?;
         let (mut trace_id, mut span_id, mut trace_state) = (&b""[..], &b""[..], &b""[..]);
         let (mut flags, mut dropped) = (0, 0);
         while let Some(tag) = reader.tag()? {

@@ -108,6 +108,10 @@ impl<'a> Records<'a> for Spans {
         self.kind.len()
     }
 
+    fn nested_rows(&self) -> usize {
+        self.events.len() + self.links.len()
+    }
+
     fn push(&mut self, mut reader: Reader<'a>) -> Result<()> {
         let mut span = Scalars::default();
         let mut chosen = Chosen::new();

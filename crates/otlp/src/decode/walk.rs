@@ -5,7 +5,7 @@ use plimsoll_model::UnixNanos;
 
 use super::columns::NotUtf8;
 use super::shared::{Resources, Scopes};
-use super::{Rejected, timestamps};
+use super::{Rejected, check_rows, timestamps};
 use crate::proto::{Message, resource, resource_spans, scope, scope_spans, trace_request};
 use crate::wire::{Reader, Result};
 
@@ -23,6 +23,9 @@ pub(super) trait Records<'a> {
 
     /// Returns how many rows there are.
     fn rows(&self) -> usize;
+
+    /// Returns how many rows there are in nested lists: events, links, exemplars.
+    fn nested_rows(&self) -> usize;
 
     /// Reads one record.
     fn push(&mut self, record: Reader<'a>) -> Result<()>;
@@ -91,6 +94,7 @@ fn read_scope<'a, R: Records<'a>>(mut level: Reader<'a>, records: &mut R, scopes
         match tag {
             scope_spans::RECORDS => {
                 records.push(level.message(R::RECORD)?)?;
+                check_rows(&level, records.rows() + records.nested_rows())?;
                 continue;
             }
             scope_spans::SCOPE => scopes.part(level.message(&scope::MESSAGE)?),

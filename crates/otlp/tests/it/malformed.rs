@@ -341,6 +341,16 @@ proptest! {
 }
 
 #[test]
+fn millions_of_empty_records_are_refused_before_they_fill_memory() {
+    let records = [0x12, 0].repeat(plimsoll_otlp::REQUEST_ROWS_MAX + 1);
+    let error = error(Signal::Logs, &nest(1, &nest(2, &records)));
+    assert!(error.problem.contains("more than 2097152 records; send smaller batches"), "{error}");
+    let events = span_of(&[[0x5a, 0].repeat(plimsoll_otlp::REQUEST_ROWS_MAX + 1), span("x").encode_to_vec()].concat());
+    let error = decode(Signal::Traces, &events, RECEIVED).expect_err("too many events");
+    assert!(error.problem.contains("send smaller batches"), "{error}");
+}
+
+#[test]
 fn every_prefix_of_a_request_gets_an_answer() {
     let mut whole = span("x");
     whole.attributes = vec![string("http.route", "/a")];
