@@ -202,6 +202,9 @@ struct End<'a>(&'a Folding);
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("folding stopped for good: rows are kept in the journal, restart to go on");
+        }
         let mut queue = self.0.queue.lock();
         queue.ended = true;
         queue.waiters.clear();

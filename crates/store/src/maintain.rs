@@ -272,6 +272,9 @@ struct End<'a>(&'a Shared);
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("maintenance stopped for good: rows are kept in the journal, restart to go on");
+        }
         let mut requests = self.0.requests.lock();
         *requests = Requests { ended: true, ..Requests::default() };
         drop(requests);

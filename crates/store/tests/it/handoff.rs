@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use object_store::ObjectStoreExt;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use plimsoll_model::SequenceNumber;
 use plimsoll_otlp::{Signal, Table};
 
@@ -79,6 +81,48 @@ async fn segments_say_what_is_in_them() {
     let file = world.root().join(&record.path);
     assert_eq!(record.bytes, std::fs::metadata(&file).expect("it is there").len());
     assert_eq!(record.path, format!("spans/2023-11-14/{}.parquet", record.id));
+}
+
+#[tokio::test]
+async fn the_footer_says_what_the_catalog_says() {
+    let world = World::new();
+    let store = world.open().await;
+    publish(&store, 1, 10);
+    store.flush().await.expect("flushed");
+    for table in Table::ALL {
+        let record = store.snapshot().segments(table)[0].clone();
+        let file = std::fs::File::open(world.root().join(&record.path)).expect("it is there");
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("a Parquet file");
+        let facts = reader.metadata().file_metadata().key_value_metadata().expect("there are facts");
+        let ours = facts.iter().filter(|fact| fact.key.starts_with("plimsoll."));
+        let mut ours: Vec<String> =
+            ours.map(|fact| format!("{}={}", fact.key, fact.value.as_deref().unwrap_or(""))).collect();
+        ours.sort();
+        let expected = [
+            "plimsoll.flush=9/4".to_owned(),
+            "plimsoll.format=1".to_owned(),
+            format!("plimsoll.frames={}-9", record.frames.0),
+            format!("plimsoll.received_to={}", record.received_to.0),
+            format!("plimsoll.sealed_at={}", record.created_at.0),
+            format!("plimsoll.table={}", table.name()),
+            format!("plimsoll.times={}-{}", record.times.from.0, record.times.to.0),
+        ];
+        assert_eq!(ours, expected);
+    }
+}
+
+#[tokio::test]
+async fn segments_are_read_through_the_object_store_of_the_snapshot() {
+    let world = World::new();
+    let store = world.open().await;
+    publish(&store, 1, 10);
+    store.flush().await.expect("flushed");
+    let snapshot = store.snapshot();
+    for table in Table::ALL {
+        let record = snapshot.segments(table)[0].clone();
+        let meta = snapshot.object_store().head(&record.path.as_str().into()).await.expect("it is there");
+        assert_eq!(meta.size, record.bytes);
+    }
 }
 
 #[tokio::test]
