@@ -6,6 +6,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use plimsoll_otlp::REQUEST_BYTES_MAX;
+
 use crate::expansion::needed_at_first;
 
 /// The frame size that HTTP/2 speaks of before anything is negotiated; no window may be smaller than this.
@@ -140,8 +142,11 @@ impl IngestOptions {
                 self.in_flight_bytes, self.request_bytes_max
             ));
         }
-        if self.request_bytes_max > u32::MAX as usize {
-            problems.push("`request_bytes_max` is above 4 GiB, which OTLP/gRPC cannot carry: set it lower".to_owned());
+        if self.request_bytes_max > REQUEST_BYTES_MAX {
+            problems.push(format!(
+                "`request_bytes_max` is {} and nothing above {REQUEST_BYTES_MAX} is decoded: set it lower",
+                self.request_bytes_max
+            ));
         }
         problems
     }
