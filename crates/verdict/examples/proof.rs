@@ -26,6 +26,9 @@ fn main() {
         }
         println!("| {name} | {nulls} | {} | {} | {} |", counts[0], counts[1], counts[2]);
     }
+    if powers == 0 {
+        return;
+    }
     println!("\nbad deploys: seconds from the first bad request to the verdict\n");
     println!("| effect | requests/s | share | dispersion | regressed | median s | p90 s |");
     println!("|---|---|---|---|---|---|---|");

@@ -14,7 +14,7 @@
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Bucket, UnixNanos};
 
-use crate::design::{self, Comparison};
+use crate::design::Comparison;
 use crate::e_process::{Path, Stratum};
 use crate::gate::{self, Detail, Test};
 use crate::input::JudgeInput;
@@ -57,7 +57,7 @@ pub(crate) fn decide(input: &JudgeInput, comparison: &Comparison<'_>, tests: &[T
     let end = comparison.candidate_span.to.bucket();
     let confirmed = triggered.iter().filter_map(|(test, at)| confirmed(test, *at, end, tolerances)).min();
     let phase = match confirmed {
-        Some(_) if recovered(comparison, &triggered, end, tolerances) => Phase::Recovered,
+        Some(_) if recovered(input, comparison, &triggered, end) => Phase::Recovered,
         Some(_) => Phase::Confirmed,
         None if triggered.is_empty() => Phase::Clear,
         None if triggered.iter().any(|(test, at)| pending(test, *at, end)) => Phase::Suspected,
@@ -112,20 +112,23 @@ fn pending(test: &Test<'_>, at: Bucket, end: Bucket) -> bool {
     excess || requests < LASTING_REQUESTS
 }
 
-fn recovered(
-    comparison: &Comparison<'_>,
-    triggered: &[(&Test<'_>, Bucket)],
-    end: Bucket,
-    tolerances: &Tolerances,
-) -> bool {
-    let from = Bucket(end.0.saturating_sub(tolerances.recovery_s.div_ceil(10)));
-    let inside = |cells: &design::Cells<'_>| -> u64 {
-        cells.iter().filter(|(bucket, ..)| *bucket >= from).map(|(_, _, cell)| cell.requests).sum()
+fn recovered(input: &JudgeInput, comparison: &Comparison<'_>, triggered: &[(&Test<'_>, Bucket)], end: Bucket) -> bool {
+    let window = input.tolerances.recovery_s.div_ceil(10);
+    // Looked at up to the present, though a later deploy may have ended the time in which this one is compared.
+    let since = Bucket((input.now.bucket().0 + 1).saturating_sub(window));
+    let started = comparison.candidate_span.from.bucket();
+    let served = |candidate: bool| -> bool {
+        input
+            .series
+            .iter()
+            .filter(|s| s.key.service == input.deploy.service && (s.key.version == comparison.version) == candidate)
+            .flat_map(|s| &s.cells)
+            .any(|(bucket, cell)| *bucket >= since && cell.requests > 0)
     };
-    let candidate: u64 = comparison.operations.iter().map(|op| inside(&op.candidate)).sum();
-    if candidate == 0 {
-        return comparison.operations.iter().any(|op| inside(&op.control) > 0);
+    if since >= started && !served(true) {
+        return served(false);
     }
+    let from = Bucket(end.0.saturating_sub(window));
     triggered.iter().all(|(test, at)| {
         let (excess, requests) = test.assessment().excess(from, end);
         *at < from && !excess && requests >= LASTING_REQUESTS

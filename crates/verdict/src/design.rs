@@ -71,6 +71,9 @@ pub(crate) struct Comparison<'a> {
 /// Buckets that the control must have in a stretch, relative to the candidate's requests, to count as serving.
 const CONTROL_SHARE_MIN: f64 = 0.05;
 
+/// A version that served within so many buckets before the start, or after it, is one that serves.
+const SERVING_BUCKETS: u64 = 60;
+
 /// Builds the comparison.
 pub(crate) fn compare(input: &JudgeInput) -> Comparison<'_> {
     let deploy = &input.deploy;
@@ -180,21 +183,23 @@ fn control_versions<'a>(
     if ran_before && (keeps_version || version.is_empty()) {
         return BTreeSet::from([version]);
     }
+    // A version that served long ago and no more, for instance one rolled back, is no control while another serves.
+    let serves = |s: &OperationSeries| s.cells.iter().any(|(b, _)| b.0 + SERVING_BUCKETS >= start.0);
     if let Some(previous) = deploy.previous_version.as_deref().filter(|p| *p != version) {
-        if own.iter().any(|s| s.key.version == previous) {
+        if own.iter().any(|s| s.key.version == previous && serves(s)) {
             return BTreeSet::from([previous]);
         }
     }
-    let others = |known: bool| -> BTreeSet<&'a str> {
-        own.iter()
-            .filter(|s| s.key.version != version)
-            .filter(|s| !known || before(s) || input.known_versions.contains(&s.key.version))
-            .map(|s| s.key.version.as_str())
-            .collect()
+    let others = |wanted: &dyn Fn(&OperationSeries) -> bool| -> BTreeSet<&'a str> {
+        own.iter().filter(|s| s.key.version != version && wanted(s)).map(|s| s.key.version.as_str()).collect()
     };
-    let mut found = others(true);
+    let known = |s: &OperationSeries| before(s) || input.known_versions.contains(&s.key.version);
+    let mut found = others(&|s| known(s) && serves(s));
     if found.is_empty() {
-        found = others(false);
+        found = others(&known);
+    }
+    if found.is_empty() {
+        found = others(&|_| true);
     }
     if found.is_empty() && ran_before {
         found.insert(version);

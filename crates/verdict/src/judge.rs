@@ -144,6 +144,9 @@ fn sentence(input: &JudgeInput, comparison: &Comparison<'_>, verdict: &Verdict) 
     let calls = summary::grouped(comparison.requests);
     match (verdict.verdict, verdict.phase, verdict.findings.iter().find(|f| !f.symptom)) {
         (VerdictKind::Pass, ..) => format!("{name} is no worse than {against}, over {calls} calls"),
+        (VerdictKind::Regressed, Phase::Recovered, Some(finding)) if input.superseded_at.is_some() => {
+            format!("recovered since a later deploy replaced it: {}", finding.summary)
+        }
         (VerdictKind::Regressed, Phase::Recovered, Some(finding)) => format!("recovered: {}", finding.summary),
         (VerdictKind::Regressed, _, Some(finding)) => finding.summary.clone(),
         (VerdictKind::Regressed, ..) => format!("{name} is worse than {against}"),
