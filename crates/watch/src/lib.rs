@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `register` | what a marker must say, and every complaint about one that does not |
 //! | `infer` | which first-seen version is a deploy that nobody announced |
+//! | `arrivals` | versions as they arrive |
 //! | `source` | the aggregates that verdicts are computed from, as a port |
+//! | `state` | the fold's own state as that port |
 //! | `open` | the deploys that are still being judged |
 //! | `announce` | which change of a verdict is an event |
 //! | `watcher` | the loop that ties them together |
@@ -14,12 +16,14 @@
 //! the stored one by more than numbers: its answer, findings and phase are stored before they are shown.
 
 mod announce;
+mod arrivals;
 mod infer;
 mod open;
 mod register;
 mod source;
+mod state;
 mod watcher;
 
 pub use register::{FinishError, NewDeploy, RegisterError};
 pub use source::{SignalSource, VersionObservation};
-pub use watcher::{WatchCounters, WatchOptions, Watcher};
+pub use watcher::{Clock, Entropy, WatchCounters, WatchOptions, Watcher};

@@ -3,13 +3,13 @@
 //! *Cost.* A tick judges at most [`WatchOptions::judged_per_tick`] deploys, on threads that may take their time, and stores a verdict
 //! when its answer changed or [`STORE_EVERY`] has passed; readers get the latest from memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use plimsoll_catalog::{Catalog, CatalogError, DeployFilter, Inserted, VersionSeen};
+use plimsoll_catalog::{Catalog, CatalogError, DeployFilter, Inserted};
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{
     Decision, DecisionKind, Deploy, DeployId, DeployStatus, Design, Interval, Recommendation, RegressionEvent,
@@ -19,10 +19,9 @@ use plimsoll_verdict::{JudgeInput, Tolerances, judge};
 use tokio::sync::{broadcast, watch};
 
 use crate::announce::event_for;
-use crate::infer::{Inference, infer};
 use crate::open::{Open, OpenDeploys};
 use crate::register::{FinishError, NewDeploy, RegisterError};
-use crate::source::SignalSource;
+use crate::source::{SignalSource, VersionObservation};
 
 /// How often the numbers of an unchanged answer are stored.
 const STORE_EVERY: Duration = Duration::from_secs(30);
@@ -77,35 +76,37 @@ pub struct WatchCounters {
 }
 
 #[derive(Debug, Default)]
-struct Counts {
+pub(crate) struct Counts {
     ticks: AtomicU64,
     judged: AtomicU64,
     judge_ns: AtomicU64,
     failures: AtomicU64,
     registered: AtomicU64,
-    inferred: AtomicU64,
-    churned_versions: AtomicU64,
+    pub(crate) inferred: AtomicU64,
+    pub(crate) churned_versions: AtomicU64,
     events: AtomicU64,
 }
 
-fn count(counter: &AtomicU64, by: u64) {
+pub(crate) fn count(counter: &AtomicU64, by: u64) {
     // Relaxed: numbers for display; nothing is ordered by them.
     counter.fetch_add(by, Ordering::Relaxed);
 }
 
 /// Registers deploys, judges them until they are decided, and announces what is confirmed.
 pub struct Watcher {
-    options: WatchOptions,
-    catalog: Arc<dyn Catalog>,
-    signals: Arc<dyn SignalSource>,
-    clock: Clock,
+    pub(crate) options: WatchOptions,
+    pub(crate) catalog: Arc<dyn Catalog>,
+    pub(crate) signals: Arc<dyn SignalSource>,
+    pub(crate) clock: Clock,
     entropy: Entropy,
-    open: Mutex<OpenDeploys>,
+    pub(crate) open: Mutex<OpenDeploys>,
     /// Services known to show too many versions; told once.
-    churning: Mutex<BTreeMap<ServiceKey, UnixNanos>>,
+    pub(crate) churning: Mutex<BTreeMap<ServiceKey, UnixNanos>>,
+    /// Versions that the source told of and that are not settled yet.
+    pub(crate) arrivals: Mutex<VecDeque<VersionObservation>>,
     changed: watch::Sender<u64>,
     events: broadcast::Sender<RegressionEvent>,
-    counts: Counts,
+    pub(crate) counts: Counts,
 }
 
 impl Watcher {
@@ -125,7 +126,7 @@ impl Watcher {
         let mut open = OpenDeploys::default();
         for deploy in catalog.deploys(&filter).await? {
             let verdict = catalog.verdict(&deploy.id).await?;
-            let closed = verdict.as_ref().is_some_and(is_closed);
+            let closed = verdict.as_ref().is_some_and(|verdict| is_closed(verdict, &options.tolerances));
             open.insert(deploy, verdict, closed);
         }
         Ok(Self {
@@ -136,6 +137,7 @@ impl Watcher {
             entropy,
             open: Mutex::new(open),
             churning: Mutex::default(),
+            arrivals: Mutex::default(),
             changed: watch::Sender::new(0),
             events: broadcast::Sender::new(STREAM_DEPTH),
             counts: Counts::default(),
@@ -160,7 +162,7 @@ impl Watcher {
         count(&self.counts.ticks, 1);
         if let Err(error) = self.infer_deploys().await {
             count(&self.counts.failures, 1);
-            tracing::warn!(%error, "new versions could not be looked up; they are tried again when seen again");
+            tracing::warn!(%error, "new versions could not be looked up; they are tried again at the next look");
         }
         let due = self.open.lock().due(self.options.judged_per_tick);
         for id in due {
@@ -340,41 +342,6 @@ impl Watcher {
         }
     }
 
-    async fn infer_deploys(&self) -> Result<(), CatalogError> {
-        for seen in self.signals.take_new_versions() {
-            let before = self.catalog.observe_version(&seen.service, &seen.version, seen.first_seen).await?;
-            if before != VersionSeen::FirstOfVersion || !self.options.infer_deploys {
-                continue;
-            }
-            let known = self.catalog.versions(&seen.service).await?;
-            let filter = DeployFilter {
-                service: Some(seen.service.service.clone()),
-                namespace: Some(seen.service.namespace.clone()),
-                environment: Some(seen.service.environment.clone()),
-                version: Some(seen.version.clone()),
-                ..DeployFilter::default()
-            };
-            let announced = self.catalog.deploys(&filter).await?;
-            match infer(&seen, &known, &announced, (self.clock)()) {
-                Inference::Nothing => {}
-                Inference::Churn => {
-                    count(&self.counts.churned_versions, 1);
-                    if self.churning.lock().insert(seen.service.clone(), seen.first_seen).is_none() {
-                        tracing::warn!(service = %seen.service, "too many new versions in ten minutes: no deploy is inferred from them; announce deploys, or make `service.version` the same for all instances of one release");
-                    }
-                }
-                Inference::Deploy(deploy) => {
-                    if self.catalog.insert_deploy(&deploy, None).await? == Inserted::Created {
-                        count(&self.counts.inferred, 1);
-                        tracing::info!(service = %deploy.service, version = %deploy.version, deploy = %deploy.id, "deploy inferred");
-                        self.open.lock().insert(*deploy, None, false);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
     async fn judge_one(&self, id: &DeployId) -> Result<(), CatalogError> {
         let (open, superseded_at, marked) = {
             let deploys = self.open.lock();
@@ -385,7 +352,8 @@ impl Watcher {
         };
         let now = (self.clock)();
         let verdict =
-            if marked { announced_elsewhere(&open, now) } else { self.judge(&open, superseded_at, now).await };
+            // What was told of the inferred deploy is also ended there.
+            if marked && open.announced.is_none() { announced_elsewhere(&open, now) } else { self.judge(&open, superseded_at, now).await };
         let (event, announced) = event_for(open.announced.as_ref(), &verdict);
         let event = event
             .map(|kind| RegressionEvent::announce(kind, open.deploy.clone(), verdict.clone(), &self.options.ui_base));
@@ -397,7 +365,7 @@ impl Watcher {
             .verdict
             .as_ref()
             .is_none_or(|shown| shown.revision != verdict.revision || shown.decided != verdict.decided);
-        let closed = is_closed(&verdict);
+        let closed = is_closed(&verdict, &self.options.tolerances);
         if let Some(slot) = self.open.lock().get_mut(id) {
             if store {
                 slot.stored = Some(verdict.clone());
@@ -482,11 +450,17 @@ fn is_news(stored: &Verdict, verdict: &Verdict) -> bool {
         || verdict.evaluated_at.since(stored.evaluated_at) >= STORE_EVERY
 }
 
-/// Says whether nothing more is expected of a deploy: a confirmed regression is still watched for its end.
-fn is_closed(verdict: &Verdict) -> bool {
-    let watched = verdict.verdict == VerdictKind::Regressed
-        && verdict.phase != Phase::Recovered
-        && verdict.evaluated_at.since(verdict.started_at) < RECOVERY_WATCH;
+/// Says whether nothing more is expected of a deploy.
+///
+/// A confirmed regression is watched for its end, and a pass until the watch time is over: what goes wrong after it is
+/// still told.
+fn is_closed(verdict: &Verdict, tolerances: &Tolerances) -> bool {
+    let age = verdict.evaluated_at.since(verdict.started_at);
+    let watched = match verdict.verdict {
+        VerdictKind::Regressed => verdict.phase != Phase::Recovered && age < RECOVERY_WATCH,
+        VerdictKind::Pass => age < tolerances.watch_max(),
+        VerdictKind::Inconclusive => false,
+    };
     verdict.decided && !watched
 }
 

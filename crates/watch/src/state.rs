@@ -1,0 +1,40 @@
+//! The fold's own state as a source.
+
+use std::collections::BTreeSet;
+
+use parking_lot::Mutex;
+use plimsoll_model::signal::{Fingerprint, OperationSeries};
+use plimsoll_model::{Interval, ServiceKey, UnixNanos};
+use plimsoll_signals::SignalState;
+
+use crate::source::{SignalSource, VersionObservation};
+
+/// The state behind a lock that its fold shares; each question holds the lock for one walk over the series.
+impl SignalSource for Mutex<SignalState> {
+    fn series(&self, service: &ServiceKey, within: Interval) -> Vec<OperationSeries> {
+        self.lock().series(service, within)
+    }
+
+    fn related(&self, service: &ServiceKey) -> Vec<ServiceKey> {
+        self.lock().related(service)
+    }
+
+    fn known_fingerprints(&self, service: &ServiceKey, before: UnixNanos) -> BTreeSet<Fingerprint> {
+        self.lock().known_fingerprints(service, before)
+    }
+
+    fn take_new_versions(&self) -> Vec<VersionObservation> {
+        let seen = self.lock().take_new_versions();
+        seen.into_iter()
+            .map(|seen| VersionObservation {
+                service: seen.service,
+                version: seen.version,
+                first_seen: seen.first_seen,
+            })
+            .collect()
+    }
+
+    fn data_quality(&self, service: &ServiceKey) -> Vec<String> {
+        self.lock().data_quality(service)
+    }
+}
