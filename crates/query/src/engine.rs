@@ -208,8 +208,7 @@ impl Shared {
 
 /// Refuses tables that do not exist, naming the nearest that does.
 fn known_tables(state: &SessionState, statement: &Statement) -> Result<(), QueryError> {
-    let references =
-        state.resolve_table_references(statement).map_err(|error| QueryError::from_planning(&error, 0))?;
+    let references = state.resolve_table_references(statement).map_err(|error| QueryError::from_planning(&error, 0))?;
     for reference in references {
         if reference.schema().is_some_and(|schema| schema == "information_schema") {
             continue;

@@ -78,13 +78,11 @@ impl From<QueryError> for DataFusionError {
 }
 
 fn reads_data(error: &DataFusionError) -> bool {
-    matches!(
-        error,
-        DataFusionError::ObjectStore(_) | DataFusionError::ParquetError(_) | DataFusionError::IoError(_)
-    ) || matches!(error, DataFusionError::ArrowError(inner, _) if matches!(
-        inner.as_ref(),
-        arrow::error::ArrowError::ParquetError(_) | arrow::error::ArrowError::IoError(..) | arrow::error::ArrowError::ExternalError(_)
-    ))
+    matches!(error, DataFusionError::ObjectStore(_) | DataFusionError::ParquetError(_) | DataFusionError::IoError(_))
+        || matches!(error, DataFusionError::ArrowError(inner, _) if matches!(
+            inner.as_ref(),
+            arrow::error::ArrowError::ParquetError(_) | arrow::error::ArrowError::IoError(..) | arrow::error::ArrowError::ExternalError(_)
+        ))
 }
 
 fn schema_message(error: &SchemaError) -> String {

@@ -23,8 +23,22 @@ use crate::functions::{FACE, FACE_ATTRIBUTE, FACE_HEX, attribute, names};
 
 /// Aggregates that take numbers only: given an attribute, they take it as a number.
 const NUMERIC_AGGREGATES: &[&str] = &[
-    "sum", "avg", "mean", "stddev", "stddev_pop", "stddev_samp", "var", "var_pop", "var_samp", "median", "approx_median",
-    "approx_percentile_cont", "percentile_cont", "corr", "covar_pop", "covar_samp",
+    "sum",
+    "avg",
+    "mean",
+    "stddev",
+    "stddev_pop",
+    "stddev_samp",
+    "var",
+    "var_pop",
+    "var_samp",
+    "median",
+    "approx_median",
+    "approx_percentile_cont",
+    "percentile_cont",
+    "corr",
+    "covar_pop",
+    "covar_samp",
 ];
 
 /// Plans operators, `attributes['key']` and aggregates over attributes.
@@ -169,10 +183,7 @@ fn numbers(
         (left_face.as_deref() == Some(FACE_ATTRIBUTE), right_face.as_deref() == Some(FACE_ATTRIBUTE));
     let cast_left = left_is && (is_number(&right, schema) || (arithmetic && right_is));
     let cast_right = right_is && (is_number(&left, schema) || (arithmetic && left_is));
-    (
-        if cast_left { as_number(left) } else { left },
-        if cast_right { as_number(right) } else { right },
-    )
+    (if cast_left { as_number(left) } else { left }, if cast_right { as_number(right) } else { right })
 }
 
 /// Writes a literal the way values with `face` are shown.
@@ -200,7 +211,9 @@ fn befriend(expr: Expr, face: Option<&str>) -> Expr {
         (Some(text), _) => lit(names.canonical(text)),
         (None, ScalarValue::Int64(Some(number))) => lit(names.word(*number)),
         (None, ScalarValue::Int32(Some(number))) => lit(names.word(i64::from(*number))),
-        (None, ScalarValue::UInt64(Some(number))) => lit(i64::try_from(*number).map_or_else(|_| number.to_string(), |n| names.word(n))),
+        (None, ScalarValue::UInt64(Some(number))) => {
+            lit(i64::try_from(*number).map_or_else(|_| number.to_string(), |n| names.word(n)))
+        }
         _ => expr,
     }
 }

@@ -10,21 +10,25 @@
 
 use std::ops::ControlFlow;
 
+use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
 use datafusion::sql::sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, ObjectName, Query, Select, SetExpr, Statement, TableFactor, Value, Visit,
     VisitMut, Visitor, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
-use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
 
 use crate::error::{QueryError, nearest, tidy};
 use crate::params::literal;
 
 /// Brackets, `CASE`s and subqueries that may be open at once.
 const NESTING_MAX: usize = 48;
-/// Operators and keywords in one statement: what makes a syntax tree deep rather than wide.
-const OPERATORS_MAX: usize = 4_000;
+/// Operators in one statement: what makes a syntax tree deep rather than wide. Planning takes time that grows with the
+/// square of the depth and more, and cannot be interrupted.
+const OPERATORS_MAX: usize = 500;
+/// Words that chain as operators do.
+const CHAINING: &[&str] =
+    &["and", "or", "not", "union", "except", "intersect", "join", "is", "like", "ilike", "between"];
 /// What the parser may recurse.
 const RECURSION_MAX: usize = 192;
 
@@ -135,15 +139,15 @@ fn measure(tokens: &[Token]) -> Result<(), QueryError> {
                 } else if word.value.eq_ignore_ascii_case("end") {
                     open = open.saturating_sub(1);
                 }
-                if word.keyword != datafusion::sql::sqlparser::keywords::Keyword::NoKeyword {
-                    operators += 1;
-                }
+                operators += usize::from(CHAINING.iter().any(|chaining| word.value.eq_ignore_ascii_case(chaining)));
             }
             Token::Whitespace(_)
             | Token::Comma
             | Token::Number(..)
             | Token::SingleQuotedString(_)
             | Token::Period
+            | Token::Placeholder(_)
+            | Token::SemiColon
             | Token::Word(_) => {}
             _ => operators += 1,
         }
@@ -156,7 +160,7 @@ fn measure(tokens: &[Token]) -> Result<(), QueryError> {
     }
     if operators > OPERATORS_MAX {
         return Err(refused(format!(
-            "the statement has {operators} operators and keywords, at most {OPERATORS_MAX} are taken: use an `IN` list"
+            "the statement has {operators} operators, at most {OPERATORS_MAX} are taken: use an `IN` list"
         )));
     }
     Ok(())
@@ -277,7 +281,9 @@ impl Visitor for Walk {
         match factor {
             TableFactor::Table { name, args: Some(args), .. } => self.table_function(name, &args.args),
             TableFactor::Function { name, args, .. } => self.table_function(name, args),
-            TableFactor::TableFunction { expr: Expr::Function(function), .. } => self.table_function(&function.name, &[]),
+            TableFactor::TableFunction { expr: Expr::Function(function), .. } => {
+                self.table_function(&function.name, &[])
+            }
             _ => ControlFlow::Continue(()),
         }
     }

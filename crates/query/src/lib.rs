@@ -3,6 +3,7 @@
 //! [`DataFusionEngine`] answers in process. [`Format`] turns an answer into bytes. `docs/sql.md` describes the tables and the
 //! functions for those who query.
 
+mod coop;
 mod engine;
 mod error;
 mod format;

@@ -10,6 +10,9 @@ use arrow::error::ArrowError;
 
 use crate::functions::{FACE, FACE_JSON};
 
+/// The stored column whose text is JSON.
+const JSON_COLUMN: &str = "resource_attributes";
+
 /// Turns the planner's batches into those that leave.
 pub(crate) struct Output {
     schema: SchemaRef,
@@ -42,7 +45,8 @@ impl Output {
 
 fn plain_field(field: &FieldRef) -> FieldRef {
     let mut metadata = HashMap::new();
-    if field.metadata().get(FACE).is_some_and(|face| face == FACE_JSON) {
+    // Metadata set where the column is read would need an alias there, which the optimiser takes for a second column.
+    if field.name() == JSON_COLUMN {
         metadata.insert(FACE.to_owned(), FACE_JSON.to_owned());
     }
     Arc::new(Field::new(field.name(), plain(field.data_type()), field.is_nullable()).with_metadata(metadata))
@@ -71,7 +75,9 @@ pub fn type_name(field: &Field) -> String {
         DataType::Null => "null".to_owned(),
         DataType::Boolean => "boolean".to_owned(),
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "text".to_owned(),
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => "bytes".to_owned(),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            "bytes".to_owned()
+        }
         DataType::Timestamp(..) => "timestamp".to_owned(),
         DataType::Date32 | DataType::Date64 => "date".to_owned(),
         DataType::Time32(_) | DataType::Time64(_) => "time".to_owned(),

@@ -21,6 +21,7 @@ use datafusion::prelude::SessionConfig;
 use object_store::ObjectStore;
 use url::Url;
 
+use crate::coop::GiveWay;
 use crate::friendly::{FriendlyLists, FriendlyPlanner};
 use crate::functions;
 use crate::guard::REFUSED_FUNCTIONS;
@@ -77,6 +78,7 @@ impl Sessions {
             .with_config(config)
             .with_runtime_env(Arc::new(runtime.clone()))
             .with_expr_planners(planners)
+            .with_physical_optimizer_rule(Arc::new(GiveWay))
             .with_analyzer_rules(rules)
             .with_scalar_functions(scalar)
             .with_aggregate_functions(aggregate)

@@ -107,7 +107,13 @@ impl Cells {
             Kind::Bytes(bytes) => out.extend_from_slice(digits(bytes.value(row)).as_bytes()),
             Kind::Float(floats) if !floats.value(row).is_finite() => {
                 let value = floats.value(row);
-                let name = if value.is_nan() { "NaN" } else if value > 0.0 { "Infinity" } else { "-Infinity" };
+                let name = if value.is_nan() {
+                    "NaN"
+                } else if value > 0.0 {
+                    "Infinity"
+                } else {
+                    "-Infinity"
+                };
                 out.extend_from_slice(name.as_bytes());
             }
             _ => self.json(row, out),

@@ -15,9 +15,8 @@ fn cells(schema: &SchemaRef, rows: &RecordBatch) -> Result<Vec<Cells>, QueryErro
         .zip(rows.columns())
         .map(|(field, column)| {
             let types = types_column(field.name(), schema.fields()).map(|at| rows.column(at));
-            Cells::new(column, field, types).map_err(|error| {
-                QueryError::Invalid(format!("column `{}` has no text form: {error}", field.name()))
-            })
+            Cells::new(column, field, types)
+                .map_err(|error| QueryError::Invalid(format!("column `{}` has no text form: {error}", field.name())))
         })
         .collect()
 }

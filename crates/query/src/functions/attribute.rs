@@ -65,9 +65,9 @@ impl ScalarUDFImpl for Attribute {
         };
         let object = object.into_array(args.number_rows)?;
         let values = match key {
-            ColumnarValue::Scalar(ScalarValue::Utf8(Some(key)) | ScalarValue::Utf8View(Some(key)) | ScalarValue::LargeUtf8(Some(key))) => {
-                constant(&object, &key)?
-            }
+            ColumnarValue::Scalar(
+                ScalarValue::Utf8(Some(key)) | ScalarValue::Utf8View(Some(key)) | ScalarValue::LargeUtf8(Some(key)),
+            ) => constant(&object, &key)?,
             ColumnarValue::Scalar(key) if key.is_null() => Arc::new(StringArray::new_null(object.len())),
             key => varying(&object, &cast(&key.into_array(args.number_rows)?, &DataType::Utf8)?)?,
         };

@@ -62,9 +62,7 @@ impl ScalarUDFImpl for HexId {
         let rows = args.number_rows;
         match args.args.into_iter().next() {
             Some(ColumnarValue::Array(array)) => Ok(ColumnarValue::Array(encode(&array)?)),
-            Some(ColumnarValue::Scalar(scalar)) => {
-                Ok(ColumnarValue::Array(encode(&scalar.to_array_of_size(rows)?)?))
-            }
+            Some(ColumnarValue::Scalar(scalar)) => Ok(ColumnarValue::Array(encode(&scalar.to_array_of_size(rows)?)?)),
             None => exec_err!("`{NAME}` takes one argument"),
         }
     }

@@ -54,7 +54,8 @@ pub(crate) fn quantile() -> Arc<ScalarUDF> {
 }
 
 pub(crate) fn count_above() -> Arc<ScalarUDF> {
-    static UDF: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| function(Scalar::CountAbove, 3, &["histogram_count_above"]));
+    static UDF: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| function(Scalar::CountAbove, 3, &["histogram_count_above"]));
     Arc::clone(&UDF)
 }
 
@@ -263,11 +264,7 @@ impl Accumulator for Merged {
             buckets.append_value(*index);
             counts.append_value(*count);
         }
-        Ok(vec![
-            list(Arc::new(buckets.finish())),
-            list(Arc::new(counts.finish())),
-            ScalarValue::Float64(self.q),
-        ])
+        Ok(vec![list(Arc::new(buckets.finish())), list(Arc::new(counts.finish())), ScalarValue::Float64(self.q)])
     }
 }
 

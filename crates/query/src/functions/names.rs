@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, StringBuilder};
+use arrow::array::{AsArray, StringBuilder};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Int32Type};
 use datafusion::common::{Result, exec_err};
@@ -38,12 +38,8 @@ pub(crate) const KIND: Names = Names {
 };
 
 /// Status codes of spans.
-pub(crate) const STATUS: Names = Names {
-    function: "span_status",
-    prefix: "status_code_",
-    words: &["unset", "ok", "error"],
-    null_is_first: true,
-};
+pub(crate) const STATUS: Names =
+    Names { function: "span_status", prefix: "status_code_", words: &["unset", "ok", "error"], null_is_first: true };
 
 /// Temporalities of metrics.
 pub(crate) const TEMPORALITY: Names = Names {

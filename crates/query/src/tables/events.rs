@@ -46,12 +46,10 @@ fn unnested(tables: &Tables, nested: &str, fields: &Fields, name: impl Fn(&str) 
         span("start_time", "span_start_time"),
         ident(nested),
     ]);
-    let plan = LogicalPlanBuilder::from(spans(tables)?)
-        .project(inner)?
-        .unnest_column_with_options(
-            Column::from_name(nested),
-            UnnestOptions { null_handling: datafusion::common::NullHandling::Drop, ..UnnestOptions::default() },
-        )?;
+    let plan = LogicalPlanBuilder::from(spans(tables)?).project(inner)?.unnest_column_with_options(
+        Column::from_name(nested),
+        UnnestOptions { null_handling: datafusion::common::NullHandling::Drop, ..UnnestOptions::default() },
+    )?;
     let mut outer: Vec<Expr> = SHARED.iter().map(|column| ident(*column)).collect();
     outer.extend(["trace_id", "span_id", "span_name", "span_kind", "span_start_time"].map(ident));
     for field in fields {

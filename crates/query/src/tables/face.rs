@@ -4,7 +4,6 @@
 //! not computed, and filters reach the stored columns.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
@@ -12,12 +11,11 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{Column, Result};
 use datafusion::datasource::provider_as_source;
-use datafusion::common::metadata::FieldMetadata;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableType, ident};
 use datafusion::physical_plan::ExecutionPlan;
 use plimsoll_otlp::Table;
 
-use crate::functions::{FACE, FACE_JSON, hex, names, template};
+use crate::functions::{hex, names, template};
 
 /// Stored columns that are not shown: the wire bytes of resource and scope.
 pub(crate) const HIDDEN: &[&str] = &["resource", "scope"];
@@ -62,7 +60,9 @@ impl TableProvider for Face {
             plan = plan.filter(filter)?;
         }
         if let Some(projection) = projection {
-            plan = plan.project(projection.iter().map(|at| Expr::from(Column::from(self.plan.schema().qualified_field(*at)))))?;
+            plan = plan.project(
+                projection.iter().map(|at| Expr::from(Column::from(self.plan.schema().qualified_field(*at)))),
+            )?;
         }
         state.create_physical_plan(&plan.limit(0, limit)?.build()?).await
     }
@@ -76,7 +76,6 @@ pub(crate) fn face(table: Table, stored: Arc<dyn TableProvider>) -> Result<Arc<d
 /// Returns the plan behind it.
 pub(crate) fn plan(table: Table, stored: Arc<dyn TableProvider>) -> Result<LogicalPlan> {
     let mut columns = Vec::with_capacity(table.schema().fields().len() + 1);
-    let json = FieldMetadata::from(BTreeMap::from([(FACE.to_owned(), FACE_JSON.to_owned())]));
     for field in table.schema().fields() {
         let name = field.name().as_str();
         if HIDDEN.contains(&name) {
@@ -90,7 +89,6 @@ pub(crate) fn plan(table: Table, stored: Arc<dyn TableProvider>) -> Result<Logic
             (_, DataType::List(item)) if matches!(item.data_type(), DataType::FixedSizeBinary(_)) => {
                 hex::udf().call(vec![ident(name)]).alias(name)
             }
-            ("resource_attributes", _) => ident(name).alias_with_metadata(name, Some(json.clone())),
             _ => ident(name),
         });
     }

@@ -14,10 +14,10 @@ use datafusion::datasource::memory::{DataSourceExec, MemorySourceConfig};
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use plimsoll_catalog::{Catalog, CatalogError, DeployFilter, VerdictFilter};
+use plimsoll_model::verdict::Phase;
 use plimsoll_model::{
     Decision, DecisionKind, Deploy, DeployKind, DeployStatus, Design, Recommendation, UnixNanos, Verdict, VerdictKind,
 };
-use plimsoll_model::verdict::Phase;
 use plimsoll_otlp::schema::{attributes, timestamp};
 use serde::Serialize;
 
@@ -256,8 +256,16 @@ impl<'a> VerdictRow<'a> {
 
 static FINDINGS: LazyLock<SchemaRef> = LazyLock::new(|| {
     let mut fields: Vec<Field> = [
-        "id", "deploy_id", "verdict", "signal", "service_name", "operation", "culprit_service", "culprit_version",
-        "culprit_operation", "unit",
+        "id",
+        "deploy_id",
+        "verdict",
+        "signal",
+        "service_name",
+        "operation",
+        "culprit_service",
+        "culprit_version",
+        "culprit_operation",
+        "unit",
     ]
     .map(text)
     .to_vec();

@@ -63,7 +63,13 @@ impl StoredTable {
         Ok(segments.iter().zip(kept).filter(|(_, kept)| *kept).map(|(segment, _)| segment.clone()).collect())
     }
 
-    fn from_segments(&self, segments: &[SegmentRecord], columns: &[usize], threads: usize, limit: Option<usize>) -> Result<Arc<dyn ExecutionPlan>> {
+    fn from_segments(
+        &self,
+        segments: &[SegmentRecord],
+        columns: &[usize],
+        threads: usize,
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = self.schema();
         let files: Vec<PartitionedFile> = segments
             .iter()
@@ -75,7 +81,8 @@ impl StoredTable {
             })
             .collect();
         let rows: Vec<usize> = segments.iter().map(|s| usize::try_from(s.rows).unwrap_or(usize::MAX)).collect();
-        let reader = CachedParquetFileReaderFactory::new(self.snapshot.object_store(), Arc::clone(&self.metadata_cache));
+        let reader =
+            CachedParquetFileReaderFactory::new(self.snapshot.object_store(), Arc::clone(&self.metadata_cache));
         let source = ParquetSource::new(TableSchema::from_file_schema(Arc::clone(&schema)))
             .with_parquet_file_reader_factory(Arc::new(reader))
             .with_pushdown_filters(true)
@@ -175,7 +182,8 @@ impl TableProvider for StoredTable {
             Some(filter) => Some(state.create_physical_expr(filter, &DFSchema::try_from(Arc::clone(&narrow))?)?),
             None => None,
         };
-        let positions: Vec<usize> = wanted.iter().filter_map(|at| read.iter().position(|column| column == at)).collect();
+        let positions: Vec<usize> =
+            wanted.iter().filter_map(|at| read.iter().position(|column| column == at)).collect();
 
         let mut halves: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(2);
         if !segments.is_empty() {
@@ -206,7 +214,8 @@ fn restrict(
     positions: &[usize],
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let Some(predicate) = predicate else { return Ok(input) };
-    let filter = FilterExecBuilder::new(Arc::clone(predicate), input).apply_projection(Some(positions.to_vec()))?.build()?;
+    let filter =
+        FilterExecBuilder::new(Arc::clone(predicate), input).apply_projection(Some(positions.to_vec()))?.build()?;
     Ok(Arc::new(filter))
 }
 

@@ -1,0 +1,150 @@
+//! Every format gives the same rows back.
+
+use std::io::Cursor;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use bytes::Bytes;
+use futures::StreamExt;
+use plimsoll_query::{Format, QueryError, QueryLimits, QueryRequest};
+use serde_json::{Value, json};
+
+use crate::fixture::{Shop, limits};
+
+const WIDE: &str = "SELECT * FROM spans ORDER BY start_time";
+
+async fn batch(shop: &Shop, sql: &str) -> RecordBatch {
+    use plimsoll_query::SqlEngine;
+    let result = shop.engine.query(QueryRequest::new(sql)).await.expect("runs");
+    let schema = result.schema.clone();
+    let batches: Vec<RecordBatch> = result.rows.map(|batch| batch.expect("rows")).collect().await;
+    concat_batches(&schema, &batches).expect("of one schema")
+}
+
+#[tokio::test]
+async fn arrow_and_parquet_give_every_table_back_as_it_was() {
+    let shop = Shop::open().await;
+    for table in [
+        "spans",
+        "span_events",
+        "span_links",
+        "logs",
+        "metrics",
+        "operations",
+        "exceptions",
+        "deploys",
+        "verdicts",
+        "findings",
+        "decisions",
+    ] {
+        let sql = format!("SELECT * FROM {table} ORDER BY 1, 2, 3");
+        let expected = batch(&shop, &sql).await;
+        assert!(expected.num_rows() > 0, "{table}");
+        let bytes = shop.encoded(QueryRequest::new(sql.clone()), Format::ArrowStream).await.expect("encodes");
+        let reader = arrow::ipc::reader::StreamReader::try_new(Cursor::new(bytes), None).expect("an Arrow stream");
+        let batches: Vec<RecordBatch> = reader.map(|batch| batch.expect("readable")).collect();
+        assert_eq!(concat_batches(&expected.schema(), &batches).expect("of one schema"), expected, "{table} as Arrow");
+        let bytes = shop.encoded(QueryRequest::new(sql), Format::Parquet).await.expect("encodes");
+        let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(Bytes::from(bytes), 1024)
+            .expect("a Parquet file");
+        let batches: Vec<RecordBatch> = reader.map(|batch| batch.expect("readable")).collect();
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        assert_eq!(rows, expected.num_rows(), "{table} as Parquet");
+        assert_eq!(
+            concat_batches(&batches[0].schema(), &batches).expect("of one schema").columns(),
+            expected.columns(),
+            "{table} as Parquet"
+        );
+    }
+}
+
+#[tokio::test]
+async fn json_names_columns_and_types_and_keeps_the_types_of_attributes() {
+    let shop = Shop::open().await;
+    let bytes = shop.encoded(QueryRequest::new(WIDE), Format::Json).await.expect("encodes");
+    let answer: Value = serde_json::from_slice(&bytes).expect("JSON");
+    let columns = answer["columns"].as_array().expect("columns");
+    let at = |name: &str| columns.iter().position(|column| column["name"] == name).expect("the column is there");
+    assert_eq!(columns[at("trace_id")], json!({"name": "trace_id", "type": "text"}));
+    assert_eq!(columns[at("start_time")]["type"], "timestamp");
+    assert_eq!(columns[at("resource_attributes")]["type"], "json");
+    let rows = answer["rows"].as_array().expect("rows");
+    assert_eq!(rows.len(), 20);
+    let row = &rows[4];
+    assert_eq!(row[at("start_time")], "2023-11-14T22:13:14Z");
+    assert_eq!(row[at("attributes")]["retries"], 4);
+    assert_eq!(row[at("attributes")]["ratio"], 0.5);
+    assert_eq!(row[at("attributes")]["cached"], false);
+    assert_eq!(row[at("attributes")]["http.route"], "/charge");
+    assert_eq!(row[at("resource_attributes")]["k8s.restarts"], 3);
+    assert_eq!(row[at("events")][0]["attributes"]["exception.type"], "CardError");
+    let bytes = shop.encoded(QueryRequest::new(WIDE), Format::JsonLines).await.expect("encodes");
+    let lines: Vec<Value> = bytes
+        .split(|b| *b == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).expect("JSON"))
+        .collect();
+    assert_eq!(lines.len(), 20);
+    for (line, row) in lines.iter().zip(rows) {
+        for (column, value) in columns.iter().zip(row.as_array().expect("a row")) {
+            assert_eq!(&line[column["name"].as_str().expect("a name")], value);
+        }
+    }
+}
+
+#[tokio::test]
+async fn odd_values_have_a_stated_form_in_text() {
+    let shop = Shop::open().await;
+    let sql = "SELECT 'a,\"b\"\nc' AS quoted, '' AS empty, NULL AS nothing, 1e0/0.0 AS infinite, 'NaN'::double AS nan, \
+        9007199254740993 AS big, [1, NULL] AS list, TIMESTAMP '2024-01-02 03:04:05.000000006' AS time, DATE '2024-01-02' AS day, true AS yes";
+    let csv = shop.csv(sql).await.expect("encodes");
+    assert_eq!(
+        csv,
+        "\"a,\"\"b\"\"\nc\",\"\",,Infinity,NaN,9007199254740993,\"[1,null]\",2024-01-02T03:04:05.000000006Z,2024-01-02,true\n"
+    );
+    let bytes = shop.encoded(QueryRequest::new(sql), Format::Json).await.expect("encodes");
+    let text = String::from_utf8(bytes).expect("text");
+    assert!(text.contains(r#"["a,\"b\"\nc","",null,null,null,9007199254740993,[1,null],"2024-01-02T03:04:05.000000006Z","2024-01-02",true]"#), "{text}");
+}
+
+#[tokio::test]
+async fn an_answer_without_rows_is_whole_in_every_format() {
+    let shop = Shop::open().await;
+    let none = || QueryRequest::new("SELECT name, attributes FROM spans WHERE false");
+    let json: Value =
+        serde_json::from_slice(&shop.encoded(none(), Format::Json).await.expect("encodes")).expect("JSON");
+    assert_eq!(json["rows"], json!([]));
+    assert_eq!(json["columns"][0]["name"], "name");
+    assert_eq!(shop.encoded(none(), Format::JsonLines).await.expect("encodes"), b"");
+    assert_eq!(shop.encoded(none(), Format::Csv).await.expect("encodes"), b"name,attributes\r\n");
+    for format in [Format::ArrowStream, Format::Parquet] {
+        assert!(!shop.encoded(none(), format).await.expect("encodes").is_empty());
+    }
+}
+
+#[tokio::test]
+async fn an_error_midway_breaks_the_answer_off() {
+    let shop = Shop::open_with(QueryLimits { rows_max: 9_000, ..limits() }).await;
+    for format in Format::ALL {
+        use plimsoll_query::SqlEngine;
+        let sql = "SELECT a.name FROM spans a, spans b, spans c, spans d";
+        let (mut bytes, mut failed) = (Vec::new(), None);
+        match shop.engine.query(QueryRequest::new(sql)).await {
+            Err(error) => failed = Some(error),
+            Ok(result) => {
+                let mut chunks = format.encode(result);
+                while let Some(chunk) = chunks.next().await {
+                    assert!(failed.is_none(), "nothing follows an error");
+                    match chunk {
+                        Ok(chunk) => bytes.extend_from_slice(&chunk),
+                        Err(error) => failed = Some(error),
+                    }
+                }
+            }
+        }
+        assert!(matches!(failed, Some(QueryError::Exceeded(_))), "{format:?}");
+        if format == Format::Json {
+            assert!(serde_json::from_slice::<Value>(&bytes).is_err(), "a part is not a document");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Statements that must not run.
+
+use plimsoll_query::{QueryError, QueryRequest, SqlEngine};
+
+use crate::fixture::Shop;
+
+const REFUSED: &[&str] = &[
+    "CREATE TABLE t (a INT)",
+    "CREATE TABLE t AS SELECT 1",
+    "CREATE VIEW v AS SELECT 1",
+    "CREATE SCHEMA s",
+    "CREATE DATABASE d",
+    "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '/etc/passwd'",
+    "CREATE FUNCTION f() RETURNS INT RETURN 1",
+    "DROP TABLE spans",
+    "DROP VIEW spans",
+    "ALTER TABLE spans ADD COLUMN a INT",
+    "INSERT INTO spans VALUES (1)",
+    "INSERT INTO deploys SELECT * FROM deploys",
+    "UPDATE spans SET name = 'x'",
+    "DELETE FROM spans",
+    "TRUNCATE TABLE spans",
+    "COPY spans TO '/tmp/stolen.parquet'",
+    "COPY (SELECT * FROM spans) TO '/tmp/stolen.csv' STORED AS CSV",
+    "SET datafusion.execution.batch_size = 1",
+    "RESET datafusion.execution.batch_size",
+    "SHOW ALL",
+    "SELECT * INTO t FROM spans",
+    "WITH RECURSIVE n AS (SELECT 1 AS a UNION ALL SELECT a + 1 FROM n) SELECT * FROM n",
+    "SELECT * FROM generate_series(1, 1000000000000)",
+    "SELECT * FROM range(1, 1000000000000)",
+    "SELECT generate_series(1, 1000000000)",
+    "SELECT unnest(range(1, 1000000000))",
+    "SELECT repeat('x', 2000000000)",
+    "SELECT lpad('x', 2000000000, 'y')",
+    "SELECT array_repeat(1, 1000000000)",
+    "EXPLAIN ANALYZE INSERT INTO spans VALUES (1)",
+    "EXPLAIN COPY spans TO '/tmp/stolen.csv'",
+    "BEGIN",
+    "COMMIT",
+    "PREPARE p AS SELECT 1",
+    "EXECUTE p",
+    "SELECT * FROM spans FOR UPDATE",
+    "GRANT ALL ON spans TO everyone",
+    "KILL 1",
+    "USE other",
+    "VACUUM",
+];
+
+const INVALID: &[&str] = &[
+    "",
+    ";",
+    "SELECT",
+    "SELECT 1; SELECT 2",
+    "SELECT 1; DROP TABLE spans",
+    "SELECT * FROM '/etc/passwd'",
+    "SELECT * FROM 'segments/spans.parquet'",
+    "SELECT * FROM read_csv('/etc/passwd')",
+    "SELECT * FROM read_parquet('/etc/passwd')",
+    "SELECT * FROM parquet_metadata('/etc/passwd')",
+    "SELECT * FROM other.public.spans",
+    "SELECT pg_sleep(100)",
+    "SELECT ?",
+    "SELECT '",
+    "SELECT \u{0} FROM spans",
+];
+
+#[tokio::test]
+async fn statements_that_write_or_never_end_are_refused_in_words() {
+    let shop = Shop::open().await;
+    for sql in REFUSED {
+        let error = shop.error(sql).await;
+        let text = error.to_string();
+        assert!(matches!(error, QueryError::Refused(_) | QueryError::Invalid(_)), "{sql}: {error:?}");
+        assert!(!text.ends_with('.') && !text.is_empty(), "{sql}: {text}");
+    }
+    let refused = REFUSED.iter().take(30);
+    for sql in refused {
+        assert!(matches!(shop.error(sql).await, QueryError::Refused(_)), "{sql}: {:?}", shop.error(sql).await);
+    }
+    assert_eq!(shop.rows("SELECT * FROM spans").await, Ok(20), "nothing was changed");
+}
+
+#[tokio::test]
+async fn statements_that_make_no_sense_are_invalid_and_nothing_reads_a_file() {
+    let shop = Shop::open().await;
+    for sql in INVALID {
+        let error = shop.error(sql).await;
+        assert!(matches!(error, QueryError::Invalid(_)), "{sql}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn deep_and_long_statements_are_refused_before_they_are_parsed() {
+    let shop = Shop::open().await;
+    let deep = [
+        format!("SELECT {}1{}", "(".repeat(5_000), ")".repeat(5_000)),
+        format!("SELECT {}1", "-".repeat(1)) + &" - -1".repeat(9_000),
+        format!("SELECT {}true", "NOT ".repeat(9_000)),
+        format!("SELECT 1{}", " + 1".repeat(9_000)),
+        format!("SELECT {}1{}", "[".repeat(5_000), "]".repeat(5_000)),
+        format!("SELECT {}1{}", "CASE WHEN true THEN ".repeat(500), " END".repeat(500)),
+        format!("SELECT * FROM {}spans{}", "(SELECT * FROM ".repeat(200), ")".repeat(200)),
+        format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(3_000)),
+    ];
+    for sql in &deep {
+        let error = shop.error(sql).await;
+        assert!(matches!(error, QueryError::Refused(_) | QueryError::Invalid(_)), "{}: {error:?}", &sql[..40]);
+    }
+    let long = format!("SELECT '{}'", "x".repeat(70_000));
+    assert!(matches!(shop.error(&long).await, QueryError::Exceeded(_)));
+    let wide = format!("SELECT count(*) FROM spans WHERE duration_ns IN ({})", vec!["7"; 10_000].join(","));
+    assert_eq!(shop.csv(&wide).await.as_deref(), Ok("0\n"), "a long list is fine");
+    let chain = format!("SELECT 1{}", " + 1".repeat(400));
+    assert_eq!(shop.csv(&chain).await.as_deref(), Ok("401\n"), "so is a chain within bounds");
+}
+
+#[tokio::test]
+async fn allowed_forms_run() {
+    let shop = Shop::open().await;
+    for sql in [
+        "SELECT 1",
+        "VALUES (1), (2)",
+        "WITH a AS (SELECT * FROM spans) SELECT count(*) FROM a",
+        "SHOW TABLES",
+        "DESCRIBE spans",
+        "EXPLAIN SELECT * FROM spans",
+        "EXPLAIN ANALYZE SELECT * FROM spans",
+        "SELECT * FROM information_schema.columns",
+        "SELECT * FROM spans s JOIN logs l ON s.trace_id = l.trace_id",
+        "SELECT 1;",
+    ] {
+        assert!(shop.rows(sql).await.is_ok_and(|rows| rows > 0), "{sql}: {:?}", shop.rows(sql).await);
+    }
+}
+
+#[tokio::test]
+async fn arbitrary_text_is_answered_and_never_fells_the_engine() {
+    let shop = Shop::open().await;
+    let words = [
+        "SELECT",
+        "FROM",
+        "spans",
+        "(",
+        ")",
+        "'",
+        "$1",
+        "[",
+        "]",
+        ",",
+        "*",
+        "WHERE",
+        "=",
+        "1",
+        "\"",
+        "--",
+        "/*",
+        "UNION",
+        "attributes",
+    ];
+    let mut state = 7_u64;
+    for _ in 0..400 {
+        let mut sql = String::new();
+        for _ in 0..12 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            sql.push_str(words[(state >> 33) as usize % words.len()]);
+            sql.push(' ');
+        }
+        if let Err(error) = shop.engine.query(QueryRequest::new(sql.clone())).await {
+            assert!(!matches!(error, QueryError::Unreadable(_)), "{sql}: {error:?}");
+        }
+    }
+    assert_eq!(shop.rows("SELECT * FROM spans").await, Ok(20));
+}

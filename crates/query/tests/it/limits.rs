@@ -1,0 +1,112 @@
+//! What a query may take, and what happens to the others meanwhile.
+
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use futures::future::join_all;
+use plimsoll_otlp::Signal;
+use plimsoll_query::{QueryError, QueryLimits, QueryRequest, SqlEngine};
+
+use crate::fixture::{Shop, limits, traces};
+
+/// Pairs every row with every other, four times over: far more than any time limit allows.
+const ENDLESS: &str = "SELECT count(*) FROM spans a, spans b, spans c, spans d, spans e, spans f \
+    WHERE a.duration_ns + b.duration_ns + c.duration_ns + d.duration_ns + e.duration_ns + f.duration_ns < 0";
+
+async fn many(limits: QueryLimits, requests: u64) -> Shop {
+    let mut shop = Shop::empty(limits).await;
+    for batch in 0..requests / 1_000 {
+        shop.publish(Signal::Traces, &traces(batch * 1_000..(batch + 1) * 1_000));
+    }
+    shop
+}
+
+#[tokio::test]
+async fn a_query_without_end_stops_at_its_time_limit() {
+    let shop = many(limits(), 2_000).await;
+    let began = Instant::now();
+    let request = QueryRequest { timeout: Some(Duration::from_millis(300)), ..QueryRequest::new(ENDLESS) };
+    let error = shop.engine.query(request).await.expect_err("never ends");
+    assert!(matches!(&error, QueryError::Exceeded(text) if text.contains("`query.timeout`")), "{error:?}");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(shop.rows("SELECT 1").await, Ok(1), "the next query runs");
+    wait_until_idle(&shop).await;
+}
+
+/// Waits for the tasks of ended queries to give back what they held.
+async fn wait_until_idle(shop: &Shop) {
+    let give_up = Instant::now() + Duration::from_secs(20);
+    while shop.engine.load().0 > 0 || shop.engine.reserved_bytes() > 0 {
+        assert!(Instant::now() < give_up, "still held: {:?} {}", shop.engine.load(), shop.engine.reserved_bytes());
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_stream_cancels_its_query() {
+    let shop = many(limits(), 2_000).await;
+    let mut result =
+        shop.engine.query(QueryRequest::new("SELECT a.trace_id FROM spans a, spans b, spans c")).await.expect("starts");
+    result.rows.next().await.expect("has rows").expect("of which one comes");
+    assert_eq!(shop.engine.load().0, 1, "it runs");
+    drop(result);
+    wait_until_idle(&shop).await;
+    let unanswered = shop.engine.query(QueryRequest::new(ENDLESS));
+    assert!(tokio::time::timeout(Duration::from_millis(100), unanswered).await.is_err());
+    wait_until_idle(&shop).await;
+}
+
+#[tokio::test]
+async fn memory_is_bounded_and_the_message_names_the_setting() {
+    let shop = many(QueryLimits { memory_bytes: 1 << 20, ..limits() }, 20_000).await;
+    let error = shop.error("SELECT * FROM spans ORDER BY duration_ns + 1, trace_id").await;
+    assert!(matches!(&error, QueryError::Exceeded(text) if text.contains("`memory.query`")), "{error:?}");
+    let error = shop.error("SELECT trace_id, array_agg(name) FROM spans GROUP BY trace_id").await;
+    assert!(matches!(&error, QueryError::Exceeded(text) if text.contains("`memory.query`")), "{error:?}");
+    assert_eq!(shop.csv("SELECT count(*) FROM spans").await.as_deref(), Ok("20000\n"));
+    wait_until_idle(&shop).await;
+}
+
+#[tokio::test]
+async fn rows_are_bounded_and_a_part_is_never_passed_off_as_the_whole() {
+    let shop = many(QueryLimits { rows_max: 1_500, ..limits() }, 20_000).await;
+    let error = shop.error("SELECT trace_id FROM spans").await;
+    assert!(matches!(&error, QueryError::Exceeded(text) if text.contains("`query.rows_max`")), "{error:?}");
+    assert_eq!(shop.rows("SELECT trace_id FROM spans LIMIT 1500").await, Ok(1_500));
+}
+
+#[tokio::test]
+async fn a_hundred_heavy_queries_at_once_are_each_answered_or_told_to_wait() {
+    let shop = many(QueryLimits { concurrency: 3, ..limits() }, 5_000).await;
+    let heavy = "SELECT attributes['retries'], count(*) FROM spans GROUP BY 1 ORDER BY 2 DESC, 1";
+    let answers = join_all((0..100).map(|_| shop.rows(heavy))).await;
+    let (mut answered, mut busy) = (0, 0);
+    for answer in answers {
+        match answer {
+            Ok(rows) => {
+                assert_eq!(rows, 5_000);
+                answered += 1;
+            }
+            Err(QueryError::Busy(text)) => {
+                assert!(text.contains("`query.concurrency`"), "{text}");
+                busy += 1;
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(answered + busy, 100);
+    assert!(answered >= 96, "three run and ninety-six may wait: {answered}");
+    wait_until_idle(&shop).await;
+}
+
+#[tokio::test]
+async fn a_query_that_cannot_get_a_slot_in_time_is_told_so() {
+    let shop = many(QueryLimits { concurrency: 1, ..limits() }, 2_000).await;
+    let holder =
+        shop.engine.query(QueryRequest::new("SELECT a.trace_id FROM spans a, spans b, spans c")).await.expect("starts");
+    let request = QueryRequest { timeout: Some(Duration::from_millis(100)), ..QueryRequest::new("SELECT 1") };
+    let error = shop.engine.query(request).await.expect_err("the slot is taken");
+    assert!(matches!(error, QueryError::Busy(_)), "{error:?}");
+    drop(holder);
+    assert_eq!(shop.rows("SELECT 1").await, Ok(1));
+}

@@ -1,0 +1,10 @@
+//! SQL as its users meet it: over a store filled through OTLP.
+
+mod conformance;
+mod documentation;
+mod fixture;
+mod formats;
+mod guards;
+mod limits;
+mod pruning;
+mod scripts;
