@@ -1,6 +1,7 @@
 //! What the project depends on, held against `deny.toml` with nothing but cargo: licences, sources, and crates that must not
-//! be there or not in that version. `cargo deny` says more where it is installed.
+//! be there or not in that version. `cargo deny` says more where it is installed. And that the largest of them is built once.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::process::Command;
 
 use serde_json::Value;
@@ -106,7 +107,7 @@ fn every_dependency_has_an_allowed_licence_and_source_and_none_is_banned() {
     let mut problems = Vec::new();
     let metadata = metadata();
     // What is in the graph on this platform: packages of others are listed without being used.
-    let used: std::collections::HashSet<&str> = metadata["resolve"]["nodes"]
+    let used: HashSet<&str> = metadata["resolve"]["nodes"]
         .as_array()
         .expect("cargo resolved the graph")
         .iter()
@@ -130,6 +131,62 @@ fn every_dependency_has_an_allowed_licence_and_source_and_none_is_banned() {
         }
     }
     assert!(problems.is_empty(), "against deny.toml:\n{}", problems.join("\n"));
+}
+
+/// Every package of a build as `name version`, with the sets of features that it is built with.
+fn features(selection: &[&str]) -> HashMap<String, BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--prefix=none", "--format={p}|{f}"])
+        .args(selection)
+        .current_dir(repository())
+        .output()
+        .expect("cargo can be started");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut found: HashMap<_, BTreeSet<_>> = HashMap::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let Some((package, features)) = line.trim_end_matches(" (*)").split_once('|') else {
+            continue;
+        };
+        let package = package.trim_end_matches(" (proc-macro)").replace(" v", " ");
+        found.entry(package).or_default().insert(features.to_owned());
+    }
+    found
+}
+
+/// DataFusion and everything below it, as `name version`.
+fn engine() -> HashSet<String> {
+    let metadata = metadata();
+    let nodes = metadata["resolve"]["nodes"].as_array().expect("cargo resolved the graph");
+    let below: HashMap<&str, Vec<&str>> = nodes
+        .iter()
+        .filter_map(|node| {
+            let dependencies = node["dependencies"].as_array()?.iter().filter_map(Value::as_str).collect();
+            Some((node["id"].as_str()?, dependencies))
+        })
+        .collect();
+    let top = below.keys().find(|id| id.contains("#datafusion@")).expect("the engine is DataFusion");
+    let mut found = HashSet::from([*top]);
+    let mut open = vec![*top];
+    while let Some(id) = open.pop() {
+        open.extend(below[id].iter().copied().filter(|next| found.insert(next)));
+    }
+    found.iter().filter_map(|id| Some(id.rsplit_once('#')?.1.replace('@', " "))).collect()
+}
+
+#[test]
+fn the_query_engine_is_built_once_for_the_program_and_for_the_tests() {
+    // It takes most of a build; a feature that only one of the two turns on below it doubles that.
+    let program = features(&["--package=plimsoll-server", "--edges=normal"]);
+    let tests = features(&["--workspace"]);
+    let engine = engine();
+    assert!(engine.len() > 100, "{engine:?}");
+    for (package, sets) in program.iter().filter(|(package, _)| engine.contains(*package)) {
+        assert!(
+            sets.is_subset(&tests[package]),
+            "`{package}` has features {sets:?} in the program and {:?} in the tests: name the wider set in the workspace's Cargo.toml",
+            tests[package]
+        );
+    }
 }
 
 #[test]
