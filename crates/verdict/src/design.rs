@@ -185,10 +185,10 @@ fn control_versions<'a>(
     }
     // A version that served long ago and no more, for instance one rolled back, is no control while another serves.
     let serves = |s: &OperationSeries| s.cells.iter().any(|(b, _)| b.0 + SERVING_BUCKETS >= start.0);
-    if let Some(previous) = deploy.previous_version.as_deref().filter(|p| *p != version) {
-        if own.iter().any(|s| s.key.version == previous && serves(s)) {
-            return BTreeSet::from([previous]);
-        }
+    if let Some(previous) = deploy.previous_version.as_deref().filter(|p| *p != version)
+        && own.iter().any(|s| s.key.version == previous && serves(s))
+    {
+        return BTreeSet::from([previous]);
     }
     let others = |wanted: &dyn Fn(&OperationSeries) -> bool| -> BTreeSet<&'a str> {
         own.iter().filter(|s| s.key.version != version && wanted(s)).map(|s| s.key.version.as_str()).collect()
@@ -285,10 +285,11 @@ fn pairs<'a>(
         slot.candidate.entry(*age).or_default().push(cell);
     }
     for (bucket, age, cell) in &op.control {
-        if *bucket >= from && concurrent.contains(bucket) {
-            if let Some(slot) = slots.get_mut(&(true, (bucket.0 - from.0) / width)) {
-                slot.control.entry(*age).or_default().push(cell);
-            }
+        if *bucket >= from
+            && concurrent.contains(bucket)
+            && let Some(slot) = slots.get_mut(&(true, (bucket.0 - from.0) / width))
+        {
+            slot.control.entry(*age).or_default().push(cell);
         }
     }
     for (bucket, age, cell) in &op.before {

@@ -34,9 +34,7 @@ pub fn judge(input: &JudgeInput) -> Verdict {
             found.clone_from(&former.findings);
         }
         (VerdictKind::Regressed, true, former.map_or(Phase::Confirmed, |v| v.phase))
-    } else if was(VerdictKind::Pass) && decision.phase == Phase::Clear {
-        (VerdictKind::Pass, true, Phase::Clear)
-    } else if decision.pass {
+    } else if decision.pass || (was(VerdictKind::Pass) && decision.phase == Phase::Clear) {
         (VerdictKind::Pass, true, Phase::Clear)
     } else {
         (VerdictKind::Inconclusive, ended, decision.phase)

@@ -1,0 +1,4 @@
+//! The watcher through its public face, on a real catalog, with scripted aggregates and a clock of its own.
+
+mod scene;
+mod watching;

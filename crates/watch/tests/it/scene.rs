@@ -1,0 +1,160 @@
+//! A service with scripted traffic, a clock that tests move, and a catalog on disk.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use plimsoll_catalog::{Catalog, SqliteCatalog};
+use plimsoll_model::signal::{AgeClass, Fingerprint, OperationCell, OperationKey, OperationKind, OperationSeries};
+use plimsoll_model::{Bucket, Deploy, Interval, ServiceKey, UnixNanos, Verdict};
+use plimsoll_verdict::Tolerances;
+use plimsoll_watch::{NewDeploy, SignalSource, VersionObservation, WatchOptions, Watcher};
+
+/// The bucket in which deploys start.
+pub(crate) const START: u64 = 180_000_000;
+
+#[derive(Default)]
+pub(crate) struct Script {
+    series: Mutex<Vec<OperationSeries>>,
+    seen: Mutex<Vec<VersionObservation>>,
+}
+
+impl SignalSource for Script {
+    fn series(&self, service: &ServiceKey, within: Interval) -> Vec<OperationSeries> {
+        let mut found: Vec<OperationSeries> = self.series.lock().expect("not poisoned").clone();
+        found.retain(|series| series.key.service == *service);
+        for series in &mut found {
+            series.cells.retain(|(bucket, _)| within.contains(bucket.start()));
+        }
+        found
+    }
+
+    fn related(&self, _: &ServiceKey) -> Vec<ServiceKey> {
+        Vec::new()
+    }
+
+    fn known_fingerprints(&self, _: &ServiceKey, _: UnixNanos) -> BTreeSet<Fingerprint> {
+        BTreeSet::new()
+    }
+
+    fn take_new_versions(&self) -> Vec<VersionObservation> {
+        std::mem::take(&mut self.seen.lock().expect("not poisoned"))
+    }
+
+    fn data_quality(&self, _: &ServiceKey) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+pub(crate) struct Scene {
+    pub(crate) script: Arc<Script>,
+    pub(crate) catalog: Arc<dyn Catalog>,
+    pub(crate) watcher: Watcher,
+    clock: Arc<AtomicU64>,
+    _directory: tempfile::TempDir,
+}
+
+pub(crate) fn service() -> ServiceKey {
+    ServiceKey::new("prod", "payment")
+}
+
+pub(crate) fn marker(version: &str) -> NewDeploy {
+    NewDeploy {
+        service: "payment".to_owned(),
+        environment: "prod".to_owned(),
+        version: version.to_owned(),
+        ..NewDeploy::default()
+    }
+}
+
+async fn watcher(catalog: &Arc<dyn Catalog>, script: &Arc<Script>, clock: &Arc<AtomicU64>) -> Watcher {
+    let options = WatchOptions {
+        interval: Duration::from_secs(5),
+        infer_deploys: true,
+        tolerances: Tolerances::default(),
+        sinks: vec!["ops".to_owned()],
+        ui_base: "http://127.0.0.1:4319".to_owned(),
+        judged_per_tick: 64,
+    };
+    let (now, entropy) = (clock.clone(), AtomicU64::new(1));
+    Watcher::start(
+        options,
+        catalog.clone(),
+        script.clone(),
+        Arc::new(move || UnixNanos(now.load(Ordering::SeqCst))),
+        Arc::new(move || u128::from(entropy.fetch_add(1, Ordering::SeqCst))),
+    )
+    .await
+    .expect("the catalog is readable")
+}
+
+impl Scene {
+    pub(crate) async fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("catalog.db");
+        let catalog: Arc<dyn Catalog> = Arc::new(SqliteCatalog::open(path).await.expect("opens"));
+        let script = Arc::new(Script::default());
+        let clock = Arc::new(AtomicU64::new(Bucket(START).start().0));
+        let watcher = watcher(&catalog, &script, &clock).await;
+        Self { script, catalog, watcher, clock, _directory: directory }
+    }
+
+    /// Starts another watcher on the same catalog, as after a crash.
+    pub(crate) async fn restart(&mut self) {
+        self.watcher = watcher(&self.catalog, &self.script, &self.clock).await;
+    }
+
+    /// Adds steady traffic of one version: requests and errors for each of `buckets`, relative to the start.
+    pub(crate) fn traffic(&self, version: &str, buckets: std::ops::Range<i64>, requests: u64, errors: u64) {
+        let cells = buckets
+            .map(|bucket| {
+                let mut cell = OperationCell { requests, errors, assembled: requests, ..OperationCell::default() };
+                // A spread of latencies that is the same for all.
+                (0..requests).for_each(|i| cell.latency.record(20_000_000 + i % 50 * 1_000_000));
+                (Bucket(START.checked_add_signed(bucket).expect("in range")), cell)
+            })
+            .collect();
+        let key = OperationKey {
+            service: service(),
+            version: version.to_owned(),
+            operation: "POST /charge".to_owned(),
+            kind: OperationKind::Server,
+            age: AgeClass::Warm,
+        };
+        self.script.series.lock().expect("not poisoned").push(OperationSeries { key, cells });
+    }
+
+    /// Lets the source tell of a version, first seen in a bucket relative to the start.
+    pub(crate) fn seen(&self, version: &str, bucket: i64) {
+        let first_seen = Bucket(START.checked_add_signed(bucket).expect("in range")).start();
+        let seen = VersionObservation { service: service(), version: version.to_owned(), first_seen };
+        self.script.seen.lock().expect("not poisoned").push(seen);
+    }
+
+    /// Looks every ten seconds through `buckets`.
+    pub(crate) async fn look(&self, buckets: std::ops::Range<u64>) {
+        for bucket in buckets {
+            self.clock.store(Bucket(START + bucket).end().0 - 1, Ordering::SeqCst);
+            self.watcher.tick().await;
+        }
+    }
+
+    pub(crate) async fn verdict(&self, deploy: &Deploy) -> Verdict {
+        self.watcher.verdict(&deploy.id).await.expect("readable").expect("it exists")
+    }
+
+    /// Kinds of the events queued, oldest first.
+    pub(crate) async fn events(&self) -> Vec<String> {
+        let mut kinds: Vec<String> = self
+            .catalog
+            .deliveries(None, 100)
+            .await
+            .expect("readable")
+            .into_iter()
+            .map(|delivery| delivery.kind.rsplit('.').next().unwrap_or_default().to_owned())
+            .collect();
+        kinds.reverse();
+        kinds
+    }
+}

@@ -1,0 +1,126 @@
+//! From a marker, or the lack of one, to verdicts and events.
+
+use plimsoll_catalog::DeployFilter;
+use plimsoll_model::verdict::Phase;
+use plimsoll_model::{DeployId, VerdictKind};
+
+use crate::scene::{Scene, marker, service};
+
+#[tokio::test]
+async fn a_good_deploy_passes_without_an_event() {
+    let scene = Scene::new().await;
+    scene.traffic("1", -100..100, 500, 1);
+    scene.traffic("2", 0..100, 500, 1);
+    let (deploy, created) = scene.watcher.register(marker("2"), None).await.expect("valid");
+    assert!(created);
+    scene.look(0..40).await;
+    let verdict = scene.verdict(&deploy).await;
+    assert_eq!((verdict.verdict, verdict.decided), (VerdictKind::Pass, true), "{}", verdict.summary);
+    assert!(scene.events().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_bad_deploy_is_detected_once_even_across_a_restart_and_resolved_by_its_rollback() {
+    let mut scene = Scene::new().await;
+    scene.traffic("1", -100..200, 500, 5);
+    scene.traffic("2", 0..40, 500, 60);
+    let (deploy, _) = scene.watcher.register(marker("2"), None).await.expect("valid");
+    scene.look(0..10).await;
+    assert_eq!(scene.verdict(&deploy).await.phase, Phase::Confirmed);
+    scene.restart().await;
+    scene.look(10..38).await;
+    assert_eq!(scene.events().await, ["detected"]);
+    let mut rollback = marker("1");
+    rollback.kind = Some("rollback".to_owned());
+    scene.watcher.register(rollback, None).await.expect("valid");
+    scene.look(38..70).await;
+    let verdict = scene.verdict(&deploy).await;
+    assert_eq!((verdict.verdict, verdict.phase), (VerdictKind::Regressed, Phase::Recovered), "{}", verdict.summary);
+    assert_eq!(scene.events().await, ["detected", "resolved"]);
+}
+
+#[tokio::test]
+async fn ten_requests_a_minute_hold_and_end_inconclusive() {
+    let scene = Scene::new().await;
+    scene.traffic("1", -300..0, 2, 0);
+    scene.traffic("2", 0..200, 2, 0);
+    let (deploy, _) = scene.watcher.register(marker("2"), None).await.expect("valid");
+    scene.look(0..30).await;
+    assert!(!scene.verdict(&deploy).await.decided);
+    scene.look(178..182).await;
+    let verdict = scene.verdict(&deploy).await;
+    assert_eq!((verdict.verdict, verdict.decided), (VerdictKind::Inconclusive, true));
+    assert!(scene.events().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_new_version_is_a_deploy_and_one_that_comes_back_is_not() {
+    let scene = Scene::new().await;
+    scene.traffic("1", -100..100, 500, 1);
+    scene.seen("1", -100);
+    scene.look(0..1).await;
+    let all = || async { scene.watcher_deploys().await };
+    assert!(all().await.is_empty(), "the first version of a service is its first sight");
+    scene.seen("2", 1);
+    scene.look(1..2).await;
+    let found = all().await;
+    assert_eq!(found.len(), 1);
+    assert!(found[0].inferred);
+    assert_eq!(found[0].previous_version.as_deref(), Some("1"));
+    assert_eq!(found[0].id, DeployId::inferred("prod", "", "payment", "2"));
+    scene.seen("1", 3);
+    scene.look(3..4).await;
+    assert_eq!(all().await.len(), 1, "scaling up a known version is no deploy");
+}
+
+#[tokio::test]
+async fn a_service_with_a_version_for_every_pod_does_not_flood() {
+    let scene = Scene::new().await;
+    scene.seen("0", -100);
+    (1..40).for_each(|i| scene.seen(&format!("pod-{i}"), i));
+    scene.look(40..41).await;
+    assert!(scene.watcher_deploys().await.len() <= 5);
+    assert!(scene.watcher.counters().churned_versions > 0);
+}
+
+#[tokio::test]
+async fn a_marker_that_comes_late_takes_over_from_the_inferred_deploy() {
+    let scene = Scene::new().await;
+    scene.traffic("1", -100..100, 500, 1);
+    scene.traffic("2", 1..100, 500, 1);
+    scene.seen("1", -100);
+    scene.look(0..1).await;
+    scene.seen("2", 1);
+    scene.look(1..3).await;
+    let inferred = scene.watcher_deploys().await.remove(0);
+    let (announced, _) = scene.watcher.register(marker("2"), None).await.expect("valid");
+    scene.look(3..40).await;
+    assert!(scene.verdict(&inferred).await.data_quality.contains(&"announced_elsewhere".to_owned()));
+    assert_eq!(scene.verdict(&announced).await.verdict, VerdictKind::Pass);
+}
+
+#[tokio::test]
+async fn a_service_never_seen_is_said_to_have_no_traffic() {
+    let scene = Scene::new().await;
+    let (deploy, _) = scene.watcher.register(marker("2"), None).await.expect("valid");
+    scene.look(0..2).await;
+    let verdict = scene.verdict(&deploy).await;
+    assert_eq!((verdict.verdict, verdict.decided), (VerdictKind::Inconclusive, false));
+    assert!(verdict.data_quality.contains(&"no_candidate_traffic".to_owned()), "{:?}", verdict.data_quality);
+}
+
+#[tokio::test]
+async fn the_same_idempotency_key_registers_once() {
+    let scene = Scene::new().await;
+    let (first, created) = scene.watcher.register(marker("2"), Some("key")).await.expect("valid");
+    let (second, again) = scene.watcher.register(marker("2"), Some("key")).await.expect("valid");
+    assert!(created && !again);
+    assert_eq!(first.id, second.id);
+}
+
+impl Scene {
+    async fn watcher_deploys(&self) -> Vec<plimsoll_model::Deploy> {
+        let filter = DeployFilter { service: Some(service().service), ..DeployFilter::default() };
+        self.catalog.deploys(&filter).await.expect("readable")
+    }
+}
