@@ -1,1 +1,19 @@
-//! The plimsoll binary: configuration, wiring, faces, command line, shutdown.
+//! The `plimsoll` binary: configuration, wiring, faces, command line, shutdown.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`cli`] | the command line: arguments, client commands, exit codes |
+//! | [`config`] | what the server can be told, and every complaint about it |
+//! | [`serve`] | wiring of the stages, start, drain |
+//! | [`api`] | REST, SQL over HTTP, health, metrics, the web page |
+//! | [`grpc`] | `plimsoll.v1` |
+//! | [`telemetry`] | Plimsoll's own logs and spans |
+//! | [`demo`] | a shop, a good deploy, a bad deploy |
+
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod grpc;
+pub mod serve;
+pub mod telemetry;

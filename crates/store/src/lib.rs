@@ -6,6 +6,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `store` | [`Store`]: opening, publishing, flushing, closing |
+//! | `reading` | a whole segment back, without SQL |
 //! | `recovery` | what opening does about files and catalog that disagree |
 //! | `view` | what readers see: one immutable value, swapped whole; [`Snapshot`] |
 //! | `tail` | the batches of a table that are not in segments yet |
@@ -33,6 +34,7 @@ mod layout;
 mod maintain;
 mod merge;
 mod options;
+mod reading;
 mod recovery;
 mod shared;
 mod status;

@@ -9,13 +9,13 @@
 use std::ops::Range;
 
 use arrow::array::RecordBatch;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use plimsoll_catalog::{SegmentChange, SegmentRecord};
 use plimsoll_model::SegmentId;
 use plimsoll_otlp::Table;
 
 use crate::error::StoreError;
-use crate::flush::{SegmentCount, segment_id, unreadable, write_segment};
+use crate::flush::{SegmentCount, segment_id, write_segment};
+use crate::reading::read;
 use crate::shared::Shared;
 
 /// Rows of a merged segment, at most: what a merge holds in memory.
@@ -80,23 +80,6 @@ pub(crate) fn merge(
         remove: inputs.iter().map(|record| record.id.clone()).collect(),
         checkpoint: None,
     })
-}
-
-fn read(shared: &Shared, record: &SegmentRecord, batches: &mut Vec<RecordBatch>) -> Result<(), StoreError> {
-    let path = &record.path;
-    let content = shared.files.read(path).map_err(|source| StoreError::Io { path: path.clone(), source })?;
-    let reader = ParquetRecordBatchReaderBuilder::try_new(content).and_then(|builder| builder.build());
-    let mut rows = 0;
-    for batch in reader.map_err(|e| unreadable(path, &e))? {
-        let batch = batch.map_err(|e| unreadable(path, &e.into()))?;
-        rows += batch.num_rows() as u64;
-        batches.push(batch);
-    }
-    if rows == record.rows {
-        return Ok(());
-    }
-    let problem = format!("holds {rows} rows, the catalog says {}", record.rows);
-    Err(StoreError::Segment { path: path.clone(), problem })
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use arrow::array::RecordBatch;
 use parking_lot::Mutex;
 use plimsoll_catalog::Catalog;
-use plimsoll_model::SequenceNumber;
+use plimsoll_model::{SequenceNumber, UnixNanos};
 use plimsoll_otlp::Table;
 use tokio::sync::oneshot;
 
@@ -16,6 +17,7 @@ use crate::folding::Folding;
 use crate::gather::memory_size;
 use crate::maintain::Maintenance;
 use crate::options::{Clock, StoreOptions};
+use crate::reading::read;
 use crate::recovery::recover;
 use crate::shared::{Requests, Shared};
 use crate::status::StoreStatus;
@@ -129,6 +131,25 @@ impl Store {
     /// Returns one consistent view of everything published so far: no gap and no duplicate between tail and segments.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot { view: self.handle.shared.view.load_full(), files: self.handle.shared.files.reader() }
+    }
+
+    /// Calls `visit` with the stored rows of every segment of `table` that reaches past `since`, oldest first, and returns how many
+    /// segments could not be read. Rows before `since` may be among them; those of the tail are not. Blocks, and holds one segment in
+    /// memory at a time.
+    pub fn read_segments(&self, table: Table, since: UnixNanos, visit: &mut dyn FnMut(&RecordBatch)) -> usize {
+        let shared = &self.handle.shared;
+        let mut unreadable = 0;
+        for record in self.snapshot().segments(table).iter().filter(|record| record.times.to > since) {
+            let mut batches = Vec::new();
+            match read(shared, record, &mut batches) {
+                Ok(()) => batches.iter().for_each(&mut *visit),
+                Err(error) => {
+                    tracing::error!(%error, "segment could not be read");
+                    unreadable += 1;
+                }
+            }
+        }
+        unreadable
     }
 
     /// Writes everything published so far into segments and returns the new checkpoint.

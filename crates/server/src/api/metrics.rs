@@ -1,0 +1,201 @@
+//! `/metrics`: everything that counts something, as OpenMetrics text, read at the moment of the scrape.
+
+use std::fmt;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use plimsoll_ingest::{Histogram, Reason};
+use plimsoll_journal::Journal;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use super::ApiState;
+use crate::serve::Stages;
+
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+pub(super) async fn render(State(state): State<ApiState>) -> Response {
+    let mut registry = Registry::with_prefix("plimsoll");
+    let reasons = state.health.reasons();
+    registry.register_collector(Box::new(Scrape { stages: state.stages.clone(), ready: reasons.is_empty() }));
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Err(error) => {
+            super::Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()
+        }
+    }
+}
+
+struct Scrape {
+    stages: std::sync::Arc<Stages>,
+    ready: bool,
+}
+
+impl fmt::Debug for Scrape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scrape")
+    }
+}
+
+/// Writes families one after the other.
+struct Writer<'a, 'b> {
+    encoder: &'a mut DescriptorEncoder<'b>,
+}
+
+impl Writer<'_, '_> {
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        ConstCounter::new(value).encode(self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let value = i64::try_from(value).unwrap_or(i64::MAX);
+        ConstGauge::new(value).encode(self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+    }
+
+    fn counters<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (L, u64)>,
+    ) -> fmt::Result {
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in values {
+            ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn gauges<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (L, u64)>,
+    ) -> fmt::Result {
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in values {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram, unit: f64) -> fmt::Result {
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        let buckets: Vec<(f64, u64)> = histogram
+            .buckets()
+            .map(|(edge, count)| (edge.map_or(f64::INFINITY, |edge| edge as f64 * unit), count))
+            .collect();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        family.encode_histogram::<NoLabelSet>(histogram.sum() as f64 * unit, count, &buckets, None)
+    }
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut writer = Writer { encoder: &mut encoder };
+        writer.gauge("ready", "1 when telemetry is taken, else 0: /readyz says why", u64::from(self.ready))?;
+        self.ingest(&mut writer)?;
+        self.durability(&mut writer)?;
+        self.judgement(&mut writer)
+    }
+}
+
+impl Scrape {
+    fn ingest(&self, writer: &mut Writer<'_, '_>) -> fmt::Result {
+        let Some(ingest) = self.stages.ingest() else { return Ok(()) };
+        let counters = ingest.counters();
+        let rows = || {
+            counters.by_request().map(|(signal, protocol, counted)| {
+                ([("signal", signal.to_string()), ("protocol", protocol.name().to_owned())], counted)
+            })
+        };
+        writer.counters("requests", "Export requests that came in", rows().map(|(l, c)| (l, c.requests.get())))?;
+        writer.counters("requests_accepted", "Export requests acked", rows().map(|(l, c)| (l, c.accepted.get())))?;
+        writer.counters(
+            "records_accepted",
+            "Records acked: durable and visible",
+            rows().map(|(l, c)| (l, c.records.get())),
+        )?;
+        writer.counters(
+            "records_rejected",
+            "Records left out of acked requests, as partial success says",
+            rows().map(|(l, c)| (l, c.rejected_records.get())),
+        )?;
+        writer.counters("received_bytes", "Body bytes as they came", rows().map(|(l, c)| (l, c.wire_bytes.get())))?;
+        writer.counters("body_bytes", "Body bytes once inflated", rows().map(|(l, c)| (l, c.body_bytes.get())))?;
+        let refused = counters.by_request().flat_map(|(signal, protocol, counted)| {
+            Reason::ALL.into_iter().filter(|reason| counted.refused(*reason) > 0).map(move |reason| {
+                let labels = [
+                    ("signal", signal.to_string()),
+                    ("protocol", protocol.name().to_owned()),
+                    ("reason", reason.name().to_owned()),
+                ];
+                (labels, counted.refused(reason))
+            })
+        });
+        writer.counters("requests_refused", "Export requests refused, and why", refused)?;
+        writer.histogram("ack_seconds", "From the first look at a request to its ack", &counters.ack_ns, 1e-9)?;
+        writer.histogram("group_requests", "Requests made durable together", &counters.group_requests, 1.0)?;
+        writer.counter("decode_nanoseconds", "Time spent inflating, converting and decoding", counters.decode_ns.get())?;
+        writer.counter("commits", "Groups made durable", counters.commits.get())?;
+        writer.counter("commit_failures", "Groups that the journal refused", counters.commit_failures.get())?;
+        writer.counter("requests_parked", "Requests that had to wait for room", counters.parked_total.get())?;
+        writer.gauge("requests_in_progress", "Requests between the first look and the answer", counters.in_progress.get())?;
+        writer.gauge("connections", "Open connections of the receivers", counters.connections.get())?;
+        writer.counter("connections_refused", "Connections turned away", counters.connections_refused.get())?;
+        writer.counter("replayed_frames", "Frames read again at the last start", counters.replayed_frames.get())?;
+        writer.counter(
+            "replay_undecodable",
+            "Frames read again that could not be decoded: lost because they are damaged",
+            counters.replay_undecodable.get(),
+        )?;
+        let status = ingest.status();
+        writer.gauge("in_flight_bytes", "Bytes of the in-flight budget that are taken", status.in_flight_bytes)?;
+        writer.gauge("lanes_queued", "Requests that wait for the committer", status.queued as u64)
+    }
+
+    fn durability(&self, writer: &mut Writer<'_, '_>) -> fmt::Result {
+        let journal = self.stages.journal.status();
+        writer.gauge("journal_bytes", "Size of the journal on disk", journal.bytes)?;
+        writer.gauge("journal_files", "Log files of the journal", journal.files)?;
+        writer.gauge("journal_poisoned", "1 after a failed sync", u64::from(journal.poisoned))?;
+        writer.counter("journal_sync_nanoseconds", "Time spent in fdatasync", journal.sync_ns)?;
+        let store = self.stages.store.status();
+        writer.gauge("tail_rows", "Rows that are not in segments yet", store.tail_rows)?;
+        writer.gauge("tail_bytes", "Memory they take", store.tail_bytes)?;
+        let tables = || store.segments.iter().map(|(table, count, bytes)| ([("table", table.name().to_owned())], *count, *bytes));
+        writer.gauges("segments", "Live segments", tables().map(|(labels, count, _)| (labels, count)))?;
+        writer.gauges("segment_bytes", "Size of the live segments", tables().map(|(labels, _, bytes)| (labels, bytes)))?;
+        writer.counter("flushes", "Flushes of the tail", store.flushes)?;
+        writer.counter("flush_failures", "Flushes that failed and are tried again", store.flush_failures)?;
+        writer.counter("retired_rows", "Rows removed by retention", store.retired_rows)?;
+        writer.gauge("missing_rows", "Rows lost because their segment is missing or damaged", store.missing_rows)?;
+        writer.gauge("disk_full", "1 while less than `store.disk_reserve` is free", u64::from(store.disk_full))?;
+        writer.gauge(
+            "fold_lag_frames",
+            "Frames published and not folded into aggregates yet",
+            store.published.0.saturating_sub(store.folded.0),
+        )
+    }
+
+    fn judgement(&self, writer: &mut Writer<'_, '_>) -> fmt::Result {
+        let watch = self.stages.watcher.counters();
+        writer.counter("evaluations", "Judgements of deploys", watch.judged)?;
+        writer.counter("evaluation_nanoseconds", "Time spent judging", watch.judge_ns)?;
+        writer.counter("evaluation_failures", "Judgements that failed and are tried again", watch.failures)?;
+        writer.gauge("deploys_open", "Deploys being judged", watch.open)?;
+        writer.counter("deploys_announced", "Deploys announced", watch.registered)?;
+        writer.counter("deploys_inferred", "Deploys inferred", watch.inferred)?;
+        writer.counter("versions_churned", "New versions not taken for deploys: there were too many", watch.churned_versions)?;
+        writer.counter("regression_events", "Regression events queued", watch.events)?;
+        self.stages.deliveries(|name, help, rows| {
+            writer.counters(name, help, rows.into_iter().map(|(sink, value)| ([("sink", sink)], value)))
+        })
+    }
+}

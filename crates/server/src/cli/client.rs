@@ -1,0 +1,88 @@
+//! How client commands talk to the server.
+
+use std::time::Duration;
+
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+
+use super::{ClientArgs, Failure, Outcome};
+
+/// Runs a client command to its end.
+pub(super) fn block_on(command: impl Future<Output = Outcome>) -> Outcome {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("cannot start: {error}")))?
+        .block_on(command)
+}
+
+/// A server's API.
+pub(super) struct Api {
+    base: String,
+    token: Option<String>,
+    client: Client,
+}
+
+impl Api {
+    pub(super) fn new(args: &ClientArgs) -> Result<Self, Failure> {
+        let base = args.api.trim_end_matches('/').to_owned();
+        if !(base.starts_with("http://") || base.starts_with("https://")) {
+            return Err(Failure::usage(format!(
+                "`--api {base}` must be an address such as `http://127.0.0.1:4319`, with http:// or https://"
+            )));
+        }
+        let client = Client::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .build()
+            .map_err(|error| Failure::failed(format!("cannot set up HTTP: {error}")))?;
+        Ok(Self { base, token: args.token.clone(), client })
+    }
+
+    /// Starts a request to `path`, below `/api/v1`.
+    pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.client.request(method, format!("{}/api/v1{path}", self.base));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    /// Sends a request and returns the response, if it is a success.
+    pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
+        let response = request.send().await.map_err(|error| self.no_answer(&error))?;
+        if response.status().is_success() { Ok(response) } else { Err(refused(response).await) }
+    }
+
+    /// Sends a request and returns the JSON of the response, if it is a success.
+    pub(super) async fn json(&self, request: RequestBuilder) -> Result<Value, Failure> {
+        self.send(request).await?.json().await.map_err(|error| self.no_answer(&error))
+    }
+
+    pub(super) fn no_answer(&self, error: &reqwest::Error) -> Failure {
+        let reason = if error.is_timeout() {
+            "no answer in time".to_owned()
+        } else if error.is_connect() {
+            "nothing answers there: is `plimsoll serve` running, and is `--api` right?".to_owned()
+        } else {
+            error.to_string()
+        };
+        Failure::unreachable(format!("{}: {reason}", self.base))
+    }
+}
+
+/// Turns a problem document into words.
+async fn refused(response: Response) -> Failure {
+    let status = response.status();
+    let text = response.text().await.unwrap_or_default();
+    let problem: Option<Value> = serde_json::from_str(&text).ok();
+    let detail = problem.as_ref().and_then(|p| p["detail"].as_str().or(p["title"].as_str())).unwrap_or(text.trim());
+    let message = match status {
+        StatusCode::UNAUTHORIZED => format!("{detail} (give `--token` or set `PLIMSOLL_TOKEN`)"),
+        _ if detail.is_empty() => format!("the server answered {status}"),
+        _ => detail.to_owned(),
+    };
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT | StatusCode::BAD_GATEWAY => Failure::unreachable(message),
+        _ => Failure::failed(message),
+    }
+}

@@ -1,0 +1,81 @@
+//! `plimsoll sql`: runs a query and prints its rows.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+use futures::StreamExt;
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+use super::client::Api;
+use super::output;
+use super::{ClientArgs, Failure, Outcome, Output};
+
+#[derive(Debug, Args)]
+pub(super) struct SqlArgs {
+    /// The query; `-` reads it from standard input
+    query: String,
+    /// Value of `$1`, `$2`, .. in order; read as JSON where it is JSON, else as text
+    #[arg(short, long = "param")]
+    params: Vec<String>,
+    /// How to print the rows
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Output,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+pub(super) async fn run(args: SqlArgs) -> Outcome {
+    let api = Api::new(&args.client)?;
+    let query = match args.query.as_str() {
+        "-" => io::read_to_string(io::stdin()).map_err(|error| Failure::usage(format!("standard input: {error}")))?,
+        query => query.to_owned(),
+    };
+    let params: Vec<Value> =
+        args.params.into_iter().map(|text| serde_json::from_str(&text).unwrap_or(Value::String(text))).collect();
+    let accept = match args.output {
+        Output::Table | Output::Json => "application/json",
+        Output::Jsonl => "application/x-ndjson",
+        Output::Csv => "text/csv",
+    };
+    let request = api
+        .request(Method::POST, "/sql")
+        .header("accept", accept)
+        .json(&json!({ "query": query, "params": params }));
+    let response = api.send(request).await?;
+    match args.output {
+        Output::Table => {
+            let answer: Value = response.json().await.map_err(|error| broken_off(&error))?;
+            print_table(&answer);
+        }
+        _ => copy(response).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn broken_off(error: &reqwest::Error) -> Failure {
+    Failure::failed(format!("the answer broke off: {error}"))
+}
+
+async fn copy(response: Response) -> Result<(), Failure> {
+    let mut body = response.bytes_stream();
+    let mut out = io::stdout().lock();
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|error| broken_off(&error))?;
+        if out.write_all(&chunk).is_err() {
+            return Ok(());
+        }
+    }
+    let _ = out.flush();
+    Ok(())
+}
+
+fn print_table(answer: &Value) {
+    let names = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let header: Vec<String> = names(&answer["columns"]).iter().map(|column| output::cell(&column["name"])).collect();
+    let rows: Vec<Vec<String>> =
+        names(&answer["rows"]).iter().map(|row| names(row).iter().map(output::cell).collect()).collect();
+    output::line(&output::table(&header, &rows));
+    output::hint(&format!("{} rows", rows.len()));
+}

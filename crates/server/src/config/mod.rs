@@ -1,0 +1,366 @@
+//! Configuration of `plimsoll serve`: read, checked and turned into values before anything starts.
+//!
+//! Flags override `PLIMSOLL_*`, which override the file, which overrides the defaults. All problems are reported at once.
+
+mod budget;
+mod reader;
+mod text;
+mod units;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use plimsoll_alert::SinkConfig;
+use plimsoll_verdict::Tolerances;
+use serde_json::Value;
+
+pub use budget::MemoryBudget;
+pub use reader::Env;
+use reader::Section;
+use units::{DURATION, SIZE};
+pub use units::{format_size, parse_duration, parse_size};
+
+/// Everything that `plimsoll serve` can be told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where everything durable lives.
+    pub data_dir: PathBuf,
+    /// Addresses to listen on.
+    pub listen: Listen,
+    /// How memory is divided.
+    pub memory: MemoryBudget,
+    /// Receivers.
+    pub ingest: IngestConfig,
+    /// Tail and segments.
+    pub store: StoreConfig,
+    /// SQL.
+    pub query: QueryConfig,
+    /// Deploys and verdicts.
+    pub watch: WatchConfig,
+    /// Where regression events go.
+    pub sinks: Vec<SinkConfig>,
+    /// The bearer token that the API asks for, where one is set.
+    pub api_token: Option<String>,
+    /// Address of the API as others reach it, without a trailing slash; used in links.
+    pub public_url: Option<String>,
+    /// Plimsoll's own logs and spans.
+    pub telemetry: TelemetryConfig,
+}
+
+/// Addresses to listen on.
+#[derive(Debug, Clone)]
+pub struct Listen {
+    /// OTLP/gRPC.
+    pub otlp_grpc: SocketAddr,
+    /// OTLP/HTTP.
+    pub otlp_http: SocketAddr,
+    /// REST, SQL, metrics, health.
+    pub api: SocketAddr,
+    /// `plimsoll.v1`.
+    pub grpc_api: SocketAddr,
+    /// Plain text beyond this machine is wanted.
+    pub allow_insecure: bool,
+}
+
+/// Receivers.
+#[derive(Debug, Clone)]
+pub struct IngestConfig {
+    /// Largest export request, compressed and not.
+    pub request_bytes_max: u64,
+    /// How long a request waits for room before it is refused retryably.
+    pub park: Duration,
+    /// Queues between receivers and the committer; 0 is one a core.
+    pub lanes: usize,
+    /// Connections per listener.
+    pub connections_max: usize,
+}
+
+/// Tail and segments.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// Rows wait this long in memory before they become a segment.
+    pub flush_interval: Duration,
+    /// Rows older than this are removed.
+    pub retention: Duration,
+    /// Free bytes below which the disk counts as full.
+    pub disk_reserve: u64,
+    /// Size of one journal file.
+    pub journal_file: u64,
+}
+
+/// SQL.
+#[derive(Debug, Clone)]
+pub struct QueryConfig {
+    /// Time of one query.
+    pub timeout: Duration,
+    /// Rows that one query may return.
+    pub rows_max: u64,
+    /// Queries at once.
+    pub concurrency: usize,
+    /// Threads that queries run on; 0 is one a core.
+    pub threads: usize,
+}
+
+/// Deploys and verdicts.
+#[derive(Debug, Clone)]
+pub struct WatchConfig {
+    /// How often open deploys are judged.
+    pub interval: Duration,
+    /// Whether a first-seen `service.version` counts as a deploy.
+    pub infer_deploys: bool,
+    /// What counts as worse.
+    pub tolerances: Tolerances,
+}
+
+/// Plimsoll's own logs and spans.
+#[derive(Debug, Clone)]
+pub struct TelemetryConfig {
+    /// `text` or `json`.
+    pub log_json: bool,
+    /// A `tracing` filter, for instance `info` or `plimsoll_store=debug`.
+    pub log_filter: String,
+    /// Where its own spans go over OTLP/gRPC, for instance `http://127.0.0.1:4317`; nowhere if unset.
+    pub otlp_endpoint: Option<String>,
+}
+
+/// What was said on the command line; it wins over everything else.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--data-dir`
+    pub data_dir: Option<PathBuf>,
+    /// `--otlp-grpc`
+    pub otlp_grpc: Option<String>,
+    /// `--otlp-http`
+    pub otlp_http: Option<String>,
+    /// `--api`
+    pub api: Option<String>,
+    /// `--grpc-api`
+    pub grpc_api: Option<String>,
+}
+
+/// A configuration that cannot be used, with every reason.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.listing())]
+pub struct ConfigError {
+    /// The file, where there is one.
+    pub file: Option<PathBuf>,
+    /// Everything that is wrong.
+    pub problems: Vec<String>,
+}
+
+impl ConfigError {
+    fn listing(&self) -> String {
+        let source = match &self.file {
+            Some(file) => format!("`{}`", file.display()),
+            None => "the configuration".to_owned(),
+        };
+        let plural = if self.problems.len() == 1 { "problem" } else { "problems" };
+        format!("{source} has {} {plural}:\n  - {}", self.problems.len(), self.problems.join("\n  - "))
+    }
+}
+
+impl Config {
+    /// Reads the file, the environment and the flags, and checks all of it.
+    ///
+    /// # Errors
+    /// Every problem found, at once.
+    pub fn load(file: Option<&Path>, overrides: &Overrides, env: Env<'_>) -> Result<Self, ConfigError> {
+        let fail = |problems: Vec<String>| ConfigError { file: file.map(Path::to_owned), problems };
+        let text = match file {
+            Some(path) => std::fs::read_to_string(path).map_err(|error| fail(vec![format!("cannot be read: {error}")]))?,
+            None => String::new(),
+        };
+        let values = match text::parse(&text, env).map_err(fail)? {
+            Value::Object(values) => values,
+            other => {
+                return Err(fail(vec![format!("must be a section of settings, found {}", reader::describe(&other))]));
+            }
+        };
+        let mut problems = Vec::new();
+        let config = Self::read(Section::root(values, env), overrides, &mut problems);
+        if problems.is_empty() { Ok(config) } else { Err(fail(problems)) }
+    }
+
+    fn read(mut root: Section<'_>, overrides: &Overrides, problems: &mut Vec<String>) -> Self {
+        let data_dir = root.path_buf("data_dir", "./plimsoll-data", problems);
+        let memory = budget::read(&mut root, problems);
+
+        let mut section = root.section("listen", problems);
+        let listen = read_listen(&mut section, overrides, problems);
+        section.finish(problems);
+
+        let mut section = root.section("ingest", problems);
+        let ingest = IngestConfig {
+            request_bytes_max: size(&mut section, "request_bytes_max", 64 << 20, problems),
+            park: duration(&mut section, "park", Duration::from_secs(2), problems),
+            lanes: count(&mut section, "lanes", 0, problems),
+            connections_max: count(&mut section, "connections_max", 1_024, problems),
+        };
+        section.finish(problems);
+        if ingest.request_bytes_max > memory.in_flight {
+            problems.push(format!(
+                "`ingest.request_bytes_max` ({}) must fit into `memory.in_flight` ({}): lower the one or raise `memory_limit`",
+                format_size(ingest.request_bytes_max),
+                format_size(memory.in_flight),
+            ));
+        }
+
+        let mut section = root.section("store", problems);
+        let store = StoreConfig {
+            flush_interval: duration(&mut section, "flush_interval", Duration::from_secs(30), problems),
+            retention: duration(&mut section, "retention", Duration::from_secs(7 * 86_400), problems),
+            disk_reserve: size(&mut section, "disk_reserve", 256 << 20, problems),
+            journal_file: size(&mut section, "journal_file", 64 << 20, problems),
+        };
+        section.finish(problems);
+        for (name, value) in [("flush_interval", store.flush_interval), ("retention", store.retention)] {
+            if value.is_zero() {
+                problems.push(format!("`store.{name}` must be longer than zero"));
+            }
+        }
+        if store.journal_file < 1 << 20 {
+            problems.push("`store.journal_file` must be at least `1MiB`".to_owned());
+        }
+
+        let mut section = root.section("query", problems);
+        let query = QueryConfig {
+            timeout: duration(&mut section, "timeout", Duration::from_secs(30), problems),
+            rows_max: count(&mut section, "rows_max", 1_000_000, problems) as u64,
+            concurrency: count(&mut section, "concurrency", 4, problems).max(1),
+            threads: count(&mut section, "threads", 0, problems),
+        };
+        section.finish(problems);
+
+        let mut section = root.section("watch", problems);
+        let watch = WatchConfig {
+            interval: duration(&mut section, "interval", Duration::from_secs(5), problems),
+            infer_deploys: flag(&mut section, "infer_deploys", true, problems),
+            tolerances: section.take_raw("tolerances").map_or_else(Tolerances::default, |raw| {
+                serde_json::from_value(raw).unwrap_or_else(|error| {
+                    problems.push(format!("`watch.tolerances`: {error}"));
+                    Tolerances::default()
+                })
+            }),
+        };
+        section.finish(problems);
+        if watch.interval.is_zero() || watch.interval > Duration::from_secs(10) {
+            problems.push("`watch.interval` must be longer than zero and at most `10s`".to_owned());
+        }
+
+        let mut section = root.section("alerts", problems);
+        let sinks = read_sinks(section.take_raw("sinks"), problems);
+        section.finish(problems);
+
+        let mut section = root.section("auth", problems);
+        let api_token = section.text("token", problems).filter(|token| !token.is_empty());
+        section.finish(problems);
+
+        let public_url = root.text("public_url", problems).map(|url| url.trim_end_matches('/').to_owned());
+
+        let mut section = root.section("telemetry", problems);
+        let telemetry = TelemetryConfig {
+            log_json: section
+                .take("log_format", "`text` or `json`", |t| ["text", "json"].iter().position(|f| *f == t), problems)
+                .is_some_and(|position| position == 1),
+            log_filter: section.text("log", problems).unwrap_or_else(|| "info".to_owned()),
+            otlp_endpoint: section.text("otlp_endpoint", problems).filter(|endpoint| !endpoint.is_empty()),
+        };
+        section.finish(problems);
+        root.finish(problems);
+
+        Self {
+            data_dir: overrides.data_dir.clone().unwrap_or(data_dir),
+            listen,
+            memory,
+            ingest,
+            store,
+            query,
+            watch,
+            sinks,
+            api_token,
+            public_url,
+            telemetry,
+        }
+    }
+}
+
+fn size(section: &mut Section<'_>, key: &str, default: u64, problems: &mut Vec<String>) -> u64 {
+    section.take(key, SIZE, parse_size, problems).unwrap_or(default)
+}
+
+fn duration(section: &mut Section<'_>, key: &str, default: Duration, problems: &mut Vec<String>) -> Duration {
+    section.take(key, DURATION, parse_duration, problems).unwrap_or(default)
+}
+
+fn count(section: &mut Section<'_>, key: &str, default: usize, problems: &mut Vec<String>) -> usize {
+    section.take(key, "a whole number", |text| text.replace('_', "").parse().ok(), problems).unwrap_or(default)
+}
+
+fn flag(section: &mut Section<'_>, key: &str, default: bool, problems: &mut Vec<String>) -> bool {
+    section.take(key, "`true` or `false`", |text| text.parse().ok(), problems).unwrap_or(default)
+}
+
+fn read_listen(section: &mut Section<'_>, overrides: &Overrides, problems: &mut Vec<String>) -> Listen {
+    const EXPECTED: &str = "an address such as `127.0.0.1:4317`";
+    let allow_insecure = flag(section, "allow_insecure", false, problems);
+    let mut address = |key: &str, given: Option<&String>, default: u16| {
+        let from_file = section.take(key, EXPECTED, |text| text.parse::<SocketAddr>().ok(), problems);
+        let flag = format!("--{}", key.replace('_', "-"));
+        let address = match given {
+            Some(text) => text.parse().unwrap_or_else(|_| {
+                problems.push(format!("`{flag}` must be {EXPECTED}, found `{text}`"));
+                SocketAddr::from(([127, 0, 0, 1], default))
+            }),
+            None => from_file.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], default))),
+        };
+        if !address.ip().is_loopback() && !allow_insecure {
+            problems.push(format!(
+                "`listen.{key}` is `{address}`, which others can reach without TLS: listen on `127.0.0.1:{}` behind a proxy \
+                 that terminates TLS, or set `listen.allow_insecure: true`, and `auth.token` for the API",
+                address.port(),
+            ));
+        }
+        address
+    };
+    let listen = Listen {
+        otlp_grpc: address("otlp_grpc", overrides.otlp_grpc.as_ref(), 4317),
+        otlp_http: address("otlp_http", overrides.otlp_http.as_ref(), 4318),
+        api: address("api", overrides.api.as_ref(), 4319),
+        grpc_api: address("grpc_api", overrides.grpc_api.as_ref(), 4320),
+        allow_insecure,
+    };
+    let all =
+        [("otlp_grpc", listen.otlp_grpc), ("otlp_http", listen.otlp_http), ("api", listen.api), ("grpc_api", listen.grpc_api)];
+    for (i, (name, address)) in all.iter().enumerate() {
+        if let Some((other, _)) = all[..i].iter().find(|(_, a)| a == address && address.port() != 0) {
+            problems.push(format!("`listen.{name}` and `listen.{other}` are both `{address}`: give each its own port"));
+        }
+    }
+    listen
+}
+
+fn read_sinks(raw: Option<Value>, problems: &mut Vec<String>) -> Vec<SinkConfig> {
+    let items = match raw {
+        None => return Vec::new(),
+        Some(Value::Array(items)) => items,
+        Some(other) => {
+            problems.push(format!("`alerts.sinks` must be a list of sinks, found {}", reader::describe(&other)));
+            return Vec::new();
+        }
+    };
+    let mut sinks: Vec<SinkConfig> = Vec::new();
+    for (i, item) in items.into_iter().enumerate() {
+        match serde_json::from_value(item) {
+            Ok(sink) => sinks.push(sink),
+            Err(error) => problems.push(format!("`alerts.sinks[{i}]`: {error}")),
+        }
+    }
+    if let Err(error) = plimsoll_alert::check_sinks(&sinks) {
+        problems.extend(error);
+    }
+    sinks
+}
+
+#[cfg(test)]
+mod tests;

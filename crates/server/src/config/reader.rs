@@ -1,0 +1,123 @@
+//! Reads settings out of a tree and gathers every problem on the way, so that a configuration is mended in one go.
+//!
+//! *Invariants.* A setting is looked up in `PLIMSOLL_<PATH>` first (`query.timeout` is `PLIMSOLL_QUERY_TIMEOUT`), then in the file,
+//! then in its default. A key that nobody asked for is a problem that names the nearest key that exists.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+/// Looks up an environment variable.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// One section of the tree.
+pub(super) struct Section<'a> {
+    path: String,
+    values: Map<String, Value>,
+    known: BTreeSet<String>,
+    env: Env<'a>,
+}
+
+impl<'a> Section<'a> {
+    pub(super) fn root(values: Map<String, Value>, env: Env<'a>) -> Self {
+        Self { path: String::new(), values, known: BTreeSet::new(), env }
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// Takes a part of the tree as it is; the environment cannot override it.
+    pub(super) fn take_raw(&mut self, key: &str) -> Option<Value> {
+        self.known.insert(key.to_owned());
+        self.values.remove(key).filter(|value| !value.is_null())
+    }
+
+    /// Opens the section `key`; an absent one is empty.
+    pub(super) fn section(&mut self, key: &str, problems: &mut Vec<String>) -> Self {
+        let path = self.path_of(key);
+        let values = match self.take_raw(key) {
+            None => Map::new(),
+            Some(Value::Object(map)) => map,
+            Some(other) => {
+                problems.push(format!("`{path}` must be a section of settings, found {}", describe(&other)));
+                Map::new()
+            }
+        };
+        Self { path, values, known: BTreeSet::new(), env: self.env }
+    }
+
+    /// Takes the scalar `key` through `parse`; `None` where it is not set, or set wrongly (which is then a problem).
+    pub(super) fn take<T>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+        problems: &mut Vec<String>,
+    ) -> Option<T> {
+        let path = self.path_of(key);
+        let variable = format!("PLIMSOLL_{}", path.replace('.', "_").to_uppercase());
+        let in_file = self.take_raw(key);
+        let (text, origin) = match (self.env)(&variable) {
+            Some(text) => (text, format!("`{path}` (from `{variable}`)")),
+            None => match in_file? {
+                Value::String(text) => (text, format!("`{path}`")),
+                Value::Number(number) => (number.to_string(), format!("`{path}`")),
+                Value::Bool(flag) => (flag.to_string(), format!("`{path}`")),
+                other => {
+                    problems.push(format!("`{path}` must be {expected}, found {}", describe(&other)));
+                    return None;
+                }
+            },
+        };
+        let parsed = parse(text.trim());
+        if parsed.is_none() {
+            problems.push(format!("{origin} must be {expected}, found `{text}`"));
+        }
+        parsed
+    }
+
+    /// Takes the text `key`.
+    pub(super) fn text(&mut self, key: &str, problems: &mut Vec<String>) -> Option<String> {
+        self.take(key, "text", |text| Some(text.to_owned()), problems)
+    }
+
+    /// Takes the path `key`.
+    pub(super) fn path_buf(&mut self, key: &str, default: &str, problems: &mut Vec<String>) -> PathBuf {
+        self.take(key, "a path", |text| (!text.is_empty()).then(|| PathBuf::from(text)), problems)
+            .unwrap_or_else(|| default.into())
+    }
+
+    /// Says which keys were left over.
+    pub(super) fn finish(self, problems: &mut Vec<String>) {
+        for key in self.values.keys() {
+            let path = self.path_of(key);
+            let nearest = self
+                .known
+                .iter()
+                .map(|known| (strsim::damerau_levenshtein(known, key), known))
+                .min()
+                .filter(|(distance, known)| *distance <= known.len().max(3) / 2);
+            problems.push(match nearest {
+                Some((_, known)) => format!("`{path}` is not a setting; did you mean `{}`?", self.path_of(known)),
+                None => {
+                    let known: Vec<_> = self.known.iter().map(|known| format!("`{known}`")).collect();
+                    format!("`{path}` is not a setting; known here: {}", known.join(", "))
+                }
+            });
+        }
+    }
+}
+
+/// Names the sort of a value.
+pub(super) fn describe(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a section",
+    }
+}

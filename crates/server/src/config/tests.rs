@@ -1,0 +1,96 @@
+//! What a configuration may say, and what it is told when it is wrong.
+
+use std::io::Write;
+
+use super::*;
+
+fn load_with(yaml: &str, env: &[(&str, &str)], overrides: &Overrides) -> Result<Config, ConfigError> {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(yaml.as_bytes()).expect("is writable");
+    let env = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+    Config::load(Some(file.path()), overrides, &env)
+}
+
+fn load(yaml: &str) -> Result<Config, ConfigError> {
+    load_with(yaml, &[], &Overrides::default())
+}
+
+#[test]
+fn an_empty_file_is_the_documented_default() {
+    let config = load("").expect("defaults are valid");
+    assert_eq!(config.listen.otlp_grpc.to_string(), "127.0.0.1:4317");
+    assert_eq!(config.listen.otlp_http.to_string(), "127.0.0.1:4318");
+    assert_eq!(config.listen.api.to_string(), "127.0.0.1:4319");
+    assert_eq!(config.listen.grpc_api.to_string(), "127.0.0.1:4320");
+    assert_eq!(config.memory.limit, 512 << 20);
+    assert_eq!(config.data_dir, PathBuf::from("./plimsoll-data"));
+}
+
+#[test]
+fn all_problems_are_reported_at_once_and_name_the_nearest_key() {
+    let error = load(
+        "data_dirr: /x\nlisten:\n  otlp_grcp: 127.0.0.1:1\n  api: nonsense\nstore:\n  retention: soon\nmemory_limit: 1MiB\n\
+         watch:\n  tolerances:\n    nonsense: 1\nquery: 7\n",
+    )
+    .expect_err("much is wrong");
+    let all = error.to_string();
+    for expected in [
+        "`data_dirr` is not a setting; did you mean `data_dir`?",
+        "`listen.otlp_grcp` is not a setting; did you mean `listen.otlp_grpc`?",
+        "`listen.api` must be an address",
+        "`store.retention` must be a duration",
+        "`memory_limit` is 1MiB",
+        "`watch.tolerances`: unknown field `nonsense`",
+        "`query` must be a section",
+    ] {
+        assert!(all.contains(expected), "missing `{expected}` in:\n{all}");
+    }
+}
+
+#[test]
+fn flags_beat_the_environment_which_beats_the_file() {
+    let file = "listen:\n  api: 127.0.0.1:1\n  otlp_http: 127.0.0.1:11\nquery:\n  timeout: 1s\n";
+    let env = [("PLIMSOLL_LISTEN_API", "127.0.0.1:2"), ("PLIMSOLL_QUERY_TIMEOUT", "2s")];
+    let overrides = Overrides { api: Some("127.0.0.1:3".to_owned()), ..Overrides::default() };
+    let config = load_with(file, &env, &overrides).expect("valid");
+    assert_eq!(config.listen.api.port(), 3);
+    assert_eq!(config.listen.otlp_http.port(), 11);
+    assert_eq!(config.query.timeout, Duration::from_secs(2));
+}
+
+#[test]
+fn an_address_others_can_reach_is_refused_until_it_is_asked_for() {
+    let error = load("listen:\n  api: 0.0.0.0:4319\n").expect_err("exposed").to_string();
+    assert!(error.contains("without TLS") && error.contains("`listen.allow_insecure: true`"), "{error}");
+    assert!(load("listen:\n  api: 0.0.0.0:4319\n  allow_insecure: true\n").is_ok());
+}
+
+#[test]
+fn memory_parts_that_do_not_fit_are_refused_with_the_sum() {
+    let error = load("memory_limit: 256MiB\nmemory:\n  tail: 128MiB\n  query: 128MiB\n").expect_err("too much").to_string();
+    assert!(error.contains("add up to") && error.contains("`memory_limit` (256MiB)"), "{error}");
+}
+
+#[test]
+fn a_port_used_twice_is_refused() {
+    let error = load("listen:\n  api: 127.0.0.1:9\n  grpc_api: 127.0.0.1:9\n").expect_err("clash").to_string();
+    assert!(error.contains("are both `127.0.0.1:9`"), "{error}");
+}
+
+#[test]
+fn a_sink_is_read_and_a_wrong_one_is_named() {
+    let good = "alerts:\n  sinks:\n    - name: ops\n      type: webhook\n      url: https://hooks.example.com/plimsoll\n      \
+                secret: ${env:OPS_SECRET}\n";
+    let secret = [("OPS_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")];
+    let config = load_with(good, &secret, &Overrides::default()).expect("valid");
+    assert_eq!(config.sinks.len(), 1);
+    let error = load("alerts:\n  sinks:\n    - name: ops\n      type: pigeon\n      url: https://x.example\n").expect_err("unknown");
+    assert!(error.to_string().contains("`alerts.sinks[0]`"), "{error}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "\\PC{0,200}") {
+        let _ = load(&text);
+    }
+}

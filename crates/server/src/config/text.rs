@@ -1,0 +1,99 @@
+//! From the text of a configuration file to a tree of values: YAML, then `${env:NAME:-default}`.
+
+use serde_json::Value;
+
+use super::reader::Env;
+
+/// Parses YAML and fills in environment variables in every scalar.
+///
+/// # Errors
+/// The YAML error with its line, or each variable that is not set and has no default.
+pub(super) fn parse(text: &str, env: Env<'_>) -> Result<Value, Vec<String>> {
+    if text.trim().is_empty() {
+        return Ok(Value::Object(serde_json::Map::new()));
+    }
+    let mut tree: Value =
+        serde_saphyr::from_str(text).map_err(|error| vec![format!("this is not valid YAML: {error}")])?;
+    let mut problems = Vec::new();
+    substitute_all(&mut tree, env, &mut problems);
+    if problems.is_empty() { Ok(tree) } else { Err(problems) }
+}
+
+fn substitute_all(value: &mut Value, env: Env<'_>, problems: &mut Vec<String>) {
+    match value {
+        Value::String(text) if text.contains("${") => match substitute(text, env) {
+            Ok(filled) => *text = filled,
+            Err(problem) => problems.push(problem),
+        },
+        Value::Array(items) => items.iter_mut().for_each(|item| substitute_all(item, env, problems)),
+        Value::Object(map) => map.values_mut().for_each(|item| substitute_all(item, env, problems)),
+        _ => {}
+    }
+}
+
+/// Replaces each `${env:NAME}` and `${env:NAME:-default}`; `$$` stands for one dollar sign, as in the Collector.
+fn substitute(text: &str, env: Env<'_>) -> Result<String, String> {
+    let mut filled = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        filled.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            filled.push('$');
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix('{') {
+            let end = after.find('}').ok_or_else(|| format!("`{text}` opens `${{` and never closes it"))?;
+            filled.push_str(&lookup(&after[..end], env)?);
+            rest = &after[end + 1..];
+        } else {
+            filled.push('$');
+        }
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}
+
+fn lookup(reference: &str, env: Env<'_>) -> Result<String, String> {
+    let Some(name) = reference.strip_prefix("env:") else {
+        return Err(format!("`${{{reference}}}` is not known: write `${{env:NAME}}` or `${{env:NAME:-default}}`"));
+    };
+    let (name, default) = match name.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (name, None),
+    };
+    env(name).or_else(|| default.map(str::to_owned)).ok_or_else(|| {
+        format!("the environment variable `{name}` is not set: set it, or give a default with `${{env:{name}:-..}}`")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(name: &str) -> Option<String> {
+        (name == "SECRET").then(|| "s3cret".to_owned())
+    }
+
+    #[test]
+    fn variables_are_filled_in_with_defaults_and_escapes() {
+        let tree = parse("a: x-${env:SECRET}-y\nb: ${env:NONE:-fallback}\nc: $${env:SECRET}\nd: [1, '$5']", &env);
+        let tree = tree.expect("all variables are known");
+        assert_eq!(tree["a"], "x-s3cret-y");
+        assert_eq!(tree["b"], "fallback");
+        assert_eq!(tree["c"], "${env:SECRET}");
+        assert_eq!(tree["d"][1], "$5");
+    }
+
+    #[test]
+    fn every_missing_variable_is_named() {
+        let problems = parse("a: ${env:ONE}\nb: ${env:TWO}\nc: ${file:/x}\nd: ${env:OPEN", &env).expect_err("missing");
+        assert_eq!(problems.len(), 4, "{problems:?}");
+        assert!(problems[0].contains("`ONE`") && problems[1].contains("`TWO`"), "{problems:?}");
+    }
+
+    #[test]
+    fn bad_yaml_says_where() {
+        let problems = parse("a: [1, 2\nb: 3", &env).expect_err("not YAML");
+        assert!(problems[0].contains("not valid YAML") && problems[0].contains("line"), "{problems:?}");
+    }
+}

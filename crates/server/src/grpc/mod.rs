@@ -1,0 +1,15 @@
+//! `plimsoll.v1`: the listener `--grpc-api`. The same calls as REST, and a stream of regression events.
+
+mod convert;
+mod service;
+
+/// The generated messages and services.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub mod v1 {
+    tonic::include_proto!("plimsoll.v1");
+}
+
+/// The compiled `.proto`, for reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/plimsoll.v1.bin"));
+
+pub use service::{GrpcApi, serve};

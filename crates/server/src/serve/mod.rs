@@ -1,0 +1,432 @@
+//! Wiring: opens the stages in the order in which they depend on each other, and closes them in reverse.
+//!
+//! ```text
+//! catalog -> journal -> store (folds into signals) -> watcher, query engine, alerts -> API -> receivers (replay, then open)
+//! ```
+//!
+//! *Invariants.* The receivers open last and close first: whatever they acked is drained through every stage behind them.
+
+mod fatal;
+mod signals;
+pub mod shutdown;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use plimsoll_alert::{AlertOptions, Deliverer};
+use plimsoll_catalog::{Catalog, CatalogError, SqliteCatalog};
+use plimsoll_ingest::{Ingest, IngestError, IngestOptions};
+use plimsoll_journal::{Journal, JournalOptions, LocalJournal, ReplayError};
+use plimsoll_model::{SequenceNumber, UnixNanos};
+use plimsoll_query::{DataFusionEngine, QueryError, QueryLimits, SqlEngine};
+use plimsoll_store::{Clock, Store, StoreError, StoreOptions};
+use plimsoll_watch::{WatchOptions, Watcher};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{self, ApiState, Health, Reason};
+use crate::config::Config;
+use crate::grpc;
+use fatal::Fatal;
+
+/// How long calls that are under way may take once the server stops.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Where the server listens: what was asked for, with the port that a zero became.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// OTLP/gRPC.
+    pub otlp_grpc: SocketAddr,
+    /// OTLP/HTTP.
+    pub otlp_http: SocketAddr,
+    /// REST, SQL, metrics, web page.
+    pub api: SocketAddr,
+    /// `plimsoll.v1`.
+    pub grpc_api: SocketAddr,
+}
+
+/// The stages, for whoever reads their counters.
+pub struct Stages {
+    ingest: std::sync::OnceLock<Arc<Ingest>>,
+    alerts: Arc<Deliverer>,
+    /// The journal.
+    pub journal: Arc<LocalJournal>,
+    /// The store.
+    pub store: Store,
+    /// The watcher.
+    pub watcher: Arc<Watcher>,
+}
+
+impl Stages {
+    /// Returns the receivers, once they are started.
+    pub fn ingest(&self) -> Option<&Arc<Ingest>> {
+        self.ingest.get()
+    }
+
+    /// Calls `emit` with each counter of deliveries: name, help, and a value for each sink.
+    ///
+    /// # Errors
+    /// What `emit` returned.
+    pub fn deliveries<E>(
+        &self,
+        mut emit: impl FnMut(&str, &str, Vec<(String, u64)>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let sinks = self.alerts.counters();
+        let column = |value: fn(&plimsoll_alert::SinkCounters) -> u64| {
+            sinks.iter().map(|(name, counters)| (name.clone(), value(counters))).collect::<Vec<_>>()
+        };
+        emit("deliveries_delivered", "Regression events accepted by a sink", column(|c| c.delivered))?;
+        emit("deliveries_retried", "Attempts that failed and are tried again", column(|c| c.retried))?;
+        emit("deliveries_failed", "Regression events given up", column(|c| c.failed))
+    }
+
+    /// Takes over what the stages know about themselves.
+    pub fn refresh_health(&self, health: &Health) {
+        let store = self.store.status();
+        health.set(
+            Reason::DiskFull,
+            store.disk_full.then(|| "the disk is full: free space or lower `store.retention`".to_owned()),
+        );
+        health.set(
+            Reason::FlushFailing,
+            (!store.last_flush_error.is_empty()).then(|| format!("segments cannot be written: {}", store.last_flush_error)),
+        );
+        health.set(
+            Reason::JournalPoisoned,
+            self.journal.status().poisoned.then(|| "the journal failed and takes no more writes: restart".to_owned()),
+        );
+    }
+}
+
+/// A running server.
+pub struct Server {
+    addresses: Addresses,
+    stages: Arc<Stages>,
+    health: Arc<Health>,
+    fatal: Arc<Fatal>,
+    /// Stops watcher and alerts.
+    stop_work: CancellationToken,
+    /// Stops the API, last.
+    stop_faces: CancellationToken,
+    work: Vec<JoinHandle<()>>,
+    faces: Vec<JoinHandle<()>>,
+}
+
+/// Why the server could not start or stop.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The data directory cannot be used.
+    #[error("data directory `{path}`: {source}; make it writable, or choose another with `--data-dir`")]
+    DataDir {
+        /// The directory.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// An address cannot be listened on.
+    #[error("cannot listen on `{address}`: {source}; stop what listens there, or choose another address with `{flag}`")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The flag that sets it.
+        flag: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// See the message.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// See the message.
+    #[error(transparent)]
+    Journal(#[from] ReplayError),
+    /// See the message.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// See the message.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// See the message.
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+    /// The alert sinks make no sense.
+    #[error("{0}")]
+    Alerts(String),
+    /// The journal could not be replayed.
+    #[error("the journal could not be replayed: {0}")]
+    Replay(String),
+}
+
+impl Server {
+    /// Opens every stage and starts listening. Returns once telemetry is taken.
+    ///
+    /// # Errors
+    /// A stage cannot be opened; the message says what to change. Nothing is left running.
+    pub async fn start(config: Config) -> Result<Self, ServeError> {
+        let clock: Clock = Arc::new(now);
+        let data_dir = config.data_dir.clone();
+        std::fs::create_dir_all(&data_dir).map_err(|source| data_dir_error(&data_dir, source))?;
+        // First of all, so that a port in use is said before anything is replayed.
+        let api_listener = bind(config.listen.api, "--api").await?;
+        let grpc_listener = bind(config.listen.grpc_api, "--grpc-api").await?;
+        let api_address = local(&api_listener, config.listen.api);
+        let grpc_address = local(&grpc_listener, config.listen.grpc_api);
+
+        let (journal, catalog) = open_durable(&config).await?;
+        let aggregates = signals::state(config.memory.signals);
+        let trimmed = journal.clone();
+        let store = Store::open(
+            StoreOptions {
+                root: data_dir.join("segments"),
+                tail_bytes_flush: usize_of(config.memory.tail / 3),
+                tail_age_flush: config.store.flush_interval,
+                retention: config.store.retention,
+                disk_reserve_bytes: config.store.disk_reserve,
+            },
+            catalog.clone(),
+            Box::new(signals::Folding(aggregates.clone())),
+            Box::new(move |through: SequenceNumber| {
+                if let Err(error) = trimmed.trim(through) {
+                    tracing::warn!(%error, "the journal could not be trimmed; it is tried again at the next checkpoint");
+                }
+            }),
+            clock.clone(),
+        )
+        .await?;
+        signals::recover(&aggregates, &store, now()).await?;
+
+        let engine: Arc<dyn SqlEngine> = Arc::new(DataFusionEngine::new(store.clone(), catalog.clone(), query_limits(&config))?);
+        let ui_base = config.public_url.clone().unwrap_or_else(|| format!("http://{api_address}"));
+        let watcher = Watcher::start(
+            WatchOptions {
+                interval: config.watch.interval,
+                infer_deploys: config.watch.infer_deploys,
+                tolerances: config.watch.tolerances.clone(),
+                sinks: config.sinks.iter().map(|sink| sink.name.clone()).collect(),
+                ui_base,
+                judged_per_tick: 256,
+            },
+            catalog.clone(),
+            aggregates,
+            clock.clone(),
+            Arc::new(entropy),
+        )
+        .await?;
+        let watcher = Arc::new(watcher);
+        let alerts = Deliverer::new(AlertOptions { sinks: config.sinks.clone(), ..AlertOptions::default() }, catalog.clone(), clock.clone())
+            .map_err(|error| ServeError::Alerts(error.to_string()))?;
+        let stages = Arc::new(Stages {
+            ingest: std::sync::OnceLock::new(),
+            alerts: Arc::new(alerts),
+            journal: journal.clone(),
+            store: store.clone(),
+            watcher: watcher.clone(),
+        });
+
+        let health = Arc::new(Health::default());
+        health.set(Reason::Starting, Some("the server is starting".to_owned()));
+        let stop_faces = CancellationToken::new();
+        let token: Option<Arc<str>> = config.api_token.as_deref().map(Arc::from);
+        let state = ApiState {
+            catalog: catalog.clone(),
+            watcher: watcher.clone(),
+            engine,
+            health: health.clone(),
+            stages: stages.clone(),
+            token: token.clone(),
+        };
+        let faces = vec![
+            spawn_api(api_listener, api::router(state), stop_faces.clone()),
+            spawn_grpc(grpc_listener, grpc::GrpcApi { catalog, watcher }, token, stop_faces.clone()),
+        ];
+
+        let stop_work = CancellationToken::new();
+        let fatal = Arc::new(Fatal::default());
+        let mut server = Self {
+            addresses: Addresses {
+                otlp_grpc: config.listen.otlp_grpc,
+                otlp_http: config.listen.otlp_http,
+                api: api_address,
+                grpc_api: grpc_address,
+            },
+            stages,
+            health,
+            fatal,
+            stop_work,
+            stop_faces,
+            work: Vec::new(),
+            faces,
+        };
+        if let Err(error) = server.open_receivers(&config, clock).await {
+            let _ = server.stop().await;
+            return Err(error);
+        }
+        Ok(server)
+    }
+
+    /// Replays the journal, then lets telemetry in and the work behind it begin.
+    async fn open_receivers(&mut self, config: &Config, clock: Clock) -> Result<(), ServeError> {
+        self.health.set(Reason::Replaying, Some("the journal is being replayed".to_owned()));
+        let fatal = self.fatal.clone();
+        let journal: Arc<dyn Journal> = self.stages.journal.clone();
+        let ingest = Ingest::start(ingest_options(config), journal, self.stages.store.clone(), clock, move |reason| {
+            fatal.set(reason);
+        })
+        .await?;
+        let ingest = Arc::new(ingest);
+        let _ = self.stages.ingest.set(ingest.clone());
+        let addresses = ingest.local_addrs();
+        self.addresses.otlp_grpc = addresses.otlp_grpc;
+        self.addresses.otlp_http = addresses.otlp_http;
+        let replayed = ingest.replayed().await.map_err(ServeError::Replay)?;
+        self.stages.store.folded().await;
+        self.health.set(Reason::Replaying, None);
+
+        let (watcher, stop) = (self.stages.watcher.clone(), self.stop_work.clone());
+        self.work.push(tokio::spawn(async move { watcher.run(stop.cancelled()).await }));
+        let (alerts, stop) = (self.stages.alerts.clone(), self.stop_work.clone());
+        self.work.push(tokio::spawn(async move { alerts.run(stop.cancelled()).await }));
+        let (alerts, mut changes, stop) = (self.stages.alerts.clone(), self.stages.watcher.changes(), self.stop_work.clone());
+        self.work.push(tokio::spawn(async move {
+            // An event that was just stored is delivered at once instead of at the next look.
+            while let Some(Ok(())) = stop.run_until_cancelled(changes.changed()).await {
+                alerts.notify();
+            }
+        }));
+        self.health.set(Reason::Starting, None);
+        tracing::info!(
+            otlp_grpc = %self.addresses.otlp_grpc, otlp_http = %self.addresses.otlp_http, api = %self.addresses.api,
+            grpc_api = %self.addresses.grpc_api, replayed_frames = replayed.journal.frames, "ready"
+        );
+        Ok(())
+    }
+
+    /// Returns where the server listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Returns the stages.
+    pub fn stages(&self) -> &Arc<Stages> {
+        &self.stages
+    }
+
+    /// Waits for a failure after which nothing can be acked any more, and returns its reason.
+    pub async fn fatal(&self) -> String {
+        self.fatal.wait().await
+    }
+
+    /// Stops in order: receivers drain, the work behind them finishes, the tail is flushed, the API closes.
+    ///
+    /// # Errors
+    /// The last flush failed; the journal holds what it would have written.
+    pub async fn stop(self) -> Result<(), ServeError> {
+        self.health.set(Reason::Draining, Some("the server is stopping".to_owned()));
+        if let Some(ingest) = self.stages.ingest() {
+            ingest.drain().await;
+        }
+        self.stop_work.cancel();
+        for task in self.work {
+            let _ = task.await;
+        }
+        let flushed = self.stages.store.close().await;
+        self.stop_faces.cancel();
+        for mut task in self.faces {
+            if tokio::time::timeout(FAREWELL, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+        tracing::info!("stopped");
+        Ok(flushed?)
+    }
+}
+
+async fn open_durable(config: &Config) -> Result<(Arc<LocalJournal>, Arc<dyn Catalog>), ServeError> {
+    let catalog = SqliteCatalog::open(config.data_dir.join("catalog.db")).await?;
+    let options = JournalOptions {
+        file_bytes_max: config.store.journal_file,
+        numbers_taken: catalog.checkpoint().await?,
+        entropy: entropy() as u64,
+        ..JournalOptions::new(config.data_dir.join("journal"))
+    };
+    // Reading a large log takes a while, and the listeners answer meanwhile.
+    let journal = tokio::task::spawn_blocking(move || LocalJournal::open(options)).await;
+    let journal = journal.map_err(|error| ServeError::Replay(error.to_string()))??;
+    Ok((Arc::new(journal), Arc::new(catalog)))
+}
+
+fn ingest_options(config: &Config) -> IngestOptions {
+    let defaults = IngestOptions::default();
+    IngestOptions {
+        otlp_grpc: config.listen.otlp_grpc,
+        otlp_http: config.listen.otlp_http,
+        request_bytes_max: usize_of(config.ingest.request_bytes_max),
+        in_flight_bytes: usize_of(config.memory.in_flight),
+        tail_bytes_max: usize_of(config.memory.tail),
+        lanes: if config.ingest.lanes == 0 { defaults.lanes } else { config.ingest.lanes },
+        park: config.ingest.park,
+        connections_max: config.ingest.connections_max,
+        ..defaults
+    }
+}
+
+fn query_limits(config: &Config) -> QueryLimits {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    QueryLimits {
+        memory_bytes: usize_of(config.memory.query),
+        timeout: config.query.timeout,
+        rows_max: config.query.rows_max,
+        concurrency: config.query.concurrency,
+        threads: if config.query.threads == 0 { cores } else { config.query.threads },
+        sql_bytes_max: 1 << 20,
+    }
+}
+
+fn spawn_api(listener: TcpListener, router: axum::Router, stop: CancellationToken) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
+        if let Err(error) = served {
+            tracing::error!(%error, "the API stopped listening");
+        }
+    })
+}
+
+fn spawn_grpc(listener: TcpListener, api: grpc::GrpcApi, token: Option<Arc<str>>, stop: CancellationToken) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        if let Err(error) = grpc::serve(api, token, listener, stop.cancelled_owned()).await {
+            tracing::error!(%error, "the gRPC API stopped listening");
+        }
+    })
+}
+
+async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Bind { address, flag, source })
+}
+
+fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(asked)
+}
+
+fn data_dir_error(path: &Path, source: std::io::Error) -> ServeError {
+    ServeError::DataDir { path: path.display().to_string(), source }
+}
+
+fn usize_of(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+fn now() -> UnixNanos {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    UnixNanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+fn entropy() -> u128 {
+    let mut bytes = [0; 16];
+    if let Err(error) = getrandom::fill(&mut bytes) {
+        // Ids stay unique within the process through their time part.
+        tracing::error!(%error, "no randomness from the system");
+    }
+    u128::from_le_bytes(bytes)
+}
