@@ -25,11 +25,12 @@ pub struct Telemetry {
 /// # Errors
 /// The filter or the endpoint makes no sense; the message names the setting.
 pub fn init(config: &TelemetryConfig) -> Result<Telemetry, String> {
-    let filter = EnvFilter::try_new(&config.log_filter)
-        .map_err(|error| format!("`telemetry.log` is not a filter such as `info` or `plimsoll_store=debug`: {error}"))?;
-    let logs = fmt::layer().with_writer(io::stderr).with_ansi(
-        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
-    );
+    let filter = EnvFilter::try_new(&config.log_filter).map_err(|error| {
+        format!("`telemetry.log` is not a filter such as `info` or `plimsoll_store=debug`: {error}")
+    })?;
+    let logs = fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()));
     let logs = if config.log_json { logs.json().boxed() } else { logs.boxed() };
     let provider = config.otlp_endpoint.as_deref().map(provider).transpose()?;
     let spans = provider.as_ref().map(|provider| {

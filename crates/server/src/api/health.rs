@@ -40,12 +40,19 @@ impl Health {
         match detail {
             Some(detail) => {
                 if reasons.insert(reason, detail.clone()).is_none() {
-                    tracing::warn!(?reason, "not ready: {detail}");
+                    match reason {
+                        Reason::Starting | Reason::Replaying | Reason::Draining => {
+                            tracing::info!("not ready: {detail}")
+                        }
+                        Reason::DiskFull | Reason::JournalPoisoned | Reason::FlushFailing => {
+                            tracing::warn!("not ready: {detail}");
+                        }
+                    }
                 }
             }
             None => {
                 if reasons.remove(&reason).is_some() {
-                    tracing::info!(?reason, "cleared");
+                    tracing::info!(?reason, "no longer in the way of readiness");
                 }
             }
         }

@@ -142,11 +142,19 @@ impl Scrape {
         writer.counters("requests_refused", "Export requests refused, and why", refused)?;
         writer.histogram("ack_seconds", "From the first look at a request to its ack", &counters.ack_ns, 1e-9)?;
         writer.histogram("group_requests", "Requests made durable together", &counters.group_requests, 1.0)?;
-        writer.counter("decode_nanoseconds", "Time spent inflating, converting and decoding", counters.decode_ns.get())?;
+        writer.counter(
+            "decode_nanoseconds",
+            "Time spent inflating, converting and decoding",
+            counters.decode_ns.get(),
+        )?;
         writer.counter("commits", "Groups made durable", counters.commits.get())?;
         writer.counter("commit_failures", "Groups that the journal refused", counters.commit_failures.get())?;
         writer.counter("requests_parked", "Requests that had to wait for room", counters.parked_total.get())?;
-        writer.gauge("requests_in_progress", "Requests between the first look and the answer", counters.in_progress.get())?;
+        writer.gauge(
+            "requests_in_progress",
+            "Requests between the first look and the answer",
+            counters.in_progress.get(),
+        )?;
         writer.gauge("connections", "Open connections of the receivers", counters.connections.get())?;
         writer.counter("connections_refused", "Connections turned away", counters.connections_refused.get())?;
         writer.counter("replayed_frames", "Frames read again at the last start", counters.replayed_frames.get())?;
@@ -169,9 +177,15 @@ impl Scrape {
         let store = self.stages.store.status();
         writer.gauge("tail_rows", "Rows that are not in segments yet", store.tail_rows)?;
         writer.gauge("tail_bytes", "Memory they take", store.tail_bytes)?;
-        let tables = || store.segments.iter().map(|(table, count, bytes)| ([("table", table.name().to_owned())], *count, *bytes));
+        let tables = || {
+            store.segments.iter().map(|(table, count, bytes)| ([("table", table.name().to_owned())], *count, *bytes))
+        };
         writer.gauges("segments", "Live segments", tables().map(|(labels, count, _)| (labels, count)))?;
-        writer.gauges("segment_bytes", "Size of the live segments", tables().map(|(labels, _, bytes)| (labels, bytes)))?;
+        writer.gauges(
+            "segment_bytes",
+            "Size of the live segments",
+            tables().map(|(labels, _, bytes)| (labels, bytes)),
+        )?;
         writer.counter("flushes", "Flushes of the tail", store.flushes)?;
         writer.counter("flush_failures", "Flushes that failed and are tried again", store.flush_failures)?;
         writer.counter("retired_rows", "Rows removed by retention", store.retired_rows)?;
@@ -192,7 +206,11 @@ impl Scrape {
         writer.gauge("deploys_open", "Deploys being judged", watch.open)?;
         writer.counter("deploys_announced", "Deploys announced", watch.registered)?;
         writer.counter("deploys_inferred", "Deploys inferred", watch.inferred)?;
-        writer.counter("versions_churned", "New versions not taken for deploys: there were too many", watch.churned_versions)?;
+        writer.counter(
+            "versions_churned",
+            "New versions not taken for deploys: there were too many",
+            watch.churned_versions,
+        )?;
         writer.counter("regression_events", "Regression events queued", watch.events)?;
         self.stages.deliveries(|name, help, rows| {
             writer.counters(name, help, rows.into_iter().map(|(sink, value)| ([("sink", sink)], value)))

@@ -124,6 +124,10 @@ async fn missing(request: Request) -> Problem {
 async fn wrong_method(request: Request) -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        format!("`{}` is not served at `{}`; `/api/v1/openapi.json` lists what is", request.method(), request.uri().path()),
+        format!(
+            "`{}` is not served at `{}`; `/api/v1/openapi.json` lists what is",
+            request.method(),
+            request.uri().path()
+        ),
     )
 }

@@ -8,8 +8,8 @@ use plimsoll_query::{Format, QueryRequest};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::problem::{Json, Problem};
 use super::ApiState;
+use super::problem::{Json, Problem};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,46 +32,12 @@ pub(super) async fn run(
     Ok(([(header::CONTENT_TYPE, format.media_type())], body).into_response())
 }
 
-/// Chooses the format by `Accept`; JSON where anything will do.
+/// Chooses the format by `Accept`; JSON where there is none.
 fn negotiate(headers: &HeaderMap) -> Result<Format, Problem> {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*");
-    let mut wanted: Vec<(f32, &str)> = accept
-        .split(',')
-        .filter_map(|item| {
-            let mut parts = item.split(';').map(str::trim);
-            let media = parts.next().filter(|media| !media.is_empty())?;
-            let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok()).unwrap_or(1.0);
-            Some((quality, media))
-        })
-        .collect();
-    wanted.sort_by(|a, b| b.0.total_cmp(&a.0));
-    for (_, media) in &wanted {
-        if matches!(*media, "*/*" | "application/*") {
-            return Ok(Format::Json);
-        }
-        if let Some(format) = Format::ALL.into_iter().find(|format| format.media_type().split(';').next() == Some(media)) {
-            return Ok(format);
-        }
-    }
-    let known: Vec<_> = Format::ALL.iter().map(|format| format!("`{}`", format.media_type())).collect();
-    Err(Problem::new(StatusCode::NOT_ACCEPTABLE, format!("`Accept: {accept}` is not served; served are {}", known.join(", "))))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn format_for(accept: &str) -> Option<Format> {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT, accept.parse().expect("a header value"));
-        negotiate(&headers).ok()
-    }
-
-    #[test]
-    fn the_preferred_known_media_type_wins() {
-        assert_eq!(format_for("text/csv;q=0.5, application/x-ndjson"), Some(Format::JsonLines));
-        assert_eq!(format_for("text/html, */*;q=0.1"), Some(Format::Json));
-        assert_eq!(format_for("application/vnd.apache.arrow.stream"), Some(Format::ArrowStream));
-        assert_eq!(format_for("image/png"), None);
-    }
+    let accept = headers.get(header::ACCEPT).map_or("*/*", |value| value.to_str().unwrap_or_default());
+    Format::from_accept(accept).ok_or_else(|| {
+        let known: Vec<_> = Format::ALL.iter().map(|format| format!("`{}`", format.media_type())).collect();
+        let detail = format!("`Accept: {accept}` is not served; served are {}", known.join(", "));
+        Problem::new(StatusCode::NOT_ACCEPTABLE, detail)
+    })
 }

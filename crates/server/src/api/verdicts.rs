@@ -47,7 +47,10 @@ pub(super) struct Gate {
     version: Option<String>,
 }
 
-pub(super) async fn gate(State(state): State<ApiState>, Query(gate): Query<Gate>) -> Result<axum::Json<Value>, Problem> {
+pub(super) async fn gate(
+    State(state): State<ApiState>,
+    Query(gate): Query<Gate>,
+) -> Result<axum::Json<Value>, Problem> {
     let required = [("service", &gate.service), ("environment", &gate.environment)];
     let missing: Vec<_> = required
         .iter()
@@ -117,7 +120,8 @@ pub(super) async fn regressions(
     if !problems.is_empty() {
         return Err(Problem::invalid(problems));
     }
-    let filter = VerdictFilter { open_regression: open_only.then_some(true), limit: LIMIT_MAX, ..VerdictFilter::default() };
+    let filter =
+        VerdictFilter { open_regression: open_only.then_some(true), limit: LIMIT_MAX, ..VerdictFilter::default() };
     let mut regressions = Vec::new();
     for stored in state.catalog.verdicts(&filter).await? {
         if stored.verdict != VerdictKind::Regressed || regressions.len() >= limit as usize {

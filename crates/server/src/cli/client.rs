@@ -82,7 +82,9 @@ async fn refused(response: Response) -> Failure {
         _ => detail.to_owned(),
     };
     match status {
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT | StatusCode::BAD_GATEWAY => Failure::unreachable(message),
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT | StatusCode::BAD_GATEWAY => {
+            Failure::unreachable(message)
+        }
         _ => Failure::failed(message),
     }
 }

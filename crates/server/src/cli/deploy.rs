@@ -104,7 +104,10 @@ pub(super) async fn run(args: DeployArgs) -> Outcome {
         let id = output::cell(&deploy["id"]);
         output::line(&id);
         let note = if known { "recorded before" } else { "recorded" };
-        output::hint(&output::paint(Tone::Faint, &format!("{note}; `plimsoll verdict {id} --wait 10m` gives the verdict")));
+        output::hint(&output::paint(
+            Tone::Faint,
+            &format!("{note}; `plimsoll verdict {id} --wait 10m` gives the verdict"),
+        ));
     } else {
         output::json(&deploy);
     }

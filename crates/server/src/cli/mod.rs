@@ -94,7 +94,7 @@ pub struct DemoArgs {
     #[arg(long)]
     pub exit: bool,
     /// Requests a second at the front door
-    #[arg(long, default_value_t = 60.0)]
+    #[arg(long, default_value_t = 200.0)]
     pub rate: f64,
     /// Keep the data here instead of a temporary directory
     #[arg(long)]

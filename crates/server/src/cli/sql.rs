@@ -39,10 +39,8 @@ pub(super) async fn run(args: SqlArgs) -> Outcome {
         Output::Jsonl => "application/x-ndjson",
         Output::Csv => "text/csv",
     };
-    let request = api
-        .request(Method::POST, "/sql")
-        .header("accept", accept)
-        .json(&json!({ "query": query, "params": params }));
+    let request =
+        api.request(Method::POST, "/sql").header("accept", accept).json(&json!({ "query": query, "params": params }));
     let response = api.send(request).await?;
     match args.output {
         Output::Table => {

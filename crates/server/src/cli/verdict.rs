@@ -95,7 +95,10 @@ pub(crate) fn show(verdict: &Verdict) {
     let recommendation = format!("{:?}", verdict.recommendation).to_lowercase();
     output::line(&format!("{}  {}", output::paint(tone, word), output::paint(Tone::Strong, &verdict.summary)));
     output::line(&format!("  recommendation  {recommendation}"));
-    output::line(&format!("  comparison      {}", format!("{:?}", verdict.design).to_lowercase().replace("beforeafter", "before/after")));
+    output::line(&format!(
+        "  comparison      {}",
+        format!("{:?}", verdict.design).to_lowercase().replace("beforeafter", "before/after")
+    ));
     if let Some(seconds) = verdict.time_to_decide_s {
         output::line(&format!("  decision in     about {seconds} s at the present traffic"));
     }
@@ -108,15 +111,20 @@ pub(crate) fn show(verdict: &Verdict) {
 }
 
 fn show_finding(finding: &Finding) {
-    let mark = if finding.symptom { output::paint(Tone::Faint, "symptom") } else { output::paint(Tone::Bad, "finding") };
+    let mark =
+        if finding.symptom { output::paint(Tone::Faint, "symptom") } else { output::paint(Tone::Bad, "finding") };
     output::line(&format!("\n  {mark}  {}", finding.summary));
     output::line(&format!(
         "    culprit    {} {} {}",
         finding.culprit.service, finding.culprit.version, finding.culprit.operation
     ));
     output::line(&format!(
-        "    evidence   e-value {:.3}, p-value {:.2e}, effect {:.2} [{:.2}, {:.2}]",
-        finding.e_value, finding.p_value, finding.effect, finding.interval[0], finding.interval[1]
+        "    evidence   e-value {}, p-value {:.1e}, effect {:.2} [{:.2}, {:.2}]",
+        if finding.e_value < 1e6 { format!("{:.1}", finding.e_value) } else { format!("{:.1e}", finding.e_value) },
+        finding.p_value,
+        finding.effect,
+        finding.interval[0],
+        finding.interval[1]
     ));
     if !finding.exemplars.is_empty() {
         output::line(&format!("    traces     {}", finding.exemplars.join(" ")));

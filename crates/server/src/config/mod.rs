@@ -168,7 +168,9 @@ impl Config {
     pub fn load(file: Option<&Path>, overrides: &Overrides, env: Env<'_>) -> Result<Self, ConfigError> {
         let fail = |problems: Vec<String>| ConfigError { file: file.map(Path::to_owned), problems };
         let text = match file {
-            Some(path) => std::fs::read_to_string(path).map_err(|error| fail(vec![format!("cannot be read: {error}")]))?,
+            Some(path) => {
+                std::fs::read_to_string(path).map_err(|error| fail(vec![format!("cannot be read: {error}")]))?
+            }
             None => String::new(),
         };
         let values = match text::parse(&text, env).map_err(fail)? {
@@ -330,8 +332,12 @@ fn read_listen(section: &mut Section<'_>, overrides: &Overrides, problems: &mut 
         grpc_api: address("grpc_api", overrides.grpc_api.as_ref(), 4320),
         allow_insecure,
     };
-    let all =
-        [("otlp_grpc", listen.otlp_grpc), ("otlp_http", listen.otlp_http), ("api", listen.api), ("grpc_api", listen.grpc_api)];
+    let all = [
+        ("otlp_grpc", listen.otlp_grpc),
+        ("otlp_http", listen.otlp_http),
+        ("api", listen.api),
+        ("grpc_api", listen.grpc_api),
+    ];
     for (i, (name, address)) in all.iter().enumerate() {
         if let Some((other, _)) = all[..i].iter().find(|(_, a)| a == address && address.port() != 0) {
             problems.push(format!("`listen.{name}` and `listen.{other}` are both `{address}`: give each its own port"));

@@ -67,7 +67,8 @@ fn an_address_others_can_reach_is_refused_until_it_is_asked_for() {
 
 #[test]
 fn memory_parts_that_do_not_fit_are_refused_with_the_sum() {
-    let error = load("memory_limit: 256MiB\nmemory:\n  tail: 128MiB\n  query: 128MiB\n").expect_err("too much").to_string();
+    let error =
+        load("memory_limit: 256MiB\nmemory:\n  tail: 128MiB\n  query: 128MiB\n").expect_err("too much").to_string();
     assert!(error.contains("add up to") && error.contains("`memory_limit` (256MiB)"), "{error}");
 }
 
@@ -84,7 +85,8 @@ fn a_sink_is_read_and_a_wrong_one_is_named() {
     let secret = [("OPS_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")];
     let config = load_with(good, &secret, &Overrides::default()).expect("valid");
     assert_eq!(config.sinks.len(), 1);
-    let error = load("alerts:\n  sinks:\n    - name: ops\n      type: pigeon\n      url: https://x.example\n").expect_err("unknown");
+    let error = load("alerts:\n  sinks:\n    - name: ops\n      type: pigeon\n      url: https://x.example\n")
+        .expect_err("unknown");
     assert!(error.to_string().contains("`alerts.sinks[0]`"), "{error}");
 }
 

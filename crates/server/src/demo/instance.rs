@@ -94,7 +94,12 @@ impl Instance {
     }
 
     /// Opens the server span of a request, as a child of the caller's span where there is one.
-    pub(super) fn accept(&self, method: &'static str, route: &'static str, caller: Option<SpanContext>) -> Handling<'_> {
+    pub(super) fn accept(
+        &self,
+        method: &'static str,
+        route: &'static str,
+        caller: Option<SpanContext>,
+    ) -> Handling<'_> {
         let parent = caller.map_or_else(Context::new, |caller| Context::new().with_remote_span_context(caller));
         let span = self
             .tracer
@@ -201,7 +206,13 @@ impl Call {
     pub(super) fn carrier(&self) -> SpanContext {
         let span = self.context.span();
         let context = span.span_context();
-        SpanContext::new(context.trace_id(), context.span_id(), context.trace_flags(), true, context.trace_state().clone())
+        SpanContext::new(
+            context.trace_id(),
+            context.span_id(),
+            context.trace_flags(),
+            true,
+            context.trace_state().clone(),
+        )
     }
 
     /// Ends the call with what the callee answered.

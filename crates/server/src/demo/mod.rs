@@ -60,7 +60,8 @@ async fn demonstrate(args: DemoArgs) -> Outcome {
     progress.say(&format!("server listens: OTLP/gRPC {}, API http://{}", addresses.otlp_grpc, addresses.api));
 
     let shop = Arc::new(Shop::open(&format!("http://{}", addresses.otlp_grpc)).map_err(Failure::failed)?);
-    progress.say(&format!("shop opens: {}", shop::SERVICES.map(|(name, version)| format!("{name} {version}")).join(", ")));
+    progress
+        .say(&format!("shop opens: {}", shop::SERVICES.map(|(name, version)| format!("{name} {version}")).join(", ")));
     let traffic = Traffic::start(shop.clone(), args.rate);
     let api = Api { base: format!("http://{}", addresses.api), client: Client::new() };
 
@@ -93,7 +94,11 @@ async fn demonstrate(args: DemoArgs) -> Outcome {
     server.stop().await.map_err(|error| Failure::failed(error.to_string()))?;
     telemetry.shutdown().await;
     drop(scratch);
-    if right || !args.exit { Ok(ExitCode::SUCCESS) } else { Err(Failure::failed("the verdicts were not the right ones")) }
+    if right || !args.exit {
+        Ok(ExitCode::SUCCESS)
+    } else {
+        Err(Failure::failed("the verdicts were not the right ones"))
+    }
 }
 
 /// What happened.
@@ -165,6 +170,8 @@ fn configure(args: &DemoArgs, scratch: &Scratch, receiver: &Receiver) -> Result<
         "name": "demo", "type": "webhook", "url": format!("http://{}/plimsoll", receiver.address),
         "secret": receiver.secret, "allow_private": true,
     });
+    // A small shop at a steady pace shows within a minute what a real rollout is given two for.
+    config.watch.tolerances.watch_min_s = 40;
     config.sinks = vec![serde_json::from_value(sink).map_err(|error| Failure::failed(error.to_string()))?];
     if std::env::var_os("PLIMSOLL_TELEMETRY_LOG").is_none() {
         // The demonstration speaks for itself; only what is wrong is worth a line more.

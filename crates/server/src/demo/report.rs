@@ -12,6 +12,9 @@ use crate::cli::output::{self, Tone};
 use crate::cli::show_verdict;
 use crate::serve::Addresses;
 
+/// Least time between two lines about the same wait.
+const TELL_EVERY: Duration = Duration::from_secs(15);
+
 /// Progress: a moving line on a terminal, plain lines elsewhere.
 pub(super) struct Progress {
     bar: ProgressBar,
@@ -59,7 +62,7 @@ impl Progress {
         traffic: &Traffic,
     ) -> Result<Verdict, String> {
         let end = tokio::time::Instant::now() + patience;
-        let mut told = String::new();
+        let mut told = (String::new(), tokio::time::Instant::now());
         loop {
             let left = end.saturating_duration_since(tokio::time::Instant::now());
             let verdict = api.verdict(deploy, left.min(Duration::from_secs(3))).await?;
@@ -67,11 +70,16 @@ impl Progress {
                 self.say(&format!("  {}", verdict.summary));
                 return Ok(verdict);
             }
-            if verdict.summary != told {
-                told.clone_from(&verdict.summary);
-                self.say(&format!("  {told}"));
+            if verdict.summary != told.0 && (told.0.is_empty() || told.1.elapsed() >= TELL_EVERY) {
+                told = (verdict.summary.clone(), tokio::time::Instant::now());
+                self.say(&format!("  {}", told.0));
             }
-            self.bar.set_message(format!("judging {} {}: {} visits", deploy.service.service, deploy.version, traffic.visits()));
+            self.bar.set_message(format!(
+                "judging {} {}: {} visits",
+                deploy.service.service,
+                deploy.version,
+                traffic.visits()
+            ));
         }
     }
 }

@@ -63,8 +63,7 @@ impl Shop {
 
     /// Gives all of a service's traffic to one version.
     pub(super) fn settle(&self, service: &'static str, version: &'static str) {
-        let keep: Vec<_> =
-            self.serving(service).into_iter().filter(|instance| instance.version == version).collect();
+        let keep: Vec<_> = self.serving(service).into_iter().filter(|instance| instance.version == version).collect();
         self.replace(service, keep);
     }
 
@@ -129,7 +128,13 @@ impl Shop {
         outcome
     }
 
-    async fn serve(&self, service: &'static str, method: &'static str, route: &'static str, caller: SpanContext) -> Answer {
+    async fn serve(
+        &self,
+        service: &'static str,
+        method: &'static str,
+        route: &'static str,
+        caller: SpanContext,
+    ) -> Answer {
         let Some(instance) = self.pick(service) else { return Ok(()) };
         let handling = instance.accept(method, route, Some(caller));
         let outcome = match service {
@@ -179,7 +184,7 @@ async fn charge(handling: &super::instance::Handling<'_>, version: &str) -> Answ
         if chance < 0.45 {
             work(70.0).await;
         }
-    } else if chance < 0.004 {
+    } else if chance < 0.001 {
         work(5.0).await;
         return Err(Fault {
             exception: "CardDeclined",

@@ -39,7 +39,8 @@ impl Receiver {
         getrandom::fill(&mut key).map_err(|error| format!("no randomness for the webhook's secret: {error}"))?;
         let secret = format!("whsec_{}", BASE64_STANDARD.encode(key));
         let inbox = Arc::new(Inbox { key: key.to_vec(), events: Mutex::default(), arrived: Notify::new() });
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(|error| format!("webhook receiver: {error}"))?;
+        let listener =
+            TcpListener::bind(("127.0.0.1", 0)).await.map_err(|error| format!("webhook receiver: {error}"))?;
         let address = listener.local_addr().map_err(|error| format!("webhook receiver: {error}"))?;
         let router = Router::new().route("/plimsoll", post(receive)).with_state(inbox.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });

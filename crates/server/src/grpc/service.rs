@@ -55,7 +55,9 @@ pub async fn serve(
         if same(given.as_bytes(), token.as_bytes()) {
             Ok(request)
         } else {
-            Err(Status::unauthenticated("this server asks for a token: send `authorization: Bearer ..` with the value of `auth.token`"))
+            Err(Status::unauthenticated(
+                "this server asks for a token: send `authorization: Bearer ..` with the value of `auth.token`",
+            ))
         }
     };
     Server::builder()

@@ -7,8 +7,8 @@
 //! *Invariants.* The receivers open last and close first: whatever they acked is drained through every stage behind them.
 
 mod fatal;
-mod signals;
 pub mod shutdown;
+mod signals;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -92,7 +92,8 @@ impl Stages {
         );
         health.set(
             Reason::FlushFailing,
-            (!store.last_flush_error.is_empty()).then(|| format!("segments cannot be written: {}", store.last_flush_error)),
+            (!store.last_flush_error.is_empty())
+                .then(|| format!("segments cannot be written: {}", store.last_flush_error)),
         );
         health.set(
             Reason::JournalPoisoned,
@@ -197,7 +198,8 @@ impl Server {
         .await?;
         signals::recover(&aggregates, &store, now()).await?;
 
-        let engine: Arc<dyn SqlEngine> = Arc::new(DataFusionEngine::new(store.clone(), catalog.clone(), query_limits(&config))?);
+        let engine: Arc<dyn SqlEngine> =
+            Arc::new(DataFusionEngine::new(store.clone(), catalog.clone(), query_limits(&config))?);
         let ui_base = config.public_url.clone().unwrap_or_else(|| format!("http://{api_address}"));
         let watcher = Watcher::start(
             WatchOptions {
@@ -215,8 +217,12 @@ impl Server {
         )
         .await?;
         let watcher = Arc::new(watcher);
-        let alerts = Deliverer::new(AlertOptions { sinks: config.sinks.clone(), ..AlertOptions::default() }, catalog.clone(), clock.clone())
-            .map_err(|error| ServeError::Alerts(error.to_string()))?;
+        let alerts = Deliverer::new(
+            AlertOptions { sinks: config.sinks.clone(), ..AlertOptions::default() },
+            catalog.clone(),
+            clock.clone(),
+        )
+        .map_err(|error| ServeError::Alerts(error.to_string()))?;
         let stages = Arc::new(Stages {
             ingest: std::sync::OnceLock::new(),
             alerts: Arc::new(alerts),
@@ -288,7 +294,8 @@ impl Server {
         self.work.push(tokio::spawn(async move { watcher.run(stop.cancelled()).await }));
         let (alerts, stop) = (self.stages.alerts.clone(), self.stop_work.clone());
         self.work.push(tokio::spawn(async move { alerts.run(stop.cancelled()).await }));
-        let (alerts, mut changes, stop) = (self.stages.alerts.clone(), self.stages.watcher.changes(), self.stop_work.clone());
+        let (alerts, mut changes, stop) =
+            (self.stages.alerts.clone(), self.stages.watcher.changes(), self.stop_work.clone());
         self.work.push(tokio::spawn(async move {
             // An event that was just stored is delivered at once instead of at the next look.
             while let Some(Ok(())) = stop.run_until_cancelled(changes.changed()).await {
@@ -393,7 +400,12 @@ fn spawn_api(listener: TcpListener, router: axum::Router, stop: CancellationToke
     })
 }
 
-fn spawn_grpc(listener: TcpListener, api: grpc::GrpcApi, token: Option<Arc<str>>, stop: CancellationToken) -> JoinHandle<()> {
+fn spawn_grpc(
+    listener: TcpListener,
+    api: grpc::GrpcApi,
+    token: Option<Arc<str>>,
+    stop: CancellationToken,
+) -> JoinHandle<()> {
     tokio::spawn(async move {
         if let Err(error) = grpc::serve(api, token, listener, stop.cancelled_owned()).await {
             tracing::error!(%error, "the gRPC API stopped listening");

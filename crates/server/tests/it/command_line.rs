@@ -1,0 +1,219 @@
+//! The binary: exit codes, messages, what it refuses to start with, and how it stops.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::server::Running;
+
+const PLIMSOLL: &str = env!("CARGO_BIN_EXE_plimsoll");
+
+fn plimsoll(arguments: &[&str]) -> Output {
+    Command::new(PLIMSOLL)
+        .args(arguments)
+        .env_remove("PLIMSOLL_API")
+        .env_remove("PLIMSOLL_TOKEN")
+        .output()
+        .expect("the binary runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_commands_do_what_rest_does_and_exit_as_documented() {
+    let server = Running::start().await;
+    server.send_spans("1.0.0", 0, 3).await;
+    let api = server.api.clone();
+    tokio::task::spawn_blocking(move || {
+        let deploy = plimsoll(&[
+            "deploy",
+            "--api",
+            &api,
+            "--service",
+            "payment",
+            "--environment",
+            "prod",
+            "--version",
+            "2.0.0",
+            "--attribute",
+            "team=pay",
+            "--idempotency-key",
+            "k1",
+        ]);
+        assert_eq!(deploy.status.code(), Some(0), "{}", text(&deploy.stderr));
+        let id = text(&deploy.stdout).trim().to_owned();
+        assert!(id.starts_with("dep_"), "{id}");
+
+        let verdict = plimsoll(&["verdict", &id, "--api", &api, "-o", "json"]);
+        assert_eq!(verdict.status.code(), Some(3), "inconclusive: {}", text(&verdict.stderr));
+        let verdict: Value = serde_json::from_slice(&verdict.stdout).expect("JSON");
+        assert_eq!(verdict["deploy_id"].as_str(), Some(id.as_str()));
+        let waited = plimsoll(&["verdict", &id, "--api", &api, "--wait", "300ms"]);
+        assert_eq!(waited.status.code(), Some(4), "no decision in time");
+        assert!(text(&waited.stdout).contains("inconclusive"), "{}", text(&waited.stdout));
+
+        let unknown = plimsoll(&["verdict", "dep_none", "--api", &api]);
+        assert_eq!(unknown.status.code(), Some(1));
+        assert!(text(&unknown.stderr).contains("there is no deploy `dep_none`"), "{}", text(&unknown.stderr));
+
+        let rows = plimsoll(&[
+            "sql",
+            "SELECT count(*) AS n FROM spans WHERE name = $1",
+            "--param",
+            "POST /charge",
+            "--api",
+            &api,
+            "-o",
+            "csv",
+        ]);
+        assert_eq!(text(&rows.stdout).replace("\r\n", "\n"), "n\n3\n", "{}", text(&rows.stderr));
+        let table = plimsoll(&["sql", "SELECT 1 AS one", "--api", &api]);
+        assert!(text(&table.stdout).contains("one") && !text(&table.stdout).contains('\u{1b}'), "no colour in a pipe");
+        let refused = plimsoll(&["sql", "DROP TABLE spans", "--api", &api]);
+        assert_eq!(refused.status.code(), Some(1));
+    })
+    .await
+    .expect("the commands were run");
+    server.stop().await;
+}
+
+#[test]
+fn usage_and_unreachable_have_their_own_exit_codes() {
+    assert_eq!(plimsoll(&["verdict"]).status.code(), Some(2));
+    assert_eq!(
+        plimsoll(&["sql", "SELECT 1", "--api", "127.0.0.1:1"]).status.code(),
+        Some(2),
+        "an address without http://"
+    );
+    let unreachable = plimsoll(&["verdict", "dep_x", "--api", "http://127.0.0.1:1"]);
+    assert_eq!(unreachable.status.code(), Some(4));
+    assert!(text(&unreachable.stderr).contains("is `plimsoll serve` running"), "{}", text(&unreachable.stderr));
+}
+
+#[test]
+fn a_configuration_is_checked_whole_and_completions_are_printed() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("plimsoll.yaml");
+    std::fs::write(&file, "retention: 7d\nquery:\n  timeout: never\n").expect("is writable");
+    let path = file.to_str().expect("is text");
+    let wrong = plimsoll(&["check-config", path]);
+    assert_eq!(wrong.status.code(), Some(1));
+    let message = text(&wrong.stderr);
+    assert!(
+        message.contains("2 problems") && message.contains("`retention`") && message.contains("`query.timeout`"),
+        "{message}"
+    );
+    assert_eq!(plimsoll(&["serve", "--config", path]).status.code(), Some(2), "and the server does not start with it");
+    std::fs::write(&file, "store:\n  retention: 7d\n").expect("is writable");
+    assert_eq!(plimsoll(&["check-config", path]).status.code(), Some(0));
+    assert_eq!(plimsoll(&["check-config", "/nowhere/at/all.yaml"]).status.code(), Some(1));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(text(&plimsoll(&["completions", shell]).stdout).contains("plimsoll"), "{shell}");
+    }
+}
+
+#[test]
+fn the_example_in_the_documentation_is_a_valid_configuration() {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md"))
+        .expect("the page");
+    let example = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("plimsoll.yaml");
+    std::fs::write(&file, example).expect("is writable");
+    let checked = Command::new(PLIMSOLL)
+        .arg("check-config")
+        .arg(&file)
+        .env("OPS_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+        .output()
+        .expect("the binary runs");
+    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+}
+
+struct Serving(Child);
+
+impl Serving {
+    fn start(data_dir: &Path) -> Self {
+        let any = "127.0.0.1:0";
+        let child = Command::new(PLIMSOLL)
+            .args(["serve", "--otlp-grpc", any, "--otlp-http", any, "--api", any, "--grpc-api", any, "--data-dir"])
+            .arg(data_dir)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        Self(child)
+    }
+
+    /// Reads the log until a line holds `word`; the lines so far where the process ends first.
+    fn until(&mut self, word: &str) -> String {
+        let log = self.0.stderr.as_mut().expect("is piped");
+        let mut seen = String::new();
+        // Unbuffered beyond a line would lose what comes after: one reader for the life of the call, a byte at a time.
+        for line in BufReader::with_capacity(1, log).lines().map_while(Result::ok) {
+            seen.push_str(&line);
+            seen.push('\n');
+            if line.contains(word) {
+                break;
+            }
+        }
+        seen
+    }
+
+    fn terminate(&self) {
+        let told = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().expect("kill runs");
+        assert!(told.success());
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_data_directory_in_use_or_not_usable_is_refused_with_the_way_out() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut first = Serving::start(directory.path());
+    let log = first.until("ready");
+    assert!(log.contains("ready"), "{log}");
+    let mut second = Serving::start(directory.path());
+    let log = second.until("in use");
+    assert!(log.contains("in use by another process") && log.contains("`data_dir`"), "{log}");
+    assert_eq!(second.0.wait().expect("ends").code(), Some(1));
+
+    let file = directory.path().join("a-file");
+    std::fs::write(&file, "not a directory").expect("is writable");
+    let mut third = Serving::start(&file);
+    let log = third.until("--data-dir");
+    assert!(log.contains("a-file") && log.contains("--data-dir"), "{log}");
+
+    first.terminate();
+    let log = first.until("stopped");
+    assert!(log.contains("draining") && log.contains("stopped"), "{log}");
+    assert_eq!(first.0.wait().expect("ends").code(), Some(0), "told to stop is no failure");
+}
+
+#[test]
+fn a_port_in_use_is_refused_with_the_flag_to_change() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    for flag in ["--api", "--grpc-api", "--otlp-grpc", "--otlp-http"] {
+        let mut arguments = vec!["serve", "--data-dir", directory.path().to_str().expect("is text")];
+        for other in ["--api", "--grpc-api", "--otlp-grpc", "--otlp-http"] {
+            arguments.extend([other, if other == flag { &address } else { "127.0.0.1:0" }]);
+        }
+        let refused = plimsoll(&arguments);
+        let message = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1), "{message}");
+        assert!(
+            message.contains(&format!("cannot listen on `{address}`")) && message.contains(&format!("`{flag}`")),
+            "{message}"
+        );
+    }
+}

@@ -1,0 +1,7 @@
+//! The server as its users meet it.
+
+mod api;
+mod architecture;
+mod command_line;
+mod grpc;
+mod server;
