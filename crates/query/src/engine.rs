@@ -31,6 +31,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::{QueryError, unknown};
 use crate::guard;
+use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::port::{QueryLimits, QueryRequest, QueryResult, SqlEngine};
 use crate::session::Sessions;
@@ -112,12 +113,14 @@ impl SqlEngine for DataFusionEngine {
         let (batches, rows) = mpsc::channel(BATCHES_AHEAD);
         let shared = Arc::clone(&self.shared);
         let runtime = self.runtime.as_ref().expect("the runtime is there until the engine is dropped");
+        let interrupt = Interrupt::new(deadline.at, limit);
+        let watched = Arc::clone(&interrupt);
         let task = runtime.spawn(async move {
-            let running = Running { shared: &shared, deadline, batches };
+            let running = Running { shared: &shared, deadline, interrupt: watched, batches };
             running.run(request, head).await;
             drop(permit);
         });
-        let guard = AbortOnDrop(task.abort_handle());
+        let guard = AbortOnDrop { task: task.abort_handle(), interrupt };
         match timeout_at(deadline.at + GRACE, started).await {
             Ok(Ok(Ok(schema))) => Ok(QueryResult { schema, rows: Rows { rows, deadline, _guard: guard }.stream() }),
             Ok(Ok(Err(error))) => Err(error),
@@ -137,11 +140,17 @@ fn stopped() -> QueryError {
     QueryError::Unreadable("the query stopped before it was done; the server's log says why".to_owned())
 }
 
-struct AbortOnDrop(AbortHandle);
+/// Ends a query with whoever waits for it.
+struct AbortOnDrop {
+    task: AbortHandle,
+    interrupt: Arc<Interrupt>,
+}
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
-        self.0.abort();
+        // The flag reaches into work that does not give way, the abort into waiting.
+        self.interrupt.drop_answer();
+        self.task.abort();
     }
 }
 
@@ -177,7 +186,11 @@ impl Shared {
     }
 
     /// Checks and plans `request`, and starts its execution.
-    async fn start(&self, request: &QueryRequest) -> Result<SendableRecordBatchStream, QueryError> {
+    async fn start(
+        &self,
+        request: &QueryRequest,
+        interrupt: &Arc<Interrupt>,
+    ) -> Result<SendableRecordBatchStream, QueryError> {
         let planning = |error: DataFusionError| QueryError::from_planning(&error, self.limits.memory_bytes);
         let checked = guard::check(&request.sql, &request.params, self.limits.sql_bytes_max)?;
         let mut deploys = std::collections::HashMap::new();
@@ -192,7 +205,7 @@ impl Shared {
             catalog: Arc::clone(&self.catalog),
             metadata_cache: self.sessions.runtime().cache_manager.get_file_metadata_cache(),
         });
-        let state = self.sessions.session(&tables, &Arc::new(deploys));
+        let state = self.sessions.session(&tables, &Arc::new(deploys), interrupt);
         known_tables(&state, &checked.statement)?;
         let plan = state.statement_to_plan(checked.statement).await.map_err(planning)?;
         SQLOptions::new()
@@ -229,6 +242,7 @@ type Sent = Option<Result<RecordBatch, QueryError>>;
 struct Running<'a> {
     shared: &'a Shared,
     deadline: Deadline,
+    interrupt: Arc<Interrupt>,
     batches: mpsc::Sender<Sent>,
 }
 
@@ -236,7 +250,7 @@ impl Running<'_> {
     async fn run(self, request: QueryRequest, head: oneshot::Sender<Result<SchemaRef, QueryError>>) {
         let timed_out = || QueryError::timed_out(self.deadline.limit);
         let begun = timeout_at(self.deadline.at, async {
-            let mut stream = self.shared.start(&request).await?;
+            let mut stream = self.shared.start(&request, &self.interrupt).await?;
             // The first batch is awaited before the caller hears anything, so that what fails at once fails as a whole.
             let first = stream.next().await;
             Ok::<_, QueryError>((stream, first.transpose().map_err(|error| self.failed(&error))?))

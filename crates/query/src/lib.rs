@@ -3,13 +3,13 @@
 //! [`DataFusionEngine`] answers in process. [`Format`] turns an answer into bytes. `docs/sql.md` describes the tables and the
 //! functions for those who query.
 
-mod coop;
 mod engine;
 mod error;
 mod format;
 mod friendly;
 mod functions;
 mod guard;
+mod interrupt;
 mod lower;
 mod output;
 mod params;

@@ -21,10 +21,10 @@ use datafusion::prelude::SessionConfig;
 use object_store::ObjectStore;
 use url::Url;
 
-use crate::coop::GiveWay;
 use crate::friendly::{FriendlyLists, FriendlyPlanner};
 use crate::functions;
 use crate::guard::REFUSED_FUNCTIONS;
+use crate::interrupt::{Interrupt, Interruptible};
 use crate::port::QueryLimits;
 use crate::tables::around::{Around, Deploys};
 use crate::tables::{CATALOG, Namespace, SCHEMA, Tables};
@@ -78,7 +78,6 @@ impl Sessions {
             .with_config(config)
             .with_runtime_env(Arc::new(runtime.clone()))
             .with_expr_planners(planners)
-            .with_physical_optimizer_rule(Arc::new(GiveWay))
             .with_analyzer_rules(rules)
             .with_scalar_functions(scalar)
             .with_aggregate_functions(aggregate)
@@ -89,7 +88,7 @@ impl Sessions {
     }
 
     /// Makes the session of one query.
-    pub(crate) fn session(&self, tables: &Arc<Tables>, deploys: &Deploys) -> SessionState {
+    pub(crate) fn session(&self, tables: &Arc<Tables>, deploys: &Deploys, interrupt: &Arc<Interrupt>) -> SessionState {
         let runtime = RuntimeEnv {
             object_store_registry: Arc::new(OneStore(tables.snapshot.object_store())),
             ..self.runtime.clone()
@@ -97,6 +96,7 @@ impl Sessions {
         let mut state = SessionStateBuilder::new_from_existing(self.state.clone())
             .with_catalog_list(Arc::new(Namespace(Arc::clone(tables))))
             .with_runtime_env(Arc::new(runtime))
+            .with_physical_optimizer_rule(Arc::new(Interruptible(Arc::clone(interrupt))))
             .build();
         for (name, function) in Around::functions(tables, deploys) {
             state.register_udtf(name, function);
