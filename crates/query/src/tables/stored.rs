@@ -25,7 +25,7 @@ use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
-use datafusion::physical_optimizer::pruning::PruningPredicate;
+use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExecBuilder;
 use datafusion::physical_plan::union::UnionExec;
@@ -57,13 +57,14 @@ impl StoredTable {
     fn segments(&self, predicate: Option<&Arc<dyn PhysicalExpr>>) -> Result<Vec<SegmentRecord>> {
         let segments = self.snapshot.segments(self.table);
         let Some(predicate) = predicate else { return Ok(segments) };
-        let Ok(pruning) = PruningPredicate::try_new(Arc::clone(predicate), self.schema()) else { return Ok(segments) };
+        let builder = PruningPredicateBuilder::new().with_file_schema(self.schema());
+        let Some(pruning) = builder.build(Arc::clone(predicate)) else { return Ok(segments) };
         let times = SegmentTimes { column: self.table.time_column(), segments: &segments };
         let kept = pruning.prune(&times)?;
         Ok(segments.iter().zip(kept).filter(|(_, kept)| *kept).map(|(segment, _)| segment.clone()).collect())
     }
 
-    fn from_segments(
+    fn read_segments(
         &self,
         segments: &[SegmentRecord],
         columns: &[usize],
@@ -83,7 +84,7 @@ impl StoredTable {
         let rows: Vec<usize> = segments.iter().map(|s| usize::try_from(s.rows).unwrap_or(usize::MAX)).collect();
         let reader =
             CachedParquetFileReaderFactory::new(self.snapshot.object_store(), Arc::clone(&self.metadata_cache));
-        let source = ParquetSource::new(TableSchema::from_file_schema(Arc::clone(&schema)))
+        let source = ParquetSource::new(TableSchema::from(Arc::clone(&schema)))
             .with_parquet_file_reader_factory(Arc::new(reader))
             .with_pushdown_filters(true)
             .with_enable_page_index(true)
@@ -189,7 +190,7 @@ impl TableProvider for StoredTable {
         if !segments.is_empty() {
             let threads = state.config().target_partitions();
             let limit = limit.filter(|_| predicate.is_none());
-            halves.push(self.from_segments(&segments, &read, threads, limit)?);
+            halves.push(self.read_segments(&segments, &read, threads, limit)?);
         }
         if !tail.is_empty() {
             let source = MemorySourceConfig::try_new(&[tail], Arc::clone(&schema), Some(read.clone()))?;
