@@ -50,6 +50,7 @@ impl Worker {
         }
     }
 
+    #[tracing::instrument(name = "deliver", skip_all, fields(event = %delivery.event_id, sink = delivery.sink, attempt = delivery.attempts + 1))]
     async fn deliver(&self, delivery: Delivery, now: UnixNanos) {
         if self.tally.is_disabled() {
             let problem = "the sink wants no more events (410): restart once that has changed".to_owned();

@@ -8,9 +8,11 @@
 //! | [`api`] | REST, SQL over HTTP, health, metrics, the web page |
 //! | [`grpc`] | `plimsoll.v1` |
 //! | [`telemetry`] | Plimsoll's own logs and spans |
+//! | [`backtest`] | recorded telemetry and past deploys through the same engine |
 //! | [`demo`] | a shop, a good deploy, a bad deploy |
 
 pub mod api;
+pub mod backtest;
 pub mod cli;
 pub mod config;
 pub mod demo;

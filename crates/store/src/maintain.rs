@@ -142,6 +142,7 @@ impl Maintenance {
         outcome
     }
 
+    #[tracing::instrument(name = "flush", skip_all)]
     fn try_flush(&mut self, everything: bool) -> Result<SequenceNumber, StoreError> {
         self.finish()?;
         let published = self.shared.view.load().published;

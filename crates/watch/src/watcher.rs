@@ -342,6 +342,7 @@ impl Watcher {
         }
     }
 
+    #[tracing::instrument(name = "judge", skip_all, fields(deploy = %id))]
     async fn judge_one(&self, id: &DeployId) -> Result<(), CatalogError> {
         let (open, superseded_at, marked) = {
             let deploys = self.open.lock();

@@ -100,11 +100,12 @@ async fn the_recorded_day_becomes_the_rows_that_its_files_hold() {
     let (spans, sample) = source(&dir.join("traces.jsonl.zst"), "resourceSpans", "scopeSpans", "spans");
     assert_eq!(report.spans, spans, "{report:?}");
     assert_eq!(number(&stage, "SELECT count(*) FROM spans").await, spans);
+    // Some records of the source are exact repetitions, of spans as of logs, so that the answer may be several equal rows.
     for Source { resource, record } in sample {
         let found = rows(
             &stage,
             &format!(
-                "SELECT service_name, environment, service_instance_id, name, \
+                "SELECT DISTINCT service_name, environment, service_instance_id, name, \
                  arrow_cast(start_time, 'Int64'), arrow_cast(end_time, 'Int64'), duration_ns, parent_span_id, scope_name \
                  FROM spans WHERE trace_id = '{}' AND span_id = '{}'",
                 record["traceId"].as_str().expect("spans have ids"),
@@ -136,7 +137,6 @@ async fn the_recorded_day_becomes_the_rows_that_its_files_hold() {
             ..=0 => "true".to_owned(),
             _ => format!("arrow_cast(time, 'Int64') = {}", shifted(&record["timeUnixNano"])),
         };
-        // Some records of the source are exact repetitions, so that the answer may be several equal rows.
         let found = rows(
             &stage,
             &format!(

@@ -19,6 +19,7 @@ pub(super) struct SqlBody {
     params: Vec<Value>,
 }
 
+#[tracing::instrument(name = "sql", skip_all, fields(query = body.query))]
 pub(super) async fn run(
     State(state): State<ApiState>,
     headers: HeaderMap,

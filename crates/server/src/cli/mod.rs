@@ -40,6 +40,8 @@ enum Command {
     Verdict(verdict::VerdictArgs),
     /// Run a query
     Sql(sql::SqlArgs),
+    /// Say what Plimsoll would have said about past deploys, from recorded telemetry
+    Backtest(crate::backtest::BacktestArgs),
     /// Check a configuration file and name every problem in it
     CheckConfig {
         /// The file
@@ -137,6 +139,7 @@ pub fn run() -> ExitCode {
         Command::Deploy(args) => client::block_on(deploy::run(args)),
         Command::Verdict(args) => client::block_on(verdict::run(args)),
         Command::Sql(args) => client::block_on(sql::run(args)),
+        Command::Backtest(args) => client::block_on(crate::backtest::run(args)),
         Command::CheckConfig { file } => check_config::run(&file),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "plimsoll", &mut io::stdout());

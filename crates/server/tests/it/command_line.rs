@@ -133,14 +133,44 @@ fn the_example_in_the_documentation_is_a_valid_configuration() {
     assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn its_own_spans_go_where_they_are_told_to() {
+    let observer = Running::start().await;
+    let endpoint = format!("http://{}", observer.server.as_ref().expect("runs").addresses().otlp_grpc);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let data_dir = directory.path().to_owned();
+    let observed = tokio::task::spawn_blocking(move || {
+        let mut observed = Serving::start_with(&data_dir, &[("PLIMSOLL_TELEMETRY_OTLP_ENDPOINT", &endpoint)]);
+        let log = observed.until("replayed_frames");
+        let api =
+            log.split("api=").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an address").to_owned();
+        let answer = plimsoll(&["sql", "SELECT 42", "--api", &format!("http://{api}")]);
+        assert_eq!(answer.status.code(), Some(0), "{}", text(&answer.stderr));
+        observed.terminate();
+        observed.until("stopped");
+        assert_eq!(observed.0.wait().expect("ends").code(), Some(0));
+    });
+    observed.await.expect("it ran");
+    let spans = observer
+        .value("SELECT count(*) FROM spans WHERE service_name = 'plimsoll' AND name = 'sql' AND attributes['query'] = 'SELECT 42'")
+        .await;
+    assert_eq!(spans, serde_json::json!(1), "spans leave before the process ends");
+    observer.stop().await;
+}
+
 struct Serving(Child);
 
 impl Serving {
     fn start(data_dir: &Path) -> Self {
+        Self::start_with(data_dir, &[])
+    }
+
+    fn start_with(data_dir: &Path, environment: &[(&str, &str)]) -> Self {
         let any = "127.0.0.1:0";
         let child = Command::new(PLIMSOLL)
             .args(["serve", "--otlp-grpc", any, "--otlp-http", any, "--api", any, "--grpc-api", any, "--data-dir"])
             .arg(data_dir)
+            .envs(environment.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary runs");
@@ -179,8 +209,8 @@ impl Drop for Serving {
 fn a_data_directory_in_use_or_not_usable_is_refused_with_the_way_out() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mut first = Serving::start(directory.path());
-    let log = first.until("ready");
-    assert!(log.contains("ready"), "{log}");
+    let log = first.until("replayed_frames");
+    assert!(log.contains("replayed_frames"), "{log}");
     let mut second = Serving::start(directory.path());
     let log = second.until("in use");
     assert!(log.contains("in use by another process") && log.contains("`data_dir`"), "{log}");

@@ -2,6 +2,7 @@
 
 mod api;
 mod architecture;
+mod backtest;
 mod command_line;
 mod grpc;
 mod server;

@@ -1,0 +1,181 @@
+//! Recorded telemetry: files of OTLP/JSON lines, merged by time.
+//!
+//! *Cost.* One line of each file is held at a time. A line stands at the latest event in it, as if it had arrived that moment.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, TimestampNanosecondArray};
+use arrow::compute::max;
+use arrow::datatypes::TimestampNanosecondType;
+use plimsoll_model::UnixNanos;
+use plimsoll_otlp::schema::UTC;
+use plimsoll_otlp::{Signal, Table, decode, json_to_protobuf};
+
+/// The rows of one line.
+pub(super) struct Rows {
+    pub(super) table: Table,
+    pub(super) batch: RecordBatch,
+    /// The latest event in it.
+    pub(super) at: UnixNanos,
+}
+
+/// Several files, read side by side.
+pub(super) struct Recordings {
+    files: Vec<Recording>,
+    rows: u64,
+}
+
+impl Recordings {
+    /// Opens files, and all recordings of directories.
+    pub(super) fn open(paths: &[PathBuf]) -> Result<Self, String> {
+        let mut all = Vec::new();
+        for path in paths {
+            if path.is_dir() {
+                let entries = std::fs::read_dir(path).map_err(|error| format!("`{}`: {error}", path.display()))?;
+                let mut inside: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|e| e.path())).collect();
+                inside.retain(|file| is_recording(file));
+                if inside.is_empty() {
+                    return Err(format!("`{}` holds no `.jsonl` files, plain, `.gz` or `.zst`", path.display()));
+                }
+                inside.sort();
+                all.extend(inside);
+            } else {
+                all.push(path.clone());
+            }
+        }
+        let files = all.iter().map(|path| Recording::open(path)).collect::<Result<_, _>>()?;
+        Ok(Self { files, rows: 0 })
+    }
+
+    /// Returns the earliest rows that have not been returned yet.
+    pub(super) fn next(&mut self) -> Result<Option<Rows>, String> {
+        for file in &mut self.files {
+            file.fill()?;
+        }
+        let earliest = self
+            .files
+            .iter_mut()
+            .filter(|file| file.head.is_some())
+            .min_by_key(|file| file.head.as_ref().map(|r| r.at));
+        let rows = earliest.and_then(|file| file.head.take());
+        self.rows += rows.as_ref().map_or(0, |rows| rows.batch.num_rows() as u64);
+        Ok(rows)
+    }
+
+    /// Returns how many rows there were so far.
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Returns one sentence for each file of which something could not be read.
+    pub(super) fn problems(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().filter(|file| file.refused > 0).map(|file| file.problem.as_str())
+    }
+}
+
+fn is_recording(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = name.strip_suffix(".zst").or_else(|| name.strip_suffix(".gz")).unwrap_or(name);
+    name.ends_with(".jsonl")
+}
+
+struct Recording {
+    path: PathBuf,
+    reader: Box<dyn BufRead>,
+    line: u64,
+    head: Option<Rows>,
+    ended: bool,
+    refused: u64,
+    problem: String,
+}
+
+impl Recording {
+    fn open(path: &Path) -> Result<Self, String> {
+        let unreadable = |error: std::io::Error| format!("`{}`: {error}", path.display());
+        let file = File::open(path).map_err(unreadable)?;
+        let plain: Box<dyn Read> = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("zst") => Box::new(zstd::Decoder::new(file).map_err(unreadable)?),
+            Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(file)),
+            _ => Box::new(file),
+        };
+        let reader = Box::new(BufReader::with_capacity(1 << 20, plain));
+        Ok(Self {
+            path: path.to_owned(),
+            reader,
+            line: 0,
+            head: None,
+            ended: false,
+            refused: 0,
+            problem: String::new(),
+        })
+    }
+
+    /// Reads on until a line has rows that count, or the file ends.
+    fn fill(&mut self) -> Result<(), String> {
+        let mut text = String::new();
+        while self.head.is_none() && !self.ended {
+            text.clear();
+            let read = self.reader.read_line(&mut text);
+            if read.map_err(|error| format!("`{}` after line {}: {error}", self.path.display(), self.line))? == 0 {
+                self.ended = true;
+                break;
+            }
+            self.line += 1;
+            if text.trim().is_empty() {
+                continue;
+            }
+            match rows(text.trim()) {
+                Ok(rows) => self.head = rows,
+                Err(problem) => self.refuse(&problem),
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, problem: &str) {
+        self.refused += 1;
+        if self.refused == 1 {
+            self.problem = format!("`{}` line {}: {problem}", self.path.display(), self.line);
+        } else {
+            let first = self.problem.split(" (and ").next().unwrap_or_default().to_owned();
+            self.problem = format!("{first} (and {} more lines of that file)", self.refused - 1);
+        }
+    }
+}
+
+/// Decodes one line; `None` where it has no rows that are folded.
+fn rows(line: &str) -> Result<Option<Rows>, String> {
+    let known = [
+        ("resourceSpans", Signal::Traces, "end_time"),
+        ("resourceLogs", Signal::Logs, "time"),
+        ("resourceMetrics", Signal::Metrics, "time"),
+    ];
+    // The request's only key stands at its beginning; the rest is left to the decoder.
+    let key = line.split('"').nth(1).unwrap_or_default();
+    let Some((_, signal, time)) = known.into_iter().find(|(name, _, _)| *name == key) else {
+        return Err(format!("`{key}` is none of `resourceSpans`, `resourceLogs`, `resourceMetrics`"));
+    };
+    if signal == Signal::Metrics {
+        return Ok(None);
+    }
+    let request = json_to_protobuf(signal, line.as_bytes()).map_err(|error| error.to_string())?;
+    let decoded = decode(signal, &request, UnixNanos(0)).map_err(|error| error.to_string())?;
+    let column = decoded.batch.column_by_name(time);
+    let latest = column.and_then(|column| max(column.as_primitive::<TimestampNanosecondType>()));
+    let Some(at) = latest.and_then(|at| u64::try_from(at).ok()).filter(|at| *at > 0) else { return Ok(None) };
+    let batch = received(decoded.batch, at)?;
+    Ok(Some(Rows { table: signal.table(), batch, at: UnixNanos(at) }))
+}
+
+/// Sets the time of receipt of all rows.
+fn received(batch: RecordBatch, at: u64) -> Result<RecordBatch, String> {
+    let at = i64::try_from(at).unwrap_or(i64::MAX);
+    let times: ArrayRef = Arc::new(TimestampNanosecondArray::from_value(at, batch.num_rows()).with_timezone(UTC));
+    let mut columns = batch.columns().to_vec();
+    let position = batch.schema().index_of("received_time").map_err(|error| error.to_string())?;
+    columns[position] = times;
+    RecordBatch::try_new(batch.schema(), columns).map_err(|error| error.to_string())
+}

@@ -1,0 +1,27 @@
+//! Reading a whole segment back, row for row, without SQL.
+
+use arrow::array::RecordBatch;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use plimsoll_catalog::SegmentRecord;
+
+use crate::error::StoreError;
+use crate::flush::unreadable;
+use crate::shared::Shared;
+
+/// Appends a segment's rows to `batches`.
+pub(crate) fn read(shared: &Shared, record: &SegmentRecord, batches: &mut Vec<RecordBatch>) -> Result<(), StoreError> {
+    let path = &record.path;
+    let content = shared.files.read(path).map_err(|source| StoreError::Io { path: path.clone(), source })?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(content).and_then(|builder| builder.build());
+    let mut rows = 0;
+    for batch in reader.map_err(|e| unreadable(path, &e))? {
+        let batch = batch.map_err(|e| unreadable(path, &e.into()))?;
+        rows += batch.num_rows() as u64;
+        batches.push(batch);
+    }
+    if rows == record.rows {
+        return Ok(());
+    }
+    let problem = format!("holds {rows} rows, the catalog says {}", record.rows);
+    Err(StoreError::Segment { path: path.clone(), problem })
+}
