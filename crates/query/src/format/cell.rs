@@ -37,7 +37,15 @@ enum Kind {
     Bytes(BinaryArray),
     List(ListArray, Box<Cells>),
     Struct(Vec<(Vec<u8>, Cells)>),
-    Map { map: MapArray, keys: StringArray, values: Box<Cells>, types: Option<StringArray> },
+    Map(Box<Entries>),
+}
+
+/// A column of maps; `types` holds the letters of their values.
+struct Entries {
+    map: MapArray,
+    keys: StringArray,
+    values: Cells,
+    types: Option<StringArray>,
 }
 
 impl Cells {
@@ -74,9 +82,10 @@ impl Cells {
                     return Err(ArrowError::SchemaError("a map without entries".to_owned()));
                 };
                 let keys = cast(map.keys(), &DataType::Utf8)?.as_string().clone();
-                let values = Box::new(Self::new(map.values(), &fields[1], None)?);
+                let values = Self::new(map.values(), &fields[1], None)?;
                 let types = types.map(|types| cast(types, &DataType::Utf8)).transpose()?;
-                Kind::Map { map, keys, values, types: types.map(|types| types.as_string().clone()) }
+                let types = types.map(|types| types.as_string().clone());
+                Kind::Map(Box::new(Entries { map, keys, values, types }))
             }
             _ => {
                 let texts = (0..array.len())
@@ -153,7 +162,8 @@ impl Cells {
                 }
                 out.extend_from_slice(if members.is_empty() { b"{}" } else { b"}" });
             }
-            Kind::Map { map, keys, values, types } => {
+            Kind::Map(entries) => {
+                let Entries { map, keys, values, types } = entries.as_ref();
                 let types = types.as_ref().filter(|types| types.is_valid(row)).map(|types| types.value(row));
                 out.push(b'{');
                 let (from, to) = range(map.value_offsets(), row);
