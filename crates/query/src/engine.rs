@@ -23,7 +23,7 @@ use datafusion::sql::parser::Statement;
 use futures::StreamExt;
 use plimsoll_catalog::Catalog;
 use plimsoll_model::DeployId;
-use plimsoll_store::Store;
+use plimsoll_store::{Snapshot, Store};
 use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -35,6 +35,7 @@ use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::port::{QueryLimits, QueryRequest, QueryResult, SqlEngine};
 use crate::session::Sessions;
+use crate::tables::reads::Reads;
 use crate::tables::{CATALOG, NAMES, SCHEMA, Tables};
 
 /// Queries that may wait for each slot.
@@ -116,7 +117,10 @@ impl SqlEngine for DataFusionEngine {
         let interrupt = Interrupt::new(deadline.at, limit);
         let watched = Arc::clone(&interrupt);
         let task = runtime.spawn(async move {
-            let running = Running { shared: &shared, deadline, interrupt: watched, batches };
+            let snapshot = shared.store.snapshot();
+            let footers = shared.sessions.runtime().cache_manager.get_file_metadata_cache();
+            let reads = Reads::new(snapshot.object_store(), footers);
+            let running = Running { shared: &shared, deadline, interrupt: watched, snapshot, reads, batches };
             running.run(request, head).await;
             drop(permit);
         });
@@ -184,39 +188,6 @@ impl Shared {
             ))),
         }
     }
-
-    /// Checks and plans `request`, and starts its execution.
-    async fn start(
-        &self,
-        request: &QueryRequest,
-        interrupt: &Arc<Interrupt>,
-    ) -> Result<SendableRecordBatchStream, QueryError> {
-        let planning = |error: DataFusionError| QueryError::from_planning(&error, self.limits.memory_bytes);
-        let checked = guard::check(&request.sql, &request.params, self.limits.sql_bytes_max)?;
-        let mut deploys = std::collections::HashMap::new();
-        for id in checked.deploys {
-            let found = self.catalog.deploy(&DeployId::from_text(id.clone())).await;
-            if let Some(deploy) = found.map_err(|error| QueryError::Unreadable(error.to_string()))? {
-                deploys.insert(id, deploy);
-            }
-        }
-        let tables = Arc::new(Tables {
-            snapshot: self.store.snapshot(),
-            catalog: Arc::clone(&self.catalog),
-            metadata_cache: self.sessions.runtime().cache_manager.get_file_metadata_cache(),
-        });
-        let state = self.sessions.session(&tables, &Arc::new(deploys), interrupt);
-        known_tables(&state, &checked.statement)?;
-        let plan = state.statement_to_plan(checked.statement).await.map_err(planning)?;
-        SQLOptions::new()
-            .with_allow_ddl(false)
-            .with_allow_dml(false)
-            .with_allow_statements(false)
-            .verify_plan(&plan)
-            .map_err(|error| QueryError::Refused(crate::error::tidy(&error.strip_backtrace())))?;
-        let physical = state.create_physical_plan(&plan).await.map_err(planning)?;
-        execute_stream(physical, state.task_ctx()).map_err(planning)
-    }
 }
 
 /// Refuses tables that do not exist, naming the nearest that does.
@@ -243,17 +214,52 @@ struct Running<'a> {
     shared: &'a Shared,
     deadline: Deadline,
     interrupt: Arc<Interrupt>,
+    snapshot: Snapshot,
+    reads: Arc<Reads>,
     batches: mpsc::Sender<Sent>,
 }
 
 impl Running<'_> {
+    /// Checks and plans `request`, and starts its execution.
+    async fn start(&self, request: &QueryRequest) -> Result<SendableRecordBatchStream, QueryError> {
+        let Shared { catalog, limits, sessions, .. } = self.shared;
+        let planning = |error: DataFusionError| QueryError::from_planning(&error, limits.memory_bytes);
+        let checked = guard::check(&request.sql, &request.params, limits.sql_bytes_max)?;
+        let mut deploys = std::collections::HashMap::new();
+        for id in checked.deploys {
+            let found = catalog.deploy(&DeployId::from_text(id.clone())).await;
+            if let Some(deploy) = found.map_err(|error| QueryError::Unreadable(error.to_string()))? {
+                deploys.insert(id, deploy);
+            }
+        }
+        let tables = Arc::new(Tables {
+            snapshot: self.snapshot.clone(),
+            catalog: Arc::clone(catalog),
+            reads: Arc::clone(&self.reads),
+        });
+        let state = sessions.session(&tables, &Arc::new(deploys), &self.interrupt);
+        known_tables(&state, &checked.statement)?;
+        let plan = state.statement_to_plan(checked.statement).await.map_err(planning)?;
+        SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false)
+            .verify_plan(&plan)
+            .map_err(|error| QueryError::Refused(crate::error::tidy(&error.strip_backtrace())))?;
+        let physical = state.create_physical_plan(&plan).await.map_err(planning)?;
+        execute_stream(physical, state.task_ctx()).map_err(planning)
+    }
+
     async fn run(self, request: QueryRequest, head: oneshot::Sender<Result<SchemaRef, QueryError>>) {
         let timed_out = || QueryError::timed_out(self.deadline.limit);
         let begun = timeout_at(self.deadline.at, async {
-            let mut stream = self.shared.start(&request, &self.interrupt).await?;
+            let mut stream = self.start(&request).await?;
             // The first batch is awaited before the caller hears anything, so that what fails at once fails as a whole.
             let first = stream.next().await;
-            Ok::<_, QueryError>((stream, first.transpose().map_err(|error| self.failed(&error))?))
+            match first.transpose() {
+                Ok(first) => Ok((stream, first)),
+                Err(error) => Err(self.failed(&error).await),
+            }
         });
         let (mut stream, first) = match begun.await {
             Ok(Ok(begun)) => begun,
@@ -276,7 +282,7 @@ impl Running<'_> {
                     if rows > self.shared.limits.rows_max {
                         Err(QueryError::too_many_rows(self.shared.limits.rows_max))
                     } else {
-                        output.apply(&batch).map_err(|error| self.failed(&error.into()))
+                        output.apply(&batch).map_err(|error| self.translated(&error.into()))
                     }
                 }
                 Err(error) => Err(error),
@@ -286,7 +292,9 @@ impl Running<'_> {
                 return;
             }
             next = match timeout_at(self.deadline.at, stream.next()).await {
-                Ok(batch) => batch.map(|batch| batch.map_err(|error| self.failed(&error))),
+                Ok(Some(Ok(batch))) => Some(Ok(batch)),
+                Ok(Some(Err(error))) => Some(Err(self.failed(&error).await)),
+                Ok(None) => None,
                 Err(_) => Some(Err(timed_out())),
             };
         }
@@ -294,8 +302,20 @@ impl Running<'_> {
         let _ = self.batches.send(None).await;
     }
 
-    fn failed(&self, error: &DataFusionError) -> QueryError {
+    fn translated(&self, error: &DataFusionError) -> QueryError {
         QueryError::from_execution(error, self.shared.limits.memory_bytes)
+    }
+
+    /// Translates an error, and names the segment where one is damaged.
+    async fn failed(&self, error: &DataFusionError) -> QueryError {
+        let translated = self.translated(error);
+        if !matches!(translated, QueryError::Unreadable(_)) {
+            return translated;
+        }
+        match timeout_at(self.deadline.at, self.reads.damaged()).await {
+            Ok(Some((path, problem))) => QueryError::damaged(&path, &problem),
+            Ok(None) | Err(_) => translated,
+        }
     }
 }
 

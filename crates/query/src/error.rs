@@ -37,6 +37,13 @@ impl QueryError {
         ))
     }
 
+    pub(crate) fn damaged(path: &str, problem: &DataFusionError) -> Self {
+        Self::Unreadable(format!(
+            "segment `{path}` cannot be read ({}): put its file back and restart, or leave its time range out",
+            tidy(&problem.strip_backtrace())
+        ))
+    }
+
     /// Translates an error met while planning: whatever is not about the stored data is about the statement.
     pub(crate) fn from_planning(error: &DataFusionError, memory_bytes: usize) -> Self {
         match Self::from_execution(error, memory_bytes) {
@@ -127,12 +134,20 @@ pub(crate) fn tidy(text: &str) -> String {
         "ParserError(\"",
         "SQL error: ",
         "External error: ",
+        "External: ",
+        "Internal error: ",
+        "Parser error: ",
+        "Cast error: ",
+        "Parquet error: ",
         "Optimizer rule ",
     ];
     let mut text = text.split("\n\nbacktrace:").next().unwrap_or(text).trim();
     while let Some(rest) = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)) {
         text = rest;
     }
+    // What came before lists each type that was tried.
+    text = text.find("No function matches").map_or(text, |at| &text[at..]);
+    text = text.split("This issue was likely caused by a bug").next().unwrap_or(text);
     let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let line = line.trim_end_matches(['.', ' ']);
     let mut chars = line.chars();
@@ -153,6 +168,9 @@ mod tests {
     fn foreign_messages_are_brought_into_one_form() {
         assert_eq!(tidy("Error during planning: Column a\n is odd."), "column a is odd");
         assert_eq!(tidy("SQL error: ParserError(\"Expected: end"), "expected: end");
+        let wordy =
+            "Internal error: sum failed.. This issue was likely caused by a bug. No function matches 'sum(Utf8)'";
+        assert_eq!(tidy(wordy), "no function matches 'sum(Utf8)'");
     }
 
     #[test]

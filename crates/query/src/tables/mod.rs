@@ -6,7 +6,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
 use datafusion::common::Result;
-use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use plimsoll_catalog::Catalog;
 use plimsoll_otlp::Table;
 use plimsoll_store::Snapshot;
@@ -15,9 +14,11 @@ pub(crate) mod around;
 mod events;
 pub(crate) mod face;
 mod facts;
+pub(crate) mod reads;
 mod stored;
 
 use facts::{Fact, FactTable};
+use reads::Reads;
 
 /// Name of the catalog.
 pub(crate) const CATALOG: &str = "plimsoll";
@@ -44,7 +45,7 @@ pub(crate) const NAMES: [&str; 11] = [
 pub(crate) struct Tables {
     pub(crate) snapshot: Snapshot,
     pub(crate) catalog: Arc<dyn Catalog>,
-    pub(crate) metadata_cache: Arc<FileMetadataCache>,
+    pub(crate) reads: Arc<Reads>,
 }
 
 impl fmt::Debug for Tables {
@@ -55,7 +56,7 @@ impl fmt::Debug for Tables {
 
 impl Tables {
     fn stored(&self, table: Table) -> Arc<dyn TableProvider> {
-        Arc::new(stored::StoredTable::new(table, self.snapshot.clone(), Arc::clone(&self.metadata_cache)))
+        Arc::new(stored::StoredTable::new(table, self.snapshot.clone(), Arc::clone(&self.reads)))
     }
 
     /// Builds the table or view called `name`.

@@ -19,10 +19,8 @@ use datafusion::common::stats::Precision;
 use datafusion::common::{Column, ColumnStatistics, DFSchema, Result, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::memory::{DataSourceExec, MemorySourceConfig};
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::table_schema::TableSchema;
-use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
@@ -35,6 +33,7 @@ use plimsoll_otlp::Table;
 use plimsoll_otlp::schema::UTC;
 use plimsoll_store::Snapshot;
 
+use super::reads::Reads;
 use crate::lower::lower;
 use crate::session::SEGMENTS_URL;
 
@@ -45,12 +44,12 @@ const FOOTER_BYTES: usize = 64 << 10;
 pub(super) struct StoredTable {
     table: Table,
     snapshot: Snapshot,
-    metadata_cache: Arc<FileMetadataCache>,
+    reads: Arc<Reads>,
 }
 
 impl StoredTable {
-    pub(super) fn new(table: Table, snapshot: Snapshot, metadata_cache: Arc<FileMetadataCache>) -> Self {
-        Self { table, snapshot, metadata_cache }
+    pub(super) fn new(table: Table, snapshot: Snapshot, reads: Arc<Reads>) -> Self {
+        Self { table, snapshot, reads }
     }
 
     /// Returns the segments that may hold rows that pass.
@@ -82,10 +81,8 @@ impl StoredTable {
             })
             .collect();
         let rows: Vec<usize> = segments.iter().map(|s| usize::try_from(s.rows).unwrap_or(usize::MAX)).collect();
-        let reader =
-            CachedParquetFileReaderFactory::new(self.snapshot.object_store(), Arc::clone(&self.metadata_cache));
         let source = ParquetSource::new(TableSchema::from(Arc::clone(&schema)))
-            .with_parquet_file_reader_factory(Arc::new(reader))
+            .with_parquet_file_reader_factory(Arc::clone(&self.reads) as _)
             .with_pushdown_filters(true)
             .with_enable_page_index(true)
             .with_bloom_filter_on_read(true);

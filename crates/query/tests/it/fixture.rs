@@ -1,5 +1,6 @@
 //! A small shop in a real store: deploy of `payment` 2.0.0, with ten requests before and ten after.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ pub(crate) struct Shop {
     pub(crate) store: Store,
     pub(crate) catalog: Arc<dyn Catalog>,
     sequence: u64,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 pub(crate) fn limits() -> QueryLimits {
@@ -84,7 +85,7 @@ impl Shop {
         let fold = Box::new(FixedOperations(Some(operations())));
         let store = Store::open(options, Arc::clone(&catalog), fold, Box::new(|_| {}), clock).await.expect("a store");
         let engine = DataFusionEngine::new(store.clone(), Arc::clone(&catalog), limits).expect("an engine");
-        Self { engine, store, catalog, sequence: 0, _directory: directory }
+        Self { engine, store, catalog, sequence: 0, directory }
     }
 
     /// Opens a store with the shop's rows in its tail.
@@ -100,6 +101,11 @@ impl Shop {
         shop.store.folded().await;
         shop.record_facts().await;
         shop
+    }
+
+    /// Returns where the file of a segment is.
+    pub(crate) fn segment_file(&self, path: &str) -> PathBuf {
+        self.directory.path().join("segments").join(path)
     }
 
     pub(crate) fn publish(&mut self, signal: Signal, request: &impl Message) {
@@ -225,7 +231,7 @@ fn request(number: u64) -> Span {
         span_id: (number + 1).to_be_bytes().to_vec(),
         parent_span_id: if number == 0 { vec![] } else { vec![7; 8] },
         name: "POST /charge".to_owned(),
-        kind: if number % 2 == 0 { 2 } else { 3 },
+        kind: if number.is_multiple_of(2) { 2 } else { 3 },
         start_time_unix_nano: start,
         end_time_unix_nano: start + (number + 1) * 1_000_000,
         attributes: vec![
@@ -323,19 +329,25 @@ fn metrics() -> ExportMetricsServiceRequest {
 }
 
 fn operations() -> RecordBatch {
-    let row = |version: &str, requests: u64, buckets: &str, counts: &str| {
+    let row = |version: &str, requests: u64, buckets: &str, counts: &str, exceptions: &str| {
         format!(
             r#"{{"bucket_start":"2023-11-14T22:13:20Z","service_name":"payment","service_namespace":"","service_version":"{version}",
             "environment":"prod","operation":"POST /charge","kind":"server","instance_age":"warm","requests":{requests},"errors":1,
             "error_origins":1,"log_latency_sum":0,"log_latency_sum_sq":0,"latency_buckets":{buckets},"latency_counts":{counts},
             "self_time_buckets":[],"self_time_counts":[],"self_time_ns":0,"assembled":0,"errors_by_class":[{{"class":"500","count":1}}],
-            "exceptions":[],"blame":[],"callees":[],"failed_exemplars":["{}"],"slow_exemplars":[]}}"#,
+            "exceptions":{exceptions},"blame":[],"callees":[],"failed_exemplars":["{}"],"slow_exemplars":[]}}"#,
             "ab".repeat(16)
         )
         .replace('\n', " ")
     };
-    let rows =
-        [row("1.0.0", 4, "[300, 320]", "[3, 1]"), row("2.0.0", 2, "[320]", "[2]"), row("2.0.0", 2, "[340]", "[2]")];
+    let exception = |fingerprint: u64, count: u64| {
+        format!(r#"{{"fingerprint":{fingerprint},"type":"CardError","message":"card declined","count":{count}}}"#)
+    };
+    let rows = [
+        row("1.0.0", 4, "[300, 320]", "[3, 1]", &format!("[{}]", exception(7, 1))),
+        row("2.0.0", 2, "[320]", "[2]", &format!("[{},{}]", exception(u64::MAX, 3), exception(7, 1))),
+        row("2.0.0", 2, "[340]", "[2]", &format!("[{}]", exception(u64::MAX, 2))),
+    ];
     let mut reader = arrow::json::ReaderBuilder::new(Arc::clone(Table::Operations.schema()))
         .build(std::io::Cursor::new(rows.join("\n").into_bytes()))
         .expect("the schema has a JSON form");
