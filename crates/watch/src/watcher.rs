@@ -30,6 +30,9 @@ const STREAM_DEPTH: usize = 256;
 /// How long after its watch time a confirmed regression is still watched for its end.
 const RECOVERY_WATCH: Duration = Duration::from_secs(24 * 3_600);
 
+/// How long too many versions are held against a service.
+const CHURN_REMEMBERED: Duration = Duration::from_secs(600);
+
 /// Tells the time; given, so that tests own it.
 pub type Clock = Arc<dyn Fn() -> UnixNanos + Send + Sync>;
 /// Gives entropy for ids; given, so that tests own it.
@@ -394,7 +397,7 @@ impl Watcher {
         let signals = self.signals.clone();
         let tolerances = self.options.tolerances.clone();
         let previous = open.verdict.clone();
-        let churning = self.churning.lock().contains_key(&deploy.service);
+        let churning = self.churning.lock().get(&deploy.service).is_some_and(|at| now.since(*at) < CHURN_REMEMBERED);
         let known_versions = self.catalog.versions(&deploy.service).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "versions could not be read; judging without them");
             Vec::new()

@@ -72,5 +72,9 @@ pub(super) async fn ready(State(state): State<ApiState>) -> Response {
     state.stages.refresh_health(&state.health);
     let reasons = state.health.reasons();
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, axum::Json(json!({ "ready": reasons.is_empty(), "reasons": reasons }))).into_response()
+    (
+        status,
+        axum::Json(json!({ "ready": reasons.is_empty(), "reasons": reasons, "degraded": state.stages.degraded() })),
+    )
+        .into_response()
 }

@@ -102,6 +102,7 @@ impl Collector for Scrape {
         writer.gauge("ready", "1 when telemetry is taken, else 0: /readyz says why", u64::from(self.ready))?;
         self.ingest(&mut writer)?;
         self.durability(&mut writer)?;
+        self.aggregates(&mut writer)?;
         self.judgement(&mut writer)
     }
 }
@@ -174,6 +175,17 @@ impl Scrape {
         writer.gauge("journal_files", "Log files of the journal", journal.files)?;
         writer.gauge("journal_poisoned", "1 after a failed sync", u64::from(journal.poisoned))?;
         writer.counter("journal_sync_nanoseconds", "Time spent in fdatasync", journal.sync_ns)?;
+        let replayed = self.stages.replayed.get().copied().unwrap_or_default();
+        writer.gauge(
+            "journal_torn_bytes",
+            "Cut off at the last start: writes that never finished",
+            replayed.journal.torn_bytes,
+        )?;
+        writer.gauge(
+            "journal_quarantined_bytes",
+            "Moved aside at the last start because they are damaged: lost unless recovered by hand",
+            replayed.journal.quarantined_bytes,
+        )?;
         let store = self.stages.store.status();
         writer.gauge("tail_rows", "Rows that are not in segments yet", store.tail_rows)?;
         writer.gauge("tail_bytes", "Memory they take", store.tail_bytes)?;
@@ -195,6 +207,36 @@ impl Scrape {
             "fold_lag_frames",
             "Frames published and not folded into aggregates yet",
             store.published.0.saturating_sub(store.folded.0),
+        )
+    }
+
+    fn aggregates(&self, writer: &mut Writer<'_, '_>) -> fmt::Result {
+        let counted = self.stages.aggregates.lock().counters();
+        writer.counter("folded_spans", "Spans folded into aggregates", counted.spans)?;
+        writer.counter("folded_requests", "Spans counted as requests of an operation", counted.requests)?;
+        writer.counter("late_spans", "Spans received more than an hour after they ended", counted.late_spans)?;
+        writer.counter(
+            "misdated_spans",
+            "Spans counted when they were received because their time cannot be",
+            counted.misdated_spans,
+        )?;
+        writer.counter(
+            "traces_assembled",
+            "Traces that were whole enough to assign blame",
+            counted.traces_assembled,
+        )?;
+        writer.counter("traces_partial", "Traces counted without blame and self-time", counted.traces_partial)?;
+        writer.counter("traces_evicted", "Traces closed early for lack of room", counted.traces_evicted)?;
+        writer.counter("folded_as_other", "Names counted as `{other}` because there are too many", counted.other)?;
+        writer.counter(
+            "aggregates_dropped",
+            "Requests and exceptions left out of aggregates for lack of room",
+            counted.dropped,
+        )?;
+        writer.counter(
+            "aggregates_evicted",
+            "Cells that the watcher lost sight of before their time",
+            counted.evicted_cells,
         )
     }
 

@@ -82,6 +82,7 @@ async fn refused(response: Response) -> Failure {
         _ => detail.to_owned(),
     };
     match status {
+        StatusCode::UNAUTHORIZED => Failure::usage(message),
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT | StatusCode::BAD_GATEWAY => {
             Failure::unreachable(message)
         }

@@ -50,6 +50,8 @@ pub(super) async fn run(args: VerdictArgs) -> Outcome {
                 tokio::time::sleep(Duration::from_secs(1).min(left)).await;
                 continue;
             }
+            // 1 means regressed: a pipeline must not take a wrong id for that.
+            Err(failure) if failure.code == ExitCode::from(1) => return Err(Failure::usage(failure.message)),
             Err(failure) => return Err(failure),
         };
         let verdict: Verdict = serde_json::from_value(verdict)

@@ -1,6 +1,6 @@
 //! How `memory_limit` is divided: every part is declared, and the sum is checked before anything starts.
 //!
-//! *Invariants.* `process + in_flight + tail + encoder + signals + query <= memory_limit`. Parts that are not set share what the
+//! *Invariants.* `process + connections + in_flight + tail + encoder + signals + query <= memory_limit`. Parts that are not set share what the
 //! limit leaves in fixed proportions; parts that are set are kept, or the configuration is refused with the sum.
 
 use super::reader::Section;
@@ -13,11 +13,13 @@ pub struct MemoryBudget {
     pub limit: u64,
     /// Code, stacks, connections, the catalog's cache: what an idle process needs.
     pub process: u64,
-    /// Requests between the first byte and the ack.
+    /// The least that each connection may have sent before anyone read it.
+    pub connections: u64,
+    /// Requests between the first byte and the ack; a quarter of it is what connections share beyond their least.
     pub in_flight: u64,
     /// Rows that are not in segments yet.
     pub tail: u64,
-    /// Sorting and encoding of one segment.
+    /// Set aside for sorting and encoding one segment.
     pub encoder: u64,
     /// Aggregates and open traces.
     pub signals: u64,
@@ -25,14 +27,30 @@ pub struct MemoryBudget {
     pub query: u64,
 }
 
+impl MemoryBudget {
+    /// Returns what requests may hold of `in_flight`.
+    pub fn requests(&self) -> u64 {
+        self.in_flight - self.transport()
+    }
+
+    /// Returns what connections share of `in_flight` beyond their least.
+    pub fn transport(&self) -> u64 {
+        self.in_flight / 4
+    }
+}
+
 const PROCESS: u64 = 64 << 20;
 const LIMIT: u64 = 512 << 20;
-const LIMIT_MIN: u64 = 192 << 20;
-/// Shares of what `process` leaves, in percent: in-flight, tail, encoder, signals, query.
-const SHARES: [u64; 5] = [20, 30, 15, 15, 20];
+const LIMIT_MIN: u64 = 224 << 20;
+/// What a connection's window takes at the least.
+const CONNECTION: u64 = 64 << 10;
+/// Shares of what process and connections leave, in percent: in-flight, tail, encoder, signals, query.
+const SHARES: [u64; 5] = [25, 30, 10, 15, 20];
 const NAMES: [&str; 5] = ["in_flight", "tail", "encoder", "signals", "query"];
 
-pub(super) fn read(root: &mut Section<'_>, problems: &mut Vec<String>) -> MemoryBudget {
+pub(super) fn read(root: &mut Section<'_>, connections_max: usize, problems: &mut Vec<String>) -> MemoryBudget {
+    let connections = CONNECTION.saturating_mul(connections_max as u64);
+    let fixed = PROCESS.saturating_add(connections);
     let mut limit = root.take("memory_limit", SIZE, parse_size, problems).unwrap_or(LIMIT);
     if limit < LIMIT_MIN {
         problems.push(format!("`memory_limit` is {}, the least is {}", format_size(limit), format_size(LIMIT_MIN)));
@@ -44,16 +62,17 @@ pub(super) fn read(root: &mut Section<'_>, problems: &mut Vec<String>) -> Memory
 
     let spoken_for: u64 = set.iter().flatten().sum();
     let open: u64 = SHARES.iter().zip(&set).filter(|(_, set)| set.is_none()).map(|(share, _)| share).sum();
-    let left = limit.saturating_sub(PROCESS + spoken_for);
+    let left = limit.saturating_sub(fixed.saturating_add(spoken_for));
     let mut parts = [0; 5];
     for i in 0..parts.len() {
         parts[i] = set[i].unwrap_or_else(|| left * SHARES[i] / open.max(1));
     }
-    let sum = PROCESS + parts.iter().sum::<u64>();
+    let sum = fixed.saturating_add(parts.iter().sum());
     if sum > limit {
         problems.push(format!(
-            "the parts of `memory` and the process itself ({}) add up to {}, more than `memory_limit` ({}): lower a part or raise the limit",
+            "the parts of `memory`, the process itself ({}) and `ingest.connections_max` windows ({}) add up to {}, more than `memory_limit` ({}): lower a part or raise the limit",
             format_size(PROCESS),
+            format_size(connections),
             format_size(sum),
             format_size(limit),
         ));
@@ -64,5 +83,5 @@ pub(super) fn read(root: &mut Section<'_>, problems: &mut Vec<String>) -> Memory
         }
     }
     let [in_flight, tail, encoder, signals, query] = parts;
-    MemoryBudget { limit, process: PROCESS, in_flight, tail, encoder, signals, query }
+    MemoryBudget { limit, process: PROCESS, connections, in_flight, tail, encoder, signals, query }
 }

@@ -72,7 +72,7 @@ pub struct IngestConfig {
     pub park: Duration,
     /// Queues between receivers and the committer; 0 is one a core.
     pub lanes: usize,
-    /// Connections per listener.
+    /// Connections of both OTLP listeners together.
     pub connections_max: usize,
 }
 
@@ -186,25 +186,27 @@ impl Config {
 
     fn read(mut root: Section<'_>, overrides: &Overrides, problems: &mut Vec<String>) -> Self {
         let data_dir = root.path_buf("data_dir", "./plimsoll-data", problems);
-        let memory = budget::read(&mut root, problems);
+        let mut ingest_section = root.section("ingest", problems);
+        let connections_max = count(&mut ingest_section, "connections_max", 1_024, problems);
+        let memory = budget::read(&mut root, connections_max, problems);
 
         let mut section = root.section("listen", problems);
         let listen = read_listen(&mut section, overrides, problems);
         section.finish(problems);
 
-        let mut section = root.section("ingest", problems);
+        let mut section = ingest_section;
         let ingest = IngestConfig {
-            request_bytes_max: size(&mut section, "request_bytes_max", 64 << 20, problems),
+            request_bytes_max: size(&mut section, "request_bytes_max", memory.requests().min(64 << 20), problems),
             park: duration(&mut section, "park", Duration::from_secs(2), problems),
             lanes: count(&mut section, "lanes", 0, problems),
-            connections_max: count(&mut section, "connections_max", 1_024, problems),
+            connections_max,
         };
         section.finish(problems);
-        if ingest.request_bytes_max > memory.in_flight {
+        if ingest.request_bytes_max > memory.requests() {
             problems.push(format!(
-                "`ingest.request_bytes_max` ({}) must fit into `memory.in_flight` ({}): lower the one or raise `memory_limit`",
+                "`ingest.request_bytes_max` ({}) must fit into three quarters of `memory.in_flight` ({}): lower the one or raise `memory_limit`",
                 format_size(ingest.request_bytes_max),
-                format_size(memory.in_flight),
+                format_size(memory.requests()),
             ));
         }
 
@@ -246,6 +248,8 @@ impl Config {
             }),
         };
         section.finish(problems);
+        problems
+            .extend(watch.tolerances.problems().into_iter().map(|problem| format!("`watch.tolerances`: {problem}")));
         if watch.interval.is_zero() || watch.interval > Duration::from_secs(10) {
             problems.push("`watch.interval` must be longer than zero and at most `10s`".to_owned());
         }

@@ -73,6 +73,21 @@ fn memory_parts_that_do_not_fit_are_refused_with_the_sum() {
 }
 
 #[test]
+fn a_small_limit_makes_do_with_smaller_requests() {
+    let config = load("memory_limit: 256MiB\n").expect("valid");
+    assert!(config.ingest.request_bytes_max < 64 << 20 && config.ingest.request_bytes_max >= 16 << 20);
+    let sum = [config.memory.process, config.memory.connections, config.memory.in_flight, config.memory.tail];
+    let rest = [config.memory.encoder, config.memory.signals, config.memory.query];
+    assert!(sum.iter().chain(&rest).sum::<u64>() <= config.memory.limit);
+}
+
+#[test]
+fn tolerances_out_of_range_are_refused() {
+    let error = load("watch:\n  tolerances:\n    alpha: 7\n").expect_err("no probability").to_string();
+    assert!(error.contains("`watch.tolerances`") && error.contains("`alpha` is 7"), "{error}");
+}
+
+#[test]
 fn a_port_used_twice_is_refused() {
     let error = load("listen:\n  api: 127.0.0.1:9\n  grpc_api: 127.0.0.1:9\n").expect_err("clash").to_string();
     assert!(error.contains("are both `127.0.0.1:9`"), "{error}");

@@ -15,12 +15,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use plimsoll_alert::{AlertOptions, Deliverer};
 use plimsoll_catalog::{Catalog, CatalogError, SqliteCatalog};
-use plimsoll_ingest::{Ingest, IngestError, IngestOptions};
+use plimsoll_ingest::{Ingest, IngestError, IngestOptions, ReplaySummary};
 use plimsoll_journal::{Journal, JournalOptions, LocalJournal, ReplayError};
 use plimsoll_model::{SequenceNumber, UnixNanos};
 use plimsoll_query::{DataFusionEngine, QueryError, QueryLimits, SqlEngine};
+use plimsoll_signals::SignalState;
 use plimsoll_store::{Clock, Store, StoreError, StoreOptions};
 use plimsoll_watch::{WatchOptions, Watcher};
 use tokio::net::TcpListener;
@@ -58,6 +60,10 @@ pub struct Stages {
     pub store: Store,
     /// The watcher.
     pub watcher: Arc<Watcher>,
+    /// The aggregates.
+    pub aggregates: Arc<Mutex<SignalState>>,
+    /// What the last replay met.
+    pub replayed: std::sync::OnceLock<ReplaySummary>,
 }
 
 impl Stages {
@@ -81,6 +87,25 @@ impl Stages {
         emit("deliveries_delivered", "Regression events accepted by a sink", column(|c| c.delivered))?;
         emit("deliveries_retried", "Attempts that failed and are tried again", column(|c| c.retried))?;
         emit("deliveries_failed", "Regression events given up", column(|c| c.failed))
+    }
+
+    /// Returns what is wrong without being in the way of taking telemetry.
+    pub fn degraded(&self) -> Vec<String> {
+        let store = self.store.status();
+        let mut degraded = Vec::new();
+        if store.missing_segments > 0 {
+            degraded.push(format!(
+                "{} segments with {} rows are missing or damaged: queries do without them",
+                store.missing_segments, store.missing_rows
+            ));
+        }
+        if let Some(replayed) = self.replayed.get().filter(|r| r.journal.quarantined > 0 || r.undecodable > 0) {
+            degraded.push(format!(
+                "{} damaged stretches of the journal were moved to `journal/quarantine`, {} frames could not be decoded",
+                replayed.journal.quarantined, replayed.undecodable
+            ));
+        }
+        degraded
     }
 
     /// Takes over what the stages know about themselves.
@@ -211,7 +236,7 @@ impl Server {
                 judged_per_tick: 256,
             },
             catalog.clone(),
-            aggregates,
+            aggregates.clone(),
             clock.clone(),
             Arc::new(entropy),
         )
@@ -229,6 +254,8 @@ impl Server {
             journal: journal.clone(),
             store: store.clone(),
             watcher: watcher.clone(),
+            aggregates: aggregates.clone(),
+            replayed: std::sync::OnceLock::new(),
         });
 
         let health = Arc::new(Health::default());
@@ -287,6 +314,7 @@ impl Server {
         self.addresses.otlp_grpc = addresses.otlp_grpc;
         self.addresses.otlp_http = addresses.otlp_http;
         let replayed = ingest.replayed().await.map_err(ServeError::Replay)?;
+        let _ = self.stages.replayed.set(replayed);
         self.stages.store.folded().await;
         self.health.set(Reason::Replaying, None);
 
@@ -370,7 +398,8 @@ fn ingest_options(config: &Config) -> IngestOptions {
         otlp_grpc: config.listen.otlp_grpc,
         otlp_http: config.listen.otlp_http,
         request_bytes_max: usize_of(config.ingest.request_bytes_max),
-        in_flight_bytes: usize_of(config.memory.in_flight),
+        in_flight_bytes: usize_of(config.memory.requests()),
+        transport_bytes: usize_of(config.memory.transport()),
         tail_bytes_max: usize_of(config.memory.tail),
         lanes: if config.ingest.lanes == 0 { defaults.lanes } else { config.ingest.lanes },
         park: config.ingest.park,

@@ -139,7 +139,7 @@ async fn health_and_metrics_tell_what_goes_on() {
     let server = Running::start().await;
     assert_eq!(server.get("/livez").await.0, StatusCode::OK);
     let (status, ready) = server.get("/readyz").await;
-    assert_eq!((status, ready), (StatusCode::OK, json!({ "ready": true, "reasons": [] })));
+    assert_eq!((status, ready), (StatusCode::OK, json!({ "ready": true, "reasons": [], "degraded": [] })));
     server.send_spans("1.0.0", 0, 7).await;
     server.deploy("2.0.0").await;
     let (_, text) = server.get("/metrics").await;

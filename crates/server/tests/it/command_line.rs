@@ -57,7 +57,7 @@ async fn client_commands_do_what_rest_does_and_exit_as_documented() {
         assert!(text(&waited.stdout).contains("inconclusive"), "{}", text(&waited.stdout));
 
         let unknown = plimsoll(&["verdict", "dep_none", "--api", &api]);
-        assert_eq!(unknown.status.code(), Some(1));
+        assert_eq!(unknown.status.code(), Some(2), "1 would say regressed");
         assert!(text(&unknown.stderr).contains("there is no deploy `dep_none`"), "{}", text(&unknown.stderr));
 
         let rows = plimsoll(&[
