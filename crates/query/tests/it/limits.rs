@@ -33,6 +33,19 @@ async fn a_query_without_end_stops_at_its_time_limit() {
     wait_until_idle(&shop).await;
 }
 
+#[tokio::test]
+async fn joins_over_stored_rows_stop_at_their_time_limit_too() {
+    let shop = many(limits(), 20_000).await;
+    shop.store.flush().await.expect("flushes");
+    let one_key = "SELECT count(*) FROM spans a JOIN spans b ON a.name = b.name AND a.duration_ns + b.duration_ns < 0";
+    for sql in [ENDLESS, one_key] {
+        let request = QueryRequest { timeout: Some(Duration::from_millis(300)), ..QueryRequest::new(sql) };
+        let error = shop.engine.query(request).await.expect_err("takes far longer");
+        assert!(matches!(&error, QueryError::Exceeded(text) if text.contains("`query.timeout`")), "{sql}: {error:?}");
+        wait_until_idle(&shop).await;
+    }
+}
+
 /// Waits for the tasks of ended queries to give back what they held.
 async fn wait_until_idle(shop: &Shop) {
     let give_up = Instant::now() + Duration::from_secs(5);
