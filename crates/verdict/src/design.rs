@@ -4,6 +4,9 @@
 //! buckets (canary, rolling) they are the control; in buckets where they no longer do, the control is the time before the
 //! start, each stretch of it used once, in reverse order. Both sorts of strata are disjoint, so their evidence multiplies.
 //!
+//! The candidate is never taken to be older than its version: instances that tell no age, or that were met as soon as
+//! anything was, would else be held against warm ones while they start.
+//!
 //! *Invariants.* A control cell serves in at most one stratum. Strata are never pooled across operations or, where the
 //! control has the same age class, across instance ages. Which buckets are joined depends on numbers of requests only.
 
@@ -71,6 +74,10 @@ pub(crate) struct Comparison<'a> {
 /// Buckets that the control must have in a stretch, relative to the candidate's requests, to count as serving.
 const CONTROL_SHARE_MIN: f64 = 0.05;
 
+/// Buckets since a version's first in which its instances are cold, and in which they are at best warming.
+pub(crate) const COLD_BUCKETS: u64 = 6;
+const WARMING_BUCKETS: u64 = 30;
+
 /// A version that served within so many buckets before the start, or after it, is one that serves.
 const SERVING_BUCKETS: u64 = 60;
 
@@ -92,6 +99,14 @@ pub(crate) fn compare(input: &JudgeInput) -> Comparison<'_> {
     // The same version before and after: a bucket that holds both is neither.
     let same = control_versions.contains(version);
     let from = if same { Bucket(start.0 + 1) } else { start };
+
+    let appeared = own
+        .iter()
+        .filter(|s| s.key.version == version)
+        .flat_map(|s| &s.cells)
+        .filter_map(|(bucket, cell)| (cell.requests > 0).then_some(*bucket))
+        .min()
+        .unwrap_or(start);
 
     let mut operations: BTreeMap<(&str, OperationKind), Operation<'_>> = BTreeMap::new();
     for series in &own {
@@ -115,7 +130,7 @@ pub(crate) fn compare(input: &JudgeInput) -> Comparison<'_> {
             }
             let entry = (*bucket, series.key.age, cell);
             if is_candidate && *bucket >= from {
-                op.candidate.push(entry);
+                op.candidate.push((*bucket, series.key.age.min(oldest(*bucket, appeared)), cell));
             } else if is_control && *bucket < start {
                 op.before.push(entry);
             } else if is_control && !same && *bucket >= start {
@@ -166,6 +181,15 @@ pub(crate) fn compare(input: &JudgeInput) -> Comparison<'_> {
         },
         version_missing,
         operations,
+    }
+}
+
+/// Returns the greatest age of an instance in `bucket`, of a version first seen in `appeared`.
+fn oldest(bucket: Bucket, appeared: Bucket) -> AgeClass {
+    match bucket.0.saturating_sub(appeared.0) {
+        ..COLD_BUCKETS => AgeClass::Cold,
+        COLD_BUCKETS..WARMING_BUCKETS => AgeClass::Warming,
+        _ => AgeClass::Warm,
     }
 }
 

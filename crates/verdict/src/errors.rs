@@ -2,11 +2,16 @@
 
 use plimsoll_model::Bucket;
 
-use crate::design::{Operation, Pair};
+use crate::design::{COLD_BUCKETS, Operation, Pair};
 use crate::dispersion;
 use crate::e_process::{self, Path, Stratum};
 use crate::rate::Rates;
 use crate::tolerances::Tolerances;
+
+/// Buckets from the candidate's first in which an excess may be mere warming up ..
+const YOUNG_BUCKETS: u64 = 30;
+/// .. and without which there is no trend to see.
+const TREND_BUCKETS: u64 = 5;
 
 /// What is known of one countable thing in one operation.
 #[derive(Debug, Clone)]
@@ -26,8 +31,8 @@ pub(crate) struct Assessment {
     pub(crate) reference: f64,
     /// Half the tolerated excess over `reference`.
     pub(crate) half: f64,
-    /// Until when an excess may be that of instances warming up; `None` where it may not.
-    pub(crate) young_until: Option<Bucket>,
+    /// Since when there are instances that may be warming up; `None` where the control is as young.
+    pub(crate) young_since: Option<Bucket>,
 }
 
 impl Assessment {
@@ -46,10 +51,17 @@ impl Assessment {
         self.gate.at(last) >= log_level && self.beyond.as_ref().is_none_or(|path| path.at(last) >= log_bound)
     }
 
-    /// Says whether young instances are still getting better: the last two buckets show clearly less than the four before.
+    /// Says whether young instances are still getting better: the last two buckets show less than the minute before.
+    ///
+    /// In the first minute any decline counts, and before there are enough buckets to tell one, it is assumed; from then
+    /// on it has to exceed half its own uncertainty. Doubt delays, it does not acquit: after five minutes nothing is young.
     pub(crate) fn settling(&self, last: Bucket) -> bool {
-        if self.young_until.is_none_or(|until| last >= until) {
+        let Some(age) = self.young_since.map(|first| last.0.saturating_sub(first.0)) else { return false };
+        if age >= YOUNG_BUCKETS {
             return false;
+        }
+        if age + 1 < TREND_BUCKETS {
+            return true;
         }
         let share = |from: u64, to: u64| {
             let inside = self.recent.iter().filter(|(bucket, ..)| bucket.0 > from && bucket.0 <= to);
@@ -57,12 +69,12 @@ impl Assessment {
             (bad / f64::max(all, 1.0), all)
         };
         let (now, n) = share(last.0.saturating_sub(2), last.0);
-        let (before, m) = share(last.0.saturating_sub(6), last.0.saturating_sub(2));
+        let (before, m) = share(last.0.saturating_sub(8), last.0.saturating_sub(2));
         if n < 1.0 || m < 1.0 {
-            return false;
+            return age < COLD_BUCKETS;
         }
         let error = (before * (1.0 - before) * (1.0 / n + 1.0 / m)).sqrt();
-        before - now > error
+        before - now > if age < COLD_BUCKETS { 0.0 } else { 0.5 * error }
     }
 }
 
@@ -127,7 +139,7 @@ pub(crate) fn assess(op: &Operation<'_>, tolerances: &Tolerances) -> Assessment 
         recent: op.candidate.iter().map(|(b, _, c)| (*b, c.errors as f64, c.requests as f64)).collect(),
         reference,
         half: 0.5 * delta,
-        young_until: None,
+        young_since: None,
         strata,
     }
 }

@@ -24,8 +24,6 @@ const QUANTILES: [f64; 4] = [0.5, 0.9, 0.95, 0.99];
 const EDGE_COUNT_MIN: u64 = 100;
 /// Quantiles whose edges the tolerated growth is tested at.
 const BODY_QUANTILE: f64 = 0.75;
-/// Buckets from the candidate's first in which a growth may be mere warming up.
-const YOUNG_BUCKETS: u64 = 30;
 
 /// The assessment and what is needed to say how large the effect is.
 #[derive(Debug, Clone)]
@@ -100,9 +98,7 @@ pub(crate) fn assess<'a>(
                 .collect(),
             reference: control_tail,
             half: 0.0,
-            young_until: first
-                .filter(|_| pairs.iter().any(|p| !p.same_age))
-                .map(|first| Bucket(first.0 + YOUNG_BUCKETS)),
+            young_since: first.filter(|_| pairs.iter().any(|p| !p.same_age)),
             dispersion,
             strata,
         },

@@ -108,7 +108,7 @@ pub(crate) fn find(
                     .collect(),
                 reference: 0.0,
                 half: 0.5 * tolerances.exception_share,
-                young_until: None,
+                young_since: None,
                 strata,
             },
         });

@@ -40,6 +40,10 @@ pub(crate) struct Scenario {
     pub(crate) warm_up: f64,
     /// Time constant of that, in seconds.
     pub(crate) warm_up_s: f64,
+    /// True where it fades evenly and is over after that time.
+    pub(crate) warm_up_ends: bool,
+    /// False where telemetry does not tell one instance from another: then every age is unknown.
+    pub(crate) instances: bool,
     /// Factor on the candidate's failures.
     pub(crate) error_effect: f64,
     /// Factor on the candidate's latency.
@@ -65,6 +69,8 @@ impl Default for Scenario {
             mix: 0.0,
             warm_up: 0.0,
             warm_up_s: 15.0,
+            warm_up_ends: false,
+            instances: true,
             error_effect: 1.0,
             latency_effect: 1.0,
             new_exception: 0.0,
@@ -144,10 +150,11 @@ pub(crate) fn simulate(scenario: &Scenario, seed: u64) -> JudgeInput {
                 };
                 let failing = (scenario.errors * effect * burst).min(1.0);
                 let seconds = since as f64 * 10.0 + 5.0;
-                let warm_up =
-                    if candidate { 1.0 + scenario.warm_up * (-seconds / scenario.warm_up_s).exp() } else { 1.0 };
+                let faded = seconds / scenario.warm_up_s;
+                let left = if scenario.warm_up_ends { (1.0 - faded).max(0.0) } else { (-faded).exp() };
+                let warm_up = if candidate { 1.0 + scenario.warm_up * left } else { 1.0 };
                 let slow = if candidate { scenario.latency_effect } else { 1.0 } * warm_up;
-                let age = match (candidate, since) {
+                let age = match (candidate && scenario.instances, since) {
                     (true, ..6) => AgeClass::Cold,
                     (true, 6..30) => AgeClass::Warming,
                     _ => AgeClass::Warm,
