@@ -68,8 +68,14 @@ impl Change {
     }
 }
 
+/// How many mutations are tried: 192, times `PLIMSOLL_MUTATIONS`.
+fn cases() -> u32 {
+    let times = std::env::var("PLIMSOLL_MUTATIONS").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
+    192_u32.saturating_mul(times)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(192))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn a_changed_log_gives_only_frames_that_were_written_in_order_and_opens_again(

@@ -307,8 +307,14 @@ fn mutate(bytes: &mut Vec<u8>, changes: &[(u16, u8, u8)]) {
     }
 }
 
+/// How many mutations are tried: 1024, times `PLIMSOLL_MUTATIONS`.
+fn cases() -> u32 {
+    let times = std::env::var("PLIMSOLL_MUTATIONS").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
+    1024_u32.saturating_mul(times)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1024))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn random_bytes_get_an_answer(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {

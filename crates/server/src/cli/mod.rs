@@ -35,7 +35,7 @@ enum Command {
     /// Run a small shop, a good deploy and a bad one, and show the verdicts
     Demo(DemoArgs),
     /// Tell Plimsoll that a deploy starts
-    Deploy(deploy::DeployArgs),
+    Deploy(Box<deploy::DeployArgs>),
     /// Print the verdict on a deploy; exits 0 pass, 1 regressed, 3 inconclusive, 4 timed out or unreachable
     Verdict(verdict::VerdictArgs),
     /// Run a query
@@ -136,7 +136,7 @@ pub fn run() -> ExitCode {
     let outcome = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Demo(args) => crate::demo::run(args),
-        Command::Deploy(args) => client::block_on(deploy::run(args)),
+        Command::Deploy(args) => client::block_on(deploy::run(*args)),
         Command::Verdict(args) => client::block_on(verdict::run(args)),
         Command::Sql(args) => client::block_on(sql::run(args)),
         Command::Backtest(args) => client::block_on(crate::backtest::run(args)),

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::logs::Severity;
-use opentelemetry::trace::SpanContext;
 use parking_lot::RwLock;
 use rand::Rng;
 
-use super::instance::{Fault, Instance};
+use super::instance::{Carrier, Fault, Handling, Instance};
 
 /// The services, with the version that they run at first.
 pub(super) const SERVICES: [(&str, &str); 6] = [
@@ -20,11 +19,14 @@ pub(super) const SERVICES: [(&str, &str); 6] = [
     ("shipping", "1.4.0"),
 ];
 
+/// A service and the instances that share its traffic.
+type Serving = (&'static str, Vec<Arc<Instance>>);
+
 /// The running shop.
 pub(super) struct Shop {
     endpoint: String,
     /// Instances by service; each request goes to one of them at random.
-    instances: RwLock<Vec<(&'static str, Vec<Arc<Instance>>)>>,
+    instances: RwLock<Vec<Serving>>,
 }
 
 /// What a visitor does.
@@ -105,7 +107,7 @@ impl Shop {
         };
         let Some(front) = self.pick("frontend") else { return };
         let handling = front.accept(method, route, None);
-        work(3.0).await;
+        handling.work(3.0).await;
         let outcome = match visit {
             Visit::Browse => self.call(&handling, "inventory", "GET", "/stock").await,
             Visit::AddToCart => self.call(&handling, "cart", "POST", "/items").await,
@@ -116,15 +118,15 @@ impl Shop {
 
     async fn call(
         &self,
-        from: &super::instance::Handling<'_>,
+        from: &Handling<'_>,
         service: &'static str,
         method: &'static str,
         route: &'static str,
     ) -> Answer {
         let call = from.call(service, route);
         // Boxed because services call each other in a circle of async functions.
-        let outcome = Box::pin(self.serve(service, method, route, call.carrier())).await;
-        call.finish(&outcome);
+        let (outcome, took) = Box::pin(self.serve(service, method, route, call.carrier())).await;
+        call.finish(&outcome, took);
         outcome
     }
 
@@ -133,18 +135,18 @@ impl Shop {
         service: &'static str,
         method: &'static str,
         route: &'static str,
-        caller: SpanContext,
-    ) -> Answer {
-        let Some(instance) = self.pick(service) else { return Ok(()) };
+        caller: Carrier,
+    ) -> (Answer, Duration) {
+        let Some(instance) = self.pick(service) else { return (Ok(()), Duration::ZERO) };
         let handling = instance.accept(method, route, Some(caller));
         let outcome = match service {
             "cart" => {
-                work(4.0).await;
+                handling.work(4.0).await;
                 handling.log(Severity::Info, format!("cart now holds {} items", rand::rng().random_range(1..9)));
                 self.call(&handling, "inventory", "GET", "/stock").await
             }
             "checkout" => {
-                work(6.0).await;
+                handling.work(6.0).await;
                 match self.call(&handling, "payment", "POST", "/charge").await {
                     Ok(()) => self.call(&handling, "shipping", "POST", "/labels").await,
                     failed => failed,
@@ -152,28 +154,28 @@ impl Shop {
             }
             "payment" => charge(&handling, instance.version).await,
             "shipping" => {
-                work(8.0).await;
+                handling.work(8.0).await;
                 Ok(())
             }
             _ => {
-                work(3.0).await;
+                handling.work(3.0).await;
                 Ok(())
             }
         };
         let outcome = if service == "payment" { outcome } else { outcome.map_err(passed_on) };
-        handling.finish(&outcome);
-        outcome
+        let took = handling.finish(&outcome);
+        (outcome, took)
     }
 }
 
 /// What payment does. Version 2.0.0 talks to a new issuer gateway: some calls are declined by a time-out nobody catches, others wait.
-async fn charge(handling: &super::instance::Handling<'_>, version: &str) -> Answer {
+async fn charge(handling: &Handling<'_>, version: &str) -> Answer {
     let cents = rand::rng().random_range(500..20_000_i64);
     handling.note("payment.amount_cents", cents);
     let chance: f64 = rand::rng().random();
     if version == "2.0.0" {
         if chance < 0.12 {
-            work(9.0).await;
+            handling.work(9.0).await;
             return Err(Fault {
                 exception: "IssuerTimeout",
                 message: format!("issuer gateway gave no answer for charge of {cents} cents"),
@@ -182,10 +184,10 @@ async fn charge(handling: &super::instance::Handling<'_>, version: &str) -> Answ
             });
         }
         if chance < 0.45 {
-            work(70.0).await;
+            handling.work(70.0).await;
         }
     } else if chance < 0.001 {
-        work(5.0).await;
+        handling.work(5.0).await;
         return Err(Fault {
             exception: "CardDeclined",
             message: format!("card declined for charge of {cents} cents"),
@@ -193,7 +195,7 @@ async fn charge(handling: &super::instance::Handling<'_>, version: &str) -> Answ
                     at shop.payment.ChargeController.post(ChargeController.java:27)",
         });
     }
-    work(10.0).await;
+    handling.work(10.0).await;
     handling.log(Severity::Info, format!("charged {cents} cents"));
     Ok(())
 }
@@ -201,10 +203,4 @@ async fn charge(handling: &super::instance::Handling<'_>, version: &str) -> Answ
 /// A failure that a callee caused: the caller fails too, but throws nothing itself.
 fn passed_on(fault: Fault) -> Fault {
     Fault { stack: "", exception: "UpstreamError", message: format!("upstream failed: {}", fault.exception) }
-}
-
-/// Takes about `millis`, with the long tail that real work has.
-async fn work(millis: f64) {
-    let normal: f64 = (0..6).map(|_| rand::rng().random::<f64>() - 0.5).sum::<f64>() / 0.707;
-    tokio::time::sleep(Duration::from_secs_f64(millis / 1_000.0 * (normal * 0.35).exp())).await;
 }
