@@ -8,6 +8,7 @@
 //! | `source` | the aggregates that verdicts are computed from, as a port |
 //! | `state` | the fold's own state as that port |
 //! | `open` | the deploys that are still being judged |
+//! | `placeholder` | verdicts that stand where nothing is judged |
 //! | `announce` | which change of a verdict is an event |
 //! | `watcher` | the loop that ties them together |
 //!
@@ -19,6 +20,7 @@ mod announce;
 mod arrivals;
 mod infer;
 mod open;
+mod placeholder;
 mod register;
 mod source;
 mod state;

@@ -12,14 +12,15 @@ use parking_lot::Mutex;
 use plimsoll_catalog::{Catalog, CatalogError, DeployFilter, Inserted};
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{
-    Decision, DecisionKind, Deploy, DeployId, DeployStatus, Design, Interval, Recommendation, RegressionEvent,
-    ServiceKey, UnixNanos, Verdict, VerdictKind,
+    Decision, DecisionKind, Deploy, DeployId, DeployStatus, Interval, RegressionEvent, ServiceKey, UnixNanos, Verdict,
+    VerdictKind,
 };
 use plimsoll_verdict::{JudgeInput, Tolerances, judge};
 use tokio::sync::{broadcast, watch};
 
 use crate::announce::event_for;
 use crate::open::{Open, OpenDeploys};
+use crate::placeholder::{announced_elsewhere, not_judged_yet};
 use crate::register::{FinishError, NewDeploy, RegisterError};
 use crate::source::{SignalSource, VersionObservation};
 
@@ -195,13 +196,26 @@ impl Watcher {
             deploy.previous_version = self.running_before(&deploy).await?;
         }
         match self.catalog.insert_deploy(&deploy, idempotency_key).await? {
-            Inserted::Existing(existing) => Ok((*existing, false)),
+            Inserted::Existing(existing) => {
+                self.take_up(&existing).await?;
+                Ok((*existing, false))
+            }
             Inserted::Created => {
                 count(&self.counts.registered, 1);
                 self.open.lock().insert(deploy.clone(), None, false);
                 Ok((deploy, true))
             }
         }
+    }
+
+    /// Watches a recorded deploy that nobody watches: whoever recorded it went away before it was taken up.
+    async fn take_up(&self, deploy: &Deploy) -> Result<(), CatalogError> {
+        if self.open.lock().get(&deploy.id).is_none() {
+            let verdict = self.catalog.verdict(&deploy.id).await?;
+            let closed = verdict.as_ref().is_some_and(|verdict| is_closed(verdict, &self.options.tolerances));
+            self.open.lock().insert(deploy.clone(), verdict, closed);
+        }
+        Ok(())
     }
 
     /// The version seen last before the deploy, other than its own.
@@ -466,37 +480,4 @@ fn is_closed(verdict: &Verdict, tolerances: &Tolerances) -> bool {
         VerdictKind::Inconclusive => false,
     };
     verdict.decided && !watched
-}
-
-fn not_judged_yet(deploy: &Deploy, now: UnixNanos) -> Verdict {
-    Verdict {
-        deploy_id: deploy.id.clone(),
-        verdict: VerdictKind::Inconclusive,
-        decided: false,
-        recommendation: Recommendation::Hold,
-        design: Design::BeforeAfter,
-        started_at: deploy.started_at,
-        decided_at: None,
-        time_to_decide_s: None,
-        findings: Vec::new(),
-        data_quality: Vec::new(),
-        phase: Phase::Clear,
-        summary: format!("{} {} has not been judged yet", deploy.service.service, deploy.version),
-        evaluated_at: now,
-        revision: 0,
-    }
-}
-
-/// An inferred deploy that turned out to be announced: its marker carries the verdict.
-fn announced_elsewhere(open: &Open, now: UnixNanos) -> Verdict {
-    let deploy = &open.deploy;
-    let revision = open.verdict.as_ref().map_or(0, |verdict| verdict.revision) + 1;
-    Verdict {
-        decided: true,
-        decided_at: Some(now),
-        data_quality: vec!["announced_elsewhere".to_owned()],
-        summary: format!("{} {} is judged under the marker that announced it", deploy.service.service, deploy.version),
-        revision,
-        ..not_judged_yet(deploy, now)
-    }
 }

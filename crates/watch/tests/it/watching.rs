@@ -118,6 +118,18 @@ async fn the_same_idempotency_key_registers_once() {
     assert_eq!(first.id, second.id);
 }
 
+#[tokio::test]
+async fn a_deploy_whose_sender_left_early_is_watched_once_it_is_sent_again() {
+    let (scene, other) = (Scene::new().await, Scene::new().await);
+    let (recorded, _) = other.watcher.register(marker("2"), None).await.expect("valid");
+    scene.catalog.insert_deploy(&recorded, Some("key")).await.expect("writable");
+    scene.look(0..1).await;
+    assert_eq!(scene.verdict(&recorded).await.revision, 0, "nobody watches it");
+    scene.watcher.register(marker("2"), Some("key")).await.expect("valid");
+    scene.look(1..2).await;
+    assert_eq!(scene.verdict(&recorded).await.revision, 1);
+}
+
 impl Scene {
     async fn watcher_deploys(&self) -> Vec<plimsoll_model::Deploy> {
         let filter = DeployFilter { service: Some(service().service), ..DeployFilter::default() };
