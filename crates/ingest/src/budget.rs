@@ -165,6 +165,11 @@ impl Reservation {
         true
     }
 
+    /// Hands over what is held, to whoever outlives this; what is left holds nothing.
+    pub(crate) fn lend(&mut self) -> Self {
+        Self { budget: Arc::clone(&self.budget), bytes: std::mem::take(&mut self.bytes) }
+    }
+
     /// States that exactly `bytes` are held from here on.
     pub(crate) fn settle(&mut self, bytes: usize) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);

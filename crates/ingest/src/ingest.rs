@@ -145,7 +145,7 @@ impl Ingest {
                 body_timeout: options.body_timeout,
             },
             expansion: Expansion::new(),
-            large: Semaphore::new(options.lanes),
+            large: Arc::new(Semaphore::new(options.lanes)),
         });
         let reporter = HealthReporter::new();
         // Before the first connection: nothing is served while the replay runs.

@@ -1,7 +1,9 @@
 //! From a body that was read to an ack: inflate, convert, decode, queue, wait for the commit. Both protocols come through here.
 //!
 //! *Invariants.* Nothing is acknowledged that is not durable and visible. Malformed input is refused before anything is queued.
-//! Whatever ends a request, dropping its future included, gives back what it reserved and is counted.
+//! Whatever ends a request, dropping its future included, gives back what it reserved and is counted. Work on a blocking thread
+//! outlives the future: until it is done it keeps its turn and the request's reservation, or clients that leave again and again
+//! would pile up memory that nobody counts.
 //!
 //! *Where decoding runs.* Bodies up to `inline_bytes_max` are inflated and decoded by the thread that read them: that takes less
 //! than a hand-over. Larger ones go to blocking threads, as many at a time as there are lanes, so that a batch of megabytes
@@ -39,7 +41,7 @@ pub(crate) struct Pipeline {
     pub(crate) limits: Limits,
     pub(crate) expansion: Expansion,
     /// Blocking threads that may decode at a time.
-    pub(crate) large: Semaphore,
+    pub(crate) large: Arc<Semaphore>,
 }
 
 /// The options that a request meets.
@@ -135,7 +137,7 @@ impl Pipeline {
 
         let at = (self.clock)();
         let (request, decoded) = self
-            .compute(body.len(), move || {
+            .compute(body.len(), &mut reservation, move || {
                 let request = match arrival.protocol {
                     Protocol::Grpc | Protocol::HttpProtobuf => body,
                     Protocol::HttpJson if body.is_empty() => body,
@@ -193,7 +195,7 @@ impl Pipeline {
         let mut inflater = Inflater::new(encoding, body, allowance).map_err(damaged)?;
         loop {
             let (same, progress) = self
-                .compute(allowance, move || {
+                .compute(allowance, reservation, move || {
                     let progress = inflater.run(allowance).map_err(damaged)?;
                     Ok((inflater, progress))
                 })
@@ -218,6 +220,7 @@ impl Pipeline {
     async fn compute<T: Send + 'static>(
         &self,
         bytes: usize,
+        reservation: &mut Reservation,
         work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         // A defect must not take a connection's other requests with it, and must not be retried for ever.
@@ -230,10 +233,18 @@ impl Pipeline {
         let (done, took) = if bytes <= self.limits.inline_bytes_max {
             work()
         } else {
-            let _turn = self.large.acquire().await;
-            let done = tokio::task::spawn_blocking(work).await;
-            // Not run at all: the runtime is going down.
-            done.unwrap_or_else(|_| (Err(Refusal::overloaded(Reason::Draining)), 0))
+            let turn = Arc::clone(&self.large).acquire_owned().await;
+            // Both go with the work, which nobody can stop once it runs.
+            let lent = reservation.lend();
+            let done = tokio::task::spawn_blocking(move || (work(), lent, turn)).await;
+            match done {
+                Ok((done, lent, _turn)) => {
+                    *reservation = lent;
+                    done
+                }
+                // Not run at all: the runtime is going down.
+                Err(_) => (Err(Refusal::overloaded(Reason::Draining)), 0),
+            }
         };
         self.counters.decode_ns.add(took);
         done
@@ -259,4 +270,58 @@ impl Drop for Unanswered<'_> {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn pipeline() -> Arc<Pipeline> {
+        Arc::new(Pipeline {
+            counters: Arc::new(Counters::default()),
+            gate: Arc::new(Gate::new()),
+            budget: Budget::new(100),
+            lanes: Arc::new(Lanes::new(1, 1)),
+            clock: Arc::new(|| plimsoll_model::UnixNanos(0)),
+            limits: Limits {
+                request_bytes_max: 100,
+                inline_bytes_max: 0,
+                park: Duration::from_secs(20),
+                body_timeout: Duration::from_secs(20),
+            },
+            expansion: Expansion::new(),
+            large: Arc::new(Semaphore::new(1)),
+        })
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn work_whose_client_left_keeps_its_turn_and_its_bytes_until_it_is_done() {
+        let pipeline = pipeline();
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let (finish, may_finish) = mpsc::channel::<()>();
+        let request = tokio::spawn({
+            let pipeline = Arc::clone(&pipeline);
+            async move {
+                let mut reservation = pipeline.reserve(60).await?;
+                let work = move || {
+                    let _ = begun.send(());
+                    let _ = may_finish.recv();
+                    Ok(())
+                };
+                pipeline.compute(1, &mut reservation, work).await
+            }
+        });
+        has_begun.await.expect("the work begins");
+        request.abort();
+        assert!(request.await.expect_err("was aborted").is_cancelled());
+        assert_eq!(pipeline.budget.used(), 60, "the work still holds its memory");
+        assert_eq!(pipeline.large.available_permits(), 0, "and its thread");
+
+        finish.send(()).expect("the work waits");
+        let _turn = pipeline.large.acquire().await.expect("its turn comes back");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        assert!(pipeline.budget.reserve(100, deadline).await.is_some(), "and so do its bytes");
+    }
 }
