@@ -25,7 +25,8 @@ use async_trait::async_trait;
 use plimsoll_model::{
     Decision, Deploy, DeployId, DeployStatus, EventId, RegressionEvent, SequenceNumber, ServiceKey, UnixNanos, Verdict,
 };
-use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::delivery::{Delivery, DeliveryOutcome};
@@ -55,6 +56,8 @@ impl Default for SqliteOptions {
 /// The embedded catalog.
 pub struct SqliteCatalog {
     path: String,
+    /// How `writer` was opened, to open another in its place.
+    writing: SqliteConnectOptions,
     writer: Mutex<SqliteConnection>,
     readers: Vec<Mutex<SqliteConnection>>,
     turn: AtomicUsize,
@@ -117,6 +120,21 @@ impl SqliteCatalog {
     }
 
     async fn begin<'c>(&self, writer: &'c mut SqliteConnection) -> Result<Transaction<'c, Sqlite>, CatalogError> {
+        if writer.is_in_transaction() {
+            // The rollback of one that was dropped is under way: an answer says that it is over.
+            writer.ping().await.map_err(|e| self.fault(e))?;
+        }
+        if writer.is_in_transaction() {
+            // SQLite ended a transaction by itself, as it does on a full disk: there was nothing to roll back, and this
+            // connection would take none ever again.
+            let fresh = self.writing.connect().await.map_err(|e| self.fault(e))?;
+            // Best effort: it is given up either way.
+            let _ = std::mem::replace(writer, fresh).close_hard().await;
+            tracing::warn!(
+                catalog = self.path,
+                "the connection that writes was opened anew after a failed transaction"
+            );
+        }
         writer.begin_with("BEGIN IMMEDIATE").await.map_err(|e| self.fault(e))
     }
 

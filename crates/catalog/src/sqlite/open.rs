@@ -45,7 +45,7 @@ pub(super) async fn open(path: &Path, options: SqliteOptions) -> Result<SqliteCa
         let reader = base.clone().pragma("query_only", "1").connect().await.map_err(|e| fault(&name, e))?;
         readers.push(Mutex::new(reader));
     }
-    Ok(SqliteCatalog { path: name, writer: Mutex::new(writer), readers, turn: AtomicUsize::new(0) })
+    Ok(SqliteCatalog { path: name, writing, writer: Mutex::new(writer), readers, turn: AtomicUsize::new(0) })
 }
 
 /// Refuses what is not a sound catalog of a known format. Nothing is written before this has passed.

@@ -200,3 +200,22 @@ fn callers_on_several_short_lived_runtimes_share_one_catalog() {
     }
     assert_eq!(runtime().block_on(catalog.checkpoint()).expect("read"), SequenceNumber(10));
 }
+
+#[tokio::test]
+async fn a_transaction_that_sqlite_ended_by_itself_does_not_stop_those_after_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("catalog.sqlite");
+    let catalog = open(&path).await;
+    let mut other = raw(&path).await;
+    // What a full disk does: the transaction is gone at once, and there is nothing left to roll back.
+    let trigger = "CREATE TRIGGER gives_up BEFORE INSERT ON segments BEGIN SELECT RAISE(ROLLBACK, 'gives up'); END";
+    sqlx::raw_sql(trigger).execute(&mut other).await.expect("made");
+    for _ in 0..2 {
+        let problem = catalog.commit_segments(change(1)).await.expect_err("gives up").to_string();
+        assert!(problem.contains("gives up"), "{problem}");
+    }
+    sqlx::raw_sql("DROP TRIGGER gives_up").execute(&mut other).await.expect("dropped");
+    catalog.commit_segments(change(1)).await.expect("there is room again");
+    assert_eq!(catalog.checkpoint().await.expect("reads"), SequenceNumber(1));
+    assert_eq!(catalog.segments().await.expect("reads").len(), 1);
+}
