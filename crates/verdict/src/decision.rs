@@ -6,7 +6,7 @@
 //! - *Recovered* once a confirmed regression has been below half the tolerance for [`Tolerances::recovery_s`], or the
 //!   candidate has had no traffic for so long while the control had some.
 //! - *Pass* only where errors and latency of the service as a whole are shown to be within tolerance, averaged over its
-//!   operations by traffic, and none of its larger operations looks worse.
+//!   operations by traffic, none of its larger operations looks worse, and those without a control do not fail.
 //!
 //! Everything is computed from the series afresh, so an evaluation that was missed or repeated changes nothing; the former
 //! verdict only keeps what was once decided from being taken back.
@@ -180,6 +180,12 @@ fn wholes(tests: &[Test<'_>], tolerances: &Tolerances) -> Option<[Whole; 2]> {
 
 fn shown_well(comparison: &Comparison<'_>, tests: &[Test<'_>], tolerances: &Tolerances, gate: &Path) -> bool {
     if comparison.paired < tolerances.requests_min || comparison.paired * 2 < comparison.requests {
+        return false;
+    }
+    // What nothing can be held against may be as it should; where it fails it is no ground to promote.
+    let unpaired = comparison.operations.iter().filter(|op| op.pairs.is_empty()).flat_map(|op| &op.candidate);
+    let failed: u64 = unpaired.map(|(_, _, cell)| cell.errors).sum();
+    if failed as f64 > tolerances.error_points * comparison.requests as f64 {
         return false;
     }
     let Some(wholes) = wholes(tests, tolerances) else { return false };

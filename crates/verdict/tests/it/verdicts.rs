@@ -179,6 +179,22 @@ fn a_cold_start_is_known_by_the_version_where_no_instance_tells_its_age() {
 }
 
 #[test]
+fn an_operation_that_only_the_candidate_has_forbids_a_pass_where_it_fails() {
+    let scenario =
+        Scenario { share: 0.5, rate: 200.0, operations: 3, before_s: 300, after_s: 1_500, ..Scenario::default() };
+    let judged = |failing: bool| {
+        let mut input = simulate(&scenario, 3);
+        for series in input.series.iter_mut().filter(|s| s.key.version == "2" && s.key.operation == "GET /1") {
+            series.key.operation = "GET /new".to_owned();
+            series.cells.iter_mut().for_each(|(_, cell)| cell.errors = if failing { cell.requests } else { 0 });
+        }
+        judge(&input).verdict
+    };
+    assert_eq!(judged(false), VerdictKind::Pass);
+    assert_ne!(judged(true), VerdictKind::Pass);
+}
+
+#[test]
 fn what_is_slow_from_the_start_and_stays_so_is_not_taken_for_a_cold_start() {
     let mut seconds = Vec::new();
     for seed in 0..12 {
