@@ -3,11 +3,14 @@
 //! *Invariants.*
 //! - A batch is folded before it can be flushed: a flush cuts at the last frame folded and takes the fold's rows in the same
 //!   step, so rows and aggregates of a frame reach the catalog in one transaction, or neither does.
+//! - A fold that panics on one batch misses that batch and is counted; it stops neither flushing nor the next start, which
+//!   would meet the same batch again.
 //! - Rows that the fold gave up are in the view as tail rows of `operations` from that very swap until their segment is.
 //!
 //! *Locks.* `fold`, then the view's, then `queue`; never the other way round.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -144,7 +147,15 @@ impl Folding {
                 Step::Fold(batch) => {
                     let mut held = self.fold.lock();
                     if batch.rows.batch.num_rows() > 0 {
-                        held.fold.fold(&batch.rows);
+                        let fold = &mut held.fold;
+                        if catch_unwind(AssertUnwindSafe(|| fold.fold(&batch.rows))).is_err() {
+                            shared.counters.lock().fold_failures += 1;
+                            tracing::error!(
+                                frame = %batch.rows.sequence,
+                                rows = batch.rows.batch.num_rows(),
+                                "folding failed on a batch, which is a defect: its rows are stored, and missing in the aggregates"
+                            );
+                        }
                         unshown = true;
                     }
                     held.folded = batch.last;

@@ -20,6 +20,8 @@ pub struct StoreStatus {
     pub flush_failures: u64,
     /// What the last failed flush said; empty once one succeeded.
     pub last_flush_error: String,
+    /// Batches that the fold panicked on: their rows are stored, and missing in the aggregates.
+    pub fold_failures: u64,
     /// Segments removed by retention.
     pub retired_segments: u64,
     /// Rows in them: lost because they were too old.

@@ -1,14 +1,16 @@
 //! Reopening, files that should not be there, files that should, and disks without space.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use plimsoll_model::SequenceNumber;
 use plimsoll_otlp::{Signal, Table};
-use plimsoll_store::StoreError;
+use plimsoll_store::{Fold, Published, SegmentFiles, Store, StoreError};
 
 use crate::rows::{frame, total};
-use crate::world::{World, expected, expected_requests, publish};
+use crate::world::{Counting, World, expected, expected_requests, publish};
 
 #[tokio::test]
 async fn closing_stores_everything_and_reopening_shows_it() {
@@ -196,4 +198,46 @@ async fn memory_is_counted_once_where_columns_share_it() {
     let counted = store.status().tail_bytes as usize;
     // Ten columns share one buffer of keys, four bytes a row.
     assert_eq!(claimed - counted, 9 * 10_000 * 4);
+}
+
+/// Panics on one frame.
+#[derive(Default)]
+struct Flawed(Counting);
+
+impl Fold for Flawed {
+    fn fold(&mut self, rows: &Published) {
+        assert!(rows.sequence != SequenceNumber(5), "the flaw");
+        self.0.fold(rows);
+    }
+
+    fn pending(&self) -> Option<RecordBatch> {
+        self.0.pending()
+    }
+
+    fn take(&mut self) -> Option<RecordBatch> {
+        self.0.take()
+    }
+}
+
+#[tokio::test]
+async fn a_fold_that_panics_on_a_frame_is_counted_and_stops_nothing_else() {
+    let world = World::new();
+    let files = Arc::clone(&world.files) as Arc<dyn SegmentFiles>;
+    let (options, catalog) = (world.options.clone(), world.catalog().await);
+    let store = Store::open_with(options, files, catalog, Box::<Flawed>::default(), Box::new(|_| {}), world.clock())
+        .await
+        .expect("the store opens");
+    publish(&store, 1, 10);
+    store.folded().await;
+    assert_eq!(store.flush().await.expect("flushed"), SequenceNumber(9));
+    let snapshot = store.snapshot();
+    for table in [Table::Spans, Table::Logs, Table::Metrics] {
+        assert_eq!(world.rows(&snapshot, table), expected(table, 10));
+    }
+    assert_eq!(world.requests(&snapshot), expected_requests(10) - frame_rows(5));
+    assert_eq!(store.status().fold_failures, 1);
+}
+
+fn frame_rows(sequence: u64) -> u64 {
+    expected_requests(sequence + 1) - expected_requests(sequence)
 }
