@@ -203,6 +203,11 @@ impl Scrape {
         writer.counter("retired_rows", "Rows removed by retention", store.retired_rows)?;
         writer.gauge("missing_rows", "Rows lost because their segment is missing or damaged", store.missing_rows)?;
         writer.gauge("disk_full", "1 while less than `store.disk_reserve` is free", u64::from(store.disk_full))?;
+        writer.counter(
+            "fold_failures",
+            "Batches that could not be folded: their rows are stored, and missing from aggregates",
+            store.fold_failures,
+        )?;
         writer.gauge(
             "fold_lag_frames",
             "Frames published and not folded into aggregates yet",

@@ -99,6 +99,12 @@ impl Stages {
                 store.missing_segments, store.missing_rows
             ));
         }
+        if store.fold_failures > 0 {
+            degraded.push(format!(
+                "{} batches could not be folded into aggregates: verdicts do without them",
+                store.fold_failures
+            ));
+        }
         if let Some(replayed) = self.replayed.get().filter(|r| r.journal.quarantined > 0 || r.undecodable > 0) {
             degraded.push(format!(
                 "{} damaged stretches of the journal were moved to `journal/quarantine`, {} frames could not be decoded",
