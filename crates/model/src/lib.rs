@@ -6,7 +6,10 @@
 //! | [`time`] | instants, durations' units and the 10 s bucket |
 //! | [`service`] | who emits telemetry: environment, namespace, name, version |
 //! | [`deploy`] | what was shipped, when and by whom |
-//! | [`signal`] | mergeable aggregates: what the verdict is computed from |
+//! | [`signal`] | mergeable aggregates of operations: what the verdict is computed from |
+//! | [`aggregates`] | the others: presence, flag arms, actions, version paths, the weeks before |
+//! | [`log`], [`metric`], [`presence`], [`drill`] | their cells |
+//! | [`template`] | log templates: messages without what varies |
 //! | [`verdict`] | what was concluded, with findings and evidence |
 //! | [`decision`] | what a human or a pipeline did about it |
 //! | [`event`] | the regression event that leaves the house |
@@ -14,15 +17,22 @@
 //! *Invariants.* No async, no I/O, no Arrow, no SQL, no clock and no randomness: both come in as values.
 //! The JSON forms are the ones of the REST interface.
 
+pub mod aggregates;
 pub mod decision;
 pub mod deploy;
+pub mod drill;
 pub mod event;
 pub mod id;
+pub mod log;
+pub mod metric;
+pub mod presence;
 pub mod service;
 pub mod signal;
+pub mod template;
 pub mod time;
 pub mod verdict;
 
+pub use aggregates::ServiceAggregates;
 pub use decision::{Decision, DecisionKind};
 pub use deploy::{Deploy, DeployKind, DeployStatus};
 pub use event::{EventKind, RegressionEvent};

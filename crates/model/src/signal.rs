@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::drill::{Values, merge_values};
 use crate::service::ServiceKey;
 use crate::time::Bucket;
 
@@ -18,6 +19,9 @@ pub const HISTOGRAM_SCALE: u32 = 4;
 
 /// One unit of [`OperationCell::log_latency_sum`]: 2^-20 of a natural logarithm.
 pub const LOG_UNIT: f64 = 1_048_576.0;
+
+/// The weight of one request that was not sampled: weights are in units of 1/1024.
+pub const WEIGHT_UNIT: u64 = 1_024;
 
 /// A sparse, fixed-edge exponential histogram of nanoseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -33,6 +37,13 @@ impl Histogram {
         // ceil(log2(x) * 16) - 1. Exact at powers of two; elsewhere the rounding of log2 is far below a bucket's width.
         let exact = (nanos as f64).log2() * f64::from(1_u32 << HISTOGRAM_SCALE);
         exact.ceil() as i16 - 1
+    }
+
+    /// Returns the index of the bucket that holds `value`, in whatever unit it has; `None` where it is not positive.
+    pub fn index_of_value(value: f64) -> Option<i16> {
+        (value > 0.0 && value.is_finite())
+            .then(|| (value.log2() * f64::from(1_u32 << HISTOGRAM_SCALE)).ceil() as i16)
+            .map(|above| above.saturating_sub(1))
     }
 
     /// Returns the upper edge of bucket `index`, in nanoseconds.
@@ -160,6 +171,9 @@ pub struct OperationKey {
 /// A party to a trace: whom a failure or a delay is traced back to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Party {
+    /// Namespace of the service; empty where it has none.
+    #[serde(default)]
+    pub namespace: String,
     /// Name of the service.
     pub service: String,
     /// Its version; empty where unknown.
@@ -227,6 +241,11 @@ pub struct OperationCell {
     pub requests: u64,
     /// Requests that failed.
     pub errors: u64,
+    /// Requests by weight, in units of 1/[`WEIGHT_UNIT`]: a sampled span stands for those that were not kept. Equal to
+    /// `requests` times the unit where nothing was sampled.
+    pub weighted_requests: u64,
+    /// Failed requests by weight, in the same units.
+    pub weighted_errors: u64,
     /// Requests that failed here, with no failing child to pass the blame to. Known only once a trace is whole.
     pub error_origins: u64,
     /// Sum of natural logarithms of latency in nanoseconds, in units of 1/[`LOG_UNIT`].
@@ -249,8 +268,12 @@ pub struct OperationCell {
     pub blame: BTreeMap<Party, u64>,
     /// Time spent in callees.
     pub callees: BTreeMap<Party, CalleeTime>,
+    /// Requests by values of allow-listed attributes.
+    pub values: Values,
     /// Traces of requests that failed.
     pub failed_exemplars: Exemplars,
+    /// Traces of requests that did not.
+    pub good_exemplars: Exemplars,
     /// Traces of requests in the slowest latency bucket seen.
     pub slow_exemplars: Exemplars,
 }
@@ -267,6 +290,8 @@ impl OperationCell {
         }
         self.requests += other.requests;
         self.errors += other.errors;
+        self.weighted_requests = self.weighted_requests.saturating_add(other.weighted_requests);
+        self.weighted_errors = self.weighted_errors.saturating_add(other.weighted_errors);
         self.error_origins += other.error_origins;
         self.log_latency_sum += other.log_latency_sum;
         self.log_latency_sum_sq += other.log_latency_sum_sq;
@@ -293,7 +318,9 @@ impl OperationCell {
             mine.calls += time.calls;
             mine.critical_ns += time.critical_ns;
         }
+        merge_values(&mut self.values, &other.values);
         self.failed_exemplars.merge(&other.failed_exemplars);
+        self.good_exemplars.merge(&other.good_exemplars);
     }
 }
 

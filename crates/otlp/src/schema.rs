@@ -26,11 +26,13 @@ pub enum Table {
     Metrics,
     /// One row an operation, version, age class and 10 s bucket; several rows of one key add up.
     Operations,
+    /// One row of any other aggregate and bucket, as its column `kind` says; several rows of one key add up.
+    Signals,
 }
 
 impl Table {
     /// Every stored table.
-    pub const ALL: [Self; 4] = [Self::Spans, Self::Logs, Self::Metrics, Self::Operations];
+    pub const ALL: [Self; 5] = [Self::Spans, Self::Logs, Self::Metrics, Self::Operations, Self::Signals];
 
     /// Returns the name used in SQL, in paths and in the catalog.
     pub fn name(self) -> &'static str {
@@ -39,6 +41,7 @@ impl Table {
             Self::Logs => "logs",
             Self::Metrics => "metrics",
             Self::Operations => "operations",
+            Self::Signals => "signals",
         }
     }
 
@@ -54,6 +57,7 @@ impl Table {
             Self::Logs => &LOGS,
             Self::Metrics => &METRICS,
             Self::Operations => &OPERATIONS,
+            Self::Signals => &SIGNALS,
         }
     }
 
@@ -62,7 +66,7 @@ impl Table {
         match self {
             Self::Spans => "start_time",
             Self::Logs | Self::Metrics => "time",
-            Self::Operations => "bucket_start",
+            Self::Operations | Self::Signals => "bucket_start",
         }
     }
 }
@@ -307,15 +311,39 @@ pub fn exception_fields() -> Fields {
 /// The fields of one entry of `blame`, in order.
 pub fn blame_fields() -> Fields {
     let mut fields = party_fields();
-    fields.push(field("count", DataType::UInt64));
+    fields.extend([field("count", DataType::UInt64), optional("namespace", DataType::Utf8)]);
     Fields::from(fields)
 }
 
 /// The fields of one entry of `callees`, in order.
 pub fn callee_fields() -> Fields {
     let mut fields = party_fields();
-    fields.extend([field("calls", DataType::UInt64), field("critical_ns", DataType::UInt64)]);
+    fields.extend([
+        field("calls", DataType::UInt64),
+        field("critical_ns", DataType::UInt64),
+        optional("namespace", DataType::Utf8),
+    ]);
     Fields::from(fields)
+}
+
+/// The fields of one entry of `values`, in order.
+pub fn value_fields() -> Fields {
+    Fields::from(vec![
+        field("attribute", DataType::Utf8),
+        field("value", DataType::Utf8),
+        field("requests", DataType::UInt64),
+        field("errors", DataType::UInt64),
+        field("log_latency_sum", DataType::Int64),
+    ])
+}
+
+/// The fields of one entry of `path`, in order.
+pub fn participant_fields() -> Fields {
+    Fields::from(vec![
+        field("namespace", DataType::Utf8),
+        field("service", DataType::Utf8),
+        field("version", DataType::Utf8),
+    ])
 }
 
 /// The fields of one entry of `errors_by_class`, in order.
@@ -352,6 +380,63 @@ static OPERATIONS: LazyLock<SchemaRef> = LazyLock::new(|| {
         field("callees", list(DataType::Struct(callee_fields()))),
         field("failed_exemplars", list(DataType::FixedSizeBinary(16))),
         field("slow_exemplars", list(DataType::FixedSizeBinary(16))),
+        // Null in rows written before these columns were.
+        optional("weighted_requests", DataType::UInt64),
+        optional("weighted_errors", DataType::UInt64),
+        optional("values", list(DataType::Struct(value_fields()))),
+        optional("good_exemplars", list(DataType::FixedSizeBinary(16))),
+    ]);
+    Arc::new(Schema::new(fields))
+});
+
+static SIGNALS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let mut fields = vec![
+        field("bucket_start", timestamp()),
+        field("width_s", DataType::UInt32),
+        field("service_name", DataType::Utf8),
+        field("service_namespace", DataType::Utf8),
+        field("service_version", DataType::Utf8),
+        field("environment", DataType::Utf8),
+        // presence, log, metric, arm, action, path or history
+        field("kind", DataType::Utf8),
+        // Template, metric, operation or action.
+        field("name", DataType::Utf8),
+        // Level of a log, shape of a metric, kind of an operation.
+        field("role", DataType::Utf8),
+        // Attributes of a metric as JSON, or flag of an arm.
+        field("detail", DataType::Utf8),
+        // Variant of the flag.
+        field("variant", DataType::Utf8),
+        field("unit", DataType::Utf8),
+        field("instance_age", DataType::Utf8),
+        field("count", DataType::UInt64),
+        field("errors", DataType::UInt64),
+        field("weighted_count", DataType::UInt64),
+        field("weighted_errors", DataType::UInt64),
+        field("log_latency_sum", DataType::Int64),
+        field("log_latency_sum_sq", DataType::Int64),
+        field("spans", DataType::UInt64),
+        field("logs", DataType::UInt64),
+        field("points", DataType::UInt64),
+        field("zeros", DataType::UInt64),
+        field("resets", DataType::UInt64),
+        optional("sum", DataType::Float64),
+        // The same, exactly: a signed count of 2^-40, most significant byte first.
+        optional("sum_exact", DataType::FixedSizeBinary(16)),
+        optional("min", DataType::Float64),
+        optional("max", DataType::Float64),
+        optional("first_seen", timestamp()),
+        optional("last_seen", timestamp()),
+    ];
+    fields.extend(histogram("value"));
+    fields.extend([
+        field("instances", list(DataType::UInt64)),
+        field("starts", list(DataType::UInt64)),
+        field("errors_by_class", list(DataType::Struct(error_class_fields()))),
+        field("path", list(DataType::Struct(participant_fields()))),
+        field("failed_exemplars", list(DataType::FixedSizeBinary(16))),
+        field("slow_exemplars", list(DataType::FixedSizeBinary(16))),
+        field("good_exemplars", list(DataType::FixedSizeBinary(16))),
     ]);
     Arc::new(Schema::new(fields))
 });

@@ -2,7 +2,8 @@
 //!
 //! *Cost.* About 200 bytes for a quiet operation. What only failing requests need stands behind one pointer.
 
-use plimsoll_model::signal::{CalleeTime, ExceptionCount, Exemplars, Fingerprint, Histogram, LOG_UNIT};
+use plimsoll_model::drill::Outcome;
+use plimsoll_model::signal::{CalleeTime, ExceptionCount, Exemplars, Fingerprint, Histogram, LOG_UNIT, WEIGHT_UNIT};
 
 /// Counts by key, ascending.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +36,19 @@ impl<K: Ord + Copy> Sparse<K> {
     }
 }
 
+/// Outcomes by numbers of attribute and value, ascending.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Drill(pub(crate) Vec<((u32, u32), Outcome)>);
+
+impl Drill {
+    pub(crate) fn merge_one(&mut self, key: (u32, u32), outcome: &Outcome) {
+        match self.0.binary_search_by_key(&key, |(k, _)| *k) {
+            Ok(at) => self.0[at].1.merge(outcome),
+            Err(at) => self.0.insert(at, (key, *outcome)),
+        }
+    }
+}
+
 /// What only some cells need.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rare {
@@ -51,6 +65,8 @@ pub(crate) struct Rare {
 pub(crate) struct Cell {
     pub(crate) requests: u64,
     pub(crate) errors: u64,
+    pub(crate) weighted_requests: u64,
+    pub(crate) weighted_errors: u64,
     pub(crate) error_origins: u64,
     pub(crate) log_sum: i64,
     pub(crate) log_sum_sq: i64,
@@ -60,7 +76,9 @@ pub(crate) struct Cell {
     pub(crate) assembled: u64,
     /// By number of the party.
     pub(crate) callees: Vec<(u32, CalleeTime)>,
+    pub(crate) values: Drill,
     pub(crate) slow: Exemplars,
+    pub(crate) good: Exemplars,
     pub(crate) rare: Option<Box<Rare>>,
 }
 
@@ -77,6 +95,7 @@ impl Cell {
     pub(crate) fn record_request(&mut self, nanos: u64, trace_id: u128) {
         let (index, log) = latency_of(nanos);
         self.requests += 1;
+        self.weighted_requests += WEIGHT_UNIT;
         self.log_sum += (log * LOG_UNIT).round() as i64;
         self.log_sum_sq += (log * log * LOG_UNIT).round() as i64;
         let slowest = self.latency.0.last().map(|(i, _)| *i);
@@ -96,6 +115,7 @@ impl Cell {
     /// Counts a failed request; says whether its class went to `other`.
     pub(crate) fn record_error(&mut self, class: u32, trace_id: u128, max: usize, other: u32) -> bool {
         self.errors += 1;
+        self.weighted_errors += WEIGHT_UNIT;
         let rare = self.rare();
         rare.failed.offer(trace_id.to_be_bytes());
         rare.classes.add_bounded(class, 1, max, other)
@@ -151,6 +171,8 @@ impl Cell {
         }
         self.requests += other.requests;
         self.errors += other.errors;
+        self.weighted_requests = self.weighted_requests.saturating_add(other.weighted_requests);
+        self.weighted_errors = self.weighted_errors.saturating_add(other.weighted_errors);
         self.error_origins += other.error_origins;
         self.log_sum = self.log_sum.saturating_add(other.log_sum);
         self.log_sum_sq = self.log_sum_sq.saturating_add(other.log_sum_sq);
@@ -158,6 +180,10 @@ impl Cell {
         self.self_time.merge(&other.self_time);
         self.self_time_ns = self.self_time_ns.saturating_add(other.self_time_ns);
         self.assembled += other.assembled;
+        for (key, outcome) in &other.values.0 {
+            self.values.merge_one(*key, outcome);
+        }
+        self.good.merge(&other.good);
         for (party, time) in &other.callees {
             self.add_callee(*party, *time);
         }

@@ -3,6 +3,7 @@
 use arrow::array::RecordBatch;
 use plimsoll_model::signal::OperationKind;
 use plimsoll_model::{Bucket, UnixNanos};
+use plimsoll_otlp::Table;
 
 use crate::columns::SchemaError;
 use crate::registry::SeriesKey;
@@ -10,9 +11,14 @@ use crate::rows::{OperationRow, decode_operations, encode_operations};
 use crate::state::SignalState;
 
 impl SignalState {
-    /// Returns what was folded since the last checkpoint, in the stored schema of the table `operations`; `None` where
-    /// nothing was. The same cells always give the same bytes.
-    pub fn pending_rows(&self) -> Option<RecordBatch> {
+    /// Returns what was folded since the last checkpoint, in the stored schemas of `operations` and `signals`; no table
+    /// comes without rows. The same cells always give the same bytes.
+    pub fn pending_rows(&self) -> Vec<(Table, RecordBatch)> {
+        let operations = self.pending_operations().map(|rows| (Table::Operations, rows));
+        operations.into_iter().collect()
+    }
+
+    fn pending_operations(&self) -> Option<RecordBatch> {
         if self.cells.pending_len() == 0 {
             return None;
         }
@@ -26,7 +32,7 @@ impl SignalState {
     }
 
     /// Takes those rows: from here on they are the caller's to keep. What the watcher sees stays as it is.
-    pub fn take_rows(&mut self) -> Option<RecordBatch> {
+    pub fn take_rows(&mut self) -> Vec<(Table, RecordBatch)> {
         let rows = self.pending_rows();
         self.cells.settle_pending();
         self.bound_cells();
@@ -38,7 +44,14 @@ impl SignalState {
     ///
     /// # Errors
     /// The batch is not in the stored schema; nothing of it was added.
-    pub fn load(&mut self, batch: &RecordBatch) -> Result<(), SchemaError> {
+    pub fn load(&mut self, table: Table, batch: &RecordBatch) -> Result<(), SchemaError> {
+        match table {
+            Table::Operations => self.load_operations(batch),
+            _ => Ok(()),
+        }
+    }
+
+    fn load_operations(&mut self, batch: &RecordBatch) -> Result<(), SchemaError> {
         for (key, bucket, cell) in decode_operations(batch)? {
             let (version, _) = self.registry.version_id(&key.service, &key.version);
             let service = self.registry.versions.key(version).service;

@@ -146,6 +146,10 @@ impl SignalState {
         self.cells.each_cell(|id, cell| {
             series[id as usize] = true;
             cell.callees.iter().for_each(|(party, _)| parties[*party as usize] = true);
+            for ((attribute, value), _) in &cell.values.0 {
+                names[*attribute as usize] = true;
+                names[*value as usize] = true;
+            }
             if let Some(rare) = &cell.rare {
                 rare.blame.0.iter().for_each(|(party, _)| parties[*party as usize] = true);
                 rare.classes.0.iter().for_each(|(class, _)| names[*class as usize] = true);

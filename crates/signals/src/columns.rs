@@ -33,6 +33,15 @@ fn typed<'a, T>(name: &str, array: Option<&'a T>) -> Result<&'a T, SchemaError> 
     array.ok_or_else(|| SchemaError::Type(name.to_owned()))
 }
 
+/// Looks a column up that older batches lack.
+pub(crate) fn optional<T>(
+    batch: &RecordBatch,
+    name: &str,
+    find: impl FnOnce(&str) -> Result<T, SchemaError>,
+) -> Result<Option<T>, SchemaError> {
+    batch.column_by_name(name).is_some().then(|| find(name)).transpose()
+}
+
 pub(crate) fn text<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringArray, SchemaError> {
     typed(name, column(batch, name)?.as_string_opt::<i32>())
 }

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use plimsoll_model::drill::AttributeValue;
 use plimsoll_model::signal::{Fingerprint, Histogram, OperationCell, OperationSeries};
-use plimsoll_model::{Bucket, Interval, ServiceKey, UnixNanos};
+use plimsoll_model::{Bucket, Interval, ServiceAggregates, ServiceKey, UnixNanos};
 
 use crate::cell::Cell;
 use crate::registry::{NO_NAME, Registry};
@@ -86,6 +87,12 @@ impl SignalState {
         found
     }
 
+    /// Returns what else is known of a service: buckets that start within `within`, and the weeks before.
+    pub fn aggregates(&self, service: &ServiceKey, within: Interval) -> ServiceAggregates {
+        let _ = (service, within);
+        ServiceAggregates::default()
+    }
+
     /// Lists the versions of a service, first seen first.
     pub fn versions(&self, service: &ServiceKey) -> Vec<VersionTraffic> {
         let Some(service) = self.registry.services.get(service) else { return Vec::new() };
@@ -115,16 +122,17 @@ impl SignalState {
         self.each_edge(|from, to| {
             if from.environment == service.environment {
                 if *from == *service {
-                    callees.insert(to.to_owned());
-                } else if to == service.service {
+                    callees.insert((to.0.to_owned(), to.1.to_owned()));
+                } else if to == (&service.namespace, &service.service) {
                     callers.insert(from.clone());
                 }
             }
         });
-        let called =
-            self.registry.services.iter().map(|(_, key)| key).filter(|key| {
-                key.environment == service.environment && *key != service && callees.contains(&key.service)
-            });
+        let called = self.registry.services.iter().map(|(_, key)| key).filter(|key| {
+            key.environment == service.environment
+                && *key != service
+                && callees.contains(&(key.namespace.clone(), key.service.clone()))
+        });
         callers.extend(called.cloned());
         callers.into_iter().collect()
     }
@@ -133,26 +141,30 @@ impl SignalState {
     pub fn callers_of(&self, service: &ServiceKey) -> Vec<ServiceKey> {
         let mut callers = BTreeSet::new();
         self.each_edge(|from, to| {
-            if from.environment == service.environment && from != service && to == service.service {
+            if from.environment == service.environment
+                && from != service
+                && to == (&service.namespace, &service.service)
+            {
                 callers.insert(from.clone());
             }
         });
         callers.into_iter().collect()
     }
 
-    /// Calls `visit` with each service and the name of a party that a cell of it names; pairs may come again.
-    fn each_edge(&self, mut visit: impl FnMut(&ServiceKey, &str)) {
+    /// Calls `visit` with each service and the namespace and name of a party that a cell of it names, each pair once.
+    fn each_edge(&self, mut visit: impl FnMut(&ServiceKey, (&str, &str))) {
         let mut edges = BTreeSet::new();
         self.cells.each_cell(|series, cell| {
             let blamed = cell.rare.iter().flat_map(|rare| rare.blame.0.iter().map(|(party, _)| *party));
             for party in cell.callees.iter().map(|(party, _)| *party).chain(blamed) {
                 let version = self.registry.series.key(series).version;
-                let [called, ..] = self.registry.parties.key(party).names();
-                edges.insert((self.registry.versions.key(version).service, called));
+                let [namespace, called, ..] = self.registry.parties.key(party).names();
+                edges.insert((self.registry.versions.key(version).service, namespace, called));
             }
         });
-        for (from, to) in edges {
-            visit(self.registry.services.key(from), self.registry.names.key(to));
+        for (from, namespace, to) in edges {
+            let names = (self.registry.names.key(namespace).as_ref(), self.registry.names.key(to).as_ref());
+            visit(self.registry.services.key(from), names);
         }
     }
 
@@ -220,6 +232,8 @@ impl Registry {
         let mut spelt = OperationCell {
             requests: cell.requests,
             errors: cell.errors,
+            weighted_requests: cell.weighted_requests,
+            weighted_errors: cell.weighted_errors,
             error_origins: cell.error_origins,
             log_latency_sum: cell.log_sum,
             log_latency_sum_sq: cell.log_sum_sq,
@@ -228,9 +242,19 @@ impl Registry {
             self_time_ns: cell.self_time_ns,
             assembled: cell.assembled,
             slow_exemplars: cell.slow.clone(),
+            good_exemplars: cell.good.clone(),
             ..OperationCell::default()
         };
         spelt.callees = cell.callees.iter().map(|(party, time)| (self.party(*party), *time)).collect();
+        spelt.values = cell
+            .values
+            .0
+            .iter()
+            .map(|((attribute, value), outcome)| {
+                let [attribute, value] = [*attribute, *value].map(|name| self.names.key(name).to_string());
+                (AttributeValue { attribute, value }, *outcome)
+            })
+            .collect();
         if let Some(rare) = &cell.rare {
             let class = |id: u32| self.names.key(id).to_string();
             spelt.errors_by_class = rare.classes.0.iter().map(|(id, count)| (class(*id), *count)).collect();
@@ -246,16 +270,23 @@ impl Registry {
         let mut cell = Cell {
             requests: spelt.requests,
             errors: spelt.errors,
+            weighted_requests: spelt.weighted_requests,
+            weighted_errors: spelt.weighted_errors,
             error_origins: spelt.error_origins,
             log_sum: spelt.log_latency_sum,
             log_sum_sq: spelt.log_latency_sum_sq,
             self_time_ns: spelt.self_time_ns,
             assembled: spelt.assembled,
             slow: spelt.slow_exemplars,
+            good: spelt.good_exemplars,
             ..Cell::default()
         };
         cell.latency.0.extend(spelt.latency.0);
         cell.self_time.0.extend(spelt.self_time.0);
+        for (value, outcome) in spelt.values {
+            let key = (self.name_id(&value.attribute), self.name_id(&value.value));
+            cell.values.merge_one(key, &outcome);
+        }
         for (party, time) in spelt.callees {
             let (party, other) = (self.party_of(&party), NO_NAME);
             cell.record_callee(party, time, usize::MAX, other);

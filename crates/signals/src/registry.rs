@@ -73,14 +73,16 @@ pub(crate) struct SeriesKey {
 /// A party, by numbers of names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct PartyKey {
+    namespace: u32,
     service: u32,
     version: u32,
     operation: u32,
 }
 
 impl PartyKey {
-    pub(crate) fn names(self) -> [u32; 3] {
-        [self.service, self.version, self.operation]
+    /// Namespace, service, version and operation.
+    pub(crate) fn names(self) -> [u32; 4] {
+        [self.namespace, self.service, self.version, self.operation]
     }
 }
 
@@ -235,13 +237,19 @@ impl Registry {
     pub(crate) fn party_id(&mut self, version: u32, operation: Option<u32>) -> u32 {
         let VersionKey { service, version } = self.versions.key(version).clone();
         let operation = operation.map_or(NO_NAME, |operation| self.operations.key(operation).name);
-        let service = self.services.key(service).service.clone();
-        let key = PartyKey { service: self.name_id(&service), version: self.name_id(&version), operation };
+        let ServiceKey { namespace, service, .. } = self.services.key(service).clone();
+        let key = PartyKey {
+            namespace: self.name_id(&namespace),
+            service: self.name_id(&service),
+            version: self.name_id(&version),
+            operation,
+        };
         self.bounded_party(key)
     }
 
     pub(crate) fn party_of(&mut self, party: &Party) -> u32 {
         let key = PartyKey {
+            namespace: self.name_id(&party.namespace),
             service: self.name_id(&party.service),
             version: self.name_id(&party.version),
             operation: self.name_id(&party.operation),
@@ -262,7 +270,7 @@ impl Registry {
 
     /// Returns the party that stands for all others.
     pub(crate) fn other_party(&mut self) -> u32 {
-        self.parties.intern(PartyKey { service: OTHER_NAME, version: NO_NAME, operation: NO_NAME })
+        self.parties.intern(PartyKey { namespace: NO_NAME, service: OTHER_NAME, version: NO_NAME, operation: NO_NAME })
     }
 
     /// Remembers an exception of a service.
@@ -279,8 +287,9 @@ impl Registry {
     }
 
     pub(crate) fn party(&self, id: u32) -> Party {
-        let [service, version, operation] = self.parties.key(id).names().map(|name| self.names.key(name).to_string());
-        Party { service, version, operation }
+        let [namespace, service, version, operation] =
+            self.parties.key(id).names().map(|name| self.names.key(name).to_string());
+        Party { namespace, service, version, operation }
     }
 
     pub(crate) fn operation_key(&self, series: u32) -> OperationKey {

@@ -10,10 +10,11 @@ use arrow::array::{
     StructArray, TimestampNanosecondArray, UInt64Array,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, Fields, Int16Type, UInt64Type};
+use arrow::datatypes::{DataType, Field, Fields, Int16Type, Int64Type, UInt64Type};
+use plimsoll_model::drill::{AttributeValue, Outcome};
 use plimsoll_model::signal::{
     AgeClass, CalleeTime, ExceptionCount, Exemplars, Fingerprint, Histogram, OperationCell, OperationKey,
-    OperationKind, Party,
+    OperationKind, Party, WEIGHT_UNIT,
 };
 use plimsoll_model::{Bucket, ServiceKey, UnixNanos};
 use plimsoll_otlp::Table;
@@ -86,6 +87,7 @@ pub fn encode_operations(rows: &[OperationRow]) -> RecordBatch {
             texts(blame().map(|(party, _)| &party.version)),
             texts(blame().map(|(party, _)| &party.operation)),
             numbers(blame().map(|(_, count)| *count)),
+            texts(blame().map(|(party, _)| &party.namespace)),
         ],
     ));
     let callees = || rows.iter().flat_map(|row| &row.2.callees);
@@ -98,35 +100,54 @@ pub fn encode_operations(rows: &[OperationRow]) -> RecordBatch {
             texts(callees().map(|(party, _)| &party.operation)),
             numbers(callees().map(|(_, time)| time.calls)),
             numbers(callees().map(|(_, time)| time.critical_ns)),
+            texts(callees().map(|(party, _)| &party.namespace)),
         ],
     ));
-    let kept: [fn(&OperationCell) -> &Exemplars; 2] = [|cell| &cell.failed_exemplars, |cell| &cell.slow_exemplars];
-    for of in kept {
-        let mut ids = FixedSizeBinaryBuilder::new(16);
-        for id in rows.iter().flat_map(|row| &of(&row.2).0) {
-            ids.append_value(id).expect("an exemplar has sixteen bytes");
-        }
-        arrays.push(list(rows.iter().map(|row| of(&row.2).0.len()), Arc::new(ids.finish())));
-    }
+    arrays.push(trace_ids(rows.iter().map(|row| &row.2.failed_exemplars)));
+    arrays.push(trace_ids(rows.iter().map(|row| &row.2.slow_exemplars)));
+    arrays.push(number(|cell| cell.weighted_requests));
+    arrays.push(number(|cell| cell.weighted_errors));
+    let values = || rows.iter().flat_map(|row| &row.2.values);
+    arrays.push(structs(
+        rows.iter().map(|row| row.2.values.len()),
+        schema::value_fields(),
+        vec![
+            texts(values().map(|(value, _)| &value.attribute)),
+            texts(values().map(|(value, _)| &value.value)),
+            numbers(values().map(|(_, outcome)| outcome.requests)),
+            numbers(values().map(|(_, outcome)| outcome.errors)),
+            Arc::new(Int64Array::from_iter_values(values().map(|(_, outcome)| outcome.log_latency_sum))),
+        ],
+    ));
+    arrays.push(trace_ids(rows.iter().map(|row| &row.2.good_exemplars)));
     RecordBatch::try_new(Table::Operations.schema().clone(), arrays)
         .expect("the arrays are built in the schema's order")
 }
 
-fn texts<'a>(values: impl Iterator<Item = &'a String>) -> ArrayRef {
+/// One list of trace ids a row.
+pub(crate) fn trace_ids<'a>(rows: impl Iterator<Item = &'a Exemplars> + Clone) -> ArrayRef {
+    let mut ids = FixedSizeBinaryBuilder::new(16);
+    for id in rows.clone().flat_map(|exemplars| &exemplars.0) {
+        ids.append_value(id).expect("an exemplar has sixteen bytes");
+    }
+    list(rows.map(|exemplars| exemplars.0.len()), Arc::new(ids.finish()))
+}
+
+pub(crate) fn texts<'a>(values: impl Iterator<Item = &'a String>) -> ArrayRef {
     // The array wants to know how many: a flattened iterator does not.
     Arc::new(StringArray::from_iter_values(values.collect::<Vec<_>>()))
 }
 
-fn numbers(values: impl Iterator<Item = u64>) -> ArrayRef {
+pub(crate) fn numbers(values: impl Iterator<Item = u64>) -> ArrayRef {
     Arc::new(UInt64Array::from_iter_values(values))
 }
 
-fn list(lengths: impl Iterator<Item = usize>, values: ArrayRef) -> ArrayRef {
+pub(crate) fn list(lengths: impl Iterator<Item = usize>, values: ArrayRef) -> ArrayRef {
     let item = Arc::new(Field::new("item", values.data_type().clone(), false));
     Arc::new(ListArray::new(item, OffsetBuffer::from_lengths(lengths), values, None))
 }
 
-fn structs(lengths: impl Iterator<Item = usize>, fields: Fields, arrays: Vec<ArrayRef>) -> ArrayRef {
+pub(crate) fn structs(lengths: impl Iterator<Item = usize>, fields: Fields, arrays: Vec<ArrayRef>) -> ArrayRef {
     list(lengths, Arc::new(StructArray::new(fields, arrays, None)))
 }
 
@@ -155,6 +176,11 @@ pub fn decode_operations(batch: &RecordBatch) -> Result<Vec<OperationRow>, Schem
     let callees = Entries::of(batch, "callees")?;
     let failed = columns::list(batch, "failed_exemplars")?;
     let slow = columns::list(batch, "slow_exemplars")?;
+    // Rows written before there were these columns lack them.
+    let weighted = columns::optional(batch, "weighted_requests", number)?;
+    let weighted_errors = columns::optional(batch, "weighted_errors", number)?;
+    let values = columns::optional(batch, "values", |name| Entries::of(batch, name))?;
+    let good = columns::optional(batch, "good_exemplars", |name| columns::list(batch, name))?;
 
     let mut rows = Vec::with_capacity(batch.num_rows());
     for row in 0..batch.num_rows() {
@@ -174,6 +200,12 @@ pub fn decode_operations(batch: &RecordBatch) -> Result<Vec<OperationRow>, Schem
         let mut cell = OperationCell {
             requests: requests.value(row),
             errors: errors.value(row),
+            weighted_requests: weighted
+                .filter(|array| array.is_valid(row))
+                .map_or_else(|| requests.value(row) * WEIGHT_UNIT, |array| array.value(row)),
+            weighted_errors: weighted_errors
+                .filter(|array| array.is_valid(row))
+                .map_or_else(|| errors.value(row) * WEIGHT_UNIT, |array| array.value(row)),
             error_origins: origins.value(row),
             log_latency_sum: log_sum.value(row),
             log_latency_sum_sq: log_sum_sq.value(row),
@@ -183,6 +215,7 @@ pub fn decode_operations(batch: &RecordBatch) -> Result<Vec<OperationRow>, Schem
             assembled: assembled.value(row),
             failed_exemplars: exemplars(failed, row)?,
             slow_exemplars: exemplars(slow, row)?,
+            good_exemplars: good.map(|list| exemplars(list, row)).transpose()?.unwrap_or_default(),
             ..OperationCell::default()
         };
         for at in classes.range(row) {
@@ -204,13 +237,27 @@ pub fn decode_operations(batch: &RecordBatch) -> Result<Vec<OperationRow>, Schem
                 CalleeTime { calls: callees.number("calls", at)?, critical_ns: callees.number("critical_ns", at)? };
             cell.callees.insert(callees.party(at)?, time);
         }
+        if let Some(values) = &values {
+            for at in values.range(row) {
+                let value = AttributeValue {
+                    attribute: values.text("attribute", at)?.to_owned(),
+                    value: values.text("value", at)?.to_owned(),
+                };
+                let outcome = Outcome {
+                    requests: values.number("requests", at)?,
+                    errors: values.number("errors", at)?,
+                    log_latency_sum: values.signed("log_latency_sum", at)?,
+                };
+                cell.values.insert(value, outcome);
+            }
+        }
         let start = UnixNanos(u64::try_from(bucket.value(row)).unwrap_or(0));
         rows.push((key, start.bucket(), cell));
     }
     Ok(rows)
 }
 
-struct Histograms<'a> {
+pub(crate) struct Histograms<'a> {
     offsets: &'a [i32],
     indices: &'a Int16Array,
     count_offsets: &'a [i32],
@@ -218,7 +265,7 @@ struct Histograms<'a> {
 }
 
 impl<'a> Histograms<'a> {
-    fn of(batch: &'a RecordBatch, prefix: &str) -> Result<Self, SchemaError> {
+    pub(crate) fn of(batch: &'a RecordBatch, prefix: &str) -> Result<Self, SchemaError> {
         let wrong = || SchemaError::Type(format!("{prefix}_buckets"));
         let buckets = columns::list(batch, &format!("{prefix}_buckets"))?;
         let counts = columns::list(batch, &format!("{prefix}_counts"))?;
@@ -230,41 +277,49 @@ impl<'a> Histograms<'a> {
         })
     }
 
-    fn at(&self, row: usize) -> Histogram {
+    pub(crate) fn at(&self, row: usize) -> Histogram {
         let indices = self.offsets[row] as usize..self.offsets[row + 1] as usize;
         let counts = self.count_offsets[row] as usize..self.count_offsets[row + 1] as usize;
         Histogram(indices.zip(counts).map(|(i, c)| (self.indices.value(i), self.counts.value(c))).collect())
     }
 }
 
-struct Entries<'a> {
+pub(crate) struct Entries<'a> {
     offsets: &'a [i32],
     values: &'a StructArray,
 }
 
 impl<'a> Entries<'a> {
-    fn of(batch: &'a RecordBatch, name: &str) -> Result<Self, SchemaError> {
+    pub(crate) fn of(batch: &'a RecordBatch, name: &str) -> Result<Self, SchemaError> {
         let list = columns::list(batch, name)?;
         let values = list.values().as_struct_opt().ok_or_else(|| SchemaError::Type(name.to_owned()))?;
         Ok(Self { offsets: list.value_offsets(), values })
     }
 
-    fn range(&self, row: usize) -> std::ops::Range<usize> {
+    pub(crate) fn range(&self, row: usize) -> std::ops::Range<usize> {
         self.offsets[row] as usize..self.offsets[row + 1] as usize
     }
 
-    fn text(&self, name: &str, at: usize) -> Result<&'a str, SchemaError> {
+    pub(crate) fn text(&self, name: &str, at: usize) -> Result<&'a str, SchemaError> {
         let array = columns::field(self.values, name)?.as_string_opt::<i32>();
         Ok(array.ok_or_else(|| SchemaError::Type(name.to_owned()))?.value(at))
     }
 
-    fn number(&self, name: &str, at: usize) -> Result<u64, SchemaError> {
+    fn signed(&self, name: &str, at: usize) -> Result<i64, SchemaError> {
+        let array = columns::field(self.values, name)?.as_primitive_opt::<Int64Type>();
+        Ok(array.ok_or_else(|| SchemaError::Type(name.to_owned()))?.value(at))
+    }
+
+    pub(crate) fn number(&self, name: &str, at: usize) -> Result<u64, SchemaError> {
         let array = columns::field(self.values, name)?.as_primitive_opt::<UInt64Type>();
         Ok(array.ok_or_else(|| SchemaError::Type(name.to_owned()))?.value(at))
     }
 
     fn party(&self, at: usize) -> Result<Party, SchemaError> {
+        // Rows written before parties had a namespace lack it.
+        let namespace = self.values.column_by_name("namespace").and_then(|array| array.as_string_opt::<i32>());
         Ok(Party {
+            namespace: namespace.filter(|array| array.is_valid(at)).map_or("", |array| array.value(at)).to_owned(),
             service: self.text("service", at)?.to_owned(),
             version: self.text("version", at)?.to_owned(),
             operation: self.text("operation", at)?.to_owned(),
@@ -272,7 +327,10 @@ impl<'a> Entries<'a> {
     }
 }
 
-fn exemplars(list: &ListArray, row: usize) -> Result<Exemplars, SchemaError> {
+pub(crate) fn exemplars(list: &ListArray, row: usize) -> Result<Exemplars, SchemaError> {
+    if list.is_null(row) {
+        return Ok(Exemplars::default());
+    }
     let values = list.value(row);
     let ids = values.as_fixed_size_binary_opt().filter(|_| values.data_type() == &DataType::FixedSizeBinary(16));
     let ids = ids.ok_or_else(|| SchemaError::Type("exemplars".to_owned()))?;

@@ -89,7 +89,7 @@ impl SignalState {
             Table::Spans => self.fold_spans(batch)?,
             Table::Logs => self.fold_logs(batch)?,
             // The seam for metric points; they are stored and queried, and no verdict reads them yet.
-            Table::Metrics | Table::Operations => return Ok(()),
+            Table::Metrics | Table::Operations | Table::Signals => return Ok(()),
         }
         self.pass_time();
         Ok(())

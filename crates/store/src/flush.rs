@@ -55,8 +55,11 @@ pub(crate) fn seal(shared: &Shared, count: &mut SegmentCount) -> Result<Option<S
             parts.push((table, flushed.iter().map(|batch| &batch.rows.batch).collect(), first.rows.sequence));
         }
     }
-    if !view.taken.is_empty() {
-        parts.push((Table::Operations, view.taken.iter().collect(), view.checkpoint.next().min(checkpoint)));
+    for table in [Table::Operations, Table::Signals] {
+        let taken: Vec<_> = view.taken.iter().filter(|(of, _)| *of == table).map(|(_, rows)| rows).collect();
+        if !taken.is_empty() {
+            parts.push((table, taken, view.checkpoint.next().min(checkpoint)));
+        }
     }
     let mut change = SegmentChange { checkpoint: Some(checkpoint), ..SegmentChange::default() };
     let sealed_at = (shared.clock)();

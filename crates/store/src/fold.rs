@@ -2,7 +2,7 @@
 
 use arrow::array::RecordBatch;
 use plimsoll_model::SequenceNumber;
-use plimsoll_otlp::Signal;
+use plimsoll_otlp::{Signal, Table};
 
 /// The rows of one frame, durable in the journal and ready to be seen.
 #[derive(Debug, Clone)]
@@ -17,15 +17,16 @@ pub struct Published {
 
 /// Something that every published row is folded into, off the ack path, exactly once and in order of sequence.
 ///
-/// Its rows become the table `operations`: what was folded since the last checkpoint is written in the same transaction
+/// Its rows become the tables `operations` and `signals`: what was folded since the last checkpoint is written in the same transaction
 /// as the segments of the rows it came from, so that a crash counts nothing twice and forgets nothing.
 pub trait Fold: Send + 'static {
     /// Folds one batch.
     fn fold(&mut self, rows: &Published);
 
-    /// Returns the rows folded since the last checkpoint, in the stored schema of [`Table::Operations`].
-    fn pending(&self) -> Option<RecordBatch>;
+    /// Returns the rows folded since the last checkpoint, in the stored schema of [`Table::Operations`] or
+    /// [`Table::Signals`], whichever they are said to be of.
+    fn pending(&self) -> Vec<(Table, RecordBatch)>;
 
     /// Takes those rows: from here on they are the store's to keep.
-    fn take(&mut self) -> Option<RecordBatch>;
+    fn take(&mut self) -> Vec<(Table, RecordBatch)>;
 }

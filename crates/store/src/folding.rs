@@ -5,7 +5,7 @@
 //!   step, so rows and aggregates of a frame reach the catalog in one transaction, or neither does.
 //! - A fold that panics on one batch misses that batch and is counted; it stops neither flushing nor the next start, which
 //!   would meet the same batch again.
-//! - Rows that the fold gave up are in the view as tail rows of `operations` from that very swap until their segment is.
+//! - Rows that the fold gave up are in the view as tail rows of their table from that very swap until their segment is.
 //!
 //! *Locks.* `fold`, then the view's, then `queue`; never the other way round.
 
@@ -14,7 +14,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
 use parking_lot::{Condvar, Mutex};
 use plimsoll_model::SequenceNumber;
 use tokio::sync::oneshot;
@@ -126,12 +125,12 @@ impl Folding {
     /// that they include.
     pub(crate) fn cut(&self, shared: &Shared) -> SequenceNumber {
         let mut held = self.fold.lock();
-        let rows = held.fold.take().filter(|rows| rows.num_rows() > 0);
+        let rows: Vec<_> = held.fold.take().into_iter().filter(|(_, rows)| rows.num_rows() > 0).collect();
         shared.change(|view| {
-            if let Some(rows) = rows {
-                Arc::make_mut(&mut view.taken).push(rows);
+            if !rows.is_empty() {
+                Arc::make_mut(&mut view.taken).extend(rows);
             }
-            view.pending = None;
+            view.pending = Vec::new();
         });
         held.folded
     }
@@ -173,7 +172,8 @@ impl Folding {
                 Step::Show => {
                     let began = Instant::now();
                     let held = self.fold.lock();
-                    let rows: Option<RecordBatch> = held.fold.pending().filter(|rows| rows.num_rows() > 0);
+                    let rows: Vec<_> =
+                        held.fold.pending().into_iter().filter(|(_, rows)| rows.num_rows() > 0).collect();
                     let folded = held.folded;
                     shared.change(|view| view.pending = rows);
                     drop(held);

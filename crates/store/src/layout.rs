@@ -27,6 +27,7 @@ pub(crate) fn sort_columns(table: Table) -> &'static [&'static str] {
         Table::Logs => &["service_name", "time"],
         Table::Metrics => &["service_name", "metric_name", "time"],
         Table::Operations => &["service_name", "operation", "bucket_start"],
+        Table::Signals => &["service_name", "name", "bucket_start"],
     }
 }
 
@@ -51,7 +52,7 @@ const PLAIN: &[&str] = &["trace_id", "span_id", "parent_span_id", "value", "sum"
 fn looked_up(table: Table) -> &'static [&'static str] {
     match table {
         Table::Spans | Table::Logs => &["trace_id"],
-        Table::Metrics | Table::Operations => &[],
+        Table::Metrics | Table::Operations | Table::Signals => &[],
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) fn slot(table: Table) -> usize {
         Table::Logs => 1,
         Table::Metrics => 2,
         Table::Operations => 3,
+        Table::Signals => 4,
     }
 }
 
@@ -61,11 +62,11 @@ impl Drop for LiveSegment {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct View {
     tails: [TailList; 3],
-    /// Rows of `operations` that the fold gave up and that no segment holds yet.
-    pub(crate) taken: Arc<Vec<RecordBatch>>,
-    /// Rows of `operations` that the fold still holds.
-    pub(crate) pending: Option<RecordBatch>,
-    segments: [Arc<Vec<Arc<LiveSegment>>>; 4],
+    /// Rows of aggregates that the fold gave up and that no segment holds yet.
+    pub(crate) taken: Arc<Vec<(Table, RecordBatch)>>,
+    /// Rows of aggregates that the fold still holds.
+    pub(crate) pending: Vec<(Table, RecordBatch)>,
+    segments: [Arc<Vec<Arc<LiveSegment>>>; 5],
     pub(crate) published: SequenceNumber,
     pub(crate) checkpoint: SequenceNumber,
 }
@@ -75,7 +76,7 @@ impl View {
         Self { published: checkpoint, checkpoint, ..Self::default() }
     }
 
-    /// Returns the tail of a telemetry table; `None` for `operations`, whose tail is what the fold holds.
+    /// Returns the tail of a telemetry table; `None` for aggregates, whose tail is what the fold holds.
     pub(crate) fn tail(&self, table: Table) -> Option<&TailList> {
         self.tails.get(slot(table))
     }
@@ -109,11 +110,14 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Returns the rows that are not in segments yet, oldest first; for [`Table::Operations`] those folded so far.
+    /// Returns the rows that are not in segments yet, oldest first; for aggregates those folded so far.
     pub fn tail(&self, table: Table) -> Vec<RecordBatch> {
         match self.view.tail(table) {
             Some(tail) => tail.iter().map(|batch| batch.rows.batch.clone()).collect(),
-            None => self.view.taken.iter().chain(&self.view.pending).cloned().collect(),
+            None => {
+                let folded = self.view.taken.iter().chain(&self.view.pending);
+                folded.filter(|(of, _)| *of == table).map(|(_, rows)| rows.clone()).collect()
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use plimsoll_model::signal::{Fingerprint, OperationSeries};
-use plimsoll_model::{Deploy, UnixNanos, Verdict};
+use plimsoll_model::{Deploy, ServiceAggregates, UnixNanos, Verdict};
 
 use crate::tolerances::Tolerances;
 
@@ -18,6 +18,8 @@ pub struct JudgeInput {
     pub superseded_at: Option<UnixNanos>,
     /// The service's own operations, all versions, from the lookback before the start until now.
     pub series: Vec<OperationSeries>,
+    /// What else is known of the service over the same time: presence, logs, metrics, flag arms, actions, version paths.
+    pub aggregates: ServiceAggregates,
     /// Operations of services that call it or that it calls.
     pub related: Vec<OperationSeries>,
     /// Exceptions of the service that were seen before the start, as far back as is known.
@@ -40,6 +42,7 @@ impl JudgeInput {
             now,
             superseded_at: None,
             series,
+            aggregates: ServiceAggregates::default(),
             related: Vec::new(),
             known_fingerprints: BTreeSet::new(),
             known_versions: BTreeSet::new(),

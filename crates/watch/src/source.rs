@@ -3,12 +3,19 @@
 use std::collections::BTreeSet;
 
 use plimsoll_model::signal::{Fingerprint, OperationSeries};
-use plimsoll_model::{Interval, ServiceKey, UnixNanos};
+use plimsoll_model::{Interval, ServiceAggregates, ServiceKey, UnixNanos};
 
 /// Where the watcher reads aggregates. Calls are short and do not block on I/O.
 pub trait SignalSource: Send + Sync + 'static {
     /// Returns the operations of a service, all versions, within a stretch of event time.
     fn series(&self, service: &ServiceKey, within: Interval) -> Vec<OperationSeries>;
+
+    /// Returns what else is known of a service within a stretch of event time: presence, logs, metrics, flag arms, actions,
+    /// version paths, and the weeks before it.
+    fn aggregates(&self, service: &ServiceKey, within: Interval) -> ServiceAggregates {
+        let _ = (service, within);
+        ServiceAggregates::default()
+    }
 
     /// Returns the services that call it or that it calls.
     fn related(&self, service: &ServiceKey) -> Vec<ServiceKey>;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use parking_lot::Mutex;
 use plimsoll_model::signal::{Fingerprint, OperationSeries};
-use plimsoll_model::{Interval, ServiceKey, UnixNanos};
+use plimsoll_model::{Interval, ServiceAggregates, ServiceKey, UnixNanos};
 use plimsoll_signals::SignalState;
 
 use crate::source::{SignalSource, VersionObservation};
@@ -13,6 +13,10 @@ use crate::source::{SignalSource, VersionObservation};
 impl SignalSource for Mutex<SignalState> {
     fn series(&self, service: &ServiceKey, within: Interval) -> Vec<OperationSeries> {
         self.lock().series(service, within)
+    }
+
+    fn aggregates(&self, service: &ServiceKey, within: Interval) -> ServiceAggregates {
+        self.lock().aggregates(service, within)
     }
 
     fn related(&self, service: &ServiceKey) -> Vec<ServiceKey> {

@@ -427,6 +427,7 @@ impl Watcher {
                 now,
                 superseded_at,
                 series: signals.series(&deploy.service, within),
+                aggregates: signals.aggregates(&deploy.service, within),
                 related: signals
                     .related(&deploy.service)
                     .iter()

@@ -29,12 +29,12 @@ struct NoFold;
 impl Fold for NoFold {
     fn fold(&mut self, _rows: &Published) {}
 
-    fn pending(&self) -> Option<RecordBatch> {
-        None
+    fn pending(&self) -> Vec<(Table, RecordBatch)> {
+        Vec::new()
     }
 
-    fn take(&mut self) -> Option<RecordBatch> {
-        None
+    fn take(&mut self) -> Vec<(Table, RecordBatch)> {
+        Vec::new()
     }
 }
 

@@ -26,13 +26,14 @@ pub(crate) const CATALOG: &str = "plimsoll";
 pub(crate) const SCHEMA: &str = "public";
 
 /// Every table and view, in the order in which they are documented.
-pub(crate) const NAMES: [&str; 11] = [
+pub(crate) const NAMES: [&str; 12] = [
     "spans",
     "span_events",
     "span_links",
     "logs",
     "metrics",
     "operations",
+    "signals",
     "exceptions",
     "deploys",
     "verdicts",

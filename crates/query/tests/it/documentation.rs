@@ -14,6 +14,7 @@ const TABLES: &[&str] = &[
     "logs",
     "metrics",
     "operations",
+    "signals",
     "exceptions",
     "deploys",
     "verdicts",

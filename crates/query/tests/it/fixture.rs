@@ -40,12 +40,12 @@ struct FixedOperations(Option<RecordBatch>);
 impl Fold for FixedOperations {
     fn fold(&mut self, _rows: &Published) {}
 
-    fn pending(&self) -> Option<RecordBatch> {
-        self.0.clone()
+    fn pending(&self) -> Vec<(Table, RecordBatch)> {
+        self.0.clone().map(|rows| (Table::Operations, rows)).into_iter().collect()
     }
 
-    fn take(&mut self) -> Option<RecordBatch> {
-        self.0.take()
+    fn take(&mut self) -> Vec<(Table, RecordBatch)> {
+        self.0.take().map(|rows| (Table::Operations, rows)).into_iter().collect()
     }
 }
 

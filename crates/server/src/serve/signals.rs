@@ -38,11 +38,11 @@ impl Fold for Folding {
         }
     }
 
-    fn pending(&self) -> Option<RecordBatch> {
+    fn pending(&self) -> Vec<(Table, RecordBatch)> {
         self.0.lock().pending_rows()
     }
 
-    fn take(&mut self) -> Option<RecordBatch> {
+    fn take(&mut self) -> Vec<(Table, RecordBatch)> {
         self.0.lock().take_rows()
     }
 }
@@ -52,13 +52,15 @@ pub(super) async fn recover(state: &Arc<Mutex<SignalState>>, store: &Store, now:
     let (state, store) = (state.clone(), store.clone());
     let since = now - SignalLimits::default().retention.max(Duration::from_secs(3_600));
     let read = tokio::task::spawn_blocking(move || {
-        let mut rows = 0;
-        let unreadable = store.read_segments(Table::Operations, since, &mut |batch| {
-            rows += batch.num_rows();
-            if let Err(error) = state.lock().load(batch) {
-                tracing::error!(%error, "stored aggregates could not be read");
-            }
-        });
+        let (mut rows, mut unreadable) = (0, 0);
+        for (table, since) in [(Table::Operations, since), (Table::Signals, since)] {
+            unreadable += store.read_segments(table, since, &mut |batch| {
+                rows += batch.num_rows();
+                if let Err(error) = state.lock().load(table, batch) {
+                    tracing::error!(%error, table = table.name(), "stored aggregates could not be read");
+                }
+            });
+        }
         if rows > 0 || unreadable > 0 {
             tracing::info!(rows, unreadable, "aggregates recovered");
         }

@@ -6,7 +6,12 @@ use plimsoll_signals::SignalState;
 use crate::build::{CLIENT, CONSUMER, INTERNAL, MS, SERVER, Sent, send, span, state, total};
 
 fn party(service: &str, operation: &str) -> Party {
-    Party { service: service.to_owned(), version: "1".to_owned(), operation: operation.to_owned() }
+    Party {
+        namespace: String::new(),
+        service: service.to_owned(),
+        version: "1".to_owned(),
+        operation: operation.to_owned(),
+    }
 }
 
 /// front -> checkout -> payment, each call through a client span; payment takes `pay` milliseconds.

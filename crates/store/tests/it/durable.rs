@@ -158,7 +158,7 @@ async fn a_new_catalog_takes_in_the_segments_on_disk() {
         let _ = std::fs::remove_file(world.directory.path().join(name));
     }
     let store = world.open().await;
-    assert_eq!(store.status().adopted_segments, 8);
+    assert_eq!(store.status().adopted_segments, 10);
     assert_eq!(store.checkpoint(), SequenceNumber(19));
     assert_eq!(world.catalog().await.segments().await.expect("read"), before, "the footers hold what the catalog knew");
     assert_eq!(world.rows(&store.snapshot(), Table::Logs), expected(Table::Logs, 20));
@@ -181,7 +181,7 @@ async fn a_new_catalog_leaves_an_interrupted_flush_to_the_journal() {
     }
     let store = world.open().await;
     assert_eq!(store.checkpoint(), SequenceNumber(9));
-    assert_eq!(store.status().adopted_segments, 4);
+    assert_eq!(store.status().adopted_segments, 5);
     publish(&store, 10, 20);
     store.folded().await;
     assert_eq!(world.rows(&store.snapshot(), Table::Logs), expected(Table::Logs, 20));
@@ -210,11 +210,11 @@ impl Fold for Flawed {
         self.0.fold(rows);
     }
 
-    fn pending(&self) -> Option<RecordBatch> {
+    fn pending(&self) -> Vec<(Table, RecordBatch)> {
         self.0.pending()
     }
 
-    fn take(&mut self) -> Option<RecordBatch> {
+    fn take(&mut self) -> Vec<(Table, RecordBatch)> {
         self.0.take()
     }
 }

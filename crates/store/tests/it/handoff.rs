@@ -99,7 +99,7 @@ async fn the_footer_says_what_the_catalog_says() {
             ours.map(|fact| format!("{}={}", fact.key, fact.value.as_deref().unwrap_or(""))).collect();
         ours.sort();
         let expected = [
-            "plimsoll.flush=9/4".to_owned(),
+            "plimsoll.flush=9/5".to_owned(),
             "plimsoll.format=1".to_owned(),
             format!("plimsoll.frames={}-9", record.frames.0),
             format!("plimsoll.received_to={}", record.received_to.0),
@@ -239,8 +239,8 @@ async fn retired_files_stay_until_the_last_snapshot_is_gone() {
         assert_eq!(world.rows(&old, table), expected(table, 20), "what a query began with, it ends with");
     }
     let status = store.status();
-    assert_eq!(status.retired_segments, 4);
-    assert_eq!(status.retired_rows, expected_requests(20) + 19);
+    assert_eq!(status.retired_segments, 5);
+    assert_eq!(status.retired_rows, expected_requests(20) + 2 * 19);
     let file = world.root().join(&old.segments(Table::Logs)[0].path);
     store.maintain().await.expect("maintained");
     assert!(file.exists());

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow::array::{
-    ArrayRef, AsArray, ListArray, PrimitiveArray, RecordBatch, StringArray, UInt64Array, new_empty_array,
+    ArrayRef, AsArray, ListArray, PrimitiveArray, RecordBatch, StringArray, UInt32Array, UInt64Array, new_empty_array,
+    new_null_array,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Int64Type, TimestampNanosecondType, UInt64Type};
@@ -143,12 +144,15 @@ pub(crate) struct Counting {
 }
 
 impl Counting {
-    fn rows(&self) -> Option<RecordBatch> {
+    fn rows(&self, table: Table) -> Option<RecordBatch> {
         if self.frames.is_empty() {
             return None;
         }
         let rows = self.frames.len();
-        let columns = Table::Operations.schema().fields().iter().map(|field| -> ArrayRef {
+        let columns = table.schema().fields().iter().map(|field| -> ArrayRef {
+            if field.is_nullable() {
+                return new_null_array(field.data_type(), rows);
+            }
             match (field.name().as_str(), field.data_type()) {
                 ("requests", _) => Arc::new(UInt64Array::from_iter_values(self.frames.iter().map(|f| f.1))),
                 (_, DataType::Timestamp(..)) => {
@@ -156,6 +160,7 @@ impl Counting {
                     Arc::new(PrimitiveArray::<TimestampNanosecondType>::from_iter_values(times).with_timezone("UTC"))
                 }
                 (name, DataType::Utf8) => Arc::new(StringArray::from_iter_values((0..rows).map(|_| name))),
+                (_, DataType::UInt32) => Arc::new(UInt32Array::from(vec![0; rows])),
                 (_, DataType::UInt64) => Arc::new(UInt64Array::from(vec![0; rows])),
                 (_, DataType::Int64) => Arc::new(PrimitiveArray::<Int64Type>::from(vec![0; rows])),
                 (_, DataType::List(item)) => Arc::new(ListArray::new(
@@ -167,7 +172,7 @@ impl Counting {
                 (name, other) => panic!("`{name}` has a type that is not made yet: {other}"),
             }
         });
-        Some(RecordBatch::try_new(Arc::clone(Table::Operations.schema()), columns.collect()).expect("columns fit"))
+        Some(RecordBatch::try_new(Arc::clone(table.schema()), columns.collect()).expect("columns fit"))
     }
 }
 
@@ -178,12 +183,13 @@ impl Fold for Counting {
         self.frames.push((rows.sequence.0, rows.batch.num_rows() as u64));
     }
 
-    fn pending(&self) -> Option<RecordBatch> {
-        self.rows()
+    fn pending(&self) -> Vec<(Table, RecordBatch)> {
+        let of = |table| Some((table, self.rows(table)?));
+        [Table::Operations, Table::Signals].into_iter().filter_map(of).collect()
     }
 
-    fn take(&mut self) -> Option<RecordBatch> {
-        let rows = self.rows();
+    fn take(&mut self) -> Vec<(Table, RecordBatch)> {
+        let rows = self.pending();
         self.frames.clear();
         rows
     }

@@ -36,7 +36,12 @@ fn blame(input: &mut JudgeInput, version: &str, party: &Party) {
 }
 
 fn party(service: &str, version: &str) -> Party {
-    Party { service: service.to_owned(), version: version.to_owned(), operation: "POST /charge".to_owned() }
+    Party {
+        namespace: String::new(),
+        service: service.to_owned(),
+        version: version.to_owned(),
+        operation: "POST /charge".to_owned(),
+    }
 }
 
 #[test]
