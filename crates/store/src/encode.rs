@@ -11,12 +11,11 @@ use arrow::datatypes::{TimestampNanosecondType, UInt32Type};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::compute_leaves;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::KeyValue;
 use plimsoll_model::{Interval, UnixNanos};
 use plimsoll_otlp::Table;
 
 use crate::gather::Gather;
-use crate::layout::{FORMAT, ROW_GROUP_ROWS, properties, sort_columns};
+use crate::layout::{ROW_GROUP_ROWS, footer, properties, sort_columns};
 
 /// What a segment turned out to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,13 +52,8 @@ pub fn encode_segment(
         received_to: latest(batches, "received_time").unwrap_or(received),
     };
 
-    let mut footer = vec![KeyValue::new("plimsoll.format".to_owned(), FORMAT.to_owned())];
-    footer.push(KeyValue::new("plimsoll.table".to_owned(), table.name().to_owned()));
-    footer.push(KeyValue::new("plimsoll.received_to".to_owned(), encoded.received_to.0.to_string()));
-    let times = format!("{}-{}", encoded.times.from.0, encoded.times.to.0);
-    footer.push(KeyValue::new("plimsoll.times".to_owned(), times));
-    footer.extend(facts.iter().map(|(key, value)| KeyValue::new((*key).to_owned(), value.clone())));
-    let writer = ArrowWriter::try_new(out, schema.clone(), Some(properties(table, order.len(), footer)))?;
+    let properties = properties(table, schema, order.len(), footer(table, &encoded, facts));
+    let writer = ArrowWriter::try_new(out, schema.clone(), Some(properties))?;
     let (mut file, columns) = writer.into_serialized_writer()?;
     let gather = Gather::new(schema, batches)?;
     for (number, rows) in order.chunks(ROW_GROUP_ROWS).enumerate() {

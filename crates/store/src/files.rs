@@ -7,6 +7,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 
-/// The port. Paths are relative, with `/`. All calls block; all but [`Self::reader`] come from one thread at a time.
+/// The port. Paths are relative, with `/`. All calls block, and may come from several threads at a time for different files.
 pub trait SegmentFiles: Send + Sync + 'static {
     /// Starts a file that will be at `path` once it is committed, and not before.
     ///
@@ -27,6 +28,12 @@ pub trait SegmentFiles: Send + Sync + 'static {
     /// # Errors
     /// It cannot be read.
     fn read(&self, path: &str) -> io::Result<Bytes>;
+
+    /// Opens a file to read parts of it.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    fn open(&self, path: &str) -> io::Result<Arc<dyn SegmentRead>>;
 
     /// Removes a file; one that is not there is no error.
     ///
@@ -57,6 +64,23 @@ pub trait SegmentFile: Write + Send {
     /// # Errors
     /// It cannot be made durable: it must be taken as not written.
     fn commit(self: Box<Self>) -> io::Result<u64>;
+}
+
+/// A file that is read in parts, from any thread.
+pub trait SegmentRead: Send + Sync {
+    /// Reads `length` bytes from `start` on.
+    ///
+    /// # Errors
+    /// They cannot be read, or there are fewer.
+    fn read_at(&self, start: u64, length: usize) -> io::Result<Bytes>;
+}
+
+impl SegmentRead for File {
+    fn read_at(&self, start: u64, length: usize) -> io::Result<Bytes> {
+        let mut bytes = vec![0; length];
+        FileExt::read_exact_at(self, &mut bytes, start)?;
+        Ok(Bytes::from(bytes))
+    }
 }
 
 /// Segment files below a local directory.
@@ -125,6 +149,10 @@ impl SegmentFiles for LocalFiles {
 
     fn read(&self, path: &str) -> io::Result<Bytes> {
         fs::read(self.root.join(path)).map(Bytes::from)
+    }
+
+    fn open(&self, path: &str) -> io::Result<Arc<dyn SegmentRead>> {
+        Ok(Arc::new(File::open(self.root.join(path))?))
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {

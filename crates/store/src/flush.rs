@@ -14,7 +14,7 @@ use plimsoll_catalog::{SegmentChange, SegmentRecord};
 use plimsoll_model::{SegmentId, SequenceNumber, UnixNanos};
 use plimsoll_otlp::Table;
 
-use crate::encode::encode_segment;
+use crate::encode::{EncodedSegment, encode_segment};
 use crate::error::StoreError;
 use crate::files::SegmentFile;
 use crate::layout::path;
@@ -91,6 +91,18 @@ pub(crate) fn write_segment(
     received: UnixNanos,
     facts: &[(&str, String)],
 ) -> Result<SegmentRecord, StoreError> {
+    write_file(shared, table, id, frames, facts, |facts, out| encode_segment(table, batches, received, facts, out))
+}
+
+/// Writes one durable file with what `encode` writes, given the facts that belong into its footer.
+pub(crate) fn write_file(
+    shared: &Shared,
+    table: Table,
+    id: SegmentId,
+    frames: (SequenceNumber, SequenceNumber),
+    facts: &[(&str, String)],
+    encode: impl FnOnce(&[(&str, String)], &mut (dyn Write + Send)) -> Result<EncodedSegment, ParquetError>,
+) -> Result<SegmentRecord, StoreError> {
     let created_at = (shared.clock)();
     let path = path(table, &id, created_at);
     let failed = |source: io::Error| StoreError::Io { path: path.clone(), source };
@@ -99,7 +111,7 @@ pub(crate) fn write_segment(
     facts.push(("plimsoll.sealed_at", created_at.0.to_string()));
     let mut file = shared.files.create(&path).map_err(failed)?;
     let mut out = Output { file: file.as_mut(), failure: None };
-    let encoded = match encode_segment(table, batches, received, &facts, &mut out) {
+    let encoded = match encode(&facts, &mut out) {
         Ok(encoded) => encoded,
         Err(problem) => {
             return Err(match out.failure {

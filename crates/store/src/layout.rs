@@ -1,11 +1,14 @@
 //! Where a segment lies and how each table's columns are written. `docs/formats/segments.md` explains it.
 
+use arrow::datatypes::Schema;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use plimsoll_model::{SegmentId, UnixNanos};
 use plimsoll_otlp::Table;
+
+use crate::encode::EncodedSegment;
 
 /// Rows in a row group, at most: what a reader prunes and works on at once.
 pub(crate) const ROW_GROUP_ROWS: usize = 131_072;
@@ -56,9 +59,19 @@ fn looked_up(table: Table) -> &'static [&'static str] {
     }
 }
 
-/// Returns how a segment of `table` with `rows` rows is written.
-pub(crate) fn properties(table: Table, rows: usize, facts: Vec<KeyValue>) -> WriterProperties {
-    let schema = table.schema();
+/// Returns what the footer of a segment says beside `facts`, and those.
+pub(crate) fn footer(table: Table, encoded: &EncodedSegment, facts: &[(&str, String)]) -> Vec<KeyValue> {
+    let own = [
+        ("plimsoll.format", FORMAT.to_owned()),
+        ("plimsoll.table", table.name().to_owned()),
+        ("plimsoll.received_to", encoded.received_to.0.to_string()),
+        ("plimsoll.times", format!("{}-{}", encoded.times.from.0, encoded.times.to.0)),
+    ];
+    own.iter().chain(facts).map(|(key, value)| KeyValue::new((*key).to_owned(), value.clone())).collect()
+}
+
+/// Returns how a segment of `table` with `rows` rows is written. `schema` is that of the table, and columns behind it.
+pub(crate) fn properties(table: Table, schema: &Schema, rows: usize, facts: Vec<KeyValue>) -> WriterProperties {
     let mut properties = WriterProperties::builder()
         .set_created_by(concat!("plimsoll ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("1 is a level of zstd")))

@@ -13,7 +13,10 @@
 //! | `folding` | the thread that folds every published batch, once and in order |
 //! | `maintain` | the thread that flushes, coalesces, merges and retires |
 //! | `flush` | one flush, step by step |
-//! | `coalesce`, `merge` | which small batches and small segments become one |
+//! | `coalesce` | which small batches of the tail become one |
+//! | `plan`, `compact`, `merge` | which segments become one; the thread that does it; how |
+//! | `order`, `sources` | the order of a merge; its inputs, read column by column |
+//! | `promote`, `wanted` | which attribute keys get a column of their own; what queries asked for |
 //! | `encode`, `layout` | rows to a sorted Parquet file; the properties of each table's files |
 //! | `gather`, `dictionary` | rows of many batches into one, with dictionaries interned |
 //! | `files` | the [`SegmentFiles`] port, and local directories |
@@ -22,6 +25,7 @@
 //! checkpoint moves in the same catalog transaction that adds the segments, and the journal is trimmed only after that.
 
 mod coalesce;
+mod compact;
 mod dictionary;
 mod encode;
 mod error;
@@ -34,17 +38,22 @@ mod layout;
 mod maintain;
 mod merge;
 mod options;
+mod order;
+mod plan;
+mod promote;
 mod reading;
 mod recovery;
 mod shared;
+mod sources;
 mod status;
 mod store;
 mod tail;
 mod view;
+mod wanted;
 
 pub use encode::{EncodedSegment, encode_segment};
 pub use error::StoreError;
-pub use files::{LocalFiles, SegmentFile, SegmentFiles};
+pub use files::{LocalFiles, SegmentFile, SegmentFiles, SegmentRead};
 pub use fold::{Fold, Published};
 pub use options::{Clock, StoreOptions};
 pub use status::StoreStatus;

@@ -4,6 +4,7 @@
 //! which it drives on a runtime of its own, so that nothing of it runs on the callers' threads.
 
 use std::collections::HashSet;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,13 +14,19 @@ use plimsoll_otlp::Table;
 use tokio::runtime::Runtime;
 
 use crate::coalesce::coalesce;
+use crate::compact::Compactor;
 use crate::error::StoreError;
-use crate::flush::{Sealed, SegmentCount, apply, seal, show};
-use crate::merge::{candidate, merge, plan};
+use crate::flush::{Sealed, SegmentCount, apply, seal, segment_id, show};
+use crate::merge::{Failed, Job};
+use crate::plan::{Candidate, plan};
 use crate::shared::{Requests, Shared};
 
 /// How often age, space and small batches are looked at.
 const TICK: Duration = Duration::from_millis(250);
+/// Merging waits for this long after the tail was full: processors have better things to do then.
+const CALM: Duration = Duration::from_secs(5);
+/// It does not wait where a table has so many segments.
+const BACKLOG: usize = 128;
 /// A flush that failed is tried again after this long, then twice as long, up to the limit.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LAST: Duration = Duration::from_secs(30);
@@ -41,6 +48,9 @@ pub(crate) struct Maintenance {
     /// Segments that could not be read; they are left alone until the next start.
     unreadable: HashSet<SegmentId>,
     segments: SegmentCount,
+    compactor: Compactor,
+    /// When a flush was last due because the tail was full.
+    pressed: Option<Instant>,
 }
 
 impl Maintenance {
@@ -50,8 +60,9 @@ impl Maintenance {
         runtime: Runtime,
         trim: Box<dyn Fn(SequenceNumber) + Send + Sync>,
         missing: Vec<SegmentRecord>,
-    ) -> Self {
-        Self {
+    ) -> io::Result<Self> {
+        let compactor = Compactor::start(Arc::clone(&shared))?;
+        Ok(Self {
             shared,
             catalog,
             runtime,
@@ -63,7 +74,9 @@ impl Maintenance {
             merged: None,
             unreadable: HashSet::new(),
             segments: 0,
-        }
+            compactor,
+            pressed: None,
+        })
     }
 
     /// The thread's work, until the store is closed or dropped.
@@ -80,7 +93,10 @@ impl Maintenance {
                 // Counted and logged inside; the rows stay in the tail.
                 let _ = self.flush(false);
             }
-            self.tidy();
+            if asked.large {
+                self.pressed = Some(Instant::now());
+            }
+            self.tidy(!asked.maintain.is_empty());
             for waiter in asked.flush {
                 let answer = match &flushed {
                     Some(Err(problem)) => Err(problem.again()),
@@ -168,13 +184,13 @@ impl Maintenance {
     }
 
     /// Everything but flushing. Nothing here is urgent: what fails is tried again at the next tick.
-    fn tidy(&mut self) {
+    fn tidy(&mut self, asked: bool) {
         self.measure();
         if let Err(problem) = coalesce(&self.shared) {
             tracing::error!(error = %problem, "small batches could not be coalesced");
         }
         // A merge that may or may not have happened comes first: retiring one of its inputs would bring it back.
-        if let Err(problem) = self.merge().and_then(|()| self.retire()) {
+        if let Err(problem) = self.merge(asked).and_then(|()| self.retire()) {
             tracing::warn!(error = %problem, "segments could not be merged or retired; tried again at the next tick");
         }
         self.sweep();
@@ -194,40 +210,69 @@ impl Maintenance {
         }
     }
 
-    /// Merges one run of small segments, where there is one.
-    fn merge(&mut self) -> Result<(), StoreError> {
-        if self.merged.is_none() {
-            self.merged = self.write_merged()?;
+    /// Commits a merge that has ended and begins another where there is one; where `asked` for, waits for it.
+    fn merge(&mut self, asked: bool) -> Result<(), StoreError> {
+        if self.merged.is_none()
+            && !self.compactor.busy()
+            && let Some(job) = self.next_merge(asked)
+        {
+            self.compactor.begin(job);
         }
-        let Some(change) = &self.merged else { return Ok(()) };
-        self.runtime.block_on(self.catalog.commit_segments(change.clone()))?;
-        self.shared.change(|view| apply(&self.shared, view, change));
-        self.shared.counters.lock().merged_segments += change.remove.len() as u64;
-        tracing::debug!(inputs = change.remove.len(), "small segments merged");
-        self.merged = None;
+        if self.merged.is_none() {
+            match self.compactor.outcome(asked) {
+                Some(Ok(change)) => self.merged = change,
+                Some(Err(Failed { damaged, problem })) => {
+                    self.unreadable.extend(damaged);
+                    return Err(problem);
+                }
+                None => {}
+            }
+        }
+        let Some(change) = self.merged.take() else { return Ok(()) };
+        let view = self.shared.view.load_full();
+        let live: HashSet<&SegmentId> =
+            Table::ALL.into_iter().flat_map(|table| view.segments(table).iter()).map(|s| &s.record.id).collect();
+        if !change.remove.iter().all(|id| live.contains(id)) {
+            // An input was retired meanwhile: the output would bring it back.
+            self.shared.garbage.lock().extend(change.add.into_iter().map(|record| record.path));
+            return Ok(());
+        }
+        if let Err(problem) = self.runtime.block_on(self.catalog.commit_segments(change.clone())) {
+            self.merged = Some(change);
+            return Err(problem.into());
+        }
+        self.shared.change(|view| apply(&self.shared, view, &change));
+        let mut counters = self.shared.counters.lock();
+        counters.merged_segments += change.remove.len() as u64;
+        counters.merged_rows += change.add.iter().map(|record| record.rows).sum::<u64>();
+        counters.merged_bytes += change.add.iter().map(|record| record.bytes).sum::<u64>();
+        tracing::debug!(inputs = change.remove.len(), "segments merged");
         Ok(())
     }
 
-    fn write_merged(&mut self) -> Result<Option<SegmentChange>, StoreError> {
+    /// Says what to merge next. While the tail fills faster than by age, only a long backlog is worked on, unless `asked`.
+    fn next_merge(&mut self, asked: bool) -> Option<Job> {
         if self.shared.counters.lock().disk_full {
-            return Ok(None);
+            return None;
         }
+        let pressed = !asked && self.pressed.is_some_and(|at| at.elapsed() < CALM);
+        let now = (self.shared.clock)();
         let view = self.shared.view.load_full();
         for table in Table::ALL {
             let readable = view.segments(table).iter().map(|segment| &segment.record);
             let records: Vec<&SegmentRecord> =
                 readable.filter(|record| !self.unreadable.contains(&record.id)).collect();
-            let candidates: Vec<_> = records.iter().map(|record| candidate(record)).collect();
-            let Some(run) = plan(&candidates) else { continue };
-            match merge(&self.shared, table, &records[run], &mut self.segments) {
-                Ok(change) => return Ok(Some(change)),
-                Err((damaged, problem)) => {
-                    self.unreadable.extend(damaged);
-                    return Err(problem);
-                }
+            if pressed && records.len() < BACKLOG {
+                continue;
             }
+            let candidates: Vec<_> = records.iter().map(|record| Candidate::of(record)).collect();
+            let Some(run) = plan(&candidates, now) else { continue };
+            let inputs: Vec<SegmentRecord> = records[run].iter().map(|record| (*record).clone()).collect();
+            let last = inputs.iter().map(|record| record.frames.1).max().unwrap_or_default();
+            let id = segment_id(&self.shared, table, last, &mut self.segments);
+            return Some(Job { table, inputs, id, wanted: self.shared.wanted.keys(table) });
         }
-        Ok(None)
+        None
     }
 
     /// Removes segments whose rows were all received longer ago than `retention`.

@@ -13,6 +13,7 @@ use crate::folding::Folding;
 use crate::options::{Clock, StoreOptions};
 use crate::status::StoreStatus;
 use crate::view::{Garbage, View};
+use crate::wanted::Wanted;
 
 pub(crate) struct Shared {
     pub(crate) options: StoreOptions,
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     /// The counters; gauges are filled in when asked for.
     pub(crate) counters: Mutex<StoreStatus>,
     pub(crate) garbage: Garbage,
+    /// Attribute keys that queries asked for.
+    pub(crate) wanted: Arc<Wanted>,
 }
 
 /// What the maintenance thread is asked to do.
@@ -66,6 +69,7 @@ impl Shared {
             wake: Condvar::new(),
             counters: Mutex::new(counters),
             garbage,
+            wanted: Arc::default(),
         }
     }
 

@@ -28,6 +28,10 @@ pub struct StoreStatus {
     pub retired_rows: u64,
     /// Live segments that were merged into larger ones.
     pub merged_segments: u64,
+    /// Rows that were written again for it.
+    pub merged_rows: u64,
+    /// Bytes of the segments that they became.
+    pub merged_bytes: u64,
     /// Segments that the catalog names and whose files are missing or cut short: their rows cannot be queried.
     pub missing_segments: u64,
     /// Rows in them.

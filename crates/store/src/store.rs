@@ -85,7 +85,8 @@ impl Store {
 
         let failed = |source| StoreError::Io { path: root.clone(), source };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
-        let maintenance = Maintenance::new(Arc::clone(&shared), catalog, runtime, trim, recovered.missing);
+        let maintenance =
+            Maintenance::new(Arc::clone(&shared), catalog, runtime, trim, recovered.missing).map_err(failed)?;
         let folder = Arc::clone(&shared);
         let folding =
             std::thread::Builder::new().name("store-fold".to_owned()).spawn(move || folder.folding.run(&folder));
@@ -130,7 +131,8 @@ impl Store {
 
     /// Returns one consistent view of everything published so far: no gap and no duplicate between tail and segments.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { view: self.handle.shared.view.load_full(), files: self.handle.shared.files.reader() }
+        let shared = &self.handle.shared;
+        Snapshot { view: shared.view.load_full(), files: shared.files.reader(), wanted: Arc::clone(&shared.wanted) }
     }
 
     /// Calls `visit` with the stored rows of every segment of `table` that reaches past `since`, oldest first, and returns how many

@@ -16,6 +16,7 @@ use plimsoll_model::SequenceNumber;
 use plimsoll_otlp::Table;
 
 use crate::tail::TailList;
+use crate::wanted::Wanted;
 
 /// The place of a table in arrays over all tables.
 pub(crate) fn slot(table: Table) -> usize {
@@ -107,6 +108,7 @@ impl View {
 pub struct Snapshot {
     pub(crate) view: Arc<View>,
     pub(crate) files: Arc<dyn ObjectStore>,
+    pub(crate) wanted: Arc<Wanted>,
 }
 
 impl Snapshot {
@@ -129,6 +131,11 @@ impl Snapshot {
     /// Returns where the segments' paths are to be read.
     pub fn object_store(&self) -> Arc<dyn ObjectStore> {
         Arc::clone(&self.files)
+    }
+
+    /// Notes that a query asked for attribute `key` of `table`: the next merges give it a column of its own.
+    pub fn want_attribute(&self, table: Table, key: &str) {
+        self.wanted.note(table, key);
     }
 
     /// Returns the last frame whose rows are in it.

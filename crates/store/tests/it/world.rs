@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow::array::{
-    ArrayRef, AsArray, ListArray, PrimitiveArray, RecordBatch, StringArray, UInt32Array, UInt64Array, new_empty_array,
+    Array, ArrayRef, AsArray, ListArray, PrimitiveArray, RecordBatch, StringArray, UInt32Array, UInt64Array, new_empty_array,
     new_null_array,
 };
 use arrow::buffer::OffsetBuffer;
@@ -18,7 +18,9 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use plimsoll_catalog::{Catalog, SqliteCatalog};
 use plimsoll_model::{SequenceNumber, UnixNanos};
 use plimsoll_otlp::Table;
-use plimsoll_store::{Clock, Fold, LocalFiles, Published, SegmentFile, SegmentFiles, Snapshot, Store, StoreOptions};
+use plimsoll_store::{
+    Clock, Fold, LocalFiles, Published, SegmentFile, SegmentFiles, SegmentRead, Snapshot, Store, StoreOptions,
+};
 
 use crate::rows::{Multiset, count, nth};
 
@@ -92,10 +94,11 @@ impl World {
         rows
     }
 
+    /// Reads a segment's rows, and holds the columns of attribute keys against the map that they are copies of.
     pub(crate) fn segment(&self, path: &str) -> Vec<RecordBatch> {
         let file = std::fs::File::open(self.root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
         let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("a Parquet file").build().expect("readable");
-        reader.map(|batch| batch.expect("readable")).collect()
+        reader.map(|batch| stored(&batch.expect("readable"))).collect()
     }
 
     /// Requests counted by the fold, over tail and segments.
@@ -104,6 +107,31 @@ impl World {
         let stored = segments.iter().flat_map(|segment| self.segment(&segment.path));
         snapshot.tail(Table::Operations).into_iter().chain(stored).map(|batch| requests(&batch)).sum()
     }
+}
+
+/// Returns the columns of the table, after a look at those behind them.
+fn stored(batch: &RecordBatch) -> RecordBatch {
+    let schema = batch.schema();
+    let copies = |at: &usize| schema.field(*at).name().starts_with("attributes.");
+    let (copies, own): (Vec<usize>, Vec<usize>) = (0..schema.fields().len()).partition(copies);
+    for at in copies {
+        let key = &schema.field(at).name()["attributes.".len()..];
+        let texts = arrow::compute::cast(batch.column(at), &DataType::Utf8).expect("integers and text are text");
+        assert_eq!(texts.as_string::<i32>(), &first(batch, key), "`{key}`");
+    }
+    batch.project(&own).expect("the columns are there")
+}
+
+/// The text of the first entry of `key` in each row's attributes.
+pub(crate) fn first(batch: &RecordBatch, key: &str) -> StringArray {
+    let map = batch.column_by_name("attributes").expect("a column").as_map();
+    let row = |row: usize| -> Option<String> {
+        let entries = map.value(row);
+        let (keys, values) = (entries.column(0).as_string::<i32>(), entries.column(1).as_string::<i32>());
+        let at = (0..entries.len()).find(|at| keys.value(*at) == key)?;
+        values.is_valid(at).then(|| values.value(at).to_owned())
+    };
+    (0..map.len()).map(row).collect()
 }
 
 /// Publishes frames `from..to`, a few at a time.
@@ -249,6 +277,10 @@ impl SegmentFiles for Moody {
 
     fn read(&self, path: &str) -> io::Result<Bytes> {
         self.files.read(path)
+    }
+
+    fn open(&self, path: &str) -> io::Result<Arc<dyn SegmentRead>> {
+        self.files.open(path)
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {

@@ -1,0 +1,93 @@
+//! The thread that merges, so that flushing never waits for it.
+//!
+//! *Lifecycle.* One job at a time; its outcome is fetched by the maintenance thread, which alone commits. Dropping the
+//! compactor tells the job to stop and waits for it: at most the time of a few thousand rows.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvError, SyncSender, TryRecvError, sync_channel};
+use std::thread::JoinHandle;
+
+use plimsoll_catalog::SegmentChange;
+
+use crate::merge::{Failed, Job, merge};
+use crate::shared::Shared;
+
+/// What became of a job.
+pub(crate) type Outcome = Result<Option<SegmentChange>, Failed>;
+
+pub(crate) struct Compactor {
+    jobs: Option<SyncSender<Job>>,
+    outcomes: Receiver<Outcome>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    busy: bool,
+}
+
+impl Compactor {
+    pub(crate) fn start(shared: Arc<Shared>) -> io::Result<Self> {
+        let (jobs, todo) = sync_channel::<Job>(1);
+        let (done, outcomes) = sync_channel(1);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let work = move || {
+            while let Ok(job) = todo.recv() {
+                let outcome = merge(&shared, &job, &stopped);
+                if done.send(outcome).is_err() {
+                    return;
+                }
+                shared.wake.notify_one();
+            }
+        };
+        let thread = std::thread::Builder::new().name("store-merge".to_owned()).spawn(work)?;
+        Ok(Self { jobs: Some(jobs), outcomes, stop, thread: Some(thread), busy: false })
+    }
+
+    /// Says whether a job is under way.
+    pub(crate) fn busy(&self) -> bool {
+        self.busy
+    }
+
+    /// Starts a job; none may be under way.
+    pub(crate) fn begin(&mut self, job: Job) {
+        // An error means that the thread is gone: nothing is merged any more, and nothing else suffers.
+        self.busy = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
+    }
+
+    /// Returns the outcome of the job under way: if it has ended, or after waiting for that.
+    pub(crate) fn outcome(&mut self, wait: bool) -> Option<Outcome> {
+        if !self.busy {
+            return None;
+        }
+        let outcome = if wait {
+            self.outcomes.recv().map_err(|RecvError| TryRecvError::Disconnected)
+        } else {
+            self.outcomes.try_recv()
+        };
+        match outcome {
+            Ok(outcome) => {
+                self.busy = false;
+                Some(outcome)
+            }
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => {
+                tracing::error!("the thread that merges segments has ended; restart to merge again");
+                self.busy = false;
+                self.jobs = None;
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Compactor {
+    fn drop(&mut self) {
+        // Relaxed: the flag carries nothing but itself, and the join below orders the rest.
+        self.stop.store(true, Ordering::Relaxed);
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

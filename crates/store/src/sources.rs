@@ -1,0 +1,164 @@
+//! One input of a merge: a segment read column by column, a range of rows at a time.
+//!
+//! *Cost.* An open file, its footer and page index, and for the column being read a page or two and a batch of rows.
+
+use std::io::{self, BufReader, Read};
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::concat_batches;
+use bytes::Bytes;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
+    RowSelector,
+};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::PageIndexPolicy;
+use parquet::file::reader::{ChunkReader, Length};
+use plimsoll_catalog::SegmentRecord;
+
+use crate::error::StoreError;
+use crate::files::SegmentRead;
+use crate::flush::unreadable;
+use crate::shared::Shared;
+
+/// Rows decoded at once.
+const BATCH: usize = 8_192;
+
+/// A segment that is read.
+pub(crate) struct Source {
+    pub(crate) record: SegmentRecord,
+    file: Opened,
+    metadata: ArrowReaderMetadata,
+}
+
+impl Source {
+    pub(crate) fn open(shared: &Shared, record: &SegmentRecord) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Io { path: record.path.clone(), source };
+        let file = Opened { file: shared.files.open(&record.path).map_err(failed)?, bytes: record.bytes };
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+        let metadata = ArrowReaderMetadata::load(&file, options).map_err(|e| unreadable(&record.path, &e))?;
+        let rows = metadata.metadata().file_metadata().num_rows();
+        if u64::try_from(rows) != Ok(record.rows) {
+            let problem = format!("holds {rows} rows, the catalog says {}", record.rows);
+            return Err(StoreError::Segment { path: record.path.clone(), problem });
+        }
+        Ok(Self { record: record.clone(), file, metadata })
+    }
+
+    pub(crate) fn schema(&self) -> &arrow::datatypes::SchemaRef {
+        self.metadata.schema()
+    }
+
+    /// Reads some columns of some rows, in the order of the schema.
+    pub(crate) fn read(&self, columns: &[&str], rows: Range<u64>) -> Result<Cursor, ParquetError> {
+        let schema = self.metadata.schema();
+        let roots = columns.iter().map(|column| schema.index_of(column)).collect::<Result<Vec<_>, _>>()?;
+        let mask = ProjectionMask::roots(self.metadata.parquet_schema(), roots);
+        let (mut groups, mut skipped, mut at) = (Vec::new(), 0, 0);
+        for (number, group) in self.metadata.metadata().row_groups().iter().enumerate() {
+            let end = at + u64::try_from(group.num_rows()).unwrap_or(0);
+            if end > rows.start && at < rows.end {
+                if groups.is_empty() {
+                    skipped = rows.start - at;
+                }
+                groups.push(number);
+            }
+            at = end;
+        }
+        let wide = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
+        let selection = vec![RowSelector::skip(wide(skipped)), RowSelector::select(wide(rows.end - rows.start))];
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), self.metadata.clone())
+            .with_projection(mask)
+            .with_row_groups(groups)
+            .with_row_selection(RowSelection::from(selection))
+            .with_batch_size(BATCH)
+            .build()?;
+        Ok(Cursor { reader, current: None })
+    }
+}
+
+/// The rows of a column, in portions of any size.
+pub(crate) struct Cursor {
+    reader: ParquetRecordBatchReader,
+    current: Option<RecordBatch>,
+}
+
+impl Cursor {
+    /// Takes the next `rows` rows.
+    pub(crate) fn take(&mut self, rows: usize) -> Result<RecordBatch, ParquetError> {
+        let mut parts: Vec<RecordBatch> = Vec::new();
+        let mut missing = rows;
+        while missing > 0 {
+            let batch = match self.current.take() {
+                Some(batch) => batch,
+                None => {
+                    self.reader.next().ok_or_else(|| ParquetError::EOF("fewer rows than there should be".into()))??
+                }
+            };
+            let taken = missing.min(batch.num_rows());
+            if taken < batch.num_rows() {
+                self.current = Some(batch.slice(taken, batch.num_rows() - taken));
+            }
+            missing -= taken;
+            parts.push(batch.slice(0, taken));
+        }
+        match parts.as_slice() {
+            [one] => Ok(one.clone()),
+            [] => Err(ParquetError::General("no rows were asked for".into())),
+            [first, ..] => Ok(concat_batches(&first.schema(), &parts)?),
+        }
+    }
+
+    /// Takes the next `rows` rows of the only column.
+    pub(crate) fn column(&mut self, rows: usize) -> Result<ArrayRef, ParquetError> {
+        Ok(Arc::clone(self.take(rows)?.column(0)))
+    }
+}
+
+/// A segment file as the Parquet reader takes it.
+#[derive(Clone)]
+struct Opened {
+    file: Arc<dyn SegmentRead>,
+    bytes: u64,
+}
+
+impl Length for Opened {
+    fn len(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl ChunkReader for Opened {
+    type T = BufReader<From>;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
+        Ok(BufReader::new(From { file: self.clone(), at: start }))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        Ok(self.file.read_at(start, length)?)
+    }
+}
+
+/// A segment file from some place on.
+pub(crate) struct From {
+    file: Opened,
+    at: u64,
+}
+
+impl Read for From {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.file.bytes.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let length = into.len().min(left);
+        if length == 0 {
+            return Ok(0);
+        }
+        let bytes = self.file.file.read_at(self.at, length)?;
+        into[..length].copy_from_slice(&bytes);
+        self.at += length as u64;
+        Ok(length)
+    }
+}
