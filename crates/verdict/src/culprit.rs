@@ -13,8 +13,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use plimsoll_model::signal::{OperationCell, Party};
 use plimsoll_model::{Culprit, Design};
 
-use crate::design::{Comparison, Operation};
-
 /// Where the cause lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Origin {
@@ -25,33 +23,35 @@ pub(crate) struct Origin {
     pub(crate) traced: bool,
 }
 
-#[derive(Debug, Default)]
-struct Arm<'a> {
-    assembled: u64,
+/// What traces tell of one arm.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Arm {
+    pub(crate) assembled: u64,
     self_ns: u64,
-    blame: BTreeMap<&'a Party, u64>,
-    callees: BTreeMap<&'a Party, (u64, u64)>,
+    pub(crate) blame: BTreeMap<Party, u64>,
+    pub(crate) callees: BTreeMap<Party, (u64, u64)>,
 }
 
-impl<'a> Arm<'a> {
-    fn of(cells: impl Iterator<Item = &'a OperationCell>) -> Self {
-        let mut arm = Self::default();
-        for cell in cells {
-            arm.assembled += cell.assembled;
-            arm.self_ns += cell.self_time_ns;
-            for (party, count) in &cell.blame {
-                *arm.blame.entry(party).or_default() += count;
-            }
-            for (party, time) in &cell.callees {
-                let mine = arm.callees.entry(party).or_default();
-                mine.0 += time.calls;
-                mine.1 += time.critical_ns;
+impl Arm {
+    /// Adds one cell.
+    pub(crate) fn add(&mut self, cell: &OperationCell) {
+        self.assembled += cell.assembled;
+        self.self_ns += cell.self_time_ns;
+        for (party, count) in &cell.blame {
+            match self.blame.get_mut(party) {
+                Some(sum) => *sum += count,
+                None => drop(self.blame.insert(party.clone(), *count)),
             }
         }
-        arm
+        for (party, time) in &cell.callees {
+            match self.callees.get_mut(party) {
+                Some(sum) => *sum = (sum.0 + time.calls, sum.1 + time.critical_ns),
+                None => drop(self.callees.insert(party.clone(), (time.calls, time.critical_ns))),
+            }
+        }
     }
 
-    fn versions(&self, service: &str) -> BTreeSet<&'a str> {
+    fn versions(&self, service: &str) -> BTreeSet<&str> {
         self.callees
             .keys()
             .chain(self.blame.keys())
@@ -61,9 +61,20 @@ impl<'a> Arm<'a> {
     }
 }
 
+/// Both arms of one operation of the deployed service.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arms<'a> {
+    pub(crate) service: &'a str,
+    pub(crate) version: &'a str,
+    pub(crate) operation: &'a str,
+    pub(crate) design: Design,
+    pub(crate) candidate: &'a Arm,
+    pub(crate) control: &'a Arm,
+}
+
 /// Traces an excess of errors.
-pub(crate) fn of_errors(service: &str, comparison: &Comparison<'_>, op: &Operation<'_>) -> Origin {
-    let (candidate, control) = arms(comparison, op);
+pub(crate) fn of_errors(arms: &Arms<'_>) -> Origin {
+    let (candidate, control) = (arms.candidate, arms.control);
     let scale = candidate.assembled as f64 / control.assembled.max(1) as f64;
     // By service and operation; versions differ between the arms of the deployed service itself.
     let mut excess: BTreeMap<(&str, &str), (f64, &Party)> = BTreeMap::new();
@@ -76,17 +87,17 @@ pub(crate) fn of_errors(service: &str, comparison: &Comparison<'_>, op: &Operati
         }
     }
     let most = excess.values().max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(amount, _)| *amount > 0.0);
-    settle(service, comparison, op, most.map(|(_, party)| *party), &candidate, &control)
+    settle(arms, most.map(|(_, party)| *party))
 }
 
 /// Traces a growth of latency.
-pub(crate) fn of_latency(service: &str, comparison: &Comparison<'_>, op: &Operation<'_>) -> Origin {
-    let (candidate, control) = arms(comparison, op);
+pub(crate) fn of_latency(arms: &Arms<'_>) -> Origin {
+    let (candidate, control) = (arms.candidate, arms.control);
     if candidate.assembled == 0 || control.assembled == 0 {
-        return settle(service, comparison, op, None, &candidate, &control);
+        return settle(arms, None);
     }
-    let per_request = |ns: u64, arm: &Arm<'_>| ns as f64 / arm.assembled as f64;
-    let own = per_request(candidate.self_ns, &candidate) - per_request(control.self_ns, &control);
+    let per_request = |ns: u64, arm: &Arm| ns as f64 / arm.assembled as f64;
+    let own = per_request(candidate.self_ns, candidate) - per_request(control.self_ns, control);
     let mut growth: BTreeMap<(&str, &str), (f64, &Party)> = BTreeMap::new();
     for (party, (calls, ns)) in &candidate.callees {
         let entry = growth.entry((&party.service, &party.operation)).or_insert((0.0, party));
@@ -102,47 +113,32 @@ pub(crate) fn of_latency(service: &str, comparison: &Comparison<'_>, op: &Operat
         }
     }
     let most = growth.values().max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(amount, _)| *amount > own.max(0.0));
-    settle(service, comparison, op, most.map(|(_, party)| *party), &candidate, &control)
+    settle(arms, most.map(|(_, party)| *party))
 }
 
-fn arms<'a>(comparison: &Comparison<'a>, op: &Operation<'a>) -> (Arm<'a>, Arm<'a>) {
-    let control = match comparison.design {
-        Design::Concurrent => &op.control,
-        _ => &op.before,
-    };
-    (Arm::of(op.candidate.iter().map(|c| c.2)), Arm::of(control.iter().map(|c| c.2)))
-}
-
-fn settle(
-    service: &str,
-    comparison: &Comparison<'_>,
-    op: &Operation<'_>,
-    party: Option<&Party>,
-    candidate: &Arm<'_>,
-    control: &Arm<'_>,
-) -> Origin {
+fn settle(arms: &Arms<'_>, party: Option<&Party>) -> Origin {
     let own = |operation: &str, traced: bool| Origin {
         culprit: Culprit {
-            service: service.to_owned(),
-            version: comparison.version.to_owned(),
+            service: arms.service.to_owned(),
+            version: arms.version.to_owned(),
             operation: operation.to_owned(),
         },
         elsewhere: false,
         traced,
     };
-    let Some(party) = party else { return own(op.name, candidate.assembled > 0) };
-    if party.service == service {
+    let Some(party) = party else { return own(arms.operation, arms.candidate.assembled > 0) };
+    if party.service == arms.service {
         return own(&party.operation, true);
     }
-    let elsewhere = match comparison.design {
+    let elsewhere = match arms.design {
         Design::Concurrent => {
-            let known = control.versions(&party.service);
+            let known = arms.control.versions(&party.service);
             !known.is_empty() && !party.version.is_empty() && !known.contains(party.version.as_str())
         }
         _ => true,
     };
     if !elsewhere {
-        return own(op.name, true);
+        return own(arms.operation, true);
     }
     Origin {
         culprit: Culprit {

@@ -2,37 +2,26 @@
 //!
 //! - *Suspected* from the moment the gate has opened and a finding's lower bound exceeds its tolerance.
 //! - *Confirmed*, and only then `regressed`, once the time after that still shows more than half the tolerance; at once
-//!   where at least [`LARGE_ERRORS`] errors occurred at [`LARGE_RATIO`] times the control's rate.
+//!   where at least [`crate::LARGE_ERRORS`] errors occurred at [`crate::LARGE_RATIO`] times the control's rate.
 //! - *Recovered* once a confirmed regression has been below half the tolerance for [`Tolerances::recovery_s`], or the
 //!   candidate has had no traffic for so long while the control had some.
 //! - *Pass* only where errors and latency of the service as a whole are shown to be within tolerance, averaged over its
 //!   operations by traffic, none of its larger operations looks worse, and those without a control do not fail.
 //!
-//! Everything is computed from the series afresh, so an evaluation that was missed or repeated changes nothing; the former
-//! verdict only keeps what was once decided from being taken back.
+//! What is said at a moment follows from the buckets up to it; the former verdict only keeps what was once decided from
+//! being taken back.
 
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Bucket, UnixNanos};
 
-use crate::design::Comparison;
-use crate::e_process::{Path, Stratum};
-use crate::gate::{self, Detail, Test};
+use crate::e_process::{Exceedance, Stratum};
+use crate::fold::{Fold, LASTING_REQUESTS, Subject};
 use crate::input::JudgeInput;
-use crate::rate::Rates;
+use crate::rate::{RateSums, Rates};
 use crate::tolerances::Tolerances;
 
-/// Errors from which a large regression is not waited for.
-pub const LARGE_ERRORS: f64 = 50.0;
-/// Times the control's rate from which a regression is large.
-pub const LARGE_RATIO: f64 = 10.0;
 /// Share of requests from which an operation that looks worse forbids a pass.
 const LARGER_OPERATION: f64 = 0.1;
-/// Buckets of the last window, which shows whether an excess lasts.
-const LASTING_BUCKETS: u64 = 3;
-/// Requests that such a window should have ..
-const LASTING_REQUESTS: f64 = 20.0;
-/// .. and without which nothing is confirmed.
-const LASTING_REQUESTS_MIN: f64 = 5.0;
 
 /// The answer in its raw form.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,26 +34,27 @@ pub(crate) struct Decision {
 }
 
 /// Decides.
-pub(crate) fn decide(input: &JudgeInput, comparison: &Comparison<'_>, tests: &[Test<'_>]) -> Decision {
+pub(crate) fn decide(input: &JudgeInput, fold: &Fold) -> Decision {
     let tolerances = &input.tolerances;
-    let level = (1.0 / tolerances.alpha).ln();
-    let gate = gate::gate(tests);
-    let triggered: Vec<(&Test<'_>, Bucket)> = if comparison.paired < tolerances.requests_min {
-        Vec::new()
-    } else {
-        tests.iter().filter_map(|test| Some((test, gate::triggered_at(test, &gate, level)?))).collect()
-    };
-    let end = comparison.candidate_span.to.bucket();
-    let confirmed = triggered.iter().filter_map(|(test, at)| confirmed(test, *at, end, tolerances)).min();
+    let end = fold.frame.end;
+    let triggered: Vec<(Subject, Bucket)> = fold
+        .subjects()
+        .into_iter()
+        .filter_map(|(subject, _)| {
+            let standing = fold.standing(subject);
+            standing.triggered_at.filter(|_| !standing.elsewhere).map(|at| (subject, at))
+        })
+        .collect();
+    let confirmed = triggered.iter().filter_map(|(subject, _)| fold.standing(*subject).confirmed_at).min();
     let phase = match confirmed {
-        Some(_) if recovered(input, comparison, &triggered, end) => Phase::Recovered,
+        Some(_) if recovered(input, fold, &triggered, end) => Phase::Recovered,
         Some(_) => Phase::Confirmed,
-        None if triggered.is_empty() => Phase::Clear,
-        None if triggered.iter().any(|(test, at)| pending(test, *at, end)) => Phase::Suspected,
+        None if triggered.iter().any(|(subject, at)| pending(fold, *subject, *at, end, tolerances)) => Phase::Suspected,
         None => Phase::Clear,
     };
-    let watched = comparison.first.map_or(0, |first| input.now.since(first.start()).as_secs());
-    let shown = phase == Phase::Clear && shown_well(comparison, tests, tolerances, &gate);
+    let watched = fold.first.map_or(0, |first| input.now.since(first.start()).as_secs());
+    let wholes = wholes(fold, tolerances);
+    let shown = phase == Phase::Clear && shown_well(fold, &wholes, tolerances);
     Decision {
         phase,
         confirmed_at: confirmed.map(|bucket| bucket.end().min(input.now)),
@@ -72,141 +62,148 @@ pub(crate) fn decide(input: &JudgeInput, comparison: &Comparison<'_>, tests: &[T
         time_to_decide_s: if shown {
             Some(tolerances.watch_min_s.saturating_sub(watched))
         } else {
-            projected(comparison, tests, watched, tolerances)
+            projected(fold, &wholes, watched, tolerances)
         },
     }
 }
 
-/// Returns when the time after `at` first showed that the excess lasts.
-fn confirmed(test: &Test<'_>, at: Bucket, end: Bucket, tolerances: &Tolerances) -> Option<Bucket> {
-    let assessment = test.assessment();
-    let (level, bound) = ((1.0 / tolerances.alpha).ln(), (1.0 / tolerances.bound_alpha).ln());
-    if matches!(test.detail, Detail::Errors(_)) {
-        let rates = Rates::of(&assessment.strata);
-        let floor = rates.rate_a.max(0.5 / rates.n_a.max(1.0));
-        if rates.bad_b >= LARGE_ERRORS && rates.rate_b() >= LARGE_RATIO * floor {
-            return Some(at);
-        }
-    }
-    let after = Bucket(at.0 + 1);
-    (after.0..end.0).map(Bucket).find(|last| {
-        let to = Bucket(last.0 + 1);
-        let window = Bucket(after.0.max(to.0.saturating_sub(LASTING_BUCKETS)));
-        let (mut excess, mut requests) = assessment.excess(window, to);
-        if requests < LASTING_REQUESTS {
-            // Little traffic: all that came since has to do.
-            (excess, requests) = assessment.excess(after, to);
-        }
-        let long_enough = requests >= LASTING_REQUESTS || last.0 >= at.0 + LASTING_BUCKETS;
-        excess
-            && requests >= LASTING_REQUESTS_MIN
-            && long_enough
-            && !assessment.settling(*last)
-            && assessment.stands(*last, level, bound)
-    })
-}
-
 /// Says whether a trigger still waits to be confirmed, rather than having been refuted by what came after.
-fn pending(test: &Test<'_>, at: Bucket, end: Bucket) -> bool {
-    let (excess, requests) = test.assessment().excess(Bucket(at.0 + 1), end);
+fn pending(fold: &Fold, subject: Subject, at: Bucket, end: Bucket, tolerances: &Tolerances) -> bool {
+    let (excess, requests) = fold.excess(subject, Bucket(at.0 + 1), end, tolerances);
     excess || requests < LASTING_REQUESTS
 }
 
-fn recovered(input: &JudgeInput, comparison: &Comparison<'_>, triggered: &[(&Test<'_>, Bucket)], end: Bucket) -> bool {
+fn recovered(input: &JudgeInput, fold: &Fold, triggered: &[(Subject, Bucket)], end: Bucket) -> bool {
     let window = input.tolerances.recovery_s.div_ceil(10);
     // Looked at up to the present, though a later deploy may have ended the time in which this one is compared.
     let since = Bucket((input.now.bucket().0 + 1).saturating_sub(window));
-    let started = comparison.candidate_span.from.bucket();
     let served = |candidate: bool| -> bool {
         input
             .series
             .iter()
-            .filter(|s| s.key.service == input.deploy.service && (s.key.version == comparison.version) == candidate)
+            .filter(|s| s.key.service == input.deploy.service && (s.key.version == fold.frame.version) == candidate)
             .flat_map(|s| &s.cells)
             .any(|(bucket, cell)| *bucket >= since && cell.requests > 0)
     };
-    if since >= started && !served(true) {
+    // What went silent by itself has not recovered; what was bad and is gone has.
+    let earliest = triggered.iter().min_by_key(|(_, at)| *at);
+    let silent = earliest.is_some_and(|(subject, _)| matches!(subject, Subject::Silence));
+    if since >= fold.frame.from && !served(true) && !silent {
         return served(false);
     }
     let from = Bucket(end.0.saturating_sub(window));
-    triggered.iter().all(|(test, at)| {
-        let (excess, requests) = test.assessment().excess(from, end);
+    triggered.iter().all(|(subject, at)| {
+        let (excess, requests) = fold.excess(*subject, from, end, &input.tolerances);
         *at < from && !excess && requests >= LASTING_REQUESTS
     })
 }
 
-/// One signal over the whole service: strata of all operations and the dispersion of those that count.
+/// One signal over the whole service.
 struct Whole {
     rates: Rates,
     dispersion: f64,
     /// Largest tolerated difference of the rates.
     tolerated: f64,
+    /// Logarithm of the e-process of "worse than tolerated", which a pass refutes.
+    refuted: f64,
 }
 
 impl Whole {
-    fn of<'a>(parts: impl Iterator<Item = (&'a [Stratum], f64)>, tolerated: f64) -> Option<Self> {
-        let mut all = Vec::new();
+    fn of(parts: &[(RateSums, f64, f64)], tolerated: f64) -> Option<Self> {
+        let mut sums = RateSums::default();
         let (mut weighted, mut weight) = (0.0, 0.0);
-        for (strata, dispersion) in parts {
-            let caution = strata.iter().map(|s| s.caution).fold(1.0, f64::max);
-            let bad = strata.iter().map(|s| s.bad_a + s.bad_b).sum::<f64>() + 1e-9;
-            weighted += bad * dispersion * caution;
-            weight += bad;
-            all.extend_from_slice(strata);
+        for (part, dispersion, n) in parts {
+            sums.add(part);
+            weighted += n * dispersion;
+            weight += n;
         }
-        (weight > 0.0).then(|| Self { rates: Rates::of(&all), dispersion: weighted / weight, tolerated })
+        if weight <= 0.0 {
+            return None;
+        }
+        let (rates, dispersion) = (sums.rates(), weighted / weight);
+        // Worse than tolerated: candidate's rate at least `rate_a + tolerated`, so the control's over it at most `ratio`.
+        let ratio = rates.rate_a / (rates.rate_a + tolerated);
+        let mut test = Exceedance::default();
+        test.push(
+            &Stratum {
+                bucket: Bucket(0),
+                bad_b: rates.rate_a * rates.n_a,
+                n_b: rates.n_a,
+                bad_a: rates.bad_b,
+                n_a: rates.n_b,
+                handicap: 1.0,
+                caution: 1.0,
+            },
+            ratio,
+            dispersion,
+        );
+        let refuted = if rates.rate_a > 0.0 { test.value() } else { 0.0 };
+        Some(Self { rates, dispersion, tolerated, refuted })
     }
 
-    /// Says whether the upper bound would be within tolerance with `times` the data.
+    /// Says whether it would be shown to be within tolerance with `times` the data.
     fn within(&self, times: f64, alpha: f64) -> bool {
-        self.rates.scaled(times).difference(self.dispersion, alpha).1 < self.tolerated
+        let by_ratio =
+            self.rates.rate_b() < self.rates.rate_a + self.tolerated && self.refuted * times >= (1.0 / alpha).ln();
+        by_ratio || self.rates.scaled(times).difference(self.dispersion, alpha).1 < self.tolerated
     }
 }
 
 /// The two things that must be shown of the service as a whole: errors, and latency against the tolerated growth.
 ///
 /// Strata are standardised one by one, so operations are averaged by the candidate's traffic and never pooled.
-fn wholes(tests: &[Test<'_>], tolerances: &Tolerances) -> Option<[Whole; 2]> {
-    let errors = tests.iter().filter_map(|test| match &test.detail {
-        Detail::Errors(errors) => Some((errors.strata.as_slice(), errors.dispersion)),
-        _ => None,
-    });
-    let latency = tests.iter().filter_map(|test| match &test.detail {
-        Detail::Latency(latency) => Some((latency.tolerated.as_slice(), latency.test.dispersion)),
-        _ => None,
-    });
-    Some([Whole::of(errors, tolerances.error_points)?, Whole::of(latency, 0.0)?])
+fn wholes(fold: &Fold, tolerances: &Tolerances) -> Option<[Whole; 2]> {
+    let compared = || fold.operations.iter().filter(|op| op.paired > 0);
+    let weight = |rates: &Rates| rates.bad_b + rates.rate_a * rates.n_b + 1e-9;
+    let errors: Vec<_> = compared()
+        .map(|op| {
+            let dispersion = op.errors.standing.dispersion * op.errors.caution();
+            (op.errors.sums, dispersion, weight(&op.errors.sums.rates()))
+        })
+        .collect();
+    let latency: Vec<_> = compared()
+        .filter_map(|op| op.latency.as_ref())
+        .map(|test| (test.tolerated, test.standing.dispersion * test.caution, weight(&test.tolerated.rates())))
+        .collect();
+    Some([Whole::of(&errors, tolerances.error_points)?, Whole::of(&latency, 0.0)?])
 }
 
-fn shown_well(comparison: &Comparison<'_>, tests: &[Test<'_>], tolerances: &Tolerances, gate: &Path) -> bool {
-    if comparison.paired < tolerances.requests_min || comparison.paired * 2 < comparison.requests {
+fn shown_well(fold: &Fold, wholes: &Option<[Whole; 2]>, tolerances: &Tolerances) -> bool {
+    if fold.paired() < tolerances.requests_min || fold.paired() * 2 < fold.requests() {
         return false;
     }
     // What nothing can be held against may be as it should; where it fails it is no ground to promote.
-    let unpaired = comparison.operations.iter().filter(|op| op.pairs.is_empty()).flat_map(|op| &op.candidate);
-    let failed: u64 = unpaired.map(|(_, _, cell)| cell.errors).sum();
-    if failed as f64 > tolerances.error_points * comparison.requests as f64 {
+    let unpaired = fold.operations.iter().filter(|op| op.paired == 0);
+    let failed: f64 = unpaired.map(|op| op.alone.errors).sum();
+    if failed > tolerances.error_points * fold.requests() as f64 {
         return false;
     }
-    let Some(wholes) = wholes(tests, tolerances) else { return false };
+    let Some(wholes) = wholes else { return false };
     // Evidence short of an alarm is still no ground to promote.
     let doubt = (1.0 / tolerances.bound_alpha).ln();
-    let worse = |test: &Test<'_>| {
-        let assessment = test.assessment();
-        assessment.exceeded_at.is_some() && (test.share >= LARGER_OPERATION || assessment.gate.last() >= 2.0 * doubt)
+    let requests = fold.requests().max(1) as f64;
+    let worse = |subject: Subject| {
+        let standing = fold.standing(subject);
+        let larger = match subject {
+            Subject::Errors(i) | Subject::Latency(i) | Subject::Alone(i) | Subject::Calls(i, _) => {
+                fold.operations[i].candidate as f64 >= LARGER_OPERATION * requests
+            }
+            Subject::New(_) | Subject::Throughput | Subject::Silence => true,
+        };
+        standing.exceeded_at.is_some() && standing.log_e >= if larger { 0.0 } else { 2.0 * doubt }
     };
-    gate.last() < doubt
-        && !tests.iter().any(worse)
+    fold.gate < doubt
+        && !fold.subjects().iter().any(|(subject, _)| worse(*subject))
         && wholes.iter().all(|whole| whole.within(1.0, tolerances.bound_alpha))
 }
 
 /// Seconds until the present traffic would show the service to be well.
-fn projected(comparison: &Comparison<'_>, tests: &[Test<'_>], watched: u64, tolerances: &Tolerances) -> Option<u64> {
-    if watched == 0 || comparison.paired == 0 {
+fn projected(fold: &Fold, wholes: &Option<[Whole; 2]>, watched: u64, tolerances: &Tolerances) -> Option<u64> {
+    if watched == 0 || fold.paired() == 0 {
         return None;
     }
-    let mut growth = tolerances.requests_min as f64 / comparison.paired as f64;
-    for whole in wholes(tests, tolerances)? {
+    let mut growth = tolerances.requests_min as f64 / fold.paired() as f64;
+    for whole in wholes.as_ref()? {
         let needed = (0..32).map(|i| 1.25_f64.powi(i)).find(|times| whole.within(*times, tolerances.bound_alpha))?;
         growth = growth.max(needed);
     }

@@ -38,6 +38,19 @@ impl Sums {
         }
     }
 
+    fn compare(&mut self, first: Quad, second: Quad) {
+        let odds = |q: &Quad| q.1 / q.3;
+        // Where the traffic was shifted between the two, their shares differ without any burst.
+        if first.3 <= 0.0 || second.3 <= 0.0 || !(0.67..1.5).contains(&(odds(&first) / odds(&second))) {
+            return;
+        }
+        let (m1, m2) = (first.0 + first.2, second.0 + second.2);
+        let (total, hits) = (m1 + m2, first.0 + second.0);
+        if total >= 2.0 {
+            self.add(first.0 - hits * m1 / total, hits * (total - hits) * m1 * m2 / (total * total * (total - 1.0)));
+        }
+    }
+
     fn measure(&self, discount: f64) -> Measure {
         if self.expected <= 0.0 {
             return Measure { phi: 1.0, pairs: 0.0 };
@@ -50,30 +63,61 @@ impl Sums {
     }
 }
 
-/// Measures the dispersion of the conditional share, candidate's bad over all bad, from the deploy's own strata.
-pub fn of_share(strata: &[Stratum]) -> Measure {
-    over_stretches(|length| {
-        let mut sums = Sums::default();
-        let stretches: Vec<Stratum> = strata.chunks(length).map(merged).collect();
-        for pair in stretches.chunks_exact(2) {
-            let [first, second] = [pair[0], pair[1]];
-            let odds = |s: &Stratum| s.n_b / s.n_a;
-            // Where the traffic was shifted between the two, their shares differ without any burst.
-            if first.n_a <= 0.0 || second.n_a <= 0.0 || !(0.67..1.5).contains(&(odds(&first) / odds(&second))) {
+/// The dispersion of the conditional share, candidate's bad over all bad, measured stratum by stratum.
+#[derive(Debug, Clone, Default)]
+pub struct Tempering {
+    stretches: [Stretch; STRETCHES.len()],
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Stretch {
+    filled: usize,
+    current: Quad,
+    previous: Option<Quad>,
+    sums: Sums,
+}
+
+/// `(bad_b, n_b, bad_a, n_a)` of a stretch.
+type Quad = (f64, f64, f64, f64);
+
+impl Tempering {
+    /// Takes one stratum.
+    pub fn push(&mut self, s: &Stratum) {
+        for (stretch, length) in self.stretches.iter_mut().zip(STRETCHES) {
+            let (bad_b, n_b, bad_a, n_a) = stretch.current;
+            stretch.current = (bad_b + s.bad_b, n_b + s.n_b, bad_a + s.bad_a, n_a + s.n_a);
+            stretch.filled += 1;
+            if stretch.filled < length {
                 continue;
             }
-            let (m1, m2) = (first.bad_a + first.bad_b, second.bad_a + second.bad_b);
-            let (total, hits) = (m1 + m2, first.bad_b + second.bad_b);
-            if total < 2.0 {
-                continue;
+            let full = std::mem::take(&mut stretch.current);
+            stretch.filled = 0;
+            match stretch.previous.take() {
+                Some(previous) => stretch.sums.compare(previous, full),
+                None => stretch.previous = Some(full),
             }
-            sums.add(
-                first.bad_b - hits * m1 / total,
-                hits * (total - hits) * m1 * m2 / (total * total * (total - 1.0)),
-            );
         }
-        sums
-    })
+    }
+
+    /// Returns what was measured so far.
+    pub fn measure(&self) -> Measure {
+        let mut sums = self.stretches.iter().map(|stretch| stretch.sums);
+        over_stretches(|_| sums.next().unwrap_or_default())
+    }
+
+    /// Adds what others measured: the dispersion of a whole service, for operations too quiet to show their own.
+    pub fn of_all<'a>(parts: impl Iterator<Item = &'a Self>) -> Measure {
+        let mut all = [Sums::default(); STRETCHES.len()];
+        for part in parts {
+            for (sum, stretch) in all.iter_mut().zip(&part.stretches) {
+                sum.squares += stretch.sums.squares;
+                sum.expected += stretch.sums.expected;
+                sum.spread += stretch.sums.spread;
+            }
+        }
+        let mut sums = all.into_iter();
+        over_stretches(|_| sums.next().unwrap_or_default())
+    }
 }
 
 /// Measures the dispersion of one arm, from `(bad, all)` of successive buckets before the deploy.
@@ -94,19 +138,33 @@ pub fn of_arm(buckets: &[(f64, f64)]) -> Measure {
     })
 }
 
-/// Joins what the time before the deploy says with what the deploy's own buckets say, each by what it is worth.
+/// What one arm's bursts before the deploy let expect of the conditional share.
 ///
-/// The arm before is only a stand-in: its bursts may hit both arms alike, so it counts for at most six pairs.
-pub fn joined(before: Measure, during: Measure, max: f64) -> f64 {
-    let weight = before.pairs.min(6.0);
-    let total = weight + during.pairs;
+/// An arm whose rate varies from bucket to bucket with relative variance `c` has dispersion `1 + c m` at `m` bad ones a
+/// bucket; where both arms vary so, each for itself, their share has `1 + 2 c m_a m_b / (m_a + m_b)`. `before`, `control`
+/// and `candidate` are observations a bucket.
+pub fn expected_of_share(arm: Measure, before: f64, control: f64, candidate: f64) -> Measure {
+    if before <= 0.0 || control + candidate <= 0.0 {
+        return Measure { phi: 1.0, pairs: 0.0 };
+    }
+    let scale = (2.0 * control * candidate / (control + candidate) / before).min(1.0);
+    Measure { phi: 1.0 + (arm.phi - 1.0) * scale, pairs: arm.pairs }
+}
+
+/// Joins what the time before the deploy and the service's other operations say with what the operation's own buckets say,
+/// each by what it is worth.
+///
+/// The former are only stand-ins, so each counts for at most six pairs.
+pub fn joined(before: Measure, others: Measure, during: Measure, max: f64) -> f64 {
+    let (first, second) = (before.pairs.min(6.0), others.pairs.min(6.0));
+    let total = first + second + during.pairs;
     if total <= 0.0 {
         return 1.0;
     }
-    ((weight * before.phi + during.pairs * during.phi) / total).clamp(1.0, max.max(1.0))
+    ((first * before.phi + second * others.phi + during.pairs * during.phi) / total).clamp(1.0, max.max(1.0))
 }
 
-fn over_stretches(sums: impl Fn(usize) -> Sums) -> Measure {
+fn over_stretches(mut sums: impl FnMut(usize) -> Sums) -> Measure {
     let mut best = Measure { phi: 1.0, pairs: 0.0 };
     for length in STRETCHES {
         let found = sums(length).measure(if length == 1 { 0.0 } else { 1.0 });
@@ -114,17 +172,6 @@ fn over_stretches(sums: impl Fn(usize) -> Sums) -> Measure {
         best.phi = best.phi.max(found.phi);
     }
     best
-}
-
-fn merged(strata: &[Stratum]) -> Stratum {
-    let mut sum = strata[0];
-    for s in &strata[1..] {
-        sum.bad_a += s.bad_a;
-        sum.bad_b += s.bad_b;
-        sum.n_a += s.n_a;
-        sum.n_b += s.n_b;
-    }
-    sum
 }
 
 #[cfg(test)]
@@ -149,6 +196,7 @@ mod tests {
 
     #[test]
     fn nothing_known_means_no_tempering() {
-        assert_eq!(joined(of_arm(&[]), of_share(&[]), 8.0), 1.0);
+        let nothing = Tempering::default().measure();
+        assert_eq!(joined(of_arm(&[]), nothing, nothing, 8.0), 1.0);
     }
 }

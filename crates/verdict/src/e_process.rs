@@ -20,6 +20,20 @@ use plimsoll_model::Bucket;
 /// Alternatives, as multiples of the tested ratio.
 pub const RATIOS: [f64; 10] = [1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0, 30.0];
 
+/// Their logarithms.
+const LN_RATIOS: [f64; 10] = [
+    0.09531017980432493,
+    0.22314355131420976,
+    0.4054651081081644,
+    std::f64::consts::LN_2,
+    1.0986122886681098,
+    1.6094379124341003,
+    2.0794415416798357,
+    2.5649493574615367,
+    2.995732273553991,
+    3.4011973816621555,
+];
+
 /// Bad and all observations of both arms in one stratum.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stratum {
@@ -63,62 +77,52 @@ impl Path {
     pub fn sup(&self) -> f64 {
         self.steps.iter().map(|(_, log_e)| *log_e).fold(0.0, f64::max)
     }
-
-    /// Returns the logarithm of the value after `bucket`.
-    pub fn at(&self, bucket: Bucket) -> f64 {
-        let after = self.steps.partition_point(|(at, _)| *at <= bucket);
-        after.checked_sub(1).map_or(0.0, |last| self.steps[last].1)
-    }
-
-    /// Returns the first bucket after which the process was at least `log_level`.
-    pub fn first_above(&self, log_level: f64) -> Option<Bucket> {
-        self.steps.iter().find(|(_, log_e)| *log_e >= log_level).map(|(bucket, _)| *bucket)
-    }
 }
 
-/// Runs the test of "ratio at most `null_ratio`" over strata that ascend by bucket; `dispersion` is at least one.
-pub fn run(strata: &[Stratum], null_ratio: f64, dispersion: f64) -> Path {
-    let mut logs = [0.0_f64; RATIOS.len()];
-    let mut steps: Vec<(Bucket, f64)> = Vec::new();
-    for s in strata {
+/// One process that takes stratum after stratum, in logarithms for each of [`RATIOS`].
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Exceedance {
+    logs: [f64; RATIOS.len()],
+}
+
+impl Exceedance {
+    /// Takes one stratum under "ratio at most `null_ratio`"; `dispersion` is at least one. Says whether anything changed.
+    ///
+    /// Ratio and dispersion may differ from stratum to stratum as long as they were known before it.
+    pub fn push(&mut self, s: &Stratum, null_ratio: f64, dispersion: f64) -> bool {
         if s.bad_a + s.bad_b <= 0.0 || s.n_a <= 0.0 || s.n_b <= 0.0 {
-            continue;
+            return false;
         }
         let eta = 1.0 / (dispersion.max(1.0) * s.caution.max(1.0));
         let r0 = null_ratio * s.handicap.max(1.0);
         // In terms of ratio k: ln(p_j/p0) = ln k + ln d, ln((1-p_j)/(1-p0)) = ln d, d = (n_a + r0 n_b)/(n_a + k r0 n_b).
         let base = s.n_a + r0 * s.n_b;
-        for (log, k) in logs.iter_mut().zip(RATIOS) {
+        for ((log, k), ln_k) in self.logs.iter_mut().zip(RATIOS).zip(LN_RATIOS) {
             let d = (base / (s.n_a + k * r0 * s.n_b)).ln();
-            *log += eta * (s.bad_b * k.ln() + (s.bad_a + s.bad_b) * d);
+            *log += eta * (s.bad_b * ln_k + (s.bad_a + s.bad_b) * d);
         }
-        let value = log_mean(&logs);
+        true
+    }
+
+    /// Returns the logarithm of the value: the mean over the alternatives.
+    pub fn value(&self) -> f64 {
+        log_mean(&self.logs)
+    }
+}
+
+/// Runs the test of "ratio at most `null_ratio`" over strata that ascend by bucket; `dispersion` is at least one.
+pub fn run(strata: &[Stratum], null_ratio: f64, dispersion: f64) -> Path {
+    let mut process = Exceedance::default();
+    let mut steps: Vec<(Bucket, f64)> = Vec::new();
+    for s in strata {
+        if !process.push(s, null_ratio, dispersion) {
+            continue;
+        }
+        let value = process.value();
         match steps.last_mut() {
             Some((bucket, last)) if *bucket == s.bucket => *last = value,
             _ => steps.push((s.bucket, value)),
         }
-    }
-    Path { steps }
-}
-
-/// Averages several processes with weights that sum to at most one, on one clock.
-///
-/// The weighted mean of e-processes is an e-process whatever their dependence.
-pub fn weighted_mean(paths: &[(f64, &Path)]) -> Path {
-    let mut events: Vec<(Bucket, usize, f64)> = paths
-        .iter()
-        .enumerate()
-        .flat_map(|(i, (_, path))| path.steps.iter().map(move |(bucket, log_e)| (*bucket, i, *log_e)))
-        .collect();
-    events.sort_by_key(|(bucket, i, _)| (*bucket, *i));
-    let mut values: Vec<f64> = paths.iter().map(|(weight, _)| weight.max(0.0)).collect();
-    let mut steps: Vec<(Bucket, f64)> = Vec::new();
-    for at_once in events.chunk_by(|one, other| one.0 == other.0) {
-        for (_, i, log_e) in at_once {
-            // Far beyond any level that matters, and safe to add up.
-            values[*i] = paths[*i].0.max(0.0) * log_e.min(600.0).exp();
-        }
-        steps.push((at_once[0].0, values.iter().sum::<f64>().max(f64::MIN_POSITIVE).ln()));
     }
     Path { steps }
 }
@@ -130,13 +134,6 @@ pub fn log_mean(logs: &[f64]) -> f64 {
         return top;
     }
     top + (logs.iter().map(|log| (log - top).exp()).sum::<f64>() / logs.len() as f64).ln()
-}
-
-/// Averages processes with equal weights, step by step, all over the same strata.
-pub fn mean_of(paths: &[Path]) -> Path {
-    let weight = 1.0 / paths.len().max(1) as f64;
-    let weighted: Vec<(f64, &Path)> = paths.iter().map(|path| (weight, path)).collect();
-    weighted_mean(&weighted)
 }
 
 #[cfg(test)]
@@ -183,15 +180,5 @@ mod tests {
         assert!(run(&mix, 1.0, 1.0).sup() < 1.0);
         let pooled = [stratum(1, 50.0, 550.0, 6.0, 5_050.0)];
         assert!(run(&pooled, 1.0, 1.0).sup() > 20.0);
-    }
-
-    #[test]
-    fn the_mean_of_processes_keeps_to_one_clock() {
-        let rising = Path { steps: vec![(Bucket(1), 0.0), (Bucket(3), 6.0)] };
-        let falling = Path { steps: vec![(Bucket(2), -50.0)] };
-        let gate = weighted_mean(&[(0.5, &rising), (0.5, &falling)]);
-        assert_eq!(gate.steps.len(), 3);
-        assert!((gate.steps[1].1 - 0.5_f64.ln()).abs() < 1e-9);
-        assert!((gate.steps[2].1 - (0.5 * 6.0_f64.exp()).ln()).abs() < 1e-9);
     }
 }

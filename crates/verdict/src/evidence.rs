@@ -10,8 +10,10 @@ use plimsoll_model::{Interval, ServiceKey};
 #[derive(Debug, Clone)]
 pub(crate) struct Scope<'a> {
     pub(crate) service: &'a ServiceKey,
-    /// `None` means all operations.
-    pub(crate) operation: Option<(&'a str, OperationKind)>,
+    /// Names of the operation, now and where it was renamed before; empty means all operations.
+    pub(crate) operations: Vec<&'a str>,
+    /// `None` means all kinds.
+    pub(crate) kind: Option<OperationKind>,
     /// Versions of the candidate; empty means all.
     pub(crate) candidate: BTreeSet<&'a str>,
     pub(crate) candidate_span: Interval,
@@ -55,6 +57,33 @@ pub(crate) fn exception(scope: &Scope<'_>, fingerprint: Fingerprint) -> String {
     )
 }
 
+/// Requests of both arms, and over how many seconds.
+pub(crate) fn requests(scope: &Scope<'_>) -> String {
+    format!(
+        "SELECT {arm} AS arm, sum(requests) AS requests, 10 * count(DISTINCT bucket_start) AS seconds \
+         FROM operations WHERE {rows} GROUP BY 1 ORDER BY 1",
+        arm = arm(scope),
+        rows = rows(scope)
+    )
+}
+
+/// Calls to one callee a request, in both arms.
+pub(crate) fn calls(scope: &Scope<'_>, service: &str, operation: &str) -> String {
+    format!(
+        "WITH cells AS (SELECT {arm} AS arm, assembled, callees FROM operations WHERE {rows}), \
+         calls AS (SELECT arm, sum(callee['calls']) AS calls FROM (SELECT arm, unnest(callees) AS callee FROM cells) AS entries \
+         WHERE callee['service'] = {service} AND callee['operation'] = {operation} GROUP BY arm), \
+         requests AS (SELECT arm, sum(assembled) AS requests FROM cells GROUP BY arm) \
+         SELECT requests.arm, coalesce(calls, 0) AS calls, requests, \
+         CAST(coalesce(calls, 0) AS DOUBLE) / requests AS calls_per_request \
+         FROM requests LEFT JOIN calls ON requests.arm = calls.arm ORDER BY 1",
+        arm = arm(scope),
+        rows = rows(scope),
+        service = quoted(service),
+        operation = quoted(operation)
+    )
+}
+
 fn arm(scope: &Scope<'_>) -> String {
     format!("CASE WHEN {} THEN 'candidate' ELSE 'baseline' END", side(&scope.candidate, scope.candidate_span))
 }
@@ -66,8 +95,16 @@ fn rows(scope: &Scope<'_>) -> String {
         quoted(&scope.service.namespace),
         quoted(&scope.service.environment)
     );
-    if let Some((operation, kind)) = scope.operation {
-        let _ = write!(sql, " AND operation = {} AND kind = '{}'", quoted(operation), kind.as_str());
+    match scope.operations.as_slice() {
+        [] => {}
+        [one] => drop(write!(sql, " AND operation = {}", quoted(one))),
+        more => {
+            let names: Vec<String> = more.iter().map(|name| quoted(name)).collect();
+            let _ = write!(sql, " AND operation IN ({})", names.join(", "));
+        }
+    }
+    if let Some(kind) = scope.kind {
+        let _ = write!(sql, " AND kind = '{}'", kind.as_str());
     }
     let _ = write!(
         sql,
@@ -102,7 +139,8 @@ mod tests {
         let span = Interval { from: UnixNanos::from_secs(0), to: UnixNanos::from_secs(10) };
         let scope = Scope {
             service: &service,
-            operation: Some(("GET /'--", OperationKind::Server)),
+            operations: vec!["GET /'--"],
+            kind: Some(OperationKind::Server),
             candidate: BTreeSet::from(["2"]),
             candidate_span: span,
             control: BTreeSet::new(),

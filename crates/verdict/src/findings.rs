@@ -3,106 +3,286 @@
 use std::collections::BTreeSet;
 
 use plimsoll_model::signal::{Exemplars, Histogram, OperationCell};
-use plimsoll_model::{Culprit, Design, Finding, FindingId, Sample};
+use plimsoll_model::{Culprit, Design, Finding, FindingId, Interval, Sample};
 
-use crate::design::{Cells, Comparison};
+use crate::alone;
+use crate::design::{Cells, Role};
 use crate::evidence::{self, Scope};
-use crate::gate::{Detail, Test};
+use crate::fold::{Fold, Subject};
 use crate::input::JudgeInput;
+use crate::latency;
 use crate::rate;
+use crate::standing::Standing;
 use crate::summary;
 
 const EXEMPLARS_MAX: usize = 5;
+/// Error probability of the interval of an effect.
+const ALPHA: f64 = 0.05;
+
+/// One test as it stands, with whom it points at.
+#[derive(Debug, Clone)]
+pub(crate) struct Test {
+    pub(crate) subject: Subject,
+    pub(crate) standing: Standing,
+    /// Known only where the tolerance was exceeded.
+    pub(crate) culprit: Option<Culprit>,
+    /// False where no trace was whole enough to tell.
+    pub(crate) traced: bool,
+}
+
+/// Lists every test.
+pub(crate) fn tests(fold: &Fold) -> Vec<Test> {
+    let each = fold.subjects().into_iter().map(|(subject, _)| {
+        let standing = *fold.standing(subject);
+        let origin = standing.exceeded_at.map(|_| fold.origin(subject));
+        let traced = origin.as_ref().is_none_or(|origin| origin.traced);
+        Test { subject, standing, culprit: origin.map(|origin| origin.culprit), traced }
+    });
+    each.collect()
+}
+
+/// What is specific to a signal.
+struct Numbers {
+    operation: String,
+    baseline: Sample,
+    candidate: Sample,
+    unit: &'static str,
+    interval: [f64; 2],
+    sql: String,
+    /// What the sentence is about beside the operation.
+    about: String,
+    identity: String,
+    exemplars: Vec<String>,
+}
 
 /// Makes the finding of a test.
-pub(crate) fn of_test(input: &JudgeInput, comparison: &Comparison<'_>, test: &Test<'_>) -> Finding {
+pub(crate) fn of_test(input: &JudgeInput, fold: &Fold, test: &Test) -> Finding {
     let deploy = &input.deploy;
-    let service = &deploy.service;
-    let op = &comparison.operations[test.operation];
-    let control = match comparison.design {
-        Design::Concurrent => &op.control,
-        _ => &op.before,
-    };
-    let scope = Scope {
-        service,
-        operation: Some((op.name, op.kind)),
-        candidate: BTreeSet::from([comparison.version]),
-        candidate_span: comparison.candidate_span,
-        control: comparison.control_versions.clone(),
-        control_span: comparison.control_span,
-    };
-    let assessment = test.assessment();
-    let alpha = 0.05;
-    let (baseline, candidate, unit, interval, sql, subject, slow) = match &test.detail {
-        Detail::Errors(errors) => (
-            error_rate(control),
-            error_rate(&op.candidate),
-            "ratio",
-            rate::ratio_interval(&errors.strata, errors.dispersion, alpha),
-            evidence::errors(&scope),
-            String::new(),
-            false,
-        ),
-        Detail::Latency(latency) => (
-            p95(control),
-            p95(&op.candidate),
-            "ms",
-            latency.interval(alpha, &input.tolerances),
-            evidence::latency(&scope),
-            String::new(),
-            true,
-        ),
-        Detail::Exception(exception) => {
-            let n = comparison.requests;
-            let everywhere = Scope { operation: None, ..scope };
-            (
-                Sample { value: 0.0, n: comparison.control_requests },
-                Sample { value: exception.count as f64 / n.max(1) as f64, n },
-                "ratio",
-                rate::ratio_interval(&exception.test.strata, exception.test.dispersion, alpha),
-                evidence::exception(&everywhere, exception.fingerprint),
-                exception_name(&exception.exception_type, &exception.message),
-                false,
-            )
-        }
-    };
+    let service = &deploy.service.service;
+    let numbers = numbers(input, fold, test);
     // Where the baseline is zero the effect has no value; half an observation stands in for it.
-    let floor = if unit == "ratio" { 0.5 / baseline.n.max(1) as f64 } else { 1e-6 };
-    let e_value = assessment.gate.sup().min(690.0).exp();
-    let origin = test.origin.as_ref();
-    let identity = match &test.detail {
-        Detail::Exception(exception) => exception.fingerprint.0.to_string(),
-        _ => op.kind.as_str().to_owned(),
-    };
+    let floor = if numbers.unit == "ms" { 1e-6 } else { 0.5 / numbers.baseline.n.max(1) as f64 };
+    let e_value = test.standing.sup.min(690.0).exp();
+    let signal = test.subject.signal();
     let mut finding = Finding {
-        id: FindingId::derive(&deploy.id, test.signal().as_str(), &service.service, op.name, &identity),
-        signal: test.signal(),
-        service: service.service.clone(),
-        operation: op.name.to_owned(),
-        culprit: origin.map_or_else(
-            || Culprit {
-                service: service.service.clone(),
-                version: comparison.version.to_owned(),
-                operation: op.name.to_owned(),
-            },
-            |origin| origin.culprit.clone(),
-        ),
-        baseline,
-        candidate,
-        unit: unit.to_owned(),
-        effect: candidate.value / baseline.value.max(floor),
-        interval,
+        id: FindingId::derive(&deploy.id, signal.as_str(), service, &numbers.operation, &numbers.identity),
+        signal,
+        service: service.clone(),
+        culprit: test.culprit.clone().unwrap_or_else(|| Culprit {
+            service: service.clone(),
+            version: fold.frame.version.clone(),
+            operation: numbers.operation.clone(),
+        }),
+        operation: numbers.operation,
+        baseline: numbers.baseline,
+        candidate: numbers.candidate,
+        unit: numbers.unit.to_owned(),
+        effect: numbers.candidate.value / numbers.baseline.value.max(floor),
+        interval: numbers.interval,
         e_value,
         p_value: (1.0 / e_value).min(1.0),
-        exemplars: exemplars(op.candidate.iter().map(|c| c.2), slow),
-        sql,
+        exemplars: numbers.exemplars,
+        sql: numbers.sql,
         summary: String::new(),
-        symptom: test.elsewhere(),
+        symptom: test.standing.elsewhere,
     };
-    let versions: Vec<&str> = comparison.control_versions.iter().copied().collect();
-    let against = summary::against(comparison.design, &versions);
-    finding.summary = summary::finding(&finding, comparison.version, &against, &subject);
+    let against = summary::against(fold.design(), &fold.frame.control_versions);
+    finding.summary = summary::finding(&finding, &fold.frame.version, &against, &numbers.about);
     finding
+}
+
+fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
+    match test.subject {
+        Subject::Errors(index) | Subject::Alone(index) => {
+            let view = View::of(input, fold, index);
+            let op = &fold.operations[index];
+            let (baseline, interval) = if let Subject::Alone(_) = test.subject {
+                let usual = Sample { value: alone::objective(0.0, &input.tolerances), n: 0 };
+                (usual, op.alone.share_interval(ALPHA).map(|share| share / usual.value))
+            } else {
+                let interval = rate::ratio_interval(&op.errors.strata, op.errors.standing.dispersion, ALPHA);
+                (error_rate(&view.control), interval)
+            };
+            Numbers {
+                operation: op.name.clone(),
+                baseline,
+                candidate: error_rate(&view.candidate),
+                unit: "ratio",
+                interval,
+                sql: evidence::errors(&view.scope),
+                about: class_and_share(&view),
+                identity: op.kind.as_str().to_owned(),
+                exemplars: exemplars(view.candidate.iter().map(|c| c.2), false),
+            }
+        }
+        Subject::Latency(index) => {
+            let view = View::of(input, fold, index);
+            let op = &fold.operations[index];
+            let merged = |cells: &Cells<'_>| {
+                let mut all = Histogram::default();
+                cells.iter().for_each(|(_, _, cell)| all.merge(&cell.latency));
+                all
+            };
+            Numbers {
+                operation: op.name.clone(),
+                baseline: p95(&view.control),
+                candidate: p95(&view.candidate),
+                unit: "ms",
+                interval: latency::growth(
+                    &merged(&view.candidate),
+                    &merged(&view.control),
+                    test.standing.dispersion,
+                    ALPHA,
+                ),
+                sql: evidence::latency(&view.scope),
+                about: String::new(),
+                identity: op.kind.as_str().to_owned(),
+                exemplars: exemplars(view.candidate.iter().map(|c| c.2), true),
+            }
+        }
+        Subject::Calls(index, callee) => {
+            let view = View::of(input, fold, index);
+            let op = &fold.operations[index];
+            let test = &op.calls.tests[callee];
+            let sample = |cells: &Cells<'_>| {
+                let n: u64 = cells.iter().map(|(_, _, cell)| cell.assembled).sum();
+                let calls: u64 = cells
+                    .iter()
+                    .flat_map(|(_, _, cell)| &cell.callees)
+                    .filter(|(p, _)| p.service == test.service && p.operation == test.operation)
+                    .map(|(_, time)| time.calls)
+                    .sum();
+                Sample { value: calls as f64 / n.max(1) as f64, n }
+            };
+            let low = |hits: f64, n: f64| (hits / n.max(1.0), 2.0 * hits.max(1.0).sqrt() / n.max(1.0));
+            let (b, eb) = low(test.candidate.0, test.candidate.1);
+            let (a, ea) = low(test.control.0, test.control.1);
+            Numbers {
+                operation: op.name.clone(),
+                baseline: sample(&view.control),
+                candidate: sample(&view.candidate),
+                unit: "calls/request",
+                interval: [((b - eb) / (a + ea).max(1e-4)).max(0.0), ((b + eb) / (a - ea).max(1e-4)).min(1e4)],
+                sql: evidence::calls(&view.scope, &test.service, &test.operation),
+                about: format!("{} `{}`", test.service, test.operation),
+                identity: format!("{} {} {}", op.kind.as_str(), test.service, test.operation),
+                exemplars: exemplars(view.candidate.iter().map(|c| c.2), true),
+            }
+        }
+        Subject::New(fingerprint) => {
+            let seen = &fold.novelty.all[&fingerprint];
+            let operation = fold.operations.get(seen.operation());
+            let cells = operation.map(|op| fold.frame.cells(&input.series, &op.name, op.kind, Role::Candidate));
+            let n = fold.requests();
+            Numbers {
+                operation: operation.map_or_else(String::new, |op| op.name.clone()),
+                baseline: Sample { value: 0.0, n: fold.control_requests() },
+                candidate: Sample { value: seen.count as f64 / n.max(1) as f64, n },
+                unit: "ratio",
+                interval: rate::ratio_interval(&fold.novelty.strata(seen), seen.standing.dispersion, ALPHA),
+                sql: evidence::exception(&whole(fold), fingerprint),
+                about: exception_name(&seen.kind, &seen.message),
+                identity: fingerprint.0.to_string(),
+                exemplars: exemplars(cells.iter().flatten().map(|c| c.2), false),
+            }
+        }
+        Subject::Throughput | Subject::Silence => {
+            let all = |role: Role| -> u64 {
+                let own = fold.operations.iter();
+                own.map(|op| requests(&fold.frame.cells(&input.series, &op.name, op.kind, role))).sum()
+            };
+            let seconds = |span: Interval| span.to.since(span.from).as_secs().max(10) as f64;
+            let (before, since) = (whole(fold).control_span, fold.frame.candidate_span());
+            let past =
+                fold.past_from.map_or(before, |first| Interval { from: first.start().max(before.from), ..before });
+            let n = [all(Role::Before), all(Role::Candidate) + all(Role::Control)];
+            let silence = matches!(test.subject, Subject::Silence);
+            let candidate = if silence { all(Role::Candidate) } else { n[1] };
+            let scope = Scope { candidate: BTreeSet::new(), control: BTreeSet::new(), ..whole(fold) };
+            let ratio = (candidate as f64 / seconds(since)) / (n[0] as f64 / seconds(past)).max(1e-9);
+            Numbers {
+                operation: String::new(),
+                baseline: Sample { value: n[0] as f64 / seconds(past), n: n[0] },
+                candidate: Sample { value: candidate as f64 / seconds(since), n: candidate },
+                unit: "requests/s",
+                interval: [ratio * 0.9, ratio * 1.1],
+                sql: evidence::requests(&if silence { Scope { ..whole(fold) } } else { scope }),
+                about: fold.flow.last_seen.map_or_else(String::new, |at| at.end().to_rfc3339()),
+                identity: String::new(),
+                exemplars: Vec::new(),
+            }
+        }
+    }
+}
+
+/// The rows behind a finding on one operation.
+struct View<'a> {
+    scope: Scope<'a>,
+    candidate: Cells<'a>,
+    control: Cells<'a>,
+}
+
+impl<'a> View<'a> {
+    fn of(input: &'a JudgeInput, fold: &'a Fold, index: usize) -> Self {
+        let op = &fold.operations[index];
+        let control = if fold.design() == Design::Concurrent { Role::Control } else { Role::Before };
+        let cells = |role: Role| fold.frame.cells(&input.series, &op.name, op.kind, role);
+        let names = std::iter::once(op.name.as_str()).chain(op.former.as_deref());
+        Self {
+            scope: Scope { operations: names.collect(), kind: Some(op.kind), ..whole(fold) },
+            candidate: cells(Role::Candidate),
+            control: cells(control),
+        }
+    }
+}
+
+fn whole(fold: &Fold) -> Scope<'_> {
+    let frame = &fold.frame;
+    let concurrent = fold.design() == Design::Concurrent;
+    Scope {
+        service: &frame.service,
+        operations: Vec::new(),
+        kind: None,
+        candidate: BTreeSet::from([frame.version.as_str()]),
+        candidate_span: frame.candidate_span(),
+        control: frame.control_versions.iter().map(String::as_str).collect(),
+        control_span: if concurrent { frame.candidate_span() } else { frame.before_span() },
+    }
+}
+
+/// Names the class or the exception that most of the excess has, with its share.
+fn class_and_share(view: &View<'_>) -> String {
+    let sums = |cells: &Cells<'_>| {
+        let mut classes = std::collections::BTreeMap::<String, f64>::new();
+        let (mut errors, mut requests) = (0.0, 0.0);
+        for (_, _, cell) in cells {
+            errors += cell.errors as f64;
+            requests += cell.requests as f64;
+            for seen in cell.exceptions.values() {
+                let name = exception_name(&seen.exception_type, &seen.message);
+                *classes.entry(name).or_default() += seen.count as f64;
+            }
+            for (class, count) in &cell.errors_by_class {
+                *classes.entry(format!("`{class}`")).or_default() += *count as f64;
+            }
+        }
+        (classes, errors, requests)
+    };
+    let (candidate, control) = (sums(&view.candidate), sums(&view.control));
+    let scale = candidate.2 / control.2.max(1.0);
+    let excess = candidate.1 - control.1 * scale;
+    let most = candidate
+        .0
+        .iter()
+        .map(|(name, count)| (count - control.0.get(name).copied().unwrap_or(0.0) * scale, name))
+        // Of equals the longest name: an exception says more than its class.
+        .max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.len().cmp(&b.1.len())));
+    match most {
+        Some((count, name)) if excess > 0.0 && count >= 0.3 * excess => {
+            format!("{} of it {name}", summary::percent((count / excess).min(1.0)))
+        }
+        _ => String::new(),
+    }
 }
 
 fn exception_name(kind: &str, message: &str) -> String {
@@ -112,6 +292,10 @@ fn exception_name(kind: &str, message: &str) -> String {
         (false, true) => format!("`{kind}`"),
         _ => format!("`{short}`"),
     }
+}
+
+fn requests(cells: &Cells<'_>) -> u64 {
+    cells.iter().map(|(_, _, cell)| cell.requests).sum()
 }
 
 /// Pools failed requests, as the finding's query does.

@@ -4,9 +4,9 @@ use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Design, Finding, Recommendation, SignalKind, UnixNanos, Verdict, VerdictKind};
 
 use crate::decision::{self, Decision};
-use crate::design::{self, Comparison};
-use crate::findings;
-use crate::gate::{self, Detail, Test};
+use crate::design::Frame;
+use crate::findings::{self, Test};
+use crate::fold::Fold;
 use crate::input::JudgeInput;
 use crate::quality;
 use crate::summary;
@@ -17,10 +17,16 @@ use crate::symptoms;
 /// The answer is computed from the series alone; the former verdict keeps a `regressed` from being taken back, keeps a
 /// `pass` unless a regression is confirmed after all, and lets `revision` grow only where something changed.
 pub fn judge(input: &JudgeInput) -> Verdict {
-    let comparison = design::compare(input);
-    let tests = gate::run(input, &comparison);
-    let decision = decision::decide(input, &comparison, &tests);
-    let mut found = found(input, &comparison, &tests, &decision);
+    let mut fold = Fold::new(Frame::of(input), input);
+    fold.advance(&input.series, &input.tolerances);
+    conclude(input, &fold)
+}
+
+/// Says what the folded tests amount to.
+pub(crate) fn conclude(input: &JudgeInput, fold: &Fold) -> Verdict {
+    let tests = findings::tests(fold);
+    let decision = decision::decide(input, fold);
+    let mut found = found(input, fold, &tests, &decision);
     let former = input.previous.as_ref();
     let was = |kind: VerdictKind| former.is_some_and(|v| v.decided && v.verdict == kind);
 
@@ -48,18 +54,18 @@ pub fn judge(input: &JudgeInput) -> Verdict {
         verdict,
         decided,
         recommendation: recommendation(verdict, phase),
-        design: comparison.design,
+        design: fold.design(),
         started_at: input.deploy.started_at,
         decided_at,
         time_to_decide_s: decision.time_to_decide_s.filter(|_| !decided),
         findings: found,
-        data_quality: quality::words(input, &comparison, &tests),
+        data_quality: quality::words(input, fold, &tests),
         phase,
         summary: String::new(),
         evaluated_at: input.now,
         revision: 0,
     };
-    result.summary = sentence(input, &comparison, &result);
+    result.summary = sentence(input, fold, &result);
     result.revision = match former {
         Some(former) if same_answer(former, &result) => former.revision,
         Some(former) => former.revision + 1,
@@ -104,25 +110,29 @@ fn recommendation(verdict: VerdictKind, phase: Phase) -> Recommendation {
 }
 
 /// Lists what exceeded its tolerance, worst first, then the callers that suffer from it.
-fn found(input: &JudgeInput, comparison: &Comparison<'_>, tests: &[Test<'_>], decision: &Decision) -> Vec<Finding> {
-    if comparison.paired < input.tolerances.requests_min {
-        return Vec::new();
-    }
-    // e-BH at the moment of the decision: of K tests the k-th largest must reach K / (k * fdr).
+fn found(input: &JudgeInput, fold: &Fold, tests: &[Test], decision: &Decision) -> Vec<Finding> {
+    // e-BH over what may be read at this moment: of K tests the k-th largest must reach K / (k * fdr).
     const FALSE_SHARE: f64 = 0.05;
-    let mut exceeded: Vec<&Test<'_>> = tests.iter().filter(|test| test.assessment().exceeded_at.is_some()).collect();
-    exceeded.sort_by(|a, b| b.assessment().gate.sup().total_cmp(&a.assessment().gate.sup()));
+    let mut exceeded: Vec<&Test> = tests.iter().filter(|test| test.standing.exceeded_at.is_some()).collect();
+    let many = fold.paired() >= input.tolerances.requests_min;
+    exceeded.retain(|test| many || test.standing.triggered_at.is_some());
+    exceeded.sort_by(|a, b| b.standing.adjusted().total_cmp(&a.standing.adjusted()));
     let level = |rank: usize| (tests.len() as f64 / (rank as f64 * FALSE_SHARE)).ln();
-    let kept = (1..=exceeded.len()).rev().find(|k| exceeded[k - 1].assessment().gate.sup() >= level(*k)).unwrap_or(0);
-    exceeded.truncate(kept);
+    let kept = (1..=exceeded.len()).rev().find(|k| exceeded[k - 1].standing.adjusted() >= level(*k)).unwrap_or(0);
+    // What was confirmed stays listed: the gate has answered for it.
+    let mut rank_of = 0;
+    exceeded.retain(|test| {
+        rank_of += 1;
+        rank_of <= kept || test.standing.confirmed_at.is_some()
+    });
     if decision.phase == Phase::Clear {
         // Without an alarm only what points elsewhere is worth showing.
-        exceeded.retain(|test| test.elsewhere());
+        exceeded.retain(|test| test.standing.elsewhere);
     }
-    let mut found: Vec<Finding> = exceeded.into_iter().map(|test| findings::of_test(input, comparison, test)).collect();
+    let mut found: Vec<Finding> = exceeded.into_iter().map(|test| findings::of_test(input, fold, test)).collect();
     found.sort_by(|a, b| (a.symptom, rank(a)).cmp(&(b.symptom, rank(b))).then_with(|| b.e_value.total_cmp(&a.e_value)));
     if let Some(culprit) = found.iter().find(|f| !f.symptom).map(|f| f.culprit.clone()) {
-        found.extend(symptoms::find(input, comparison, &culprit));
+        found.extend(symptoms::find(input, &fold.frame, &culprit));
     }
     found
 }
@@ -131,15 +141,15 @@ fn rank(finding: &Finding) -> u8 {
     match finding.signal {
         SignalKind::ErrorRate => 0,
         SignalKind::Latency => 1,
-        _ => 2,
+        SignalKind::NewException => 2,
+        _ => 3,
     }
 }
 
-fn sentence(input: &JudgeInput, comparison: &Comparison<'_>, verdict: &Verdict) -> String {
+fn sentence(input: &JudgeInput, fold: &Fold, verdict: &Verdict) -> String {
     let name = format!("{} {}", input.deploy.service.service, input.deploy.version);
-    let versions: Vec<&str> = comparison.control_versions.iter().copied().collect();
-    let against = summary::against(comparison.design, &versions);
-    let calls = summary::grouped(comparison.requests);
+    let against = summary::against(verdict.design, &fold.frame.control_versions);
+    let calls = summary::grouped(fold.requests());
     match (verdict.verdict, verdict.phase, verdict.findings.iter().find(|f| !f.symptom)) {
         (VerdictKind::Pass, ..) => format!("{name} is no worse than {against}, over {calls} calls"),
         (VerdictKind::Regressed, Phase::Recovered, Some(finding)) if input.superseded_at.is_some() => {
@@ -150,14 +160,14 @@ fn sentence(input: &JudgeInput, comparison: &Comparison<'_>, verdict: &Verdict) 
         (VerdictKind::Regressed, ..) => format!("{name} is worse than {against}"),
         (_, Phase::Suspected, Some(finding)) => format!("suspected: {}", finding.summary),
         (VerdictKind::Inconclusive, ..) => {
-            let reason = if comparison.requests == 0 {
+            let reason = if fold.requests() == 0 {
                 "no traffic has reached it yet".to_owned()
-            } else if comparison.control_requests == 0 {
+            } else if fold.control_requests() == 0 {
                 "there is nothing to compare it with".to_owned()
             } else if verdict.findings.iter().any(|f| f.symptom) {
                 "a service that it calls is failing".to_owned()
-            } else if comparison.paired < input.tolerances.requests_min {
-                format!("{} comparable calls are too few", summary::grouped(comparison.paired))
+            } else if fold.paired() < input.tolerances.requests_min {
+                format!("{} comparable calls are too few", summary::grouped(fold.paired()))
             } else {
                 format!("{calls} calls do not show yet whether it is worse")
             };
@@ -187,11 +197,4 @@ pub fn unseen(deploy: &plimsoll_model::Deploy, now: UnixNanos) -> Verdict {
         evaluated_at: now,
         revision: 0,
     }
-}
-
-/// Says whether any trace was whole enough to assign blame, where there was something to blame.
-pub(crate) fn traced(tests: &[Test<'_>]) -> bool {
-    tests.iter().all(|test| {
-        matches!(test.detail, Detail::Exception(_)) || test.origin.as_ref().is_none_or(|origin| origin.traced)
-    })
 }

@@ -1,183 +1,192 @@
 //! Latency of one operation: how often the candidate is slower than edges fixed by the control beforehand.
 //!
-//! The edges are the control's p50, p90, p95 and p99 from before the start. "Slower than tolerated" shifts the candidate's
-//! edge: a growth by the factor `2^(s/16)` moves every observation up by `s` buckets of the histogram, so counting the
-//! candidate above `edge + s` against the control above `edge` tests "the growth is at most that factor". The shifts not
-//! rejected, in both directions, are the confidence interval of the growth of the p95.
+//! The edges are quantiles of the control before the start. In the body of the distribution, at p50 and p75, two exact
+//! Bernoulli samples are compared ([`crate::two_sample`]); in the tail, at p90, p95 and p99, exceedances are counted
+//! ([`crate::e_process`]); the five are averaged. "Slower than tolerated" shifts the candidate's edge: a growth by the factor
+//! `2^(s/16)` moves every observation up by `s` buckets of the histogram, so counting the candidate above `edge + s` against
+//! the control above `edge` tests "the growth is at most that factor".
 //!
 //! Young instances are slow without being worse: where the control has none of the same age, the first
-//! [`Tolerances::warm_up_s`] are left out, and for the first five minutes a growth that is still going away confirms
-//! nothing ([`Assessment::settling`]).
+//! [`Tolerances::warm_up_s`] are left out, and a growth confirms nothing until it is clear that it stays
+//! ([`crate::settling`]).
 
 use plimsoll_model::Bucket;
-use plimsoll_model::signal::{AgeClass, HISTOGRAM_SCALE, Histogram, OperationCell};
+use plimsoll_model::signal::{AgeClass, Histogram};
 
-use crate::design::{Operation, Pair};
-use crate::dispersion;
-use crate::e_process::{self, Stratum};
-use crate::errors::{self, Assessment};
-use crate::rate::Rates;
+use crate::counts::{Counts, Edges, P95, QUANTILES};
+use crate::dispersion::{self, Measure, Tempering};
+use crate::e_process::{self, Exceedance, Stratum};
+use crate::errors;
+use crate::rate::{self, RateSums};
+use crate::slot::Pair;
+use crate::standing::Standing;
 use crate::tolerances::Tolerances;
+use crate::two_sample::{Shares, TwoSample};
 
-const QUANTILES: [f64; 4] = [0.5, 0.9, 0.95, 0.99];
 /// Observations from which edges are fixed.
-const EDGE_COUNT_MIN: u64 = 100;
-/// Quantiles whose edges the tolerated growth is tested at.
-const BODY_QUANTILE: f64 = 0.75;
+pub(crate) const EDGE_COUNT_MIN: u64 = 100;
+/// Edges that count as the body.
+const BODY: usize = 2;
+const TAIL: usize = QUANTILES.len() - BODY;
 
-/// The assessment and what is needed to say how large the effect is.
+/// The test of one operation's latency, once there are edges.
 #[derive(Debug, Clone)]
-pub(crate) struct LatencyAssessment<'a> {
-    pub(crate) test: Assessment,
+pub(crate) struct LatencyTest {
+    pub(crate) standing: Standing,
+    pub(crate) edges: Edges,
     /// Candidate above the tolerated growth of the p95 against control above the p95.
-    pub(crate) tolerated: Vec<Stratum>,
-    pairs: Vec<Pair<'a>>,
-    p95: i16,
+    pub(crate) tolerated: RateSums,
+    body: [TwoSample; BODY],
+    tail: [Exceedance; TAIL],
+    beyond_body: [TwoSample; BODY],
+    beyond_tail: [Exceedance; TAIL],
+    /// Control's observations above each edge, and all, before the start and since.
+    reference: ([f64; QUANTILES.len()], f64),
+    tempering: [Tempering; 2],
+    before: [Measure; 2],
+    before_mean: f64,
+    pub(crate) caution: f64,
 }
 
-/// Measures and tests one operation; `None` where the control has too few requests to fix edges.
-pub(crate) fn assess<'a>(
-    op: &Operation<'a>,
-    first: Option<Bucket>,
-    tolerances: &Tolerances,
-) -> Option<LatencyAssessment<'a>> {
-    let mut control = Histogram::default();
-    op.before.iter().for_each(|(_, _, cell)| control.merge(&cell.latency));
-    let mut skip = 0;
-    while control.count() < EDGE_COUNT_MIN {
-        // No history: the first control requests beside the candidate fix the edges and are not used again.
-        op.pairs.get(skip)?.control.iter().for_each(|cell| control.merge(&cell.latency));
-        skip += 1;
-    }
-    let edges: Vec<i16> = QUANTILES.iter().filter_map(|q| control.quantile_index(*q)).collect();
-    let [_, p90, p95, _] = edges[..] else { return None };
-    let p95_ms = control.quantile(0.95)? / 1e6;
+/// Edges at which dispersion is measured: one for the body, one for the tail.
+const MEASURED: [usize; 2] = [0, 2];
 
-    let warm_up = tolerances.warm_up_s / 10;
-    let excused = |pair: &Pair<'_>| {
-        !pair.same_age && pair.age == AgeClass::Cold && first.is_some_and(|first| pair.bucket.0 < first.0 + warm_up)
-    };
-    let pairs: Vec<Pair<'a>> = op.pairs[skip..].iter().filter(|pair| !excused(pair)).cloned().collect();
-    let at = |edge: i16, shift: i16| exceedances(&pairs, edge, shift, tolerances);
-
-    let scale = (1.0 + tolerances.latency_ratio).max(1.0 + tolerances.latency_floor_ms / p95_ms.max(1e-6));
-    let shift = shift_of(scale);
-    let strata = at(p95, 0);
-    let before: Vec<(f64, f64)> =
-        op.before.iter().map(|(_, _, c)| (c.latency.count_above(p90) as f64, c.latency.count() as f64)).collect();
-    let dispersion =
-        dispersion::joined(dispersion::of_arm(&before), dispersion::of_share(&at(p90, 0)), tolerances.dispersion_max);
-    let gate: Vec<_> = edges.iter().map(|edge| e_process::run(&at(*edge, 0), 1.0, dispersion)).collect();
-    let level = (1.0 / tolerances.bound_alpha).ln();
-    let beyond: Vec<_> = [control.quantile_index(BODY_QUANTILE)?, p90, p95]
-        .iter()
-        .map(|edge| e_process::run(&at(*edge, shift), 1.0, dispersion))
-        .collect();
-    let beyond = e_process::mean_of(&beyond);
-    let tolerated: Vec<Stratum> = at(p95, shift).iter().map(|s| Stratum { handicap: 1.0, ..*s }).collect();
-    let rates = Rates::of(&tolerated);
-    let caution = tolerated.iter().map(|s| s.caution).fold(1.0, f64::max);
-    let half = shift_of(1.0 + 0.5 * (scale - 1.0));
-    let tail =
-        |cell: &OperationCell| (cell.latency.count_above(p95.saturating_add(half)) as f64, cell.latency.count() as f64);
-    let control_tail = control.count_above(p95) as f64 / control.count() as f64;
-    Some(LatencyAssessment {
-        test: Assessment {
-            gate: e_process::mean_of(&gate),
-            exceeded_at: beyond.first_above(level),
-            beyond: Some(beyond),
-            shown_well: rates.n_b >= tolerances.requests_min as f64
-                && rates.difference(dispersion * caution, tolerances.bound_alpha).1 < 0.0,
-            recent: op
-                .candidate
-                .iter()
-                .map(|(bucket, _, cell)| {
-                    let (bad, all) = tail(cell);
-                    (*bucket, bad, all)
-                })
-                .collect(),
-            reference: control_tail,
-            half: 0.0,
-            young_since: first.filter(|_| pairs.iter().any(|p| !p.same_age)),
-            dispersion,
-            strata,
-        },
-        tolerated,
-        pairs,
-        p95,
-    })
-}
-
-impl LatencyAssessment<'_> {
-    /// Returns bounds of the growth of the p95, as a factor; each holds at all times with probability `1 - alpha`.
-    pub(crate) fn interval(&self, alpha: f64, tolerances: &Tolerances) -> [f64; 2] {
-        let level = (1.0 / alpha).ln();
-        let test = |shift: i16, downwards: bool| {
-            let strata = exceedances(&self.pairs, self.p95, shift, tolerances);
-            let strata: Vec<Stratum> =
-                strata.iter().map(|s| if downwards { s.swapped() } else { Stratum { handicap: 1.0, ..*s } }).collect();
-            e_process::run(&strata, 1.0, self.test.dispersion).sup() >= level
+impl LatencyTest {
+    /// Starts from the buckets before, counted against `edges`.
+    pub(crate) fn new(edges: Edges, before: &[Counts]) -> Self {
+        let mut past = Counts::default();
+        before.iter().for_each(|counts| past.add(counts));
+        let arm = |edge: usize| {
+            let buckets: Vec<(f64, f64)> = before.iter().map(|c| (c.above[edge], c.timed)).collect();
+            dispersion::of_arm(&buckets)
         };
-        let search = |downwards: bool| {
-            // `test` holds at `rejected` and not at `kept`; the edge between them is the bound.
-            let (mut rejected, mut kept) = if downwards { (160_i16, -160_i16) } else { (-160, 160) };
-            while (rejected - kept).abs() > 1 {
-                let middle = i16::midpoint(rejected, kept);
-                if test(middle, downwards) {
-                    rejected = middle;
-                } else {
-                    kept = middle;
-                }
+        // Where there is no past, what fixed the edges stands for it.
+        let reference = if past.timed > 0.0 {
+            (past.above, past.timed)
+        } else {
+            (edges.above.map(|share| share * EDGE_COUNT_MIN as f64), EDGE_COUNT_MIN as f64)
+        };
+        Self {
+            standing: Standing::default(),
+            edges,
+            tolerated: RateSums::default(),
+            body: Default::default(),
+            tail: Default::default(),
+            beyond_body: Default::default(),
+            beyond_tail: Default::default(),
+            reference,
+            tempering: Default::default(),
+            before: MEASURED.map(arm),
+            before_mean: past.timed / before.len().max(1) as f64,
+            caution: 1.0,
+        }
+    }
+
+    /// Takes one stratum.
+    pub(crate) fn push(&mut self, pair: &Pair, first: Option<Bucket>, tolerances: &Tolerances) {
+        let excused = !pair.same_age
+            && pair.age == AgeClass::Cold
+            && first.is_some_and(|first| pair.bucket.0 < first.0 + tolerances.warm_up_s / 10);
+        let (b, a) = (&pair.candidate, &pair.control);
+        if excused || b.timed <= 0.0 || a.timed <= 0.0 {
+            return;
+        }
+        let stratum =
+            |hits: f64, edge: usize| errors::stratum(pair, tolerances, (hits, b.timed), (a.above[edge], a.timed));
+        let phi = [0, 1].map(|i| {
+            let expected = dispersion::expected_of_share(self.before[i], self.before_mean, a.timed, b.timed);
+            let own = self.tempering[i].measure();
+            dispersion::joined(expected, Measure::default(), own, tolerances.dispersion_max)
+        });
+        self.standing.dispersion = phi[0].max(phi[1]);
+        for edge in 0..QUANTILES.len() {
+            let plain = stratum(b.above[edge], edge);
+            let expected = (self.reference.0[edge] + 0.5) / (self.reference.1 + 1.0);
+            self.caution = self.caution.max(plain.caution);
+            if edge < BODY {
+                let eta = 1.0 / (phi[0] * plain.caution);
+                // In the body a ratio of shares is no fit measure of drift: half of it stands for as much of the latency.
+                let excused = 1.0 + 0.5 * (plain.handicap - 1.0);
+                let control = (a.above[edge], a.timed);
+                let shares = |hits: f64| Shares { candidate: (hits, b.timed), control };
+                self.body[edge].push(shares(b.above[edge]), expected, excused, eta);
+                self.beyond_body[edge].push(shares(b.beyond[edge]), expected, excused, eta);
+            } else {
+                self.tail[edge - BODY].push(&plain, 1.0, phi[1]);
+                self.beyond_tail[edge - BODY].push(&stratum(b.beyond[edge], edge), 1.0, phi[1]);
             }
-            factor(rejected)
-        };
-        [search(false), search(true)]
+        }
+        self.tolerated.push(&Stratum { handicap: 1.0, ..stratum(b.beyond[P95], P95) });
+        for (tempering, edge) in self.tempering.iter_mut().zip(MEASURED) {
+            tempering.push(&stratum(b.above[edge], edge));
+        }
+        let mut values = [0.0; QUANTILES.len()];
+        let mut beyond = [0.0; QUANTILES.len()];
+        for i in 0..BODY {
+            values[i] = self.body[i].value();
+            beyond[i] = self.beyond_body[i].value();
+        }
+        for i in 0..TAIL {
+            values[BODY + i] = self.tail[i].value();
+            beyond[BODY + i] = self.beyond_tail[i].value();
+        }
+        self.standing.moved(e_process::log_mean(&values));
+        self.standing.beyond = e_process::log_mean(&beyond);
+        if self.standing.exceeded_at.is_none() && self.standing.beyond >= (1.0 / tolerances.bound_alpha).ln() {
+            self.standing.exceeded_at = Some(pair.bucket);
+        }
+        if pair.side_by_side {
+            self.reference.0.iter_mut().zip(a.above).for_each(|(sum, n)| *sum += n);
+            self.reference.1 += a.timed;
+        }
+    }
+
+    /// Forgets the evidence so far: it was of young instances. A process begun anew at a time fixed beforehand is one.
+    pub(crate) fn begin_anew(&mut self) {
+        self.standing = Standing { dispersion: self.standing.dispersion, ..Standing::default() };
+        self.tolerated = RateSums::default();
+        self.body = Default::default();
+        self.tail = Default::default();
+        self.beyond_body = Default::default();
+        self.beyond_tail = Default::default();
+    }
+
+    /// Shares of the control above the edges of the p95 and the p99.
+    pub(crate) fn tail_shares(&self) -> [f64; 2] {
+        [0, 1].map(|i| self.reference.0[P95 + i] / self.reference.1.max(1.0))
+    }
+
+    /// Says whether the upper bound of the growth lies within the tolerance.
+    pub(crate) fn shown_well(&self, tolerances: &Tolerances) -> bool {
+        let rates = self.tolerated.rates();
+        rates.n_b >= tolerances.requests_min as f64
+            && rates.difference(self.standing.dispersion * self.caution, tolerances.bound_alpha).1 < 0.0
     }
 }
 
-/// Returns bounds of the growth of the p95 between two pooled histograms, as a factor.
-pub(crate) fn pooled_interval(
-    candidate: &Histogram,
-    control: &Histogram,
-    edge: i16,
-    dispersion: f64,
-    alpha: f64,
-) -> [f64; 2] {
-    let level = (1.0 / alpha).ln();
-    let stratum = |shift: i16| Stratum {
-        bucket: Bucket(0),
-        bad_b: candidate.count_above(edge.saturating_add(shift)) as f64,
-        n_b: candidate.count() as f64,
-        bad_a: control.count_above(edge) as f64,
-        n_a: control.count() as f64,
-        handicap: 1.0,
-        caution: 1.0,
+/// Returns bounds of the growth of the p95, as a factor; each holds at all times with probability `1 - alpha`.
+///
+/// The p95 of each arm lies between the edges whose exceedances are not shown to be more, or less, than 5 %; the growth lies
+/// between the quotients of those.
+pub(crate) fn growth(candidate: &Histogram, control: &Histogram, dispersion: f64, alpha: f64) -> [f64; 2] {
+    let band = |histogram: &Histogram| -> Option<(f64, f64)> {
+        let total = histogram.count();
+        let above = |index: i16| {
+            let hits = histogram.count_above(index) as f64 / dispersion.max(1.0);
+            rate::bounds(hits, total as f64 / dispersion.max(1.0), alpha / 4.0)
+        };
+        let first = *histogram.0.first_key_value()?.0;
+        let last = *histogram.0.last_key_value()?.0;
+        let low = (first..=last).find(|index| above(*index).0 <= 0.05).unwrap_or(last);
+        let high = (first..=last).find(|index| above(*index).1 < 0.05);
+        Some((edge(low - 1), high.map_or(f64::INFINITY, edge)))
     };
-    let above = |shift: i16| e_process::run(&[stratum(shift)], 1.0, dispersion).sup() >= level;
-    let below = |shift: i16| e_process::run(&[stratum(shift).swapped()], 1.0, dispersion).sup() >= level;
-    let low = (-160..=160).rev().find(|shift| above(*shift)).unwrap_or(-160);
-    let high = (-160..=160).find(|shift| below(*shift)).unwrap_or(160);
-    [factor(low), factor(high)]
+    match (band(candidate), band(control)) {
+        (Some(b), Some(a)) => [(b.0 / a.1).max(1e-4), (b.1 / a.0).min(1e4)],
+        _ => [1e-4, 1e4],
+    }
 }
 
-fn exceedances(pairs: &[Pair<'_>], edge: i16, shift: i16, tolerances: &Tolerances) -> Vec<Stratum> {
-    let count = |cells: &[&OperationCell], edge: i16| {
-        cells.iter().fold((0, 0), |sum, c| (sum.0 + c.latency.count_above(edge), sum.1 + c.latency.count()))
-    };
-    pairs
-        .iter()
-        .map(|pair| {
-            let shifted = count(&pair.candidate, edge.saturating_add(shift));
-            errors::stratum(pair, tolerances, shifted, count(&pair.control, edge))
-        })
-        .collect()
-}
-
-/// Histogram buckets by which a growth by `scale` moves an observation, rounded up.
-fn shift_of(scale: f64) -> i16 {
-    (scale.log2() * f64::from(1_u32 << HISTOGRAM_SCALE) - 1e-9).ceil().clamp(0.0, 600.0) as i16
-}
-
-fn factor(shift: i16) -> f64 {
-    (f64::from(shift) / f64::from(1_u32 << HISTOGRAM_SCALE)).exp2()
+fn edge(index: i16) -> f64 {
+    Histogram::upper_edge(index)
 }

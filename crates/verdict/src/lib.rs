@@ -5,15 +5,19 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `design` | who is compared with whom |
-//! | [`e_process`] | the sequential test |
+//! | `design`, `slot` | who is compared with whom, and what stands against what |
+//! | [`e_process`], [`two_sample`] | the sequential tests, of what is rare and of what is not |
 //! | [`rate`] | confidence bounds |
 //! | [`dispersion`] | how bursty the counts are |
-//! | `errors`, `latency`, `novelty` | the three signals |
-//! | `gate`, `decision` | many tests, one answer |
+//! | `errors`, `latency`, `alone`, `novelty`, `calls`, `flow` | the signals; `settling` for young instances |
+//! | `fold`, `operation`, `counts`, `standing` | all tests carried forward bucket by bucket, and the gate |
+//! | `decision` | many tests, one answer |
 //! | `culprit`, `symptoms` | where the cause lies and where else it shows |
 //! | `findings`, `evidence`, `summary`, [`quality`] | what a reader gets to see |
 
+mod alone;
+mod calls;
+mod counts;
 mod culprit;
 mod decision;
 mod design;
@@ -22,18 +26,24 @@ pub mod e_process;
 mod errors;
 mod evidence;
 mod findings;
-mod gate;
+mod flow;
+mod fold;
 mod input;
 mod judge;
 mod latency;
 mod novelty;
+mod operation;
 pub mod quality;
 pub mod rate;
+mod settling;
+mod slot;
+mod standing;
 mod summary;
 mod symptoms;
 mod tolerances;
+pub mod two_sample;
 
-pub use decision::{LARGE_ERRORS, LARGE_RATIO};
+pub use fold::{LARGE_ERRORS, LARGE_RATIO};
 pub use input::JudgeInput;
 pub use judge::{judge, same_answer, unseen};
 pub use tolerances::Tolerances;

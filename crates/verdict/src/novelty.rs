@@ -10,154 +10,160 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_model::Bucket;
-use plimsoll_model::signal::Fingerprint;
+use plimsoll_model::signal::{ExceptionCount, Fingerprint, OperationCell};
 
-use crate::design::Comparison;
-use crate::e_process::{Path, Stratum};
-use crate::errors::Assessment;
+use crate::e_process::Stratum;
+use crate::standing::Standing;
 use crate::tolerances::Tolerances;
 
-/// One exception that is new with the candidate.
-#[derive(Debug, Clone)]
-pub(crate) struct NewException {
-    pub(crate) fingerprint: Fingerprint,
-    pub(crate) exception_type: String,
-    pub(crate) message: String,
-    /// The operation in which it occurs most.
-    pub(crate) operation: usize,
-    pub(crate) count: u64,
-    pub(crate) test: Assessment,
-}
+/// Distinct ones that are followed; those beyond are not looked for.
+const FOLLOWED_MAX: usize = 2_000;
 
+/// What is known of one exception.
 #[derive(Debug, Clone, Default)]
-struct Seen {
-    kind: String,
-    message: String,
-    candidate: BTreeMap<Bucket, u64>,
+pub(crate) struct Seen {
+    pub(crate) kind: String,
+    pub(crate) message: String,
+    /// Occurrences in the candidate, bucket by bucket.
+    pub(crate) candidate: BTreeMap<Bucket, u64>,
+    pub(crate) count: u64,
     control: u64,
+    /// Occurrences by operation.
     operations: BTreeMap<usize, u64>,
+    pub(crate) standing: Standing,
+    known: bool,
 }
 
-/// Finds new exceptions; also returns how many different ones were looked at.
-pub(crate) fn find(
-    comparison: &Comparison<'_>,
-    known: &BTreeSet<Fingerprint>,
-    dispersion: f64,
-    tolerances: &Tolerances,
-) -> (Vec<NewException>, usize) {
-    let mut all: BTreeMap<Fingerprint, Seen> = BTreeMap::new();
-    let mut traffic: BTreeMap<Bucket, (u64, u64)> = BTreeMap::new();
-    let mut history = 0;
-    for (index, op) in comparison.operations.iter().enumerate() {
-        for (bucket, _, cell) in &op.candidate {
-            traffic.entry(*bucket).or_default().0 += cell.requests;
-            for (fingerprint, exception) in &cell.exceptions {
-                let seen = all.entry(*fingerprint).or_default();
-                seen.kind.clone_from(&exception.exception_type);
-                seen.message.clone_from(&exception.message);
-                *seen.candidate.entry(*bucket).or_default() += exception.count;
-                *seen.operations.entry(index).or_default() += exception.count;
-            }
-        }
-        for (bucket, _, cell) in op.before.iter().chain(&op.control) {
-            if comparison.first.is_some_and(|first| *bucket >= first) {
-                traffic.entry(*bucket).or_default().1 += cell.requests;
-            } else {
-                history += cell.requests;
-            }
-            for (fingerprint, exception) in &cell.exceptions {
-                let seen = all.entry(*fingerprint).or_default();
-                seen.kind.clone_from(&exception.exception_type);
-                seen.message.clone_from(&exception.message);
+impl Seen {
+    /// The operation in which it occurs most.
+    pub(crate) fn operation(&self) -> usize {
+        self.operations.iter().max_by_key(|(_, count)| **count).map_or(0, |(index, _)| *index)
+    }
+}
+
+/// All exceptions of a service, and the traffic that they are held against.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Novelty {
+    pub(crate) all: BTreeMap<Fingerprint, Seen>,
+    known: BTreeSet<Fingerprint>,
+    /// Candidate's and control's requests, bucket by bucket since the candidate's first.
+    pub(crate) traffic: Vec<(Bucket, u64, u64)>,
+    history: u64,
+    totals: (u64, u64),
+}
+
+impl Novelty {
+    /// Starts from what was known before.
+    pub(crate) fn new(known: BTreeSet<Fingerprint>) -> Self {
+        Self { known, ..Self::default() }
+    }
+
+    /// Takes a cell of the control from before the start.
+    pub(crate) fn past(&mut self, cell: &OperationCell) {
+        self.history += cell.requests;
+        for (fingerprint, exception) in &cell.exceptions {
+            if let Some(seen) = self.seen(*fingerprint, exception) {
                 seen.control += exception.count;
             }
         }
     }
-    let n_b: u64 = traffic.values().map(|(b, _)| b).sum();
-    let n_a = history + traffic.values().map(|(_, a)| a).sum::<u64>();
-    let mut found = Vec::new();
-    for (fingerprint, seen) in &all {
-        let count: u64 = seen.candidate.values().sum();
-        if count == 0 || seen.control > 0 || known.contains(fingerprint) || n_a == 0 {
-            continue;
+
+    /// Takes a cell since the start.
+    pub(crate) fn push(&mut self, bucket: Bucket, operation: usize, candidate: bool, cell: &OperationCell) {
+        for (fingerprint, exception) in &cell.exceptions {
+            let Some(seen) = self.seen(*fingerprint, exception) else { continue };
+            if candidate {
+                *seen.candidate.entry(bucket).or_default() += exception.count;
+                seen.count += exception.count;
+                *seen.operations.entry(operation).or_default() += exception.count;
+            } else {
+                seen.control += exception.count;
+            }
         }
-        if all.values().any(|old| replaces(seen, count, old, n_a, n_b)) {
-            continue;
-        }
-        let operation = seen.operations.iter().max_by_key(|(_, count)| **count).map_or(0, |(index, _)| *index);
-        let spread = seen.candidate.len() >= 2 || count >= 4 * tolerances.exception_count_min;
-        let (gate, strata) = path(seen, &traffic, history, dispersion);
-        let frequent = count as f64 >= tolerances.exception_share * n_b as f64;
-        let enough = count >= tolerances.exception_count_min && spread && frequent;
-        found.push(NewException {
-            fingerprint: *fingerprint,
-            exception_type: seen.kind.clone(),
-            message: seen.message.clone(),
-            operation,
-            count,
-            test: Assessment {
-                exceeded_at: enough.then(|| reached(&seen.candidate, tolerances.exception_count_min)).flatten(),
-                gate,
-                beyond: None,
-                dispersion,
-                shown_well: count < tolerances.exception_count_min || !frequent,
-                recent: traffic
-                    .iter()
-                    .filter(|(_, (b, _))| *b > 0)
-                    .map(|(at, (b, _))| (*at, seen.candidate.get(at).copied().unwrap_or(0) as f64, *b as f64))
-                    .collect(),
-                reference: 0.0,
-                half: 0.5 * tolerances.exception_share,
-                young_since: None,
-                strata,
-            },
-        });
     }
-    (found, all.len())
-}
 
-fn reached(counts: &BTreeMap<Bucket, u64>, level: u64) -> Option<Bucket> {
-    let mut sum = 0;
-    counts.iter().find_map(|(bucket, count)| {
-        sum += count;
-        (sum >= level).then_some(*bucket)
-    })
-}
+    fn seen(&mut self, fingerprint: Fingerprint, exception: &ExceptionCount) -> Option<&mut Seen> {
+        if !self.all.contains_key(&fingerprint) && self.all.len() >= FOLLOWED_MAX {
+            return None;
+        }
+        let known = self.known.contains(&fingerprint);
+        Some(self.all.entry(fingerprint).or_insert_with(|| Seen {
+            kind: exception.exception_type.clone(),
+            message: exception.message.clone(),
+            known,
+            ..Seen::default()
+        }))
+    }
 
-fn path(seen: &Seen, traffic: &BTreeMap<Bucket, (u64, u64)>, history: u64, dispersion: f64) -> (Path, Vec<Stratum>) {
-    let (mut n_a, mut n_b, mut k) = (history as f64, 0.0, 0.0);
-    let mut path = Path::default();
-    let mut strata = Vec::new();
-    for (at, (b, a)) in traffic {
-        n_a += *a as f64;
-        n_b += *b as f64;
-        let here = seen.candidate.get(at).copied().unwrap_or(0) as f64;
-        k += here;
-        if *b > 0 {
-            strata.push(Stratum {
-                bucket: *at,
-                bad_b: here,
+    /// Ends a bucket: `requests` of candidate and control in it, `served` once the candidate has served at all.
+    pub(crate) fn close(
+        &mut self,
+        bucket: Bucket,
+        requests: (u64, u64),
+        served: bool,
+        dispersion: f64,
+        tolerances: &Tolerances,
+    ) {
+        if !served {
+            self.history += requests.1;
+            return;
+        }
+        self.traffic.push((bucket, requests.0, requests.1));
+        self.totals = (self.totals.0 + requests.0, self.totals.1 + requests.1);
+        let (n_b, n_a) = (self.totals.0, self.history + self.totals.1);
+        if n_a == 0 || n_b == 0 {
+            return;
+        }
+        let moved: Vec<Fingerprint> =
+            self.all.iter().filter(|(_, seen)| seen.candidate.contains_key(&bucket)).map(|(id, _)| *id).collect();
+        for id in moved {
+            let seen = &self.all[&id];
+            let replaced = self.all.values().any(|old| replaces(seen, seen.count, old, n_a, n_b));
+            let Some(seen) = self.all.get_mut(&id) else { continue };
+            if seen.control > 0 || seen.known || replaced {
+                seen.standing = Standing::default();
+                continue;
+            }
+            let phi = dispersion.max(1.0);
+            let log_p = seen.count as f64 / phi * (n_b as f64 / (n_a + n_b) as f64).ln();
+            seen.standing.dispersion = phi;
+            seen.standing.moved(0.5_f64.ln() - 0.5 * log_p);
+            let spread = seen.candidate.len() >= 2 || seen.count >= 4 * tolerances.exception_count_min;
+            let frequent = seen.count as f64 >= tolerances.exception_share * n_b as f64;
+            if seen.standing.exceeded_at.is_none() && seen.count >= tolerances.exception_count_min && spread && frequent
+            {
+                seen.standing.exceeded_at = Some(bucket);
+            }
+        }
+    }
+
+    /// Those that are new.
+    pub(crate) fn fresh(&self) -> impl Iterator<Item = (&Fingerprint, &Seen)> {
+        self.all.iter().filter(|(_, seen)| seen.count > 0 && seen.control == 0 && !seen.known)
+    }
+
+    /// Strata for the interval of an effect; the history is dealt out evenly.
+    pub(crate) fn strata(&self, seen: &Seen) -> Vec<Stratum> {
+        let portion = self.history as f64 / self.traffic.len().max(1) as f64;
+        let serving = self.traffic.iter().filter(|(_, b, _)| *b > 0);
+        serving
+            .map(|(bucket, b, a)| Stratum {
+                bucket: *bucket,
+                bad_b: seen.candidate.get(bucket).copied().unwrap_or(0) as f64,
                 n_b: *b as f64,
                 bad_a: 0.0,
-                // The history is dealt out evenly: it is one control for all of the candidate's time.
-                n_a: *a as f64 + history as f64 / traffic.len() as f64,
+                n_a: *a as f64 + portion,
                 handicap: 1.0,
                 caution: 1.0,
-            });
-        }
-        if here > 0.0 && n_a > 0.0 {
-            let log_p = k / dispersion.max(1.0) * (n_b / (n_a + n_b)).ln();
-            path.steps.push((*at, 0.5_f64.ln() - 0.5 * log_p));
-        }
+            })
+            .collect()
     }
-    (path, strata)
 }
 
 /// Says whether the new exception is `old` under another name or from another place.
 fn replaces(new: &Seen, count: u64, old: &Seen, n_a: u64, n_b: u64) -> bool {
     let expected = old.control as f64 * n_b as f64 / n_a as f64;
-    let left: u64 = old.candidate.values().sum();
-    let vanished = old.control > 0 && expected >= 3.0 && left as f64 <= 0.3 * expected;
+    let vanished = old.control > 0 && expected >= 3.0 && old.count as f64 <= 0.3 * expected;
     vanished && count as f64 <= 2.0 * expected + 3.0 && alike(new, old)
 }
 

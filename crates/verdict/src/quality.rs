@@ -2,10 +2,9 @@
 
 use plimsoll_model::Design;
 
-use crate::design::Comparison;
-use crate::gate::Test;
+use crate::findings::Test;
+use crate::fold::{Fold, Subject};
 use crate::input::JudgeInput;
-use crate::judge;
 
 /// No request has reached the candidate.
 pub const NO_CANDIDATE_TRAFFIC: &str = "no_candidate_traffic";
@@ -30,37 +29,55 @@ pub const CALLEE_FAILING: &str = "callee_failing";
 /// Counts come in bursts; evidence was tempered accordingly and takes longer.
 pub const BURSTY: &str = "bursty";
 
+/// An operation was renamed with the candidate; it is compared under both names.
+pub const RENAMED_OPERATION: &str = "renamed_operation";
+/// An operation that only the candidate has was held against an objective.
+pub const NEW_OPERATION: &str = "new_operation";
+
 /// Lists the words that apply, in alphabetical order.
-pub(crate) fn words(input: &JudgeInput, comparison: &Comparison<'_>, tests: &[Test<'_>]) -> Vec<String> {
+pub(crate) fn words(input: &JudgeInput, fold: &Fold, tests: &[Test]) -> Vec<String> {
     let mut words = input.data_quality.clone();
     let mut say = |word: &str, applies: bool| {
         if applies {
             words.push(word.to_owned());
         }
     };
-    let seen = comparison.requests > 0;
+    let requests = fold.requests();
+    let seen = requests > 0;
     say(NO_CANDIDATE_TRAFFIC, !seen);
-    say(NO_BASELINE, comparison.control_requests == 0);
-    say(LOW_TRAFFIC, seen && comparison.requests < 20 * input.tolerances.requests_min && slow(input, comparison));
-    say(VERSION_MISSING, comparison.version_missing);
-    say(UNASSEMBLED_TRACES, !judge::traced(tests));
-    let pairs = || comparison.operations.iter().flat_map(|op| &op.pairs);
-    say(INSTANCE_AGE_DIFFERS, pairs().any(|pair| !pair.same_age));
-    say(THIN_OPERATIONS, tests.iter().any(|t| t.share < 0.1 && !t.assessment().shown_well));
+    say(NO_BASELINE, fold.control_requests() == 0);
+    say(LOW_TRAFFIC, seen && requests < 20 * input.tolerances.requests_min && slow(input, fold));
+    say(VERSION_MISSING, fold.frame.version_missing);
+    say(UNASSEMBLED_TRACES, !tests.iter().all(|test| test.traced));
+    say(INSTANCE_AGE_DIFFERS, fold.operations.iter().any(|op| op.ages_differ));
+    let thin = fold.operations.iter().filter(|op| op.candidate > 0 && (op.candidate as f64) < 0.1 * requests as f64);
+    let unshown = |op: &crate::operation::Operation| {
+        !op.errors.shown_well(&input.tolerances)
+            || !op.latency.as_ref().is_some_and(|test| test.shown_well(&input.tolerances))
+    };
+    say(THIN_OPERATIONS, thin.into_iter().any(unshown));
     say(SUPERSEDED, input.superseded_at.is_some());
-    let first = comparison.operations.iter().filter_map(|op| op.before.first().map(|c| c.0)).min();
-    let start = input.deploy.started_at.bucket();
-    let short = first.is_none_or(|first| (start.0.saturating_sub(first.0)) * 10 * 2 < input.tolerances.watch_max_s);
-    say(SHORT_BASELINE, comparison.design == Design::BeforeAfter && comparison.control_requests > 0 && short);
-    say(CALLEE_FAILING, tests.iter().any(Test::elsewhere));
-    say(BURSTY, tests.iter().any(|t| t.share >= 0.1 && t.assessment().dispersion >= 2.0));
+    let short = fold
+        .past_from
+        .is_none_or(|first| (fold.frame.start.0.saturating_sub(first.0)) * 10 * 2 < input.tolerances.watch_max_s);
+    let before_after = fold.design() == Design::BeforeAfter;
+    say(SHORT_BASELINE, before_after && fold.control_requests() > 0 && short);
+    say(CALLEE_FAILING, tests.iter().any(|test| test.standing.elsewhere));
+    let bursty = |op: &crate::operation::Operation| {
+        op.candidate as f64 >= 0.1 * requests as f64 && op.errors.standing.dispersion >= 2.0
+    };
+    say(BURSTY, seen && fold.operations.iter().any(bursty));
+    say(RENAMED_OPERATION, !fold.frame.renamed.is_empty());
+    let fresh =
+        fold.control_requests() > 0 && fold.subjects().iter().any(|(subject, _)| matches!(subject, Subject::Alone(_)));
+    say(NEW_OPERATION, fresh);
     words.sort();
     words.dedup();
     words
 }
 
 /// Fewer than one candidate request in two seconds.
-fn slow(input: &JudgeInput, comparison: &Comparison<'_>) -> bool {
-    let watched = comparison.first.map_or(0, |first| input.now.since(first.start()).as_secs());
-    comparison.requests * 2 < watched
+fn slow(input: &JudgeInput, fold: &Fold) -> bool {
+    let watched = fold.first.map_or(0, |first| input.now.since(first.start()).as_secs());
+    fold.requests() * 2 < watched
 }

@@ -41,17 +41,9 @@ pub struct Rates {
 impl Rates {
     /// Adds up strata.
     pub fn of(strata: &[Stratum]) -> Self {
-        let (mut bad_b, mut n_b, mut weighted, mut inverse) = (0.0, 0.0, 0.0, 0.0);
-        for s in strata.iter().filter(|s| s.n_a > 0.0 && s.n_b > 0.0) {
-            bad_b += s.bad_b;
-            n_b += s.n_b;
-            weighted += s.n_b * s.bad_a / s.n_a;
-            inverse += s.n_b * s.n_b / s.n_a;
-        }
-        if n_b <= 0.0 {
-            return Self::default();
-        }
-        Self { bad_b, n_b, rate_a: (weighted / n_b).min(1.0), n_a: n_b * n_b / inverse }
+        let mut sums = RateSums::default();
+        strata.iter().for_each(|s| sums.push(s));
+        sums.rates()
     }
 
     /// Returns the candidate's rate.
@@ -70,6 +62,52 @@ impl Rates {
         let (b_low, b_high) = bounds(self.bad_b / phi, self.n_b / phi, alpha / 2.0);
         let (a_low, a_high) = bounds(self.rate_a * self.n_a / phi, self.n_a / phi, alpha / 2.0);
         (b_low - a_high, b_high - a_low)
+    }
+}
+
+/// What [`Rates`] are made of, stratum by stratum.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct RateSums {
+    bad_b: f64,
+    n_b: f64,
+    weighted: f64,
+    variance: f64,
+    inverse: f64,
+}
+
+impl RateSums {
+    /// Takes one stratum.
+    pub fn push(&mut self, s: &Stratum) {
+        if s.n_a > 0.0 && s.n_b > 0.0 {
+            self.bad_b += s.bad_b;
+            self.n_b += s.n_b;
+            self.weighted += s.n_b * s.bad_a / s.n_a;
+            self.variance += s.n_b * s.n_b * s.bad_a / (s.n_a * s.n_a);
+            self.inverse += s.n_b * s.n_b / s.n_a;
+        }
+    }
+
+    /// Adds the strata of others.
+    pub fn add(&mut self, other: &Self) {
+        self.bad_b += other.bad_b;
+        self.n_b += other.n_b;
+        self.weighted += other.weighted;
+        self.variance += other.variance;
+        self.inverse += other.inverse;
+    }
+
+    /// Returns the rates of all strata taken.
+    pub fn rates(&self) -> Rates {
+        if self.n_b <= 0.0 {
+            return Rates::default();
+        }
+        // As many observations as give the control's standardised rate its variance; strata differ in rate and in size.
+        let n_a = if self.variance > 0.0 {
+            self.weighted * self.n_b / self.variance
+        } else {
+            self.n_b * self.n_b / self.inverse
+        };
+        Rates { bad_b: self.bad_b, n_b: self.n_b, rate_a: (self.weighted / self.n_b).min(1.0), n_a }
     }
 }
 

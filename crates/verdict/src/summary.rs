@@ -1,5 +1,7 @@
 //! Findings and verdicts as sentences.
 
+use std::collections::BTreeSet;
+
 use plimsoll_model::{Culprit, Design, Finding, SignalKind};
 
 /// Says what a finding found.
@@ -7,10 +9,16 @@ pub(crate) fn finding(finding: &Finding, version: &str, against: &str, subject: 
     let Finding { service, operation, baseline, candidate, interval, .. } = finding;
     let calls = grouped(candidate.n);
     let who = if version.is_empty() { service.clone() } else { format!("{service} {version}") };
-    let range = format!("{} to {}", times(interval[0]), times(interval[1]));
+    let range = format!("{}-{}", times(interval[0]), times(interval[1]));
+    let because = if subject.is_empty() { String::new() } else { format!(", {subject}") };
     let mut text = match finding.signal {
+        SignalKind::ErrorRate if baseline.n == 0 => format!(
+            "{who} `{operation}` fails {} of {calls} calls, nothing was there to compare it with and {} are tolerated{because}",
+            percent(candidate.value),
+            percent(baseline.value)
+        ),
         SignalKind::ErrorRate => format!(
-            "{who} `{operation}` fails {} of calls against {} {against} ({range}, {calls} calls)",
+            "{who} `{operation}` fails {} of calls against {} {against} ({range}, {calls} calls){because}",
             percent(candidate.value),
             percent(baseline.value)
         ),
@@ -19,6 +27,20 @@ pub(crate) fn finding(finding: &Finding, version: &str, against: &str, subject: 
             number(candidate.value),
             number(baseline.value)
         ),
+        SignalKind::Throughput if finding.unit == "calls/request" => format!(
+            "{who} `{operation}` calls {subject} {} times a request against {} {against} ({calls} requests)",
+            number(candidate.value),
+            number(baseline.value)
+        ),
+        SignalKind::Throughput => format!(
+            "{who} gets {} requests a second against {} before the deploy",
+            number(candidate.value),
+            number(baseline.value)
+        ),
+        SignalKind::Silence if subject.is_empty() => {
+            format!("{who} has not served a single request since it was deployed")
+        }
+        SignalKind::Silence => format!("{who} has served nothing since {subject}"),
         _ => format!(
             "{who} `{operation}` throws {subject}, never seen before ({} of {calls} calls)",
             percent(candidate.value)
@@ -31,10 +53,11 @@ pub(crate) fn finding(finding: &Finding, version: &str, against: &str, subject: 
 }
 
 /// Names the control.
-pub(crate) fn against(design: Design, versions: &[&str]) -> String {
-    match (design, versions) {
-        (Design::Concurrent, [version]) if !version.is_empty() => format!("on {version}"),
+pub(crate) fn against(design: Design, versions: &BTreeSet<String>) -> String {
+    match (design, versions.first()) {
+        (Design::Concurrent, Some(version)) if versions.len() == 1 && !version.is_empty() => format!("on {version}"),
         (Design::Concurrent, _) => "on the other versions".to_owned(),
+        (Design::Slo, _) => "that are tolerated".to_owned(),
         _ => "before the deploy".to_owned(),
     }
 }

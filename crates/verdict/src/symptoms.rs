@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use plimsoll_model::signal::{AgeClass, Histogram, OperationCell, OperationKind};
 use plimsoll_model::{Bucket, Culprit, Finding, FindingId, Interval, ServiceKey, SignalKind};
 
-use crate::design::{Cells, Comparison};
+use crate::design::{Cells, Frame};
 use crate::e_process::{self, Stratum};
 use crate::errors;
 use crate::evidence::{self, Scope};
@@ -28,10 +28,8 @@ struct Sides<'a> {
 }
 
 /// Finds symptoms of `culprit`.
-pub(crate) fn find(input: &JudgeInput, comparison: &Comparison<'_>, culprit: &Culprit) -> Vec<Finding> {
-    let start = comparison.candidate_span.from.bucket();
-    let end = comparison.candidate_span.to.bucket();
-    let earliest = (input.deploy.started_at - input.tolerances.lookback()).bucket();
+pub(crate) fn find(input: &JudgeInput, frame: &Frame, culprit: &Culprit) -> Vec<Finding> {
+    let (start, end, earliest) = (frame.from, frame.end, frame.earliest);
     let mut sides: BTreeMap<(&ServiceKey, &str, OperationKind), Sides<'_>> = BTreeMap::new();
     for series in input.related.iter().filter(|s| s.key.service != input.deploy.service) {
         let key = (&series.key.service, series.key.operation.as_str(), series.key.kind);
@@ -49,9 +47,10 @@ pub(crate) fn find(input: &JudgeInput, comparison: &Comparison<'_>, culprit: &Cu
     for ((service, operation, kind), side) in &sides {
         let scope = Scope {
             service,
-            operation: Some((operation, *kind)),
+            operations: vec![operation],
+            kind: Some(*kind),
             candidate: Default::default(),
-            candidate_span: comparison.candidate_span,
+            candidate_span: frame.candidate_span(),
             control: Default::default(),
             control_span,
         };
@@ -111,7 +110,7 @@ fn latency_of(input: &JudgeInput, culprit: &Culprit, scope: &Scope<'_>, side: &S
     let stratum = stratum(above(&side.after), above(&side.before), input);
     let mut after = Histogram::default();
     side.after.iter().for_each(|(_, _, cell)| after.merge(&cell.latency));
-    let slower = Some((&after, &control, edge));
+    let slower = Some((&after, &control));
     finish(input, culprit, scope, SignalKind::Latency, stratum, (baseline, candidate), side, slower)
 }
 
@@ -136,18 +135,18 @@ fn finish(
     stratum: Stratum,
     (baseline, candidate): (plimsoll_model::Sample, plimsoll_model::Sample),
     side: &Sides<'_>,
-    slower: Option<(&Histogram, &Histogram, i16)>,
+    slower: Option<(&Histogram, &Histogram)>,
 ) -> Option<Finding> {
     let log_e = e_process::run(&[stratum], 1.0, DISPERSION).sup();
     if log_e < (1.0 / input.tolerances.bound_alpha).ln() {
         return None;
     }
-    let (operation, kind) = scope.operation?;
+    let (operation, kind) = (*scope.operations.first()?, scope.kind?);
     let slow = slower.is_some();
     let floor = if slow { 1e-6 } else { 0.5 / baseline.n.max(1) as f64 };
     let effect = candidate.value / baseline.value.max(floor);
     let interval = match slower {
-        Some((after, before, edge)) => latency::pooled_interval(after, before, edge, DISPERSION, 0.05),
+        Some((after, before)) => latency::growth(after, before, DISPERSION, 0.05),
         None => rate::ratio_interval(&[stratum], DISPERSION, 0.05),
     };
     let mut finding = Finding {

@@ -22,6 +22,15 @@ pub struct Tolerances {
     pub exception_share: f64,
     /// A new exception counts from so many occurrences on.
     pub exception_count_min: u64,
+    /// Share of failed requests that is tolerated where nothing can be compared: of an operation that only the candidate
+    /// has, or of a service without a past.
+    pub slo_errors: f64,
+    /// Times as many calls to a callee a request, or as few, are tolerated.
+    pub calls_ratio: f64,
+    /// Largest tolerated loss of requests of the whole service, as a share of them.
+    pub throughput_drop: f64,
+    /// A candidate that is to serve and does not for so long is silent.
+    pub silence_s: u64,
     /// Probability that a harmless deploy is ever called regressed, however often one looks.
     pub alpha: f64,
     /// Error probability of each confidence bound that is held against a tolerance.
@@ -56,13 +65,17 @@ impl Default for Tolerances {
             error_floor: 0.001,
             exception_share: 0.001,
             exception_count_min: 5,
+            slo_errors: 0.05,
+            calls_ratio: 1.5,
+            throughput_drop: 0.5,
+            silence_s: 300,
             alpha: 0.01,
             bound_alpha: 0.1,
             requests_min: 50,
             watch_min_s: 120,
             watch_max_s: 1_800,
             lookback_s: 3_600,
-            warm_up_s: 20,
+            warm_up_s: 10,
             recovery_s: 180,
             dispersion_max: 8.0,
             drift_ratio: 1.25,
@@ -96,6 +109,10 @@ impl Tolerances {
         within("error_ratio", self.error_ratio, 1.01, 1_000.0);
         within("error_floor", self.error_floor, 0.0, 1.0);
         within("exception_share", self.exception_share, 0.0, 1.0);
+        within("slo_errors", self.slo_errors, 1e-5, 0.9);
+        within("calls_ratio", self.calls_ratio, 1.05, 100.0);
+        within("throughput_drop", self.throughput_drop, 0.05, 0.99);
+        within("silence_s", self.silence_s as f64, 30.0, 86_400.0);
         within("alpha", self.alpha, 1e-9, 0.5);
         within("bound_alpha", self.bound_alpha, 1e-9, 0.5);
         within("dispersion_max", self.dispersion_max, 1.0, 1_000.0);

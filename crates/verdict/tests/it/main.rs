@@ -1,5 +1,6 @@
 //! The crate through its public face.
 
 mod reference;
+mod signals;
 mod simulation;
 mod verdicts;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use plimsoll_model::signal::{
-    AgeClass, ExceptionCount, Fingerprint, OperationCell, OperationKey, OperationKind, OperationSeries,
+    AgeClass, ExceptionCount, Fingerprint, LOG_UNIT, OperationCell, OperationKey, OperationKind, OperationSeries,
 };
 use plimsoll_model::{Bucket, Deploy, DeployId, DeployKind, DeployStatus, ServiceKey, UnixNanos};
 use plimsoll_verdict::JudgeInput;
@@ -173,6 +173,9 @@ pub(crate) fn simulate(scenario: &Scenario, seed: u64) -> JudgeInput {
                     let z: f64 = normal.sample(&mut rng);
                     let ms = scenario.median_ms * slow * (scenario.sigma * z).exp();
                     cell.latency.record((ms * 1e6) as u64);
+                    let log = (ms * 1e6).ln();
+                    cell.log_latency_sum += (log * LOG_UNIT) as i64;
+                    cell.log_latency_sum_sq += (log * log * LOG_UNIT) as i64;
                     if rng.random_bool(failing) {
                         cell.errors += 1;
                     }

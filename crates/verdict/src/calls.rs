@@ -1,0 +1,138 @@
+//! Calls that one request makes: a storm of retries, or calls that are no longer made.
+//!
+//! For each callee of an operation the calls a request of both arms are compared by the e-process of rates, in both
+//! directions, against the ratio that is tolerated. Retries are no errors and missing calls are fast: nothing else sees
+//! them.
+
+use std::collections::BTreeMap;
+
+use plimsoll_model::Bucket;
+use plimsoll_model::signal::OperationCell;
+
+use crate::e_process::{Exceedance, Stratum};
+use crate::standing::Standing;
+use crate::tolerances::Tolerances;
+
+/// Callees of an operation that are followed.
+const CALLEES_MAX: usize = 32;
+/// Calls a request by which both arms must differ to matter.
+const DIFFERENCE_MIN: f64 = 0.2;
+/// Evidence is always tempered by this: calls come in clumps.
+const DISPERSION: f64 = 3.0;
+
+/// One callee, `(service, operation)`.
+#[derive(Debug, Clone)]
+pub(crate) struct CallTest {
+    pub(crate) service: String,
+    pub(crate) operation: String,
+    pub(crate) standing: Standing,
+    up: Exceedance,
+    down: Exceedance,
+    /// Calls and requests of the candidate and of the control in its place.
+    pub(crate) candidate: (f64, f64),
+    pub(crate) control: (f64, f64),
+}
+
+/// Calls of one operation in one stretch of time.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CallCounts {
+    pub(crate) requests: f64,
+    pub(crate) calls: BTreeMap<(String, String), f64>,
+}
+
+impl CallCounts {
+    /// Adds one cell.
+    pub(crate) fn add(&mut self, cell: &OperationCell) {
+        self.requests += cell.assembled as f64;
+        for (party, time) in &cell.callees {
+            *self.calls.entry((party.service.clone(), party.operation.clone())).or_default() += time.calls as f64;
+        }
+    }
+}
+
+/// All callees of one operation.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CallTests {
+    pub(crate) tests: Vec<CallTest>,
+    /// The time before, which stands for the control where it does not serve beside.
+    before: CallCounts,
+}
+
+impl CallTests {
+    /// Starts from the time before.
+    pub(crate) fn new(before: CallCounts) -> Self {
+        Self { tests: Vec::new(), before }
+    }
+
+    /// Takes one bucket of both arms.
+    pub(crate) fn push(
+        &mut self,
+        bucket: Bucket,
+        candidate: &CallCounts,
+        control: &CallCounts,
+        share: f64,
+        tolerances: &Tolerances,
+    ) {
+        if candidate.requests <= 0.0 {
+            return;
+        }
+        let beside = control.requests > 0.0;
+        // The past is dealt out: each bucket gets its share of the requests, and the calls that go with it.
+        let portion =
+            if self.before.requests > 0.0 { (candidate.requests / self.before.requests).min(share) } else { 0.0 };
+        let control = if beside { control } else { &self.before };
+        let part = if beside { 1.0 } else { portion };
+        if control.requests * part <= 0.0 {
+            return;
+        }
+        for key in candidate.calls.keys().chain(control.calls.keys()) {
+            let known = self.tests.iter().any(|t| (&t.service, &t.operation) == (&key.0, &key.1));
+            if !known && self.tests.len() < CALLEES_MAX {
+                self.tests.push(CallTest {
+                    service: key.0.clone(),
+                    operation: key.1.clone(),
+                    standing: Standing { dispersion: DISPERSION, ..Standing::default() },
+                    up: Exceedance::default(),
+                    down: Exceedance::default(),
+                    candidate: (0.0, 0.0),
+                    control: (0.0, 0.0),
+                });
+            }
+        }
+        for test in &mut self.tests {
+            let key = (test.service.clone(), test.operation.clone());
+            let calls = |counts: &CallCounts| counts.calls.get(&key).copied().unwrap_or(0.0);
+            let s = Stratum {
+                bucket,
+                bad_b: calls(candidate),
+                n_b: candidate.requests,
+                bad_a: calls(control) * part,
+                n_a: control.requests * part,
+                handicap: 1.0,
+                caution: if beside { 1.0 } else { tolerances.drift_caution },
+            };
+            test.push(&s, tolerances);
+        }
+    }
+}
+
+impl CallTest {
+    fn push(&mut self, s: &Stratum, tolerances: &Tolerances) {
+        self.up.push(s, tolerances.calls_ratio, DISPERSION);
+        self.down.push(&s.swapped(), tolerances.calls_ratio, DISPERSION);
+        self.candidate = (self.candidate.0 + s.bad_b, self.candidate.1 + s.n_b);
+        self.control = (self.control.0 + s.bad_a, self.control.1 + s.n_a);
+        let (up, down) = (self.up.value(), self.down.value());
+        // The mean of both directions; the larger is all of it but a factor of two.
+        self.standing.moved(up.max(down) - std::f64::consts::LN_2);
+        let [b, a] = self.rates();
+        if self.standing.exceeded_at.is_none() && self.standing.log_e > 0.0 && (b - a).abs() >= DIFFERENCE_MIN {
+            self.standing.exceeded_at = Some(s.bucket);
+        }
+    }
+
+    /// Calls a request, candidate and control.
+    pub(crate) fn rates(&self) -> [f64; 2] {
+        [self.candidate.0 / self.candidate.1.max(1.0), self.control.0 / self.control.1.max(1.0)]
+    }
+}

@@ -1,0 +1,303 @@
+//! One operation of the deployed service, folded bucket by bucket.
+
+use plimsoll_model::Bucket;
+use plimsoll_model::signal::{AgeClass, Histogram, OperationCell, OperationKind};
+
+use crate::alone::AloneTest;
+use crate::calls::{CallCounts, CallTests};
+use crate::counts::{Counts, Edges};
+use crate::culprit::Arm;
+use crate::dispersion::Measure;
+use crate::errors::ErrorTest;
+use crate::latency::{EDGE_COUNT_MIN, LatencyTest};
+use crate::settling::{self, Point};
+use crate::slot::{ByAge, Pair, Past, Slots};
+use crate::tolerances::Tolerances;
+
+/// Buckets since the candidate's first after which nothing is young any more.
+pub(crate) const YOUNG_BUCKETS: u64 = 30;
+
+/// Buckets whose mean says how slow the candidate is now.
+const LATEST: usize = 6;
+
+/// What the candidate did in one bucket.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Recent {
+    pub(crate) bucket: Bucket,
+    pub(crate) requests: f32,
+    pub(crate) errors: f32,
+    pub(crate) timed: f32,
+    pub(crate) tail: [f32; 2],
+    pub(crate) log_mean: f32,
+    pub(crate) log_variance: f32,
+}
+
+/// One operation in both arms.
+#[derive(Debug, Clone)]
+pub(crate) struct Operation {
+    pub(crate) name: String,
+    pub(crate) kind: OperationKind,
+    /// Name that the control has for it, where the candidate renamed it.
+    pub(crate) former: Option<String>,
+    /// Requests of the control before the start, and of both arms since.
+    pub(crate) before: u64,
+    pub(crate) candidate: u64,
+    pub(crate) control: u64,
+    /// Requests of the candidate that have a control, and of those beside it.
+    pub(crate) paired: u64,
+    pub(crate) beside: u64,
+    pub(crate) ages_differ: bool,
+    /// True once young instances were held against older ones.
+    pub(crate) young: bool,
+    pub(crate) errors: ErrorTest,
+    pub(crate) latency: Option<LatencyTest>,
+    pub(crate) alone: AloneTest,
+    pub(crate) calls: CallTests,
+    pub(crate) recent: Vec<Recent>,
+    /// Traces of the candidate, of the control since the start and of the time before.
+    pub(crate) arms: [Arm; 3],
+    slots: Slots,
+    past: Past,
+    /// Latency that will fix the edges, where the past was too short.
+    waiting: Histogram,
+    /// Sum and number of the control's logarithms of latency.
+    usual_log: (f64, f64),
+}
+
+/// Cells of one bucket, with the age class at which they are compared.
+pub(crate) type Cells<'a> = Vec<(AgeClass, &'a OperationCell)>;
+
+/// How the time before the start is dealt out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Dealing {
+    pub(crate) start: Bucket,
+    /// Buckets after the start that share one portion.
+    pub(crate) after: u64,
+    /// Buckets before the start in a portion.
+    pub(crate) before: u64,
+}
+
+/// What a bucket is folded with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment<'a> {
+    pub(crate) bucket: Bucket,
+    /// Buckets since the first that counts.
+    pub(crate) since: u64,
+    /// True where the control serves beside.
+    pub(crate) beside: bool,
+    /// The candidate's first bucket.
+    pub(crate) first: Option<Bucket>,
+    /// Dispersion of all operations together.
+    pub(crate) others: Measure,
+    /// The control's share of failed requests over the whole service.
+    pub(crate) usual_errors: f64,
+    pub(crate) tolerances: &'a Tolerances,
+}
+
+impl Operation {
+    /// Starts from the control's cells before the start, ascending.
+    pub(crate) fn new(
+        name: String,
+        kind: OperationKind,
+        before: &[(Bucket, AgeClass, &OperationCell)],
+        dealing: Dealing,
+        tolerances: &Tolerances,
+    ) -> Self {
+        let mut history = Histogram::default();
+        before.iter().for_each(|(_, _, cell)| history.merge(&cell.latency));
+        let enough = history.count() >= EDGE_COUNT_MIN;
+        let edges = if enough { Edges::of(&history, tolerances) } else { None };
+        let mut buckets: Vec<(Bucket, Counts)> = Vec::new();
+        let mut past = Past { after: dealing.after, ..Past::default() };
+        let young_requests: u64 = before.iter().filter(|c| c.1 != AgeClass::Warm).map(|c| c.2.requests).sum();
+        let requests: u64 = before.iter().map(|c| c.2.requests).sum();
+        let mostly_young = young_requests * 2 > requests;
+        let mut traces = Arm::default();
+        let mut calls = CallCounts::default();
+        let mut usual_log = (0.0, 0.0);
+        for (bucket, age, cell) in before {
+            let counts = Counts::of(cell, edges.as_ref());
+            usual_log = (usual_log.0 + counts.log_sum, usual_log.1 + counts.requests);
+            match buckets.last_mut() {
+                Some((last, sum)) if last == bucket => sum.add(&counts),
+                _ => buckets.push((*bucket, counts)),
+            }
+            traces.add(cell);
+            calls.add(cell);
+            if *age != AgeClass::Warm && !mostly_young {
+                past.young[*age as usize].push_back(counts);
+                continue;
+            }
+            let portion = ((dealing.start.0 - 1 - bucket.0) / dealing.before.max(1)) as usize;
+            if past.portions.len() <= portion {
+                past.portions.resize(portion + 1, ByAge::default());
+            }
+            past.portions[portion][*age as usize].add(&counts);
+        }
+        let errors: Vec<(f64, f64)> = buckets.iter().map(|(_, c)| (c.errors, c.requests)).collect();
+        let counts: Vec<Counts> = buckets.iter().map(|(_, c)| *c).collect();
+        Self {
+            name,
+            kind,
+            former: None,
+            before: requests,
+            candidate: 0,
+            control: 0,
+            paired: 0,
+            beside: 0,
+            ages_differ: false,
+            young: false,
+            errors: ErrorTest::new(&errors),
+            latency: edges.map(|edges| LatencyTest::new(edges, &counts)),
+            alone: AloneTest::default(),
+            calls: CallTests::new(calls),
+            recent: Vec::new(),
+            arms: [Arm::default(), Arm::default(), traces],
+            slots: Slots::default(),
+            past,
+            waiting: if enough { Histogram::default() } else { history },
+            usual_log,
+        }
+    }
+
+    /// Takes one bucket of both arms; either may be empty.
+    pub(crate) fn push(&mut self, moment: &Moment<'_>, candidate: &Cells<'_>, control: &Cells<'_>) {
+        if self.latency.is_none() {
+            control.iter().for_each(|(_, cell)| self.waiting.merge(&cell.latency));
+        }
+        let edges = self.latency.as_ref().map(|latency| latency.edges);
+        let by_age = |cells: &Cells<'_>| {
+            let mut sums = ByAge::default();
+            cells.iter().for_each(|(age, cell)| sums[*age as usize].add(&Counts::of(cell, edges.as_ref())));
+            sums
+        };
+        let (b, a) = (by_age(candidate), by_age(control));
+        let sum = |arm: &ByAge| {
+            let mut all = Counts::default();
+            arm.iter().for_each(|counts| all.add(counts));
+            all
+        };
+        let (all_b, all_a) = (sum(&b), sum(&a));
+        self.candidate += all_b.requests as u64;
+        self.control += all_a.requests as u64;
+        if all_a.log_sum > 0.0 {
+            self.usual_log = (self.usual_log.0 + all_a.log_sum, self.usual_log.1 + all_a.requests);
+        }
+        if all_b.requests > 0.0 {
+            self.remember(moment.bucket, &all_b);
+        }
+        candidate.iter().for_each(|(_, cell)| self.arms[0].add(cell));
+        control.iter().for_each(|(_, cell)| self.arms[1].add(cell));
+        let calls = |cells: &Cells<'_>| {
+            let mut counts = CallCounts::default();
+            cells.iter().for_each(|(_, cell)| counts.add(cell));
+            counts
+        };
+        let share = 1.0 / (moment.tolerances.watch_max_s / 10).max(1) as f64;
+        if candidate.iter().any(|(_, cell)| cell.assembled > 0) {
+            self.calls.push(moment.bucket, &calls(candidate), &calls(control), share, moment.tolerances);
+        }
+        if self.before + self.control == 0 {
+            let usual = moment.usual_errors;
+            self.alone.push(moment.bucket, all_b.errors, all_b.requests, usual, moment.tolerances);
+        }
+        let (slots, past) = (&mut self.slots, &mut self.past);
+        let mut pairs = Vec::new();
+        slots.push(moment.bucket, moment.since, moment.beside, [&b, &a], past, &mut |pair| pairs.push(pair));
+        pairs.iter().for_each(|pair| self.compare(pair, moment));
+        if self.latency.is_none() && self.waiting.count() >= EDGE_COUNT_MIN {
+            let edges = Edges::of(&self.waiting, moment.tolerances);
+            self.latency = edges.map(|edges| LatencyTest::new(edges, &[]));
+            self.waiting = Histogram::default();
+        }
+    }
+
+    fn compare(&mut self, pair: &Pair, moment: &Moment<'_>) {
+        let n = pair.candidate.requests as u64;
+        self.paired += n;
+        self.beside += if pair.side_by_side { n } else { 0 };
+        self.ages_differ |= !pair.same_age;
+        self.young |= !pair.same_age && pair.age != AgeClass::Warm;
+        self.errors.push(pair, moment.others, moment.tolerances);
+        if let Some(latency) = &mut self.latency {
+            latency.push(pair, moment.first, moment.tolerances);
+        }
+    }
+
+    fn remember(&mut self, bucket: Bucket, all: &Counts) {
+        let mean = all.log_sum / all.requests;
+        let variance = (all.log_sum_sq / all.requests - mean * mean).max(0.01);
+        self.recent.push(Recent {
+            bucket,
+            requests: all.requests as f32,
+            errors: all.errors as f32,
+            timed: all.timed as f32,
+            tail: all.tail.map(|n| n as f32),
+            log_mean: mean as f32,
+            log_variance: (variance / all.requests) as f32,
+        });
+    }
+
+    /// Sums `(hits, all)` over the candidate's buckets in `from..=to`.
+    pub(crate) fn over(&self, from: Bucket, to: Bucket, of: impl Fn(&Recent) -> (f32, f32)) -> (f64, f64) {
+        self.recent
+            .iter()
+            .rev()
+            .skip_while(|recent| recent.bucket > to)
+            .take_while(|recent| recent.bucket >= from)
+            .map(of)
+            .fold((0.0, 0.0), |sum, (hits, all)| (sum.0 + f64::from(hits), sum.1 + f64::from(all)))
+    }
+
+    /// The instances are no longer young: what they showed until now does not count, unless it was confirmed.
+    pub(crate) fn grow_up(&mut self) {
+        if let Some(latency) = self.latency.as_mut().filter(|latency| latency.standing.confirmed_at.is_none())
+            && self.young
+        {
+            latency.begin_anew();
+        }
+    }
+
+    /// Says whether a growth of latency stays, as far as young instances show by `now`; true where nothing is young.
+    pub(crate) fn stays_slow(&self, first: Option<Bucket>, now: Bucket) -> bool {
+        let (Some(latency), Some(first)) = (&self.latency, first) else { return true };
+        if !self.young || now.0.saturating_sub(first.0) >= YOUNG_BUCKETS {
+            return true;
+        }
+        let phi = latency.standing.dispersion;
+        let at_s = |recent: &Recent| 10.0 * (recent.bucket.0 - first.0) as f64 + 5.0;
+        let shares = latency.tail_shares();
+        let tail = |i: usize| -> Vec<Point> {
+            let timed = self.recent.iter().filter(|recent| recent.timed > 0.0);
+            timed
+                .map(|recent| {
+                    let (hits, n) = (f64::from(recent.tail[i]), f64::from(recent.timed));
+                    let smooth = (hits + 1.0) / (n + 2.0);
+                    Point { at_s: at_s(recent), value: hits / n, variance: phi * smooth * (1.0 - smooth) / n }
+                })
+                .collect()
+        };
+        let threshold = 0.5 * (latency.edges.scale - 1.0);
+        if self.usual_log.1 <= 0.0 || self.usual_log.0 <= 0.0 {
+            return (0..2).any(|i| settling::remains(&tail(i), shares[i]));
+        }
+        // The growth itself fades exponentially; its logarithm and shares above an edge do so only while they are small.
+        let usual = self.usual_log.0 / self.usual_log.1;
+        let growth = |recent: &Recent| (f64::from(recent.log_mean) - usual).exp();
+        let body: Vec<Point> = self
+            .recent
+            .iter()
+            .map(|recent| Point {
+                at_s: at_s(recent),
+                value: growth(recent) - 1.0,
+                variance: phi * f64::from(recent.log_variance) * growth(recent).powi(2),
+            })
+            .collect();
+        let latest = body.iter().rev().take(LATEST);
+        let now = latest.clone().map(|p| p.value).sum::<f64>() / latest.len().max(1) as f64;
+        if now > threshold {
+            return settling::remains(&body, threshold);
+        }
+        (0..2).any(|i| settling::remains(&tail(i), shares[i]))
+    }
+}

@@ -1,0 +1,77 @@
+//! Whether a growth of latency stays once young instances have grown up.
+//!
+//! A young instance is slow and gets faster. Where the control has none of the same age, what the candidate shows is fitted
+//! by `c + d exp(-t / tau)` for several `tau`, and a growth counts only if `c`, the level that would remain, exceeds the
+//! threshold by more than its uncertainty for each of them. Doubt delays and does not acquit: after five minutes nothing is young.
+
+/// One bucket of what is watched: seconds since the first, the value, and the variance of its error.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Point {
+    pub(crate) at_s: f64,
+    pub(crate) value: f64,
+    pub(crate) variance: f64,
+}
+
+/// Time constants, in seconds, that a warm-up may have.
+const CONSTANTS: [f64; 3] = [20.0, 40.0, 80.0];
+/// Standard errors by which the level must exceed the threshold.
+const ERRORS: f64 = 1.3;
+/// Points without which nothing can be told.
+const POINTS_MIN: usize = 3;
+
+/// Says whether the level that remains is above `threshold`.
+pub(crate) fn remains(points: &[Point], threshold: f64) -> bool {
+    points.len() >= POINTS_MIN && CONSTANTS.iter().all(|tau| level(points, *tau).is_some_and(|low| low > threshold))
+}
+
+/// Lower bound of the level that remains if it settles with time constant `tau`.
+fn level(points: &[Point], tau: f64) -> Option<f64> {
+    let (mut w, mut wu, mut wy) = (0.0, 0.0, 0.0);
+    for p in points {
+        let weight = 1.0 / p.variance.max(1e-12);
+        w += weight;
+        wu += weight * (-p.at_s / tau).exp();
+        wy += weight * p.value;
+    }
+    let (mean_u, mean_y) = (wu / w, wy / w);
+    let (mut suu, mut suy) = (0.0, 0.0);
+    for p in points {
+        let (weight, u) = (1.0 / p.variance.max(1e-12), (-p.at_s / tau).exp() - mean_u);
+        suu += weight * u * u;
+        suy += weight * u * (p.value - mean_y);
+    }
+    if suu <= 0.0 {
+        return None;
+    }
+    // What grows is not settling: a slope the other way is taken for none.
+    let slope = (suy / suu).max(0.0);
+    let error = (1.0 / w + mean_u * mean_u / suu).sqrt();
+    Some(mean_y - slope * mean_u - ERRORS * error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn points(n: usize, value: impl Fn(f64) -> f64) -> Vec<Point> {
+        (0..n)
+            .map(|i| 10.0 * i as f64 + 5.0)
+            .map(|t| Point { at_s: t, value: value(t), variance: 0.05_f64.powi(2) })
+            .collect()
+    }
+
+    #[test]
+    fn what_stays_remains_and_what_fades_does_not() {
+        assert!(remains(&points(10, |_| 0.4), 0.09));
+        for tau in [15.0, 30.0, 45.0, 60.0, 80.0] {
+            for n in 3..=30 {
+                assert!(!remains(&points(n, |t| 1.1 * (-t / tau).exp()), 0.09), "tau {tau}, {n} buckets");
+            }
+        }
+        assert!(
+            remains(&points(20, |t| 0.4 + 0.8 * (-t / 20.0).exp()), 0.09),
+            "a warm-up does not hide what is beneath"
+        );
+        assert!(!remains(&points(2, |_| 9.0), 0.09), "two points show no trend");
+    }
+}
