@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::client::{Connection, Endpoint, Reply};
 use crate::compression::{Compression, Sealed};
+use crate::process::Track;
 use crate::records::{Shape, Signal};
 use crate::sql::Sql;
 use crate::stats::{Counts, Quantiles, Stats};
@@ -120,6 +121,8 @@ pub struct LoadReport {
     pub records_per_cpu_second: Option<f64>,
     /// The most resident memory seen while the load ran.
     pub server_rss_max_bytes: Option<u64>,
+    /// Its memory and files over time.
+    pub server_track: Option<Track>,
     /// Rows found in SQL afterwards.
     pub stored_records: Option<u64>,
     /// False where acked records are missing or there are more than were sent.
@@ -153,7 +156,7 @@ impl Load {
         let before = self.server_pid.and_then(process::usage);
         let start = Instant::now();
         let clock = Arc::new(Clock::new(start, self.batch, self.pace, self.until));
-        let rss = self.server_pid.map(|pid| tokio::spawn(watch_memory(pid, Arc::clone(&clock))));
+        let watch = self.server_pid.map(process::Watch::start);
         let probe = match (&self.sql, self.probe_freshness) {
             (Some(sql), true) => {
                 Some(tokio::spawn(freshness::probe(self.endpoint, self.shape.clone(), sql.clone(), Arc::clone(&clock))))
@@ -179,8 +182,8 @@ impl Load {
         let after = self.server_pid.and_then(process::usage);
         clock.stop();
         let cpu = before.zip(after).map(|(before, after)| (after.cpu - before.cpu).as_secs_f64());
-        let rss = match rss {
-            Some(watch) => watch.await.ok(),
+        let track = match watch {
+            Some(watch) => Some(watch.end().await),
             None => None,
         };
         let freshness = match probe {
@@ -191,7 +194,7 @@ impl Load {
             Some(sql) => Some(self.stored(sql, &stats).await?),
             None => None,
         };
-        Ok(self.report(seconds, stats, cpu, rss, freshness, stored))
+        Ok(self.report(seconds, stats, cpu, track, freshness, stored))
     }
 
     async fn connect(&self) -> Result<Connection, Error> {
@@ -226,7 +229,7 @@ impl Load {
         seconds: f64,
         stats: Stats,
         cpu: Option<f64>,
-        rss: Option<u64>,
+        track: Option<Track>,
         freshness: Option<Histogram<u64>>,
         stored: Option<(u64, bool)>,
     ) -> LoadReport {
@@ -242,7 +245,8 @@ impl Load {
             freshness: freshness.as_ref().map(Quantiles::of),
             server_cpu_seconds: cpu,
             records_per_cpu_second: cpu.filter(|cpu| *cpu > 0.0).map(|cpu| acked / cpu),
-            server_rss_max_bytes: rss,
+            server_rss_max_bytes: track.as_ref().map(|track| track.rss_max_bytes),
+            server_track: track,
             stored_records: stored.map(|(records, _)| records),
             verified: stored.map(|(_, right)| right),
             last_problem: stats.last_problem,
@@ -289,15 +293,6 @@ impl Clock {
         // Acquire: pairs with the store in `stop`.
         self.stopped.load(Ordering::Acquire) != 0
     }
-}
-
-async fn watch_memory(pid: u32, clock: Arc<Clock>) -> u64 {
-    let mut most = 0;
-    while !clock.is_stopped() {
-        most = process::usage(pid).map_or(most, |usage| most.max(usage.rss_bytes));
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    most
 }
 
 /// What is sent, in turn.

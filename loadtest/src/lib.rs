@@ -6,6 +6,7 @@
 
 mod client;
 mod compression;
+mod device;
 mod error;
 mod freshness;
 mod generate;
@@ -20,6 +21,7 @@ mod report;
 mod server;
 mod sql;
 mod stats;
+mod system;
 mod template;
 
 pub use client::{Connection, Endpoint, Protocol, Reply, SendError};
@@ -27,11 +29,18 @@ pub use compression::Compression;
 pub use error::Error;
 pub use generate::{Load, LoadReport, Mix, Pace, Until};
 pub use kill::{KillReport, Torture};
-pub use measure::{Measurement, Measurements};
+pub use measure::{
+    Asked, Comparison, Cores, Day, Failure, Isolation, Latency, Machine, Measurement, Measurements, Memory, Overload,
+    Part, Run, STREAMS, Soak, SoakReport, Stream, peer_scripts,
+};
 pub use otlp_json::{OtlpJsonError, to_protobuf};
+pub use process::{Moment, Track};
 pub use recording::{Line, Recording};
 pub use records::{Shape, Signal};
 pub use replay::{Replay, ReplayReport, ReplayTarget, Shift, Speed};
 pub use report::{Format, Printable};
 pub use server::{Addresses, Server, ServerOptions};
 pub use sql::{Rows, Sql};
+pub use stats::{Counts, Quantiles};
+pub use system::{AckClass, Kind, Programs};
+pub use template::Samples;

@@ -1,4 +1,5 @@
-//! Telemetry of a made-up shop: spans of about 440 bytes with ten attributes, logs of about 360, points of about 200.
+//! Telemetry of a made-up shop: spans of about 440 bytes with ten attributes, logs of about 360, points of about 200; and small
+//! spans and logs of about 137 bytes with two attributes, field for field those that Mira's load generator sends.
 //!
 //! *Invariants.* What differs from send to send (ids, times) holds a sentinel of the width it has on the wire, in the
 //! order of the records, for [`crate::template`] to find and patch.
@@ -83,7 +84,7 @@ pub struct Shape {
     pub run: String,
     /// `service.instance.id` of every resource.
     pub instance: String,
-    /// True for records of about 137 bytes with one attribute.
+    /// True for records of about 137 bytes with two attributes.
     pub small: bool,
     /// Spans or logs that share a trace id.
     pub trace_len: usize,
@@ -96,6 +97,10 @@ pub(crate) const START: u64 = 0xf1e2_0053_5441_d3c4;
 pub(crate) const END: u64 = 0xf1e2_0045_4e44_d3c4;
 pub(crate) const RECORD_TEXT: &str = "~record-id-text~";
 pub(crate) const BATCH_TEXT: &str = "~batch-id--text~";
+/// Part of a text that is new in every record, as numbers of orders are.
+pub(crate) const ORDER_TEXT: &str = "~order~~";
+/// The same in a path.
+pub(crate) const PATH_TEXT: &str = "~pa~";
 
 const SERVICES: [&str; 8] =
     ["front-end", "cart", "checkout", "payment", "inventory", "shipping", "recommendation", "currency"];
@@ -171,31 +176,26 @@ fn span(shape: &Shape, at: usize, rng: &mut ChaCha8Rng) -> Span {
     let route = pick(rng, &ROUTES);
     let root = at.is_multiple_of(shape.trace_len);
     let failed = rng.random_ratio(1, 100);
-    let attributes = if shape.small {
-        vec![text("http.route", route)]
-    } else {
-        vec![
-            text("http.request.method", pick(rng, &["GET", "POST", "PUT"])),
-            text("http.route", route),
-            text("url.path", format!("{}/{}", route.split('{').next().unwrap_or(route), rng.random_range(1000..9999))),
-            number("http.response.status_code", if failed { 503 } else { 200 }),
-            text("server.address", pick(rng, &["checkout.shop.svc", "payment.shop.svc", "cart.shop.svc"])),
-            number("server.port", 8080),
-            text("client.address", format!("10.{}.{}.7", rng.random_range(0..99), rng.random_range(0..255))),
-            text("user_agent.original", pick(rng, &["shop-ios/5.2 (17.4)", "shop-android/5.1", "Mozilla/5.0 (X11)"])),
-            text("network.protocol.version", "1.1"),
-            text("shop.tenant", format!("tenant-{:03}", rng.random_range(0..200))),
-        ]
-    };
+    if shape.small {
+        return small_span(shape, at, rng);
+    }
+    let attributes = vec![
+        text("http.request.method", pick(rng, &["GET", "POST", "PUT"])),
+        text("http.route", route),
+        text("url.path", format!("{}/{PATH_TEXT}", route.split('{').next().unwrap_or(route))),
+        number("http.response.status_code", if failed { 503 } else { 200 }),
+        text("server.address", pick(rng, &["checkout.shop.svc", "payment.shop.svc", "cart.shop.svc"])),
+        number("server.port", 8080),
+        text("client.address", format!("10.{}.{}.7", rng.random_range(0..99), rng.random_range(0..255))),
+        text("user_agent.original", pick(rng, &["shop-ios/5.2 (17.4)", "shop-android/5.1", "Mozilla/5.0 (X11)"])),
+        text("network.protocol.version", "1.1"),
+        text("shop.tenant", format!("tenant-{:03}", rng.random_range(0..200))),
+    ];
     Span {
         trace_id: TRACE_ID.to_vec(),
         span_id: SPAN_ID.to_vec(),
         parent_span_id: if root { Vec::new() } else { PARENT_ID.to_vec() },
-        name: if shape.small {
-            "handle an order request".into()
-        } else {
-            format!("{} {route}", if root { "GET" } else { "call" })
-        },
+        name: format!("{} {route}", if root { "GET" } else { "call" }),
         kind: if root { 2 } else { 3 },
         start_time_unix_nano: START,
         end_time_unix_nano: END,
@@ -205,16 +205,46 @@ fn span(shape: &Shape, at: usize, rng: &mut ChaCha8Rng) -> Span {
     }
 }
 
+const SMALL_ROUTES: [&str; 5] = ["GET /cart", "POST /checkout", "GET /items", "POST /pay", "GET /health"];
+
+fn small_span(shape: &Shape, at: usize, rng: &mut ChaCha8Rng) -> Span {
+    let root = at.is_multiple_of(shape.trace_len);
+    let route = pick(rng, &SMALL_ROUTES);
+    let failed = rng.random_ratio(1, 50);
+    let message = if failed { "timeout" } else { "" };
+    Span {
+        trace_id: TRACE_ID.to_vec(),
+        span_id: SPAN_ID.to_vec(),
+        parent_span_id: if root { Vec::new() } else { PARENT_ID.to_vec() },
+        name: route.into(),
+        kind: if root { 2 } else { 3 },
+        start_time_unix_nano: START,
+        end_time_unix_nano: END,
+        attributes: vec![
+            text("http.route", route),
+            text("net.peer.name", pick(rng, &["checkout", "payments", "inventory", "frontend"])),
+        ],
+        status: Some(Status { code: if failed { 2 } else { 1 }, message: message.into() }),
+        ..Default::default()
+    }
+}
+
 fn log(shape: &Shape, service: &str, rng: &mut ChaCha8Rng) -> LogRecord {
-    let order: u32 = rng.random();
     let (severity_number, severity_text) = if rng.random_ratio(1, 50) { (17, "ERROR") } else { (9, "INFO") };
     let (body, attributes) = if shape.small {
-        (format!("order {order:08x} accepted"), vec![text("shop.route", pick(rng, &ROUTES))])
+        let route = pick(rng, &SMALL_ROUTES);
+        let failed = severity_number == 17;
+        let body = if failed {
+            format!("{route} failed: upstream timeout after 30s")
+        } else {
+            format!("{route} 200 in {}ms", rng.random_range(3..93))
+        };
+        (body, vec![text("http.route", route), text("http.status_code", if failed { "504" } else { "200" })])
     } else {
         let tenant = rng.random_range(0..200);
         (
             format!(
-                "[{service}] order {order:08x} of tenant-{tenant:03} processed in {} ms: {} items reserved, payment \
+                "[{service}] order {ORDER_TEXT} of tenant-{tenant:03} processed in {} ms: {} items reserved, payment \
                  authorized, confirmation queued",
                 rng.random_range(1..900),
                 rng.random_range(1..20)

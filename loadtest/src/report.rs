@@ -1,12 +1,11 @@
 //! Results as people read them (tables) and as programs do (JSON).
 
 use clap::ValueEnum;
-use comfy_table::presets::{ASCII_MARKDOWN, NOTHING};
+use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 
 use crate::generate::LoadReport;
 use crate::kill::KillReport;
-use crate::measure::Measurements;
 use crate::replay::ReplayReport;
 use crate::stats::Quantiles;
 
@@ -50,7 +49,7 @@ fn ms(quantiles: &Quantiles) -> String {
 }
 
 /// A whole number with its thousands apart.
-fn whole(number: f64) -> String {
+pub(crate) fn whole(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -62,7 +61,7 @@ fn whole(number: f64) -> String {
     out
 }
 
-fn mib(bytes: u64) -> String {
+pub(crate) fn mib(bytes: u64) -> String {
     format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
@@ -139,48 +138,5 @@ impl Printable for KillReport {
         ];
         rows.extend(self.faults.iter().map(|fault| ("fault", fault.clone())));
         pairs(rows)
-    }
-}
-
-impl Printable for Measurements {
-    fn table(&self) -> Table {
-        let mut table = Table::new();
-        table.load_preset(ASCII_MARKDOWN);
-        table.set_header([
-            "records",
-            "protocol",
-            "compression",
-            "records/s",
-            "records/CPU s",
-            "RSS max",
-            "ack p50 ms",
-            "ack p99 ms",
-            "fresh p50 ms",
-            "fresh p99 ms",
-            "Parquet B/record",
-            "verified",
-        ]);
-        for case in &self.cases {
-            let quantile = |pick: fn(&Quantiles) -> f64, of: Option<&Quantiles>| {
-                of.map_or_else(|| "-".into(), |quantiles| format!("{:.1}", pick(quantiles)))
-            };
-            let (saturated, half) = (&case.saturated, &case.half_load);
-            let rss = saturated.server_rss_max_bytes.max(half.server_rss_max_bytes);
-            table.add_row([
-                case.records.to_owned(),
-                case.protocol.to_string(),
-                case.compression.to_string(),
-                whole(saturated.records_per_second),
-                saturated.records_per_cpu_second.map_or_else(|| "-".into(), whole),
-                rss.map_or_else(|| "-".into(), mib),
-                quantile(|quantiles| quantiles.p50_ms, Some(&half.ack)),
-                quantile(|quantiles| quantiles.p99_ms, Some(&half.ack)),
-                quantile(|quantiles| quantiles.p50_ms, half.freshness.as_ref()),
-                quantile(|quantiles| quantiles.p99_ms, half.freshness.as_ref()),
-                format!("{:.1}", case.segment_bytes_per_record),
-                if saturated.verified == Some(true) && half.verified == Some(true) { "yes" } else { "NO" }.into(),
-            ]);
-        }
-        table
     }
 }

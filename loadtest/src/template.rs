@@ -30,6 +30,8 @@ enum What {
     Span(u16),
     RecordText(u16),
     BatchText,
+    OrderText(u16),
+    PathText(u16),
     /// Nanoseconds to add to the time of the send.
     Time(i64),
 }
@@ -56,6 +58,8 @@ impl Template {
         add(&records::PARENT_ID, &|nth| What::Span((nth / children * shape.trace_len) as u16));
         add(records::RECORD_TEXT.as_bytes(), &|nth| What::RecordText(nth as u16));
         add(records::BATCH_TEXT.as_bytes(), &|_| What::BatchText);
+        add(records::ORDER_TEXT.as_bytes(), &|nth| What::OrderText(nth as u16));
+        add(records::PATH_TEXT.as_bytes(), &|nth| What::PathText(nth as u16));
         add(&records::START.to_le_bytes(), &|nth| What::Time(-latency_ns(nth)));
         add(&records::END.to_le_bytes(), &|_| What::Time(0));
         patches.sort_by_key(|patch| patch.at);
@@ -73,6 +77,8 @@ impl Template {
                 What::Span(index) => put(&span_id(batch, index)),
                 What::RecordText(index) => put(&hex16(record_id(batch, index))),
                 What::BatchText => put(&hex16(batch)),
+                What::OrderText(index) => put(&hex16(record_id(batch, index))[..8]),
+                What::PathText(index) => put(&digits4(record_id(batch, index))),
                 What::Time(delta) => put(&now_ns.saturating_add_signed(delta).to_le_bytes()),
             }
         }
@@ -83,6 +89,27 @@ impl Template {
     /// compression.
     pub(crate) fn seal(&self, batch: u64, now_ns: u64, compression: Compression) -> Sealed {
         Sealed::new(compression, &self.render(batch, now_ns)[GRPC_PREFIX_BYTES..])
+    }
+}
+
+/// Requests as [`Load`](crate::Load) sends them, for benches that measure a stage on the records that the whole is measured on.
+pub struct Samples {
+    templates: Vec<Template>,
+}
+
+impl Samples {
+    /// Prepares requests of `records` records each, in `variants` of service and content.
+    pub fn new(signal: Signal, small: bool, records: usize, variants: u64) -> Self {
+        let shape = Shape { run: "sample".into(), instance: "sample".into(), small, trace_len: 8 };
+        Self {
+            templates: (0..variants.max(1)).map(|variant| Template::new(signal, &shape, records, variant)).collect(),
+        }
+    }
+
+    /// Returns the body of the `number`th request, sent at `now_ns`: two numbers share no id.
+    pub fn request(&self, number: u64, now_ns: u64) -> Vec<u8> {
+        let template = &self.templates[(number % self.templates.len() as u64) as usize];
+        template.render(number, now_ns)[GRPC_PREFIX_BYTES..].to_vec()
     }
 }
 
@@ -141,12 +168,24 @@ fn hex16(id: u64) -> [u8; 16] {
     out
 }
 
+fn digits4(id: u64) -> [u8; 4] {
+    [id / 1000, id / 100, id / 10, id].map(|number| b'0' + (number % 10) as u8)
+}
+
 fn find_all(haystack: &[u8], needle: &[u8]) -> Vec<usize> {
+    let Some(&first) = needle.first() else {
+        return Vec::new();
+    };
     let mut found = Vec::new();
     let mut from = 0;
-    while let Some(at) = haystack[from..].windows(needle.len()).position(|window| window == needle) {
-        found.push(from + at);
-        from += at + needle.len();
+    while let Some(step) = haystack[from..].iter().position(|byte| *byte == first) {
+        let at = from + step;
+        if haystack[at..].starts_with(needle) {
+            found.push(at);
+            from = at + needle.len();
+        } else {
+            from = at + 1;
+        }
     }
     found
 }
@@ -196,7 +235,7 @@ mod tests {
             for needle in [records::START, records::END] {
                 assert!(find_all(&body, &needle.to_le_bytes()).is_empty(), "{signal}");
             }
-            for needle in [records::BATCH_TEXT, records::RECORD_TEXT] {
+            for needle in [records::BATCH_TEXT, records::RECORD_TEXT, records::ORDER_TEXT, records::PATH_TEXT] {
                 assert!(find_all(&body, needle.as_bytes()).is_empty(), "{signal}");
             }
         }

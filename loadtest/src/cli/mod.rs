@@ -1,5 +1,7 @@
 //! The command line: what each subcommand takes, and how its result becomes output and an exit code.
 
+mod measure;
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,8 +10,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use plimsoll_loadtest::{
-    Addresses, Compression, Endpoint, Error, Format, Load, Measurement, Mix, Pace, Printable, Protocol, Recording,
-    Replay, ReplayTarget, ServerOptions, Shape, Shift, Speed, Sql, Torture, Until,
+    Addresses, Compression, Endpoint, Error, Format, Load, Mix, Pace, Printable, Protocol, Recording, Replay,
+    ReplayTarget, ServerOptions, Shape, Shift, Speed, Sql, Torture, Until,
 };
 
 /// Drives an OTLP receiver and checks what it stored.
@@ -34,8 +36,10 @@ enum Command {
     Replay(ReplayArgs),
     /// Kills a server under load, again and again, and looks for what it had acked.
     Kill(Kill),
-    /// Starts a server and prints the table of the performance page.
-    Measure(Measure),
+    /// Starts this and other receivers one after another and prints the tables of the performance page.
+    Measure(measure::Arguments),
+    /// Loads a server steadily for long and says whether its memory and files stay where they are.
+    Soak(measure::SoakArguments),
 }
 
 #[derive(Args)]
@@ -157,34 +161,6 @@ struct Kill {
     seed: Option<u64>,
 }
 
-#[derive(Args)]
-struct Measure {
-    /// The `plimsoll` program.
-    #[arg(long, env = "PLIMSOLL_BIN", default_value = "target/release/plimsoll")]
-    server: PathBuf,
-    /// Where data directories are made; a disk, not memory, for honest syncs.
-    #[arg(long, default_value = ".")]
-    work_dir: PathBuf,
-    /// The processor that the server is pinned to; pin this program to another with `taskset`.
-    #[arg(long)]
-    server_cpu: Option<usize>,
-    /// How long each of the two loads of a case lasts.
-    #[arg(long, default_value = "15s", value_parser = duration)]
-    load_time: Duration,
-    /// Records in a request.
-    #[arg(long, default_value_t = 1000)]
-    batch: usize,
-    /// Connections.
-    #[arg(long, default_value_t = 4)]
-    connections: usize,
-    /// Requests in flight on each connection.
-    #[arg(long, default_value_t = 4)]
-    in_flight: usize,
-    /// More arguments of `plimsoll serve`.
-    #[arg(last = true)]
-    arguments: Vec<String>,
-}
-
 fn duration(text: &str) -> Result<Duration, String> {
     let span: jiff::SignedDuration =
         text.parse().map_err(|_| format!("`{text}` is not a duration such as `10s` or `2m`"))?;
@@ -234,27 +210,8 @@ async fn run(command: Command, format: Format) -> Result<(String, bool), Error> 
             let report = options.torture()?.run().await?;
             Ok((report.print(format), report.is_clean()))
         }
-        Command::Measure(options) => {
-            let measurement = Measurement {
-                binary: options.server,
-                work_dir: options.work_dir,
-                server_cpu: options.server_cpu,
-                load_time: options.load_time,
-                batch: options.batch,
-                connections: options.connections,
-                in_flight: options.in_flight,
-                arguments: options.arguments,
-            };
-            let progress = |case: &str| {
-                let _ = writeln!(std::io::stderr(), "measuring {case}");
-            };
-            let measured = measurement.run(progress).await?;
-            let right = measured
-                .cases
-                .iter()
-                .all(|case| case.saturated.verified != Some(false) && case.half_load.verified != Some(false));
-            Ok((measured.print(format), right))
-        }
+        Command::Measure(options) => options.run(format).await,
+        Command::Soak(options) => options.run(format).await,
     }
 }
 
