@@ -10,7 +10,7 @@
 
 mod group;
 
-pub use group::group;
+pub use group::{group, join};
 
 /// What stands for a variable.
 pub const VARIABLE: &str = "<*>";

@@ -11,6 +11,9 @@
 /// Stands for no span.
 pub(crate) const NONE: u32 = u32::MAX;
 
+/// Clocks that disagree by more are said to.
+const SKEW_NS: u64 = 1_000_000_000;
+
 /// What assembly needs to know of a span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Node {
@@ -55,6 +58,13 @@ pub(crate) struct Assembly {
     pub(crate) self_ns: Vec<u64>,
     pub(crate) requests: Vec<u32>,
     pub(crate) calls: Vec<Call>,
+    /// The span above all of each.
+    pub(crate) root: Vec<u32>,
+    /// Services of spans that came twice, of spans whose own process had their parent and never sent it, and of calls
+    /// whose clocks disagree.
+    pub(crate) duplicated: Vec<u32>,
+    pub(crate) orphaned: Vec<u32>,
+    pub(crate) skewed: Vec<u32>,
     pub(crate) duplicates: u64,
     pub(crate) cycles: u64,
     parent: Vec<u32>,
@@ -69,9 +79,18 @@ impl Assembly {
     /// Assembles `self.nodes`, which it puts in order.
     pub(crate) fn run(&mut self) {
         self.nodes.sort_unstable();
-        let before = self.nodes.len();
-        self.nodes.dedup_by_key(|node| node.id);
+        let (before, duplicated) = (self.nodes.len(), &mut self.duplicated);
+        duplicated.clear();
+        self.nodes.dedup_by(|again, node| {
+            let same = again.id == node.id;
+            if same {
+                duplicated.push(again.service);
+            }
+            same
+        });
         self.duplicates = (before - self.nodes.len()) as u64;
+        self.orphaned.clear();
+        self.skewed.clear();
         self.cycles = 0;
         self.find_parents();
         self.list_children();
@@ -91,6 +110,10 @@ impl Assembly {
         self.parent.clear();
         for node in 0..n {
             let parent = if self.nodes[node].parent == 0 { None } else { self.find(self.nodes[node].parent) };
+            let Node { service, serves, consumes, .. } = self.nodes[node];
+            if self.nodes[node].parent != 0 && parent.is_none() && !serves && !consumes {
+                self.orphaned.push(service);
+            }
             self.parent.push(parent.filter(|p| *p as usize != node).unwrap_or(NONE));
         }
         // 0: not seen, otherwise the number of the walk that saw it: meeting one's own walk again is a circle.
@@ -106,6 +129,7 @@ impl Assembly {
                 if walk[up as usize] == mine {
                     // Cut where the walk, which starts at the smallest id, closes the circle.
                     self.parent[at] = NONE;
+                    self.orphaned.push(self.nodes[at].service);
                     self.cycles += 1;
                     break;
                 }
@@ -139,6 +163,12 @@ impl Assembly {
             self.order.extend_from_slice(&self.children[from..to]);
             at += 1;
         }
+        self.root.clear();
+        self.root.resize(n, NONE);
+        for &at in &self.order {
+            let up = self.parent[at as usize];
+            self.root[at as usize] = if up == NONE { at } else { self.root[up as usize] };
+        }
     }
 
     fn child_range(&self, node: u32) -> (usize, usize) {
@@ -164,6 +194,12 @@ impl Assembly {
         self.requests.sort_unstable();
     }
 
+    /// Says whether no other request is above this one.
+    pub(crate) fn is_topmost(&self, request: u32) -> bool {
+        let up = self.parent[request as usize];
+        up == NONE || self.request[up as usize] == NONE
+    }
+
     fn is_request(&self, at: u32) -> bool {
         self.request[at as usize] == at
     }
@@ -183,7 +219,11 @@ impl Assembly {
             let (took, room) = (end.saturating_sub(start), above.end.saturating_sub(above.start));
             let inside = start >= above.start && end <= above.end;
             if !inside && above.calls && !node.consumes && above.service != node.service && took <= room {
-                by += (above.start + (room - took) / 2) as i64 - start as i64;
+                let moved = (above.start + (room - took) / 2) as i64 - start as i64;
+                if moved.unsigned_abs() > SKEW_NS {
+                    self.skewed.extend([node.service, above.service]);
+                }
+                by += moved;
             }
             shift[at as usize] = by;
             node.start = node.start.saturating_add_signed(by);

@@ -2,8 +2,9 @@
 //!
 //! *Cost.* About 200 bytes for a quiet operation. What only failing requests need stands behind one pointer.
 
-use plimsoll_model::drill::Outcome;
-use plimsoll_model::signal::{CalleeTime, ExceptionCount, Exemplars, Fingerprint, Histogram, LOG_UNIT, WEIGHT_UNIT};
+use plimsoll_model::signal::{CalleeTime, ExceptionCount, Exemplars, Fingerprint, Histogram, LOG_UNIT};
+
+use crate::drill::Drill;
 
 /// Counts by key, ascending.
 #[derive(Debug, Clone, Default)]
@@ -32,19 +33,6 @@ impl<K: Ord + Copy> Sparse<K> {
     fn merge(&mut self, other: &Self) {
         for (key, count) in &other.0 {
             self.add(*key, *count);
-        }
-    }
-}
-
-/// Outcomes by numbers of attribute and value, ascending.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Drill(pub(crate) Vec<((u32, u32), Outcome)>);
-
-impl Drill {
-    pub(crate) fn merge_one(&mut self, key: (u32, u32), outcome: &Outcome) {
-        match self.0.binary_search_by_key(&key, |(k, _)| *k) {
-            Ok(at) => self.0[at].1.merge(outcome),
-            Err(at) => self.0.insert(at, (key, *outcome)),
         }
     }
 }
@@ -92,11 +80,13 @@ fn latency_of(nanos: u64) -> (i16, f64) {
 }
 
 impl Cell {
-    pub(crate) fn record_request(&mut self, nanos: u64, trace_id: u128) {
+    /// Counts a request; returns its logarithm of latency in units of 1/[`LOG_UNIT`].
+    pub(crate) fn record_request(&mut self, nanos: u64, trace_id: u128, weight: u64) -> i64 {
         let (index, log) = latency_of(nanos);
+        let log_units = (log * LOG_UNIT).round() as i64;
         self.requests += 1;
-        self.weighted_requests += WEIGHT_UNIT;
-        self.log_sum += (log * LOG_UNIT).round() as i64;
+        self.weighted_requests = self.weighted_requests.saturating_add(weight);
+        self.log_sum += log_units;
         self.log_sum_sq += (log * log * LOG_UNIT).round() as i64;
         let slowest = self.latency.0.last().map(|(i, _)| *i);
         if slowest.is_none_or(|slowest| index > slowest) {
@@ -106,6 +96,7 @@ impl Cell {
             self.slow.offer(trace_id.to_be_bytes());
         }
         self.latency.add(index, 1);
+        log_units
     }
 
     pub(crate) fn rare(&mut self) -> &mut Rare {
@@ -113,9 +104,9 @@ impl Cell {
     }
 
     /// Counts a failed request; says whether its class went to `other`.
-    pub(crate) fn record_error(&mut self, class: u32, trace_id: u128, max: usize, other: u32) -> bool {
+    pub(crate) fn record_error(&mut self, class: u32, trace_id: u128, weight: u64, max: usize, other: u32) -> bool {
         self.errors += 1;
-        self.weighted_errors += WEIGHT_UNIT;
+        self.weighted_errors = self.weighted_errors.saturating_add(weight);
         let rare = self.rare();
         rare.failed.offer(trace_id.to_be_bytes());
         rare.classes.add_bounded(class, 1, max, other)
@@ -180,9 +171,7 @@ impl Cell {
         self.self_time.merge(&other.self_time);
         self.self_time_ns = self.self_time_ns.saturating_add(other.self_time_ns);
         self.assembled += other.assembled;
-        for (key, outcome) in &other.values.0 {
-            self.values.merge_one(*key, outcome);
-        }
+        self.values.merge(&other.values);
         self.good.merge(&other.good);
         for (party, time) in &other.callees {
             self.add_callee(*party, *time);

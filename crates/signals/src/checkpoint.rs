@@ -8,6 +8,7 @@ use plimsoll_otlp::Table;
 use crate::columns::SchemaError;
 use crate::registry::SeriesKey;
 use crate::rows::{OperationRow, decode_operations, encode_operations};
+use crate::side_rows::Recall;
 use crate::state::SignalState;
 
 impl SignalState {
@@ -15,7 +16,8 @@ impl SignalState {
     /// comes without rows. The same cells always give the same bytes.
     pub fn pending_rows(&self) -> Vec<(Table, RecordBatch)> {
         let operations = self.pending_operations().map(|rows| (Table::Operations, rows));
-        operations.into_iter().collect()
+        let signals = self.pending_signals().map(|rows| (Table::Signals, rows));
+        operations.into_iter().chain(signals).collect()
     }
 
     fn pending_operations(&self) -> Option<RecordBatch> {
@@ -34,6 +36,10 @@ impl SignalState {
     /// Takes those rows: from here on they are the caller's to keep. What the watcher sees stays as it is.
     pub fn take_rows(&mut self) -> Vec<(Table, RecordBatch)> {
         let rows = self.pending_rows();
+        for (id, second, cell) in self.pending_history() {
+            self.sides.history.settle(id, second, &cell);
+        }
+        self.sides.settle_pending();
         self.cells.settle_pending();
         self.bound_cells();
         rows
@@ -47,8 +53,26 @@ impl SignalState {
     pub fn load(&mut self, table: Table, batch: &RecordBatch) -> Result<(), SchemaError> {
         match table {
             Table::Operations => self.load_operations(batch),
-            _ => Ok(()),
+            Table::Signals => self.load_signals(batch, Recall::All),
+            Table::Spans | Table::Logs | Table::Metrics => Ok(()),
         }
+    }
+
+    /// Adds rows of `signals`, but of those about the weeks before only what starts at `since` or later.
+    ///
+    /// # Errors
+    /// The batch is not in the stored schema; nothing of it was added.
+    pub fn load_recent(&mut self, batch: &RecordBatch, since: UnixNanos) -> Result<(), SchemaError> {
+        self.load_signals(batch, Recall::HistorySince(since))
+    }
+
+    /// Adds of rows of `signals` only those about the weeks before, of wide buckets that start before `before`: the others
+    /// came with [`Self::load_recent`].
+    ///
+    /// # Errors
+    /// The batch is not in the stored schema; nothing of it was added.
+    pub fn load_history(&mut self, batch: &RecordBatch, before: UnixNanos) -> Result<(), SchemaError> {
+        self.load_signals(batch, Recall::HistoryBefore(before))
     }
 
     fn load_operations(&mut self, batch: &RecordBatch) -> Result<(), SchemaError> {

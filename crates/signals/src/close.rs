@@ -2,13 +2,18 @@
 //!
 //! Everything goes into the cell of the bucket in which the request itself ended.
 
-use plimsoll_model::signal::{CalleeTime, Fingerprint, OperationKind};
+use plimsoll_model::signal::{CalleeTime, Fingerprint, LOG_UNIT, OperationKind};
 
 use crate::assembly::{Assembly, NONE, Node};
+use crate::quality::Word;
 use crate::registry::OTHER_NAME;
+use crate::sides::PathId;
 use crate::spans::RequestSpan;
 use crate::state::SignalState;
 use crate::traces::{ClosedTrace, OpenSpan, Role};
+
+/// Services of one path; of a trace with more it is not said which took part.
+const PARTICIPANTS_MAX: usize = 64;
 
 impl SignalState {
     pub(crate) fn close(&mut self, trace: &mut ClosedTrace) {
@@ -49,6 +54,8 @@ impl SignalState {
         }
         if !trace.partial {
             self.assign(&assembly, &trace.spans);
+            self.count_paths(&assembly, trace);
+            self.judge_quality(&assembly);
         }
         self.count_waiting(&assembly, trace);
         self.assembly = assembly;
@@ -66,6 +73,8 @@ impl SignalState {
             end: span.end,
             trace,
             class: span.failed.then_some(span.class),
+            weight: u64::from(span.weight),
+            values: &[],
         });
     }
 
@@ -97,6 +106,68 @@ impl SignalState {
             let Some(cell) = self.cell(caller.version, caller.what, caller.age, caller.bucket) else { continue };
             let overflowed = cell.record_callee(party, time, max, other);
             self.registry.counters.other += u64::from(overflowed);
+        }
+    }
+
+    /// Counts each topmost request by the versions of all services below it.
+    fn count_paths(&mut self, assembly: &Assembly, trace: &ClosedTrace) {
+        let span_of = |at: u32| &trace.spans[assembly.nodes[at as usize].source as usize];
+        for &at in &assembly.requests {
+            if !assembly.is_topmost(at) {
+                continue;
+            }
+            let mut versions = std::mem::take(&mut self.path_at_hand);
+            versions.clear();
+            let below = (0..assembly.nodes.len() as u32)
+                .filter(|other| assembly.root[*other as usize] == assembly.root[at as usize]);
+            versions.extend(below.map(|other| span_of(other).version));
+            versions.sort_unstable();
+            versions.dedup();
+            if versions.len() > 1 {
+                self.count_path(&versions, span_of(at), trace.id);
+            }
+            self.path_at_hand = versions;
+        }
+    }
+
+    fn count_path(&mut self, versions: &[u32], entry: &OpenSpan, trace: u128) {
+        let versions = if versions.len() > PARTICIPANTS_MAX { &[] } else { versions };
+        let limits = self.side_limits();
+        let known = self.sides.path_sets.get(versions).map(|path| PathId { operation: entry.what, path });
+        let id = match known.filter(|id| self.sides.paths.contains(id)) {
+            Some(id) => id,
+            None => {
+                let paths = self.sides.paths_of.entry(entry.what).or_default();
+                let fits = *paths < self.registry.limits.paths_per_entry_max && self.sides.paths.has_room(limits);
+                *paths += usize::from(fits);
+                if !fits {
+                    self.registry.crowded = true;
+                    self.registry.counters.pathless_traces += 1;
+                }
+                let versions = if fits { versions } else { &[] };
+                PathId { operation: entry.what, path: self.sides.path_sets.intern(versions.into()) }
+            }
+        };
+        let Some(cell) = self.sides.paths.cell(&id, entry.bucket, limits) else { return };
+        let log = (entry.end.saturating_sub(entry.start).max(1) as f64).ln();
+        cell.traces += 1;
+        cell.log_latency_sum = cell.log_latency_sum.saturating_add((log * LOG_UNIT).round() as i64);
+        cell.log_latency_sum_sq = cell.log_latency_sum_sq.saturating_add((log * log * LOG_UNIT).round() as i64);
+        if entry.failed {
+            cell.failed += 1;
+            cell.failed_exemplars.offer(trace.to_be_bytes());
+        }
+    }
+
+    /// Says of services what their spans in a whole trace showed.
+    fn judge_quality(&mut self, assembly: &Assembly) {
+        let at = self.watermark;
+        for (services, word) in [
+            (&assembly.duplicated, Word::DuplicateSpans),
+            (&assembly.orphaned, Word::BrokenParents),
+            (&assembly.skewed, Word::ClockSkew),
+        ] {
+            services.iter().for_each(|service| self.registry.service[*service as usize].quality.say(word, at));
         }
     }
 
@@ -138,21 +209,30 @@ impl SignalState {
         let registry = &self.registry;
         let mut series = vec![false; registry.series.span()];
         let mut names = vec![false; registry.names.span().max(2)];
+        let mut values = vec![false; registry.values.span().max(1)];
+        values[OTHER_NAME as usize] = true;
+        self.drill_keys.each().for_each(|(_, name)| names[name as usize] = true);
+        self.drill_columns.iter().for_each(|name| names[*name as usize] = true);
+        let mut metrics = vec![false; self.metric_names.span()];
+        self.sides.metrics.keys().for_each(|key| metrics[key.metric as usize] = true);
         let mut parties = vec![false; registry.parties.span()];
         let mut versions = vec![false; registry.versions.span()];
         let mut operations = vec![false; registry.operations.span()];
         names[OTHER_NAME as usize] = true;
         names[crate::registry::NO_NAME as usize] = true;
+        let mut keep = |cell: &crate::cell::Cell| {
+            cell.values.0.iter().for_each(|entry| values[entry.value as usize] = true);
+            if let Some(rare) = &cell.rare {
+                rare.classes.0.iter().for_each(|(class, _)| names[*class as usize] = true);
+            }
+        };
+        self.sides.arms.each_cell(&mut keep);
         self.cells.each_cell(|id, cell| {
             series[id as usize] = true;
+            keep(cell);
             cell.callees.iter().for_each(|(party, _)| parties[*party as usize] = true);
-            for ((attribute, value), _) in &cell.values.0 {
-                names[*attribute as usize] = true;
-                names[*value as usize] = true;
-            }
             if let Some(rare) = &cell.rare {
                 rare.blame.0.iter().for_each(|(party, _)| parties[*party as usize] = true);
-                rare.classes.0.iter().for_each(|(class, _)| names[*class as usize] = true);
             }
         });
         for (_, key) in registry.series.iter().filter(|(id, _)| series[*id as usize]) {
@@ -168,6 +248,10 @@ impl SignalState {
             }
         });
         self.traces.each_exception(|waiting| versions[waiting.version as usize] = true);
+        self.sides.mark(&mut versions, &mut operations, &mut names);
+        self.sides.collect_paths();
+        self.resource_values.clear();
+        let registry = &self.registry;
         let recent = self.watermark.saturating_sub(registry.limits.retention.as_nanos() as u64);
         for (id, _) in registry.versions.iter() {
             versions[id as usize] |= registry.version[id as usize].last_seen.0 >= recent;
@@ -182,12 +266,28 @@ impl SignalState {
                 key.names().iter().for_each(|name| names[*name as usize] = true);
             }
         }
+        self.metric_names.retain(&metrics);
+        self.sides.forget_history(&operations);
+        self.streams.forget_names();
         let registry = &mut self.registry;
+        for service in &mut registry.service {
+            service.metrics = 0;
+            if service.templates.len() >= registry.limits.templates_per_service_max {
+                // Those of which no record is left make room.
+                service.templates.retain(|hash, _| self.sides.templates.contains_key(hash));
+            }
+            service.arms.retain(|(flag, _)| names[*flag as usize]);
+            service.arms.iter_mut().for_each(|(_, variants)| variants.retain(|variant| names[*variant as usize]));
+        }
+        for key in self.sides.metrics.keys() {
+            registry.service[registry.versions.key(key.version).service as usize].metrics += 1;
+        }
         registry.series.retain(&series);
         registry.versions.retain(&versions);
         registry.operations.retain(&operations);
         registry.parties.retain(&parties);
         registry.names.retain(&names);
+        registry.values.retain(&values);
         registry.forget_raw_names();
         registry.service.iter_mut().for_each(|service| service.operations = 0);
         for (_, key) in registry.operations.iter() {

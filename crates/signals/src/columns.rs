@@ -132,6 +132,13 @@ impl<'a> Attributes<'a> {
         })
     }
 
+    /// Returns every key with its value; absent values are empty.
+    pub(crate) fn each(&self, row: usize) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let (keys, values) = (self.keys, self.values);
+        (self.offsets[row] as usize..self.offsets[row + 1] as usize)
+            .map(move |at| (keys.value(at), text_at(values, at).unwrap_or("")))
+    }
+
     /// Returns the first value of a key; absent is empty.
     pub(crate) fn get(&self, row: usize, key: &str) -> &'a str {
         (self.offsets[row] as usize..self.offsets[row + 1] as usize)

@@ -29,8 +29,21 @@ pub(crate) struct Instances {
     swept: u64,
 }
 
+/// When an instance started, as far as is known.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start {
+    /// 0 where unknown.
+    pub(crate) at: u64,
+    /// Hash of the instance.
+    pub(crate) instance: u64,
+    /// There was room to follow it.
+    pub(crate) tracked: bool,
+    /// Nobody knew of this start before.
+    pub(crate) new: bool,
+}
+
 impl Instances {
-    /// Returns when the instance started, 0 where unknown, and whether it is followed.
+    /// Returns when the instance started. One without an id is told by its resource.
     pub(crate) fn started(
         &mut self,
         version: u32,
@@ -39,31 +52,39 @@ impl Instances {
         at: u64,
         received: u64,
         max: usize,
-    ) -> (u64, bool) {
+    ) -> Start {
         let opened = *self.opened.get_or_insert(received);
-        if let Some(said) = said(attributes, "process.creation.time").or_else(|| said(attributes, "k8s.pod.start_time"))
-        {
-            return (said, true);
+        let told = said(attributes, "process.creation.time").or_else(|| said(attributes, "k8s.pod.start_time"));
+        let hash = xxh3_64(if instance.is_empty() { attributes.as_bytes() } else { instance.as_bytes() });
+        let start = |at: u64, tracked: bool, new: bool| Start { at, instance: hash, tracked, new };
+        if instance.is_empty() && told.is_none() {
+            return start(0, true, false);
         }
-        if instance.is_empty() {
-            return (0, true);
-        }
-        let key = u128::from(version) << 64 | u128::from(xxh3_64(instance.as_bytes()));
+        let key = u128::from(version) << 64 | u128::from(hash);
         if let Some(known) = self.known.get_mut(&key) {
             known.last_seen = received.max(known.last_seen);
-            return (known.started, true);
+            let new = told.is_some_and(|told| told > known.started);
+            if new {
+                known.started = told.unwrap_or(known.started);
+            }
+            return start(told.unwrap_or(known.started), true, new);
         }
         if self.known.len() >= max && received.saturating_sub(self.swept) >= GRACE.as_nanos() as u64 {
             self.swept = received;
             self.known.retain(|_, seen| seen.last_seen.saturating_add(FORGET.as_nanos() as u64) >= received);
         }
         if self.known.len() >= max {
-            return (0, false);
+            return start(told.unwrap_or(0), told.is_some(), false);
         }
         let before = received.saturating_sub(opened) < GRACE.as_nanos() as u64;
-        let started = if before { 0 } else { at };
+        let started = told.unwrap_or(if before { 0 } else { at });
         self.known.insert(key, Instance { started, last_seen: received });
-        (started, true)
+        start(started, true, true)
+    }
+
+    /// Says when the first row was received.
+    pub(crate) fn opened(&self) -> u64 {
+        self.opened.unwrap_or(u64::MAX)
     }
 
     /// Forgets instances of versions whose numbers are freed.

@@ -48,6 +48,12 @@ impl Hasher for Mix {
 
 pub(crate) type FixedMap<K, V> = HashMap<K, V, BuildHasherDefault<Mix>>;
 
+impl<K: Hash + Eq + Clone> Default for Interner<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Values and their numbers, both ways.
 pub(crate) struct Interner<K> {
     ids: FixedMap<K, u32>,

@@ -4,7 +4,10 @@
 //! | file | owns |
 //! |---|---|
 //! | `state` | [`SignalState`]: the whole, and the passing of time |
-//! | `spans`, `logs` | batches in |
+//! | `spans`, `logs`, `metrics` | batches in |
+//! | `points` | one metric point, whatever its type |
+//! | `presence` | who was there, and starts of instances |
+//! | `drill`, `weight` | values of attributes by outcome; what a sampled span stands for |
 //! | `close` | what a closed trace adds; freeing of numbers |
 //! | `traces` | spans of open traces, within bounds |
 //! | `assembly` | one trace: requests, origins of failure, critical path |
@@ -12,9 +15,11 @@
 //! | `name` | names of operations |
 //! | `exception`, `frame` | fingerprints |
 //! | `cell`, `cells` | compact cells; pending and rolling ones |
+//! | `side`, `sides` | cells of everything beside operations |
+//! | `quality` | words about the telemetry of a service |
 //! | `registry`, `intern` | text as numbers, with every cap |
 //! | `queries` | what the watcher asks |
-//! | `checkpoint`, `rows` | rows of the table `operations`, both ways |
+//! | `checkpoint`, `rows`, `side_rows`, `recall` | rows of the tables `operations` and `signals`, both ways |
 //! | `limits` | bounds and counters |
 //!
 //! *Invariants.* No clock, no I/O, no verdict. Adding is all that ever happens to a cell, so any split of the same rows
@@ -28,19 +33,29 @@ mod cells;
 mod checkpoint;
 mod close;
 mod columns;
+mod drill;
 mod exception;
 mod frame;
 mod instances;
 mod intern;
 mod limits;
 mod logs;
+mod metrics;
 mod name;
+mod points;
+mod presence;
+mod quality;
 mod queries;
+mod recall;
 mod registry;
 mod rows;
+mod side;
+mod side_rows;
+mod sides;
 mod spans;
 mod state;
 mod traces;
+mod weight;
 
 pub use columns::SchemaError;
 pub use exception::exception;

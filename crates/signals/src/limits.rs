@@ -8,6 +8,43 @@ use std::time::Duration;
 /// The name that takes whatever no longer fits under a bound.
 pub const OTHER: &str = "{other}";
 
+/// Values of these say where failures share something: place, tenant, machine, caller.
+const DRILL_ATTRIBUTES: [&str; 15] = [
+    "cloud.region",
+    "cloud.availability_zone",
+    "k8s.cluster.name",
+    "k8s.node.name",
+    "host.name",
+    "region",
+    "zone",
+    "tenant",
+    "tenant.id",
+    "customer.tier",
+    "peer.service",
+    "client.platform",
+    "db.system.name",
+    "messaging.destination.name",
+    "rpc.method",
+];
+
+/// What tells request metrics apart, and nothing that names single things.
+const METRIC_ATTRIBUTES: [&str; 14] = [
+    "http.route",
+    "http.request.method",
+    "http.response.status_code",
+    "http.method",
+    "http.status_code",
+    "rpc.method",
+    "rpc.grpc.status_code",
+    "error.type",
+    "db.system.name",
+    "messaging.destination.name",
+    "state",
+    "status",
+    "outcome",
+    "jvm.memory.type",
+];
+
 /// How much the state may hold.
 #[derive(Debug, Clone)]
 pub struct SignalLimits {
@@ -33,6 +70,27 @@ pub struct SignalLimits {
     pub fingerprints_per_service_max: usize,
     /// Error classes, exceptions, blamed parties and callees in one cell (of each); those beyond share `{other}`.
     pub entries_per_cell_max: usize,
+    /// Values of allow-listed attributes held at once; those beyond share `{other}`.
+    pub values_max: usize,
+    /// Attributes of spans and resources whose values are counted by outcome, beside `http.response.status_code`,
+    /// `error.type` and `server.address`, which have columns of their own.
+    pub drill_attributes: Vec<String>,
+    /// Attributes of metric points that are kept apart; others are summed over.
+    pub metric_attributes: Vec<String>,
+    /// Names of log and span events that are user actions.
+    pub actions: Vec<String>,
+    /// Series of each other sort of aggregate (logs, metrics, arms, actions, paths, history).
+    pub side_series_max: usize,
+    /// Cells of each of them.
+    pub side_cells_max: usize,
+    /// Log templates of one service; those beyond share `{other}`.
+    pub templates_per_service_max: usize,
+    /// Series of metrics of one service; those beyond are left out.
+    pub metrics_per_service_max: usize,
+    /// Streams of cumulative metrics that are followed; those beyond are left out.
+    pub streams_max: usize,
+    /// Paths of versions of one entry; those beyond are counted without a path.
+    pub paths_per_entry_max: usize,
     /// Spans of open traces, all together; beyond it the longest idle traces are closed early.
     pub open_spans_max: usize,
     /// Spans of one trace; a larger trace is counted but not assembled.
@@ -59,6 +117,16 @@ impl Default for SignalLimits {
             instances_max: 65_536,
             fingerprints_per_service_max: 10_000,
             entries_per_cell_max: 32,
+            values_max: 32_768,
+            drill_attributes: DRILL_ATTRIBUTES.map(str::to_owned).to_vec(),
+            metric_attributes: METRIC_ATTRIBUTES.map(str::to_owned).to_vec(),
+            actions: Vec::new(),
+            side_series_max: 32_768,
+            side_cells_max: 131_072,
+            templates_per_service_max: 1_000,
+            metrics_per_service_max: 1_000,
+            streams_max: 65_536,
+            paths_per_entry_max: 64,
             open_spans_max: 524_288,
             spans_per_trace_max: 10_000,
             open_exceptions_max: 16_384,
@@ -103,6 +171,16 @@ pub struct SignalCounters {
     pub dropped: u64,
     /// Cells dropped from what the watcher can see, before their time.
     pub evicted_cells: u64,
+    /// Metric points folded.
+    pub points: u64,
+    /// Metric points left out: of a stream or series for which there was no room, or older than the point before.
+    pub points_left_out: u64,
+    /// Counters and histograms that began anew.
+    pub resets: u64,
+    /// Log records and arms counted as `{other}` for lack of room.
+    pub other_sides: u64,
+    /// Traces counted without a path for lack of room.
+    pub pathless_traces: u64,
     /// Instances whose age is not followed for lack of room.
     pub untracked_instances: u64,
     /// Exceptions not remembered for lack of room.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_model::drill::AttributeValue;
 use plimsoll_model::signal::{Fingerprint, Histogram, OperationCell, OperationSeries};
-use plimsoll_model::{Bucket, Interval, ServiceAggregates, ServiceKey, UnixNanos};
+use plimsoll_model::{Bucket, Interval, ServiceKey, UnixNanos};
 
 use crate::cell::Cell;
 use crate::registry::{NO_NAME, Registry};
@@ -44,6 +44,10 @@ pub struct SignalSize {
     pub pending_cells: usize,
     /// Cells kept for the watcher.
     pub rolling_cells: usize,
+    /// Cells of everything beside operations.
+    pub side_cells: usize,
+    /// Streams of cumulative metrics that are followed.
+    pub streams: usize,
     /// Traces still open.
     pub open_traces: usize,
     /// Spans in them.
@@ -85,12 +89,6 @@ impl SignalState {
         }
         found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         found
-    }
-
-    /// Returns what else is known of a service: buckets that start within `within`, and the weeks before.
-    pub fn aggregates(&self, service: &ServiceKey, within: Interval) -> ServiceAggregates {
-        let _ = (service, within);
-        ServiceAggregates::default()
     }
 
     /// Lists the versions of a service, first seen first.
@@ -195,17 +193,11 @@ impl SignalState {
         }
     }
 
-    /// Returns what limits the trust in the aggregates of a service, as stable words: `late_spans` and `misdated_spans`
-    /// while such were received within the last ten minutes.
+    /// Returns what limits the trust in the aggregates of a service, as stable words, in order: each while what it says was
+    /// met within the last ten minutes.
     pub fn data_quality(&self, service: &ServiceKey) -> Vec<String> {
-        const RECENT_NS: u64 = 600_000_000_000;
         let Some(service) = self.registry.services.get(service) else { return Vec::new() };
-        let service = &self.registry.service[service as usize];
-        [("late_spans", service.late_at), ("misdated_spans", service.misdated_at)]
-            .into_iter()
-            .filter(|(_, at)| *at > 0 && self.watermark.saturating_sub(*at) < RECENT_NS)
-            .map(|(word, _)| word.to_owned())
-            .collect()
+        self.registry.service[service as usize].quality.words(self.watermark)
     }
 
     /// Returns how much the state holds right now.
@@ -219,6 +211,8 @@ impl SignalState {
             instances: self.instances.len(),
             pending_cells: self.cells.pending_len(),
             rolling_cells: self.cells.rolling_len(),
+            side_cells: self.sides.cells(),
+            streams: self.streams.len(),
             open_traces: self.traces.len(),
             open_spans: self.traces.open_spans(),
             open_exceptions: self.traces.open_exceptions(),
@@ -250,9 +244,9 @@ impl Registry {
             .values
             .0
             .iter()
-            .map(|((attribute, value), outcome)| {
-                let [attribute, value] = [*attribute, *value].map(|name| self.names.key(name).to_string());
-                (AttributeValue { attribute, value }, *outcome)
+            .map(|entry| {
+                let (attribute, value) = (self.names.key(entry.attribute), self.values.key(entry.value));
+                (AttributeValue { attribute: attribute.to_string(), value: value.to_string() }, entry.outcome)
             })
             .collect();
         if let Some(rare) = &cell.rare {
@@ -284,8 +278,8 @@ impl Registry {
         cell.latency.0.extend(spelt.latency.0);
         cell.self_time.0.extend(spelt.self_time.0);
         for (value, outcome) in spelt.values {
-            let key = (self.name_id(&value.attribute), self.name_id(&value.value));
-            cell.values.merge_one(key, &outcome);
+            let (attribute, value) = (self.name_id(&value.attribute), self.value_id(&value.value));
+            cell.values.add(attribute, value, &outcome);
         }
         for (party, time) in spelt.callees {
             let (party, other) = (self.party_of(&party), NO_NAME);

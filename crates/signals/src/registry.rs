@@ -17,10 +17,19 @@ use crate::name::{operation_name, truncated};
 
 /// Longest version, error class or part of a service's identity kept, in bytes.
 const TEXT_BYTES_MAX: usize = 128;
+/// Longest value of an attribute kept, in bytes.
+const VALUE_BYTES_MAX: usize = 96;
 /// Raw span names whose operation is remembered; all are forgotten when there are more.
 const RAW_NAMES_MAX: usize = 32_768;
 
-/// Number of the name `{other}`.
+/// Statuses whose value is remembered by number.
+const STATUSES_MAX: usize = 64;
+/// Feature flags of one service.
+const FLAGS_MAX: usize = 32;
+/// Variants of one feature flag.
+const VARIANTS_MAX: usize = 8;
+
+/// Number of the name, and of the value, `{other}`.
 pub(crate) const OTHER_NAME: u32 = 0;
 /// Number of the empty name.
 pub(crate) const NO_NAME: u32 = 1;
@@ -32,10 +41,18 @@ pub(crate) struct Service {
     /// It has shown a server or consumer span: its internal spans are no operations.
     pub(crate) serves: bool,
     pub(crate) fingerprints: FixedMap<u64, UnixNanos>,
-    /// When a late span of it was last received, in nanoseconds; 0 for never.
-    pub(crate) late_at: u64,
-    /// When a span of it was last received whose time is not believed.
-    pub(crate) misdated_at: u64,
+    /// Log templates by hash, with when they were first seen.
+    pub(crate) templates: FixedMap<u64, UnixNanos>,
+    /// When its templates were last made fewer, in nanoseconds of the watermark.
+    pub(crate) consolidated_at: u64,
+    /// Variants of feature flags seen, by numbers of names.
+    pub(crate) arms: Vec<(u32, Vec<u32>)>,
+    /// An operation of it was counted as `{other}` since this was last looked at.
+    pub(crate) collapsed: bool,
+    /// Series of metrics.
+    pub(crate) metrics: usize,
+    /// Words about its telemetry, each with when it last applied.
+    pub(crate) quality: crate::quality::Quality,
 }
 
 /// What is known of a version beside its cells.
@@ -97,7 +114,10 @@ pub(crate) struct Registry {
     pub(crate) operations: Interner<OperationId>,
     pub(crate) series: Interner<SeriesKey>,
     pub(crate) parties: Interner<PartyKey>,
+    /// Values of attributes: apart from names, so that many of them crowd out no operation.
+    pub(crate) values: Interner<Arc<str>>,
     raw_names: FixedMap<u128, u32>,
+    statuses: Vec<(i32, u32)>,
     /// Set when a table was full: what is no longer used may be freed.
     pub(crate) crowded: bool,
 }
@@ -107,6 +127,8 @@ impl Registry {
         let mut names = Interner::new();
         names.intern(OTHER.into());
         names.intern("".into());
+        let mut values = Interner::new();
+        values.intern(OTHER.into());
         Self {
             limits,
             counters: SignalCounters::default(),
@@ -118,7 +140,9 @@ impl Registry {
             operations: Interner::new(),
             series: Interner::new(),
             parties: Interner::new(),
+            values,
             raw_names: FixedMap::default(),
+            statuses: Vec::new(),
             crowded: false,
         }
     }
@@ -179,6 +203,61 @@ impl Registry {
         self.names.intern(name.into())
     }
 
+    /// Returns the number of an attribute's value.
+    pub(crate) fn value_id(&mut self, value: &str) -> u32 {
+        let value = truncated(value, VALUE_BYTES_MAX);
+        if let Some(id) = self.values.get(value) {
+            return id;
+        }
+        if self.values.len() >= self.limits.values_max {
+            self.overflow();
+            return OTHER_NAME;
+        }
+        self.values.intern(value.into())
+    }
+
+    /// Returns the number of a status as a value; numbers are spelt once.
+    pub(crate) fn status_value(&mut self, status: i32) -> u32 {
+        if let Some((_, id)) = self.statuses.iter().find(|(known, _)| *known == status) {
+            return *id;
+        }
+        let id = self.value_id(&status.to_string());
+        if self.statuses.len() < STATUSES_MAX {
+            self.statuses.push((status, id));
+        }
+        id
+    }
+
+    /// Returns the numbers of a flag and its variant; `None` where there is no such flag or no room for it.
+    pub(crate) fn arm(&mut self, service: u32, flag: &str, variant: &str) -> Option<(u32, u32)> {
+        if flag.is_empty() || variant.is_empty() {
+            return None;
+        }
+        let (flag, variant) = (self.class_id(flag), self.class_id(variant));
+        let arms = &mut self.service[service as usize].arms;
+        let at = match arms.iter().position(|(known, _)| *known == flag) {
+            Some(at) => at,
+            None if arms.len() >= FLAGS_MAX => {
+                self.counters.other_sides += 1;
+                return None;
+            }
+            None => {
+                arms.push((flag, Vec::new()));
+                arms.len() - 1
+            }
+        };
+        let variants = &mut arms[at].1;
+        if variants.contains(&variant) {
+            return Some((flag, variant));
+        }
+        if variants.len() >= VARIANTS_MAX {
+            self.counters.other_sides += 1;
+            return Some((flag, OTHER_NAME));
+        }
+        variants.push(variant);
+        Some((flag, variant))
+    }
+
     pub(crate) fn class_id(&mut self, class: &str) -> u32 {
         self.name_id(truncated(class, TEXT_BYTES_MAX))
     }
@@ -210,6 +289,7 @@ impl Registry {
         // The service-level operation and `{other}` are there for whatever finds no other place.
         if name > NO_NAME && self.service[service as usize].operations >= self.limits.operations_per_service_max {
             self.overflow();
+            self.service[service as usize].collapsed = true;
             key.name = OTHER_NAME;
             if let Some(id) = self.operations.get(&key) {
                 return id;
@@ -307,5 +387,6 @@ impl Registry {
 
     pub(crate) fn forget_raw_names(&mut self) {
         self.raw_names.clear();
+        self.statuses.clear();
     }
 }

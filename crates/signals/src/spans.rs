@@ -4,13 +4,18 @@
 
 use arrow::array::{Array, AsArray, ListArray, RecordBatch};
 use plimsoll_model::UnixNanos;
-use plimsoll_model::signal::{ExceptionCount, Fingerprint, OperationKind};
+use plimsoll_model::drill::Outcome;
+use plimsoll_model::signal::{ExceptionCount, Fingerprint, OperationKind, WEIGHT_UNIT};
 
 use crate::columns::{self, Attributes, SchemaError, text_at};
 use crate::exception::exception;
+use crate::presence::{Emitted, Run};
+use crate::quality::Word;
 use crate::registry::NO_NAME;
+use crate::sides::ArmId;
 use crate::state::{Resources, SignalState};
 use crate::traces::{OpenException, OpenSpan, Role};
+use crate::weight::weight_of;
 
 const KIND_SERVER: i32 = 2;
 const KIND_CLIENT: i32 = 3;
@@ -37,11 +42,17 @@ impl SignalState {
         let method = columns::text(batch, "http_request_method")?;
         let route = columns::text(batch, "http_route")?;
         let error_type = columns::text(batch, "error_type")?;
+        let server_address = columns::text(batch, "server_address")?;
+        let trace_state = columns::text(batch, "trace_state")?;
+        let attributes = Attributes::of("attributes", columns::map(batch, "attributes")?)?;
         let events = Events::of(columns::list(batch, "events")?)?;
         let mut resources = Resources::of(batch)?;
         let limits = &self.registry.limits;
         let (per_trace_max, life) = (limits.spans_per_trace_max, limits.trace_life_max.as_nanos() as u64);
         let entries_max = limits.entries_per_cell_max;
+        let mut run = Run::new(Emitted::Span);
+        let mut weighed: (&str, u64) = ("", WEIGHT_UNIT);
+        let mut values = std::mem::take(&mut self.values_at_hand);
 
         for row in 0..batch.num_rows() {
             let received = nanos(received.value(row));
@@ -50,7 +61,15 @@ impl SignalState {
             let (start, end) = (nanos(start.value(row)), nanos(end.value(row)));
             let emitter = resources.emitter(self, row, start.min(received), received);
             let bucket = self.bucket_of(emitter.service, end, received);
+            run.count(self, emitter, bucket, end.min(received));
             let age = Self::age_of(emitter, start);
+            let state = text_at(trace_state, row).unwrap_or("");
+            if state != weighed.0 {
+                weighed = (state, weight_of(state));
+            }
+            if weighed.1 != WEIGHT_UNIT {
+                self.registry.service[emitter.service as usize].quality.say(Word::SampledSpans, received);
+            }
             let role = match kind.value(row) {
                 KIND_SERVER => Role::Server,
                 KIND_CONSUMER => Role::Consumer,
@@ -94,7 +113,36 @@ impl SignalState {
                 let service = &mut self.registry.service[emitter.service as usize];
                 service.serves = true;
                 let operation = self.registry.operation_id(emitter.service, kind, what);
-                self.count_request(&RequestSpan {
+                let service = &mut self.registry.service[emitter.service as usize];
+                if std::mem::take(&mut service.collapsed) {
+                    service.quality.say(Word::CollapsedOperations, received);
+                }
+                if end < start {
+                    service.quality.say(Word::NegativeDurations, received);
+                }
+                values.clear();
+                values.extend_from_slice(resources.values(emitter));
+                let columns = [
+                    (self.drill_columns[1], text_at(error_type, row)),
+                    (self.drill_columns[2], text_at(server_address, row)),
+                ];
+                if http > 0 {
+                    values.push((self.drill_columns[0], self.registry.status_value(http)));
+                }
+                for (attribute, text) in columns {
+                    if let Some(text) = text.filter(|text| !text.is_empty()) {
+                        values.push((attribute, self.registry.value_id(text)));
+                    }
+                }
+                let mut arm: Option<(&str, &str)> = None;
+                for (key, value) in attributes.each(row) {
+                    if let Some(attribute) = self.drill_keys.find(key) {
+                        values.push((attribute, self.registry.value_id(value)));
+                    } else if key.len() >= 16 && key.starts_with("feature_flag.") {
+                        flag_part(&mut arm, key, value);
+                    }
+                }
+                let request = RequestSpan {
                     version: emitter.version,
                     operation,
                     age,
@@ -103,7 +151,20 @@ impl SignalState {
                     end,
                     trace,
                     class: failed.then_some(class),
-                });
+                    weight: weighed.1,
+                    values: &values,
+                };
+                self.count_request(&request);
+                if let Some((flag, variant)) = arm {
+                    self.count_arm(&request, emitter.service, flag, variant);
+                }
+                if !events.is_empty(row) {
+                    for at in events.all(row) {
+                        if let Some((flag, variant)) = events.flag(at) {
+                            self.count_arm(&request, emitter.service, flag, variant);
+                        }
+                    }
+                }
                 operation
             } else {
                 what
@@ -117,6 +178,7 @@ impl SignalState {
                 what,
                 bucket,
                 class,
+                weight: weighed.1 as u32,
                 role,
                 age,
                 failed,
@@ -125,6 +187,15 @@ impl SignalState {
                 self.registry.counters.spans_unassembled += 1;
             }
 
+            if events.is_empty(row) {
+                continue;
+            }
+            for at in events.all(row) {
+                let name = events.names.value(at);
+                if self.registry.limits.actions.iter().any(|action| action == name) {
+                    self.count_action(emitter.version, name, bucket, failed);
+                }
+            }
             let mut counted: Vec<Fingerprint> = Vec::new();
             for (fingerprint, seen) in events.exceptions(row) {
                 if counted.contains(&fingerprint) || counted.len() >= entries_max {
@@ -147,7 +218,24 @@ impl SignalState {
                 self.traces.push_exception(trace, received, life, waiting);
             }
         }
+        run.end(self);
+        values.clear();
+        self.values_at_hand = values;
         Ok(())
+    }
+
+    /// Counts a request once more, under the variant of a feature flag.
+    fn count_arm(&mut self, request: &RequestSpan<'_>, service: u32, flag: &str, variant: &str) {
+        let Some((flag, variant)) = self.registry.arm(service, flag, variant) else { return };
+        let RequestSpan { version, operation, age, bucket, .. } = *request;
+        let (max, other) = (self.registry.limits.entries_per_cell_max, crate::registry::OTHER_NAME);
+        let limits = self.side_limits();
+        if let Some(cell) = self.sides.arms.cell(&ArmId { version, operation, age, flag, variant }, bucket, limits) {
+            cell.record_request(request.end.saturating_sub(request.start), request.trace, request.weight);
+            if let Some(class) = request.class {
+                cell.record_error(class, request.trace, request.weight, max, other);
+            }
+        }
     }
 
     fn error_class(&mut self, error_type: Option<&str>, http: i32, events: &Events<'_>, row: usize) -> u32 {
@@ -163,12 +251,23 @@ impl SignalState {
         }
     }
 
-    pub(crate) fn count_request(&mut self, request: &RequestSpan) {
+    pub(crate) fn count_request(&mut self, request: &RequestSpan<'_>) {
         let (max, other) = (self.registry.limits.entries_per_cell_max, crate::registry::OTHER_NAME);
         let backwards = request.end < request.start;
         let Some(cell) = self.cell(request.version, request.operation, request.age, request.bucket) else { return };
-        cell.record_request(request.end.saturating_sub(request.start), request.trace);
-        let overflowed = request.class.is_some_and(|class| cell.record_error(class, request.trace, max, other));
+        let weight = request.weight;
+        let log_latency_sum = cell.record_request(request.end.saturating_sub(request.start), request.trace, weight);
+        let mut overflowed = match request.class {
+            Some(class) => cell.record_error(class, request.trace, weight, max, other),
+            None => {
+                cell.good.offer(request.trace.to_be_bytes());
+                false
+            }
+        };
+        let outcome = Outcome { requests: 1, errors: u64::from(request.class.is_some()), log_latency_sum };
+        for (attribute, value) in request.values {
+            overflowed |= cell.values.record(*attribute, *value, &outcome, other);
+        }
         let counters = &mut self.registry.counters;
         counters.requests += 1;
         counters.negative_durations += u64::from(backwards);
@@ -194,7 +293,8 @@ impl SignalState {
 }
 
 /// One span counted as a request.
-pub(crate) struct RequestSpan {
+#[derive(Clone, Copy)]
+pub(crate) struct RequestSpan<'a> {
     pub(crate) version: u32,
     pub(crate) operation: u32,
     pub(crate) age: plimsoll_model::signal::AgeClass,
@@ -204,6 +304,21 @@ pub(crate) struct RequestSpan {
     pub(crate) trace: u128,
     /// Set where it failed.
     pub(crate) class: Option<u32>,
+    /// How many requests it stands for, in units of 1/[`WEIGHT_UNIT`].
+    pub(crate) weight: u64,
+    /// Numbers of attributes and their values.
+    pub(crate) values: &'a [(u32, u32)],
+}
+
+/// Takes key or variant of a feature flag out of an attribute of a span.
+fn flag_part<'a>(arm: &mut Option<(&'a str, &'a str)>, key: &str, value: &'a str) {
+    let arm = arm.get_or_insert(("", ""));
+    match key {
+        "feature_flag.key" => arm.0 = value,
+        "feature_flag.result.variant" | "feature_flag.variant" => arm.1 = value,
+        "feature_flag.result.value" if arm.1.is_empty() => arm.1 = value,
+        _ => {}
+    }
 }
 
 /// Times before 1970 count as unset.
@@ -211,7 +326,7 @@ pub(crate) fn nanos(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
-/// The exceptions among the span events.
+/// The span events.
 struct Events<'a> {
     offsets: &'a [i32],
     names: &'a arrow::array::StringArray,
@@ -225,6 +340,24 @@ impl<'a> Events<'a> {
         let names = columns::field(entries, "name")?.as_string_opt::<i32>().ok_or_else(wrong)?;
         let attributes = columns::field(entries, "attributes")?.as_map_opt().ok_or_else(wrong)?;
         Ok(Self { offsets: list.value_offsets(), names, attributes: Attributes::of("events", attributes)? })
+    }
+
+    fn is_empty(&self, row: usize) -> bool {
+        self.offsets[row] == self.offsets[row + 1]
+    }
+
+    fn all(&self, row: usize) -> std::ops::Range<usize> {
+        self.offsets[row] as usize..self.offsets[row + 1] as usize
+    }
+
+    /// Returns key and variant, where the event says how a feature flag was evaluated.
+    fn flag(&self, at: usize) -> Option<(&'a str, &'a str)> {
+        if !self.names.value(at).starts_with("feature_flag") {
+            return None;
+        }
+        let mut arm = None;
+        self.attributes.each(at).for_each(|(key, value)| flag_part(&mut arm, key, value));
+        arm
     }
 
     fn rows(&self, row: usize) -> impl Iterator<Item = usize> {

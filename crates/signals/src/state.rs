@@ -6,22 +6,32 @@
 //! *Time.* No clock is read. The watermark is the latest time at which a folded row was received; traces close and old
 //! buckets go as it passes.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use plimsoll_model::signal::{AgeClass, OperationKind};
 use plimsoll_model::{Bucket, ServiceKey, UnixNanos};
 use plimsoll_otlp::Table;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::assembly::Assembly;
 use crate::cell::Cell;
 use crate::cells::CellStore;
 use crate::columns::{SchemaError, SharedText};
+use crate::drill::DrillKeys;
 use crate::instances::Instances;
+use crate::intern::FixedMap;
 use crate::limits::{SignalCounters, SignalLimits};
+use crate::metrics::Streams;
+use crate::quality::Word;
 use crate::registry::{NO_NAME, Registry, SeriesKey};
+use crate::sides::{MetricNames, Sides};
 use crate::traces::{ClosedTrace, OpenTraces};
 
 /// Nothing is freed more often than this, in nanoseconds of the watermark.
 const GARBAGE_INTERVAL_NS: u64 = 60_000_000_000;
+/// Resources whose attributes are remembered; all are forgotten when there are more.
+const RESOURCES_MAX: usize = 4_096;
 /// An end this long before receipt is said to be late.
 const LATE_NS: u64 = 3_600_000_000_000;
 /// An end this long before receipt is not believed.
@@ -48,6 +58,20 @@ pub struct SignalState {
     pub(crate) instances: Instances,
     pub(crate) assembly: Assembly,
     pub(crate) closed: ClosedTrace,
+    pub(crate) sides: Sides,
+    pub(crate) metric_names: MetricNames,
+    pub(crate) streams: Streams,
+    pub(crate) drill_keys: DrillKeys,
+    /// Numbers of the attributes that have a column: status of HTTP, type of error, address of the server.
+    pub(crate) drill_columns: [u32; 3],
+    /// Allow-listed attributes of resources by hash of their text.
+    pub(crate) resource_values: FixedMap<u64, Arc<[(u32, u32)]>>,
+    /// Numbers of attribute and value of the span at hand; made once.
+    pub(crate) values_at_hand: Vec<(u32, u32)>,
+    /// Versions of the trace at hand.
+    pub(crate) path_at_hand: Vec<u32>,
+    /// Text of the template at hand.
+    pub(crate) template_at_hand: String,
     pub(crate) watermark: u64,
     pub(crate) new_versions: Vec<VersionObservation>,
     retired_before: u64,
@@ -61,13 +85,34 @@ pub(crate) struct Emitter {
     pub(crate) version: u32,
     /// When the instance started; 0 where unknown.
     pub(crate) started: u64,
+    /// Hash of the instance's id, or of its resource where it has none.
+    pub(crate) instance: u64,
+    /// Its place among the resources of the batch.
+    pub(crate) resource: u32,
 }
 
 impl SignalState {
     /// Makes an empty state.
     pub fn new(limits: SignalLimits) -> Self {
+        let mut registry = Registry::new(limits);
+        let keys = registry.limits.drill_attributes.clone();
+        let drill_keys = DrillKeys::new(keys.into_iter().map(|key| {
+            let number = registry.name_id(&key);
+            (key, number)
+        }));
+        let drill_columns =
+            ["http.response.status_code", "error.type", "server.address"].map(|key| registry.name_id(key));
         Self {
-            registry: Registry::new(limits),
+            registry,
+            drill_columns,
+            sides: Sides::default(),
+            metric_names: MetricNames::new(),
+            streams: Streams::default(),
+            drill_keys,
+            resource_values: FixedMap::default(),
+            values_at_hand: Vec::new(),
+            path_at_hand: Vec::new(),
+            template_at_hand: String::new(),
             cells: CellStore::default(),
             traces: OpenTraces::new(),
             instances: Instances::default(),
@@ -80,7 +125,7 @@ impl SignalState {
         }
     }
 
-    /// Folds one stored batch. Rows of tables other than spans and logs are passed over.
+    /// Folds one stored batch. Rows of aggregates are passed over: [`Self::load`] takes them.
     ///
     /// # Errors
     /// The batch is not in the table's stored schema; nothing of it was folded.
@@ -88,8 +133,8 @@ impl SignalState {
         match table {
             Table::Spans => self.fold_spans(batch)?,
             Table::Logs => self.fold_logs(batch)?,
-            // The seam for metric points; they are stored and queried, and no verdict reads them yet.
-            Table::Metrics | Table::Operations | Table::Signals => return Ok(()),
+            Table::Metrics => self.fold_metrics(batch)?,
+            Table::Operations | Table::Signals => return Ok(()),
         }
         self.pass_time();
         Ok(())
@@ -129,6 +174,7 @@ impl SignalState {
         if keep > self.retired_before {
             self.retired_before = keep;
             self.cells.retire(keep);
+            self.sides.retire(keep, self.watermark);
         }
         self.bound_cells();
         if self.registry.crowded && self.watermark.saturating_sub(self.collected_at) >= GARBAGE_INTERVAL_NS {
@@ -139,6 +185,10 @@ impl SignalState {
     }
 
     pub(crate) fn bound_cells(&mut self) {
+        let limits = self.side_limits();
+        if self.sides.cells() > limits.cells {
+            self.registry.counters.evicted_cells += self.sides.bound(limits) as u64;
+        }
         let max = self.registry.limits.rolling_cells_max;
         if self.cells.rolling_len() > max {
             // A tenth more than needed, so that this is rare.
@@ -174,14 +224,35 @@ impl SignalState {
         let believed = end.saturating_add(PAST_NS) >= received && end <= received.saturating_add(FUTURE_NS);
         if !believed {
             self.registry.counters.misdated_spans += 1;
-            self.registry.service[service as usize].misdated_at = received;
+            self.registry.service[service as usize].quality.say(Word::MisdatedSpans, received);
             return UnixNanos(received).bucket().0;
         }
         if end.saturating_add(LATE_NS) < received {
             self.registry.counters.late_spans += 1;
-            self.registry.service[service as usize].late_at = received;
+            self.registry.service[service as usize].quality.say(Word::LateSpans, received);
         }
         end / Bucket::WIDTH_NS
+    }
+
+    /// Finds the allow-listed attributes in the JSON text of a resource.
+    fn resource_values(&mut self, attributes: &str) -> Arc<[(u32, u32)]> {
+        let hash = xxh3_64(attributes.as_bytes());
+        if let Some(known) = self.resource_values.get(&hash) {
+            return Arc::clone(known);
+        }
+        let mut found = Vec::new();
+        for (key, number) in self.drill_keys.each() {
+            let begin = format!("\"{key}\":\"");
+            if let Some(value) = attributes.split_once(&begin).and_then(|(_, rest)| rest.split('"').next()) {
+                found.push((number, self.registry.value_id(value)));
+            }
+        }
+        if self.resource_values.len() >= RESOURCES_MAX {
+            self.resource_values.clear();
+        }
+        let found: Arc<[(u32, u32)]> = found.into();
+        self.resource_values.insert(hash, Arc::clone(&found));
+        found
     }
 
     pub(crate) fn age_of(emitter: Emitter, at: u64) -> AgeClass {
@@ -202,7 +273,9 @@ pub(crate) struct Resources<'a> {
     version: SharedText<'a>,
     instance: SharedText<'a>,
     attributes: SharedText<'a>,
-    known: Vec<([u32; 5], Emitter)>,
+    known: Vec<([u32; 6], Emitter)>,
+    /// Allow-listed attributes of each, as numbers of attribute and value.
+    values: Vec<Arc<[(u32, u32)]>>,
     last: usize,
 }
 
@@ -216,14 +289,20 @@ impl<'a> Resources<'a> {
             instance: SharedText::of(batch, "service_instance_id")?,
             attributes: SharedText::of(batch, "resource_attributes")?,
             known: Vec::new(),
+            values: Vec::new(),
             last: 0,
         })
     }
 
+    /// Returns the allow-listed attributes of an emitter's resource.
+    pub(crate) fn values(&self, emitter: Emitter) -> &[(u32, u32)] {
+        &self.values[emitter.resource as usize]
+    }
+
     /// Says who emitted a row; looked up once for each resource of the batch.
     pub(crate) fn emitter(&mut self, state: &mut SignalState, row: usize, at: u64, received: u64) -> Emitter {
-        let keys =
-            [&self.environment, &self.namespace, &self.name, &self.version, &self.instance].map(|text| text.key(row));
+        let keys = [&self.environment, &self.namespace, &self.name, &self.version, &self.instance, &self.attributes]
+            .map(|text| text.key(row));
         if let Some((known, emitter)) = self.known.get(self.last)
             && *known == keys
         {
@@ -244,11 +323,19 @@ impl<'a> Resources<'a> {
             state.observe_version(version, UnixNanos(at));
         }
         let service = state.registry.versions.key(version).service;
-        let instance = (self.instance.value(row), self.attributes.value(row));
+        let (instance, attributes) = (self.instance.value(row), self.attributes.value(row));
         let max = state.registry.limits.instances_max;
-        let (started, tracked) = state.instances.started(version, instance.0, instance.1, at, received, max);
-        state.registry.counters.untracked_instances += u64::from(!tracked);
-        let emitter = Emitter { service, version, started };
+        let start = state.instances.started(version, instance, attributes, at, received, max);
+        state.registry.counters.untracked_instances += u64::from(!start.tracked);
+        if self.version.value(row).is_empty() {
+            state.registry.service[service as usize].quality.say(Word::UnversionedTelemetry, received);
+        }
+        let resource = self.known.len() as u32;
+        let emitter = Emitter { service, version, started: start.at, instance: start.instance, resource };
+        if start.new {
+            state.note_start(emitter, start.at, received);
+        }
+        self.values.push(state.resource_values(attributes));
         self.last = self.known.len();
         self.known.push((keys, emitter));
         emitter

@@ -26,6 +26,8 @@ pub(crate) struct OpenSpan {
     pub(crate) what: u32,
     pub(crate) bucket: u64,
     pub(crate) class: u32,
+    /// How many spans it stands for.
+    pub(crate) weight: u32,
     pub(crate) role: Role,
     pub(crate) age: AgeClass,
     pub(crate) failed: bool,

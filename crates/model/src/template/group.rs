@@ -26,11 +26,11 @@ pub fn group(templates: &[&str]) -> Vec<String> {
             break;
         }
     }
-    current.into_iter().map(|words| squeeze(&words)).collect()
+    current.into_iter().map(|words| join(&words)).collect()
 }
 
-/// Joins the words; variables side by side are one.
-fn squeeze(words: &[&str]) -> String {
+/// Joins words to a template; variables side by side are one.
+pub fn join(words: &[&str]) -> String {
     let mut text = String::new();
     let mut before = "";
     for word in words {

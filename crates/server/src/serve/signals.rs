@@ -10,18 +10,24 @@ use plimsoll_otlp::Table;
 use plimsoll_signals::{SignalLimits, SignalState};
 use plimsoll_store::{Fold, Published, Store, StoreError};
 
-/// Memory of one rolling or pending cell with its histogram, as a round figure on the safe side.
-const CELL_BYTES: u64 = 512;
+/// Memory of one rolling or pending cell with its histograms and values, as a round figure on the safe side.
+const CELL_BYTES: u64 = 768;
 /// Memory of one span of an open trace.
-const SPAN_BYTES: u64 = 96;
+const SPAN_BYTES: u64 = 104;
+/// Memory of one cell beside operations.
+const SIDE_CELL_BYTES: u64 = 256;
+/// How far back the past of operations is read at start: a week, and a day for those that release on a weekday.
+const HISTORY: Duration = Duration::from_secs(8 * 86_400);
 
-/// Makes a state that stays within `bytes`: a quarter for open traces, the rest for cells.
+/// Makes a state that stays within `bytes`: a fifth for open traces, a fifth for what is beside operations, the rest for
+/// their cells.
 pub(super) fn state(bytes: u64) -> Arc<Mutex<SignalState>> {
     let fit = |share: u64, each: u64| usize::try_from(bytes * share / 100 / each).unwrap_or(usize::MAX);
     let limits = SignalLimits {
-        rolling_cells_max: fit(50, CELL_BYTES),
-        pending_cells_max: fit(25, CELL_BYTES),
-        open_spans_max: fit(25, SPAN_BYTES),
+        rolling_cells_max: fit(40, CELL_BYTES),
+        pending_cells_max: fit(20, CELL_BYTES),
+        open_spans_max: fit(20, SPAN_BYTES),
+        side_cells_max: fit(20, SIDE_CELL_BYTES),
         ..SignalLimits::default()
     };
     Arc::new(Mutex::new(SignalState::new(limits)))
@@ -47,16 +53,22 @@ impl Fold for Folding {
     }
 }
 
-/// Fills the state from stored rows, as far back as it looks.
+/// Fills the state from stored rows, as far back as it looks; the weeks before follow while it already serves.
 pub(super) async fn recover(state: &Arc<Mutex<SignalState>>, store: &Store, now: UnixNanos) -> Result<(), StoreError> {
-    let (state, store) = (state.clone(), store.clone());
     let since = now - SignalLimits::default().retention.max(Duration::from_secs(3_600));
+    let (recent, past) = ((state.clone(), store.clone()), (state.clone(), store.clone()));
     let read = tokio::task::spawn_blocking(move || {
+        let (state, store) = recent;
         let (mut rows, mut unreadable) = (0, 0);
-        for (table, since) in [(Table::Operations, since), (Table::Signals, since)] {
+        for table in [Table::Operations, Table::Signals] {
             unreadable += store.read_segments(table, since, &mut |batch| {
                 rows += batch.num_rows();
-                if let Err(error) = state.lock().load(table, batch) {
+                let mut state = state.lock();
+                let loaded = match table {
+                    Table::Signals => state.load_recent(batch, since),
+                    _ => state.load(table, batch),
+                };
+                if let Err(error) = loaded {
                     tracing::error!(%error, table = table.name(), "stored aggregates could not be read");
                 }
             });
@@ -65,5 +77,14 @@ pub(super) async fn recover(state: &Arc<Mutex<SignalState>>, store: &Store, now:
             tracing::info!(rows, unreadable, "aggregates recovered");
         }
     });
-    read.await.map_err(|_| StoreError::Closed)
+    read.await.map_err(|_| StoreError::Closed)?;
+    tokio::task::spawn_blocking(move || {
+        let (state, store) = past;
+        store.read_segments(Table::Signals, now - HISTORY, &mut |batch| {
+            if let Err(error) = state.lock().load_history(batch, since) {
+                tracing::error!(%error, "the stored past could not be read");
+            }
+        });
+    });
+    Ok(())
 }

@@ -37,6 +37,11 @@ pub(crate) struct Sent {
     pub(crate) failed: bool,
     pub(crate) attributes: Vec<(&'static str, Value)>,
     pub(crate) exceptions: Vec<(&'static str, &'static str, String)>,
+    /// Other events: name and attributes.
+    pub(crate) events: Vec<(&'static str, Vec<(&'static str, &'static str)>)>,
+    pub(crate) trace_state: &'static str,
+    /// More attributes of the resource.
+    pub(crate) resource: Vec<(&'static str, String)>,
 }
 
 pub(crate) fn span(service: &'static str, kind: i32, name: &str, id: u64, parent: u64, at: u64, end: u64) -> Sent {
@@ -54,6 +59,9 @@ pub(crate) fn span(service: &'static str, kind: i32, name: &str, id: u64, parent
         failed: false,
         attributes: Vec::new(),
         exceptions: Vec::new(),
+        events: Vec::new(),
+        trace_state: "",
+        resource: Vec::new(),
     }
 }
 
@@ -83,11 +91,11 @@ pub(crate) fn text(value: &str) -> Value {
     Value::StringValue(value.to_owned())
 }
 
-fn pair(key: &str, value: Value) -> KeyValue {
+pub(crate) fn pair(key: &str, value: Value) -> KeyValue {
     KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }
 
-fn resource(service: &str, version: &str, instance: &str) -> Option<Resource> {
+pub(crate) fn resource(service: &str, version: &str, instance: &str) -> Option<Resource> {
     let mut attributes = vec![pair("service.name", text(service)), pair("deployment.environment.name", text("prod"))];
     if !version.is_empty() {
         attributes.push(pair("service.version", text(version)));
@@ -129,12 +137,21 @@ pub(crate) fn send(state: &mut SignalState, received: u64, spans: &[Sent]) {
                         attributes: exception_pairs(exception_type, message, stack),
                         ..Event::default()
                     })
+                    .chain(sent.events.iter().map(|(name, attributes)| Event {
+                        time_unix_nano: T0 + sent.end * MS,
+                        name: (*name).to_owned(),
+                        attributes: attributes.iter().map(|(key, value)| pair(key, text(value))).collect(),
+                        ..Event::default()
+                    }))
                     .collect(),
+                trace_state: sent.trace_state.to_owned(),
                 status: sent.failed.then(|| Status { code: 2, ..Status::default() }),
                 ..Span::default()
             };
+            let mut resource = resource(sent.service, &sent.version, sent.instance).unwrap_or_default();
+            resource.attributes.extend(sent.resource.iter().map(|(key, value)| pair(key, text(value))));
             ResourceSpans {
-                resource: resource(sent.service, &sent.version, sent.instance),
+                resource: Some(resource),
                 scope_spans: vec![ScopeSpans { spans: vec![span], ..ScopeSpans::default() }],
                 ..ResourceSpans::default()
             }

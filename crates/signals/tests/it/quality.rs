@@ -1,0 +1,58 @@
+//! What is odd about the telemetry of a service is said of it, and of no other.
+
+use plimsoll_signals::{SignalLimits, SignalState};
+
+use crate::build::{CLIENT, INTERNAL, SERVER, Sent, key, send, span, state, total};
+
+fn words(spans: &[Sent]) -> Vec<String> {
+    let mut state = state();
+    send(&mut state, 100_000, spans);
+    state.close_traces();
+    state.data_quality(&key("a"))
+}
+
+#[test]
+fn well_formed_traces_are_passed_without_a_word() {
+    let spans = [
+        span("a", SERVER, "x", 1, 77, 0, 100),
+        span("a", CLIENT, "call", 2, 1, 10, 90),
+        span("b", SERVER, "y", 3, 2, 20, 80),
+    ];
+    assert!(words(&spans).is_empty());
+}
+
+#[test]
+fn each_oddity_has_its_word() {
+    let root = || span("a", SERVER, "x", 1, 0, 50_000, 50_100);
+    assert_eq!(words(&[root(), root()]), ["duplicate_spans"]);
+    assert_eq!(words(&[root(), span("a", INTERNAL, "i", 2, 99, 50_010, 50_020)]), ["broken_parents"]);
+    assert_eq!(words(&[span("a", SERVER, "x", 1, 0, 60_000, 50_000)]), ["negative_durations"]);
+    let mut unversioned = root();
+    unversioned.version = String::new();
+    assert_eq!(words(&[unversioned]), ["unversioned_telemetry"]);
+    // The callee's clock is three minutes behind: it is moved into the call that waited for it.
+    let skewed = [
+        span("a", SERVER, "x", 1, 0, 250_000, 250_100),
+        span("a", CLIENT, "call", 2, 1, 250_010, 250_090),
+        span("b", SERVER, "y", 3, 2, 70_000, 70_060),
+    ];
+    let mut state = state();
+    send(&mut state, 300_000, &skewed);
+    state.close_traces();
+    assert_eq!(state.data_quality(&key("a")), ["clock_skew"]);
+    assert_eq!(state.data_quality(&key("b")), ["clock_skew"]);
+    assert_eq!(total(&state, "a", "x").self_time_ns, 40_000_000, "as if the clocks agreed");
+}
+
+#[test]
+fn names_without_end_are_collapsed_and_that_is_said() {
+    let mut state = SignalState::new(SignalLimits { operations_per_service_max: 5, ..SignalLimits::default() });
+    let name = |i: u8| String::from_utf8(vec![b'a' + i; 3]).expect("letters");
+    let spans: Vec<_> = (0..20_u8).map(|i| span("a", SERVER, &name(i), u64::from(i) + 1, 0, 0, 1)).collect();
+    send(&mut state, 10, &spans);
+    assert_eq!(total(&state, "a", plimsoll_signals::OTHER).requests, 15);
+    assert_eq!(state.data_quality(&key("a")), ["collapsed_operations"]);
+    // Ten minutes later it is forgotten.
+    send(&mut state, 700_000, &[span("b", SERVER, "x", 1, 0, 700_000, 700_000)]);
+    assert!(state.data_quality(&key("a")).is_empty());
+}
