@@ -6,6 +6,17 @@ use plimsoll_model::signal::{CalleeTime, ExceptionCount, Exemplars, Fingerprint,
 
 use crate::drill::Drill;
 
+/// Where something was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recorded {
+    /// Under its own key, for the first time in this cell.
+    First,
+    /// Under its own key.
+    Again,
+    /// Under the one that stands for all others.
+    Other,
+}
+
 /// Counts by key, ascending.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sparse<K>(pub(crate) Vec<(K, u64)>);
@@ -23,11 +34,22 @@ impl<K: Ord + Copy> Sparse<K> {
         }
     }
 
-    /// Adds under `key` while there is room for it, else under `other`; says whether it had to.
-    fn add_bounded(&mut self, key: K, count: u64, max: usize, other: K) -> bool {
-        let fits = self.0.len() < max || self.0.binary_search_by_key(&key, |(k, _)| *k).is_ok();
-        self.add(if fits { key } else { other }, count);
-        !fits
+    /// Adds under `key` while there is room for it, else under `other`.
+    fn add_bounded(&mut self, key: K, count: u64, max: usize, other: K) -> Recorded {
+        match self.0.binary_search_by_key(&key, |(k, _)| *k) {
+            Ok(at) => {
+                self.0[at].1 += count;
+                Recorded::Again
+            }
+            Err(_) if self.0.len() >= max => {
+                self.add(other, count);
+                Recorded::Other
+            }
+            Err(_) => {
+                self.add(key, count);
+                Recorded::First
+            }
+        }
     }
 
     fn merge(&mut self, other: &Self) {
@@ -99,6 +121,12 @@ impl Cell {
         log_units
     }
 
+    /// Lists the parties called or blamed; one may come twice.
+    pub(crate) fn parties(&self) -> Vec<u32> {
+        let blamed = self.rare.iter().flat_map(|rare| rare.blame.0.iter().map(|(party, _)| *party));
+        self.callees.iter().map(|(party, _)| *party).chain(blamed).collect()
+    }
+
     pub(crate) fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }
@@ -109,7 +137,7 @@ impl Cell {
         self.weighted_errors = self.weighted_errors.saturating_add(weight);
         let rare = self.rare();
         rare.failed.offer(trace_id.to_be_bytes());
-        rare.classes.add_bounded(class, 1, max, other)
+        rare.classes.add_bounded(class, 1, max, other) == Recorded::Other
     }
 
     pub(crate) fn record_self_time(&mut self, nanos: u64) {
@@ -118,18 +146,22 @@ impl Cell {
         self.self_time.add(latency_of(nanos).0, 1);
     }
 
-    pub(crate) fn record_blame(&mut self, party: u32, max: usize, other: u32) -> bool {
+    pub(crate) fn record_blame(&mut self, party: u32, max: usize, other: u32) -> Recorded {
         self.rare().blame.add_bounded(party, 1, max, other)
     }
 
-    pub(crate) fn record_callee(&mut self, party: u32, time: CalleeTime, max: usize, other: u32) -> bool {
-        let known = self.callees.binary_search_by_key(&party, |(p, _)| *p);
-        let fits = known.is_ok() || self.callees.len() < max;
+    pub(crate) fn record_callee(&mut self, party: u32, time: CalleeTime, max: usize, other: u32) -> Recorded {
+        let known = self.callees.binary_search_by_key(&party, |(p, _)| *p).is_ok();
+        let fits = known || self.callees.len() < max;
         self.add_callee(if fits { party } else { other }, time);
-        !fits
+        match (known, fits) {
+            (true, _) => Recorded::Again,
+            (false, true) => Recorded::First,
+            (false, false) => Recorded::Other,
+        }
     }
 
-    fn add_callee(&mut self, party: u32, time: CalleeTime) {
+    pub(crate) fn add_callee(&mut self, party: u32, time: CalleeTime) {
         match self.callees.binary_search_by_key(&party, |(p, _)| *p) {
             Ok(at) => {
                 self.callees[at].1.calls += time.calls;

@@ -5,6 +5,7 @@ use plimsoll_model::signal::OperationKind;
 use plimsoll_model::{Bucket, UnixNanos};
 use plimsoll_otlp::Table;
 
+use crate::cell::Recorded;
 use crate::columns::SchemaError;
 use crate::registry::SeriesKey;
 use crate::rows::{OperationRow, decode_operations, encode_operations};
@@ -94,6 +95,9 @@ impl SignalState {
             }
             let series = self.registry.series_id(SeriesKey { version, operation, age: key.age });
             let cell = self.registry.shorten(cell);
+            for party in cell.parties() {
+                self.registry.note_edge(version, party, bucket.0, Recorded::First);
+            }
             self.cells.settle(series, bucket.0, cell);
         }
         self.bound_cells();

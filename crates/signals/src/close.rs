@@ -95,8 +95,8 @@ impl SignalState {
             cell.record_self_time(assembly.self_ns[at as usize]);
             if let Some((party, own)) = blamed {
                 cell.error_origins += u64::from(own);
-                let overflowed = cell.record_blame(party, max, other);
-                self.registry.counters.other += u64::from(overflowed);
+                let recorded = cell.record_blame(party, max, other);
+                self.registry.note_edge(span.version, party, span.bucket, recorded);
             }
         }
         for call in &assembly.calls {
@@ -104,8 +104,8 @@ impl SignalState {
             let party = self.registry.party_id(callee.version, Some(callee.what));
             let time = CalleeTime { calls: 1, critical_ns: call.critical_ns };
             let Some(cell) = self.cell(caller.version, caller.what, caller.age, caller.bucket) else { continue };
-            let overflowed = cell.record_callee(party, time, max, other);
-            self.registry.counters.other += u64::from(overflowed);
+            let recorded = cell.record_callee(party, time, max, other);
+            self.registry.note_edge(caller.version, party, caller.bucket, recorded);
         }
     }
 
@@ -282,7 +282,9 @@ impl SignalState {
         for key in self.sides.metrics.keys() {
             registry.service[registry.versions.key(key.version).service as usize].metrics += 1;
         }
+        registry.edges.retain(|(_, party), _| parties[*party as usize]);
         registry.series.retain(&series);
+        registry.list_series();
         registry.versions.retain(&versions);
         registry.operations.retain(&operations);
         registry.parties.retain(&parties);

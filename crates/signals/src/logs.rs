@@ -139,10 +139,10 @@ impl SignalState {
                 if let Some(trace) = line.trace {
                     cell.exemplars.offer(trace.to_be_bytes());
                 }
-                if !self.sides.templates.contains_key(&template) {
-                    let text: &str = if template == OTHER_TEMPLATE { OTHER } else { &text };
-                    self.sides.templates.insert(template, text.into());
-                }
+                self.sides
+                    .templates
+                    .entry(template)
+                    .or_insert_with(|| if template == OTHER_TEMPLATE { OTHER.into() } else { text.as_str().into() });
             }
             None => {
                 self.registry.counters.dropped += 1;

@@ -7,7 +7,7 @@ use plimsoll_model::signal::{Fingerprint, Histogram, OperationCell, OperationSer
 use plimsoll_model::{Bucket, Interval, ServiceKey, UnixNanos};
 
 use crate::cell::Cell;
-use crate::registry::{NO_NAME, Registry};
+use crate::registry::Registry;
 use crate::state::{SignalState, VersionObservation};
 
 /// What is known of one version of a service.
@@ -72,10 +72,7 @@ impl SignalState {
             return Vec::new();
         }
         let mut found = Vec::new();
-        for (id, key) in self.registry.series.iter() {
-            if self.registry.versions.key(key.version).service != service {
-                continue;
-            }
+        for &id in &self.registry.service[service as usize].series {
             let Some(cells) = self.cells.series(id) else { continue };
             let mut merged: BTreeMap<u64, Cell> =
                 cells.rolling.range(buckets.clone()).map(|(bucket, cell)| (*bucket, (**cell).clone())).collect();
@@ -152,14 +149,10 @@ impl SignalState {
     /// Calls `visit` with each service and the namespace and name of a party that a cell of it names, each pair once.
     fn each_edge(&self, mut visit: impl FnMut(&ServiceKey, (&str, &str))) {
         let mut edges = BTreeSet::new();
-        self.cells.each_cell(|series, cell| {
-            let blamed = cell.rare.iter().flat_map(|rare| rare.blame.0.iter().map(|(party, _)| *party));
-            for party in cell.callees.iter().map(|(party, _)| *party).chain(blamed) {
-                let version = self.registry.series.key(series).version;
-                let [namespace, called, ..] = self.registry.parties.key(party).names();
-                edges.insert((self.registry.versions.key(version).service, namespace, called));
-            }
-        });
+        for (from, party) in self.registry.edges.keys() {
+            let [namespace, called, ..] = self.registry.parties.key(*party).names();
+            edges.insert((*from, namespace, called));
+        }
         for (from, namespace, to) in edges {
             let names = (self.registry.names.key(namespace).as_ref(), self.registry.names.key(to).as_ref());
             visit(self.registry.services.key(from), names);
@@ -282,8 +275,7 @@ impl Registry {
             cell.values.add(attribute, value, &outcome);
         }
         for (party, time) in spelt.callees {
-            let (party, other) = (self.party_of(&party), NO_NAME);
-            cell.record_callee(party, time, usize::MAX, other);
+            cell.add_callee(self.party_of(&party), time);
         }
         if !(spelt.errors_by_class.is_empty()
             && spelt.exceptions.is_empty()

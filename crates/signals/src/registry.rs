@@ -11,6 +11,7 @@ use plimsoll_model::signal::{AgeClass, Fingerprint, OperationKey, OperationKind,
 use plimsoll_model::{ServiceKey, UnixNanos};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
+use crate::cell::Recorded;
 use crate::intern::{FixedMap, Interner};
 use crate::limits::{OTHER, SignalCounters, SignalLimits};
 use crate::name::{operation_name, truncated};
@@ -49,6 +50,8 @@ pub(crate) struct Service {
     pub(crate) arms: Vec<(u32, Vec<u32>)>,
     /// An operation of it was counted as `{other}` since this was last looked at.
     pub(crate) collapsed: bool,
+    /// Numbers of its series of operations, all versions.
+    pub(crate) series: Vec<u32>,
     /// Series of metrics.
     pub(crate) metrics: usize,
     /// Words about its telemetry, each with when it last applied.
@@ -114,6 +117,8 @@ pub(crate) struct Registry {
     pub(crate) operations: Interner<OperationId>,
     pub(crate) series: Interner<SeriesKey>,
     pub(crate) parties: Interner<PartyKey>,
+    /// The last bucket in which a request of a service called a party or blamed it.
+    pub(crate) edges: FixedMap<(u32, u32), u64>,
     /// Values of attributes: apart from names, so that many of them crowd out no operation.
     pub(crate) values: Interner<Arc<str>>,
     raw_names: FixedMap<u128, u32>,
@@ -140,6 +145,7 @@ impl Registry {
             operations: Interner::new(),
             series: Interner::new(),
             parties: Interner::new(),
+            edges: FixedMap::default(),
             values,
             raw_names: FixedMap::default(),
             statuses: Vec::new(),
@@ -310,8 +316,36 @@ impl Registry {
             self.overflow();
             let OperationId { service, kind, .. } = *self.operations.key(key.operation);
             key.operation = self.operation_id(service, kind, OTHER_NAME);
+            if let Some(id) = self.series.get(&key) {
+                return id;
+            }
         }
-        self.series.intern(key)
+        let id = self.series.intern(key);
+        let service = self.versions.key(key.version).service;
+        self.service[service as usize].series.push(id);
+        id
+    }
+
+    /// Lists anew which series each service has, after numbers were freed.
+    pub(crate) fn list_series(&mut self) {
+        self.service.iter_mut().for_each(|service| service.series.clear());
+        for (id, key) in self.series.iter() {
+            let service = self.versions.key(key.version).service;
+            self.service[service as usize].series.push(id);
+        }
+    }
+
+    /// Remembers who called or blamed whom, where a cell says so for the first time.
+    pub(crate) fn note_edge(&mut self, version: u32, party: u32, bucket: u64, recorded: Recorded) {
+        match recorded {
+            Recorded::Again => {}
+            Recorded::Other => self.counters.other += 1,
+            Recorded::First => {
+                let service = self.versions.key(version).service;
+                let last = self.edges.entry((service, party)).or_default();
+                *last = bucket.max(*last);
+            }
+        }
     }
 
     pub(crate) fn party_id(&mut self, version: u32, operation: Option<u32>) -> u32 {

@@ -234,7 +234,7 @@ impl SignalState {
         texts.dedup();
         let groups = group(&texts);
         let known = &self.registry.service[service as usize].templates;
-        let mut series: BTreeMap<(String, Level, String), (UnixNanos, BTreeMap<u64, LogCell>)> = BTreeMap::new();
+        let mut series: BTreeMap<(String, Level, String), BTreeMap<u64, LogCell>> = BTreeMap::new();
         let mut first_of_group: BTreeMap<&str, UnixNanos> = BTreeMap::new();
         for (key, cells) in &found {
             let Some(text) = self.sides.templates.get(&key.template) else { continue };
@@ -244,14 +244,14 @@ impl SignalState {
             let of_group = first_of_group.entry(&groups[at]).or_insert(first);
             *of_group = first.min(*of_group);
             let key = (self.version_of(key.version).1, level_of(key.level), groups[at].clone());
-            let (_, merged) = series.entry(key).or_default();
+            let merged = series.entry(key).or_default();
             for (bucket, cell) in cells {
                 merged.entry(*bucket).or_default().add(cell);
             }
         }
         series
             .into_iter()
-            .map(|((version, level, template), (_, cells))| LogSeries {
+            .map(|((version, level, template), cells)| LogSeries {
                 first_seen: first_of_group.get(template.as_str()).copied().unwrap_or_default(),
                 version,
                 template,

@@ -175,6 +175,7 @@ impl SignalState {
             self.retired_before = keep;
             self.cells.retire(keep);
             self.sides.retire(keep, self.watermark);
+            self.registry.edges.retain(|_, last| *last >= keep);
         }
         self.bound_cells();
         if self.registry.crowded && self.watermark.saturating_sub(self.collected_at) >= GARBAGE_INTERVAL_NS {

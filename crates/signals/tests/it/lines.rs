@@ -270,17 +270,14 @@ fn nearly_every_line_is_put_with_its_like_in_every_style() {
     for (style, written) in STYLES {
         let lines = lines(written, 60);
         let share = accuracy(&lines);
-        println!("{style}: {share:.3} of {} lines, {} templates", lines.len(), written.len());
         assert!(share >= 0.85, "{style}: {share}");
         all.push(share);
     }
     let hard: Vec<(usize, String)> =
         HARD.iter().map(|(label, line)| (usize::from(*label), (*line).to_owned())).collect();
     let share = accuracy(&hard);
-    println!("by hand: {share:.3} of {} lines", hard.len());
     all.push(share);
     let mean = all.iter().sum::<f64>() / all.len() as f64;
-    println!("mean: {mean:.3}");
     assert!(mean >= 0.95, "{mean}");
     let count: usize = STYLES.iter().map(|(_, written)| written.len() * 60).sum();
     assert!(count >= 2_000);
