@@ -64,6 +64,11 @@ impl CallTests {
         Self { tests: Vec::new(), before }
     }
 
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.tests.len() * (size_of::<CallTest>() + 64) + self.before.calls.len() * 128
+    }
+
     /// Takes one bucket of both arms.
     pub(crate) fn push(
         &mut self,

@@ -10,11 +10,19 @@ use crate::tolerances::Tolerances;
 /// Multiples of the control's rate from which it is the difference that is tested.
 const RATIO_MAX: f64 = 20.0;
 
+/// A stratum in little space, for the interval of the effect.
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    bucket: plimsoll_model::Bucket,
+    counts: [f32; 4],
+    caution: f32,
+}
+
 /// The test of one operation's errors.
 #[derive(Debug, Clone)]
 pub(crate) struct ErrorTest {
     pub(crate) standing: Standing,
-    pub(crate) strata: Vec<Stratum>,
+    kept: Vec<Kept>,
     pub(crate) sums: RateSums,
     /// Control's errors and requests, before the start and since.
     reference: (f64, f64),
@@ -32,7 +40,7 @@ impl ErrorTest {
         let reference = before.iter().fold((0.0, 0.0), |sum, b| (sum.0 + b.0, sum.1 + b.1));
         Self {
             standing: Standing::default(),
-            strata: Vec::new(),
+            kept: Vec::new(),
             sums: RateSums::default(),
             gate: Exceedance::default(),
             beyond: Exceedance::default(),
@@ -47,6 +55,20 @@ impl ErrorTest {
     /// The control's share of failed requests as well as it is known.
     pub(crate) fn reference(&self) -> f64 {
         if self.reference.1 > 0.0 { self.reference.0 / self.reference.1 } else { 0.0 }
+    }
+
+    /// All strata so far.
+    pub(crate) fn strata(&self) -> Vec<Stratum> {
+        let spelt = self.kept.iter().map(|kept| {
+            let [bad_b, n_b, bad_a, n_a] = kept.counts.map(f64::from);
+            Stratum { bucket: kept.bucket, bad_b, n_b, bad_a, n_a, handicap: 1.0, caution: f64::from(kept.caution) }
+        });
+        spelt.collect()
+    }
+
+    /// About how much memory it takes beside itself.
+    pub(crate) fn bytes(&self) -> usize {
+        self.kept.len() * size_of::<Kept>()
     }
 
     pub(crate) fn tempering(&self) -> &Tempering {
@@ -89,7 +111,11 @@ impl ErrorTest {
         if pair.side_by_side {
             self.reference = (self.reference.0 + s.bad_a, self.reference.1 + s.n_a);
         }
-        self.strata.push(s);
+        self.kept.push(Kept {
+            bucket: s.bucket,
+            counts: [s.bad_b, s.n_b, s.bad_a, s.n_a].map(|n| n as f32),
+            caution: s.caution as f32,
+        });
     }
 
     /// Says whether the upper bound of the difference lies within the tolerance.

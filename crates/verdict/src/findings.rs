@@ -100,7 +100,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 let usual = Sample { value: alone::objective(0.0, &input.tolerances), n: 0 };
                 (usual, op.alone.share_interval(ALPHA).map(|share| share / usual.value))
             } else {
-                let interval = rate::ratio_interval(&op.errors.strata, op.errors.standing.dispersion, ALPHA);
+                let interval = rate::ratio_interval(&op.errors.strata(), op.errors.standing.dispersion, ALPHA);
                 (error_rate(&view.control), interval)
             };
             Numbers {

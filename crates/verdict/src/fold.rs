@@ -158,6 +158,29 @@ impl Fold {
         fold
     }
 
+    /// The first bucket that is not folded yet.
+    pub(crate) fn next(&self) -> Bucket {
+        self.next
+    }
+
+    /// Says whether all versions and operations of `series` are known: what is new may change who is compared with whom.
+    pub(crate) fn knows(&self, series: &[OperationSeries]) -> bool {
+        let own = || series.iter().filter(|s| s.key.service == self.frame.service);
+        own().all(|s| {
+            let version = &s.key.version;
+            let compared = *version == self.frame.version || self.frame.control_versions.contains(version);
+            let renamed = self.frame.renamed.values().any(|was| *was == s.key.operation);
+            compared && (renamed || self.index.contains_key(&(s.key.operation.clone(), s.key.kind)))
+        })
+    }
+
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let operations: usize = self.operations.iter().map(Operation::bytes).sum();
+        let seen: usize = self.novelty.all.values().map(|seen| 256 + seen.candidate.len() * 24).sum();
+        operations + seen + self.novelty.traffic.len() * 24 + self.index.len() * 96
+    }
+
     /// Returns the index of an operation, which may be new.
     fn operation(&mut self, key: &OperationKey, role: Role, tolerances: &Tolerances) -> usize {
         let name = self.frame.operation(key, role).to_owned();
@@ -177,7 +200,8 @@ impl Fold {
     }
 
     /// Carries it on to the end of the frame; buckets folded already are passed over.
-    pub(crate) fn advance(&mut self, series: &[OperationSeries], tolerances: &Tolerances) {
+    pub(crate) fn advance(&mut self, input: &JudgeInput) {
+        let (series, tolerances) = (&input.series, &input.tolerances);
         let mut cells = Vec::new();
         let service = self.frame.service.clone();
         for series in series.iter().filter(|s| s.key.service == service) {
@@ -329,7 +353,7 @@ impl Fold {
         }
         let long_enough = requests >= LASTING_REQUESTS || now.0 >= at.0 + LASTING_BUCKETS;
         let stays = match subject {
-            Subject::Latency(index) => self.operations[index].stays_slow(self.first, now),
+            Subject::Latency(index) => self.operations[index].stays_slow(self.first, now, self.weight(index)),
             _ => true,
         };
         excess && requests >= LASTING_REQUESTS_MIN && long_enough && stays
@@ -380,21 +404,13 @@ impl Fold {
     /// Lists every test with its weight in the gate.
     pub(crate) fn subjects(&self) -> Vec<(Subject, f64)> {
         let mut found = Vec::with_capacity(2 * self.operations.len() + 8);
-        let count = self.operations.len().max(1) as f64;
-        let served: u64 = self.operations.iter().map(|op| op.candidate).sum();
         let lonely = self.operations.iter().filter(|op| op.before + op.control == 0).count() as f64;
         for (index, op) in self.operations.iter().enumerate() {
             if op.before + op.control == 0 {
                 found.push((Subject::Alone(index), ALONE_SHARE / (lonely + 1.0)));
                 continue;
             }
-            let share = if self.before > 0 {
-                op.before as f64 / self.before as f64
-            } else {
-                op.candidate as f64 / served.max(1) as f64
-            };
-            // Half by traffic, half evenly: a busy operation is judged fast and a quiet one is still judged.
-            let weight = 0.5 * share + 0.5 / count;
+            let weight = self.weight(index);
             found.push((Subject::Errors(index), ERRORS_SHARE * weight));
             if op.latency.is_some() {
                 found.push((Subject::Latency(index), LATENCY_SHARE * weight));
@@ -408,6 +424,19 @@ impl Fold {
         found.push((Subject::Throughput, FLOW_SHARE));
         found.push((Subject::Silence, FLOW_SHARE));
         found
+    }
+
+    /// Share of one operation in what is spent on all; shares sum to one.
+    ///
+    /// Half by traffic, half evenly: a busy operation is judged fast and a quiet one is still judged.
+    fn weight(&self, index: usize) -> f64 {
+        let op = &self.operations[index];
+        let share = if self.before > 0 {
+            op.before as f64 / self.before as f64
+        } else {
+            op.candidate as f64 / self.requests().max(1) as f64
+        };
+        0.5 * share + 0.5 / self.operations.len().max(1) as f64
     }
 
     /// Returns how a test stands.

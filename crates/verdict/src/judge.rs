@@ -18,7 +18,7 @@ use crate::symptoms;
 /// `pass` unless a regression is confirmed after all, and lets `revision` grow only where something changed.
 pub fn judge(input: &JudgeInput) -> Verdict {
     let mut fold = Fold::new(Frame::of(input), input);
-    fold.advance(&input.series, &input.tolerances);
+    fold.advance(input);
     conclude(input, &fold)
 }
 

@@ -12,6 +12,7 @@
 //! | `errors`, `latency`, `alone`, `novelty`, `calls`, `flow` | the signals; `settling` for young instances |
 //! | `fold`, `operation`, `counts`, `standing` | all tests carried forward bucket by bucket, and the gate |
 //! | `decision` | many tests, one answer |
+//! | [`Session`] | a judgement that is carried on from look to look |
 //! | `culprit`, `symptoms` | where the cause lies and where else it shows |
 //! | `findings`, `evidence`, `summary`, [`quality`] | what a reader gets to see |
 
@@ -35,6 +36,7 @@ mod novelty;
 mod operation;
 pub mod quality;
 pub mod rate;
+mod session;
 mod settling;
 mod slot;
 mod standing;
@@ -46,4 +48,5 @@ pub mod two_sample;
 pub use fold::{LARGE_ERRORS, LARGE_RATIO};
 pub use input::JudgeInput;
 pub use judge::{judge, same_answer, unseen};
+pub use session::Session;
 pub use tolerances::Tolerances;

@@ -17,8 +17,8 @@ use crate::tolerances::Tolerances;
 /// Buckets since the candidate's first after which nothing is young any more.
 pub(crate) const YOUNG_BUCKETS: u64 = 30;
 
-/// Buckets whose mean says how slow the candidate is now.
-const LATEST: usize = 6;
+/// Buckets whose mean says how slow the candidate was at first.
+const EARLIEST: usize = 6;
 
 /// What the candidate did in one bucket.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +29,6 @@ pub(crate) struct Recent {
     pub(crate) timed: f32,
     pub(crate) tail: [f32; 2],
     pub(crate) log_mean: f32,
-    pub(crate) log_variance: f32,
 }
 
 /// One operation in both arms.
@@ -60,8 +59,8 @@ pub(crate) struct Operation {
     past: Past,
     /// Latency that will fix the edges, where the past was too short.
     waiting: Histogram,
-    /// Sum and number of the control's logarithms of latency.
-    usual_log: (f64, f64),
+    /// Sum, sum of squares and number of the control's logarithms of latency.
+    usual_log: [f64; 3],
 }
 
 /// Cells of one bucket, with the age class at which they are compared.
@@ -108,16 +107,18 @@ impl Operation {
         let enough = history.count() >= EDGE_COUNT_MIN;
         let edges = if enough { Edges::of(&history, tolerances) } else { None };
         let mut buckets: Vec<(Bucket, Counts)> = Vec::new();
-        let mut past = Past { after: dealing.after, ..Past::default() };
+        let mut past = Past::new(dealing.after);
         let young_requests: u64 = before.iter().filter(|c| c.1 != AgeClass::Warm).map(|c| c.2.requests).sum();
         let requests: u64 = before.iter().map(|c| c.2.requests).sum();
         let mostly_young = young_requests * 2 > requests;
         let mut traces = Arm::default();
         let mut calls = CallCounts::default();
-        let mut usual_log = (0.0, 0.0);
+        let mut usual_log = [0.0; 3];
+        // Nearest to the start first, as portions are dealt out.
+        let mut dealt: Vec<(u64, AgeClass, Counts)> = Vec::new();
         for (bucket, age, cell) in before {
             let counts = Counts::of(cell, edges.as_ref());
-            usual_log = (usual_log.0 + counts.log_sum, usual_log.1 + counts.requests);
+            add_logs(&mut usual_log, &counts);
             match buckets.last_mut() {
                 Some((last, sum)) if last == bucket => sum.add(&counts),
                 _ => buckets.push((*bucket, counts)),
@@ -128,12 +129,10 @@ impl Operation {
                 past.young[*age as usize].push_back(counts);
                 continue;
             }
-            let portion = ((dealing.start.0 - 1 - bucket.0) / dealing.before.max(1)) as usize;
-            if past.portions.len() <= portion {
-                past.portions.resize(portion + 1, ByAge::default());
-            }
-            past.portions[portion][*age as usize].add(&counts);
+            dealt.push(((dealing.start.0 - 1 - bucket.0) / dealing.before.max(1), *age, counts));
         }
+        let watch = tolerances.watch_max_s / 10;
+        dealt.iter().rev().filter(|d| d.0 <= watch).for_each(|(portion, age, counts)| past.add(*portion, *age, counts));
         let errors: Vec<(f64, f64)> = buckets.iter().map(|(_, c)| (c.errors, c.requests)).collect();
         let counts: Vec<Counts> = buckets.iter().map(|(_, c)| *c).collect();
         Self {
@@ -180,9 +179,7 @@ impl Operation {
         let (all_b, all_a) = (sum(&b), sum(&a));
         self.candidate += all_b.requests as u64;
         self.control += all_a.requests as u64;
-        if all_a.log_sum > 0.0 {
-            self.usual_log = (self.usual_log.0 + all_a.log_sum, self.usual_log.1 + all_a.requests);
-        }
+        add_logs(&mut self.usual_log, &all_a);
         if all_b.requests > 0.0 {
             self.remember(moment.bucket, &all_b);
         }
@@ -225,17 +222,21 @@ impl Operation {
     }
 
     fn remember(&mut self, bucket: Bucket, all: &Counts) {
-        let mean = all.log_sum / all.requests;
-        let variance = (all.log_sum_sq / all.requests - mean * mean).max(0.01);
         self.recent.push(Recent {
             bucket,
             requests: all.requests as f32,
             errors: all.errors as f32,
             timed: all.timed as f32,
             tail: all.tail.map(|n| n as f32),
-            log_mean: mean as f32,
-            log_variance: (variance / all.requests) as f32,
+            log_mean: (all.log_sum / all.requests) as f32,
         });
+    }
+
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let traces: usize = self.arms.iter().map(|arm| 200 * (arm.blame.len() + arm.callees.len())).sum();
+        let kept = self.recent.len() * size_of::<Recent>() + self.errors.bytes() + self.past.bytes();
+        size_of::<Self>() + self.name.len() + kept + traces + self.calls.bytes()
     }
 
     /// Sums `(hits, all)` over the candidate's buckets in `from..=to`.
@@ -259,7 +260,7 @@ impl Operation {
     }
 
     /// Says whether a growth of latency stays, as far as young instances show by `now`; true where nothing is young.
-    pub(crate) fn stays_slow(&self, first: Option<Bucket>, now: Bucket) -> bool {
+    pub(crate) fn stays_slow(&self, first: Option<Bucket>, now: Bucket, weight: f64) -> bool {
         let (Some(latency), Some(first)) = (&self.latency, first) else { return true };
         if !self.young || now.0.saturating_sub(first.0) >= YOUNG_BUCKETS {
             return true;
@@ -278,26 +279,38 @@ impl Operation {
                 .collect()
         };
         let threshold = 0.5 * (latency.edges.scale - 1.0);
-        if self.usual_log.1 <= 0.0 || self.usual_log.0 <= 0.0 {
-            return (0..2).any(|i| settling::remains(&tail(i), shares[i]));
+        let [sum, squares, n] = self.usual_log;
+        if n <= 1.0 {
+            return (0..2).any(|i| settling::remains(&tail(i), shares[i], weight));
         }
         // The growth itself fades exponentially; its logarithm and shares above an edge do so only while they are small.
-        let usual = self.usual_log.0 / self.usual_log.1;
-        let growth = |recent: &Recent| (f64::from(recent.log_mean) - usual).exp();
+        let usual = sum / n;
+        let spread = phi * (squares / n - usual * usual).max(1e-3);
         let body: Vec<Point> = self
             .recent
             .iter()
-            .map(|recent| Point {
-                at_s: at_s(recent),
-                value: growth(recent) - 1.0,
-                variance: phi * f64::from(recent.log_variance) * growth(recent).powi(2),
+            .filter(|recent| recent.log_mean > 0.0)
+            .map(|recent| {
+                let error = spread / f64::from(recent.requests);
+                // The mean of few logarithms is no less likely to be high than low, its exponential is.
+                let growth = (f64::from(recent.log_mean) - usual - 0.5 * error).exp();
+                let variance = growth * growth * error.min(20.0).exp_m1();
+                Point { at_s: at_s(recent), value: growth - 1.0, variance }
             })
             .collect();
-        let latest = body.iter().rev().take(LATEST);
-        let now = latest.clone().map(|p| p.value).sum::<f64>() / latest.len().max(1) as f64;
-        if now > threshold {
-            return settling::remains(&body, threshold);
+        let mean = |points: &[Point]| points.iter().map(|p| p.value).sum::<f64>() / points.len().max(1) as f64;
+        // A tail that grew while the body never did is not warming up as a whole.
+        if mean(&body) > 0.5 * threshold || mean(&body[..body.len().min(EARLIEST)]) > threshold {
+            return settling::remains(&body, threshold, weight);
         }
-        (0..2).any(|i| settling::remains(&tail(i), shares[i]))
+        (0..2).any(|i| settling::remains(&tail(i), shares[i], weight))
+    }
+}
+
+fn add_logs(sums: &mut [f64; 3], counts: &Counts) {
+    if counts.log_sum > 0.0 {
+        sums[0] += counts.log_sum;
+        sums[1] += counts.log_sum_sq;
+        sums[2] += counts.requests;
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A young instance is slow and gets faster. Where the control has none of the same age, what the candidate shows is fitted
 //! by `c + d exp(-t / tau)` for several `tau`, and a growth counts only if `c`, the level that would remain, exceeds the
-//! threshold by more than its uncertainty for each of them. Doubt delays and does not acquit: after five minutes nothing is young.
+//! threshold by more than its uncertainty for each of them, and by the more the
+//! more operations there are. Doubt delays and does not acquit: after five minutes nothing is young.
 
 /// One bucket of what is watched: seconds since the first, the value, and the variance of its error.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -14,18 +15,22 @@ pub(crate) struct Point {
 
 /// Time constants, in seconds, that a warm-up may have.
 const CONSTANTS: [f64; 3] = [20.0, 40.0, 80.0];
-/// Standard errors by which the level must exceed the threshold.
+/// Standard errors by which the level of an only operation must exceed the threshold.
 const ERRORS: f64 = 1.3;
 /// Points without which nothing can be told.
 const POINTS_MIN: usize = 3;
 
-/// Says whether the level that remains is above `threshold`.
-pub(crate) fn remains(points: &[Point], threshold: f64) -> bool {
-    points.len() >= POINTS_MIN && CONSTANTS.iter().all(|tau| level(points, *tau).is_some_and(|low| low > threshold))
+/// Says whether the level that remains is above `threshold`; `weight` is the share of the error probability that may be
+/// spent on it, at most one.
+pub(crate) fn remains(points: &[Point], threshold: f64, weight: f64) -> bool {
+    // A normal tail falls off as exp(-z^2 / 2): so many more standard errors make it `weight` times as likely.
+    let errors = (ERRORS * ERRORS - 2.0 * weight.clamp(1e-9, 1.0).ln()).sqrt();
+    let above = |tau: &f64| level(points, *tau, errors).is_some_and(|low| low > threshold);
+    points.len() >= POINTS_MIN && CONSTANTS.iter().all(above)
 }
 
 /// Lower bound of the level that remains if it settles with time constant `tau`.
-fn level(points: &[Point], tau: f64) -> Option<f64> {
+fn level(points: &[Point], tau: f64, errors: f64) -> Option<f64> {
     let (mut w, mut wu, mut wy) = (0.0, 0.0, 0.0);
     for p in points {
         let weight = 1.0 / p.variance.max(1e-12);
@@ -46,7 +51,7 @@ fn level(points: &[Point], tau: f64) -> Option<f64> {
     // What grows is not settling: a slope the other way is taken for none.
     let slope = (suy / suu).max(0.0);
     let error = (1.0 / w + mean_u * mean_u / suu).sqrt();
-    Some(mean_y - slope * mean_u - ERRORS * error)
+    Some(mean_y - slope * mean_u - errors * error)
 }
 
 #[cfg(test)]
@@ -62,16 +67,16 @@ mod tests {
 
     #[test]
     fn what_stays_remains_and_what_fades_does_not() {
-        assert!(remains(&points(10, |_| 0.4), 0.09));
+        assert!(remains(&points(10, |_| 0.4), 0.09, 1.0));
         for tau in [15.0, 30.0, 45.0, 60.0, 80.0] {
             for n in 3..=30 {
-                assert!(!remains(&points(n, |t| 1.1 * (-t / tau).exp()), 0.09), "tau {tau}, {n} buckets");
+                assert!(!remains(&points(n, |t| 1.1 * (-t / tau).exp()), 0.09, 1.0), "tau {tau}, {n} buckets");
             }
         }
         assert!(
-            remains(&points(20, |t| 0.4 + 0.8 * (-t / 20.0).exp()), 0.09),
+            remains(&points(20, |t| 0.4 + 0.8 * (-t / 20.0).exp()), 0.09, 1.0),
             "a warm-up does not hide what is beneath"
         );
-        assert!(!remains(&points(2, |_| 9.0), 0.09), "two points show no trend");
+        assert!(!remains(&points(2, |_| 9.0), 0.09, 1.0), "two points show no trend");
     }
 }

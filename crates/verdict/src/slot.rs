@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use plimsoll_model::Bucket;
 use plimsoll_model::signal::AgeClass;
 
-use crate::counts::Counts;
+use crate::counts::{Counts, QUANTILES};
 
 /// Buckets after which a slot that lacks an arm is given up.
 const WIDTH_MAX: u64 = 6;
@@ -37,12 +37,76 @@ pub(crate) struct Pair {
 /// The time before the start, to be dealt out.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Past {
-    /// Portions, nearest to the start first.
-    pub(crate) portions: Vec<ByAge>,
+    /// Portions, nearest to the start first; of each what it has by age.
+    portions: VecDeque<Portion>,
     /// Cold and warming instances of former versions, oldest first: the control of young ones.
     pub(crate) young: [VecDeque<Counts>; 2],
     /// Buckets after the start that share one portion.
     pub(crate) after: u64,
+}
+
+/// What a control counts, of one portion and age, in little space.
+#[derive(Debug, Clone, Copy)]
+struct Portion {
+    index: u32,
+    age: u8,
+    requests: f32,
+    errors: f32,
+    timed: f32,
+    above: [f32; QUANTILES.len()],
+}
+
+impl Past {
+    /// Starts empty; `after` buckets since the start share a portion.
+    pub(crate) fn new(after: u64) -> Self {
+        Self { after, ..Self::default() }
+    }
+
+    /// Adds to a portion; portions have to ascend or repeat.
+    pub(crate) fn add(&mut self, index: u64, age: AgeClass, counts: &Counts) {
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        let same = self.portions.iter_mut().rev().take_while(|p| p.index == index).find(|p| p.age == age as u8);
+        let portion = match same {
+            Some(portion) => portion,
+            None => {
+                self.portions.push_back(Portion {
+                    index,
+                    age: age as u8,
+                    requests: 0.0,
+                    errors: 0.0,
+                    timed: 0.0,
+                    above: [0.0; QUANTILES.len()],
+                });
+                self.portions.back_mut().expect("just put there")
+            }
+        };
+        portion.requests += counts.requests as f32;
+        portion.errors += counts.errors as f32;
+        portion.timed += counts.timed as f32;
+        portion.above.iter_mut().zip(counts.above).for_each(|(sum, n)| *sum += n as f32);
+    }
+
+    /// Takes a portion, and drops those before it.
+    fn take(&mut self, index: u64) -> ByAge {
+        let mut taken = ByAge::default();
+        while let Some(portion) = self.portions.front().filter(|p| u64::from(p.index) <= index) {
+            if u64::from(portion.index) == index {
+                let counts = &mut taken[usize::from(portion.age)];
+                counts.requests = f64::from(portion.requests);
+                counts.errors = f64::from(portion.errors);
+                counts.timed = f64::from(portion.timed);
+                counts.above = portion.above.map(f64::from);
+            }
+            self.portions.pop_front();
+        }
+        taken
+    }
+
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let young: usize = self.young.iter().map(VecDeque::len).sum();
+        self.portions.len() * size_of::<Portion>() + young * size_of::<Counts>()
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -109,10 +173,8 @@ impl Slots {
 }
 
 fn finish(mut open: Open, bucket: Bucket, past: &mut Past, emit: &mut impl FnMut(Pair)) {
-    if !open.beside
-        && let Some(portion) = usize::try_from(open.portion).ok().and_then(|at| past.portions.get_mut(at))
-    {
-        open.control = std::mem::take(portion);
+    if !open.beside {
+        open.control = past.take(open.portion);
     }
     let mut unmatched: Option<(AgeClass, Counts)> = None;
     let mut left = Counts::default();

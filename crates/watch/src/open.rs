@@ -4,8 +4,11 @@
 //! longest ago, newer deploys before older ones: ten thousand markers at once delay each other and nothing else.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use plimsoll_model::{Deploy, DeployId, UnixNanos, Verdict};
+use plimsoll_verdict::Session;
 
 use crate::announce::Announced;
 use crate::infer::MARKER_WITHIN;
@@ -21,6 +24,8 @@ pub(crate) struct Open {
     pub(crate) judged_at: Option<UnixNanos>,
     /// Nothing more is expected of it.
     pub(crate) closed: bool,
+    /// What was computed so far; whoever judges holds it.
+    pub(crate) session: Arc<Mutex<Session>>,
 }
 
 /// All of them.
@@ -33,7 +38,7 @@ impl OpenDeploys {
     pub(crate) fn insert(&mut self, deploy: Deploy, verdict: Option<Verdict>, closed: bool) {
         let announced = verdict.as_ref().and_then(Announced::from_stored);
         let stored = verdict.clone();
-        let open = Open { deploy, verdict, stored, announced, judged_at: None, closed };
+        let open = Open { deploy, verdict, stored, announced, judged_at: None, closed, session: Arc::default() };
         self.by_id.entry(open.deploy.id.clone()).or_insert(open);
     }
 

@@ -15,7 +15,7 @@ use plimsoll_model::{
     Decision, DecisionKind, Deploy, DeployId, DeployStatus, Interval, RegressionEvent, ServiceKey, UnixNanos, Verdict,
     VerdictKind,
 };
-use plimsoll_verdict::{JudgeInput, Tolerances, judge};
+use plimsoll_verdict::{JudgeInput, Tolerances};
 use tokio::sync::{broadcast, watch};
 
 use crate::announce::event_for;
@@ -417,34 +417,41 @@ impl Watcher {
             Vec::new()
         });
         let began = std::time::Instant::now();
+        let session = open.session.clone();
         let gather = move || {
-            let within = Interval { from: deploy.started_at - tolerances.lookback(), to: now.bucket().end() };
+            let mut session = session.lock();
+            let start = deploy.started_at - tolerances.lookback();
             let mut data_quality = signals.data_quality(&deploy.service);
             if churning {
                 data_quality.push("version_churn".to_owned());
             }
-            let input = JudgeInput {
-                now,
+            let within = |from: UnixNanos| Interval { from, to: now.bucket().end() };
+            let mut input = JudgeInput {
                 superseded_at,
-                series: signals.series(&deploy.service, within),
-                aggregates: signals.aggregates(&deploy.service, within),
-                related: signals
-                    .related(&deploy.service)
-                    .iter()
-                    .flat_map(|other| signals.series(other, within))
-                    .collect(),
-                known_fingerprints: signals.known_fingerprints(&deploy.service, deploy.started_at),
-                known_versions: known_versions
-                    .into_iter()
-                    .filter(|known| known.first_seen < deploy.started_at)
-                    .map(|known| known.version)
-                    .collect(),
                 data_quality,
                 previous,
                 tolerances,
-                deploy,
+                ..JudgeInput::new(deploy, now, Vec::new())
             };
-            judge(&input)
+            // Most looks find nothing new, and for that the latest buckets do.
+            if let Some(since) = session.since() {
+                input.series = signals.series(&input.deploy.service, within(since));
+                if let Some(verdict) = session.judge_latest(&input) {
+                    return verdict;
+                }
+            }
+            let service = &input.deploy.service;
+            input.series = signals.series(service, within(start));
+            input.aggregates = signals.aggregates(service, within(start));
+            input.related =
+                signals.related(service).iter().flat_map(|other| signals.series(other, within(start))).collect();
+            input.known_fingerprints = signals.known_fingerprints(service, input.deploy.started_at);
+            input.known_versions = known_versions
+                .into_iter()
+                .filter(|known| known.first_seen < input.deploy.started_at)
+                .map(|known| known.version)
+                .collect();
+            session.judge_all(&input)
         };
         let verdict = match tokio::task::spawn_blocking(gather).await {
             Ok(verdict) => verdict,
