@@ -188,7 +188,7 @@ fn shown_well(fold: &Fold, wholes: &Option<[Whole; 2]>, tolerances: &Tolerances)
             Subject::Errors(i) | Subject::Latency(i) | Subject::Alone(i) | Subject::Calls(i, _) => {
                 fold.operations[i].candidate as f64 >= LARGER_OPERATION * requests
             }
-            Subject::New(_) | Subject::Throughput | Subject::Silence => true,
+            _ => true,
         };
         standing.exceeded_at.is_some() && standing.log_e >= if larger { 0.0 } else { 2.0 * doubt }
     };

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use plimsoll_model::metric::MetricShape;
 use plimsoll_model::signal::{Fingerprint, OperationKind};
 use plimsoll_model::{Interval, ServiceKey};
 
@@ -81,6 +82,30 @@ pub(crate) fn calls(scope: &Scope<'_>, service: &str, operation: &str) -> String
         rows = rows(scope),
         service = quoted(service),
         operation = quoted(operation)
+    )
+}
+
+/// Error messages of both arms: of one template, or all.
+pub(crate) fn logs(scope: &Scope<'_>, template: Option<&str>) -> String {
+    let which = template.map_or_else(String::new, |template| format!(" AND name = {}", quoted(template)));
+    format!(
+        "SELECT {arm} AS arm, sum(count) AS messages FROM signals WHERE kind = 'log' AND role IN ('error', 'fatal'){which} \
+         AND {rows} GROUP BY 1 ORDER BY 1",
+        arm = arm(scope),
+        rows = rows(scope)
+    )
+}
+
+/// A metric of both arms, minute by minute.
+pub(crate) fn metric(scope: &Scope<'_>, name: &str, shape: MetricShape) -> String {
+    let value = if shape == MetricShape::Counter { "sum(sum)" } else { "sum(sum) / sum(count)" };
+    format!(
+        "SELECT {arm} AS arm, date_trunc('minute', bucket_start) AS minute, {value} AS value FROM signals \
+         WHERE kind = 'metric' AND name = {name} AND role = '{shape}' AND {rows} GROUP BY 1, 2 ORDER BY 1, 2",
+        arm = arm(scope),
+        name = quoted(name),
+        shape = shape.as_str(),
+        rows = rows(scope)
     )
 }
 

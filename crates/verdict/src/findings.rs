@@ -7,6 +7,7 @@ use plimsoll_model::{Culprit, Design, Finding, FindingId, Interval, Sample};
 
 use crate::alone;
 use crate::design::{Cells, Role};
+use crate::drill;
 use crate::evidence::{self, Scope};
 use crate::fold::{Fold, Subject};
 use crate::input::JudgeInput;
@@ -110,7 +111,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 unit: "ratio",
                 interval,
                 sql: evidence::errors(&view.scope),
-                about: class_and_share(&view),
+                about: common(&view),
                 identity: op.kind.as_str().to_owned(),
                 exemplars: exemplars(view.candidate.iter().map(|c| c.2), false),
             }
@@ -186,6 +187,64 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 exemplars: exemplars(cells.iter().flatten().map(|c| c.2), false),
             }
         }
+        Subject::NewLog(fingerprint) => {
+            let seen = &fold.logs.all[&fingerprint];
+            let n = fold.requests();
+            let traces =
+                input.aggregates.logs.iter().filter(|s| s.version == fold.frame.version && s.template == seen.message);
+            Numbers {
+                operation: String::new(),
+                baseline: Sample { value: 0.0, n: fold.control_requests() },
+                candidate: Sample { value: seen.count as f64 / n.max(1) as f64, n },
+                unit: "ratio",
+                interval: rate::ratio_interval(&fold.logs.strata(seen), seen.standing.dispersion, ALPHA),
+                sql: evidence::logs(&whole(fold), Some(&seen.message)),
+                about: exception_name("", &seen.message),
+                identity: fingerprint.0.to_string(),
+                exemplars: traces
+                    .flat_map(|s| &s.cells)
+                    .flat_map(|(_, cell)| &cell.exemplars.0)
+                    .map(hex)
+                    .take(EXEMPLARS_MAX)
+                    .collect(),
+            }
+        }
+        Subject::LogErrors => {
+            let test = &fold.log_errors.test;
+            let rates = test.sums.rates();
+            Numbers {
+                operation: String::new(),
+                baseline: Sample { value: rates.rate_a, n: rates.n_a as u64 },
+                candidate: Sample { value: rates.rate_b(), n: rates.n_b as u64 },
+                unit: "messages/request",
+                interval: rate::ratio_interval(&test.strata(), test.standing.dispersion, ALPHA),
+                sql: evidence::logs(&whole(fold), None),
+                about: String::new(),
+                identity: "error_messages".to_owned(),
+                exemplars: Vec::new(),
+            }
+        }
+        Subject::Metric(index) => {
+            let metric = &fold.metrics[index];
+            let (b, a) = (metric.candidate.0, metric.baseline.0);
+            let step = 3.0 * metric.noise;
+            let attributes: Vec<String> = metric.attributes.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            let about = match attributes.as_slice() {
+                [] => format!("`{}`", metric.name),
+                some => format!("`{}` ({})", metric.name, some.join(", ")),
+            };
+            Numbers {
+                operation: String::new(),
+                baseline: Sample { value: a, n: metric.baseline.1 },
+                candidate: Sample { value: b, n: metric.candidate.1 },
+                unit: "level",
+                interval: [((b - step) / a.abs().max(1e-12)).max(0.0), ((b + step) / a.abs().max(1e-12)).min(1e4)],
+                sql: evidence::metric(&whole(fold), &metric.name, metric.shape),
+                identity: about.clone(),
+                about: if metric.unit.is_empty() { about } else { format!("{about} in {}", metric.unit) },
+                exemplars: Vec::new(),
+            }
+        }
         Subject::Throughput | Subject::Silence => {
             let all = |role: Role| -> u64 {
                 let own = fold.operations.iter();
@@ -247,6 +306,18 @@ fn whole(fold: &Fold) -> Scope<'_> {
         candidate_span: frame.candidate_span(),
         control: frame.control_versions.iter().map(String::as_str).collect(),
         control_span: if concurrent { frame.candidate_span() } else { frame.before_span() },
+    }
+}
+
+/// Says what the failures have in common: their class, and where they fall.
+fn common(view: &View<'_>) -> String {
+    let place = drill::of_errors(&view.candidate, &view.control);
+    match (class_and_share(view), place) {
+        (text, None) => text,
+        (text, Some(place)) if text.is_empty() => {
+            format!("{} of it when `{}`", summary::percent(place.explained), place.name)
+        }
+        (text, Some(place)) => format!("{text} when `{}`", place.name),
     }
 }
 
@@ -332,7 +403,7 @@ pub(crate) fn exemplars<'a>(cells: impl Iterator<Item = &'a OperationCell>, slow
     let mut found = Vec::new();
     // The latest first: they are the likeliest to be complete and still at hand.
     for id in kept.iter().rev().flat_map(|exemplars| &exemplars.0) {
-        let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex(id);
         if !found.contains(&hex) {
             found.push(hex);
         }
@@ -341,4 +412,8 @@ pub(crate) fn exemplars<'a>(cells: impl Iterator<Item = &'a OperationCell>, slow
         }
     }
     found
+}
+
+fn hex(id: &[u8; 16]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }

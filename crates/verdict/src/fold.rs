@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use plimsoll_model::signal::{OperationKey, OperationKind, OperationSeries};
+use plimsoll_model::signal::{ExceptionCount, Fingerprint, OperationKey, OperationKind, OperationSeries};
 use plimsoll_model::{Bucket, Design, ServiceKey, SignalKind};
 
 use crate::alone;
@@ -19,6 +19,8 @@ use crate::dispersion::{Measure, Tempering};
 use crate::errors;
 use crate::flow::{Flow, Traffic};
 use crate::input::JudgeInput;
+use crate::logs::LogErrors;
+use crate::metrics::{self, MetricTest};
 use crate::novelty::Novelty;
 use crate::operation::{self, Dealing, Moment, Operation, YOUNG_BUCKETS};
 use crate::standing::Standing;
@@ -39,7 +41,9 @@ const LASTING_REQUESTS_MIN: f64 = 5.0;
 
 const ERRORS_SHARE: f64 = 0.36;
 const LATENCY_SHARE: f64 = 0.36;
-const NOVELTY_SHARE: f64 = 0.12;
+const NOVELTY_SHARE: f64 = 0.06;
+const LOGS_SHARE: f64 = 0.06;
+const LOG_ERRORS_SHARE: f64 = 0.03;
 const CALLS_SHARE: f64 = 0.05;
 const ALONE_SHARE: f64 = 0.05;
 const FLOW_SHARE: f64 = 0.03;
@@ -56,7 +60,13 @@ pub(crate) enum Subject {
     /// Calls of an operation to one of its callees.
     Calls(usize, usize),
     /// An exception never seen before.
-    New(plimsoll_model::signal::Fingerprint),
+    New(Fingerprint),
+    /// An error message never logged before.
+    NewLog(Fingerprint),
+    /// Error messages of the whole service.
+    LogErrors,
+    /// The level of a metric.
+    Metric(usize),
     /// Requests of the whole service.
     Throughput,
     /// Requests of the candidate.
@@ -69,6 +79,8 @@ impl Subject {
             Self::Errors(_) | Self::Alone(_) => SignalKind::ErrorRate,
             Self::Latency(_) => SignalKind::Latency,
             Self::New(_) => SignalKind::NewException,
+            Self::NewLog(_) | Self::LogErrors => SignalKind::NewLog,
+            Self::Metric(_) => SignalKind::Metric,
             Self::Calls(..) | Self::Throughput => SignalKind::Throughput,
             Self::Silence => SignalKind::Silence,
         }
@@ -82,6 +94,10 @@ pub(crate) struct Fold {
     pub(crate) operations: Vec<Operation>,
     index: BTreeMap<(String, OperationKind), usize>,
     pub(crate) novelty: Novelty,
+    /// Error messages, by template.
+    pub(crate) logs: Novelty,
+    pub(crate) log_errors: LogErrors,
+    pub(crate) metrics: Vec<MetricTest>,
     pub(crate) flow: Flow,
     /// Logarithm of the gate's e-process.
     pub(crate) gate: f64,
@@ -117,6 +133,17 @@ impl Fold {
                 }
             }
         }
+        let mut logged = Novelty::new(crate::logs::known(input));
+        logged.past_requests(past.values().flatten().map(|cell| cell.2.requests).sum());
+        let mut messages: BTreeMap<Bucket, f64> = BTreeMap::new();
+        for log in crate::logs::errors(input) {
+            for (bucket, cell) in &log.series.cells {
+                if frame.role(&log.series.version, *bucket) == Some(Role::Before) {
+                    logged.past_count(log.fingerprint, &log.count(cell.count));
+                    *messages.entry(*bucket).or_default() += cell.count as f64;
+                }
+            }
+        }
         let first = past.values().flatten().map(|cell| cell.0).min();
         let length = (frame.start.0 - first.unwrap_or(frame.start).0).max(1);
         let watch = (tolerances.watch_max_s / 10).max(1);
@@ -137,6 +164,9 @@ impl Fold {
             operations: Vec::new(),
             index: BTreeMap::new(),
             novelty,
+            logs: logged,
+            log_errors: LogErrors::new(&requests, &messages, dealing),
+            metrics: Vec::new(),
             flow: Flow::new(&traffic),
             gate: 0.0,
             first: None,
@@ -172,6 +202,11 @@ impl Fold {
             let renamed = self.frame.renamed.values().any(|was| *was == s.key.operation);
             compared && (renamed || self.index.contains_key(&(s.key.operation.clone(), s.key.kind)))
         })
+    }
+
+    /// Says whether anything is followed that only a look at the whole brings up to date.
+    pub(crate) fn needs_whole(&self) -> bool {
+        !self.metrics.is_empty() || !self.logs.all.is_empty()
     }
 
     /// About how much memory it takes.
@@ -222,6 +257,16 @@ impl Fold {
             }
         }
         cells.sort_by_key(|(bucket, operation, control, age, _)| (*bucket, *operation, *control, *age));
+        let mut logs: BTreeMap<Bucket, Vec<(bool, Fingerprint, ExceptionCount)>> = BTreeMap::new();
+        for log in crate::logs::errors(input) {
+            for (bucket, cell) in log.series.cells.iter().filter(|(bucket, _)| *bucket >= self.next) {
+                let role = self.frame.role(&log.series.version, *bucket);
+                if let Some(role @ (Role::Candidate | Role::Control)) = role {
+                    let told = (role == Role::Candidate, log.fingerprint, log.count(cell.count));
+                    logs.entry(*bucket).or_default().push(told);
+                }
+            }
+        }
         let mut cells = cells.as_slice();
         while self.next < self.frame.end {
             let here = cells.partition_point(|cell| cell.0 <= self.next);
@@ -231,11 +276,20 @@ impl Fold {
             for (_, operation, control, age, cell) in now {
                 arms.entry(*operation).or_default()[usize::from(*control)].push((*age, *cell));
             }
-            self.step(&arms, tolerances);
+            let logged = logs.remove(&self.next).unwrap_or_default();
+            self.step(&arms, &logged, tolerances);
+        }
+        if !input.aggregates.metrics.is_empty() {
+            self.metrics = metrics::tests(&self.frame, &input.aggregates.metrics, tolerances);
         }
     }
 
-    fn step(&mut self, arms: &BTreeMap<usize, [operation::Cells<'_>; 2]>, tolerances: &Tolerances) {
+    fn step(
+        &mut self,
+        arms: &BTreeMap<usize, [operation::Cells<'_>; 2]>,
+        logged: &[(bool, Fingerprint, ExceptionCount)],
+        tolerances: &Tolerances,
+    ) {
         let bucket = self.next;
         self.next = Bucket(bucket.0 + 1);
         if bucket < self.frame.from {
@@ -275,6 +329,14 @@ impl Fold {
         }
         let worst = self.operations.iter().map(|op| op.errors.standing.dispersion).fold(1.0, f64::max);
         self.novelty.close(bucket, (candidate, control), self.first.is_some(), worst.min(4.0), tolerances);
+        let mut messages = [0.0; 2];
+        for (is_candidate, fingerprint, count) in logged {
+            messages[usize::from(!is_candidate)] += count.count as f64;
+            self.logs.count(bucket, 0, *is_candidate, *fingerprint, count);
+        }
+        self.logs.close(bucket, (candidate, control), self.first.is_some(), worst.clamp(2.0, 4.0), tolerances);
+        let served = [candidate as f64, control as f64];
+        self.log_errors.push(bucket, moment.since, beside, messages, served, tolerances);
         let traffic = Traffic {
             candidate: candidate as f64,
             control: control as f64,
@@ -305,7 +367,8 @@ impl Fold {
         self.gate = (sum + rest).max(f64::MIN_POSITIVE).ln();
         for (subject, _) in &subjects {
             let standing = *self.standing(*subject);
-            if standing.elsewhere || standing.confirmed_at.is_some() || !self.enough(*subject, tolerances) {
+            let apart = matches!(subject, Subject::Metric(_));
+            if apart || standing.elsewhere || standing.confirmed_at.is_some() || !self.enough(*subject, tolerances) {
                 continue;
             }
             let shown = standing.log_e >= level && standing.exceeded_at.is_some();
@@ -341,7 +404,7 @@ impl Fold {
         if !standing.stands((1.0 / tolerances.alpha).ln(), (1.0 / tolerances.bound_alpha).ln()) || now <= at {
             return false;
         }
-        if matches!(subject, Subject::Throughput | Subject::Silence | Subject::Calls(..)) {
+        if matches!(subject, Subject::Throughput | Subject::Silence | Subject::Calls(..) | Subject::LogErrors) {
             return now.0 >= at.0 + LASTING_BUCKETS;
         }
         let after = Bucket(at.0 + 1);
@@ -386,14 +449,16 @@ impl Fold {
                 // A handful of requests does not show a p99.
                 (p95.0 || (p99.0 && p99.1 * shares[1] >= 3.0), p95.1)
             }
-            Subject::New(fingerprint) => {
-                let Some(seen) = self.novelty.all.get(&fingerprint) else { return (false, 0.0) };
+            Subject::New(fingerprint) | Subject::NewLog(fingerprint) => {
+                let novelty = if matches!(subject, Subject::New(_)) { &self.novelty } else { &self.logs };
+                let Some(seen) = novelty.all.get(&fingerprint) else { return (false, 0.0) };
                 let bad: u64 = seen.candidate.range(from..=to).map(|(_, n)| n).sum();
-                let inside = self.novelty.traffic.iter().rev().filter(|(b, ..)| *b >= from && *b <= to);
+                let inside = novelty.traffic.iter().rev().filter(|(b, ..)| *b >= from && *b <= to);
                 let all: u64 = inside.map(|(_, b, _)| b).sum();
                 (all > 0 && bad as f64 / all as f64 > 0.5 * tolerances.exception_share, all as f64)
             }
-            Subject::Calls(..) | Subject::Throughput | Subject::Silence => {
+            Subject::Metric(index) => (self.metrics[index].exceeds, LASTING_REQUESTS),
+            Subject::LogErrors | Subject::Calls(..) | Subject::Throughput | Subject::Silence => {
                 let op_requests: u64 =
                     self.novelty.traffic.iter().rev().filter(|(b, ..)| *b >= from && *b <= to).map(|(_, b, _)| b).sum();
                 (self.standing(subject).log_e > 0.0, op_requests as f64)
@@ -421,6 +486,14 @@ impl Fold {
         let seen = self.novelty.all.len() as f64;
         let fresh = self.novelty.fresh().map(|(fingerprint, _)| Subject::New(*fingerprint));
         found.extend(fresh.map(|subject| (subject, NOVELTY_SHARE / (seen + 1.0))));
+        let logged = self.logs.all.len() as f64;
+        let fresh = self.logs.fresh().map(|(fingerprint, _)| Subject::NewLog(*fingerprint));
+        found.extend(fresh.map(|subject| (subject, LOGS_SHARE / (logged + 1.0))));
+        if logged > 0.0 {
+            found.push((Subject::LogErrors, LOG_ERRORS_SHARE));
+        }
+        // Metrics have levels of their own: they are looked at minute by minute, beside the gate.
+        found.extend((0..self.metrics.len()).map(|index| (Subject::Metric(index), 0.0)));
         found.push((Subject::Throughput, FLOW_SHARE));
         found.push((Subject::Silence, FLOW_SHARE));
         found
@@ -449,6 +522,9 @@ impl Fold {
             Subject::Alone(index) => &self.operations[index].alone.standing,
             Subject::Calls(index, callee) => &self.operations[index].calls.tests[callee].standing,
             Subject::New(fingerprint) => &self.novelty.all[&fingerprint].standing,
+            Subject::NewLog(fingerprint) => &self.logs.all[&fingerprint].standing,
+            Subject::LogErrors => &self.log_errors.test.standing,
+            Subject::Metric(index) => &self.metrics[index].standing,
             Subject::Throughput => &self.flow.throughput,
             Subject::Silence => &self.flow.silence,
         }
@@ -465,6 +541,11 @@ impl Fold {
             Subject::New(fingerprint) => {
                 &mut self.novelty.all.get_mut(&fingerprint).expect("listed only where there is one").standing
             }
+            Subject::NewLog(fingerprint) => {
+                &mut self.logs.all.get_mut(&fingerprint).expect("listed only where there is one").standing
+            }
+            Subject::LogErrors => &mut self.log_errors.test.standing,
+            Subject::Metric(index) => &mut self.metrics[index].standing,
             Subject::Throughput => &mut self.flow.throughput,
             Subject::Silence => &mut self.flow.silence,
         }
@@ -489,7 +570,9 @@ impl Fold {
                 let operation = self.novelty.all.get(&fingerprint).map_or(0, |seen| seen.operation());
                 own(self.operations.get(operation).map_or("", |op| &op.name))
             }
-            Subject::Throughput | Subject::Silence => own(""),
+            Subject::NewLog(_) | Subject::LogErrors | Subject::Metric(_) | Subject::Throughput | Subject::Silence => {
+                own("")
+            }
         }
     }
 

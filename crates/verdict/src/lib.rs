@@ -9,10 +9,11 @@
 //! | [`e_process`], [`two_sample`] | the sequential tests, of what is rare and of what is not |
 //! | [`rate`] | confidence bounds |
 //! | [`dispersion`] | how bursty the counts are |
-//! | `errors`, `latency`, `alone`, `novelty`, `calls`, `flow` | the signals; `settling` for young instances |
+//! | `errors`, `latency`, `alone`, `novelty`, `logs`, `metrics`, `calls`, `flow` | the signals; `settling` for young instances |
 //! | `fold`, `operation`, `counts`, `standing` | all tests carried forward bucket by bucket, and the gate |
 //! | `decision` | many tests, one answer |
 //! | [`Session`] | a judgement that is carried on from look to look |
+//! | `drill` | attribute values that the excess has in common |
 //! | `culprit`, `symptoms` | where the cause lies and where else it shows |
 //! | `findings`, `evidence`, `summary`, [`quality`] | what a reader gets to see |
 
@@ -23,6 +24,7 @@ mod culprit;
 mod decision;
 mod design;
 pub mod dispersion;
+mod drill;
 pub mod e_process;
 mod errors;
 mod evidence;
@@ -32,6 +34,8 @@ mod fold;
 mod input;
 mod judge;
 mod latency;
+mod logs;
+mod metrics;
 mod novelty;
 mod operation;
 pub mod quality;

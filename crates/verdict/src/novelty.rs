@@ -1,4 +1,4 @@
-//! Exceptions that the service has never thrown before.
+//! Exceptions that the service has never thrown before, and error messages that it has never logged.
 //!
 //! With `k` occurrences in `n_b` candidate requests and none in `n_a` of the control, over all history, the probability
 //! that chance put all `k` into the candidate is at most `p = (n_b / (n_a + n_b))^k`; the e-value is `1 / (2 sqrt(p))`.
@@ -62,23 +62,45 @@ impl Novelty {
     pub(crate) fn past(&mut self, cell: &OperationCell) {
         self.history += cell.requests;
         for (fingerprint, exception) in &cell.exceptions {
-            if let Some(seen) = self.seen(*fingerprint, exception) {
-                seen.control += exception.count;
-            }
+            self.past_count(*fingerprint, exception);
+        }
+    }
+
+    /// Takes requests of the control from before the start.
+    pub(crate) fn past_requests(&mut self, requests: u64) {
+        self.history += requests;
+    }
+
+    /// Takes occurrences from before the start.
+    pub(crate) fn past_count(&mut self, fingerprint: Fingerprint, exception: &ExceptionCount) {
+        if let Some(seen) = self.seen(fingerprint, exception) {
+            seen.control += exception.count;
         }
     }
 
     /// Takes a cell since the start.
     pub(crate) fn push(&mut self, bucket: Bucket, operation: usize, candidate: bool, cell: &OperationCell) {
         for (fingerprint, exception) in &cell.exceptions {
-            let Some(seen) = self.seen(*fingerprint, exception) else { continue };
-            if candidate {
-                *seen.candidate.entry(bucket).or_default() += exception.count;
-                seen.count += exception.count;
-                *seen.operations.entry(operation).or_default() += exception.count;
-            } else {
-                seen.control += exception.count;
-            }
+            self.count(bucket, operation, candidate, *fingerprint, exception);
+        }
+    }
+
+    /// Takes occurrences since the start.
+    pub(crate) fn count(
+        &mut self,
+        bucket: Bucket,
+        operation: usize,
+        candidate: bool,
+        fingerprint: Fingerprint,
+        exception: &ExceptionCount,
+    ) {
+        let Some(seen) = self.seen(fingerprint, exception) else { return };
+        if candidate {
+            *seen.candidate.entry(bucket).or_default() += exception.count;
+            seen.count += exception.count;
+            *seen.operations.entry(operation).or_default() += exception.count;
+        } else {
+            seen.control += exception.count;
         }
     }
 

@@ -47,7 +47,7 @@ impl Session {
         let fold = self.fold.as_mut()?;
         let now = input.now.bucket();
         let age = now.0.saturating_sub(fold.first?.0);
-        let patience = if age < YOUNG { AFRESH_YOUNG } else { AFRESH };
+        let patience = if age < YOUNG || fold.needs_whole() { AFRESH_YOUNG } else { AFRESH };
         let overdue = now.0.saturating_sub(self.whole_at.0) >= patience;
         let ending = input.superseded_at.is_some()
             || input.now + Bucket::WIDTH >= input.deploy.started_at + input.tolerances.watch_max();

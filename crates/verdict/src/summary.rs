@@ -37,6 +37,19 @@ pub(crate) fn finding(finding: &Finding, version: &str, against: &str, subject: 
             number(candidate.value),
             number(baseline.value)
         ),
+        SignalKind::NewLog if finding.unit == "ratio" => {
+            format!("{who} logs the error {subject}, never seen before ({} of {calls} calls)", percent(candidate.value))
+        }
+        SignalKind::NewLog => format!(
+            "{who} logs {} errors a request against {} {against} ({range}, {calls} calls)",
+            number(candidate.value),
+            number(baseline.value)
+        ),
+        SignalKind::Metric => format!(
+            "{who} has {subject} at {} against {} {against} ({range})",
+            number(candidate.value),
+            number(baseline.value)
+        ),
         SignalKind::Silence if subject.is_empty() => {
             format!("{who} has not served a single request since it was deployed")
         }

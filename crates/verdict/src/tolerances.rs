@@ -29,6 +29,8 @@ pub struct Tolerances {
     pub calls_ratio: f64,
     /// Largest tolerated loss of requests of the whole service, as a share of them.
     pub throughput_drop: f64,
+    /// Largest tolerated change of a metric's level in its bad direction, as a share of it.
+    pub metric_ratio: f64,
     /// A candidate that is to serve and does not for so long is silent.
     pub silence_s: u64,
     /// Probability that a harmless deploy is ever called regressed, however often one looks.
@@ -68,6 +70,7 @@ impl Default for Tolerances {
             slo_errors: 0.05,
             calls_ratio: 1.5,
             throughput_drop: 0.5,
+            metric_ratio: 0.5,
             silence_s: 300,
             alpha: 0.01,
             bound_alpha: 0.1,
@@ -112,6 +115,7 @@ impl Tolerances {
         within("slo_errors", self.slo_errors, 1e-5, 0.9);
         within("calls_ratio", self.calls_ratio, 1.05, 100.0);
         within("throughput_drop", self.throughput_drop, 0.05, 0.99);
+        within("metric_ratio", self.metric_ratio, 0.01, 100.0);
         within("silence_s", self.silence_s as f64, 30.0, 86_400.0);
         within("alpha", self.alpha, 1e-9, 0.5);
         within("bound_alpha", self.bound_alpha, 1e-9, 0.5);

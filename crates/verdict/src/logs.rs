@@ -1,0 +1,105 @@
+//! Error messages by template: new ones, and how many there are a request.
+//!
+//! What a service logs as an error counts though no span says so: an exception that is swallowed fails nobody's request at
+//! first. A template never seen before is tested like a new exception; all error messages together like failed requests,
+//! with tolerances of their own, because messages come more often and in clumps.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use plimsoll_model::Bucket;
+use plimsoll_model::log::{Level, LogSeries};
+use plimsoll_model::signal::{ExceptionCount, Fingerprint};
+
+use crate::counts::Counts;
+use crate::dispersion::Measure;
+use crate::errors::ErrorTest;
+use crate::input::JudgeInput;
+use crate::operation::Dealing;
+use crate::slot::{ByAge, Past, Slots};
+use crate::tolerances::Tolerances;
+use plimsoll_model::signal::AgeClass;
+
+/// Messages a request by which errors logged may grow.
+const POINTS: f64 = 0.02;
+
+/// One template at the level of an error.
+pub(crate) struct ErrorLog<'a> {
+    pub(crate) series: &'a LogSeries,
+    pub(crate) fingerprint: Fingerprint,
+}
+
+impl ErrorLog<'_> {
+    /// Writes occurrences as those of an exception.
+    pub(crate) fn count(&self, count: u64) -> ExceptionCount {
+        ExceptionCount { exception_type: String::new(), message: self.series.template.clone(), count }
+    }
+}
+
+/// Lists templates at the level of an error or worse, whatever their version.
+pub(crate) fn errors(input: &JudgeInput) -> impl Iterator<Item = ErrorLog<'_>> {
+    let severe = input.aggregates.logs.iter().filter(|s| matches!(s.level, Level::Error | Level::Fatal));
+    severe.map(|series| ErrorLog { series, fingerprint: fingerprint(&series.template) })
+}
+
+/// Templates that were logged before the start, as far back as is known.
+pub(crate) fn known(input: &JudgeInput) -> BTreeSet<Fingerprint> {
+    let before = errors(input).filter(|log| log.series.first_seen < input.deploy.started_at);
+    before.map(|log| log.fingerprint).collect()
+}
+
+/// FNV-1a over the template: an identity within one judgement.
+fn fingerprint(template: &str) -> Fingerprint {
+    let hash = template
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    Fingerprint(hash)
+}
+
+/// Error messages a request, of the whole service.
+#[derive(Debug, Clone)]
+pub(crate) struct LogErrors {
+    pub(crate) test: ErrorTest,
+    slots: Slots,
+    past: Past,
+}
+
+impl LogErrors {
+    /// Starts from requests and messages before the start.
+    pub(crate) fn new(requests: &BTreeMap<Bucket, f64>, messages: &BTreeMap<Bucket, f64>, dealing: Dealing) -> Self {
+        let mut past = Past::new(dealing.after);
+        let errors = |bucket: &Bucket| messages.get(bucket).copied().unwrap_or(0.0);
+        for (bucket, n) in requests.iter().rev() {
+            let portion = (dealing.start.0 - 1 - bucket.0) / dealing.before.max(1);
+            let counts = Counts { requests: *n, errors: errors(bucket), ..Counts::default() };
+            past.add(portion, AgeClass::Warm, &counts);
+        }
+        let before: Vec<(f64, f64)> = requests.iter().map(|(bucket, n)| (errors(bucket), *n)).collect();
+        Self { test: ErrorTest::new(&before), slots: Slots::default(), past }
+    }
+
+    /// Takes one bucket: messages and requests of candidate and control.
+    pub(crate) fn push(
+        &mut self,
+        bucket: Bucket,
+        since: u64,
+        beside: bool,
+        messages: [f64; 2],
+        requests: [f64; 2],
+        tolerances: &Tolerances,
+    ) {
+        let arms = [0, 1].map(|arm| {
+            let mut ages = ByAge::default();
+            ages[AgeClass::Warm as usize] =
+                Counts { requests: requests[arm], errors: messages[arm], ..Counts::default() };
+            ages
+        });
+        let own = Tolerances {
+            error_points: POINTS.max(tolerances.error_points),
+            error_floor: POINTS.max(tolerances.error_floor),
+            ..tolerances.clone()
+        };
+        let mut pairs = Vec::new();
+        self.slots.push(bucket, since, beside, [&arms[0], &arms[1]], &mut self.past, &mut |pair| pairs.push(pair));
+        pairs.iter().for_each(|pair| self.test.push(pair, Measure { phi: 4.0, pairs: 2.0 }, &own));
+    }
+}
