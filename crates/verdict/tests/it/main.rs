@@ -1,5 +1,6 @@
 //! The crate through its public face.
 
+mod aggregates;
 mod reference;
 mod signals;
 mod simulation;

@@ -1,0 +1,136 @@
+//! Error messages, metrics and attribute values: what is known of a service beside its requests.
+
+use std::collections::BTreeMap;
+
+use plimsoll_model::drill::{AttributeValue, Outcome};
+use plimsoll_model::log::{Level, LogCell, LogSeries};
+use plimsoll_model::metric::{ExactSum, MetricCell, MetricKey, MetricSeries, MetricShape};
+use plimsoll_model::signal::AgeClass;
+use plimsoll_model::{Bucket, SignalKind, VerdictKind};
+use plimsoll_verdict::{JudgeInput, judge};
+
+use crate::simulation::{START, Scenario, service, simulate};
+
+fn logs(version: &str, template: &str, level: Level, buckets: std::ops::Range<u64>, count: u64) -> LogSeries {
+    LogSeries {
+        version: version.to_owned(),
+        template: template.to_owned(),
+        level,
+        first_seen: Bucket(buckets.start).start(),
+        cells: buckets.map(|bucket| (Bucket(bucket), LogCell { count, ..LogCell::default() })).collect(),
+    }
+}
+
+fn harmless() -> JudgeInput {
+    simulate(&Scenario { share: 0.5, errors: 0.002, before_s: 1_200, after_s: 600, ..Scenario::default() }, 11)
+}
+
+#[test]
+fn an_error_swallowed_into_a_log_is_found_and_one_reworded_is_not() {
+    let mut input = harmless();
+    let swallowed = "could not reserve seat <*> for order <*>: inventory answered nothing";
+    input.aggregates.logs = vec![logs("2", swallowed, Level::Error, START..START + 60, 12)];
+    let verdict = judge(&input);
+    assert_eq!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+    let finding = verdict.findings.iter().find(|f| f.signal == SignalKind::NewLog).expect("it is new");
+    assert!(finding.summary.contains("logs the error `could not reserve seat"), "{}", finding.summary);
+    assert!(finding.sql.contains("kind = 'log'"), "{}", finding.sql);
+
+    // The same at another level is nobody's error.
+    input.aggregates.logs = vec![logs("2", swallowed, Level::Info, START..START + 60, 12)];
+    assert_ne!(judge(&input).verdict, VerdictKind::Regressed);
+
+    // What the control said in other words has moved.
+    let before = "could not reserve seat <*> for order <*>: inventory said nothing";
+    input.aggregates.logs = vec![
+        logs("1", before, Level::Error, START - 120..START + 60, 12),
+        logs("2", swallowed, Level::Error, START..START + 60, 12),
+    ];
+    let verdict = judge(&input);
+    assert_ne!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+}
+
+#[test]
+fn many_more_error_messages_a_request_are_a_regression() {
+    let mut input = harmless();
+    let text = "retrying payment of <*>";
+    input.aggregates.logs = vec![
+        logs("1", text, Level::Error, START - 120..START + 60, 5),
+        logs("2", text, Level::Error, START..START + 60, 120),
+    ];
+    let verdict = judge(&input);
+    assert_eq!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+    assert!(verdict.summary.contains("errors a request against"), "{}", verdict.summary);
+}
+
+fn gauge(version: &str, name: &str, value: impl Fn(u64) -> f64, minutes: std::ops::Range<u64>) -> MetricSeries {
+    MetricSeries {
+        key: MetricKey {
+            service: service(),
+            version: version.to_owned(),
+            age: AgeClass::Warm,
+            name: name.to_owned(),
+            unit: "By".to_owned(),
+            shape: MetricShape::Gauge,
+            attributes: BTreeMap::new(),
+        },
+        cells: minutes
+            .map(|minute| {
+                let sum = ExactSum::of(value(minute));
+                (Bucket(minute * 6), MetricCell { points: 1, count: 1, sum, ..MetricCell::default() })
+            })
+            .collect(),
+    }
+}
+
+/// A level that wanders by a few per cent, the same way each time.
+fn wandering(minute: u64) -> f64 {
+    let noise = (minute.wrapping_mul(2_654_435_761) >> 7) % 1_000;
+    300e6 * (1.0 + 0.04 * (noise as f64 / 1_000.0 - 0.5))
+}
+
+#[test]
+fn memory_that_leaks_is_found_and_memory_that_wanders_is_not() {
+    let scenario = Scenario { share: 0.5, errors: 0.002, before_s: 3_600, after_s: 1_500, ..Scenario::default() };
+    let mut input = simulate(&scenario, 12);
+    let start = START / 6;
+    let control = gauge("1", "process.memory.usage", wandering, start - 60..start + 25);
+    input.aggregates.metrics = vec![
+        control.clone(),
+        gauge("2", "process.memory.usage", |m| wandering(m) * (1.0 + 0.06 * (m - start) as f64), start..start + 25),
+    ];
+    let verdict = judge(&input);
+    assert_eq!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+    let finding = verdict.findings.iter().find(|f| f.signal == SignalKind::Metric).expect("it leaks");
+    assert!(finding.summary.contains("`process.memory.usage` in By"), "{}", finding.summary);
+
+    input.aggregates.metrics =
+        vec![control.clone(), gauge("2", "process.memory.usage", |m| wandering(m + 9), start..start + 25)];
+    assert_ne!(judge(&input).verdict, VerdictKind::Regressed);
+
+    // Of a metric that nobody can call better or worse nothing is said.
+    input.aggregates.metrics = vec![
+        gauge("1", "build.info", wandering, start - 60..start + 25),
+        gauge("2", "build.info", |m| 9.0 * wandering(m), start..start + 25),
+    ];
+    assert_ne!(judge(&input).verdict, VerdictKind::Regressed);
+}
+
+#[test]
+fn a_finding_names_the_region_that_its_failures_share() {
+    let mut input = simulate(&Scenario { share: 0.5, error_effect: 6.0, after_s: 400, ..Scenario::default() }, 13);
+    for series in &mut input.series {
+        let candidate = series.key.version == "2";
+        for (_, cell) in &mut series.cells {
+            let at = |value: &str| AttributeValue { attribute: "cloud.region".to_owned(), value: value.to_owned() };
+            let eu = if candidate { cell.errors } else { cell.errors / 2 };
+            let half = cell.requests / 2;
+            cell.values.insert(at("eu"), Outcome { requests: half, errors: eu.min(half), log_latency_sum: 0 });
+            let rest = Outcome { requests: cell.requests - half, errors: cell.errors - eu, log_latency_sum: 0 };
+            cell.values.insert(at("us"), rest);
+        }
+    }
+    let verdict = judge(&input);
+    assert_eq!(verdict.verdict, VerdictKind::Regressed);
+    assert!(verdict.summary.contains("when `cloud.region=eu`"), "{}", verdict.summary);
+}
