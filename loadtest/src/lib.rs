@@ -4,8 +4,10 @@
 //! own codec, so that a fault in that codec cannot hide. Requests are encoded once; before each send only ids and times
 //! are patched, so that the generator costs little beside the server it drives.
 
+mod asking;
 mod client;
 mod compression;
+mod dataset;
 mod device;
 mod error;
 mod freshness;
@@ -14,6 +16,7 @@ mod kill;
 mod measure;
 mod otlp_json;
 mod process;
+mod questions;
 mod recording;
 mod records;
 mod replay;
@@ -24,8 +27,10 @@ mod stats;
 mod system;
 mod template;
 
+pub use asking::{Answer, Answers, Asking, Times};
 pub use client::{Connection, Endpoint, Protocol, Reply, SendError};
 pub use compression::Compression;
+pub use dataset::Dataset;
 pub use error::Error;
 pub use generate::{Load, LoadReport, Mix, Pace, Until};
 pub use kill::{KillReport, Torture};
@@ -35,6 +40,7 @@ pub use measure::{
 };
 pub use otlp_json::{OtlpJsonError, to_protobuf};
 pub use process::{Moment, Track};
+pub use questions::{QUESTIONS, Question};
 pub use recording::{Line, Recording};
 pub use records::{Shape, Signal};
 pub use replay::{Replay, ReplayReport, ReplayTarget, Shift, Speed};

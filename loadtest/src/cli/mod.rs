@@ -1,6 +1,7 @@
 //! The command line: what each subcommand takes, and how its result becomes output and an exit code.
 
 mod measure;
+mod questions;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -40,6 +41,8 @@ enum Command {
     Measure(measure::Arguments),
     /// Loads a server steadily for long and says whether its memory and files stay where they are.
     Soak(measure::SoakArguments),
+    /// Loads a few hours of telemetry and asks ten questions of it, of Plimsoll and of other engines.
+    Questions(questions::Arguments),
 }
 
 #[derive(Args)]
@@ -212,6 +215,7 @@ async fn run(command: Command, format: Format) -> Result<(String, bool), Error> 
         }
         Command::Measure(options) => options.run(format).await,
         Command::Soak(options) => options.run(format).await,
+        Command::Questions(options) => options.run(format).await,
     }
 }
 

@@ -8,5 +8,6 @@ mod generator;
 mod kills;
 mod peers;
 mod recording;
+mod segments;
 mod stage;
 mod telemetrygen;

@@ -23,6 +23,11 @@ pub(crate) fn python() -> Option<PathBuf> {
     PYTHON.get_or_init(|| prepare("python.sh")).clone()
 }
 
+pub(crate) fn duckdb() -> Option<PathBuf> {
+    static DUCKDB: OnceLock<Option<PathBuf>> = OnceLock::new();
+    DUCKDB.get_or_init(|| prepare("duckdb.sh")).clone()
+}
+
 /// The recorded day of real telemetry: `PLIMSOLL_TRAINTICKET`, else `shared/data/trainticket` beside the repository.
 pub(crate) fn trainticket() -> Option<PathBuf> {
     let dir = std::env::var_os("PLIMSOLL_TRAINTICKET")
