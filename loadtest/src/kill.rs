@@ -2,7 +2,8 @@
 //!
 //! *Invariants.* The ack log is kept here, by the client. A request is one trace (or, for points, one value of
 //! `loadtest.batch`), so that SQL can say of each request how many of its records are stored and how many differ.
-//! Acked: all, each once. Not acked: all once or none, since a request is taken or not as a whole.
+//! Acked: all, each once. Not acked: all once or none, since a request is taken or not as a whole. Sent again until acked: all,
+//! each once, however often.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::client::{Connection, Endpoint, Protocol, Reply};
 use crate::compression::Compression;
 use crate::generate::now_ns;
 use crate::records::{Shape, Signal};
+use crate::repeat::{Repeats, Templates};
 use crate::sql::{Sql, integer};
 use crate::template::{self, Template, trace_id};
 use crate::{Addresses, Error, Server, ServerOptions};
@@ -34,6 +36,8 @@ pub struct Torture {
     pub writers: usize,
     /// The longest time under load before a kill.
     pub load_max: Duration,
+    /// Whether what has no ack is sent again after each restart, and some of what has one.
+    pub repeat: bool,
     /// What all that is random comes from; the same seed kills at the same moments after the same first ack.
     pub seed: u64,
     /// How long a start, replay included, may take.
@@ -55,6 +59,8 @@ pub struct KillReport {
     pub unacked_requests: u64,
     /// How many of those were stored all the same.
     pub unacked_stored: u64,
+    /// Sends of requests that had been sent before.
+    pub repeats: u64,
     /// Acked records that are not there.
     pub lost_records: u64,
     /// Records that are there more than once.
@@ -79,12 +85,14 @@ const FAULTS_TOLD: usize = 10;
 
 /// What became of one request, by what the client knows.
 #[derive(Debug, Clone, Copy)]
-struct Sent {
+pub(crate) struct Sent {
     records: u64,
-    acked: bool,
+    pub(crate) acked: bool,
+    /// The time that its bytes were made with.
+    pub(crate) at_ns: u64,
 }
 
-type Ledger = HashMap<(Signal, u64), Sent>;
+pub(crate) type Ledger = HashMap<(Signal, u64), Sent>;
 
 impl Torture {
     /// Runs it.
@@ -98,9 +106,16 @@ impl Torture {
         // The ids of this run begin anywhere, so that runs on one data directory do not meet.
         let next_batch = Arc::new(AtomicU64::new(u64::from(rand::rng().random::<u32>()) << 12));
         let mut ledgers: Vec<Ledger> = Vec::new();
+        let mut templates: Vec<Templates> = Vec::new();
         let mut server = Server::start(self.server.clone(), self.ready_within).await?;
         for round in 0..self.kills {
-            let ledger = self.round(&mut server, &run, round, &next_batch, &mut rng).await;
+            let repeats = self.repeat.then(|| Repeats::due(&ledgers, &templates, &mut rng));
+            let repeating = repeats.map(|repeats| repeats.start(&endpoints(server.addresses())));
+            templates.push(self.templates(&run, round));
+            let ledger = self.round(&mut server, &templates[round as usize], &next_batch, &mut rng).await;
+            if let Some(repeating) = repeating {
+                report.repeats += repeating.end(&mut ledgers).await;
+            }
             ledgers.push(ledger);
             report.kills += 1;
             let began = std::time::Instant::now();
@@ -115,6 +130,10 @@ impl Torture {
                 return Ok(seen);
             }
         }
+        if self.repeat {
+            let repeating = Repeats::due(&ledgers, &templates, &mut rng).start(&endpoints(server.addresses()));
+            report.repeats += repeating.end(&mut ledgers).await;
+        }
         // And all of them, as the last restart and everything since left them.
         for (round, ledger) in ledgers.iter().enumerate() {
             check(&server.sql(), &run, round as u32, ledger, &mut report).await?;
@@ -122,19 +141,20 @@ impl Torture {
         Ok(report)
     }
 
+    fn templates(&self, run: &str, round: u32) -> Templates {
+        let shape = Shape { run: run.into(), instance: format!("round-{round}"), small: true, trace_len: self.batch };
+        Arc::new(Signal::ALL.iter().map(|signal| Template::new(*signal, &shape, self.batch, 0)).collect())
+    }
+
     /// Writes until a random moment, kills, and returns what the writers know.
     async fn round(
         &self,
         server: &mut Server,
-        run: &str,
-        round: u32,
+        templates: &Templates,
         next_batch: &Arc<AtomicU64>,
         rng: &mut ChaCha8Rng,
     ) -> Ledger {
         let load = Duration::from_micros(rng.random_range(0..self.load_max.as_micros().max(1) as u64));
-        let shape = Shape { run: run.into(), instance: format!("round-{round}"), small: true, trace_len: self.batch };
-        let templates: Arc<Vec<Template>> =
-            Arc::new(Signal::ALL.iter().map(|signal| Template::new(*signal, &shape, self.batch, 0)).collect());
         let stop = Arc::new(AtomicBool::new(false));
         let acks = Arc::new(tokio::sync::Semaphore::new(0));
         let mut writers = JoinSet::new();
@@ -142,7 +162,7 @@ impl Torture {
             for _ in 0..self.writers {
                 let writer = Writer {
                     endpoint,
-                    templates: Arc::clone(&templates),
+                    templates: Arc::clone(templates),
                     next_batch: Arc::clone(next_batch),
                     stop: Arc::clone(&stop),
                     acks: Arc::clone(&acks),
@@ -178,7 +198,7 @@ fn endpoints(addresses: Addresses) -> [Endpoint; 4] {
 
 struct Writer {
     endpoint: Endpoint,
-    templates: Arc<Vec<Template>>,
+    templates: Templates,
     next_batch: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     acks: Arc<tokio::sync::Semaphore>,
@@ -194,10 +214,11 @@ impl Writer {
             // Relaxed: the number is all that is shared.
             let batch = self.next_batch.fetch_add(1, Ordering::Relaxed);
             let template = &self.templates[batch as usize % self.templates.len()];
-            let body = template::whole(template.render(batch, now_ns()), self.endpoint.compression);
+            let at_ns = now_ns();
+            let body = template::whole(template.render(batch, at_ns), self.endpoint.compression);
             let reply = connection.send(template.signal, body).await;
             let acked = matches!(reply, Ok(Reply::Accepted { rejected: 0 }));
-            ledger.insert((template.signal, batch), Sent { records: template.records, acked });
+            ledger.insert((template.signal, batch), Sent { records: template.records, acked, at_ns });
             if acked {
                 self.acks.add_permits(1);
             }

@@ -19,6 +19,7 @@ mod process;
 mod questions;
 mod recording;
 mod records;
+mod repeat;
 mod replay;
 mod report;
 mod server;

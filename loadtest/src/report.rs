@@ -131,6 +131,7 @@ impl Printable for KillReport {
             ("acked records", whole(self.acked_records as f64)),
             ("unacked requests", whole(self.unacked_requests as f64)),
             ("unacked but stored", whole(self.unacked_stored as f64)),
+            ("sent again", whole(self.repeats as f64)),
             ("acked records lost", whole(self.lost_records as f64)),
             ("records duplicated", whole(self.duplicated_records as f64)),
             ("requests torn", whole(self.torn_requests as f64)),

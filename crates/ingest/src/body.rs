@@ -42,7 +42,7 @@ impl<'a> Gather<'a> {
             return Err(Refusal::too_large(limit, false));
         }
         let room = announced.unwrap_or(FIRST_STEP.min(limit));
-        let reservation = pipeline.reserve(need(pipeline, arrival, room, compressed)).await?;
+        let reservation = pipeline.reserve(arrival.connection, need(pipeline, arrival, room, compressed)).await?;
         Ok(Self {
             pipeline,
             arrival,

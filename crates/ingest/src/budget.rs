@@ -4,20 +4,22 @@
 //! - Reserved bytes never exceed the capacity through [`Budget::reserve`] and [`Reservation::grow`]; only
 //!   [`Reservation::settle`], which states what is already held, may pass it, and then nothing is granted until it is
 //!   paid back.
-//! - Waiters are served first come, first served, so that a flood on one connection cannot starve another. Reservations that
-//!   grow come before new ones: what was begun is finished first.
+//! - Connections that wait take turns, each with its first request in line, so that a flood on one of them cannot starve
+//!   another. Reservations that grow come before new ones: what was begun is finished first.
 //! - A reservation is given back when it is dropped, whatever ended the request.
 //! - A need above the whole capacity waits until it can have all of it, and then runs alone.
+//! - [`Budget::withhold`] takes a part out of use, never more than three quarters: some always goes through.
 //!
 //! *Cost.* One uncontended lock a call, a few calls a request, none a record.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
+
+use crate::turns::Turns;
 
 /// See the module.
 #[derive(Debug)]
@@ -30,8 +32,10 @@ pub(crate) struct Budget {
 struct State {
     /// Below zero where settled reservations turned out larger than they were taken for.
     free: i64,
-    growing: VecDeque<Waiter>,
-    arriving: VecDeque<Waiter>,
+    /// Taken out of use, and not in `free`.
+    withheld: i64,
+    growing: Turns<Waiter>,
+    arriving: Turns<Waiter>,
 }
 
 #[derive(Debug)]
@@ -45,31 +49,57 @@ struct Waiter {
 #[derive(Debug)]
 pub(crate) struct Reservation {
     budget: Arc<Budget>,
+    connection: usize,
     bytes: i64,
 }
 
 impl Budget {
     pub(crate) fn new(capacity: usize) -> Arc<Self> {
         let capacity = i64::try_from(capacity).unwrap_or(i64::MAX);
-        let state = State { free: capacity, growing: VecDeque::new(), arriving: VecDeque::new() };
+        let state = State { free: capacity, withheld: 0, growing: Turns::default(), arriving: Turns::default() };
         Arc::new(Self { capacity, state: CachePadded::new(Mutex::new(state)) })
     }
 
     /// Returns the bytes taken now.
     pub(crate) fn used(&self) -> u64 {
-        u64::try_from(self.capacity - self.state.lock().free).unwrap_or(0)
+        let state = self.state.lock();
+        u64::try_from(self.capacity - state.withheld - state.free).unwrap_or(0)
     }
 
-    /// Takes `bytes`, at once or not at all.
-    pub(crate) fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
-        self.take_now(bytes, false)
+    /// Returns the bytes that are out of use now.
+    pub(crate) fn withheld(&self) -> u64 {
+        u64::try_from(self.state.lock().withheld).unwrap_or(0)
     }
 
-    /// Takes `bytes`; waits in line for them until `deadline`.
-    pub(crate) async fn reserve(self: &Arc<Self>, bytes: usize, deadline: Instant) -> Option<Reservation> {
-        match self.take_now(bytes, false) {
+    /// Takes `bytes` out of use, or as many as may be; they are missing from what is free as soon as it is. Calling it again with
+    /// fewer puts the rest back.
+    pub(crate) fn withhold(self: &Arc<Self>, bytes: usize) {
+        let withheld = i64::try_from(bytes).unwrap_or(i64::MAX).min(self.capacity / 4 * 3);
+        let back = {
+            let mut state = self.state.lock();
+            let before = std::mem::replace(&mut state.withheld, withheld);
+            before - withheld
+        };
+        if back != 0 {
+            self.give_back(back);
+        }
+    }
+
+    /// Takes `bytes` for a request of `connection`, at once or not at all.
+    pub(crate) fn try_reserve(self: &Arc<Self>, connection: usize, bytes: usize) -> Option<Reservation> {
+        self.take_now(connection, bytes, false)
+    }
+
+    /// Takes `bytes` for a request of `connection`; waits in line for them until `deadline`.
+    pub(crate) async fn reserve(
+        self: &Arc<Self>,
+        connection: usize,
+        bytes: usize,
+        deadline: Instant,
+    ) -> Option<Reservation> {
+        match self.take_now(connection, bytes, false) {
             Some(taken) => Some(taken),
-            None => self.wait(bytes, false, deadline).await,
+            None => self.wait(connection, bytes, false, deadline).await,
         }
     }
 
@@ -77,27 +107,31 @@ impl Budget {
         i64::try_from(bytes).unwrap_or(i64::MAX).min(self.capacity)
     }
 
-    fn take_now(self: &Arc<Self>, bytes: usize, growing: bool) -> Option<Reservation> {
+    fn take_now(self: &Arc<Self>, connection: usize, bytes: usize, growing: bool) -> Option<Reservation> {
         let need = self.need(bytes);
         let mut state = self.state.lock();
         let in_line = !state.growing.is_empty() || (!growing && !state.arriving.is_empty());
+        let need = need.min(self.capacity - state.withheld);
         if in_line || state.free < need {
             return None;
         }
         state.free -= need;
-        Some(Reservation { budget: Arc::clone(self), bytes: need })
+        Some(Reservation { budget: Arc::clone(self), connection, bytes: need })
     }
 
-    async fn wait(self: &Arc<Self>, bytes: usize, growing: bool, deadline: Instant) -> Option<Reservation> {
+    async fn wait(
+        self: &Arc<Self>,
+        connection: usize,
+        bytes: usize,
+        growing: bool,
+        deadline: Instant,
+    ) -> Option<Reservation> {
         let (granted, wait) = oneshot::channel();
         let waiter = Waiter { need: self.need(bytes), granted };
         {
             let mut state = self.state.lock();
-            if growing {
-                state.growing.push_back(waiter);
-            } else {
-                state.arriving.push_back(waiter);
-            }
+            let line = if growing { &mut state.growing } else { &mut state.arriving };
+            line.push(connection, waiter);
         }
         // Whoever gives up, cancelled or late, lets those behind have what it stood in front of.
         let _left_the_line = OnLeave(self);
@@ -112,18 +146,21 @@ impl Budget {
         let mut state = self.state.lock();
         state.free += bytes;
         loop {
-            let State { free, growing, arriving } = &mut *state;
+            let State { free, withheld, growing, arriving } = &mut *state;
             let line = if growing.is_empty() { arriving } else { growing };
             let Some(first) = line.front() else { return };
-            if !first.granted.is_closed() && first.need > *free {
+            // What is withheld meanwhile must not keep one that needs everything in front of the others for ever.
+            let need = first.need.min(self.capacity - *withheld);
+            if !first.granted.is_closed() && need > *free {
                 return;
             }
-            let Some(Waiter { need, granted }) = line.pop_front() else { return };
+            let Some((connection, Waiter { granted, .. })) = line.pop() else { return };
             if granted.is_closed() {
                 continue;
             }
             *free -= need;
-            if let Err(mut unclaimed) = granted.send(Reservation { budget: Arc::clone(self), bytes: need }) {
+            let reservation = Reservation { budget: Arc::clone(self), connection, bytes: need };
+            if let Err(mut unclaimed) = granted.send(reservation) {
                 // It gave up this very moment. Dropping would lock again: account for it here.
                 *free += need;
                 unclaimed.bytes = 0;
@@ -143,7 +180,7 @@ impl Drop for OnLeave<'_> {
 impl Reservation {
     /// Takes `more` bytes, at once or not at all.
     pub(crate) fn try_grow(&mut self, more: usize) -> bool {
-        let Some(mut taken) = self.budget.take_now(self.room_for(more), true) else { return false };
+        let Some(mut taken) = self.budget.take_now(self.connection, self.room_for(more), true) else { return false };
         self.bytes += std::mem::take(&mut taken.bytes);
         true
     }
@@ -156,9 +193,9 @@ impl Reservation {
     /// Takes `more` bytes; waits for them until `deadline`, ahead of new requests. False where they could not be had.
     pub(crate) async fn grow(&mut self, more: usize, deadline: Instant) -> bool {
         let more = self.room_for(more);
-        let taken = match self.budget.take_now(more, true) {
+        let taken = match self.budget.take_now(self.connection, more, true) {
             Some(taken) => Some(taken),
-            None => self.budget.wait(more, true, deadline).await,
+            None => self.budget.wait(self.connection, more, true, deadline).await,
         };
         let Some(mut taken) = taken else { return false };
         self.bytes += std::mem::take(&mut taken.bytes);
@@ -167,7 +204,7 @@ impl Reservation {
 
     /// Hands over what is held, to whoever outlives this; what is left holds nothing.
     pub(crate) fn lend(&mut self) -> Self {
-        Self { budget: Arc::clone(&self.budget), bytes: std::mem::take(&mut self.bytes) }
+        Self { budget: Arc::clone(&self.budget), connection: self.connection, bytes: std::mem::take(&mut self.bytes) }
     }
 
     /// States that exactly `bytes` are held from here on.
@@ -202,9 +239,9 @@ mod tests {
     #[tokio::test]
     async fn what_is_dropped_comes_back() {
         let budget = Budget::new(100);
-        let first = budget.reserve(60, soon()).await.expect("there is room");
+        let first = budget.reserve(0, 60, soon()).await.expect("there is room");
         assert_eq!(budget.used(), 60);
-        assert!(budget.try_reserve(41).is_none());
+        assert!(budget.try_reserve(0, 41).is_none());
         drop(first);
         assert_eq!(budget.used(), 0);
     }
@@ -212,23 +249,23 @@ mod tests {
     #[tokio::test]
     async fn a_wait_ends_at_its_deadline_and_leaves_nothing_behind() {
         let budget = Budget::new(100);
-        let held = budget.try_reserve(100).expect("there is room");
-        assert!(budget.reserve(1, Instant::now() + Duration::from_millis(20)).await.is_none());
+        let held = budget.try_reserve(0, 100).expect("there is room");
+        assert!(budget.reserve(0, 1, Instant::now() + Duration::from_millis(20)).await.is_none());
         drop(held);
         assert_eq!(budget.used(), 0);
-        assert!(budget.try_reserve(100).is_some());
+        assert!(budget.try_reserve(0, 100).is_some());
     }
 
     #[tokio::test]
     async fn nobody_overtakes_the_one_in_front_and_growth_comes_first() {
         let budget = Budget::new(100);
-        let mut held = budget.try_reserve(90).expect("there is room");
+        let mut held = budget.try_reserve(0, 90).expect("there is room");
         let line = Arc::clone(&budget);
-        let large = tokio::spawn(async move { line.reserve(80, soon()).await });
+        let large = tokio::spawn(async move { line.reserve(0, 80, soon()).await });
         while budget.state.lock().arriving.is_empty() {
             tokio::task::yield_now().await;
         }
-        assert!(budget.try_reserve(5).is_none(), "ten bytes are free, but someone waits");
+        assert!(budget.try_reserve(0, 5).is_none(), "ten bytes are free, but someone waits");
         assert!(held.grow(10, soon()).await, "what was begun is finished first");
         drop(held);
         let large = large.await.expect("does not panic").expect("its turn came");
@@ -239,14 +276,16 @@ mod tests {
     #[tokio::test]
     async fn one_that_gives_up_lets_those_behind_it_through() {
         let budget = Budget::new(100);
-        let _held = budget.try_reserve(90).expect("there is room");
+        let _held = budget.try_reserve(0, 90).expect("there is room");
         let line = Arc::clone(&budget);
         let large =
-            tokio::spawn(async move { line.reserve(80, Instant::now() + Duration::from_millis(20)).await.is_some() });
+            tokio::spawn(
+                async move { line.reserve(0, 80, Instant::now() + Duration::from_millis(20)).await.is_some() },
+            );
         while budget.state.lock().arriving.is_empty() {
             tokio::task::yield_now().await;
         }
-        let small = budget.reserve(5, soon()).await;
+        let small = budget.reserve(0, 5, soon()).await;
         assert!(small.is_some(), "the large one gave up, nothing was given back, five bytes are free");
         assert!(!large.await.expect("does not panic"));
     }
@@ -254,9 +293,9 @@ mod tests {
     #[tokio::test]
     async fn a_need_above_the_capacity_runs_alone() {
         let budget = Budget::new(100);
-        let giant = budget.reserve(1_000, soon()).await.expect("it can have everything");
+        let giant = budget.reserve(0, 1_000, soon()).await.expect("it can have everything");
         assert_eq!(budget.used(), 100);
-        assert!(budget.try_reserve(1).is_none());
+        assert!(budget.try_reserve(0, 1).is_none());
         drop(giant);
         assert_eq!(budget.used(), 0);
     }
@@ -264,12 +303,12 @@ mod tests {
     #[tokio::test]
     async fn settling_above_what_was_taken_holds_others_back() {
         let budget = Budget::new(100);
-        let mut one = budget.try_reserve(10).expect("there is room");
+        let mut one = budget.try_reserve(0, 10).expect("there is room");
         one.settle(150);
         assert_eq!(budget.used(), 150);
-        assert!(budget.try_reserve(1).is_none());
+        assert!(budget.try_reserve(0, 1).is_none());
         one.settle(99);
-        assert!(budget.try_reserve(1).is_some());
+        assert!(budget.try_reserve(0, 1).is_some());
     }
 
     #[tokio::test]
@@ -280,7 +319,7 @@ mod tests {
             let budget = Arc::clone(&budget);
             tasks.spawn(async move {
                 let deadline = Instant::now() + Duration::from_millis((n % 7) as u64);
-                if let Some(mut taken) = budget.reserve(n % 65, deadline).await {
+                if let Some(mut taken) = budget.reserve(0, n % 65, deadline).await {
                     tokio::task::yield_now().await;
                     taken.grow(n % 3, deadline).await;
                     taken.settle(n % 40);
@@ -293,6 +332,57 @@ mod tests {
         }
         while tasks.join_next().await.is_some() {}
         assert_eq!(budget.used(), 0);
-        assert!(budget.try_reserve(64).is_some());
+        assert!(budget.try_reserve(0, 64).is_some());
+    }
+
+    #[tokio::test]
+    async fn connections_that_wait_take_turns() {
+        let budget = Budget::new(100);
+        let held = budget.try_reserve(0, 100).expect("there is room");
+        let served = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = tokio::task::JoinSet::new();
+        let mut wait = |connection, expected| {
+            let (budget, served) = (Arc::clone(&budget), Arc::clone(&served));
+            let line = Arc::clone(&budget);
+            tasks.spawn(async move {
+                let taken = budget.reserve(connection, 100, soon()).await.expect("its turn comes");
+                served.lock().push(connection);
+                tokio::task::yield_now().await;
+                drop(taken);
+            });
+            async move {
+                while line.state.lock().arriving.len() < expected {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        // A flood, then two that want little.
+        for n in 1..=4 {
+            wait(1, n).await;
+        }
+        wait(2, 5).await;
+        wait(3, 6).await;
+        drop(held);
+        while tasks.join_next().await.is_some() {}
+        assert_eq!(*served.lock(), [1, 2, 3, 1, 1, 1]);
+    }
+
+    #[tokio::test]
+    async fn what_is_withheld_is_missed_and_never_all_of_it() {
+        let budget = Budget::new(100);
+        let held = budget.try_reserve(0, 60).expect("there is room");
+        budget.withhold(70);
+        assert_eq!((budget.used(), budget.withheld()), (60, 70));
+        assert!(budget.try_reserve(1, 1).is_none());
+        drop(held);
+        let line = Arc::clone(&budget);
+        let giant = tokio::spawn(async move { line.reserve(2, 100, soon()).await.map(|taken| taken.bytes) });
+        assert_eq!(giant.await.expect("does not panic"), Some(30), "all that there is");
+        budget.withhold(1_000);
+        assert_eq!(budget.withheld(), 75);
+        assert!(budget.try_reserve(1, 25).is_some());
+        budget.withhold(0);
+        assert_eq!((budget.used(), budget.withheld()), (0, 0));
+        assert!(budget.try_reserve(1, 100).is_some());
     }
 }

@@ -24,11 +24,12 @@ use tokio::sync::{oneshot, watch};
 
 use crate::budget::Reservation;
 use crate::counters::{Counters, Protocol};
+use crate::fingerprints::{Claim, Fingerprints};
 use crate::frame::{FrameHeader, HEADER_LEN};
 use crate::gate::{Gate, Readiness};
 use crate::lanes::Lanes;
 use crate::refusal::Reason;
-use crate::replay::{ReplaySummary, replay};
+use crate::replay::{Replay, ReplaySummary};
 use crate::sink::Sink;
 
 /// How often, at most, the store is asked how full it is.
@@ -50,6 +51,8 @@ pub(crate) struct Entry {
     pub(crate) batch: RecordBatch,
     /// Held until the group is done, whether or not anybody still waits for the answer.
     pub(crate) reservation: Reservation,
+    /// Where repeats are told: dropped when the request is answered, which lets those that wait for it look again.
+    pub(crate) claim: Option<Claim>,
     pub(crate) done: oneshot::Sender<Result<(), Reason>>,
 }
 
@@ -70,6 +73,7 @@ pub(crate) struct Committer {
     pub(crate) lanes: Arc<Lanes<Entry>>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) fingerprints: Arc<Fingerprints>,
     pub(crate) group_bytes_max: usize,
     pub(crate) tail_bytes_max: u64,
     pub(crate) replayed: Arc<Replayed>,
@@ -99,7 +103,14 @@ impl Committer {
     }
 
     fn work(&self) {
-        match replay(self.journal.as_ref(), self.sink.as_ref(), &self.counters, &self.gate, self.tail_bytes_max) {
+        let replay = Replay {
+            sink: self.sink.as_ref(),
+            counters: &self.counters,
+            gate: &self.gate,
+            fingerprints: &self.fingerprints,
+            tail_bytes_max: self.tail_bytes_max,
+        };
+        match replay.run(self.journal.as_ref()) {
             Ok(summary) => {
                 // The gate first: whoever waited may send at once.
                 self.gate.replayed();
@@ -173,17 +184,22 @@ impl Committer {
     fn publish(&self, group: &mut Vec<Entry>, sequences: RangeInclusive<SequenceNumber>) {
         let first = sequences.start().0;
         debug_assert_eq!(sequences.end().0, first + group.len() as u64 - 1);
+        // Before the rows are published: once they are, a flush may have the frames given back, and what is not recorded by then is
+        // not saved.
+        let claims =
+            (first..).zip(group.iter()).filter_map(|(sequence, entry)| Some((sequence, entry.claim.as_ref()?)));
+        self.fingerprints.record(claims.map(|(sequence, claim)| (SequenceNumber(sequence), claim)));
         let mut rows = Vec::with_capacity(group.len());
         let mut waiting = Vec::with_capacity(group.len());
         for (sequence, entry) in (first..).zip(group.drain(..)) {
-            let Entry { signal, protocol, batch, reservation, done, .. } = entry;
+            let Entry { signal, protocol, batch, reservation, claim, done, .. } = entry;
             self.counters.of(signal, protocol).records.add(batch.num_rows() as u64);
             rows.push(Published { sequence: SequenceNumber(sequence), signal, batch });
-            waiting.push((reservation, done));
+            waiting.push((reservation, claim, done));
         }
         self.sink.publish(rows);
-        for (reservation, done) in waiting {
-            drop(reservation);
+        for (reservation, claim, done) in waiting {
+            drop((reservation, claim));
             // Nobody waits where the client is gone; the request is stored all the same.
             let _ = done.send(Ok(()));
         }

@@ -117,6 +117,8 @@ pub struct RequestCounters {
     pub requests: Counter,
     /// Requests acknowledged in full or in part.
     pub accepted: Counter,
+    /// Requests among those acknowledged that were stored before, byte for byte, and are not stored again.
+    pub repeated: Counter,
     /// Records acknowledged: durable and visible.
     pub records: Counter,
     /// Records left out of requests that were otherwise taken.

@@ -47,7 +47,7 @@ pub(crate) struct GrpcFace {
 }
 
 impl GrpcFace {
-    pub(crate) async fn handle(&self, lane: usize, request: Request<Incoming>) -> Response<Body> {
+    pub(crate) async fn handle(&self, connection: usize, request: Request<Incoming>) -> Response<Body> {
         let grpc = request.headers().get(CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes()));
         if !grpc {
             return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE);
@@ -67,7 +67,7 @@ impl GrpcFace {
         }
         match SERVICES.iter().find(|(_, name)| *name == service) {
             Some((signal, _)) if method == "Export" => {
-                let arrival = Arrival { signal: *signal, protocol: Protocol::Grpc, lane };
+                let arrival = Arrival { signal: *signal, protocol: Protocol::Grpc, connection };
                 match self.pipeline.answer(arrival, Box::pin(self.export(arrival, request))).await {
                     Ok(rejected) => accepted(&rejected),
                     Err(refusal) => refused(&refusal),

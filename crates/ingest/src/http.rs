@@ -39,7 +39,7 @@ enum Format {
 }
 
 impl HttpFace {
-    pub(crate) async fn handle(&self, lane: usize, request: Request<Incoming>) -> Response<Body> {
+    pub(crate) async fn handle(&self, connection: usize, request: Request<Incoming>) -> Response<Body> {
         let format = format(request.headers());
         let signal = match request.uri().path() {
             "/v1/traces" => Signal::Traces,
@@ -55,7 +55,7 @@ impl HttpFace {
             Some(Format::Protobuf) => Protocol::HttpProtobuf,
             _ => Protocol::HttpJson,
         };
-        let arrival = Arrival { signal, protocol, lane };
+        let arrival = Arrival { signal, protocol, connection };
         let answer = self.pipeline.answer(arrival, Box::pin(self.export(arrival, format, request))).await;
         let format = format.unwrap_or(Format::Json);
         match answer {

@@ -71,6 +71,8 @@ pub struct IngestStatus {
     pub readiness: Readiness,
     /// Bytes of the in-flight budget that are taken.
     pub in_flight_bytes: u64,
+    /// Bytes of it that are out of use: see [`Ingest::withhold`].
+    pub withheld_bytes: u64,
     /// Requests in the lanes.
     pub queued: usize,
 }
@@ -122,6 +124,7 @@ impl Ingest {
             lanes: Arc::clone(&lanes),
             gate: Arc::clone(&gate),
             counters: Arc::clone(&counters),
+            fingerprints: Arc::clone(&options.fingerprints),
             group_bytes_max: options.group_bytes_max,
             tail_bytes_max,
             replayed: Arc::new(replayed_sender),
@@ -145,6 +148,7 @@ impl Ingest {
                 body_timeout: options.body_timeout,
             },
             expansion: Expansion::new(),
+            fingerprints: Arc::clone(&options.fingerprints),
             large: Arc::new(Semaphore::new(options.lanes)),
         });
         let reporter = HealthReporter::new();
@@ -202,7 +206,18 @@ impl Ingest {
 
     /// Returns the gauges.
     pub fn status(&self) -> IngestStatus {
-        IngestStatus { readiness: self.gate.readiness(), in_flight_bytes: self.budget.used(), queued: self.lanes.len() }
+        IngestStatus {
+            readiness: self.gate.readiness(),
+            in_flight_bytes: self.budget.used(),
+            withheld_bytes: self.budget.withheld(),
+            queued: self.lanes.len(),
+        }
+    }
+
+    /// Takes `bytes` of the in-flight budget out of use, three quarters of it at the most, until called again with fewer: for
+    /// when the process takes more memory than it should.
+    pub fn withhold(&self, bytes: usize) {
+        self.budget.withhold(bytes);
     }
 
     /// Returns what every change of readiness can be awaited on.

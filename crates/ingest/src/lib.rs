@@ -8,16 +8,17 @@
 //! | `grpc`, `http` | the two protocols, from headers to answers |
 //! | `health`, `descriptors` | `grpc.health.v1`, reflection |
 //! | `refusal`, `status` | why not, and how that is said on the wire |
-//! | `gate`, `budget`, `expansion` | admission: whether at all, how many bytes, how many to expect |
+//! | `gate`, `budget`, `turns`, `expansion` | admission: whether at all, how many bytes, whose turn, how many to expect |
 //! | `body`, `inflate` | bodies under limits |
 //! | `pipeline` | from a body to an ack |
+//! | [`fingerprints`] | which requests are stored already |
 //! | [`lanes`] | bounded queues to the committer |
 //! | `committer` | group commit, publication, ack |
 //! | [`frame`], `replay` | what is kept in the journal, and its return |
 //! | `sink` | the store, as seen from here |
 //! | `counters` | what is counted |
 //!
-//! *Invariants.* An ack means durable and visible (P1, P2). Bytes held are reserved first, and their sum is declared (P3). Whatever is
+//! *Invariants.* An ack means durable and visible (P1, P2). A repeat is stored once (P5). Bytes held are reserved first, and their sum is declared (P3). Whatever is
 //! refused is counted with its reason (P9).
 //!
 //! *Never knows.* SQL, verdicts, or what is in a record.
@@ -29,6 +30,7 @@ mod connection;
 mod counters;
 mod descriptors;
 mod expansion;
+pub mod fingerprints;
 pub mod frame;
 mod gate;
 mod grpc;
@@ -44,9 +46,11 @@ mod refusal;
 mod replay;
 mod sink;
 mod status;
+mod turns;
 
 pub use committer::OnFatal;
 pub use counters::{Counter, Counters, Histogram, Protocol, RequestCounters};
+pub use fingerprints::{FingerprintOptions, Fingerprints};
 pub use gate::Readiness;
 pub use ingest::{Ingest, IngestError, IngestStatus, LocalAddrs};
 pub use options::{Http2Options, IngestOptions};

@@ -36,10 +36,10 @@ pub(crate) enum Face {
 }
 
 impl Face {
-    async fn handle(&self, lane: usize, request: Request<Incoming>) -> Response<Body> {
+    async fn handle(&self, connection: usize, request: Request<Incoming>) -> Response<Body> {
         match self {
-            Self::Grpc(face) => face.handle(lane, request).await,
-            Self::Http(face) => face.handle(lane, request).await,
+            Self::Grpc(face) => face.handle(connection, request).await,
+            Self::Http(face) => face.handle(connection, request).await,
         }
     }
 }
@@ -58,7 +58,8 @@ pub(crate) struct Acceptor {
 impl Acceptor {
     /// Accepts until stopped.
     pub(crate) async fn run(self, listener: TcpListener, face: Face) {
-        let mut lane = 0_usize;
+        // Odd ones for one protocol, even ones for the other, so that no two connections share a number.
+        let mut number = usize::from(matches!(face, Face::Http(_)));
         loop {
             let accepted = tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -70,13 +71,13 @@ impl Acceptor {
                     drop(stream);
                 }
                 Ok((stream, _)) => {
-                    lane = lane.wrapping_add(1);
+                    number = number.wrapping_add(2);
                     self.counters.connections.add(1);
                     self.counters.connections_total.add(1);
                     let this = self.clone();
                     let face = face.clone();
                     self.connections.spawn(async move {
-                        this.serve(stream, face, lane).await;
+                        this.serve(stream, face, number).await;
                         this.counters.connections.sub(1);
                     });
                 }
@@ -88,7 +89,7 @@ impl Acceptor {
         }
     }
 
-    async fn serve(&self, stream: TcpStream, face: Face, lane: usize) {
+    async fn serve(&self, stream: TcpStream, face: Face, number: usize) {
         // An ack is small and somebody waits for it.
         let _ = stream.set_nodelay(true);
         let options = &self.options;
@@ -114,7 +115,7 @@ impl Acceptor {
             .keep_alive_timeout(options.http2.keepalive_timeout);
         let service = service_fn(move |request| {
             let face = face.clone();
-            async move { Ok::<_, Infallible>(face.handle(lane, request).await) }
+            async move { Ok::<_, Infallible>(face.handle(number, request).await) }
         });
         let io = TokioIo::new(Prompt::new(stream, options.handshake_timeout));
         let connection = builder.serve_connection(io, service);

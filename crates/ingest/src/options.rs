@@ -4,11 +4,13 @@
 //! sum that is checked against the process's memory limit before the first listener opens.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_otlp::REQUEST_BYTES_MAX;
 
 use crate::expansion::needed_at_first;
+use crate::fingerprints::Fingerprints;
 
 /// The frame size that HTTP/2 speaks of before anything is negotiated; no window may be smaller than this.
 pub(crate) const WINDOW_BYTES_MIN: u32 = 65_535;
@@ -47,6 +49,8 @@ pub struct IngestOptions {
     /// HTTP/2 receive windows of all connections together: what clients may have sent before anyone read it. Connections
     /// share it; each is given 64 KiB at the least.
     pub transport_bytes: usize,
+    /// The requests that are stored already, so that repeats of them are not stored again; by default all are.
+    pub fingerprints: Arc<Fingerprints>,
     /// HTTP/2 settings.
     pub http2: Http2Options,
 }
@@ -102,6 +106,7 @@ impl Default for IngestOptions {
             header_timeout: Duration::from_secs(60),
             connections_max: 1024,
             transport_bytes: 48 << 20,
+            fingerprints: Fingerprints::off(),
             http2: Http2Options::default(),
         }
     }

@@ -9,14 +9,15 @@
 //! than a hand-over. Larger ones go to blocking threads, as many at a time as there are lanes, so that a batch of megabytes
 //! does not hold up the acks of others on its thread.
 //!
-//! *Counted once.* [`Pipeline::take`] is where a byte-identical retry can be told: the request's bytes are whole, nothing is
-//! decoded or queued, and the answer to the first is an ack to the second.
+//! *Counted once.* Before it is decoded, a request claims its fingerprint. One that is stored already is acknowledged again; one
+//! whose like is on its way waits for that one's commit, and takes its own turn where that fails.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant as WallInstant};
 
 use bytes::Bytes;
+use plimsoll_model::UnixNanos;
 use plimsoll_otlp::{Decoded, Rejected, Signal};
 use plimsoll_store::Clock;
 use tokio::sync::{Semaphore, oneshot};
@@ -26,6 +27,7 @@ use crate::budget::{Budget, Reservation};
 use crate::committer::Entry;
 use crate::counters::{Counters, Protocol, RequestCounters};
 use crate::expansion::Expansion;
+use crate::fingerprints::{Claim, Claimed, Fingerprint, Fingerprints};
 use crate::gate::{Gate, Readiness};
 use crate::inflate::{Encoding, Inflater, Progress};
 use crate::lanes::Lanes;
@@ -40,6 +42,7 @@ pub(crate) struct Pipeline {
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
     pub(crate) expansion: Expansion,
+    pub(crate) fingerprints: Arc<Fingerprints>,
     /// Blocking threads that may decode at a time.
     pub(crate) large: Arc<Semaphore>,
 }
@@ -58,8 +61,8 @@ pub(crate) struct Limits {
 pub(crate) struct Arrival {
     pub(crate) signal: Signal,
     pub(crate) protocol: Protocol,
-    /// The lane of its connection.
-    pub(crate) lane: usize,
+    /// A number that its connection shares with no other, as a rule; says in which lane it is queued.
+    pub(crate) connection: usize,
 }
 
 /// A body that was read in full.
@@ -67,6 +70,23 @@ pub(crate) struct Received {
     pub(crate) body: Bytes,
     pub(crate) encoding: Encoding,
     pub(crate) reservation: Reservation,
+}
+
+/// A request that nobody has stored yet, ready to be queued.
+struct Fresh {
+    request: Bytes,
+    decoded: Decoded,
+    /// Where repeats are told at all.
+    claim: Option<Claim>,
+}
+
+/// How far a request got.
+enum Step {
+    Fresh(Fresh),
+    /// Stored before; what was left out of it then.
+    Repeated(Rejected),
+    /// Its like is on its way: to be looked at again once the semaphore is closed.
+    Pending(Bytes, Fingerprint, Arc<Semaphore>),
 }
 
 impl Pipeline {
@@ -104,12 +124,12 @@ impl Pipeline {
         if self.gate.readiness() == Readiness::TailFull { self.parked(pass).await } else { pass.await }
     }
 
-    /// Takes `bytes` of the budget, parking if need be.
-    pub(crate) async fn reserve(&self, bytes: usize) -> Result<Reservation, Refusal> {
-        if let Some(taken) = self.budget.try_reserve(bytes) {
+    /// Takes `bytes` of the budget for a request of `connection`, parking if need be.
+    pub(crate) async fn reserve(&self, connection: usize, bytes: usize) -> Result<Reservation, Refusal> {
+        if let Some(taken) = self.budget.try_reserve(connection, bytes) {
             return Ok(taken);
         }
-        let taken = self.parked(self.budget.reserve(bytes, Instant::now() + self.limits.park)).await;
+        let taken = self.parked(self.budget.reserve(connection, bytes, Instant::now() + self.limits.park)).await;
         taken.ok_or_else(|| Refusal::overloaded(Reason::InFlight))
     }
 
@@ -136,37 +156,89 @@ impl Pipeline {
         counters.body_bytes.add(body.len() as u64);
 
         let at = (self.clock)();
-        let (request, decoded) = self
-            .compute(body.len(), &mut reservation, move || {
-                let request = match arrival.protocol {
-                    Protocol::Grpc | Protocol::HttpProtobuf => body,
-                    Protocol::HttpJson if body.is_empty() => body,
-                    Protocol::HttpJson => plimsoll_otlp::json_to_protobuf(arrival.signal, &body)
-                        .map(Bytes::from)
-                        .map_err(Refusal::malformed)?,
-                };
-                let decoded = plimsoll_otlp::decode(arrival.signal, &request, at).map_err(Refusal::malformed)?;
-                Ok((request, decoded))
-            })
-            .await?;
-
+        let Fresh { request, decoded, mut claim } = match self.read(arrival, body, at, &mut reservation).await? {
+            Ok(fresh) => fresh,
+            Err(repeated) => {
+                counters.repeated.add(1);
+                return Ok(repeated);
+            }
+        };
         let Decoded { batch, rejected, .. } = decoded;
         if batch.num_rows() == 0 {
             // Nothing to make durable.
             return Ok(rejected);
+        }
+        if rejected.count > 0
+            && let Some(claim) = &mut claim
+        {
+            claim.incomplete();
         }
         let rows_bytes = batch.get_array_memory_size();
         self.expansion.learn(arrival.signal, request.len(), rows_bytes);
         reservation.settle(request.len().saturating_add(rows_bytes));
         let (done, committed) = oneshot::channel();
         let header = Entry::header(arrival.signal, at);
-        let Arrival { signal, protocol, lane } = arrival;
-        self.queue(lane, Entry { header, request, signal, protocol, batch, reservation, done }).await?;
+        let Arrival { signal, protocol, connection } = arrival;
+        self.queue(connection, Entry { header, request, signal, protocol, batch, reservation, claim, done }).await?;
         match committed.await {
             Ok(Ok(())) => Ok(rejected),
             Ok(Err(Reason::TooLarge)) => Err(Refusal::too_large(self.limits.request_bytes_max, true)),
             Ok(Err(reason)) => Err(Refusal::overloaded(reason)),
             Err(_) => Err(Refusal::overloaded(Reason::Poisoned)),
+        }
+    }
+
+    /// Converts and decodes a request, unless it is stored already: then returns what was left out of it.
+    async fn read(
+        &self,
+        arrival: Arrival,
+        body: Bytes,
+        at: UnixNanos,
+        reservation: &mut Reservation,
+    ) -> Result<Result<Fresh, Rejected>, Refusal> {
+        let Arrival { signal, protocol, .. } = arrival;
+        let decode = move |request: &Bytes| plimsoll_otlp::decode(signal, request, at).map_err(Refusal::malformed);
+        let fingerprints = Arc::clone(&self.fingerprints);
+        let look = move |request: Bytes, fingerprint: Option<Fingerprint>| {
+            if !fingerprints.is_on() {
+                let decoded = decode(&request)?;
+                return Ok(Step::Fresh(Fresh { request, decoded, claim: None }));
+            }
+            let fingerprint = fingerprint.unwrap_or_else(|| fingerprints.of(signal, &request));
+            Ok(match fingerprints.claim(fingerprint, at) {
+                Claimed::New(claim) => {
+                    let decoded = decode(&request)?;
+                    Step::Fresh(Fresh { request, decoded, claim: Some(claim) })
+                }
+                Claimed::Stored { again: false } => Step::Repeated(Rejected::default()),
+                Claimed::Stored { again: true } => Step::Repeated(decode(&request)?.rejected),
+                Claimed::Pending(decided) => Step::Pending(request, fingerprint, decided),
+            })
+        };
+        let first = look.clone();
+        let mut step = self
+            .compute(body.len(), reservation, move || {
+                let request = match protocol {
+                    Protocol::Grpc | Protocol::HttpProtobuf => body,
+                    Protocol::HttpJson if body.is_empty() => body,
+                    Protocol::HttpJson => {
+                        plimsoll_otlp::json_to_protobuf(signal, &body).map(Bytes::from).map_err(Refusal::malformed)?
+                    }
+                };
+                first(request, None)
+            })
+            .await?;
+        loop {
+            match step {
+                Step::Fresh(fresh) => return Ok(Ok(fresh)),
+                Step::Repeated(rejected) => return Ok(Err(rejected)),
+                Step::Pending(request, fingerprint, decided) => {
+                    // Never granted: it is closed once the first is stored or given up.
+                    let _ = decided.acquire().await;
+                    let (look, bytes) = (look.clone(), request.len());
+                    step = self.compute(bytes, reservation, move || look(request, Some(fingerprint))).await?;
+                }
+            }
         }
     }
 
@@ -284,7 +356,7 @@ mod tests {
             gate: Arc::new(Gate::new()),
             budget: Budget::new(100),
             lanes: Arc::new(Lanes::new(1, 1)),
-            clock: Arc::new(|| plimsoll_model::UnixNanos(0)),
+            clock: Arc::new(|| UnixNanos(0)),
             limits: Limits {
                 request_bytes_max: 100,
                 inline_bytes_max: 0,
@@ -292,6 +364,7 @@ mod tests {
                 body_timeout: Duration::from_secs(20),
             },
             expansion: Expansion::new(),
+            fingerprints: Fingerprints::off(),
             large: Arc::new(Semaphore::new(1)),
         })
     }
@@ -304,7 +377,7 @@ mod tests {
         let request = tokio::spawn({
             let pipeline = Arc::clone(&pipeline);
             async move {
-                let mut reservation = pipeline.reserve(60).await?;
+                let mut reservation = pipeline.reserve(0, 60).await?;
                 let work = move || {
                     let _ = begun.send(());
                     let _ = may_finish.recv();
@@ -322,6 +395,6 @@ mod tests {
         finish.send(()).expect("the work waits");
         let _turn = pipeline.large.acquire().await.expect("its turn comes back");
         let deadline = Instant::now() + Duration::from_secs(20);
-        assert!(pipeline.budget.reserve(100, deadline).await.is_some(), "and so do its bytes");
+        assert!(pipeline.budget.reserve(0, 100, deadline).await.is_some(), "and so do its bytes");
     }
 }

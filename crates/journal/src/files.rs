@@ -70,6 +70,12 @@ impl Files {
         self.change(|list| list.last_mut().map(edit));
     }
 
+    /// Says whether [`Self::take_through`] would take any.
+    pub(crate) fn would_take(&self, through: u64) -> bool {
+        let list = self.list.lock();
+        list.get(1).is_some_and(|second| second.first <= through.saturating_add(1))
+    }
+
     /// Takes out the files of which every frame is at most `through`.
     pub(crate) fn take_through(&self, through: u64) -> Vec<LogFile> {
         self.change(|list| {

@@ -79,6 +79,11 @@ impl LocalJournal {
         })
     }
 
+    /// Says whether [`Journal::trim`] up to this frame would give anything back.
+    pub fn would_trim(&self, through: SequenceNumber) -> bool {
+        self.files.would_take(through.0)
+    }
+
     /// Reads one log file; returns the last number in it, where it ends with a whole frame.
     fn replay_file(
         &self,

@@ -11,6 +11,7 @@
 //! | [`backtest`] | recorded telemetry and past deploys through the same engine |
 //! | [`demo`] | a shop, a good deploy, a bad deploy |
 
+pub mod allocator;
 pub mod api;
 pub mod backtest;
 pub mod cli;

@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: plimsoll_server::allocator::Allocator = plimsoll_server::allocator::Allocator {};
 
 fn main() -> ExitCode {
+    plimsoll_server::allocator::tune();
     plimsoll_server::cli::run()
 }

@@ -159,6 +159,9 @@ struct Kill {
     /// The longest time under load before a kill.
     #[arg(long, default_value = "1500ms", value_parser = duration)]
     load_max: Duration,
+    /// Send again after each restart what has no ack, and some of what has one: nothing may be there twice.
+    #[arg(long)]
+    repeat: bool,
     /// What all that is random comes from.
     #[arg(long)]
     seed: Option<u64>,
@@ -261,6 +264,7 @@ impl Kill {
             batch: self.batch,
             writers: self.writers,
             load_max: self.load_max,
+            repeat: self.repeat,
             seed: self.seed.unwrap_or_else(rand::random),
             ready_within: Duration::from_secs(60),
         })

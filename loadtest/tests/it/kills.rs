@@ -2,12 +2,27 @@
 
 use std::time::Duration;
 
-use plimsoll_loadtest::{Format, Printable, Torture};
+use plimsoll_loadtest::{Format, KillReport, Printable, Torture};
 
 use crate::stage::{PATIENCE, options};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_acked_record_is_there_exactly_once_after_kills_at_random_moments() {
+    let report = torture(false).await;
+    let words = report.print(Format::Table);
+    assert!(report.acked_requests > u64::from(report.kills), "there was something to lose each time\n{words}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_record_is_there_exactly_once_where_requests_are_sent_again_until_they_are_acked() {
+    let report = torture(true).await;
+    let words = report.print(Format::Table);
+    assert!(report.repeats > 0, "requests were sent again\n{words}");
+    assert_eq!(report.unacked_requests, 0, "in the end each one is acked\n{words}");
+}
+
+/// Kills again and again; nothing is lost, in part or there twice.
+async fn torture(repeat: bool) -> KillReport {
     let kills = match std::env::var("PLIMSOLL_KILLS") {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("PLIMSOLL_KILLS is `{text}`, not a number of kills")),
         Err(_) => 3,
@@ -19,6 +34,7 @@ async fn every_acked_record_is_there_exactly_once_after_kills_at_random_moments(
         batch: 50,
         writers: 2,
         load_max: Duration::from_millis(1500),
+        repeat,
         seed: rand::random(),
         ready_within: PATIENCE,
     };
@@ -26,5 +42,5 @@ async fn every_acked_record_is_there_exactly_once_after_kills_at_random_moments(
     let words = report.print(Format::Table);
     assert!(report.is_clean(), "\n{words}");
     assert_eq!(report.kills, kills, "\n{words}");
-    assert!(report.acked_requests > u64::from(kills), "there was something to lose each time\n{words}");
+    report
 }

@@ -38,16 +38,21 @@ impl Fold for NoFold {
     }
 }
 
-struct Node {
-    ingest: Ingest,
-    store: Store,
+pub(crate) struct Node {
+    pub(crate) ingest: Ingest,
+    pub(crate) store: Store,
 }
 
-async fn node(dir: &Path, options: IngestOptions) -> Node {
+/// Opens everything durable in `dir`; log files of the journal grow to `file_bytes`.
+pub(crate) async fn node(dir: &Path, options: IngestOptions, file_bytes: u64) -> Node {
     let catalog = SqliteCatalog::open(dir.join("catalog.db")).await.expect("the catalog opens");
-    let journal = Arc::new(LocalJournal::open(JournalOptions::new(dir.join("journal"))).expect("the journal opens"));
-    let trimmed = Arc::clone(&journal);
-    let trim = Box::new(move |through| trimmed.trim(through).expect("trims"));
+    let journal_options = JournalOptions { file_bytes_max: file_bytes, ..JournalOptions::new(dir.join("journal")) };
+    let journal = Arc::new(LocalJournal::open(journal_options).expect("the journal opens"));
+    let (trimmed, fingerprints) = (Arc::clone(&journal), Arc::clone(&options.fingerprints));
+    let trim = Box::new(move |through| {
+        fingerprints.save(through);
+        trimmed.trim(through).expect("trims");
+    });
     let store_options = StoreOptions {
         root: dir.join("store"),
         tail_bytes_flush: 64 << 20,
@@ -62,19 +67,19 @@ async fn node(dir: &Path, options: IngestOptions) -> Node {
     Node { ingest, store }
 }
 
-fn tail(store: &Store, table: Table) -> RecordBatch {
+pub(crate) fn tail(store: &Store, table: Table) -> RecordBatch {
     let batches = store.snapshot().tail(table);
     concat_batches(table.schema(), &batches).expect("one schema")
 }
 
-fn segment_rows(store: &Store, table: Table) -> u64 {
+pub(crate) fn segment_rows(store: &Store, table: Table) -> u64 {
     store.snapshot().segments(table).iter().map(|segment| segment.rows).sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_is_visible_at_once_and_the_same_after_a_restart() {
     let dir = tempfile::tempdir().expect("a directory");
-    let before = node(dir.path(), options()).await;
+    let before = node(dir.path(), options(), JournalOptions::FILE_BYTES_MAX).await;
     before.ingest.replayed().await.expect("nothing to replay");
     let addrs = before.ingest.local_addrs();
     for n in 1..=5 {
@@ -91,7 +96,7 @@ async fn what_was_acknowledged_is_visible_at_once_and_the_same_after_a_restart()
     before.ingest.drain().await;
     drop(before);
 
-    let after = node(dir.path(), options()).await;
+    let after = node(dir.path(), options(), JournalOptions::FILE_BYTES_MAX).await;
     let summary = after.ingest.replayed().await.expect("replays");
     assert_eq!((summary.journal.frames, summary.rows, summary.undecodable), (7, 31, 0));
     assert_eq!(tables.map(|table| tail(&after.store, table)), seen);
@@ -103,7 +108,7 @@ async fn what_was_acknowledged_is_visible_at_once_and_the_same_after_a_restart()
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_segments_is_not_replayed_again() {
     let dir = tempfile::tempdir().expect("a directory");
-    let before = node(dir.path(), options()).await;
+    let before = node(dir.path(), options(), JournalOptions::FILE_BYTES_MAX).await;
     before.ingest.replayed().await.expect("nothing to replay");
     let to = before.ingest.local_addrs().otlp_grpc;
     assert_eq!(grpc(to, &[], message(false, &span_bytes(4))).await.header("grpc-status"), "0");
@@ -112,7 +117,7 @@ async fn what_is_in_segments_is_not_replayed_again() {
     before.ingest.drain().await;
     drop(before);
 
-    let after = node(dir.path(), options()).await;
+    let after = node(dir.path(), options(), JournalOptions::FILE_BYTES_MAX).await;
     assert_eq!(after.ingest.replayed().await.expect("replays").rows, 2);
     assert_eq!((segment_rows(&after.store, Table::Spans), tail(&after.store, Table::Spans).num_rows()), (4, 2));
     let to = after.ingest.local_addrs().otlp_grpc;

@@ -6,6 +6,7 @@ mod durable;
 mod fakes;
 mod grpc;
 mod http;
+mod repeats;
 mod requests;
 mod shutdown;
 mod wire;

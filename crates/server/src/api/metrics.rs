@@ -119,6 +119,11 @@ impl Scrape {
         writer.counters("requests", "Export requests that came in", rows().map(|(l, c)| (l, c.requests.get())))?;
         writer.counters("requests_accepted", "Export requests acked", rows().map(|(l, c)| (l, c.accepted.get())))?;
         writer.counters(
+            "requests_repeated",
+            "Export requests acked that were stored before, byte for byte, and were not stored again",
+            rows().map(|(l, c)| (l, c.repeated.get())),
+        )?;
+        writer.counters(
             "records_accepted",
             "Records acked: durable and visible",
             rows().map(|(l, c)| (l, c.records.get())),
@@ -164,8 +169,27 @@ impl Scrape {
             "Frames read again that could not be decoded: lost because they are damaged",
             counters.replay_undecodable.get(),
         )?;
+        let known = &self.stages.fingerprints;
+        writer.gauge("fingerprints", "Stored requests that are remembered, to tell repeats", known.len() as u64)?;
+        writer.counter(
+            "fingerprints_forgotten",
+            "Stored requests forgotten within `ingest.retry_window` for lack of room: see `memory.retries`",
+            known.forgotten.get(),
+        )?;
+        writer.counter(
+            "fingerprint_save_failures",
+            "Times that fingerprints could not be written: repeats may be stored again after a restart",
+            known.save_failures.get(),
+        )?;
         let status = ingest.status();
         writer.gauge("in_flight_bytes", "Bytes of the in-flight budget that are taken", status.in_flight_bytes)?;
+        writer.gauge(
+            "withheld_bytes",
+            "Kept from requests in flight because memory is short",
+            status.withheld_bytes,
+        )?;
+        writer.gauge("resident_bytes", "Memory of the process, against `memory_limit`", self.stages.resident.now())?;
+        writer.gauge("resident_bytes_max", "The most that was seen of it", self.stages.resident.most())?;
         writer.gauge("lanes_queued", "Requests that wait for the committer", status.queued as u64)
     }
 

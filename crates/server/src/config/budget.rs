@@ -1,7 +1,7 @@
 //! How `memory_limit` is divided: every part is declared, and the sum is checked before anything starts.
 //!
-//! *Invariants.* `process + connections + in_flight + tail + encoder + signals + query <= memory_limit`. Parts that are not set share what the
-//! limit leaves in fixed proportions; parts that are set are kept, or the configuration is refused with the sum.
+//! *Invariants.* `process + connections + retries + in_flight + tail + encoder + signals + query <= memory_limit`. Parts that are not set share
+//! what the limit leaves in fixed proportions; parts that are set are kept, or the configuration is refused with the sum.
 
 use super::reader::Section;
 use super::units::{SIZE, format_size, parse_size};
@@ -15,6 +15,8 @@ pub struct MemoryBudget {
     pub process: u64,
     /// The least that each connection may have sent before anyone read it.
     pub connections: u64,
+    /// Fingerprints of requests that are stored already; zero where repeats are not told.
+    pub retries: u64,
     /// Requests between the first byte and the ack; a quarter of it is what connections share beyond their least.
     pub in_flight: u64,
     /// Rows that are not in segments yet.
@@ -44,19 +46,28 @@ const LIMIT: u64 = 512 << 20;
 const LIMIT_MIN: u64 = 224 << 20;
 /// What a connection's window takes at the least.
 const CONNECTION: u64 = 64 << 10;
-/// Shares of what process and connections leave, in percent: in-flight, tail, encoder, signals, query.
+/// What fingerprints may take where nothing else is said: some 220,000 of them.
+const RETRIES: u64 = 10 << 20;
+/// Shares of what process, connections and fingerprints leave, in percent: in-flight, tail, encoder, signals, query.
 const SHARES: [u64; 5] = [25, 30, 10, 15, 20];
 const NAMES: [&str; 5] = ["in_flight", "tail", "encoder", "signals", "query"];
 
-pub(super) fn read(root: &mut Section<'_>, connections_max: usize, problems: &mut Vec<String>) -> MemoryBudget {
+pub(super) fn read(
+    root: &mut Section<'_>,
+    connections_max: usize,
+    retries_told: bool,
+    problems: &mut Vec<String>,
+) -> MemoryBudget {
     let connections = CONNECTION.saturating_mul(connections_max as u64);
-    let fixed = PROCESS.saturating_add(connections);
     let mut limit = root.take("memory_limit", SIZE, parse_size, problems).unwrap_or(LIMIT);
     if limit < LIMIT_MIN {
         problems.push(format!("`memory_limit` is {}, the least is {}", format_size(limit), format_size(LIMIT_MIN)));
         limit = LIMIT_MIN;
     }
     let mut section = root.section("memory", problems);
+    let retries = section.take("retries", SIZE, parse_size, problems).unwrap_or(RETRIES);
+    let retries = if retries_told { retries } else { 0 };
+    let fixed = PROCESS.saturating_add(connections).saturating_add(retries);
     let set = NAMES.map(|name| section.take(name, SIZE, parse_size, problems));
     section.finish(problems);
 
@@ -70,9 +81,10 @@ pub(super) fn read(root: &mut Section<'_>, connections_max: usize, problems: &mu
     let sum = fixed.saturating_add(parts.iter().sum());
     if sum > limit {
         problems.push(format!(
-            "the parts of `memory`, the process itself ({}) and `ingest.connections_max` windows ({}) add up to {}, more than `memory_limit` ({}): lower a part or raise the limit",
+            "the parts of `memory`, the process itself ({}), `ingest.connections_max` windows ({}) and `memory.retries` ({}) add up to {}, more than `memory_limit` ({}): lower a part or raise the limit",
             format_size(PROCESS),
             format_size(connections),
+            format_size(retries),
             format_size(sum),
             format_size(limit),
         ));
@@ -83,5 +95,5 @@ pub(super) fn read(root: &mut Section<'_>, connections_max: usize, problems: &mu
         }
     }
     let [in_flight, tail, encoder, signals, query] = parts;
-    MemoryBudget { limit, process: PROCESS, connections, in_flight, tail, encoder, signals, query }
+    MemoryBudget { limit, process: PROCESS, connections, retries, in_flight, tail, encoder, signals, query }
 }

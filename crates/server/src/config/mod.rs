@@ -74,6 +74,8 @@ pub struct IngestConfig {
     pub lanes: usize,
     /// Connections of both OTLP listeners together.
     pub connections_max: usize,
+    /// How long a request is remembered, so that a byte-identical retry is not stored again; zero turns that off.
+    pub retry_window: Duration,
 }
 
 /// Tail and segments.
@@ -188,7 +190,8 @@ impl Config {
         let data_dir = root.path_buf("data_dir", "./plimsoll-data", problems);
         let mut ingest_section = root.section("ingest", problems);
         let connections_max = count(&mut ingest_section, "connections_max", 1_024, problems);
-        let memory = budget::read(&mut root, connections_max, problems);
+        let retry_window = duration(&mut ingest_section, "retry_window", Duration::from_secs(600), problems);
+        let memory = budget::read(&mut root, connections_max, !retry_window.is_zero(), problems);
 
         let mut section = root.section("listen", problems);
         let listen = read_listen(&mut section, overrides, problems);
@@ -200,6 +203,7 @@ impl Config {
             park: duration(&mut section, "park", Duration::from_secs(2), problems),
             lanes: count(&mut section, "lanes", 0, problems),
             connections_max,
+            retry_window,
         };
         section.finish(problems);
         if ingest.request_bytes_max > memory.requests() {

@@ -7,6 +7,7 @@
 //! *Invariants.* The receivers open last and close first: whatever they acked is drained through every stage behind them.
 
 mod fatal;
+mod memory;
 pub mod shutdown;
 mod signals;
 
@@ -18,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use plimsoll_alert::{AlertOptions, Deliverer};
 use plimsoll_catalog::{Catalog, CatalogError, SqliteCatalog};
-use plimsoll_ingest::{Ingest, IngestError, IngestOptions, ReplaySummary};
+use plimsoll_ingest::{FingerprintOptions, Fingerprints, Ingest, IngestError, IngestOptions, ReplaySummary};
 use plimsoll_journal::{Journal, JournalOptions, LocalJournal, ReplayError};
 use plimsoll_model::{SequenceNumber, UnixNanos};
 use plimsoll_query::{DataFusionEngine, QueryError, QueryLimits, SqlEngine};
@@ -33,6 +34,7 @@ use crate::api::{self, ApiState, Health, Reason};
 use crate::config::Config;
 use crate::grpc;
 use fatal::Fatal;
+pub use memory::Resident;
 
 /// How long calls that are under way may take once the server stops.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -54,6 +56,8 @@ pub struct Addresses {
 pub struct Stages {
     ingest: std::sync::OnceLock<Arc<Ingest>>,
     alerts: Arc<Deliverer>,
+    /// The requests that are stored already.
+    pub fingerprints: Arc<Fingerprints>,
     /// The journal.
     pub journal: Arc<LocalJournal>,
     /// The store.
@@ -62,6 +66,8 @@ pub struct Stages {
     pub watcher: Arc<Watcher>,
     /// The aggregates.
     pub aggregates: Arc<Mutex<SignalState>>,
+    /// What the process takes.
+    pub resident: Arc<Resident>,
     /// What the last replay met.
     pub replayed: std::sync::OnceLock<ReplaySummary>,
 }
@@ -208,7 +214,8 @@ impl Server {
 
         let (journal, catalog) = open_durable(&config).await?;
         let aggregates = signals::state(config.memory.signals);
-        let trimmed = journal.clone();
+        let fingerprints = open_fingerprints(&config, &clock)?;
+        let (trimmed, remembered) = (journal.clone(), fingerprints.clone());
         let store = Store::open(
             StoreOptions {
                 root: data_dir.join("segments"),
@@ -220,6 +227,10 @@ impl Server {
             catalog.clone(),
             Box::new(signals::Folding(aggregates.clone())),
             Box::new(move |through: SequenceNumber| {
+                // Frames that stay in the journal are looked for there, so only those about to go have to be saved.
+                if trimmed.would_trim(through) {
+                    remembered.save(through);
+                }
                 if let Err(error) = trimmed.trim(through) {
                     tracing::warn!(%error, "the journal could not be trimmed; it is tried again at the next checkpoint");
                 }
@@ -257,6 +268,8 @@ impl Server {
         let stages = Arc::new(Stages {
             ingest: std::sync::OnceLock::new(),
             alerts: Arc::new(alerts),
+            fingerprints,
+            resident: Arc::default(),
             journal: journal.clone(),
             store: store.clone(),
             watcher: watcher.clone(),
@@ -310,15 +323,16 @@ impl Server {
         self.health.set(Reason::Replaying, Some("the journal is being replayed".to_owned()));
         let fatal = self.fatal.clone();
         let journal: Arc<dyn Journal> = self.stages.journal.clone();
-        let ingest = Ingest::start(ingest_options(config), journal, self.stages.store.clone(), clock, move |reason| {
-            fatal.set(reason);
-        })
-        .await?;
+        let options = ingest_options(config, self.stages.fingerprints.clone());
+        let ingest =
+            Ingest::start(options, journal, self.stages.store.clone(), clock, move |reason| fatal.set(reason)).await?;
         let ingest = Arc::new(ingest);
         let _ = self.stages.ingest.set(ingest.clone());
         let addresses = ingest.local_addrs();
         self.addresses.otlp_grpc = addresses.otlp_grpc;
         self.addresses.otlp_http = addresses.otlp_http;
+        let (resident, stop) = (self.stages.resident.clone(), self.stop_work.clone());
+        self.work.push(tokio::spawn(memory::watch(config.memory.limit, resident, ingest.clone(), stop)));
         let replayed = ingest.replayed().await.map_err(ServeError::Replay)?;
         let _ = self.stages.replayed.set(replayed);
         self.stages.store.folded().await;
@@ -373,6 +387,8 @@ impl Server {
             let _ = task.await;
         }
         let flushed = self.stages.store.close().await;
+        // So that the next start need not look for them in the journal.
+        self.stages.fingerprints.save(self.stages.store.checkpoint());
         self.stop_faces.cancel();
         for mut task in self.faces {
             if tokio::time::timeout(FAREWELL, &mut task).await.is_err() {
@@ -398,7 +414,19 @@ async fn open_durable(config: &Config) -> Result<(Arc<LocalJournal>, Arc<dyn Cat
     Ok((Arc::new(journal), Arc::new(catalog)))
 }
 
-fn ingest_options(config: &Config) -> IngestOptions {
+fn open_fingerprints(config: &Config, clock: &Clock) -> Result<Arc<Fingerprints>, ServeError> {
+    let dir = config.data_dir.join("fingerprints");
+    let options = FingerprintOptions {
+        dir: dir.clone(),
+        window: config.ingest.retry_window,
+        bytes: usize_of(config.memory.retries),
+        entropy: entropy() as u64,
+        clock: clock.clone(),
+    };
+    Fingerprints::open(options).map_err(|source| data_dir_error(&dir, source))
+}
+
+fn ingest_options(config: &Config, fingerprints: Arc<Fingerprints>) -> IngestOptions {
     let defaults = IngestOptions::default();
     IngestOptions {
         otlp_grpc: config.listen.otlp_grpc,
@@ -410,6 +438,7 @@ fn ingest_options(config: &Config) -> IngestOptions {
         lanes: if config.ingest.lanes == 0 { defaults.lanes } else { config.ingest.lanes },
         park: config.ingest.park,
         connections_max: config.ingest.connections_max,
+        fingerprints,
         ..defaults
     }
 }

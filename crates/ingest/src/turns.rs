@@ -1,0 +1,98 @@
+//! A line in which parties take turns: each has its own line, and the front of one is served after the front of another.
+//!
+//! *Cost.* Constant, whatever waits; a party without anybody in line takes no memory.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Turns<T> {
+    /// Who is in line, by whose turn it is.
+    parties: VecDeque<usize>,
+    lines: HashMap<usize, VecDeque<T>>,
+}
+
+impl<T> Default for Turns<T> {
+    fn default() -> Self {
+        Self { parties: VecDeque::new(), lines: HashMap::new() }
+    }
+}
+
+impl<T> Turns<T> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parties.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.lines.values().map(VecDeque::len).sum()
+    }
+
+    pub(crate) fn push(&mut self, party: usize, item: T) {
+        match self.lines.entry(party) {
+            Entry::Occupied(mut line) => line.get_mut().push_back(item),
+            Entry::Vacant(line) => {
+                line.insert(VecDeque::from([item]));
+                self.parties.push_back(party);
+            }
+        }
+    }
+
+    /// Returns whose turn it is.
+    pub(crate) fn front(&self) -> Option<&T> {
+        self.lines.get(self.parties.front()?)?.front()
+    }
+
+    /// Takes out what [`Self::front`] returns; its party goes to the end.
+    pub(crate) fn pop(&mut self) -> Option<(usize, T)> {
+        let party = self.parties.pop_front()?;
+        let line = self.lines.get_mut(&party)?;
+        let item = line.pop_front()?;
+        if line.is_empty() {
+            self.lines.remove(&party);
+        } else {
+            self.parties.push_back(party);
+        }
+        Some((party, item))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn each_party_is_served_in_order_and_not_again_before_those_who_waited(
+            steps in prop::collection::vec(prop::option::of(0..5_usize), 0..200),
+        ) {
+            let mut turns = Turns::default();
+            let mut lines: HashMap<usize, VecDeque<usize>> = HashMap::new();
+            // Who waited when each was served last, and has not been served since.
+            let mut owed: HashMap<usize, Vec<usize>> = HashMap::new();
+            for (n, step) in steps.into_iter().enumerate() {
+                if let Some(party) = step {
+                    turns.push(party, n);
+                    lines.entry(party).or_default().push_back(n);
+                    continue;
+                }
+                let front = turns.front().copied();
+                let popped = turns.pop();
+                prop_assert_eq!(popped.map(|(_, item)| item), front);
+                let Some((party, item)) = popped else {
+                    prop_assert!(lines.values().all(VecDeque::is_empty));
+                    continue;
+                };
+                prop_assert_eq!(lines.get_mut(&party).and_then(VecDeque::pop_front), Some(item));
+                prop_assert_eq!(owed.remove(&party).unwrap_or_default(), Vec::<usize>::new());
+                owed.values_mut().for_each(|waited| waited.retain(|other| *other != party));
+                let waiting = lines.iter().filter(|(other, line)| **other != party && !line.is_empty());
+                owed.insert(party, waiting.map(|(other, _)| *other).collect());
+            }
+            prop_assert_eq!(turns.len(), lines.values().map(VecDeque::len).sum::<usize>());
+        }
+    }
+}
