@@ -206,8 +206,7 @@ impl Committer {
     }
 
     fn look_at_load(&self) {
-        let load = self.sink.load();
-        self.gate.load(load.tail_bytes > self.tail_bytes_max, load.disk_full);
+        self.gate.load(self.sink.load(), self.tail_bytes_max);
     }
 
     fn fatal(&self, problem: &str) {

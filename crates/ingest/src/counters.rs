@@ -153,6 +153,8 @@ pub struct Counters {
     pub parked: Counter,
     /// Requests that had to wait for room.
     pub parked_total: Counter,
+    /// Nanoseconds that requests were held up because the tail was filling.
+    pub paced_ns: Counter,
     /// Gauge: requests between the first look and the answer.
     pub in_progress: Counter,
     /// Groups made durable.
@@ -188,6 +190,7 @@ impl Default for Counters {
             ack_ns: Histogram::new(62_500),
             parked: Counter::default(),
             parked_total: Counter::default(),
+            paced_ns: Counter::default(),
             in_progress: Counter::default(),
             commits: Counter::default(),
             commit_failures: Counter::default(),

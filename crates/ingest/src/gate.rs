@@ -2,14 +2,23 @@
 //!
 //! *Invariants.* `Poisoned` is final; `Draining` ends only in `Poisoned`. The rest follows the store and the journal.
 //!
-//! *Cost.* An atomic load a request while open; the lock and the wake-ups are paid on changes only.
+//! *Pace.* Rows come in faster than they can be written to segments for a while, not for ever. A gate that is open until the
+//! tail is full and then shut until a flush is done makes everybody wait for half a second now and then. So requests are held
+//! up a little as soon as the tail is half full, and longer the fuller it is: the core that they leave alone is what a flush needs.
+//!
+//! *Cost.* An atomic load or two a request while open; the lock and the wake-ups are paid on changes only.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::refusal::{Reason, Refusal};
+use crate::sink::SinkLoad;
+
+/// How long a request is held up where the tail is about to be full.
+const PACE_MAX: Duration = Duration::from_millis(200);
 
 /// Whether requests are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,12 +73,18 @@ impl Readiness {
 #[derive(Debug)]
 pub(crate) struct Gate {
     fast: AtomicU8,
+    /// How long a request is held up, in microseconds.
+    pace_us: AtomicU32,
     state: watch::Sender<Readiness>,
 }
 
 impl Gate {
     pub(crate) fn new() -> Self {
-        Self { fast: AtomicU8::new(Readiness::Replaying as u8), state: watch::Sender::new(Readiness::Replaying) }
+        Self {
+            fast: AtomicU8::new(Readiness::Replaying as u8),
+            pace_us: AtomicU32::new(0),
+            state: watch::Sender::new(Readiness::Replaying),
+        }
     }
 
     pub(crate) fn readiness(&self) -> Readiness {
@@ -97,9 +112,15 @@ impl Gate {
         self.move_to(Readiness::Ready, |now| now == Readiness::Replaying);
     }
 
-    /// Follows what the store says; true where that changed something.
-    pub(crate) fn load(&self, tail_full: bool, disk_full: bool) -> bool {
-        let next = match (disk_full, tail_full) {
+    /// Returns how long a request is to be held up before it is let in.
+    pub(crate) fn pace(&self) -> Duration {
+        Duration::from_micros(u64::from(self.pace_us.load(Ordering::Relaxed)))
+    }
+
+    /// Follows what the store says, of which `tail_bytes_max` is the limit; true where that changed something.
+    pub(crate) fn load(&self, load: SinkLoad, tail_bytes_max: u64) -> bool {
+        self.pace_us.store(pace_us(load.tail_bytes, tail_bytes_max), Ordering::Relaxed);
+        let next = match (load.disk_full, load.tail_bytes > tail_bytes_max) {
             (true, _) => Readiness::DiskFull,
             (false, true) => Readiness::TailFull,
             (false, false) => Readiness::Ready,
@@ -126,20 +147,39 @@ impl Gate {
     }
 }
 
+/// Nothing up to half of the limit, from there on in proportion.
+fn pace_us(tail_bytes: u64, tail_bytes_max: u64) -> u32 {
+    let half = tail_bytes_max / 2;
+    let above = tail_bytes.saturating_sub(half).min(half);
+    let longest = PACE_MAX.as_micros() as u64;
+    u32::try_from(u128::from(above) * u128::from(longest) / u128::from(half.max(1))).unwrap_or(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn load(tail_bytes: u64, disk_full: bool) -> SinkLoad {
+        SinkLoad { tail_bytes, disk_full }
+    }
+
+    #[test]
+    fn requests_are_held_up_longer_the_fuller_the_tail_is() {
+        let paces = [0, 50, 51, 75, 100, 1_000, u64::MAX].map(|bytes| pace_us(bytes, 100));
+        assert_eq!(paces, [0, 0, 4_000, 100_000, 200_000, 200_000, 200_000]);
+        assert_eq!(pace_us(5, 0), 0);
+    }
+
     #[test]
     fn poison_is_final_and_draining_is_not_undone_by_a_store_that_recovers() {
         let gate = Gate::new();
-        assert!(!gate.load(false, true), "replay goes on whatever the store says");
+        assert!(!gate.load(load(0, true), 9), "replay goes on whatever the store says");
         gate.replayed();
         assert_eq!(gate.readiness(), Readiness::Ready);
-        assert!(gate.load(true, true));
+        assert!(gate.load(load(10, true), 9));
         assert_eq!(gate.readiness(), Readiness::DiskFull);
         gate.drain();
-        assert!(!gate.load(false, false));
+        assert!(!gate.load(load(0, false), 9));
         assert_eq!(gate.readiness(), Readiness::Draining);
         assert!(gate.poison());
         assert!(!gate.poison());

@@ -83,11 +83,7 @@ impl GrpcFace {
         let deadline = timeout(&head.headers)?;
         let work = async {
             self.pipeline.admit().await?;
-            let read =
-                tokio::time::timeout(self.pipeline.limits.body_timeout, self.message(arrival, body, encoding)).await;
-            let received = read.map_err(|_| {
-                Refusal::new(Reason::BodyTimeout, "the request took too long to arrive: see `body_timeout`")
-            })??;
+            let received = self.pipeline.body(self.message(arrival, body, encoding)).await?;
             self.pipeline.take(arrival, received).await
         };
         match deadline {
@@ -102,7 +98,7 @@ impl GrpcFace {
     async fn message(&self, arrival: Arrival, mut body: Incoming, encoding: Encoding) -> Result<Received, Refusal> {
         let mut prefix = BytesMut::new();
         while prefix.len() < PREFIX_LEN {
-            let Some(piece) = next(&mut body).await? else {
+            let Some(piece) = self.next(&mut body).await? else {
                 return Err(Refusal::malformed("the stream ended before a message"));
             };
             // Most messages are smaller than a piece: no copy then.
@@ -132,7 +128,7 @@ impl GrpcFace {
                 return Err(Refusal::malformed("more follows the message, and an export request is one message"));
             }
             gather.push(piece).await?;
-            match next(&mut body).await? {
+            match self.next(&mut body).await? {
                 Some(more) => piece = more,
                 None if gather.len() == length => break,
                 None => {
@@ -146,18 +142,18 @@ impl GrpcFace {
         let (body, reservation) = gather.finish();
         Ok(Received { body, encoding, reservation })
     }
-}
 
-async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
-    loop {
-        match body.frame().await {
-            None => return Ok(None),
-            Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data() {
-                    return Ok(Some(data));
+    async fn next(&self, body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
+        loop {
+            match self.pipeline.piece(body.frame()).await? {
+                None => return Ok(None),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
                 }
+                Some(Err(_)) => return Err(Refusal::new(Reason::ClientGone, "the client broke the stream off")),
             }
-            Some(Err(_)) => return Err(Refusal::new(Reason::ClientGone, "the client broke the stream off")),
         }
     }
 }

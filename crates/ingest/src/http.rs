@@ -82,10 +82,7 @@ impl HttpFace {
             let encoding = encoding(&head.headers)?;
             let announced = content_length(&head.headers);
             self.pipeline.admit().await?;
-            let read = self.read(arrival, &mut body, encoding, announced);
-            tokio::time::timeout(self.pipeline.limits.body_timeout, read).await.unwrap_or_else(|_| {
-                Err(Refusal::new(Reason::BodyTimeout, "the body took too long to arrive: see `body_timeout`"))
-            })
+            self.pipeline.body(self.read(arrival, &mut body, encoding, announced)).await
         }
         .await;
         match received {
@@ -107,7 +104,7 @@ impl HttpFace {
         announced: Option<usize>,
     ) -> Result<Received, Refusal> {
         let mut gather = Gather::begin(&self.pipeline, arrival, announced, encoding != Encoding::Identity).await?;
-        while let Some(frame) = body.frame().await {
+        while let Some(frame) = self.pipeline.piece(body.frame()).await? {
             let frame = frame.map_err(|_| Refusal::new(Reason::ClientGone, "the client broke the body off"))?;
             if let Ok(data) = frame.into_data() {
                 gather.push(data).await?;

@@ -14,6 +14,12 @@ use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
 /// log2 of the largest zstd window.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
+/// What a decoder of gzip or deflate takes: the window and the tables of two codes.
+const DEFLATE_BYTES: usize = 64 << 10;
+
+/// What a decoder of zstd takes beside its window: tables and two blocks.
+const ZSTD_BYTES: usize = 512 << 10;
+
 /// How a body is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
@@ -56,6 +62,29 @@ impl Encoding {
         let most = body.len().saturating_mul(64);
         said.unwrap_or_else(|| body.len().saturating_mul(8)).clamp(body.len().min(64), most.max(64))
     }
+}
+
+impl Encoding {
+    /// Returns what a decoder of `body` takes beside input and output: its window and its tables.
+    pub(crate) fn decoder_bytes(self, body: &[u8]) -> usize {
+        match self {
+            Self::Identity => 0,
+            Self::Gzip | Self::Deflate => DEFLATE_BYTES,
+            Self::Zstd => ZSTD_BYTES + zstd_window(body).min(1 << ZSTD_WINDOW_LOG_MAX),
+        }
+    }
+}
+
+/// Reads the window of the first frame (RFC 8878, 3.1.1.1); the largest where that is not a frame.
+fn zstd_window(body: &[u8]) -> usize {
+    let [0x28, 0xb5, 0x2f, 0xfd, descriptor, window, ..] = *body else { return 1 << ZSTD_WINDOW_LOG_MAX };
+    let single_segment = descriptor & 0x20 != 0;
+    if single_segment {
+        // The window is the content.
+        return Encoding::Zstd.guess(body);
+    }
+    let base = 1_usize << (10 + (window >> 3));
+    base + base / 8 * usize::from(window & 7)
 }
 
 /// One body on its way out of compression.
@@ -194,6 +223,22 @@ mod tests {
         assert!(inflate(Encoding::Zstd, body, 10_000, 10_000).is_err());
     }
 
+    #[test]
+    fn a_decoder_is_taken_to_need_what_the_frame_says() {
+        let framed = |log: u32| {
+            let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).expect("begins");
+            encoder.window_log(log).expect("is allowed");
+            encoder.write_all(&[7; 1_000]).expect("writes to memory");
+            encoder.finish().expect("writes to memory")
+        };
+        assert_eq!(Encoding::Zstd.decoder_bytes(&framed(20)), ZSTD_BYTES + (1 << 20));
+        assert_eq!(Encoding::Zstd.decoder_bytes(&framed(27)), ZSTD_BYTES + (8 << 20), "more is refused");
+        let known = zstd::bulk::compress(&[7; 1_000], 1).expect("compresses");
+        assert!(Encoding::Zstd.decoder_bytes(&known) <= ZSTD_BYTES + 4_096, "{}", Encoding::Zstd.decoder_bytes(&known));
+        assert_eq!(Encoding::Zstd.decoder_bytes(b"junk"), ZSTD_BYTES + (8 << 20));
+        assert_eq!(Encoding::Gzip.decoder_bytes(b""), DEFLATE_BYTES);
+    }
+
     proptest! {
         #[test]
         fn what_went_in_comes_out_in_steps_of_any_size(bytes: Vec<u8>, which in 0..3_usize, step in 1..64_usize) {
@@ -214,6 +259,7 @@ mod tests {
         fn arbitrary_bytes_never_panic(body: Vec<u8>, which in 0..3_usize) {
             let _ = inflate(COMPRESSED[which], body.clone(), 512, 4_096);
             let _ = COMPRESSED[which].guess(&body);
+            let _ = COMPRESSED[which].decoder_bytes(&[&[0x28, 0xb5, 0x2f, 0xfd][..], &body].concat());
         }
     }
 }

@@ -31,8 +31,11 @@ use crate::sink::Sink;
 /// How often the store is asked how full it is when no commit asks.
 const LOAD_INTERVAL: Duration = Duration::from_millis(50);
 
+/// How long bodies that are on their way may take once ingest drains.
+const BODY_FAREWELL: Duration = Duration::from_secs(1);
+
 /// How long connections may take to send their last answers once every request has one.
-const FAREWELL: Duration = Duration::from_secs(2);
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Why ingest could not start.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +89,8 @@ pub struct Ingest {
     lanes: Arc<Lanes<Entry>>,
     replayed: watch::Receiver<Option<Result<ReplaySummary, String>>>,
     acceptor: Acceptor,
+    /// Ends the reading of bodies.
+    hurry: CancellationToken,
     background: TaskTracker,
     committer: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
@@ -135,6 +140,7 @@ impl Ingest {
             .spawn(move || committer.run())
             .map_err(IngestError::Thread)?;
 
+        let hurry = CancellationToken::new();
         let pipeline = Arc::new(Pipeline {
             counters: Arc::clone(&counters),
             gate: Arc::clone(&gate),
@@ -146,7 +152,9 @@ impl Ingest {
                 inline_bytes_max: options.inline_bytes_max,
                 park: options.park,
                 body_timeout: options.body_timeout,
+                stall_timeout: options.stall_timeout,
             },
+            hurry: hurry.clone(),
             expansion: Expansion::new(),
             fingerprints: Arc::clone(&options.fingerprints),
             large: Arc::new(Semaphore::new(options.lanes)),
@@ -181,17 +189,21 @@ impl Ingest {
             background.spawn(async move {
                 let mut tick = tokio::time::interval(LOAD_INTERVAL);
                 while abort.run_until_cancelled(tick.tick()).await.is_some() {
-                    let load = sink.load();
-                    gate.load(load.tail_bytes > tail_bytes_max, load.disk_full);
-                    if journal.status().poisoned && gate.poison() {
-                        on_fatal("the journal failed and takes no more writes");
+                    gate.load(sink.load(), tail_bytes_max);
+                    let problem = match () {
+                        () if journal.status().poisoned => "the journal failed and takes no more writes",
+                        () if !journal.is_intact() => "the journal was removed from under the process",
+                        () => continue,
+                    };
+                    if gate.poison() {
+                        on_fatal(problem);
                     }
                 }
             });
         }
         let addrs = LocalAddrs { otlp_grpc, otlp_http };
         let committer = Mutex::new(Some(committer));
-        Ok(Self { addrs, counters, gate, budget, lanes, replayed, acceptor, background, committer })
+        Ok(Self { addrs, counters, gate, budget, lanes, replayed, acceptor, hurry, background, committer })
     }
 
     /// Returns where the listeners are.
@@ -240,16 +252,23 @@ impl Ingest {
     /// Takes nothing new, answers everything that was begun, and stops. The journal and the sink are left open. Calling it again
     /// changes nothing.
     ///
-    /// Takes as long as the slowest body in flight may, `body_timeout` at the most.
+    /// Bodies that are still arriving have a second left; then they are refused retryably.
     pub async fn drain(&self) {
         let mut committer = self.committer.lock().await;
         self.gate.drain();
         self.acceptor.stop.cancel();
         self.acceptor.connections.close();
-        // Requests first: a health watch or an idle connection must not hold up the rest.
+        // Requests first: a health watch or an idle connection must not hold up the rest. Bodies that do not arrive must not either.
         let mut tick = tokio::time::interval(Duration::from_millis(5));
-        while self.counters.in_progress.get() > 0 {
-            tick.tick().await;
+        let answered = async {
+            while self.counters.in_progress.get() > 0 {
+                tick.tick().await;
+            }
+        };
+        tokio::pin!(answered);
+        if tokio::time::timeout(BODY_FAREWELL, answered.as_mut()).await.is_err() {
+            self.hurry.cancel();
+            answered.await;
         }
         let _ = tokio::time::timeout(FAREWELL, self.acceptor.connections.wait()).await;
         self.acceptor.abort.cancel();
@@ -270,6 +289,7 @@ impl Drop for Ingest {
     /// Without [`Ingest::drain`], everything stops at once; what was acknowledged is durable.
     fn drop(&mut self) {
         self.gate.drain();
+        self.hurry.cancel();
         self.acceptor.stop.cancel();
         self.acceptor.abort.cancel();
         self.lanes.close();

@@ -40,6 +40,8 @@ pub struct IngestOptions {
     pub inline_bytes_max: usize,
     /// How long a client may take to send one body.
     pub body_timeout: Duration,
+    /// How long a client that is sending a body may say nothing.
+    pub stall_timeout: Duration,
     /// How long a new connection may take to send its first bytes.
     pub handshake_timeout: Duration,
     /// How long an HTTP/1 connection may take for a request's headers, the wait for the request included.
@@ -102,6 +104,7 @@ impl Default for IngestOptions {
             group_bytes_max: 16 << 20,
             inline_bytes_max: 256 << 10,
             body_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(60),
             connections_max: 1024,
@@ -138,6 +141,7 @@ impl IngestOptions {
         positive("group_bytes_max", self.group_bytes_max == 0);
         positive("connections_max", self.connections_max == 0);
         positive("body_timeout", self.body_timeout.is_zero());
+        positive("stall_timeout", self.stall_timeout.is_zero());
         positive("handshake_timeout", self.handshake_timeout.is_zero());
         positive("header_timeout", self.header_timeout.is_zero());
         positive("http2.streams_max", self.http2.streams_max == 0);

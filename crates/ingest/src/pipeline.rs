@@ -21,7 +21,8 @@ use plimsoll_model::UnixNanos;
 use plimsoll_otlp::{Decoded, Rejected, Signal};
 use plimsoll_store::Clock;
 use tokio::sync::{Semaphore, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use crate::budget::{Budget, Reservation};
 use crate::committer::Entry;
@@ -43,6 +44,8 @@ pub(crate) struct Pipeline {
     pub(crate) limits: Limits,
     pub(crate) expansion: Expansion,
     pub(crate) fingerprints: Arc<Fingerprints>,
+    /// Cancelled when bodies are waited for no longer.
+    pub(crate) hurry: CancellationToken,
     /// Blocking threads that may decode at a time.
     pub(crate) large: Arc<Semaphore>,
 }
@@ -54,6 +57,7 @@ pub(crate) struct Limits {
     pub(crate) inline_bytes_max: usize,
     pub(crate) park: Duration,
     pub(crate) body_timeout: Duration,
+    pub(crate) stall_timeout: Duration,
 }
 
 /// Which request this is.
@@ -120,8 +124,32 @@ impl Pipeline {
 
     /// Returns once requests may come in.
     pub(crate) async fn admit(&self) -> Result<(), Refusal> {
+        let pace = self.gate.pace().min(self.limits.park);
+        if !pace.is_zero() {
+            self.counters.paced_ns.add(nanos(pace));
+            tokio::time::sleep(pace).await;
+        }
         let pass = self.gate.pass(Instant::now() + self.limits.park);
         if self.gate.readiness() == Readiness::TailFull { self.parked(pass).await } else { pass.await }
+    }
+
+    /// Reads a whole body by `read`, within the time that it may take.
+    pub(crate) async fn body<T>(&self, read: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+        tokio::select! {
+            // Most bodies are there already.
+            biased;
+            read = timeout(self.limits.body_timeout, read) => read.unwrap_or_else(|_| {
+                Err(Refusal::new(Reason::BodyTimeout, "the body took too long to arrive: see `body_timeout`"))
+            }),
+            () = self.hurry.cancelled() => Err(Refusal::overloaded(Reason::Draining)),
+        }
+    }
+
+    /// Waits for the next piece of a body.
+    pub(crate) async fn piece<T>(&self, next: impl Future<Output = T>) -> Result<T, Refusal> {
+        timeout(self.limits.stall_timeout, next)
+            .await
+            .map_err(|_| Refusal::new(Reason::BodyTimeout, "the client stopped sending its body: see `stall_timeout`"))
     }
 
     /// Takes `bytes` of the budget for a request of `connection`, parking if need be.
@@ -263,7 +291,8 @@ impl Pipeline {
         let damaged = move |error| Refusal::malformed(format_args!("body is not {encoding:?} data: {error}"));
         let mut allowance = encoding.guess(&body).min(limit);
         let needed = |size| self.expansion.needed(signal, size);
-        self.grow(reservation, needed(allowance)).await?;
+        // Given back with what was too much, when the decoder is gone.
+        self.grow(reservation, needed(allowance).saturating_add(encoding.decoder_bytes(&body))).await?;
         let mut inflater = Inflater::new(encoding, body, allowance).map_err(damaged)?;
         loop {
             let (same, progress) = self
@@ -362,9 +391,11 @@ mod tests {
                 inline_bytes_max: 0,
                 park: Duration::from_secs(20),
                 body_timeout: Duration::from_secs(20),
+                stall_timeout: Duration::from_secs(20),
             },
             expansion: Expansion::new(),
             fingerprints: Fingerprints::off(),
+            hurry: CancellationToken::new(),
             large: Arc::new(Semaphore::new(1)),
         })
     }

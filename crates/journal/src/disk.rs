@@ -13,7 +13,7 @@ pub(crate) trait Disk: Send + Sync + 'static {
     fn create_dirs(&self, dir: &Path) -> io::Result<()>;
 
     /// Takes the directory for this process until the value is dropped; `WouldBlock` where another has it.
-    fn lock(&self, dir: &Path) -> io::Result<Box<dyn Send + Sync>>;
+    fn lock(&self, dir: &Path) -> io::Result<Box<dyn DirLock>>;
 
     /// Lists the names in a directory.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
@@ -35,6 +35,19 @@ pub(crate) trait Disk: Send + Sync + 'static {
 
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+}
+
+/// A directory that is taken.
+pub(crate) trait DirLock: Send + Sync {
+    /// Says whether the directory is still the one that was taken.
+    fn is_held(&self) -> bool;
+}
+
+impl DirLock for File {
+    fn is_held(&self) -> bool {
+        // Where the system does not say, a commit will.
+        DiskFile::is_linked(self).unwrap_or(true)
+    }
 }
 
 /// One open file.
@@ -59,6 +72,9 @@ pub(crate) trait DiskFile: Send + Sync {
 
     /// Makes all of it durable.
     fn sync_all(&self) -> io::Result<()>;
+
+    /// Says whether the file still has a name: what is written to one that was removed is gone with the process.
+    fn is_linked(&self) -> io::Result<bool>;
 }
 
 /// What Linux takes in one call.
@@ -107,7 +123,7 @@ impl Disk for LocalDisk {
         }
     }
 
-    fn lock(&self, dir: &Path) -> io::Result<Box<dyn Send + Sync>> {
+    fn lock(&self, dir: &Path) -> io::Result<Box<dyn DirLock>> {
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("lock"))?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(Box::new(file))
@@ -172,5 +188,9 @@ impl DiskFile for File {
 
     fn sync_all(&self) -> io::Result<()> {
         File::sync_all(self)
+    }
+
+    fn is_linked(&self) -> io::Result<bool> {
+        Ok(rustix::fs::fstat(self)?.st_nlink > 0)
     }
 }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use plimsoll_model::SequenceNumber;
 use tracing::warn;
 
-use crate::disk::{Disk, LocalDisk};
+use crate::disk::{DirLock, Disk, LocalDisk};
 use crate::files::{Files, LogFile};
 use crate::format::VERSION;
 use crate::options::JournalOptions;
@@ -38,7 +38,7 @@ pub struct LocalJournal {
     poisoned: AtomicBool,
     commits: AtomicU64,
     sync_ns: AtomicU64,
-    _lock: Box<dyn Send + Sync>,
+    lock: Box<dyn DirLock>,
 }
 
 impl LocalJournal {
@@ -75,7 +75,7 @@ impl LocalJournal {
             poisoned: AtomicBool::new(false),
             commits: AtomicU64::new(0),
             sync_ns: AtomicU64::new(0),
-            _lock: lock,
+            lock,
         })
     }
 
@@ -198,6 +198,10 @@ impl Journal for LocalJournal {
         }
         let dir = &self.options.dir;
         self.disk.sync_dir(dir).map_err(|source| ReplayError::Io { path: dir.display().to_string(), source })
+    }
+
+    fn is_intact(&self) -> bool {
+        self.lock.is_held()
     }
 
     fn status(&self) -> JournalStatus {

@@ -35,6 +35,11 @@ pub trait Journal: Send + Sync + 'static {
     /// A log file cannot be removed; trying again later is safe.
     fn trim(&self, through: SequenceNumber) -> Result<(), ReplayError>;
 
+    /// Says whether the log is still where it was opened: one that was removed from under the process keeps nothing. Costs a system call.
+    fn is_intact(&self) -> bool {
+        true
+    }
+
     /// Returns what is known of the log right now, without I/O.
     fn status(&self) -> JournalStatus;
 }

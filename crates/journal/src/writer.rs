@@ -1,12 +1,13 @@
 //! One group into the active log file: write, sync, rotate, step back.
 //!
 //! *Invariants.* A sync that failed is never tried again: the kernel may have dropped the bytes and forgotten the failure. A
-//! group for which there is no space leaves nothing behind.
+//! group for which there is no space leaves nothing behind. A group in a file that was removed meanwhile is not durable.
 //!
-//! *Cost.* A group: one vectored write for each 1024 slices (one, as a rule) and one `fdatasync`. A new file: its making, one
+//! *Cost.* A group: one vectored write for each 1024 slices (one, as a rule) and one `fdatasync`, and one
+//! `fstat`, which costs nothing beside them. A new file: its making, one
 //! `fsync` of it and one of the directory.
 
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -81,6 +82,13 @@ impl Writer {
             return Err(self.poison("sync", &error));
         }
         let sync = start.elapsed();
+        match active.file.is_linked() {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(self.poison("log file", &io::Error::new(ErrorKind::NotFound, "it was removed")));
+            }
+            Err(error) => return Err(self.poison("log file", &error)),
+        }
         active.end += bytes;
         active.bytes = active.bytes.max(active.end);
         let (end, bytes) = (active.end, active.bytes);

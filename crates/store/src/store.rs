@@ -88,11 +88,13 @@ impl Store {
         let maintenance =
             Maintenance::new(Arc::clone(&shared), catalog, runtime, trim, recovered.missing).map_err(failed)?;
         let folder = Arc::clone(&shared);
-        let folding =
-            std::thread::Builder::new().name("store-fold".to_owned()).spawn(move || folder.folding.run(&folder));
+        let folding = std::thread::Builder::new()
+            .name("store-fold".to_owned())
+            .spawn(move || background(|| folder.folding.run(&folder)));
         let store = Self { handle: Arc::new(Handle { shared, threads: Mutex::new(vec![folding.map_err(failed)?]) }) };
-        let maintaining =
-            std::thread::Builder::new().name("store-maintain".to_owned()).spawn(move || maintenance.run());
+        let maintaining = std::thread::Builder::new()
+            .name("store-maintain".to_owned())
+            .spawn(move || background(|| maintenance.run()));
         store.handle.threads.lock().push(maintaining.map_err(failed)?);
         Ok(store)
     }
@@ -184,6 +186,13 @@ impl Store {
         receiver.await.map_err(|_| StoreError::Closed)
     }
 
+    /// Returns the names of threads that ended although the store is open: what they do is not done any more.
+    pub fn ended_threads(&self) -> Vec<String> {
+        let threads = self.handle.threads.lock();
+        let ended = threads.iter().filter(|thread| thread.is_finished());
+        ended.filter_map(|thread| thread.thread().name().map(str::to_owned)).collect()
+    }
+
     /// Waits until everything published so far has been folded and is seen by new snapshots.
     pub async fn folded(&self) {
         let published = self.handle.shared.view.load().published;
@@ -224,6 +233,18 @@ impl Store {
         self.handle.join();
         outcome
     }
+}
+
+/// Runs work that nobody waits for as long as there is room in the tail: after whatever else wants the core. Where the tail
+/// is full ingest stops, and the core is its own.
+fn background(work: impl FnOnce()) {
+    /// The lowest there is: the receivers get all but a fiftieth of a core that both want.
+    const LOWEST: i32 = 19;
+    // On Linux this is the calling thread alone.
+    if let Err(error) = rustix::process::setpriority_process(None, LOWEST) {
+        tracing::debug!(%error, "a background thread keeps its priority");
+    }
+    work();
 }
 
 impl Handle {

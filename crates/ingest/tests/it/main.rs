@@ -5,6 +5,7 @@ mod commit;
 mod durable;
 mod fakes;
 mod grpc;
+mod hostile;
 mod http;
 mod repeats;
 mod requests;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Random;
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{DirLock, Disk, DiskFile};
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -239,8 +239,8 @@ impl Disk for SimDisk {
         Ok(())
     }
 
-    fn lock(&self, _dir: &Path) -> io::Result<Box<dyn Send + Sync>> {
-        Ok(Box::new(()))
+    fn lock(&self, _dir: &Path) -> io::Result<Box<dyn DirLock>> {
+        Ok(Box::new(Taken))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -300,6 +300,15 @@ impl Disk for SimDisk {
             state.durable_names = state.names.clone();
         }
         Ok(())
+    }
+}
+
+/// Nobody else is there to take it.
+struct Taken;
+
+impl DirLock for Taken {
+    fn is_held(&self) -> bool {
+        true
     }
 }
 
@@ -372,5 +381,9 @@ impl DiskFile for SimFile {
 
     fn sync_all(&self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn is_linked(&self) -> io::Result<bool> {
+        Ok(self.disk.0.lock().names.values().any(|inode| *inode == self.inode))
     }
 }

@@ -97,3 +97,18 @@ fn a_log_that_was_not_closed_goes_on_after_its_last_frame() {
     assert_eq!(found.iter().map(|(n, text)| format!("{n}{text}")).collect::<String>(), "1a2b3c4d");
     assert_eq!((report.torn_bytes, report.quarantined), (0, 0));
 }
+
+#[test]
+fn a_directory_that_is_removed_stops_the_journal() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let journal = open(dir.path());
+    commit(&journal, &["kept"]);
+    assert!(journal.is_intact());
+    fs::remove_dir_all(dir.path()).expect("removes");
+    assert!(!journal.is_intact());
+    let frame = [plimsoll_journal::Frame { header: b"", body: b"lost" }];
+    let refused = journal.commit(&frame).expect_err("what is written now has no name");
+    assert!(matches!(refused, plimsoll_journal::CommitError::Poisoned { .. }), "{refused}");
+    assert!(refused.to_string().contains("removed"), "{refused}");
+    assert!(journal.status().poisoned);
+}

@@ -25,6 +25,8 @@ pub enum Reason {
     JournalPoisoned,
     /// Segments cannot be written.
     FlushFailing,
+    /// A thread of the store ended.
+    ThreadEnded,
 }
 
 /// Reasons that are set and cleared by whoever knows, and asked for by `/readyz` and the gRPC health service.
@@ -44,7 +46,7 @@ impl Health {
                         Reason::Starting | Reason::Replaying | Reason::Draining => {
                             tracing::info!("not ready: {detail}")
                         }
-                        Reason::DiskFull | Reason::JournalPoisoned | Reason::FlushFailing => {
+                        Reason::DiskFull | Reason::JournalPoisoned | Reason::FlushFailing | Reason::ThreadEnded => {
                             tracing::warn!("not ready: {detail}");
                         }
                     }

@@ -156,6 +156,11 @@ impl Scrape {
         writer.counter("commits", "Groups made durable", counters.commits.get())?;
         writer.counter("commit_failures", "Groups that the journal refused", counters.commit_failures.get())?;
         writer.counter("requests_parked", "Requests that had to wait for room", counters.parked_total.get())?;
+        writer.counter(
+            "paced_nanoseconds",
+            "Time that requests were held up because rows came faster than segments are written",
+            counters.paced_ns.get(),
+        )?;
         writer.gauge(
             "requests_in_progress",
             "Requests between the first look and the answer",

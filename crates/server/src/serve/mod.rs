@@ -7,6 +7,7 @@
 //! *Invariants.* The receivers open last and close first: whatever they acked is drained through every stage behind them.
 
 mod fatal;
+mod listener;
 mod memory;
 pub mod shutdown;
 mod signals;
@@ -19,7 +20,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use plimsoll_alert::{AlertOptions, Deliverer};
 use plimsoll_catalog::{Catalog, CatalogError, SqliteCatalog};
-use plimsoll_ingest::{FingerprintOptions, Fingerprints, Ingest, IngestError, IngestOptions, ReplaySummary};
+use plimsoll_ingest::{FingerprintOptions, Fingerprints, Ingest, IngestError, IngestOptions, Readiness, ReplaySummary};
 use plimsoll_journal::{Journal, JournalOptions, LocalJournal, ReplayError};
 use plimsoll_model::{SequenceNumber, UnixNanos};
 use plimsoll_query::{DataFusionEngine, QueryError, QueryLimits, SqlEngine};
@@ -37,7 +38,7 @@ use fatal::Fatal;
 pub use memory::Resident;
 
 /// How long calls that are under way may take once the server stops.
-const FAREWELL: Duration = Duration::from_secs(5);
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Where the server listens: what was asked for, with the port that a zero became.
 #[derive(Debug, Clone, Copy)]
@@ -132,9 +133,17 @@ impl Stages {
             (!store.last_flush_error.is_empty())
                 .then(|| format!("segments cannot be written: {}", store.last_flush_error)),
         );
+        let journal = match () {
+            () if self.journal.status().poisoned => Some("the journal failed and takes no more writes: restart"),
+            () if !self.journal.is_intact() => Some("the journal was removed from under the process: restart"),
+            () => None,
+        };
+        health.set(Reason::JournalPoisoned, journal.map(str::to_owned));
+        let ended = self.store.ended_threads();
+        let stopping = self.ingest().is_some_and(|ingest| ingest.status().readiness == Readiness::Draining);
         health.set(
-            Reason::JournalPoisoned,
-            self.journal.status().poisoned.then(|| "the journal failed and takes no more writes: restart".to_owned()),
+            Reason::ThreadEnded,
+            (!ended.is_empty() && !stopping).then(|| format!("{} ended unexpectedly: restart", ended.join(" and "))),
         );
     }
 }
@@ -390,8 +399,10 @@ impl Server {
         // So that the next start need not look for them in the journal.
         self.stages.fingerprints.save(self.stages.store.checkpoint());
         self.stop_faces.cancel();
+        // All at once: those with an open stream take all the time there is.
+        let deadline = tokio::time::Instant::now() + FAREWELL;
         for mut task in self.faces {
-            if tokio::time::timeout(FAREWELL, &mut task).await.is_err() {
+            if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
                 task.abort();
             }
         }
@@ -456,12 +467,7 @@ fn query_limits(config: &Config) -> QueryLimits {
 }
 
 fn spawn_api(listener: TcpListener, router: axum::Router, stop: CancellationToken) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
-        if let Err(error) = served {
-            tracing::error!(%error, "the API stopped listening");
-        }
-    })
+    tokio::spawn(listener::serve(listener, router, listener::Limits::default(), stop))
 }
 
 fn spawn_grpc(

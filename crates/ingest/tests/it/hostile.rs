@@ -1,0 +1,204 @@
+//! Clients that are slow, silent, greedy or malicious: they lose their own connection and cost others nothing.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use plimsoll_ingest::{Protocol, Reason};
+use plimsoll_otlp::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::fakes::{Mode, Rig, options, until};
+use crate::requests::{logs, span_bytes};
+use crate::wire::{PROTOBUF, TRACES, grpc, grpc_request, h2, http1, message, post};
+
+async fn serves_others(rig: &Rig) {
+    assert_eq!(grpc(rig.grpc(), &[], message(false, &span_bytes(1))).await.header("grpc-status"), "0");
+    assert_eq!(http1(rig.http(), post("/v1/traces", &[PROTOBUF], span_bytes(1))).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_dribbles_its_headers_is_shown_out() {
+    let mut options = options();
+    options.header_timeout = Duration::from_millis(200);
+    let rig = Rig::start(options).await;
+    let mut slow = TcpStream::connect(rig.http()).await.expect("connects");
+    slow.write_all(b"POST /v1/traces HTTP/1.1\r\nhost: x\r\n").await.expect("writes");
+    let (mut read, mut write) = slow.into_split();
+    let dribble = tokio::spawn(async move {
+        while write.write_all(b"x-a: b\r\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let mut answer = Vec::new();
+    // Closed in order, with or without a 408, or reset: what matters is that it ends although bytes keep coming.
+    let _ = read.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"HTTP/1.1 200"));
+    drop(read);
+    dribble.abort();
+    serves_others(&rig).await;
+    until(|| rig.ingest.counters().connections.get() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_on_which_nothing_comes_are_closed() {
+    let mut options = options();
+    options.handshake_timeout = Duration::from_millis(200);
+    let rig = Rig::start(options).await;
+    let mut silent = Vec::new();
+    for to in [rig.grpc(), rig.http()] {
+        silent.push(TcpStream::connect(to).await.expect("connects"));
+        // Half a preface, or half a method.
+        let mut half = TcpStream::connect(to).await.expect("connects");
+        half.write_all(b"PRI * HT").await.expect("writes");
+        silent.push(half);
+    }
+    until(|| rig.ingest.counters().connections_total.get() == 4).await;
+    for mut one in silent {
+        let mut rest = Vec::new();
+        let _ = one.read_to_end(&mut rest).await;
+    }
+    until(|| rig.ingest.counters().connections.get() == 0).await;
+    serves_others(&rig).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_stops_coming_gives_its_room_back() {
+    let mut options = options();
+    options.stall_timeout = Duration::from_millis(200);
+    options.body_timeout = Duration::from_secs(3_600);
+    let rig = Rig::start(options).await;
+    let mut stalled = TcpStream::connect(rig.http()).await.expect("connects");
+    let head =
+        "POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: 900000\r\n\r\n";
+    stalled.write_all(head.as_bytes()).await.expect("writes");
+    stalled.write_all(&[0; 1_000]).await.expect("writes");
+    until(|| rig.ingest.status().in_flight_bytes > 900_000).await;
+    let mut answer = vec![0; 12];
+    stalled.read_exact(&mut answer).await.expect("is answered");
+    assert_eq!(answer, b"HTTP/1.1 408");
+    rig.nothing_in_flight().await;
+
+    let mut sender = h2::<NeverEnding>(rig.grpc()).await;
+    let request = grpc_request(TRACES, &[], vec![])
+        .map(|_| NeverEnding { first: Some(message(false, &[0; 500])[..50].to_vec()) });
+    let answer = sender.send_request(request).await.expect("is answered");
+    assert_eq!(answer.headers()["grpc-status"], (tonic::Code::DeadlineExceeded as i32).to_string().as_str());
+    rig.nothing_in_flight().await;
+    for protocol in [Protocol::HttpProtobuf, Protocol::Grpc] {
+        assert_eq!(rig.ingest.counters().of(Signal::Traces, protocol).refused(Reason::BodyTimeout), 1);
+    }
+}
+
+/// A body that begins and never goes on.
+struct NeverEnding {
+    first: Option<Vec<u8>>,
+}
+
+impl http_body::Body for NeverEnding {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        match self.first.take() {
+            Some(first) => std::task::Poll::Ready(Some(Ok(http_body::Frame::data(first.into())))),
+            None => std::task::Poll::Pending,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unfinished_bodies_do_not_hold_up_a_shutdown() {
+    let mut options = options();
+    options.stall_timeout = Duration::from_secs(3_600);
+    options.body_timeout = Duration::from_secs(3_600);
+    let rig = Rig::start(options).await;
+    let mut unfinished = TcpStream::connect(rig.http()).await.expect("connects");
+    let head =
+        "POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: 9000\r\n\r\n";
+    unfinished.write_all(head.as_bytes()).await.expect("writes");
+    let mut sender = h2::<NeverEnding>(rig.grpc()).await;
+    let request = grpc_request(TRACES, &[], vec![]).map(|_| NeverEnding { first: None });
+    let call = tokio::spawn(async move { sender.send_request(request).await });
+    until(|| rig.ingest.counters().in_progress.get() == 2).await;
+    // Without an end to bodies this would take the hour that they may.
+    rig.ingest.drain().await;
+    let mut answer = vec![0; 12];
+    unfinished.read_exact(&mut answer).await.expect("is answered");
+    assert_eq!(answer, b"HTTP/1.1 503", "to be sent again");
+    let answer = call.await.expect("does not panic").expect("is answered");
+    assert_eq!(answer.headers()["grpc-status"], "14", "to be sent again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_of_idle_connections_hold_nothing_and_stop_nobody() {
+    let rig = Rig::start(options()).await;
+    let mut idle = Vec::new();
+    for n in 0..1_000 {
+        let to = if n % 2 == 0 { rig.grpc() } else { rig.http() };
+        idle.push(TcpStream::connect(to).await.expect("connects"));
+    }
+    until(|| rig.ingest.counters().connections.get() == 1_000).await;
+    assert_eq!(rig.ingest.status().in_flight_bytes, 0);
+    serves_others(&rig).await;
+    drop(idle);
+    until(|| rig.ingest.counters().connections.get() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_on_one_connection_does_not_make_another_wait_behind_it() {
+    let mut options = options();
+    // Room for one request at a time, so that the order is the order of admission.
+    options.request_bytes_max = 100_000;
+    options.in_flight_bytes = 100_000;
+    options.park = Duration::from_secs(3_600);
+    let rig = Rig::start(options).await;
+    rig.journal.set(Mode::Wait);
+    let flood = h2::<Full<Bytes>>(rig.grpc()).await;
+    let calls: Vec<_> = (0..20)
+        .map(|_| {
+            let mut sender = flood.clone();
+            let request = grpc_request(TRACES, &[], message(false, &span_bytes(900)));
+            tokio::spawn(async move { sender.send_request(request).await.map(drop) })
+        })
+        .collect();
+    until(|| rig.ingest.counters().parked.get() == 19).await;
+    let to = rig.http();
+    let other = tokio::spawn(async move {
+        http1(to, post("/v1/logs", &[PROTOBUF], prost::Message::encode_to_vec(&logs(900)))).await
+    });
+    until(|| rig.ingest.counters().parked.get() == 20).await;
+    rig.journal.set(Mode::Work);
+    assert_eq!(other.await.expect("does not panic").status, 200);
+    for call in calls {
+        call.await.expect("does not panic").expect("is answered");
+    }
+    let place = rig.sink.published.lock().iter().position(|one| one.signal == Signal::Logs).expect("was stored");
+    // The one that held the room, the one whose turn it was, and then the other connection's.
+    assert!(place <= 2, "{place} requests of the flood came first");
+    rig.nothing_in_flight().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_are_reset_as_soon_as_they_are_opened_cost_their_client_its_connection_at_most() {
+    let rig = Rig::start(options()).await;
+    let mut sender = h2::<NeverEnding>(rig.grpc()).await;
+    for _ in 0..5_000 {
+        if sender.ready().await.is_err() {
+            // Shown out for it.
+            break;
+        }
+        let request = grpc_request(TRACES, &[], vec![]).map(|_| NeverEnding { first: Some(vec![0; 5]) });
+        let call = sender.send_request(request);
+        // Polled once, so that the stream is opened, and dropped, so that it is reset.
+        let _ = tokio::time::timeout(Duration::ZERO, call).await;
+    }
+    serves_others(&rig).await;
+    drop(sender);
+    rig.nothing_in_flight().await;
+    until(|| rig.ingest.counters().connections.get() == 0).await;
+}
