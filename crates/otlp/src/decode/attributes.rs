@@ -9,6 +9,7 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field};
 
 use super::columns::{NotUtf8, Offsets, OptionalText, Text};
+use super::sizes::Sizes;
 use crate::proto::{any_value, key_value};
 use crate::schema::attribute_entry;
 use crate::value::{EMPTY, STRING, append_text};
@@ -66,6 +67,23 @@ impl Attributes {
         self.keys.push(key);
         self.values.seal();
         Ok(key)
+    }
+
+    /// Makes room for what is expected.
+    pub(super) fn reserve(&mut self, expected: Sizes) {
+        self.keys.reserve(expected.entries, expected.keys);
+        self.values.reserve(expected.entries, expected.values);
+        self.rows.reserve(expected.rows);
+    }
+
+    /// Returns what there is.
+    pub(super) fn sizes(&self) -> Sizes {
+        Sizes {
+            rows: self.rows.len(),
+            entries: self.entries(),
+            keys: self.keys.bytes_len(),
+            values: self.values.bytes_len(),
+        }
     }
 
     /// Returns how many entries there are in all rows.

@@ -31,6 +31,17 @@ impl Text {
         self.offsets.len() - 1
     }
 
+    /// Makes room for so many values of so many bytes, all together.
+    pub(super) fn reserve(&mut self, values: usize, bytes: usize) {
+        self.offsets.reserve_exact(values);
+        self.bytes.reserve_exact(bytes);
+    }
+
+    /// Returns the bytes of all values.
+    pub(super) fn bytes_len(&self) -> usize {
+        self.bytes.len()
+    }
+
     #[inline(always)]
     pub(super) fn push(&mut self, value: &[u8]) {
         self.bytes.extend_from_slice(value);
@@ -94,7 +105,10 @@ pub(super) struct Presence(Vec<bool>);
 impl Presence {
     #[inline(always)]
     fn set(&mut self, row: usize) {
-        self.0.resize(row, false);
+        // Columns are mostly set in every row or in few.
+        if self.0.len() != row {
+            self.0.resize(row, false);
+        }
         self.0.push(true);
     }
 
@@ -112,10 +126,18 @@ pub(super) struct OptionalText {
 }
 
 impl OptionalText {
+    /// Makes room for so many rows; for their text where something is said of it.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.text.offsets.reserve_exact(rows);
+        self.present.0.reserve_exact(rows);
+    }
+
     #[inline(always)]
     fn fill(&mut self, row: usize) {
-        let end = self.text.bytes.len() as i32;
-        self.text.offsets.resize(row + 1, end);
+        if self.text.offsets.len() != row + 1 {
+            let end = self.text.bytes.len() as i32;
+            self.text.offsets.resize(row + 1, end);
+        }
     }
 
     /// Sets the value at `row`, which lies behind all that were set before.
@@ -161,10 +183,18 @@ impl<T> Default for OptionalNumber<T> {
 }
 
 impl<T: Copy + Default> OptionalNumber<T> {
+    /// Makes room for so many rows.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.values.reserve_exact(rows);
+        self.present.0.reserve_exact(rows);
+    }
+
     /// Sets the value at `row`, which lies behind all that were set before.
     #[inline(always)]
     pub(super) fn set(&mut self, row: usize, value: T) {
-        self.values.resize(row, T::default());
+        if self.values.len() != row {
+            self.values.resize(row, T::default());
+        }
         self.values.push(value);
         self.present.set(row);
     }
@@ -205,6 +235,11 @@ impl Offsets {
     /// Returns how many items the sealed rows have.
     pub(super) fn items(&self) -> usize {
         self.0[self.len()] as usize
+    }
+
+    /// Makes room for so many rows.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.0.reserve_exact(rows);
     }
 
     /// Ends a row whose items end at `items`.

@@ -18,6 +18,12 @@ pub(super) struct OptionalIds<const N: usize> {
 }
 
 impl<const N: usize> OptionalIds<N> {
+    /// Makes room for so many rows.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.bytes.reserve_exact(N * rows);
+        self.present.reserve_exact(rows);
+    }
+
     /// Pushes an id; one of another length becomes null.
     #[inline(always)]
     pub(super) fn push(&mut self, id: &[u8]) {

@@ -7,6 +7,7 @@ use arrow::array::{ArrayRef, Int32Array, UInt8Array, UInt32Array};
 use super::attributes::Attributes;
 use super::columns::{NotUtf8, OptionalText};
 use super::ids::OptionalIds;
+use super::sizes::{Learned, Sizes};
 use super::walk::Records;
 use super::{Rejected, timestamps, too_late};
 use crate::proto::{Message, any_value, key_value, log_record, resource_logs, scope_logs};
@@ -19,6 +20,8 @@ const FROM_RECORD: u8 = 0;
 const FROM_OBSERVED: u8 = 1;
 /// `time` is when the request was received.
 const FROM_RECEIVED: u8 = 2;
+
+static LEARNED: Learned = Learned::new();
 
 /// The columns of `logs` behind the common ones.
 #[derive(Default)]
@@ -45,9 +48,30 @@ impl<'a> Records<'a> for Logs {
     const RESOURCE_LEVEL: &'static Message = &resource_logs::MESSAGE;
     const SCOPE_LEVEL: &'static Message = &scope_logs::MESSAGE;
     const RECORD: &'static Message = &log_record::MESSAGE;
+    const LEARNED: &'static Learned = &LEARNED;
 
     fn new(received: i64) -> Self {
         Self { received, ..Self::default() }
+    }
+
+    fn reserve(&mut self, expected: Sizes) {
+        let rows = expected.rows;
+        self.time.reserve_exact(rows);
+        self.time_source.reserve_exact(rows);
+        self.observed_time.reserve_exact(rows);
+        self.severity_number.reserve_exact(rows);
+        self.severity_text.reserve(rows);
+        self.body.reserve(rows);
+        self.body_type.reserve(rows);
+        self.trace_id.reserve(rows);
+        self.span_id.reserve(rows);
+        self.flags.reserve_exact(rows);
+        self.attributes.reserve(expected);
+        self.dropped_attributes.reserve_exact(rows);
+    }
+
+    fn sizes(&self) -> Sizes {
+        self.attributes.sizes()
     }
 
     fn rows(&self) -> usize {

@@ -11,12 +11,15 @@ use super::Rejected;
 use super::attributes::Attributes;
 use super::columns::{NotUtf8, OptionalNumber, OptionalText, Text};
 use super::points::{PointKind, Points};
+use super::sizes::{Learned, Sizes};
 use super::walk::Records;
 use crate::proto::{
     Message, exponential_histogram, exponential_point, gauge, histogram, histogram_point, key_value, metric,
     number_point, resource_metrics, scope_metrics, sum, summary, summary_point,
 };
 use crate::wire::{Reader, Result};
+
+static LEARNED: Learned = Learned::new();
 
 /// The columns of `metrics` behind the common ones.
 #[derive(Default)]
@@ -91,9 +94,21 @@ impl<'a> Records<'a> for Metrics<'a> {
     const RESOURCE_LEVEL: &'static Message = &resource_metrics::MESSAGE;
     const SCOPE_LEVEL: &'static Message = &scope_metrics::MESSAGE;
     const RECORD: &'static Message = &metric::MESSAGE;
+    const LEARNED: &'static Learned = &LEARNED;
 
     fn new(_received: i64) -> Self {
         Self::default()
+    }
+
+    fn reserve(&mut self, expected: Sizes) {
+        self.points.reserve(expected);
+        self.name.reserve(expected.rows, 0);
+        self.metric_type.reserve(expected.rows, 0);
+        self.metadata.reserve(Sizes { rows: expected.rows, ..Sizes::default() });
+    }
+
+    fn sizes(&self) -> Sizes {
+        self.points.sizes()
     }
 
     fn rows(&self) -> usize {

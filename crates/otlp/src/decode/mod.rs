@@ -5,7 +5,8 @@
 //! field that may occur once occurs again, the last counts; parts of a `Resource`, an `InstrumentationScope`, a `Status` or
 //! a histogram's `Buckets` are merged as protobuf has it.
 //!
-//! *Cost.* Every byte is read once and copied once; no allocation per record but the amortised growth of columns.
+//! *Cost.* Every byte is read once and copied once; no allocation per record: columns are made as large as requests before
+//! this one say ([`sizes`]), and grow where it differs.
 
 mod attributes;
 mod check;
@@ -17,6 +18,7 @@ mod logs;
 mod metrics;
 mod points;
 mod shared;
+mod sizes;
 mod span_parts;
 mod spans;
 mod walk;

@@ -10,6 +10,7 @@ use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StructArray, 
 use super::attributes::Attributes;
 use super::columns::{NotUtf8, OptionalList, OptionalNumber};
 use super::exemplars::Exemplars;
+use super::sizes::Sizes;
 use super::{Rejected, check_rows, stored_time, timestamps, too_late};
 use crate::proto::{
     buckets, exemplar, exponential_point, histogram_point, key_value, number_point, packed, summary_point,
@@ -81,6 +82,21 @@ const PACKED_BOUNDS: u32 = packed(histogram_point::EXPLICIT_BOUNDS);
 const PACKED_BUCKETS: u32 = packed(buckets::BUCKET_COUNTS);
 
 impl Points {
+    /// Makes room for what is expected.
+    pub(super) fn reserve(&mut self, expected: Sizes) {
+        let rows = expected.rows;
+        self.time.reserve_exact(rows);
+        self.start_time.reserve_exact(rows);
+        self.value.reserve(rows);
+        self.flags.reserve_exact(rows);
+        self.attributes.reserve(expected);
+    }
+
+    /// Returns what there is.
+    pub(super) fn sizes(&self) -> Sizes {
+        self.attributes.sizes()
+    }
+
     pub(super) fn rows(&self) -> usize {
         self.time.len()
     }

@@ -46,6 +46,11 @@ impl Events {
         Ok(stored_time(time).is_none().then_some(time))
     }
 
+    /// Makes room for so many spans.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.rows.reserve(rows);
+    }
+
     pub(super) fn end_row(&mut self) {
         self.rows.seal(self.time.len());
     }
@@ -106,6 +111,11 @@ impl Links {
         self.attributes.end_row();
         self.dropped_attributes.push(dropped);
         Ok(())
+    }
+
+    /// Makes room for so many spans.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.rows.reserve(rows);
     }
 
     pub(super) fn end_row(&mut self) {

@@ -8,12 +8,15 @@ use super::attributes::Attributes;
 use super::columns::{NotUtf8, OptionalNumber, OptionalText, Text};
 use super::convention::{Chosen, HTTP_STATUS};
 use super::ids::{OptionalIds, ids};
+use super::sizes::{Learned, Sizes};
 use super::span_parts::{Events, Links};
 use super::walk::Records;
 use super::{Rejected, int64s, stored_time, timestamps, too_late};
 use crate::proto::{Message, event, key_value, link, resource_spans, scope_spans, span, status};
 use crate::schema::SPAN_CONVENTIONS;
 use crate::wire::{Reader, Result};
+
+static LEARNED: Learned = Learned::new();
 
 /// The columns of `spans` behind the common ones.
 #[derive(Default)]
@@ -99,9 +102,33 @@ impl<'a> Records<'a> for Spans {
     const RESOURCE_LEVEL: &'static Message = &resource_spans::MESSAGE;
     const SCOPE_LEVEL: &'static Message = &scope_spans::MESSAGE;
     const RECORD: &'static Message = &span::MESSAGE;
+    const LEARNED: &'static Learned = &LEARNED;
 
     fn new(_received: i64) -> Self {
         Self::default()
+    }
+
+    fn reserve(&mut self, expected: Sizes) {
+        let rows = expected.rows;
+        self.trace_id.reserve_exact(16 * rows);
+        self.span_id.reserve_exact(8 * rows);
+        self.parent_span_id.reserve(rows);
+        self.name.reserve(rows, 0);
+        self.kind.reserve_exact(rows);
+        for column in [&mut self.start_time, &mut self.end_time, &mut self.duration_ns] {
+            column.reserve_exact(rows);
+        }
+        for column in [&mut self.flags, &mut self.dropped_attributes, &mut self.dropped_events, &mut self.dropped_links]
+        {
+            column.reserve_exact(rows);
+        }
+        self.attributes.reserve(expected);
+        self.events.reserve(rows);
+        self.links.reserve(rows);
+    }
+
+    fn sizes(&self) -> Sizes {
+        self.attributes.sizes()
     }
 
     fn rows(&self) -> usize {

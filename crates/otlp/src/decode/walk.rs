@@ -5,6 +5,7 @@ use plimsoll_model::UnixNanos;
 
 use super::columns::NotUtf8;
 use super::shared::{Resources, Scopes};
+use super::sizes::{Learned, Sizes};
 use super::{Rejected, check_rows, timestamps};
 use crate::proto::{Message, resource, resource_spans, scope, scope_spans, trace_request};
 use crate::wire::{Reader, Result};
@@ -18,8 +19,17 @@ pub(super) trait Records<'a> {
     /// `Span` or its like.
     const RECORD: &'static Message;
 
+    /// What requests of this signal become.
+    const LEARNED: &'static Learned;
+
     /// Makes empty columns for a request received at this instant.
     fn new(received: i64) -> Self;
+
+    /// Makes room for what is expected.
+    fn reserve(&mut self, expected: Sizes);
+
+    /// Returns what there is.
+    fn sizes(&self) -> Sizes;
 
     /// Returns how many rows there are.
     fn rows(&self) -> usize;
@@ -38,7 +48,9 @@ type Columns = std::result::Result<Vec<ArrayRef>, NotUtf8>;
 
 /// Reads a request and returns all columns of its table.
 pub(super) fn decode<'a, R: Records<'a>>(mut request: Reader<'a>, received: UnixNanos) -> Result<(Columns, Rejected)> {
+    let bytes = request.rest().len();
     let mut records = R::new(received.as_i64());
+    records.reserve(R::LEARNED.expect(bytes));
     let mut resources = Resources::default();
     let mut scopes = Scopes::default();
     while let Some(tag) = request.tag()? {
@@ -51,6 +63,7 @@ pub(super) fn decode<'a, R: Records<'a>>(mut request: Reader<'a>, received: Unix
         }
     }
     let rows = records.rows();
+    R::LEARNED.learn(bytes, records.sizes());
     let finish = || {
         let mut columns = vec![timestamps(vec![received.as_i64(); rows])];
         columns.extend(resources.finish()?);
