@@ -1,3 +1,5 @@
+//! What is remembered, for how long, and across restarts.
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
