@@ -13,6 +13,7 @@ use plimsoll_catalog::SegmentChange;
 
 use crate::merge::{Failed, Job, merge};
 use crate::shared::Shared;
+use crate::store::background;
 
 /// What became of a job.
 pub(crate) type Outcome = Result<Option<SegmentChange>, Failed>;
@@ -40,7 +41,7 @@ impl Compactor {
                 shared.wake.notify_one();
             }
         };
-        let thread = std::thread::Builder::new().name("store-merge".to_owned()).spawn(work)?;
+        let thread = std::thread::Builder::new().name("store-merge".to_owned()).spawn(|| background(work))?;
         Ok(Self { jobs: Some(jobs), outcomes, stop, thread: Some(thread), busy: false })
     }
 

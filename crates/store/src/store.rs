@@ -237,7 +237,7 @@ impl Store {
 
 /// Runs work that nobody waits for as long as there is room in the tail: after whatever else wants the core. Where the tail
 /// is full ingest stops, and the core is its own.
-fn background(work: impl FnOnce()) {
+pub(crate) fn background(work: impl FnOnce()) {
     /// The lowest there is: the receivers get all but a fiftieth of a core that both want.
     const LOWEST: i32 = 19;
     // On Linux this is the calling thread alone.
