@@ -152,6 +152,17 @@ async fn deploys(catalog: Arc<dyn Catalog>) -> Outcome {
     assert_eq!(catalog.insert_deploy(&sample_deploy(2), None).await?, Inserted::Created);
     assert_eq!(catalog.insert_deploy(&sample_deploy(3), None).await?, Inserted::Created, "no key is not a key");
 
+    let inferred = Deploy { inferred: true, ..sample_deploy(4) };
+    assert_eq!(catalog.insert_deploy(&inferred, None).await?, Inserted::Created);
+    let marker = Deploy { inferred: false, actor: Some("ci".into()), ..inferred.clone() };
+    assert_eq!(catalog.adopt_deploy(&marker, Some("adopting")).await?, Inserted::Created);
+    assert_eq!(catalog.deploy(&inferred.id).await?.as_ref(), Some(&marker), "the marker is in its place");
+    let there = Inserted::Existing(Box::new(marker.clone()));
+    let late = Deploy { actor: Some("late".into()), ..marker.clone() };
+    assert_eq!(catalog.adopt_deploy(&late, None).await?, there, "a marker is not replaced");
+    assert_eq!(catalog.insert_deploy(&sample_deploy(5), Some("adopting")).await?, there, "its key is known");
+    assert_eq!(catalog.adopt_deploy(&sample_deploy(6), None).await?, Inserted::Created, "nothing to replace");
+
     let at = UnixNanos::from_secs(1_700_000_100);
     let finished = catalog.finish_deploy(&deploy.id, DeployStatus::Succeeded, at).await?;
     let expected = Deploy { status: DeployStatus::Succeeded, finished_at: Some(at), ..deploy.clone() };

@@ -29,6 +29,10 @@ pub trait Catalog: Send + Sync + 'static {
     /// Records a deploy. The same `idempotency_key` again, or the same id again, changes nothing and returns the first.
     async fn insert_deploy(&self, deploy: &Deploy, idempotency_key: Option<&str>) -> Result<Inserted, CatalogError>;
 
+    /// Puts a marker in the place of the inferred deploy that has its id. Where that deploy is no longer an inferred one, or
+    /// the `idempotency_key` is known, nothing changes and what is there is returned; where there is none, it is recorded.
+    async fn adopt_deploy(&self, deploy: &Deploy, idempotency_key: Option<&str>) -> Result<Inserted, CatalogError>;
+
     /// Returns one deploy.
     async fn deploy(&self, id: &DeployId) -> Result<Option<Deploy>, CatalogError>;
 

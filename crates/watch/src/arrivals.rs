@@ -28,6 +28,7 @@ impl Watcher {
         if !new || !self.options.infer_deploys {
             return Ok(());
         }
+        self.versions.lock().remove(&seen.service);
         let known = self.catalog.versions(&seen.service).await?;
         let filter = DeployFilter {
             service: Some(seen.service.service.clone()),

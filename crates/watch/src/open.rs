@@ -1,13 +1,16 @@
 //! The deploys that are still being judged, and the order in which they come up.
 //!
-//! *Cost.* One entry a deploy within the watch time. A tick takes a bounded number of them, those never judged first, then those judged
-//! longest ago, newer deploys before older ones: ten thousand markers at once delay each other and nothing else.
+//! *Cost.* One entry a deploy within the watch time, found by service. A tick takes a bounded number of them, those first
+//! whose turn came first: turns lie closer together where an answer is near, and every turn comes. Ten thousand markers at
+//! once therefore delay each other, and what was already being judged only as much as its share.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use plimsoll_model::{Deploy, DeployId, UnixNanos, Verdict};
+use plimsoll_model::verdict::Phase;
+use plimsoll_model::{Deploy, DeployId, DeployKind, DeployStatus, ServiceKey, UnixNanos, Verdict, VerdictKind};
 use plimsoll_verdict::Session;
 
 use crate::announce::Announced;
@@ -28,10 +31,27 @@ pub(crate) struct Open {
     pub(crate) session: Arc<Mutex<Session>>,
 }
 
+impl Open {
+    /// Says when it is its turn, where not all can be judged at every look.
+    fn turn(&self) -> UnixNanos {
+        let (Some(judged_at), Some(verdict)) = (self.judged_at, &self.verdict) else { return self.deploy.created_at };
+        let unseen = || verdict.data_quality.iter().any(|word| word == plimsoll_verdict::quality::NO_CANDIDATE_TRAFFIC);
+        let wait = match (verdict.verdict, verdict.phase) {
+            (_, Phase::Suspected) => 0,
+            (VerdictKind::Pass, _) => 60,
+            (VerdictKind::Inconclusive, _) if unseen() => 60,
+            _ => 10,
+        };
+        judged_at + Duration::from_secs(wait)
+    }
+}
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct OpenDeploys {
     by_id: BTreeMap<DeployId, Open>,
+    by_service: BTreeMap<ServiceKey, Vec<DeployId>>,
+    open: usize,
 }
 
 impl OpenDeploys {
@@ -39,7 +59,66 @@ impl OpenDeploys {
         let announced = verdict.as_ref().and_then(Announced::from_stored);
         let stored = verdict.clone();
         let open = Open { deploy, verdict, stored, announced, judged_at: None, closed, session: Arc::default() };
-        self.by_id.entry(open.deploy.id.clone()).or_insert(open);
+        let id = open.deploy.id.clone();
+        if !self.by_id.contains_key(&id) {
+            self.open += usize::from(!closed);
+            self.by_service.entry(open.deploy.service.clone()).or_default().push(id.clone());
+            self.by_id.insert(id, open);
+        }
+    }
+
+    /// Lets a marker take the place of the inferred deploy with its id; its verdict and what was told of it stay.
+    pub(crate) fn adopt(&mut self, deploy: Deploy) {
+        match self.by_id.get_mut(&deploy.id) {
+            Some(open) => {
+                open.deploy = deploy;
+                // It may start earlier than what was inferred.
+                open.session = Arc::default();
+                self.open += usize::from(std::mem::take(&mut open.closed));
+            }
+            None => self.insert(deploy, None, false),
+        }
+    }
+
+    /// Says whether nothing more is expected of a deploy.
+    pub(crate) fn close(&mut self, id: &DeployId, closed: bool) {
+        if let Some(open) = self.by_id.get_mut(id)
+            && open.closed != closed
+        {
+            open.closed = closed;
+            self.open = if closed { self.open.saturating_sub(1) } else { self.open + 1 };
+        }
+    }
+
+    fn of_service(&self, service: &ServiceKey) -> impl Iterator<Item = &Open> {
+        self.by_service.get(service).into_iter().flatten().filter_map(|id| self.by_id.get(id))
+    }
+
+    /// Finds the deploy that a marker is about, where one is known: the same release of the same version at about the same
+    /// time, by the same run as far as either says. An inferred one comes first: it is there to be taken over.
+    pub(crate) fn same_shipment(&self, marker: &Deploy) -> Option<Deploy> {
+        let differ = |one: &Option<String>, other: &Option<String>| one.is_some() && other.is_some() && one != other;
+        let same = |other: &&Open| {
+            let other = &other.deploy;
+            other.version == marker.version
+                && other.kind == DeployKind::Release
+                && marker.kind == DeployKind::Release
+                && other.status != DeployStatus::Failed
+                && !differ(&other.run_url, &marker.run_url)
+                && !differ(&other.commit, &marker.commit)
+                && !differ(&other.artifact, &marker.artifact)
+                && near(other.started_at, marker.started_at)
+        };
+        let found = self.of_service(&marker.service).filter(same);
+        found.max_by_key(|open| (open.deploy.inferred, open.deploy.started_at)).map(|open| open.deploy.clone())
+    }
+
+    /// Says whether another deploy of the same version was announced: who is told once is not told again.
+    pub(crate) fn announced_beside(&self, deploy: &Deploy) -> bool {
+        self.of_service(&deploy.service)
+            .filter(|other| other.deploy.id != deploy.id && other.deploy.version == deploy.version && !other.closed)
+            .filter(|other| near(other.deploy.started_at, deploy.started_at))
+            .any(|other| other.announced.is_some())
     }
 
     pub(crate) fn get(&self, id: &DeployId) -> Option<&Open> {
@@ -51,22 +130,26 @@ impl OpenDeploys {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.by_id.values().filter(|open| !open.closed).count()
+        self.open
     }
 
-    /// Returns the next deploys to judge, most urgent first.
-    pub(crate) fn due(&self, limit: usize) -> Vec<DeployId> {
-        let mut due: Vec<&Open> = self.by_id.values().filter(|open| !open.closed).collect();
-        due.sort_by_key(|open| (open.judged_at, std::cmp::Reverse(open.deploy.started_at)));
-        due.into_iter().take(limit).map(|open| open.deploy.id.clone()).collect()
+    /// Returns the next deploys to judge, whose turn came first; those that are still to start have none yet.
+    pub(crate) fn due(&self, now: UnixNanos, limit: usize) -> Vec<DeployId> {
+        let open = self.by_id.values().filter(|open| !open.closed && open.deploy.started_at <= now);
+        let mut due: Vec<(UnixNanos, &DeployId)> = open.map(|open| (open.turn(), &open.deploy.id)).collect();
+        if due.len() > limit && limit > 0 {
+            due.select_nth_unstable(limit - 1);
+            due.truncate(limit);
+        }
+        due.sort_unstable();
+        due.into_iter().map(|(_, id)| id.clone()).collect()
     }
 
     /// Returns when the next deploy of the same service started: from there on the candidate is another.
     pub(crate) fn superseded_at(&self, deploy: &Deploy) -> Option<UnixNanos> {
-        self.by_id
-            .values()
+        self.of_service(&deploy.service)
             .map(|open| &open.deploy)
-            .filter(|other| other.service == deploy.service && other.version != deploy.version)
+            .filter(|other| other.version != deploy.version)
             .map(|other| other.started_at)
             .filter(|at| *at > deploy.started_at)
             .min()
@@ -75,17 +158,87 @@ impl OpenDeploys {
     /// Says whether a marker announced what this deploy was only inferred from.
     pub(crate) fn marked(&self, deploy: &Deploy) -> bool {
         deploy.inferred
-            && self.by_id.values().map(|open| &open.deploy).any(|other| {
-                !other.inferred
-                    && other.service == deploy.service
-                    && other.version == deploy.version
-                    && other.started_at.since(deploy.started_at) <= MARKER_WITHIN
-                    && deploy.started_at.since(other.started_at) <= MARKER_WITHIN
+            && self.of_service(&deploy.service).map(|open| &open.deploy).any(|other| {
+                !other.inferred && other.version == deploy.version && near(other.started_at, deploy.started_at)
             })
     }
 
     /// Forgets closed deploys that started before `before`.
     pub(crate) fn forget(&mut self, before: UnixNanos) {
+        let known = self.by_id.len();
         self.by_id.retain(|_, open| !open.closed || open.deploy.started_at >= before);
+        if self.by_id.len() < known {
+            let by_id = &self.by_id;
+            self.by_service.retain(|_, ids| {
+                ids.retain(|id| by_id.contains_key(id));
+                !ids.is_empty()
+            });
+        }
+    }
+}
+
+fn near(one: UnixNanos, other: UnixNanos) -> bool {
+    one.since(other) <= MARKER_WITHIN && other.since(one) <= MARKER_WITHIN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::placeholder::not_judged_yet;
+
+    fn deploy(number: usize, created_at: u64) -> Deploy {
+        let marker = crate::NewDeploy {
+            service: format!("service-{number}"),
+            environment: "prod".to_owned(),
+            version: "2".to_owned(),
+            ..crate::NewDeploy::default()
+        };
+        marker.check(UnixNanos::from_secs(created_at), number as u128).expect("valid")
+    }
+
+    /// Judges what is due: what that says follows from the number of the deploy.
+    fn judge(open: &mut OpenDeploys, now: UnixNanos, limit: usize) -> Vec<DeployId> {
+        let due = open.due(now, limit);
+        for id in &due {
+            let one = open.get_mut(id).expect("open");
+            let suspected = one.deploy.service.service == "service-0";
+            let phase = if suspected { Phase::Suspected } else { Phase::Clear };
+            one.verdict = Some(Verdict { phase, ..not_judged_yet(&one.deploy, now) });
+            one.judged_at = Some(now);
+        }
+        due
+    }
+
+    #[test]
+    fn ten_thousand_deploys_at_once_starve_nobody() {
+        const LIMIT: usize = 256;
+        let mut open = OpenDeploys::default();
+        (0..10).for_each(|number| open.insert(deploy(number, 1_000), None, false));
+        judge(&mut open, UnixNanos::from_secs(1_000), LIMIT);
+        (10..10_000).for_each(|number| open.insert(deploy(number, 1_005), None, false));
+        let suspect = open.due(UnixNanos::from_secs(1_006), usize::MAX);
+        let suspect = suspect.iter().find(|id| open.get(id).is_some_and(|o| o.deploy.service.service == "service-0"));
+        let suspect = suspect.expect("it is open").clone();
+        let mut judged: BTreeMap<DeployId, usize> = BTreeMap::new();
+        for tick in 0..120_u64 {
+            let due = judge(&mut open, UnixNanos::from_secs(1_010 + tick * 5), LIMIT);
+            assert_eq!(due.len(), LIMIT);
+            due.into_iter().for_each(|id| *judged.entry(id).or_default() += 1);
+        }
+        assert_eq!(judged.len(), 10_000, "everybody had a turn");
+        // Forty ticks go round; where something is suspected the turns lie closer together.
+        assert!(judged.values().all(|times| (2..=6).contains(times)), "{:?}", judged.values().max());
+        assert!(judged[&suspect] >= *judged.values().min().expect("some"));
+        assert_eq!(open.len(), 10_000);
+    }
+
+    #[test]
+    fn a_deploy_that_is_still_to_start_has_no_turn() {
+        let mut open = OpenDeploys::default();
+        let mut later = deploy(1, 1_000);
+        later.started_at = UnixNanos::from_secs(2_000);
+        open.insert(later, None, false);
+        assert!(open.due(UnixNanos::from_secs(1_500), 10).is_empty());
+        assert_eq!(open.due(UnixNanos::from_secs(2_000), 10).len(), 1);
     }
 }

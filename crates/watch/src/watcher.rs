@@ -9,16 +9,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use plimsoll_catalog::{Catalog, CatalogError, DeployFilter, Inserted};
+use plimsoll_catalog::{Catalog, CatalogError, DeployFilter, Inserted, VersionRecord};
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{
-    Decision, DecisionKind, Deploy, DeployId, DeployStatus, Interval, RegressionEvent, ServiceKey, UnixNanos, Verdict,
-    VerdictKind,
+    Decision, DecisionKind, Deploy, DeployId, DeployKind, DeployStatus, Interval, RegressionEvent, ServiceKey,
+    UnixNanos, Verdict, VerdictKind,
 };
 use plimsoll_verdict::{JudgeInput, Tolerances};
 use tokio::sync::{broadcast, watch};
 
 use crate::announce::event_for;
+use crate::infer::MARKER_WITHIN;
 use crate::open::{Open, OpenDeploys};
 use crate::placeholder::{announced_elsewhere, not_judged_yet};
 use crate::register::{FinishError, NewDeploy, RegisterError};
@@ -30,6 +31,13 @@ const STORE_EVERY: Duration = Duration::from_secs(30);
 const STREAM_DEPTH: usize = 256;
 /// How long after its watch time a confirmed regression is still watched for its end.
 const RECOVERY_WATCH: Duration = Duration::from_secs(24 * 3_600);
+
+/// So many open deploys double the time between two stores of unchanged answers.
+const STORED_EACH: u32 = 256;
+/// How long the versions of a service, once read, are taken for what they are.
+const VERSIONS_KEPT: Duration = Duration::from_secs(30);
+/// Services whose versions are kept.
+const SERVICES_KEPT: usize = 4_096;
 
 /// How long too many versions are held against a service.
 const CHURN_REMEMBERED: Duration = Duration::from_secs(600);
@@ -108,6 +116,8 @@ pub struct Watcher {
     pub(crate) churning: Mutex<BTreeMap<ServiceKey, UnixNanos>>,
     /// Versions that the source told of and that are not settled yet.
     pub(crate) arrivals: Mutex<VecDeque<VersionObservation>>,
+    /// Versions of services as last read.
+    pub(crate) versions: Mutex<BTreeMap<ServiceKey, (UnixNanos, Vec<VersionRecord>)>>,
     changed: watch::Sender<u64>,
     events: broadcast::Sender<RegressionEvent>,
     pub(crate) counts: Counts,
@@ -142,6 +152,7 @@ impl Watcher {
             open: Mutex::new(open),
             churning: Mutex::default(),
             arrivals: Mutex::default(),
+            versions: Mutex::default(),
             changed: watch::Sender::new(0),
             events: broadcast::Sender::new(STREAM_DEPTH),
             counts: Counts::default(),
@@ -168,7 +179,7 @@ impl Watcher {
             count(&self.counts.failures, 1);
             tracing::warn!(%error, "new versions could not be looked up; they are tried again at the next look");
         }
-        let due = self.open.lock().due(self.options.judged_per_tick);
+        let due = self.open.lock().due((self.clock)(), self.options.judged_per_tick);
         for id in due {
             if let Err(error) = self.judge_one(&id).await {
                 count(&self.counts.failures, 1);
@@ -191,9 +202,22 @@ impl Watcher {
         if idempotency_key.is_some_and(|key| key.is_empty() || key.len() > 255) {
             return Err(RegisterError::Invalid(vec!["`Idempotency-Key` must be 1 to 255 bytes long".to_owned()]));
         }
-        let mut deploy = marker.check((self.clock)(), (self.entropy)())?;
+        let (now, told) = ((self.clock)(), marker.started_at.is_some());
+        let mut deploy = marker.check(now, (self.entropy)())?;
+        let known = self.catalog.versions(&deploy.service).await?;
+        if !told && deploy.kind == DeployKind::Release {
+            // Marked after the fact: it began when its version was first seen, not when somebody came to say so.
+            let seen = known.iter().find(|known| known.version == deploy.version).map(|known| known.first_seen);
+            if let Some(seen) = seen.filter(|seen| *seen <= now && now.since(*seen) <= MARKER_WITHIN) {
+                deploy.started_at = seen;
+            }
+        }
         if deploy.previous_version.is_none() {
-            deploy.previous_version = self.running_before(&deploy).await?;
+            deploy.previous_version = running_before(&deploy, known);
+        }
+        let same = self.open.lock().same_shipment(&deploy);
+        if let Some(same) = same {
+            return self.join(deploy, same, idempotency_key).await;
         }
         match self.catalog.insert_deploy(&deploy, idempotency_key).await? {
             Inserted::Existing(existing) => {
@@ -218,11 +242,52 @@ impl Watcher {
         Ok(())
     }
 
-    /// The version seen last before the deploy, other than its own.
-    async fn running_before(&self, deploy: &Deploy) -> Result<Option<String>, CatalogError> {
-        let known = self.catalog.versions(&deploy.service).await?;
-        let others = known.into_iter().filter(|known| known.version != deploy.version && !known.version.is_empty());
-        Ok(others.max_by_key(|known| (known.last_seen, known.first_seen)).map(|known| known.version))
+    /// Lets a marker take over the inferred deploy of its shipment; one that was announced before is the deploy.
+    async fn join(
+        &self,
+        marker: Deploy,
+        same: Deploy,
+        idempotency_key: Option<&str>,
+    ) -> Result<(Deploy, bool), RegisterError> {
+        if !same.inferred {
+            return Ok((same, false));
+        }
+        let deploy = Deploy {
+            id: same.id,
+            previous_version: marker.previous_version.clone().or(same.previous_version),
+            started_at: marker.started_at.min(same.started_at),
+            ..marker
+        };
+        match self.catalog.adopt_deploy(&deploy, idempotency_key).await? {
+            Inserted::Existing(existing) => {
+                self.take_up(&existing).await?;
+                Ok((*existing, false))
+            }
+            Inserted::Created => {
+                count(&self.counts.registered, 1);
+                self.open.lock().adopt(deploy.clone());
+                Ok((deploy, true))
+            }
+        }
+    }
+
+    /// Returns the versions of a service, which change rarely: read again after a while, and when a new one is seen.
+    async fn known_versions(&self, service: &ServiceKey, now: UnixNanos) -> Result<Vec<VersionRecord>, CatalogError> {
+        let fresh = |at: UnixNanos| now.since(at) < VERSIONS_KEPT;
+        if let Some((at, known)) = self.versions.lock().get(service)
+            && fresh(*at)
+        {
+            return Ok(known.clone());
+        }
+        let known = self.catalog.versions(service).await?;
+        let mut kept = self.versions.lock();
+        if kept.len() >= SERVICES_KEPT {
+            kept.retain(|_, (at, _)| fresh(*at));
+        }
+        if kept.len() < SERVICES_KEPT {
+            kept.insert(service.clone(), (now, known.clone()));
+        }
+        Ok(known)
     }
 
     /// Records how a deploy's pipeline ended; now, where `at` is not given.
@@ -361,21 +426,24 @@ impl Watcher {
 
     #[tracing::instrument(name = "judge", skip_all, fields(deploy = %id))]
     async fn judge_one(&self, id: &DeployId) -> Result<(), CatalogError> {
-        let (open, superseded_at, marked) = {
+        let (open, superseded_at, marked, beside) = {
             let deploys = self.open.lock();
             let Some(open) = deploys.get(id).cloned() else { return Ok(()) };
             let superseded_at = deploys.superseded_at(&open.deploy);
             let marked = deploys.marked(&open.deploy);
-            (open, superseded_at, marked)
+            let beside = open.announced.is_none() && deploys.announced_beside(&open.deploy);
+            (open, superseded_at, marked, beside)
         };
         let now = (self.clock)();
         let verdict =
             // What was told of the inferred deploy is also ended there.
             if marked && open.announced.is_none() { announced_elsewhere(&open, now) } else { self.judge(&open, superseded_at, now).await };
-        let (event, announced) = event_for(open.announced.as_ref(), &verdict);
+        // One shipment, one page: whoever announced it also tells its end.
+        let (event, announced) = if beside { (None, None) } else { event_for(open.announced.as_ref(), &verdict) };
         let event = event
             .map(|kind| RegressionEvent::announce(kind, open.deploy.clone(), verdict.clone(), &self.options.ui_base));
-        let store = event.is_some() || open.stored.as_ref().is_none_or(|stored| is_news(stored, &verdict));
+        let store =
+            event.is_some() || open.stored.as_ref().is_none_or(|stored| is_news(stored, &verdict, self.store_every()));
         if store {
             self.catalog.commit_verdict(&verdict, event.as_ref(), &self.options.sinks).await?;
         }
@@ -391,8 +459,8 @@ impl Watcher {
             slot.verdict = Some(verdict);
             slot.announced = announced;
             slot.judged_at = Some(now);
-            slot.closed = closed;
         }
+        self.open.lock().close(id, closed);
         if let Some(event) = event {
             count(&self.counts.events, 1);
             tracing::info!(deploy = %id, kind = event.kind.as_str(), event = %event.id, "regression event queued");
@@ -405,6 +473,12 @@ impl Watcher {
         Ok(())
     }
 
+    /// Numbers of unchanged answers are stored the more rarely the more deploys are open: each store is a transaction.
+    fn store_every(&self) -> Duration {
+        let open = u32::try_from(self.open.lock().len()).unwrap_or(u32::MAX);
+        STORE_EVERY * (1 + open / STORED_EACH)
+    }
+
     /// Gathers what bears on a deploy and judges it, on a thread that may take its time.
     async fn judge(&self, open: &Open, superseded_at: Option<UnixNanos>, now: UnixNanos) -> Verdict {
         let deploy = open.deploy.clone();
@@ -412,7 +486,7 @@ impl Watcher {
         let tolerances = self.options.tolerances.clone();
         let previous = open.verdict.clone();
         let churning = self.churning.lock().get(&deploy.service).is_some_and(|at| now.since(*at) < CHURN_REMEMBERED);
-        let known_versions = self.catalog.versions(&deploy.service).await.unwrap_or_else(|error| {
+        let known_versions = self.known_versions(&deploy.service, now).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "versions could not be read; judging without them");
             Vec::new()
         });
@@ -468,12 +542,24 @@ impl Watcher {
 }
 
 /// Says whether a verdict differs from the stored one in more than numbers, or the stored numbers are old.
-fn is_news(stored: &Verdict, verdict: &Verdict) -> bool {
+fn is_news(stored: &Verdict, verdict: &Verdict, store_every: Duration) -> bool {
     stored.verdict != verdict.verdict
         || stored.decided != verdict.decided
         || stored.phase != verdict.phase
         || stored.revision != verdict.revision
-        || verdict.evaluated_at.since(stored.evaluated_at) >= STORE_EVERY
+        || (verdict.evaluated_at.since(stored.evaluated_at) >= store_every && !says_the_same(stored, verdict))
+}
+
+/// Says whether two verdicts differ in nothing but when they were reached.
+fn says_the_same(one: &Verdict, other: &Verdict) -> bool {
+    let at_rest = |verdict: &Verdict| Verdict { evaluated_at: UnixNanos(0), ..verdict.clone() };
+    at_rest(one) == at_rest(other)
+}
+
+/// The version seen last before the deploy, other than its own.
+fn running_before(deploy: &Deploy, known: Vec<VersionRecord>) -> Option<String> {
+    let others = known.into_iter().filter(|known| known.version != deploy.version && !known.version.is_empty());
+    others.max_by_key(|known| (known.last_seen, known.first_seen)).map(|known| known.version)
 }
 
 /// Says whether nothing more is expected of a deploy.

@@ -150,6 +150,10 @@ impl Catalog for Outbox {
         unreachable!("delivery needs the outbox only")
     }
 
+    async fn adopt_deploy(&self, _deploy: &Deploy, _key: Option<&str>) -> Result<Inserted, CatalogError> {
+        unreachable!("delivery needs the outbox only")
+    }
+
     async fn deploy(&self, _id: &DeployId) -> Result<Option<Deploy>, CatalogError> {
         unreachable!("delivery needs the outbox only")
     }

@@ -60,6 +60,43 @@ pub(super) async fn insert(
     Ok(Inserted::Created)
 }
 
+pub(super) async fn adopt(
+    catalog: &SqliteCatalog,
+    deploy: &Deploy,
+    key: Option<&str>,
+) -> Result<Inserted, CatalogError> {
+    let body = catalog.json(deploy)?;
+    let mut writer = catalog.writer.lock().await;
+    let mut transaction = catalog.begin(&mut writer).await?;
+    let known: Option<String> = sqlx::query_scalar("SELECT body FROM deploys WHERE idempotency_key = ?1")
+        .bind(key)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(|e| catalog.fault(e))?;
+    if let Some(text) = known {
+        return Ok(Inserted::Existing(Box::new(catalog.read_json(&text)?)));
+    }
+    match find(catalog, &mut transaction, &deploy.id).await? {
+        Some(there) if !there.inferred => return Ok(Inserted::Existing(Box::new(there))),
+        Some(_) => {}
+        None => {
+            drop(transaction);
+            drop(writer);
+            return insert(catalog, deploy, key).await;
+        }
+    }
+    sqlx::query("UPDATE deploys SET body = ?2, idempotency_key = ?3, started_at = ?4 WHERE id = ?1")
+        .bind(deploy.id.as_str())
+        .bind(body)
+        .bind(key)
+        .bind(signed(deploy.started_at.0))
+        .execute(&mut *transaction)
+        .await
+        .map_err(|e| catalog.fault(e))?;
+    transaction.commit().await.map_err(|e| catalog.fault(e))?;
+    Ok(Inserted::Created)
+}
+
 pub(super) async fn get(catalog: &SqliteCatalog, id: &DeployId) -> Result<Option<Deploy>, CatalogError> {
     find(catalog, &mut *catalog.reader().await, id).await
 }

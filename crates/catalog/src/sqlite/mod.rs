@@ -165,6 +165,10 @@ impl Catalog for SqliteCatalog {
         deploys::insert(self, deploy, idempotency_key).await
     }
 
+    async fn adopt_deploy(&self, deploy: &Deploy, idempotency_key: Option<&str>) -> Result<Inserted, CatalogError> {
+        deploys::adopt(self, deploy, idempotency_key).await
+    }
+
     async fn deploy(&self, id: &DeployId) -> Result<Option<Deploy>, CatalogError> {
         deploys::get(self, id).await
     }

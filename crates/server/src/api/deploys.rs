@@ -1,5 +1,7 @@
 //! Marking, listing and finishing deploys, and decisions on them.
 
+use std::sync::Arc;
+
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use plimsoll_catalog::DeployFilter;
@@ -26,7 +28,11 @@ pub(super) async fn create(
                 .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "`Idempotency-Key` must be visible ASCII text"))?,
         ),
     };
-    let (deploy, created) = state.watcher.register(marker, key).await?;
+    let (watcher, key) = (Arc::clone(&state.watcher), key.map(str::to_owned));
+    // A task of its own: what is recorded is also watched, though the client hangs up in between.
+    let registered = tokio::spawn(async move { watcher.register(marker, key.as_deref()).await }).await;
+    let (deploy, created) = registered
+        .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "registering the deploy failed; try again"))??;
     Ok((if created { StatusCode::CREATED } else { StatusCode::OK }, axum::Json(deploy)))
 }
 

@@ -120,7 +120,11 @@ impl v1::deploy_service_server::DeployService for GrpcApi {
             attributes: request.attributes.into_iter().collect(),
         };
         let key = optional(request.idempotency_key);
-        let (deploy, created) = self.watcher.register(marker, key.as_deref()).await.map_err(|error| match error {
+        let watcher = Arc::clone(&self.watcher);
+        // A task of its own: what is recorded is also watched, though the client hangs up in between.
+        let registered = tokio::spawn(async move { watcher.register(marker, key.as_deref()).await }).await;
+        let registered = registered.map_err(|_| Status::internal("registering the deploy failed; try again"))?;
+        let (deploy, created) = registered.map_err(|error| match error {
             RegisterError::Invalid(_) => Status::invalid_argument(error.to_string()),
             RegisterError::Catalog(error) => unavailable(&error),
         })?;

@@ -171,6 +171,10 @@ impl Catalog for Unsure {
         self.inner.insert_deploy(deploy, key).await
     }
 
+    async fn adopt_deploy(&self, deploy: &Deploy, key: Option<&str>) -> Result<Inserted, CatalogError> {
+        self.inner.adopt_deploy(deploy, key).await
+    }
+
     async fn deploy(&self, id: &DeployId) -> Result<Option<Deploy>, CatalogError> {
         self.inner.deploy(id).await
     }

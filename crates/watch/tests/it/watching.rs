@@ -3,8 +3,11 @@
 use plimsoll_catalog::DeployFilter;
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{DeployId, VerdictKind};
+use plimsoll_watch::NewDeploy;
 
 use crate::scene::{Scene, marker, service};
+
+const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_good_deploy_passes_without_an_event() {
@@ -84,19 +87,88 @@ async fn a_service_with_a_version_for_every_pod_does_not_flood() {
 }
 
 #[tokio::test]
-async fn a_marker_that_comes_late_takes_over_from_the_inferred_deploy() {
-    let scene = Scene::new().await;
-    scene.traffic("1", -100..100, 500, 1);
-    scene.traffic("2", 1..100, 500, 1);
+async fn a_marker_that_comes_late_takes_over_the_inferred_deploy_and_nobody_is_paged_again() {
+    let mut scene = Scene::new().await;
+    scene.traffic("1", -100..100, 500, 5);
+    scene.traffic("2", 1..100, 500, 60);
     scene.seen("1", -100);
     scene.look(0..1).await;
     scene.seen("2", 1);
-    scene.look(1..3).await;
+    scene.look(1..15).await;
     let inferred = scene.watcher_deploys().await.remove(0);
-    let (announced, _) = scene.watcher.register(marker("2"), None).await.expect("valid");
-    scene.look(3..40).await;
-    assert!(scene.verdict(&inferred).await.data_quality.contains(&"announced_elsewhere".to_owned()));
-    assert_eq!(scene.verdict(&announced).await.verdict, VerdictKind::Pass);
+    assert_eq!(scene.events().await, ["detected"]);
+    let mut late = marker("2");
+    late.actor = Some("ci".to_owned());
+    let (announced, created) = scene.watcher.register(late, Some("key")).await.expect("valid");
+    assert!(created && !announced.inferred);
+    assert_eq!((&announced.id, announced.started_at), (&inferred.id, inferred.started_at));
+    scene.look(15..20).await;
+    scene.restart().await;
+    scene.look(20..25).await;
+    assert_eq!(scene.verdict(&announced).await.verdict, VerdictKind::Regressed);
+    assert_eq!(scene.events().await, ["detected"], "one shipment, one page");
+    assert_eq!(scene.watcher_deploys().await.len(), 1);
+    let (again, created) = scene.watcher.register(marker("2"), Some("key")).await.expect("valid");
+    assert_eq!((again.id, created), (announced.id, false));
+}
+
+#[tokio::test]
+async fn the_same_version_posted_twice_is_one_deploy_unless_another_run_ships_it() {
+    let scene = Scene::new().await;
+    scene.traffic("1", -100..100, 500, 5);
+    scene.traffic("2", 0..100, 500, 60);
+    let by = |run: &str| NewDeploy { run_url: Some(run.to_owned()), ..marker("2") };
+    let (first, _) = scene.watcher.register(by("https://ci/1"), None).await.expect("valid");
+    let (second, created) = scene.watcher.register(marker("2"), None).await.expect("valid");
+    assert_eq!((&second.id, created), (&first.id, false));
+    let (other, created) = scene.watcher.register(by("https://ci/2"), None).await.expect("valid");
+    assert!(created && other.id != first.id);
+    scene.look(0..15).await;
+    for deploy in [&first, &other] {
+        assert_eq!(scene.verdict(deploy).await.verdict, VerdictKind::Regressed);
+    }
+    assert_eq!(scene.events().await, ["detected"], "one shipment, one page");
+}
+
+#[tokio::test]
+async fn a_deploy_marked_after_the_fact_began_when_its_version_was_first_seen() {
+    let scene = Scene::new().await;
+    scene.seen("1", -100);
+    (0..6).for_each(|i| scene.seen(&format!("x{i}"), 1));
+    scene.look(0..3).await;
+    // Too many versions at once: no deploy was inferred from the last of them.
+    let known = scene.catalog.versions(&service()).await.expect("readable");
+    let seen = known.iter().find(|version| version.version == "x5").expect("it was seen").first_seen;
+    scene.look(20..21).await;
+    let (late, _) = scene.watcher.register(marker("x5"), None).await.expect("valid");
+    assert_eq!(late.started_at, seen);
+    let told =
+        NewDeploy { started_at: Some((seen + MINUTE).to_rfc3339()), run_url: Some("r".to_owned()), ..marker("x4") };
+    let (told, _) = scene.watcher.register(told, None).await.expect("valid");
+    assert!(told.started_at <= seen + MINUTE);
+    let (rollback, _) = scene
+        .watcher
+        .register(NewDeploy { kind: Some("rollback".to_owned()), ..marker("1") }, None)
+        .await
+        .expect("valid");
+    assert!(rollback.started_at > seen + MINUTE, "a return to a known version begins now");
+}
+
+#[tokio::test]
+async fn a_deploy_that_is_still_to_come_is_not_judged_before_it_starts() {
+    let scene = Scene::new().await;
+    scene.traffic("1", -100..100, 500, 5);
+    scene.look(0..1).await;
+    let start = plimsoll_model::Bucket(crate::scene::START + 20).start();
+    let (deploy, _) = scene
+        .watcher
+        .register(NewDeploy { started_at: Some(start.to_rfc3339()), ..marker("2") }, None)
+        .await
+        .expect("valid");
+    scene.look(1..10).await;
+    assert_eq!(scene.verdict(&deploy).await.revision, 0);
+    scene.look(21..23).await;
+    assert!(scene.verdict(&deploy).await.revision > 0);
 }
 
 #[tokio::test]
