@@ -73,6 +73,9 @@ pub(crate) struct Assembly {
     children: Vec<u32>,
     critical: Vec<u64>,
     stack: Vec<(u32, u64, u64)>,
+    walks: Vec<u32>,
+    next: Vec<u32>,
+    shifts: Vec<i64>,
 }
 
 impl Assembly {
@@ -117,7 +120,9 @@ impl Assembly {
             self.parent.push(parent.filter(|p| *p as usize != node).unwrap_or(NONE));
         }
         // 0: not seen, otherwise the number of the walk that saw it: meeting one's own walk again is a circle.
-        let mut walk = vec![0_u32; n];
+        let mut walk = std::mem::take(&mut self.walks);
+        walk.clear();
+        walk.resize(n, 0_u32);
         for first in 0..n {
             let (mut at, mine) = (first, first as u32 + 1);
             while walk[at] == 0 {
@@ -136,6 +141,7 @@ impl Assembly {
                 at = up as usize;
             }
         }
+        self.walks = walk;
     }
 
     fn list_children(&mut self) {
@@ -150,10 +156,11 @@ impl Assembly {
         }
         self.children.clear();
         self.children.resize(self.child_from[n] as usize, 0);
-        let mut next = self.child_from.clone();
+        self.next.clear();
+        self.next.extend_from_slice(&self.child_from);
         for (node, parent) in self.parent.iter().enumerate().filter(|(_, p)| **p != NONE) {
-            self.children[next[*parent as usize] as usize] = node as u32;
-            next[*parent as usize] += 1;
+            self.children[self.next[*parent as usize] as usize] = node as u32;
+            self.next[*parent as usize] += 1;
         }
         self.order.clear();
         self.order.extend((0..n as u32).filter(|node| self.parent[*node as usize] == NONE));
@@ -206,7 +213,9 @@ impl Assembly {
 
     /// Moves callees that lie outside the call that waited for them, with all that is below them.
     fn align_clocks(&mut self) {
-        let mut shift = vec![0_i64; self.nodes.len()];
+        let mut shift = std::mem::take(&mut self.shifts);
+        shift.clear();
+        shift.resize(self.nodes.len(), 0_i64);
         for &at in &self.order {
             let up = self.parent[at as usize];
             if up == NONE {
@@ -229,6 +238,7 @@ impl Assembly {
             node.start = node.start.saturating_add_signed(by);
             node.end = node.end.saturating_add_signed(by).max(node.start);
         }
+        self.shifts = shift;
     }
 
     fn find_origins(&mut self) {

@@ -132,6 +132,19 @@ impl<'a> Attributes<'a> {
         })
     }
 
+    /// Returns the entries of a row.
+    pub(crate) fn entries(&self, row: usize) -> std::ops::Range<usize> {
+        self.offsets[row] as usize..self.offsets[row + 1] as usize
+    }
+
+    pub(crate) fn key(&self, at: usize) -> &'a str {
+        self.keys.value(at)
+    }
+
+    pub(crate) fn value(&self, at: usize) -> &'a str {
+        text_at(self.values, at).unwrap_or("")
+    }
+
     /// Returns every key with its value; absent values are empty.
     pub(crate) fn each(&self, row: usize) -> impl Iterator<Item = (&'a str, &'a str)> {
         let (keys, values) = (self.keys, self.values);

@@ -54,6 +54,35 @@ impl<K: Hash + Eq + Clone> Default for Interner<K> {
     }
 }
 
+/// Numbers looked up of late, in front of a larger table: one place a key, the newest stays.
+pub(crate) struct Recent<K> {
+    slots: Vec<Option<(K, u32)>>,
+}
+
+impl<K: Copy + Eq> Recent<K> {
+    const SLOTS: usize = 1_024;
+
+    pub(crate) fn new() -> Self {
+        Self { slots: vec![None; Self::SLOTS] }
+    }
+
+    /// Returns the number of `key`, where `at` is a mixture of what it is made of.
+    pub(crate) fn get(&self, at: u32, key: K) -> Option<u32> {
+        match self.slots[at as usize % Self::SLOTS] {
+            Some((known, id)) if known == key => Some(id),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn put(&mut self, at: u32, key: K, id: u32) {
+        self.slots[at as usize % Self::SLOTS] = Some((key, id));
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.slots.fill(None);
+    }
+}
+
 /// Values and their numbers, both ways.
 pub(crate) struct Interner<K> {
     ids: FixedMap<K, u32>,

@@ -12,7 +12,7 @@ use plimsoll_model::{ServiceKey, UnixNanos};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::cell::Recorded;
-use crate::intern::{FixedMap, Interner};
+use crate::intern::{FixedMap, Interner, Recent};
 use crate::limits::{OTHER, SignalCounters, SignalLimits};
 use crate::name::{operation_name, truncated};
 
@@ -122,6 +122,8 @@ pub(crate) struct Registry {
     /// Values of attributes: apart from names, so that many of them crowd out no operation.
     pub(crate) values: Interner<Arc<str>>,
     raw_names: FixedMap<u128, u32>,
+    recent_operations: Recent<OperationId>,
+    recent_series: Recent<SeriesKey>,
     statuses: Vec<(i32, u32)>,
     /// Set when a table was full: what is no longer used may be freed.
     pub(crate) crowded: bool,
@@ -148,6 +150,8 @@ impl Registry {
             edges: FixedMap::default(),
             values,
             raw_names: FixedMap::default(),
+            recent_operations: Recent::new(),
+            recent_series: Recent::new(),
             statuses: Vec::new(),
             crowded: false,
         }
@@ -289,7 +293,12 @@ impl Registry {
 
     pub(crate) fn operation_id(&mut self, service: u32, kind: OperationKind, name: u32) -> u32 {
         let mut key = OperationId { service, kind, name };
+        let at = service.wrapping_mul(31).wrapping_add(name).wrapping_mul(4).wrapping_add(kind as u32);
+        if let Some(id) = self.recent_operations.get(at, key) {
+            return id;
+        }
         if let Some(id) = self.operations.get(&key) {
+            self.recent_operations.put(at, key, id);
             return id;
         }
         // The service-level operation and `{other}` are there for whatever finds no other place.
@@ -308,7 +317,12 @@ impl Registry {
     }
 
     pub(crate) fn series_id(&mut self, key: SeriesKey) -> u32 {
+        let at = key.version.wrapping_mul(31).wrapping_add(key.operation).wrapping_mul(4).wrapping_add(key.age as u32);
+        if let Some(id) = self.recent_series.get(at, key) {
+            return id;
+        }
         if let Some(id) = self.series.get(&key) {
+            self.recent_series.put(at, key, id);
             return id;
         }
         let mut key = key;
@@ -422,5 +436,7 @@ impl Registry {
     pub(crate) fn forget_raw_names(&mut self) {
         self.raw_names.clear();
         self.statuses.clear();
+        self.recent_operations.clear();
+        self.recent_series.clear();
     }
 }

@@ -135,11 +135,12 @@ impl SignalState {
                     }
                 }
                 let mut arm: Option<(&str, &str)> = None;
-                for (key, value) in attributes.each(row) {
+                for at in attributes.entries(row) {
+                    let key = attributes.key(at);
                     if let Some(attribute) = self.drill_keys.find(key) {
-                        values.push((attribute, self.registry.value_id(value)));
+                        values.push((attribute, self.registry.value_id(attributes.value(at))));
                     } else if key.len() >= 16 && key.starts_with("feature_flag.") {
-                        flag_part(&mut arm, key, value);
+                        flag_part(&mut arm, key, attributes.value(at));
                     }
                 }
                 let request = RequestSpan {

@@ -91,6 +91,8 @@ pub(crate) struct OpenTraces {
     open_spans: usize,
     open_exceptions: usize,
     closed: [HashSet<u128, BuildHasherDefault<Mix>>; 2],
+    /// The trace met last: its spans often come together.
+    met: (u128, u32),
 }
 
 impl OpenTraces {
@@ -106,6 +108,7 @@ impl OpenTraces {
             open_spans: 0,
             open_exceptions: 0,
             closed: Default::default(),
+            met: (0, NONE),
         }
     }
 
@@ -149,7 +152,14 @@ impl OpenTraces {
     }
 
     fn touch(&mut self, id: u128, arrival: u64, life: u64) -> u32 {
-        if let Some(&at) = self.by_id.get(&id) {
+        let (met, at) = self.met;
+        let at = match self.traces.get(at as usize) {
+            // A trace that was taken out has no id any more.
+            Some(trace) if met == id && trace.id == id && id != 0 => Some(at),
+            _ => self.by_id.get(&id).copied(),
+        };
+        if let Some(at) = at {
+            self.met = (id, at);
             let trace = &mut self.traces[at as usize];
             if arrival > trace.last && arrival - trace.first <= life {
                 trace.last = arrival;
@@ -167,6 +177,7 @@ impl OpenTraces {
             self.traces.push(trace);
             self.traces.len() as u32 - 1
         };
+        self.met = (id, at);
         self.by_id.insert(id, at);
         self.link_newest(at);
         at

@@ -111,6 +111,10 @@ pub struct WatchConfig {
     pub interval: Duration,
     /// Whether a first-seen `service.version` counts as a deploy.
     pub infer_deploys: bool,
+    /// Names of span events and log events that are user actions.
+    pub actions: Vec<String>,
+    /// Attributes whose values are counted by outcome, beside those that always are.
+    pub attributes: Vec<String>,
     /// What counts as worse.
     pub tolerances: Tolerances,
 }
@@ -244,6 +248,8 @@ impl Config {
         let watch = WatchConfig {
             interval: duration(&mut section, "interval", Duration::from_secs(5), problems),
             infer_deploys: flag(&mut section, "infer_deploys", true, problems),
+            actions: names("watch.actions", section.take_raw("actions"), problems),
+            attributes: names("watch.attributes", section.take_raw("attributes"), problems),
             tolerances: section.take_raw("tolerances").map_or_else(Tolerances::default, |raw| {
                 serde_json::from_value(raw).unwrap_or_else(|error| {
                     problems.push(format!("`watch.tolerances`: {error}"));
@@ -291,6 +297,19 @@ impl Config {
             api_token,
             public_url,
             telemetry,
+        }
+    }
+}
+
+/// Reads a short list of names.
+fn names(path: &str, raw: Option<serde_json::Value>, problems: &mut Vec<String>) -> Vec<String> {
+    const NAMES_MAX: usize = 32;
+    let Some(raw) = raw else { return Vec::new() };
+    match serde_json::from_value::<Vec<String>>(raw) {
+        Ok(names) if names.len() <= NAMES_MAX && names.iter().all(|name| !name.is_empty() && name.len() < 64) => names,
+        _ => {
+            problems.push(format!("`{path}` must be a list of at most {NAMES_MAX} names of 1 to 63 bytes"));
+            Vec::new()
         }
     }
 }

@@ -222,7 +222,7 @@ impl Server {
         let grpc_address = local(&grpc_listener, config.listen.grpc_api);
 
         let (journal, catalog) = open_durable(&config).await?;
-        let aggregates = signals::state(config.memory.signals);
+        let aggregates = signals::state(config.memory.signals, &config.watch);
         let fingerprints = open_fingerprints(&config, &clock)?;
         let (trimmed, remembered) = (journal.clone(), fingerprints.clone());
         let store = Store::open(

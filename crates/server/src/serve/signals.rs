@@ -10,6 +10,8 @@ use plimsoll_otlp::Table;
 use plimsoll_signals::{SignalLimits, SignalState};
 use plimsoll_store::{Fold, Published, Store, StoreError};
 
+use crate::config::WatchConfig;
+
 /// Memory of one rolling or pending cell with its histograms and values, as a round figure on the safe side.
 const CELL_BYTES: u64 = 768;
 /// Memory of one span of an open trace.
@@ -21,14 +23,17 @@ const HISTORY: Duration = Duration::from_secs(8 * 86_400);
 
 /// Makes a state that stays within `bytes`: a fifth for open traces, a fifth for what is beside operations, the rest for
 /// their cells.
-pub(super) fn state(bytes: u64) -> Arc<Mutex<SignalState>> {
+pub(super) fn state(bytes: u64, watch: &WatchConfig) -> Arc<Mutex<SignalState>> {
     let fit = |share: u64, each: u64| usize::try_from(bytes * share / 100 / each).unwrap_or(usize::MAX);
+    let defaults = SignalLimits::default();
     let limits = SignalLimits {
+        actions: watch.actions.clone(),
+        drill_attributes: defaults.drill_attributes.iter().chain(&watch.attributes).cloned().collect(),
         rolling_cells_max: fit(40, CELL_BYTES),
         pending_cells_max: fit(20, CELL_BYTES),
         open_spans_max: fit(20, SPAN_BYTES),
         side_cells_max: fit(20, SIDE_CELL_BYTES),
-        ..SignalLimits::default()
+        ..defaults
     };
     Arc::new(Mutex::new(SignalState::new(limits)))
 }
