@@ -93,6 +93,11 @@ impl<'a> SharedText<'a> {
         Ok(Self { keys: array.keys().values(), values })
     }
 
+    /// Says whether two columns have one buffer of keys between them.
+    pub(crate) fn has_keys_of(&self, other: &Self) -> bool {
+        std::ptr::eq(self.keys, other.keys)
+    }
+
     pub(crate) fn key(&self, row: usize) -> u32 {
         self.keys[row]
     }

@@ -124,6 +124,8 @@ pub(crate) struct Registry {
     raw_names: FixedMap<u128, u32>,
     recent_operations: Recent<OperationId>,
     recent_series: Recent<SeriesKey>,
+    /// By version and operation.
+    recent_parties: Recent<(u32, u32)>,
     statuses: Vec<(i32, u32)>,
     /// Set when a table was full: what is no longer used may be freed.
     pub(crate) crowded: bool,
@@ -152,6 +154,7 @@ impl Registry {
             raw_names: FixedMap::default(),
             recent_operations: Recent::new(),
             recent_series: Recent::new(),
+            recent_parties: Recent::new(),
             statuses: Vec::new(),
             crowded: false,
         }
@@ -363,6 +366,17 @@ impl Registry {
     }
 
     pub(crate) fn party_id(&mut self, version: u32, operation: Option<u32>) -> u32 {
+        let key = (version, operation.unwrap_or(u32::MAX));
+        let at = key.0.wrapping_mul(31).wrapping_add(key.1);
+        if let Some(id) = self.recent_parties.get(at, key) {
+            return id;
+        }
+        let id = self.spelt_party(version, operation);
+        self.recent_parties.put(at, key, id);
+        id
+    }
+
+    fn spelt_party(&mut self, version: u32, operation: Option<u32>) -> u32 {
         let VersionKey { service, version } = self.versions.key(version).clone();
         let operation = operation.map_or(NO_NAME, |operation| self.operations.key(operation).name);
         let ServiceKey { namespace, service, .. } = self.services.key(service).clone();
@@ -438,5 +452,6 @@ impl Registry {
         self.statuses.clear();
         self.recent_operations.clear();
         self.recent_series.clear();
+        self.recent_parties.clear();
     }
 }

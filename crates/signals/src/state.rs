@@ -274,6 +274,8 @@ pub(crate) struct Resources<'a> {
     version: SharedText<'a>,
     instance: SharedText<'a>,
     attributes: SharedText<'a>,
+    /// All of them have the same keys, so that one tells a resource.
+    shared: bool,
     known: Vec<([u32; 6], Emitter)>,
     /// Allow-listed attributes of each, as numbers of attribute and value.
     values: Vec<Arc<[(u32, u32)]>>,
@@ -282,13 +284,21 @@ pub(crate) struct Resources<'a> {
 
 impl<'a> Resources<'a> {
     pub(crate) fn of(batch: &'a RecordBatch) -> Result<Self, SchemaError> {
+        let name = SharedText::of(batch, "service_name")?;
+        let environment = SharedText::of(batch, "environment")?;
+        let namespace = SharedText::of(batch, "service_namespace")?;
+        let version = SharedText::of(batch, "service_version")?;
+        let instance = SharedText::of(batch, "service_instance_id")?;
+        let attributes = SharedText::of(batch, "resource_attributes")?;
+        let shared = [&environment, &namespace, &version, &instance, &attributes].iter().all(|t| t.has_keys_of(&name));
         Ok(Self {
-            environment: SharedText::of(batch, "environment")?,
-            namespace: SharedText::of(batch, "service_namespace")?,
-            name: SharedText::of(batch, "service_name")?,
-            version: SharedText::of(batch, "service_version")?,
-            instance: SharedText::of(batch, "service_instance_id")?,
-            attributes: SharedText::of(batch, "resource_attributes")?,
+            environment,
+            namespace,
+            name,
+            version,
+            instance,
+            attributes,
+            shared,
             known: Vec::new(),
             values: Vec::new(),
             last: 0,
@@ -302,8 +312,12 @@ impl<'a> Resources<'a> {
 
     /// Says who emitted a row; looked up once for each resource of the batch.
     pub(crate) fn emitter(&mut self, state: &mut SignalState, row: usize, at: u64, received: u64) -> Emitter {
-        let keys = [&self.environment, &self.namespace, &self.name, &self.version, &self.instance, &self.attributes]
-            .map(|text| text.key(row));
+        let keys = if self.shared {
+            [self.name.key(row); 6]
+        } else {
+            [&self.environment, &self.namespace, &self.name, &self.version, &self.instance, &self.attributes]
+                .map(|text| text.key(row))
+        };
         if let Some((known, emitter)) = self.known.get(self.last)
             && *known == keys
         {

@@ -245,3 +245,28 @@ fn the_past_is_kept_by_minute_and_by_ten_minutes_whatever_the_version() {
     assert_eq!(history[1].cells[0].0.0 % 600_000_000_000, 0);
     assert!(history[1].cells[0].0 < UnixNanos(crate::build::T0));
 }
+
+#[test]
+fn services_of_one_name_in_two_namespaces_are_two() {
+    let mut state = state();
+    let within = |mut sent: crate::build::Sent, namespace: &str| {
+        sent.resource.push(("service.namespace", namespace.to_owned()));
+        sent
+    };
+    let spans = [
+        within(span("front", SERVER, "GET /", 1, 0, 0, 100).failed(), "shop"),
+        within(span("front", CLIENT, "call", 2, 1, 10, 90).failed(), "shop"),
+        within(span("cart", SERVER, "add", 3, 2, 15, 85).failed(), "shop"),
+        within(span("cart", SERVER, "add", 4, 0, 15, 85).trace(8), "bank"),
+    ];
+    send(&mut state, 200, &spans);
+    state.close_traces();
+    let service =
+        |namespace: &str, name: &str| plimsoll_model::ServiceKey { namespace: namespace.to_owned(), ..key(name) };
+    assert_eq!(state.callers_of(&service("shop", "cart")), [service("shop", "front")]);
+    assert!(state.callers_of(&service("bank", "cart")).is_empty());
+    assert!(state.related(&service("bank", "cart")).is_empty());
+    let front = state.series(&service("shop", "front"), always());
+    let blamed: Vec<_> = front[0].cells[0].1.blame.keys().map(|party| (&*party.namespace, &*party.service)).collect();
+    assert_eq!(blamed, [("shop", "cart")]);
+}
