@@ -15,6 +15,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) operations: Vec<&'a str>,
     /// `None` means all kinds.
     pub(crate) kind: Option<OperationKind>,
+    /// The flag whose variants are compared, instead of versions.
+    pub(crate) flag: Option<&'a str>,
     /// Versions of the candidate; empty means all.
     pub(crate) candidate: BTreeSet<&'a str>,
     pub(crate) candidate_span: Interval,
@@ -26,9 +28,11 @@ pub(crate) struct Scope<'a> {
 /// Failed and all requests of both arms.
 pub(crate) fn errors(scope: &Scope<'_>) -> String {
     format!(
-        "SELECT {arm} AS arm, sum(errors) AS errors, sum(requests) AS requests, \
-         CAST(sum(errors) AS DOUBLE) / sum(requests) AS error_rate FROM operations WHERE {rows} GROUP BY 1 ORDER BY 1",
+        "SELECT {arm} AS arm, sum(errors) AS errors, sum({requests}) AS requests, \
+         CAST(sum(errors) AS DOUBLE) / sum({requests}) AS error_rate FROM {table} WHERE {rows} GROUP BY 1 ORDER BY 1",
         arm = arm(scope),
+        requests = if scope.flag.is_some() { "count" } else { "requests" },
+        table = table(scope),
         rows = rows(scope)
     )
 }
@@ -36,12 +40,14 @@ pub(crate) fn errors(scope: &Scope<'_>) -> String {
 /// The p95 latency of both arms, in milliseconds: the geometric middle of the histogram bucket that holds it.
 pub(crate) fn latency(scope: &Scope<'_>) -> String {
     format!(
-        "WITH counts AS (SELECT arm, bucket, sum(n) AS n FROM (SELECT {arm} AS arm, unnest(latency_buckets) AS bucket, \
-         unnest(latency_counts) AS n FROM operations WHERE {rows}) AS entries GROUP BY arm, bucket), \
+        "WITH counts AS (SELECT arm, bucket, sum(n) AS n FROM (SELECT {arm} AS arm, unnest({histogram}_buckets) AS bucket, \
+         unnest({histogram}_counts) AS n FROM {table} WHERE {rows}) AS entries GROUP BY arm, bucket), \
          ranked AS (SELECT arm, bucket, sum(n) OVER (PARTITION BY arm ORDER BY bucket) AS seen, \
          sum(n) OVER (PARTITION BY arm) AS total FROM counts) \
          SELECT arm, max(total) AS requests, power(2.0, (min(bucket) + 0.5) / 16.0) / 1000000.0 AS p95_ms \
          FROM ranked WHERE seen >= 0.95 * total GROUP BY arm ORDER BY arm",
+        histogram = if scope.flag.is_some() { "value" } else { "latency" },
+        table = table(scope),
         arm = arm(scope),
         rows = rows(scope)
     )
@@ -109,8 +115,15 @@ pub(crate) fn metric(scope: &Scope<'_>, name: &str, shape: MetricShape) -> Strin
     )
 }
 
+fn table(scope: &Scope<'_>) -> &'static str {
+    if scope.flag.is_some() { "signals" } else { "operations" }
+}
+
 fn arm(scope: &Scope<'_>) -> String {
-    format!("CASE WHEN {} THEN 'candidate' ELSE 'baseline' END", side(&scope.candidate, scope.candidate_span))
+    format!(
+        "CASE WHEN {} THEN 'candidate' ELSE 'baseline' END",
+        side(scope.flag, &scope.candidate, scope.candidate_span)
+    )
 }
 
 fn rows(scope: &Scope<'_>) -> String {
@@ -120,33 +133,38 @@ fn rows(scope: &Scope<'_>) -> String {
         quoted(&scope.service.namespace),
         quoted(&scope.service.environment)
     );
+    let (name, kind) = if scope.flag.is_some() { ("name", "role") } else { ("operation", "kind") };
+    if let Some(flag) = scope.flag {
+        let _ = write!(sql, " AND kind = 'arm' AND detail = {}", quoted(flag));
+    }
     match scope.operations.as_slice() {
         [] => {}
-        [one] => drop(write!(sql, " AND operation = {}", quoted(one))),
+        [one] => drop(write!(sql, " AND {name} = {}", quoted(one))),
         more => {
             let names: Vec<String> = more.iter().map(|name| quoted(name)).collect();
-            let _ = write!(sql, " AND operation IN ({})", names.join(", "));
+            let _ = write!(sql, " AND {name} IN ({})", names.join(", "));
         }
     }
-    if let Some(kind) = scope.kind {
-        let _ = write!(sql, " AND kind = '{}'", kind.as_str());
+    if let Some(role) = scope.kind {
+        let _ = write!(sql, " AND {kind} = '{}'", role.as_str());
     }
     let _ = write!(
         sql,
         " AND (({}) OR ({}))",
-        side(&scope.candidate, scope.candidate_span),
-        side(&scope.control, scope.control_span)
+        side(scope.flag, &scope.candidate, scope.candidate_span),
+        side(scope.flag, &scope.control, scope.control_span)
     );
     sql
 }
 
-fn side(versions: &BTreeSet<&str>, span: Interval) -> String {
+fn side(flag: Option<&str>, versions: &BTreeSet<&str>, span: Interval) -> String {
     let times = format!("bucket_start >= TIMESTAMP '{}' AND bucket_start < TIMESTAMP '{}'", span.from, span.to);
     if versions.is_empty() {
         return times;
     }
     let list: Vec<String> = versions.iter().map(|version| quoted(version)).collect();
-    format!("service_version IN ({}) AND {times}", list.join(", "))
+    let column = if flag.is_some() { "variant" } else { "service_version" };
+    format!("{column} IN ({}) AND {times}", list.join(", "))
 }
 
 fn quoted(text: &str) -> String {
@@ -166,6 +184,7 @@ mod tests {
             service: &service,
             operations: vec!["GET /'--"],
             kind: Some(OperationKind::Server),
+            flag: None,
             candidate: BTreeSet::from(["2"]),
             candidate_span: span,
             control: BTreeSet::new(),

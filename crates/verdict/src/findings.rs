@@ -181,7 +181,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 candidate: Sample { value: seen.count as f64 / n.max(1) as f64, n },
                 unit: "ratio",
                 interval: rate::ratio_interval(&fold.novelty.strata(seen), seen.standing.dispersion, ALPHA),
-                sql: evidence::exception(&whole(fold), fingerprint),
+                sql: evidence::exception(&whole(input, fold), fingerprint),
                 about: exception_name(&seen.kind, &seen.message),
                 identity: fingerprint.0.to_string(),
                 exemplars: exemplars(cells.iter().flatten().map(|c| c.2), false),
@@ -198,7 +198,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 candidate: Sample { value: seen.count as f64 / n.max(1) as f64, n },
                 unit: "ratio",
                 interval: rate::ratio_interval(&fold.logs.strata(seen), seen.standing.dispersion, ALPHA),
-                sql: evidence::logs(&whole(fold), Some(&seen.message)),
+                sql: evidence::logs(&whole(input, fold), Some(&seen.message)),
                 about: exception_name("", &seen.message),
                 identity: fingerprint.0.to_string(),
                 exemplars: traces
@@ -218,7 +218,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 candidate: Sample { value: rates.rate_b(), n: rates.n_b as u64 },
                 unit: "messages/request",
                 interval: rate::ratio_interval(&test.strata(), test.standing.dispersion, ALPHA),
-                sql: evidence::logs(&whole(fold), None),
+                sql: evidence::logs(&whole(input, fold), None),
                 about: String::new(),
                 identity: "error_messages".to_owned(),
                 exemplars: Vec::new(),
@@ -239,7 +239,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 candidate: Sample { value: b, n: metric.candidate.1 },
                 unit: "level",
                 interval: [((b - step) / a.abs().max(1e-12)).max(0.0), ((b + step) / a.abs().max(1e-12)).min(1e4)],
-                sql: evidence::metric(&whole(fold), &metric.name, metric.shape),
+                sql: evidence::metric(&whole(input, fold), &metric.name, metric.shape),
                 identity: about.clone(),
                 about: if metric.unit.is_empty() { about } else { format!("{about} in {}", metric.unit) },
                 exemplars: Vec::new(),
@@ -251,13 +251,13 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 own.map(|op| requests(&fold.frame.cells(&input.series, &op.name, op.kind, role))).sum()
             };
             let seconds = |span: Interval| span.to.since(span.from).as_secs().max(10) as f64;
-            let (before, since) = (whole(fold).control_span, fold.frame.candidate_span());
+            let (before, since) = (whole(input, fold).control_span, fold.frame.candidate_span());
             let past =
                 fold.past_from.map_or(before, |first| Interval { from: first.start().max(before.from), ..before });
             let n = [all(Role::Before), all(Role::Candidate) + all(Role::Control)];
             let silence = matches!(test.subject, Subject::Silence);
             let candidate = if silence { all(Role::Candidate) } else { n[1] };
-            let scope = Scope { candidate: BTreeSet::new(), control: BTreeSet::new(), ..whole(fold) };
+            let scope = Scope { candidate: BTreeSet::new(), control: BTreeSet::new(), ..whole(input, fold) };
             let ratio = (candidate as f64 / seconds(since)) / (n[0] as f64 / seconds(past)).max(1e-9);
             Numbers {
                 operation: String::new(),
@@ -265,7 +265,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 candidate: Sample { value: candidate as f64 / seconds(since), n: candidate },
                 unit: "requests/s",
                 interval: [ratio * 0.9, ratio * 1.1],
-                sql: evidence::requests(&if silence { Scope { ..whole(fold) } } else { scope }),
+                sql: evidence::requests(&if silence { Scope { ..whole(input, fold) } } else { scope }),
                 about: fold.flow.last_seen.map_or_else(String::new, |at| at.end().to_rfc3339()),
                 identity: String::new(),
                 exemplars: Vec::new(),
@@ -288,20 +288,21 @@ impl<'a> View<'a> {
         let cells = |role: Role| fold.frame.cells(&input.series, &op.name, op.kind, role);
         let names = std::iter::once(op.name.as_str()).chain(op.former.as_deref());
         Self {
-            scope: Scope { operations: names.collect(), kind: Some(op.kind), ..whole(fold) },
+            scope: Scope { operations: names.collect(), kind: Some(op.kind), ..whole(input, fold) },
             candidate: cells(Role::Candidate),
             control: cells(control),
         }
     }
 }
 
-fn whole(fold: &Fold) -> Scope<'_> {
+fn whole<'a>(input: &'a JudgeInput, fold: &'a Fold) -> Scope<'a> {
     let frame = &fold.frame;
     let concurrent = fold.design() == Design::Concurrent;
     Scope {
         service: &frame.service,
         operations: Vec::new(),
         kind: None,
+        flag: input.flag.as_deref(),
         candidate: BTreeSet::from([frame.version.as_str()]),
         candidate_span: frame.candidate_span(),
         control: frame.control_versions.iter().map(String::as_str).collect(),

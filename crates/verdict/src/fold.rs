@@ -387,6 +387,8 @@ impl Fold {
         match subject {
             Subject::Throughput | Subject::Silence => true,
             Subject::Alone(index) => self.operations[index].candidate >= tolerances.requests_min,
+            // A message says by itself that something went wrong; a few requests are enough to count them by.
+            Subject::NewLog(_) | Subject::LogErrors => self.requests() * 5 >= tolerances.requests_min,
             _ => self.paired() >= tolerances.requests_min,
         }
     }

@@ -26,6 +26,8 @@ pub struct JudgeInput {
     pub known_fingerprints: BTreeSet<Fingerprint>,
     /// Versions of the service that were seen before the start.
     pub known_versions: BTreeSet<String>,
+    /// The feature flag whose variants stand for versions, where the series are those of its arms.
+    pub(crate) flag: Option<String>,
     /// Words that whoever gathered the series has to say about them, for instance `late_spans`.
     pub data_quality: Vec<String>,
     /// The deploy's verdict so far.
@@ -46,6 +48,7 @@ impl JudgeInput {
             related: Vec::new(),
             known_fingerprints: BTreeSet::new(),
             known_versions: BTreeSet::new(),
+            flag: None,
             data_quality: Vec::new(),
             previous: None,
             tolerances: Tolerances::default(),

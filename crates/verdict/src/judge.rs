@@ -6,6 +6,7 @@ use plimsoll_model::{Design, Finding, Recommendation, SignalKind, UnixNanos, Ver
 use crate::decision::{self, Decision};
 use crate::design::Frame;
 use crate::findings::{self, Test};
+use crate::flag;
 use crate::fold::Fold;
 use crate::input::JudgeInput;
 use crate::quality;
@@ -17,6 +18,9 @@ use crate::symptoms;
 /// The answer is computed from the series alone; the former verdict keeps a `regressed` from being taken back, keeps a
 /// `pass` unless a regression is confirmed after all, and lets `revision` grow only where something changed.
 pub fn judge(input: &JudgeInput) -> Verdict {
+    if let Some(asked) = flag::by_arms(input) {
+        return judge(&asked);
+    }
     let mut fold = Fold::new(Frame::of(input), input);
     fold.advance(input);
     conclude(input, &fold)

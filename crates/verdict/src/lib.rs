@@ -13,6 +13,7 @@
 //! | `fold`, `operation`, `counts`, `standing` | all tests carried forward bucket by bucket, and the gate |
 //! | `decision` | many tests, one answer |
 //! | [`Session`] | a judgement that is carried on from look to look |
+//! | `flag` | the arms of a feature flag, as versions |
 //! | `drill` | attribute values that the excess has in common |
 //! | `culprit`, `symptoms` | where the cause lies and where else it shows |
 //! | `findings`, `evidence`, `summary`, [`quality`] | what a reader gets to see |
@@ -29,6 +30,7 @@ pub mod e_process;
 mod errors;
 mod evidence;
 mod findings;
+mod flag;
 mod flow;
 mod fold;
 mod input;

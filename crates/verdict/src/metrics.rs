@@ -56,9 +56,12 @@ pub(crate) struct MetricTest {
 /// What tells one metric from another, whatever version and age.
 type Identity<'a> = (&'a str, &'a str, MetricShape, &'a BTreeMap<String, String>);
 
+/// Sum and number of values by minute.
+type Minutes = BTreeMap<u64, (f64, f64)>;
+
 /// Tests every metric that has a bad direction.
 pub(crate) fn tests(frame: &Frame, series: &[MetricSeries], tolerances: &Tolerances) -> Vec<MetricTest> {
-    let mut all: BTreeMap<Identity<'_>, [BTreeMap<u64, (f64, f64)>; 3]> = BTreeMap::new();
+    let mut all: BTreeMap<Identity<'_>, [Minutes; 3]> = BTreeMap::new();
     for series in series.iter().filter(|s| direction(&s.key).is_some()) {
         let key = &series.key;
         let arms = all.entry((&key.name, &key.unit, key.shape, &key.attributes)).or_default();

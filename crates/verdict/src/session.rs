@@ -8,9 +8,10 @@ use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Bucket, UnixNanos, Verdict};
 
 use crate::design::Frame;
+use crate::flag;
 use crate::fold::Fold;
 use crate::input::JudgeInput;
-use crate::judge::{conclude, same_answer};
+use crate::judge::{conclude, judge, same_answer};
 
 /// Buckets after which the whole is judged afresh: while the candidate is young, and later.
 const AFRESH_YOUNG: u64 = 6;
@@ -33,6 +34,11 @@ impl Session {
 
     /// Judges afresh and keeps the state.
     pub fn judge_all(&mut self, input: &JudgeInput) -> Verdict {
+        if flag::by_arms(input).is_some() {
+            // Arms are looked at as a whole each time.
+            self.fold = None;
+            return judge(input);
+        }
         let mut fold = Fold::new(Frame::of(input), input);
         fold.advance(input);
         let verdict = conclude(input, &fold);

@@ -49,6 +49,7 @@ pub(crate) fn find(input: &JudgeInput, frame: &Frame, culprit: &Culprit) -> Vec<
             service,
             operations: vec![operation],
             kind: Some(*kind),
+            flag: None,
             candidate: Default::default(),
             candidate_span: frame.candidate_span(),
             control: Default::default(),

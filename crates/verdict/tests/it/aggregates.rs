@@ -134,3 +134,39 @@ fn a_finding_names_the_region_that_its_failures_share() {
     assert_eq!(verdict.verdict, VerdictKind::Regressed);
     assert!(verdict.summary.contains("when `cloud.region=eu`"), "{}", verdict.summary);
 }
+
+#[test]
+fn a_flag_that_breaks_one_arm_is_judged_by_its_arms() {
+    use plimsoll_model::aggregates::ArmSeries;
+    use plimsoll_model::{DeployKind, Design};
+    let judged = |effect: f64| {
+        let scenario =
+            Scenario { share: 0.5, error_effect: effect, before_s: 900, after_s: 400, ..Scenario::default() };
+        let mut input = simulate(&scenario, 14);
+        // The service runs one version; what differs is the variant that a request was given.
+        for series in std::mem::take(&mut input.series) {
+            let variant = if series.key.version == "2" { "on" } else { "off" };
+            let mut own = series;
+            own.key.version = "7".to_owned();
+            input.aggregates.arms.push(ArmSeries {
+                flag: "new-cart".to_owned(),
+                variant: variant.to_owned(),
+                series: own,
+            });
+        }
+        input.deploy.kind = DeployKind::Flag;
+        input.deploy.version = "7".to_owned();
+        input.deploy.attributes = [("feature_flag.key", "new-cart"), ("feature_flag.result.variant", "on")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into();
+        judge(&input)
+    };
+    let bad = judged(6.0);
+    assert_eq!((bad.verdict, bad.design), (VerdictKind::Regressed, Design::Concurrent), "{}", bad.summary);
+    let sql = &bad.findings[0].sql;
+    assert!(
+        sql.contains("FROM signals") && sql.contains("detail = 'new-cart'") && sql.contains("variant IN ('on')"),
+        "{sql}"
+    );
+    assert_ne!(judged(1.0).verdict, VerdictKind::Regressed);
+}
