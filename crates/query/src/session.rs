@@ -27,15 +27,17 @@ use crate::guard::REFUSED_FUNCTIONS;
 use crate::interrupt::{Interrupt, Interruptible};
 use crate::port::QueryLimits;
 use crate::tables::around::{Around, Deploys};
+use crate::tables::attributes::AttributeColumns;
 use crate::tables::{CATALOG, Namespace, SCHEMA, Tables};
 
 /// The address under which a query sees the segments of its snapshot.
 pub(crate) const SEGMENTS_URL: &str = "plimsoll://segments";
 
-/// Share of the queries' memory that keeps Parquet footers.
-const FOOTER_SHARE: usize = 16;
+/// Share of the queries' memory that keeps Parquet footers and page indexes: about half a megabyte for a million rows. What does
+/// not fit is parsed again by every query.
+const FOOTER_SHARE: usize = 4;
 /// The most that is used for them.
-const FOOTER_BYTES_MAX: usize = 32 << 20;
+const FOOTER_BYTES_MAX: usize = 128 << 20;
 
 /// What every query's session is made from.
 pub(crate) struct Sessions {
@@ -79,6 +81,7 @@ impl Sessions {
             .with_runtime_env(Arc::new(runtime.clone()))
             .with_expr_planners(planners)
             .with_analyzer_rules(rules)
+            .with_optimizer_rule(Arc::new(AttributeColumns))
             .with_scalar_functions(scalar)
             .with_aggregate_functions(aggregate)
             .with_window_functions(SessionStateDefaults::default_window_functions())

@@ -1,4 +1,4 @@
-//! The thread that merges, so that flushing never waits for it.
+//! The thread that merges and trims, so that flushing never waits for it.
 //!
 //! *Lifecycle.* One job at a time; its outcome is fetched by the maintenance thread, which alone commits. Dropping the
 //! compactor tells the job to stop and waits for it: at most the time of a few thousand rows.
@@ -11,9 +11,16 @@ use std::thread::JoinHandle;
 
 use plimsoll_catalog::SegmentChange;
 
-use crate::merge::{Failed, Job, merge};
+use crate::merge::{self, Failed, merge};
 use crate::shared::Shared;
 use crate::store::background;
+use crate::trim::{self, trim};
+
+/// What the thread is asked for.
+pub(crate) enum Job {
+    Merge(merge::Job),
+    Trim(trim::Job),
+}
 
 /// What became of a job.
 pub(crate) type Outcome = Result<Option<SegmentChange>, Failed>;
@@ -34,7 +41,10 @@ impl Compactor {
         let stopped = Arc::clone(&stop);
         let work = move || {
             while let Ok(job) = todo.recv() {
-                let outcome = merge(&shared, &job, &stopped);
+                let outcome = match &job {
+                    Job::Merge(job) => merge(&shared, job, &stopped),
+                    Job::Trim(job) => trim(&shared, job, &stopped),
+                };
                 if done.send(outcome).is_err() {
                     return;
                 }

@@ -16,6 +16,7 @@
 //! | `coalesce` | which small batches of the tail become one |
 //! | `plan`, `compact`, `merge` | which segments become one; the thread that does it; how |
 //! | `order`, `sources` | the order of a merge; its inputs, read column by column |
+//! | `retention`, `trim` | what goes, and when; a segment without the rows of some environments |
 //! | `promote`, `wanted` | which attribute keys get a column of their own; what queries asked for |
 //! | `encode`, `layout` | rows to a sorted Parquet file; the properties of each table's files |
 //! | `gather`, `dictionary` | rows of many batches into one, with dictionaries interned |
@@ -43,11 +44,13 @@ mod plan;
 mod promote;
 mod reading;
 mod recovery;
+mod retention;
 mod shared;
 mod sources;
 mod status;
 mod store;
 mod tail;
+mod trim;
 mod view;
 mod wanted;
 
@@ -56,6 +59,7 @@ pub use error::StoreError;
 pub use files::{LocalFiles, SegmentFile, SegmentFiles, SegmentRead};
 pub use fold::{Fold, Published};
 pub use options::{Clock, StoreOptions};
+pub use retention::RetentionRule;
 pub use status::StoreStatus;
 pub use store::Store;
 pub use view::Snapshot;

@@ -3,7 +3,7 @@
 //! It alone takes rows out of the tail and segments out of the view. All of its work is synchronous but for the catalog,
 //! which it drives on a runtime of its own, so that nothing of it runs on the callers' threads.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,12 +14,14 @@ use plimsoll_otlp::Table;
 use tokio::runtime::Runtime;
 
 use crate::coalesce::coalesce;
-use crate::compact::Compactor;
+use crate::compact::{Compactor, Job};
 use crate::error::StoreError;
 use crate::flush::{Sealed, SegmentCount, apply, seal, segment_id, show};
-use crate::merge::{Failed, Job};
+use crate::merge::{self, Failed};
 use crate::plan::{Candidate, plan};
+use crate::retention::{Fate, Retention, evicted};
 use crate::shared::{Requests, Shared};
+use crate::trim::{self, environments};
 
 /// How often age, space and small batches are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -48,6 +50,10 @@ pub(crate) struct Maintenance {
     /// Segments that could not be read; they are left alone until the next start.
     unreadable: HashSet<SegmentId>,
     segments: SegmentCount,
+    /// What segments hold whose age makes that matter.
+    environments: HashMap<SegmentId, BTreeSet<String>>,
+    /// The next one to trim.
+    trims: Vec<trim::Job>,
     compactor: Compactor,
     /// When a flush was last due because the tail was full.
     pressed: Option<Instant>,
@@ -74,6 +80,8 @@ impl Maintenance {
             merged: None,
             unreadable: HashSet::new(),
             segments: 0,
+            environments: HashMap::new(),
+            trims: Vec::new(),
             compactor,
             pressed: None,
         })
@@ -214,7 +222,7 @@ impl Maintenance {
     fn merge(&mut self, asked: bool) -> Result<(), StoreError> {
         if self.merged.is_none()
             && !self.compactor.busy()
-            && let Some(job) = self.next_merge(asked)
+            && let Some(job) = self.trims.pop().map(Job::Trim).or_else(|| self.next_merge(asked))
         {
             self.compactor.begin(job);
         }
@@ -223,6 +231,7 @@ impl Maintenance {
                 Some(Ok(change)) => self.merged = change,
                 Some(Err(Failed { damaged, problem })) => {
                     self.unreadable.extend(damaged);
+                    self.shared.counters.lock().unreadable_segments = self.unreadable.len() as u64;
                     return Err(problem);
                 }
                 None => {}
@@ -230,9 +239,12 @@ impl Maintenance {
         }
         let Some(change) = self.merged.take() else { return Ok(()) };
         let view = self.shared.view.load_full();
-        let live: HashSet<&SegmentId> =
-            Table::ALL.into_iter().flat_map(|table| view.segments(table).iter()).map(|s| &s.record.id).collect();
-        if !change.remove.iter().all(|id| live.contains(id)) {
+        let live: HashMap<&SegmentId, u64> = Table::ALL
+            .into_iter()
+            .flat_map(|table| view.segments(table).iter())
+            .map(|segment| (&segment.record.id, segment.record.rows))
+            .collect();
+        if !change.remove.iter().all(|id| live.contains_key(id)) {
             // An input was retired meanwhile: the output would bring it back.
             self.shared.garbage.lock().extend(change.add.into_iter().map(|record| record.path));
             return Ok(());
@@ -242,11 +254,15 @@ impl Maintenance {
             return Err(problem.into());
         }
         self.shared.change(|view| apply(&self.shared, view, &change));
+        let before: u64 = change.remove.iter().filter_map(|id| live.get(id)).sum();
+        let after: u64 = change.add.iter().map(|record| record.rows).sum();
         let mut counters = self.shared.counters.lock();
-        counters.merged_segments += change.remove.len() as u64;
-        counters.merged_rows += change.add.iter().map(|record| record.rows).sum::<u64>();
+        // Only trimming leaves fewer.
+        counters.retired_rows += before - after.min(before);
+        counters.merged_segments += if before == after { change.remove.len() as u64 } else { 0 };
+        counters.merged_rows += after;
         counters.merged_bytes += change.add.iter().map(|record| record.bytes).sum::<u64>();
-        tracing::debug!(inputs = change.remove.len(), "segments merged");
+        tracing::debug!(inputs = change.remove.len(), rows = after, "segments written again");
         Ok(())
     }
 
@@ -270,35 +286,93 @@ impl Maintenance {
             let inputs: Vec<SegmentRecord> = records[run].iter().map(|record| (*record).clone()).collect();
             let last = inputs.iter().map(|record| record.frames.1).max().unwrap_or_default();
             let id = segment_id(&self.shared, table, last, &mut self.segments);
-            return Some(Job { table, inputs, id, wanted: self.shared.wanted.keys(table) });
+            let wanted = self.shared.wanted.keys(table);
+            return Some(Job::Merge(merge::Job { table, inputs, id, wanted }));
         }
         None
     }
 
-    /// Removes segments whose rows were all received longer ago than `retention`.
+    /// Removes segments whose rows are all too old, has those trimmed of which some are, and removes the oldest where there are too
+    /// many bytes.
     fn retire(&mut self) -> Result<(), StoreError> {
         let now = (self.shared.clock)();
-        let old = |record: &SegmentRecord| now.since(record.received_to) > self.shared.options.retention;
+        let options = &self.shared.options;
+        let retention = Retention { default: options.retention, rules: &options.retention_rules };
         let view = self.shared.view.load_full();
-        let live = Table::ALL.into_iter().flat_map(|table| view.segments(table).iter());
-        let goes: Vec<&SegmentRecord> = live.map(|segment| &segment.record).filter(|record| old(record)).collect();
-        let lost: Vec<&SegmentRecord> = self.missing.iter().filter(|record| old(record)).collect();
-        if goes.is_empty() && lost.is_empty() {
+        let live = || {
+            Table::ALL
+                .into_iter()
+                .flat_map(|table| view.segments(table).iter().map(move |segment| (table, &segment.record)))
+        };
+        let mut goes: Vec<&SegmentRecord> = Vec::new();
+        for (table, record) in live() {
+            let age = now.since(record.received_to);
+            let known = self.environments.get(&record.id).cloned();
+            let mut read = None;
+            let environments = || match known {
+                Some(known) => Some(known),
+                None => {
+                    let found = environments(&self.shared, record);
+                    let told =
+                        found.map_err(|error| tracing::warn!(%error, "environments of a segment cannot be told"));
+                    // What cannot be read is not tried again before the next start.
+                    read = Some(told.unwrap_or_default());
+                    read.clone()
+                }
+            };
+            match retention.fate(table, age, environments) {
+                Fate::Stay => {}
+                Fate::Go => goes.push(record),
+                Fate::Lose(environments) => {
+                    if self.trims.is_empty() && !self.compactor.busy() {
+                        let id = segment_id(&self.shared, table, record.frames.1, &mut self.segments);
+                        self.trims.push(trim::Job { table, input: record.clone(), id, environments });
+                    }
+                }
+            }
+            if let Some(read) = read {
+                self.environments.insert(record.id.clone(), read);
+            }
+        }
+        let old = |record: &&SegmentRecord| {
+            let longest = options.retention_rules.iter().map(|rule| rule.keep).fold(options.retention, Duration::max);
+            now.since(record.received_to) > longest
+        };
+        let lost: Vec<&SegmentRecord> = self.missing.iter().filter(old).collect();
+        let retired: HashSet<&SegmentId> = goes.iter().map(|record| &record.id).collect();
+        let left: Vec<(Table, &SegmentRecord)> = live().filter(|(_, record)| !retired.contains(&record.id)).collect();
+        let evicted = evicted(&left, options.disk_bytes_max);
+        if goes.is_empty() && lost.is_empty() && evicted.is_empty() {
             return Ok(());
         }
-        let change = SegmentChange {
+        let mut change = SegmentChange {
             remove: goes.iter().chain(&lost).map(|record| record.id.clone()).collect(),
             ..SegmentChange::default()
         };
+        change.remove.extend(evicted.iter().cloned());
         self.runtime.block_on(self.catalog.commit_segments(change.clone()))?;
         self.shared.change(|view| apply(&self.shared, view, &change));
         let rows: u64 = goes.iter().map(|record| record.rows).sum();
+        let evicted_rows: u64 =
+            left.iter().filter(|(_, record)| evicted.contains(&record.id)).map(|(_, record)| record.rows).sum();
         let mut counters = self.shared.counters.lock();
         counters.retired_segments += goes.len() as u64;
         counters.retired_rows += rows;
+        counters.evicted_segments += evicted.len() as u64;
+        counters.evicted_rows += evicted_rows;
         drop(counters);
-        tracing::info!(segments = goes.len(), rows, "segments older than `retention` removed");
+        if !goes.is_empty() {
+            tracing::info!(segments = goes.len(), rows, "segments older than `retention` removed");
+        }
+        if !evicted.is_empty() {
+            tracing::warn!(
+                segments = evicted.len(),
+                rows = evicted_rows,
+                "oldest segments removed to keep to `store.disk_max`"
+            );
+        }
         self.missing.retain(|record| !change.remove.contains(&record.id));
+        change.remove.iter().for_each(|id| drop(self.environments.remove(id)));
         Ok(())
     }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use plimsoll_model::UnixNanos;
 
+use crate::retention::RetentionRule;
+
 /// How the store is laid out and how much it may hold.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
@@ -17,6 +19,10 @@ pub struct StoreOptions {
     pub tail_age_flush: Duration,
     /// Rows received longer ago than this are removed, by whole segments.
     pub retention: Duration,
+    /// What is kept for another time than that.
+    pub retention_rules: Vec<RetentionRule>,
+    /// Bytes of segments, at most: beyond that the oldest go.
+    pub disk_bytes_max: u64,
     /// Free bytes below which the disk counts as full.
     pub disk_reserve_bytes: u64,
 }

@@ -24,8 +24,12 @@ pub struct StoreStatus {
     pub fold_failures: u64,
     /// Segments removed by retention.
     pub retired_segments: u64,
-    /// Rows in them: lost because they were too old.
+    /// Rows removed because they were too old.
     pub retired_rows: u64,
+    /// Segments removed because there were more bytes than `disk_bytes_max`.
+    pub evicted_segments: u64,
+    /// Rows in them.
+    pub evicted_rows: u64,
     /// Live segments that were merged into larger ones.
     pub merged_segments: u64,
     /// Rows that were written again for it.
@@ -36,6 +40,8 @@ pub struct StoreStatus {
     pub missing_segments: u64,
     /// Rows in them.
     pub missing_rows: u64,
+    /// Live segments that could not be read when it was their turn to be merged; the log names them.
+    pub unreadable_segments: u64,
     /// Files found at opening that no segment needed, and that were removed.
     pub orphan_files: u64,
     /// Segments found at opening that a new catalog did not know, and that were taken into it.

@@ -58,6 +58,8 @@ pub(crate) async fn node(dir: &Path, options: IngestOptions, file_bytes: u64) ->
         tail_bytes_flush: 64 << 20,
         tail_age_flush: Duration::from_secs(3_600),
         retention: Duration::from_secs(30 * 86_400),
+        retention_rules: Vec::new(),
+        disk_bytes_max: u64::MAX,
         disk_reserve_bytes: 0,
     };
     let store = Store::open(store_options, Arc::new(catalog), Box::new(NoFold), trim, clock()).await;

@@ -14,7 +14,8 @@ use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, ExpressionPlacement, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
 };
 use serde_json::Value;
 
@@ -55,6 +56,14 @@ impl ScalarUDFImpl for Attribute {
                 Ok(Arc::new(Field::new(NAME, DataType::Utf8, true).with_metadata(face)))
             }
             _ => plan_err!("`{NAME}` takes a map or JSON text, and a key"),
+        }
+    }
+
+    fn placement(&self, args: &[ExpressionPlacement]) -> ExpressionPlacement {
+        match args {
+            // Beside the scan a column may stand for it: see `tables::attributes`.
+            [ExpressionPlacement::Column, ExpressionPlacement::Literal] => ExpressionPlacement::MoveTowardsLeafNodes,
+            _ => ExpressionPlacement::KeepInPlace,
         }
     }
 

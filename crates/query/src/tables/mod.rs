@@ -11,6 +11,7 @@ use plimsoll_otlp::Table;
 use plimsoll_store::Snapshot;
 
 pub(crate) mod around;
+pub(crate) mod attributes;
 mod events;
 pub(crate) mod face;
 mod facts;

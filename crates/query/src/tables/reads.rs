@@ -21,6 +21,12 @@ use object_store::ObjectStore;
 use parking_lot::Mutex;
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
 use parquet::arrow::async_reader::AsyncFileReader;
+use plimsoll_catalog::SegmentRecord;
+
+use super::attributes::Promoted;
+
+/// Bytes read from the end of a segment at once: footers are smaller than this.
+pub(super) const FOOTER_BYTES: usize = 64 << 10;
 
 /// Opens the segments that one query reads, and notes them.
 pub(crate) struct Reads {
@@ -33,6 +39,14 @@ impl Reads {
     pub(crate) fn new(files: Arc<dyn ObjectStore>, metadata_cache: Arc<FileMetadataCache>) -> Arc<Self> {
         let inner = CachedParquetFileReaderFactory::new(files, metadata_cache);
         Arc::new(Self { inner, opened: Mutex::default() })
+    }
+
+    /// Returns which of `keys` have a column of their own in a segment; its footer is read once and kept.
+    pub(super) async fn promoted(&self, segment: &SegmentRecord, keys: &[String]) -> Result<Promoted> {
+        let file = PartitionedFile::new(segment.path.clone(), segment.bytes);
+        let mut reader = self.create_reader(0, file, Some(FOOTER_BYTES), &ExecutionPlanMetricsSet::new())?;
+        let metadata = reader.get_metadata(None).await?;
+        Ok(Promoted::of(metadata.file_metadata().schema_descr(), keys))
     }
 
     /// Returns the path of the first damaged segment, and what is wrong with it.

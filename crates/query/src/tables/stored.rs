@@ -3,6 +3,9 @@
 //! *Pruning.* Whole segments by their times in the catalog, before any file is opened; then row groups by statistics and bloom
 //! filters, pages by the page index, and rows by filters evaluated while decoding.
 //!
+//! *Attributes.* Segments that hold a column for a key that is asked for are read by it, all others by the map
+//! ([`super::attributes`]).
+//!
 //! *Invariants.* Every filter is taken, rewritten for the stored columns ([`crate::lower`]) and applied to both halves, so
 //! that nothing above has to test again.
 
@@ -11,7 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, TimestampNanosecondArray, UInt64Array};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::pruning::PruningStatistics;
@@ -26,6 +29,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExecBuilder;
+use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use plimsoll_catalog::SegmentRecord;
@@ -33,30 +37,48 @@ use plimsoll_otlp::Table;
 use plimsoll_otlp::schema::UTC;
 use plimsoll_store::Snapshot;
 
-use super::reads::Reads;
+use super::attributes::{self, Promoted};
+use super::reads::{FOOTER_BYTES, Reads};
 use crate::lower::lower;
 use crate::session::SEGMENTS_URL;
 
-/// Bytes read from the end of a segment at once: footers are smaller than this.
-const FOOTER_BYTES: usize = 64 << 10;
-
-/// One stored table.
-pub(super) struct StoredTable {
+/// One stored table; behind its columns those of attribute keys that a query asks for.
+pub(crate) struct StoredTable {
     table: Table,
     snapshot: Snapshot,
     reads: Arc<Reads>,
+    keys: Vec<String>,
+    schema: SchemaRef,
 }
 
 impl StoredTable {
     pub(super) fn new(table: Table, snapshot: Snapshot, reads: Arc<Reads>) -> Self {
-        Self { table, snapshot, reads }
+        Self { table, snapshot, reads, keys: Vec::new(), schema: Arc::clone(table.schema()) }
+    }
+
+    /// Returns the same table with a column of text behind the others for each of `keys`.
+    pub(crate) fn with_keys(&self, keys: Vec<String>) -> Self {
+        let virtual_columns = keys.iter().map(|key| Arc::new(attributes::field(key, DataType::Utf8)));
+        let fields: Vec<FieldRef> = self.table.schema().fields().iter().cloned().chain(virtual_columns).collect();
+        Self {
+            table: self.table,
+            snapshot: self.snapshot.clone(),
+            reads: Arc::clone(&self.reads),
+            keys,
+            schema: Arc::new(Schema::new(fields)),
+        }
+    }
+
+    /// Returns the keys that have a column here.
+    pub(crate) fn keys(&self) -> &[String] {
+        &self.keys
     }
 
     /// Returns the segments that may hold rows that pass.
     fn segments(&self, predicate: Option<&Arc<dyn PhysicalExpr>>) -> Result<Vec<SegmentRecord>> {
         let segments = self.snapshot.segments(self.table);
         let Some(predicate) = predicate else { return Ok(segments) };
-        let builder = PruningPredicateBuilder::new().with_file_schema(self.schema());
+        let builder = PruningPredicateBuilder::new().with_file_schema(Arc::clone(self.table.schema()));
         let Some(pruning) = builder.build(Arc::clone(predicate)) else { return Ok(segments) };
         let times = SegmentTimes { column: self.table.time_column(), segments: &segments };
         let kept = pruning.prune(&times)?;
@@ -66,29 +88,29 @@ impl StoredTable {
     fn read_segments(
         &self,
         segments: &[SegmentRecord],
+        schema: &SchemaRef,
         columns: &[usize],
         threads: usize,
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = self.schema();
         let files: Vec<PartitionedFile> = segments
             .iter()
             .map(|segment| {
                 let rows = usize::try_from(segment.rows).unwrap_or(usize::MAX);
                 let mut file = PartitionedFile::new(segment.path.clone(), segment.bytes);
                 file.metadata_size_hint = Some(FOOTER_BYTES);
-                file.with_statistics(Arc::new(self.statistics(&[rows], std::slice::from_ref(segment))))
+                file.with_statistics(Arc::new(self.statistics(schema, &[rows], std::slice::from_ref(segment))))
             })
             .collect();
         let rows: Vec<usize> = segments.iter().map(|s| usize::try_from(s.rows).unwrap_or(usize::MAX)).collect();
-        let source = ParquetSource::new(TableSchema::from(Arc::clone(&schema)))
+        let source = ParquetSource::new(TableSchema::from(Arc::clone(schema)))
             .with_parquet_file_reader_factory(Arc::clone(&self.reads) as _)
             .with_pushdown_filters(true)
             .with_enable_page_index(true)
             .with_bloom_filter_on_read(true);
         let url = ObjectStoreUrl::parse(SEGMENTS_URL)?;
         let config = FileScanConfigBuilder::new(url, Arc::new(source))
-            .with_statistics(self.statistics(&rows, segments))
+            .with_statistics(self.statistics(schema, &rows, segments))
             .with_file_groups(FileGroup::new(files).split_files(threads.max(1)))
             .with_limit(limit)
             .with_projection_indices(Some(columns.to_vec()))?
@@ -96,8 +118,7 @@ impl StoredTable {
         Ok(DataSourceExec::from_data_source(config))
     }
 
-    fn statistics(&self, rows: &[usize], segments: &[SegmentRecord]) -> Statistics {
-        let schema = self.schema();
+    fn statistics(&self, schema: &Schema, rows: &[usize], segments: &[SegmentRecord]) -> Statistics {
         let mut columns = vec![ColumnStatistics::new_unknown(); schema.fields().len()];
         if let Ok(at) = schema.index_of(self.table.time_column()) {
             let instant = |nanos: i64| ScalarValue::TimestampNanosecond(Some(nanos), Some(UTC.into()));
@@ -125,7 +146,7 @@ impl fmt::Debug for StoredTable {
 #[async_trait]
 impl TableProvider for StoredTable {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(self.table.schema())
+        Arc::clone(&self.schema)
     }
 
     fn table_type(&self) -> TableType {
@@ -152,55 +173,111 @@ impl TableProvider for StoredTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = self.schema();
-        let wanted: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
+        let base = self.table.schema();
+        let wanted: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let filter = filters
             .iter()
-            .map(|filter| lower(filter.clone(), &schema))
+            .map(|filter| lower(attributes::unfold(filter.clone(), &self.keys)?, base))
             .collect::<Result<Vec<_>>>()?
             .into_iter()
             .reduce(Expr::and);
-        let full = DFSchema::try_from(Arc::clone(&schema))?;
+        let full = DFSchema::try_from(Arc::clone(base))?;
         let predicate = filter.clone().map(|filter| state.create_physical_expr(filter, &full)).transpose()?;
         let segments = self.segments(predicate.as_ref())?;
-        let tail = self.snapshot.tail(self.table);
 
-        let read = match &filter {
-            Some(filter) => {
-                let mut read: BTreeSet<usize> = wanted.iter().copied().collect();
-                for column in filter.column_refs() {
-                    read.insert(schema.index_of(&column.name)?);
-                }
-                read.into_iter().collect()
+        let shown = wanted.iter().filter_map(|at| self.keys.get(at.checked_sub(base.fields().len())?).cloned());
+        let mut keys: Vec<String> = shown.collect();
+        if let Some(filter) = &filter {
+            attributes::keys(filter, &mut keys)?;
+        }
+        keys.iter().for_each(|key| self.snapshot.want_attribute(self.table, key));
+        let mut groups: Vec<(Promoted, Vec<SegmentRecord>)> = Vec::new();
+        for segment in segments {
+            let promoted =
+                if keys.is_empty() { Promoted::default() } else { self.reads.promoted(&segment, &keys).await? };
+            match groups.iter_mut().find(|(known, _)| *known == promoted) {
+                Some((_, segments)) => segments.push(segment),
+                None => groups.push((promoted, vec![segment])),
             }
-            None => wanted.clone(),
-        };
-        let narrow = Arc::new(schema.project(&read)?);
-        let predicate = match filter {
-            Some(filter) => Some(state.create_physical_expr(filter, &DFSchema::try_from(Arc::clone(&narrow))?)?),
-            None => None,
-        };
-        let positions: Vec<usize> =
-            wanted.iter().filter_map(|at| read.iter().position(|column| column == at)).collect();
+        }
 
-        let mut halves: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(2);
-        if !segments.is_empty() {
+        let part = Part { stored: self, state, wanted: &wanted, filter: filter.as_ref() };
+        let limit = limit.filter(|_| filter.is_none());
+        let mut parts: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(groups.len() + 1);
+        for (promoted, segments) in &groups {
             let threads = state.config().target_partitions();
-            let limit = limit.filter(|_| predicate.is_none());
-            halves.push(self.read_segments(&segments, &read, threads, limit)?);
+            parts.push(
+                part.plan(promoted, |schema, columns| self.read_segments(segments, schema, columns, threads, limit))?,
+            );
         }
+        let tail = self.snapshot.tail(self.table);
         if !tail.is_empty() {
-            let source = MemorySourceConfig::try_new(&[tail], Arc::clone(&schema), Some(read.clone()))?;
-            halves.push(DataSourceExec::from_data_source(source));
+            parts.push(part.plan(&Promoted::default(), |schema, columns| {
+                let source = MemorySourceConfig::try_new(&[tail], Arc::clone(schema), Some(columns.to_vec()))?;
+                Ok(DataSourceExec::from_data_source(source))
+            })?);
         }
-        let mut halves = halves
-            .into_iter()
-            .map(|half| restrict(half, predicate.as_ref(), &positions))
-            .collect::<Result<Vec<_>>>()?;
-        match (halves.pop(), halves.pop()) {
-            (Some(one), None) => Ok(one),
-            (Some(tail), Some(segments)) => UnionExec::try_new(vec![segments, tail]),
-            _ => Ok(Arc::new(EmptyExec::new(Arc::new(schema.project(&wanted)?)))),
+        match parts.len() {
+            0 => Ok(Arc::new(EmptyExec::new(Arc::new(self.schema.project(&wanted)?)))),
+            1 => Ok(parts.remove(0)),
+            _ => UnionExec::try_new(parts),
+        }
+    }
+}
+
+/// What every part of a scan gives: the same columns of the rows that pass.
+struct Part<'a> {
+    stored: &'a StoredTable,
+    state: &'a dyn Session,
+    wanted: &'a [usize],
+    filter: Option<&'a Expr>,
+}
+
+impl Part<'_> {
+    /// Plans one part, whose rows have the columns of `promoted` behind those of the table and are read by `read`.
+    fn plan(
+        &self,
+        promoted: &Promoted,
+        read: impl FnOnce(&SchemaRef, &[usize]) -> Result<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let base = self.stored.table.schema();
+        let schema = promoted.behind(base);
+        let filter = self.filter.map(|filter| promoted.rewrite(filter.clone())).transpose()?;
+        let shown = |at: usize| match at.checked_sub(base.fields().len()) {
+            None => Expr::Column(Column::from_name(base.field(at).name())),
+            Some(at) => promoted.value(&self.stored.keys[at]),
+        };
+        let outputs: Vec<Expr> = self.wanted.iter().map(|at| shown(*at)).collect();
+        let mut columns = BTreeSet::new();
+        for expr in outputs.iter().chain(&filter) {
+            for column in expr.column_refs() {
+                columns.insert(schema.index_of(&column.name)?);
+            }
+        }
+        let columns: Vec<usize> = columns.into_iter().collect();
+        let narrow = Arc::new(schema.project(&columns)?);
+        let named = DFSchema::try_from(Arc::clone(&narrow))?;
+        let predicate = filter.map(|filter| self.state.create_physical_expr(filter, &named)).transpose()?;
+        let plain: Option<Vec<usize>> = outputs
+            .iter()
+            .map(|output| match output {
+                Expr::Column(column) => narrow.index_of(&column.name).ok(),
+                _ => None,
+            })
+            .collect();
+        match plain {
+            Some(positions) if predicate.is_some() || positions.iter().copied().eq(0..columns.len()) => {
+                restrict(read(&schema, &columns)?, predicate.as_ref(), &positions)
+            }
+            _ => {
+                let all: Vec<usize> = (0..columns.len()).collect();
+                let input = restrict(read(&schema, &columns)?, predicate.as_ref(), &all)?;
+                let outputs = outputs.into_iter().zip(self.wanted).map(|(output, at)| {
+                    let name = self.stored.schema.field(*at).name().clone();
+                    Ok((self.state.create_physical_expr(output, &named)?, name))
+                });
+                Ok(Arc::new(ProjectionExec::try_new(outputs.collect::<Result<Vec<_>>>()?, input)?))
+            }
         }
     }
 }

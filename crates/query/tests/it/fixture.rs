@@ -79,6 +79,8 @@ impl Shop {
             tail_bytes_flush: 1 << 30,
             tail_age_flush: Duration::from_secs(1 << 30),
             retention: Duration::from_secs(1 << 31),
+            retention_rules: Vec::new(),
+            disk_bytes_max: u64::MAX,
             disk_reserve_bytes: 0,
         };
         let clock = Arc::new(|| UnixNanos(STARTED + 3_600 * SECOND));

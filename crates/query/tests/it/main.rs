@@ -1,5 +1,6 @@
 //! SQL as its users meet it: over a store filled through OTLP.
 
+mod attribute_columns;
 mod conformance;
 mod damage;
 mod documentation;

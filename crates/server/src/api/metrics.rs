@@ -230,6 +230,22 @@ impl Scrape {
         writer.counter("flushes", "Flushes of the tail", store.flushes)?;
         writer.counter("flush_failures", "Flushes that failed and are tried again", store.flush_failures)?;
         writer.counter("retired_rows", "Rows removed by retention", store.retired_rows)?;
+        writer.counter("retired_segments", "Segments removed by retention", store.retired_segments)?;
+        writer.counter("evicted_rows", "Rows removed because of `store.disk_max`", store.evicted_rows)?;
+        writer.counter("evicted_segments", "Segments removed because of `store.disk_max`", store.evicted_segments)?;
+        writer.counter("merged_segments", "Segments that became part of larger ones", store.merged_segments)?;
+        writer.counter("merged_rows", "Rows written again for that", store.merged_rows)?;
+        writer.counter("merged_bytes", "Bytes written for that", store.merged_bytes)?;
+        writer.gauge(
+            "unreadable_segments",
+            "Segments that could not be merged: see the log",
+            store.unreadable_segments,
+        )?;
+        writer.counter(
+            "orphan_files",
+            "Files removed at the start because no segment needed them",
+            store.orphan_files,
+        )?;
         writer.gauge("missing_rows", "Rows lost because their segment is missing or damaged", store.missing_rows)?;
         writer.gauge("disk_full", "1 while less than `store.disk_reserve` is free", u64::from(store.disk_full))?;
         writer.counter(

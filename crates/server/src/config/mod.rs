@@ -4,6 +4,7 @@
 
 mod budget;
 mod reader;
+mod retention;
 mod text;
 mod units;
 
@@ -16,6 +17,7 @@ use plimsoll_verdict::Tolerances;
 use serde_json::Value;
 
 pub use budget::MemoryBudget;
+use plimsoll_store::RetentionRule;
 pub use reader::Env;
 use reader::Section;
 use units::{DURATION, SIZE};
@@ -85,6 +87,10 @@ pub struct StoreConfig {
     pub flush_interval: Duration,
     /// Rows older than this are removed.
     pub retention: Duration,
+    /// Tables and environments whose rows are kept for another time.
+    pub retention_rules: Vec<RetentionRule>,
+    /// Bytes of segments, at most.
+    pub disk_max: u64,
     /// Free bytes below which the disk counts as full.
     pub disk_reserve: u64,
     /// Size of one journal file.
@@ -222,6 +228,11 @@ impl Config {
         let store = StoreConfig {
             flush_interval: duration(&mut section, "flush_interval", Duration::from_secs(30), problems),
             retention: duration(&mut section, "retention", Duration::from_secs(7 * 86_400), problems),
+            retention_rules: retention::read(section.take_raw("retention_rules"), problems),
+            disk_max: match size(&mut section, "disk_max", 0, problems) {
+                0 => u64::MAX,
+                bytes => bytes,
+            },
             disk_reserve: size(&mut section, "disk_reserve", 256 << 20, problems),
             journal_file: size(&mut section, "journal_file", 64 << 20, problems),
         };

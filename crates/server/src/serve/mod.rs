@@ -231,6 +231,8 @@ impl Server {
                 tail_bytes_flush: usize_of(config.memory.tail / 3),
                 tail_age_flush: config.store.flush_interval,
                 retention: config.store.retention,
+                retention_rules: config.store.retention_rules.clone(),
+                disk_bytes_max: config.store.disk_max,
                 disk_reserve_bytes: config.store.disk_reserve,
             },
             catalog.clone(),

@@ -5,5 +5,6 @@ mod durable;
 mod format;
 mod handoff;
 mod merge;
+mod retention;
 mod rows;
 mod world;

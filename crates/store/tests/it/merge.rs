@@ -1,11 +1,16 @@
 //! Small segments become large ones behind the readers' backs.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arrow::array::{MapBuilder, MapFieldNames, RecordBatch, StringBuilder, new_null_array};
+use arrow::datatypes::{DataType, Field};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use plimsoll_model::SequenceNumber;
-use plimsoll_otlp::Table;
-use plimsoll_store::Store;
+use plimsoll_otlp::{Signal, Table};
+use plimsoll_store::{Published, Store};
 
+use crate::rows::{Multiset, count, frame};
 use crate::world::{World, expected, expected_requests, publish};
 
 const TELEMETRY: [Table; 3] = [Table::Spans, Table::Logs, Table::Metrics];
@@ -123,4 +128,69 @@ async fn a_damaged_segment_is_left_alone_and_the_rest_goes_on() {
     let left = store.snapshot().segments(Table::Logs);
     assert!(left.iter().any(|record| record.id == damaged.id), "it stays, for whoever wants to repair it");
     assert!(left.len() < 10, "its neighbours were merged");
+}
+
+/// `rows` log records, each with ten keys that no other has and one that all have.
+fn with_keys_of_their_own(sequence: u64, rows: usize) -> Published {
+    let published = frame(sequence, Signal::Logs, rows);
+    let schema = published.batch.schema();
+    let names = MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() };
+    let mut map = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new())
+        .with_keys_field(Field::new("key", DataType::Utf8, false))
+        .with_values_field(Field::new("value", DataType::Utf8, true));
+    for row in 0..rows {
+        for key in 0..10 {
+            map.keys().append_value(format!("request.{sequence}.{row}.{key}"));
+            map.values().append_value("once");
+        }
+        map.keys().append_value("tenant");
+        map.values().append_value(format!("t{}", row % 5));
+        map.append(true).expect("keys and values are even");
+    }
+    let mut columns = published.batch.columns().to_vec();
+    columns[schema.index_of("attributes").expect("a column")] = Arc::new(map.finish());
+    columns[schema.index_of("attribute_types").expect("a column")] = new_null_array(&DataType::Utf8, rows);
+    Published { batch: RecordBatch::try_new(schema, columns).expect("columns fit"), ..published }
+}
+
+#[tokio::test]
+async fn hundreds_of_thousands_of_distinct_keys_make_no_columns_and_the_one_that_all_have_does() {
+    let world = World::new();
+    let store = world.open().await;
+    let mut rows = Multiset::new();
+    for sequence in 1..=8 {
+        let published = with_keys_of_their_own(sequence, 3_000);
+        count(&mut rows, &published.batch);
+        store.publish(vec![published]);
+        store.flush().await.expect("flushed");
+    }
+    while store.snapshot().segments(Table::Logs).len() > 1 {
+        store.maintain().await.expect("maintained");
+    }
+    let merged = store.snapshot().segments(Table::Logs)[0].clone();
+    let file = std::fs::File::open(world.root().join(&merged.path)).expect("it is there");
+    let schema = ParquetRecordBatchReaderBuilder::try_new(file).expect("a Parquet file").schema().clone();
+    let columns: Vec<&str> =
+        schema.fields().iter().filter_map(|field| field.name().strip_prefix("attributes.")).collect();
+    assert_eq!(columns, ["tenant"]);
+    assert_eq!(world.rows(&store.snapshot(), Table::Logs), rows);
+}
+
+#[tokio::test]
+async fn what_queries_ask_for_gets_a_column_however_rare_it_is() {
+    let world = World::new();
+    let store = world.open().await;
+    store.snapshot().want_attribute(Table::Logs, "request.3.1.4");
+    for sequence in 1..=8 {
+        store.publish(vec![with_keys_of_their_own(sequence, 20)]);
+        store.flush().await.expect("flushed");
+    }
+    while store.snapshot().segments(Table::Logs).len() > 1 {
+        store.maintain().await.expect("maintained");
+    }
+    let merged = store.snapshot().segments(Table::Logs)[0].clone();
+    let file = std::fs::File::open(world.root().join(&merged.path)).expect("it is there");
+    let schema = ParquetRecordBatchReaderBuilder::try_new(file).expect("a Parquet file").schema().clone();
+    assert!(schema.index_of("attributes.request.3.1.4").is_ok(), "{schema}");
+    assert_eq!(world.segment(&merged.path).iter().map(RecordBatch::num_rows).sum::<usize>(), 160);
 }

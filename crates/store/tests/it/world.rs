@@ -42,6 +42,8 @@ impl World {
             tail_bytes_flush: usize::MAX,
             tail_age_flush: Duration::from_secs(1_000_000),
             retention: Duration::from_secs(100_000_000),
+            retention_rules: Vec::new(),
+            disk_bytes_max: u64::MAX,
             disk_reserve_bytes: 0,
         };
         Self {

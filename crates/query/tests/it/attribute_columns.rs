@@ -1,0 +1,63 @@
+//! Attribute keys with a column of their own are read by it where a segment has it, and nobody can tell from the rows.
+
+use plimsoll_otlp::{Signal, Table};
+
+use crate::fixture::{Shop, limits, traces};
+
+const QUESTIONS: [&str; 8] = [
+    "SELECT attributes['http.route'] AS route, count(*) FROM spans GROUP BY route ORDER BY route",
+    "SELECT count(*) FROM spans WHERE attributes['http.route'] = '/charge'",
+    "SELECT count(*), sum(attributes['http.response.status_code']) FROM spans \
+        WHERE attributes['http.response.status_code'] >= 200 AND attributes['http.route'] IS NOT NULL",
+    "SELECT count(*) FROM spans WHERE attributes['http.response.status_code'] = '200'",
+    "SELECT count(*) FROM spans WHERE attributes['nobody.has.it'] IS NOT NULL",
+    "SELECT attributes['http.route'], attributes FROM spans ORDER BY start_time LIMIT 3",
+    "SELECT name FROM spans WHERE attributes['http.route'] LIKE '/ch%' ORDER BY name, start_time LIMIT 2",
+    "SELECT a.route, count(*) FROM (SELECT trace_id, attributes['http.route'] AS route FROM spans) a \
+        JOIN spans b ON a.trace_id = b.trace_id WHERE a.route <> '' GROUP BY a.route ORDER BY a.route",
+];
+
+/// The same rows: in memory as they came, or merged but for a small segment and a tail.
+async fn shop(merged: bool) -> Shop {
+    let mut shop = Shop::empty(limits()).await;
+    for round in 0..10 {
+        shop.publish(Signal::Traces, &traces(round * 10..round * 10 + 10));
+        if merged && round < 9 {
+            shop.store.flush().await.expect("flushes");
+        }
+        if merged && round == 7 {
+            let segments = || shop.store.snapshot().segments(Table::Spans);
+            while segments().len() > 1 {
+                shop.store.maintain().await.expect("maintained");
+            }
+        }
+    }
+    shop
+}
+
+#[tokio::test]
+async fn answers_are_the_same_whether_or_not_keys_have_columns() {
+    let (plain, merged) = (shop(false).await, shop(true).await);
+    assert_eq!(plain.store.snapshot().segments(Table::Spans).len(), 0);
+    assert_eq!(merged.store.snapshot().segments(Table::Spans).len(), 2, "one with columns, one without");
+    for question in QUESTIONS {
+        let expected = plain.csv(question).await.unwrap_or_else(|problem| panic!("{question}: {problem}"));
+        assert_eq!(merged.csv(question).await, Ok(expected), "{question}");
+    }
+}
+
+#[tokio::test]
+async fn the_map_is_not_read_where_there_is_a_column() {
+    let shop = shop(true).await;
+    let plan = async |sql: &str| shop.csv(&format!("EXPLAIN {sql}")).await.expect("explains");
+    let physical = |plan: &str| plan.split("physical_plan").nth(1).expect("has a physical plan").to_owned();
+    let grouped = physical(&plan(QUESTIONS[0]).await);
+    let parquet = grouped.lines().find(|line| line.contains(".parquet")).expect("segments are read").to_owned();
+    assert!(parquet.contains("attributes.http.route"), "{grouped}");
+    assert!(!parquet.contains("attribute(") && !parquet.contains("attributes@"), "{grouped}");
+    let filtered = physical(&plan(QUESTIONS[1]).await);
+    assert!(filtered.contains("predicate=attributes.http.route@"), "{filtered}");
+    let number =
+        physical(&plan("SELECT count(*) FROM spans WHERE attributes['http.response.status_code'] > 300").await);
+    assert!(number.contains("attributes.http.response.status_code@"), "{number}");
+}

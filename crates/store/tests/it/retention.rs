@@ -1,0 +1,88 @@
+//! Rows go by age, by environment and for want of space, and no others do.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use arrow::array::AsArray;
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
+use plimsoll_otlp::Table;
+use plimsoll_store::{RetentionRule, Store};
+
+use crate::rows::total;
+use crate::world::{World, expected, publish};
+
+#[tokio::test]
+async fn rows_of_an_environment_go_when_their_own_time_is_up_and_the_rest_stays() {
+    let mut world = World::new();
+    let hours = |n: u64| Duration::from_secs(n * 3_600);
+    world.options.retention = hours(100);
+    let store = world.open().await;
+    publish(&store, 1, 30);
+    store.flush().await.expect("flushed");
+    let all = world.rows(&store.snapshot(), Table::Logs);
+    let before = environments(&world, &store);
+    assert!(before.len() >= 2, "{before:?}");
+    let (short, others) = before.split_first().expect("there are some");
+    let (short, others) = (short.clone(), others.to_vec());
+    store.close().await.expect("closed");
+    drop(store);
+
+    let rule = RetentionRule { table: Some(Table::Logs), environment: Some(short), keep: hours(10) };
+    world.options.retention_rules = vec![rule];
+    world.advance(hours(20));
+    let store = world.open().await;
+    // One pass asks for the rewriting, the next does it.
+    for _ in 0..3 {
+        store.maintain().await.expect("maintained");
+    }
+    let left = world.rows(&store.snapshot(), Table::Logs);
+    assert_eq!(environments(&world, &store), others);
+    assert!(total(&left) < total(&all) && left.iter().all(|(row, count)| all.get(row) == Some(count)));
+    assert_eq!(store.status().retired_rows, (total(&all) - total(&left)) as u64);
+    assert_eq!(
+        total(&world.rows(&store.snapshot(), Table::Spans)),
+        total(&expected(Table::Spans, 30)),
+        "the rule is of logs"
+    );
+}
+
+fn environments(world: &World, store: &Store) -> Vec<String> {
+    let mut found = BTreeSet::new();
+    for segment in store.snapshot().segments(Table::Logs) {
+        for batch in world.segment(&segment.path) {
+            let column = batch.column_by_name("environment").expect("a column");
+            let texts = cast(column, &DataType::Utf8).expect("text");
+            found.extend(texts.as_string::<i32>().iter().map(|name| name.unwrap_or("").to_owned()));
+        }
+    }
+    found.into_iter().collect()
+}
+
+#[tokio::test]
+async fn the_oldest_segments_go_where_there_are_too_many_bytes_and_aggregates_last() {
+    let mut world = World::new();
+    let store = world.open().await;
+    for round in 0..6 {
+        publish(&store, 1 + round * 5, 6 + round * 5);
+        store.flush().await.expect("flushed");
+    }
+    let bytes = |store: &Store| store.status().segments.iter().map(|(_, _, bytes)| bytes).sum::<u64>();
+    let before = bytes(&store);
+    let newest = |store: &Store| {
+        let snapshot = store.snapshot();
+        let telemetry = [Table::Spans, Table::Logs, Table::Metrics].into_iter().flat_map(|t| snapshot.segments(t));
+        telemetry.max_by_key(|segment| segment.received_to).map(|segment| segment.id)
+    };
+    let (last, aggregates) = (newest(&store), store.snapshot().segments(Table::Operations).len());
+    store.close().await.expect("closed");
+    drop(store);
+    world.options.disk_bytes_max = before / 2;
+    let store = world.open().await;
+    store.maintain().await.expect("maintained");
+    let status = store.status();
+    assert!(bytes(&store) <= before / 2 && bytes(&store) > before / 4, "{} of {before}", bytes(&store));
+    assert!(status.evicted_segments > 0 && status.evicted_rows > 0 && status.retired_rows == 0);
+    assert_eq!(newest(&store), last, "the newest stays");
+    assert_eq!(store.snapshot().segments(Table::Operations).len(), aggregates);
+}
