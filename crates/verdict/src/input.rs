@@ -27,7 +27,7 @@ pub struct JudgeInput {
     /// Versions of the service that were seen before the start.
     pub known_versions: BTreeSet<String>,
     /// The feature flag whose variants stand for versions, where the series are those of its arms.
-    pub(crate) flag: Option<String>,
+    pub flag: Option<String>,
     /// Words that whoever gathered the series has to say about them, for instance `late_spans`.
     pub data_quality: Vec<String>,
     /// The deploy's verdict so far.
