@@ -88,6 +88,8 @@ pub struct Load {
     pub pace: Pace,
     /// How long.
     pub until: Until,
+    /// How long ago records say that they happened.
+    pub age: Duration,
     /// True to wait as long as a refusal asks for before sending on.
     pub respect_retry: bool,
     /// The process to watch, where it runs on this machine.
@@ -302,6 +304,7 @@ struct Bodies {
     records: u64,
     /// Added to the number of a request to make the number of its batch, so that runs do not share ids.
     first_batch: u64,
+    age_ns: u64,
 }
 
 struct Kind {
@@ -313,6 +316,7 @@ struct Kind {
 impl Bodies {
     fn new(load: &Load) -> Self {
         let first_batch = (1 + u64::from(rand::rng().random::<u32>())) << 12;
+        let age_ns = load.age.as_nanos() as u64;
         let compression = load.endpoint.compression;
         let signals = load.mix.signals();
         let kinds = (0..VARIANTS)
@@ -323,18 +327,18 @@ impl Bodies {
                     return Kind { template: whole(load.batch), sealed: None };
                 }
                 // Batches below `first_batch` are no request's.
-                let head = whole(load.batch - 1).seal(first_batch - 1 - variant, now_ns(), compression);
+                let head = whole(load.batch - 1).seal(first_batch - 1 - variant, now_ns() - age_ns, compression);
                 Kind { template: whole(1), sealed: Some(head) }
             })
             .collect();
-        Self { kinds, records: load.batch as u64, first_batch }
+        Self { kinds, records: load.batch as u64, first_batch, age_ns }
     }
 
     /// Returns the `number`th request, behind room for the gRPC prefix.
     fn request(&self, number: u64, compression: Compression) -> (Signal, u64, BytesMut) {
         let kind = &self.kinds[(number % self.kinds.len() as u64) as usize];
         let batch = self.first_batch + number;
-        let rendered = kind.template.render(batch, now_ns());
+        let rendered = kind.template.render(batch, now_ns() - self.age_ns);
         let body = match &kind.sealed {
             Some(head) => head.with_tail(&without_prefix(rendered)),
             None => crate::template::whole(rendered, compression),

@@ -104,6 +104,8 @@ impl Sessions {
         for (name, function) in Around::functions(tables, deploys) {
             state.register_udtf(name, function);
         }
+        // Without it `now()` has no value and fails.
+        state.mark_start_execution();
         state
     }
 

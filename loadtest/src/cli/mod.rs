@@ -101,6 +101,9 @@ struct Generate {
     /// How many requests, instead of how long.
     #[arg(long)]
     requests: Option<u64>,
+    /// How long ago records say that they happened.
+    #[arg(long, default_value = "0s", value_parser = duration)]
+    age: Duration,
     /// Wait as long as a refusal asks for before sending on.
     #[arg(long)]
     respect_retry: bool,
@@ -181,7 +184,7 @@ pub(crate) fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(problem) => return failed(&format!("no threads: {problem}")),
     };
-    match runtime.block_on(run(cli.command, cli.output)) {
+    match runtime.block_on(until_stopped(cli.command, cli.output)) {
         Ok((text, right)) => {
             // A reader that went away is no failure of the run.
             let _ = writeln!(std::io::stdout(), "{text}");
@@ -194,6 +197,17 @@ pub(crate) fn main() -> ExitCode {
 fn failed(problem: &str) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "error: {problem}");
     ExitCode::FAILURE
+}
+
+/// Runs the command; told to stop, it lets go of everything, servers that it started included.
+async fn until_stopped(command: Command, format: Format) -> Result<(String, bool), Error> {
+    let handler = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+    let mut terminate = handler.map_err(|problem| Error::Usage(format!("no handler for SIGTERM: {problem}")))?;
+    tokio::select! {
+        done = run(command, format) => done,
+        _ = tokio::signal::ctrl_c() => Err(Error::Usage("stopped by SIGINT".into())),
+        _ = terminate.recv() => Err(Error::Usage("stopped by SIGTERM".into())),
+    }
 }
 
 async fn run(command: Command, format: Format) -> Result<(String, bool), Error> {
@@ -242,6 +256,7 @@ impl Generate {
             in_flight: self.in_flight,
             pace: self.rate.map_or(Pace::Closed, Pace::RecordsPerSecond),
             until: self.requests.map_or(Until::Elapsed(self.duration), Until::Requests),
+            age: self.age,
             respect_retry: self.respect_retry,
             server_pid: self.server_pid,
             sql: self.verify.map(Sql::new),

@@ -178,6 +178,7 @@ impl Comparison {
                     in_flight: self.in_flight,
                     pace: Pace::Closed,
                     until: Until::Elapsed(self.load_time),
+                    age: Duration::ZERO,
                     respect_retry: true,
                     server_pid: Some(running.pid()),
                     sql: running.sql(),

@@ -1,5 +1,6 @@
 //! A recorded day sent as fast as a receiver takes it: read and encoded before the clock starts, so that only taking is timed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -54,13 +55,9 @@ pub(crate) struct Requests {
     bytes: u64,
 }
 
-/// How often the day is sent, each time a day further in the past, so that a run lasts long enough to be measured.
-const PASSES: u64 = 3;
-
-const DAY_NS: i64 = 24 * 3_600 * 1_000_000_000;
-
 impl Requests {
-    /// Reads `recording`, moved so that its last record happened just now, and again a day before, and so on.
+    /// Reads a recording, moved so that its last record happened just now. A request that comes again byte for byte is a retry,
+    /// which some receivers store once and some twice: it is left out.
     ///
     /// # Errors
     /// It cannot be read or is no OTLP/JSON.
@@ -73,12 +70,12 @@ impl Requests {
         let ends = lines.iter().filter_map(|line| line.times).map(|(_, last)| last).max().unwrap_or(0);
         let shift = now_ns().cast_signed() - ends.cast_signed();
         let (mut all, mut bytes) = (Vec::new(), 0);
-        for pass in 0..PASSES {
-            for line in &lines {
-                let mut request = line.request.clone();
-                recording::shift(&mut request, shift - DAY_NS * pass.cast_signed());
-                let body = to_protobuf(line.signal, &request)
-                    .map_err(|problem| Error::Usage(format!("the recording holds no OTLP/JSON: {problem}")))?;
+        let mut seen = HashSet::new();
+        for mut line in lines {
+            recording::shift(&mut line.request, shift);
+            let body = to_protobuf(line.signal, &line.request)
+                .map_err(|problem| Error::Usage(format!("the recording holds no OTLP/JSON: {problem}")))?;
+            if seen.insert((line.signal, body.clone())) {
                 bytes += body.len() as u64;
                 all.push((line.signal, line.records, body));
             }
@@ -94,13 +91,18 @@ struct Acked {
     points: u64,
 }
 
-/// Sends it over `in_flight` connections in the order of the recording.
+/// Connections that it is sent over.
+const CONNECTIONS: usize = 8;
+
+/// Requests in flight on each: most of a recording's requests hold a few points, so that many wait for one sync.
+const IN_FLIGHT: usize = 16;
+
+/// Sends it in the order of the recording.
 pub(crate) async fn run(
     kind: Kind,
     requests: &Arc<Requests>,
     programs: &Programs,
     place: &Place,
-    in_flight: usize,
 ) -> Result<Day, Error> {
     let running = Running::start(kind, programs, place).await?;
     let started = running.usage();
@@ -108,9 +110,17 @@ pub(crate) async fn run(
     let next = Arc::new(AtomicUsize::new(0));
     let began = Instant::now();
     let mut workers = JoinSet::new();
-    for _ in 0..in_flight {
-        let endpoint = running.endpoint(Protocol::Grpc, Compression::None);
-        workers.spawn(worker(Arc::clone(requests), Arc::clone(&next), endpoint));
+    let endpoint = running.endpoint(Protocol::Grpc, Compression::None);
+    let unreachable = |problem: crate::SendError| Error::Unreachable {
+        address: endpoint.address.to_string(),
+        problem: problem.to_string(),
+    };
+    for _ in 0..CONNECTIONS {
+        let connection = Connection::open(endpoint).await.map_err(unreachable)?;
+        for _ in 0..IN_FLIGHT {
+            let connection = connection.another().await.map_err(unreachable)?;
+            workers.spawn(worker(Arc::clone(requests), Arc::clone(&next), connection));
+        }
     }
     let mut acked = Acked::default();
     while let Some(done) = workers.join_next().await {
@@ -145,12 +155,8 @@ pub(crate) async fn run(
     })
 }
 
-async fn worker(requests: Arc<Requests>, next: Arc<AtomicUsize>, endpoint: crate::Endpoint) -> Result<Acked, Error> {
+async fn worker(requests: Arc<Requests>, next: Arc<AtomicUsize>, mut connection: Connection) -> Result<Acked, Error> {
     const TRIES: u32 = 200;
-    let mut connection = Connection::open(endpoint).await.map_err(|problem| Error::Unreachable {
-        address: endpoint.address.to_string(),
-        problem: problem.to_string(),
-    })?;
     let mut acked = Acked::default();
     // Relaxed: the number is all that is shared.
     while let Some((signal, records, body)) = requests.all.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -168,10 +174,7 @@ async fn worker(requests: Arc<Requests>, next: Arc<AtomicUsize>, endpoint: crate
                 }
                 Ok(Reply::Refused { problem, .. }) => return Err(Error::Refused { signal: *signal, problem }),
                 Err(problem) => {
-                    return Err(Error::Unreachable {
-                        address: endpoint.address.to_string(),
-                        problem: problem.to_string(),
-                    });
+                    return Err(Error::Refused { signal: *signal, problem: problem.to_string() });
                 }
             }
         }

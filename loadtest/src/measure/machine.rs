@@ -20,6 +20,10 @@ pub struct Machine {
     pub commit: String,
     /// When, in UTC.
     pub date: String,
+    /// How many programs wanted to run in the minute before: above zero others were at work.
+    pub load_average: String,
+    /// How it was asked for.
+    pub command: String,
 }
 
 impl Machine {
@@ -40,6 +44,11 @@ impl Machine {
             disk: disk.lines().last().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" "),
             program: said(&program.to_string_lossy(), &["--version"]),
             commit: if changed.is_empty() { commit } else { format!("{commit}+") },
+            load_average: {
+                let averages = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+                averages.split_whitespace().next().unwrap_or_default().to_owned()
+            },
+            command: std::env::args().collect::<Vec<_>>().join(" "),
             date: jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M").to_string(),
         }
     }

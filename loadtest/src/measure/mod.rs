@@ -10,6 +10,7 @@ mod loadgen;
 mod machine;
 mod own;
 mod soak;
+mod storage;
 mod tables;
 
 use std::future::Future;
@@ -25,6 +26,7 @@ pub use day::Day;
 pub use machine::Machine;
 pub use own::{Cores, Isolation, Latency, Memory, Overload};
 pub use soak::{Soak, SoakReport};
+pub use storage::Storage;
 
 use crate::Error;
 use crate::client::Protocol;
@@ -39,6 +41,8 @@ pub enum Part {
     Latency,
     /// Four times what is taken, for a minute each over gRPC and HTTP.
     Overload,
+    /// Bytes on disk once blocks are cold and segments merged.
+    Storage,
     /// The default of `memory_limit` and half of it; memory at rest.
     Memory,
     /// Ingest beside four analysts.
@@ -51,8 +55,16 @@ pub enum Part {
 
 impl Part {
     /// Every part, in the order they are run.
-    pub const ALL: [Self; 7] =
-        [Self::Compare, Self::Latency, Self::Memory, Self::Isolation, Self::Cores, Self::Day, Self::Overload];
+    pub const ALL: [Self; 8] = [
+        Self::Compare,
+        Self::Latency,
+        Self::Storage,
+        Self::Memory,
+        Self::Isolation,
+        Self::Cores,
+        Self::Day,
+        Self::Overload,
+    ];
 }
 
 /// How to measure.
@@ -89,6 +101,8 @@ pub struct Measurements {
     pub latency: Vec<Latency>,
     /// Overload.
     pub overload: Vec<Overload>,
+    /// Bytes on disk.
+    pub storage: Vec<Storage>,
     /// Limits of memory.
     pub memory: Vec<Memory>,
     /// Ingest beside queries.
@@ -208,6 +222,17 @@ impl Measurement {
                     session.step(&format!("overload: {protocol}"), step, |all, one| all.overload.push(one)).await;
                 }
             }
+            Part::Storage => {
+                for stream in storage::STREAMS {
+                    for kind in [Kind::Plimsoll, Kind::Mira] {
+                        if programs.has(kind) {
+                            let step = storage::run(kind, &stream, programs, place);
+                            let what = format!("storage: {} at {}", stream.name, kind.name());
+                            session.step(&what, step, |all, one| all.storage.push(one)).await;
+                        }
+                    }
+                }
+            }
             Part::Memory => {
                 for mib in [512, 256] {
                     let step = own.memory(mib);
@@ -240,7 +265,7 @@ impl Measurement {
         };
         for kind in [Kind::Plimsoll, Kind::Mira] {
             if programs.has(kind) {
-                let step = day::run(kind, &requests, programs, place, self.comparison.in_flight * 2);
+                let step = day::run(kind, &requests, programs, place);
                 session.step(&format!("the recorded day at {}", kind.name()), step, |all, one| all.day.push(one)).await;
             }
         }

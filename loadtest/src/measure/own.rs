@@ -26,7 +26,7 @@ pub struct Latency {
     pub half_load_ack: Quantiles,
     /// Time from the ack to the first query that finds the row, at half that rate.
     pub freshness: Option<Quantiles>,
-    /// A write and `fdatasync` of 16 KiB on the same disk, nothing else running.
+    /// A write and `fdatasync` of 16 KiB on the same disk before and after, nothing else running.
     pub device: Quantiles,
     /// Whether SQL finds what was acked.
     pub verified: Option<bool>,
@@ -134,6 +134,7 @@ impl Own<'_> {
             in_flight: self.in_flight,
             pace: Pace::Closed,
             until: Until::Elapsed(self.load_time),
+            age: Duration::ZERO,
             respect_retry: true,
             server_pid: Some(at.pid()),
             sql: at.sql(),
@@ -147,7 +148,7 @@ impl Own<'_> {
         protocol: Protocol,
         small: bool,
     ) -> Result<Latency, Error> {
-        let device = device::probe(&self.place.work_dir, Duration::from_secs(2))?;
+        let before = device::probe(&self.place.work_dir, Duration::from_secs(1))?;
         let server = self.start(&[], None).await?;
         let saturated = self.load(&server, protocol, small, "saturated").run().await?;
         let mut half = self.load(&server, protocol, small, "half");
@@ -156,13 +157,15 @@ impl Own<'_> {
         half.probe_freshness = true;
         let half = half.run().await?;
         server.end().await?;
+        let mut device = before;
+        device.add(&device::probe(&self.place.work_dir, Duration::from_secs(1))?).expect("both have the same bounds");
         Ok(Latency {
             stream,
             saturated_records_per_second: saturated.records_per_second,
             saturated_ack: saturated.ack,
             half_load_ack: half.ack,
             freshness: half.freshness,
-            device,
+            device: Quantiles::of(&device),
             verified: both(&saturated, &half),
         })
     }

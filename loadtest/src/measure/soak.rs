@@ -88,6 +88,7 @@ impl Soak {
             in_flight: 4,
             pace,
             until: Until::Elapsed(time),
+            age: Duration::ZERO,
             respect_retry: true,
             server_pid: Some(server.pid()),
             sql: server.sql(),

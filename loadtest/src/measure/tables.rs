@@ -110,6 +110,31 @@ impl Measurements {
         (!self.latency.is_empty()).then(|| table(&header, self.latency.iter().map(row)))
     }
 
+    fn stored(&self) -> Option<Table> {
+        let row = |one: &super::Storage| {
+            let ours = self.storage.iter().find(|other| other.stream == one.stream && other.system == Kind::Plimsoll);
+            vec![
+                one.stream.to_owned(),
+                one.system.name().to_owned(),
+                whole(one.records as f64),
+                format!("{:.0}", one.wire_bytes_per_record),
+                format!("{:.1}", one.ended_bytes_per_record),
+                format!("{:.1}", one.settled_bytes_per_record),
+                ours.map_or_else(|| "-".into(), |ours| of(ours.settled_bytes_per_record, one.settled_bytes_per_record)),
+            ]
+        };
+        let header = [
+            "stream",
+            "system",
+            "records",
+            "wire B/record",
+            "B/record, ended",
+            "B/record, settled",
+            "plimsoll takes x of it",
+        ];
+        (!self.storage.is_empty()).then(|| table(&header, self.storage.iter().map(row)))
+    }
+
     fn overloads(&self) -> Option<Table> {
         let row = |one: &super::Overload| {
             vec![
@@ -234,11 +259,13 @@ impl Measurements {
         (!self.failures.is_empty()).then(|| table(&["not measured", "why"], self.failures.iter().map(row)))
     }
 
-    /// Returns every table under its heading.
+    /// Returns a page with every table under its heading.
     pub fn markdown(&self) -> String {
         let machine = &self.machine;
         let mut text = format!(
-            "{}, {} MiB, {}, disk {}; {}, commit {}, {} UTC; {:.0} s in all.\n",
+            "# Results\n\nWritten by `plimsoll-loadtest measure`; what the columns mean stands in [Performance](README.md).\n\n\
+             - {}, {} MiB of memory, {}, data on {}\n- {}, commit {}, {} UTC, load average before {}, {:.0} s in all\n\
+             - `{}`\n",
             machine.processor,
             machine.memory_mib,
             machine.kernel,
@@ -246,11 +273,14 @@ impl Measurements {
             machine.program,
             machine.commit,
             machine.date,
+            machine.load_average,
             self.seconds,
+            machine.command,
         );
         let parts = [
             ("Streams at systems (best round)", self.compared()),
             ("Time to the ack, to visible, and the disk", self.latencies()),
+            ("On disk", self.stored()),
             ("Four times the load, spans of 440 B", self.overloads()),
             ("Memory", self.memories()),
             ("Ingest beside queries", self.isolated()),
@@ -260,7 +290,7 @@ impl Measurements {
         ];
         for (heading, table) in parts {
             if let Some(table) = table {
-                text.push_str(&format!("\n### {heading}\n\n{table}\n"));
+                text.push_str(&format!("\n## {heading}\n\n{table}\n"));
             }
         }
         text
@@ -353,6 +383,6 @@ mod tests {
         assert!(line("| plimsoll | ").contains("330 k") && line("| plimsoll | ").contains("10 %"), "{text}");
         assert!(line("| mira ").contains("| 3.00 "), "{text}");
         assert!(line("| rotel ").contains("no wheel"), "{text}");
-        assert!(text.contains("### Cores") && !text.contains("### A recorded day"), "{text}");
+        assert!(text.contains("## Cores") && !text.contains("## A recorded day"), "{text}");
     }
 }

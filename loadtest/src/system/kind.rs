@@ -87,7 +87,7 @@ impl Kind {
     pub(super) fn holds_records(self, path: &Path) -> bool {
         match self {
             Self::Plimsoll => path.extension().is_some_and(|ending| ending == "parquet"),
-            Self::Mira => !path.components().any(|part| part.as_os_str() == "wal") && !path.ends_with("log"),
+            Self::Mira => !path.components().any(|part| part.as_os_str() == ".wal") && !path.ends_with("log"),
             Self::CollectorQueue | Self::CollectorQueueSynced => {
                 path.components().any(|part| part.as_os_str() == "queue")
             }

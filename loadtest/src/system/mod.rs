@@ -62,10 +62,17 @@ pub(crate) struct Place {
 pub(crate) struct Running {
     pub(crate) kind: Kind,
     pub(crate) ports: Ports,
-    dir: PathBuf,
+    dir: Directory,
     child: Child,
-    /// What it had used when it was ready.
-    pub(crate) at_start: Usage,
+}
+
+/// A directory that goes when it is let go of.
+struct Directory(PathBuf);
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// How long a system may take to take its first request, and to end.
@@ -73,9 +80,21 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Running {
     pub(crate) async fn start(kind: Kind, programs: &Programs, place: &Place) -> Result<Self, Error> {
-        let program = programs.of(kind)?;
         let dir = place.work_dir.join(format!("{}-{:08x}", kind.name(), rand::random::<u32>()));
         std::fs::create_dir_all(&dir).map_err(Error::file(&dir))?;
+        Self::start_in(Directory(dir), kind, programs, place).await
+    }
+
+    /// Ends it and starts it anew on what it left.
+    pub(crate) async fn restart(mut self, programs: &Programs, place: &Place) -> Result<Self, Error> {
+        self.end_process().await?;
+        let dir = Directory(std::mem::take(&mut self.dir.0));
+        Self::start_in(dir, self.kind, programs, place).await
+    }
+
+    async fn start_in(directory: Directory, kind: Kind, programs: &Programs, place: &Place) -> Result<Self, Error> {
+        let program = programs.of(kind)?;
+        let dir = &directory.0;
         let ports = Ports::free()?;
         let mut command = match &place.cpus {
             None => Command::new(&program),
@@ -86,7 +105,7 @@ impl Running {
                 command
             }
         };
-        kind.arguments(&mut command, &dir, &ports)?;
+        kind.arguments(&mut command, dir, &ports)?;
         if kind == Kind::Plimsoll {
             command.args(&place.arguments);
         }
@@ -95,15 +114,14 @@ impl Running {
         }
         let log = File::create(dir.join("log")).map_err(Error::file(dir.join("log")))?;
         let errors = log.try_clone().map_err(Error::file(dir.join("log")))?;
-        command.stdin(Stdio::null()).stdout(log).stderr(errors).current_dir(&dir);
+        command.stdin(Stdio::null()).stdout(log).stderr(errors).current_dir(dir);
         let child = command.spawn().map_err(Error::file(&program))?;
-        let mut running = Self { kind, ports, dir, child, at_start: Usage::default() };
+        let running = Self { kind, ports, dir: directory, child };
         running.wait_for_first_ack(&program).await?;
-        running.at_start = process::usage(running.pid()).unwrap_or_default();
         Ok(running)
     }
 
-    async fn wait_for_first_ack(&mut self, program: &Path) -> Result<(), Error> {
+    async fn wait_for_first_ack(&self, program: &Path) -> Result<(), Error> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if process::has_ended(self.pid()) {
@@ -129,7 +147,7 @@ impl Running {
     }
 
     fn failure(&self, program: &Path, problem: &str) -> Error {
-        let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        let log = std::fs::read_to_string(self.dir.0.join("log")).unwrap_or_default();
         let from = log.char_indices().rev().nth(2_000).map_or(0, |(at, _)| at);
         Error::Server { binary: program.to_owned(), problem: problem.to_owned(), log: log[from..].to_owned() }
     }
@@ -155,6 +173,11 @@ impl Running {
 
     /// Asks it to end (SIGTERM), waits until it has, and returns what it used in its whole life and what it left on disk.
     pub(crate) async fn end(mut self) -> Result<(Usage, Disk), Error> {
+        let used = self.end_process().await?;
+        Ok((used, self.disk()))
+    }
+
+    async fn end_process(&mut self) -> Result<Usage, Error> {
         if let Some(pid) = rustix::process::Pid::from_raw(self.child.id().cast_signed()) {
             // An error means that it is gone already.
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
@@ -168,11 +191,15 @@ impl Running {
         }
         let used = self.usage();
         let _ = self.child.wait();
-        let disk = Disk {
-            all_bytes: bytes_under(&self.dir, &|path| !path.ends_with("log")),
-            record_bytes: bytes_under(&self.dir, &|path| self.kind.holds_records(path)),
-        };
-        Ok((used, disk))
+        Ok(used)
+    }
+
+    /// What lies in its directory now.
+    pub(crate) fn disk(&self) -> Disk {
+        Disk {
+            all_bytes: bytes_under(&self.dir.0, &|path| !path.ends_with("log")),
+            record_bytes: bytes_under(&self.dir.0, &|path| self.kind.holds_records(path)),
+        }
     }
 }
 
@@ -180,12 +207,11 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 
 /// What a system left behind.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Disk {
     /// Everything in its directory but its output.
     pub(crate) all_bytes: u64,

@@ -61,6 +61,7 @@ async fn load(address: SocketAddr, pace: Pace) -> LoadReport {
         in_flight: 1,
         pace,
         until: Until::Requests(60),
+        age: Duration::ZERO,
         respect_retry: false,
         server_pid: None,
         sql: None,

@@ -6,6 +6,7 @@ mod dependencies;
 mod deploy_examples;
 mod generator;
 mod kills;
+mod measure;
 mod peers;
 mod recording;
 mod segments;
