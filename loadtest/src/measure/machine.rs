@@ -48,14 +48,31 @@ impl Machine {
                 let averages = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
                 averages.split_whitespace().next().unwrap_or_default().to_owned()
             },
-            command: std::env::args().collect::<Vec<_>>().join(" "),
+            command: std::env::args().map(|argument| last_part(&argument).to_owned()).collect::<Vec<_>>().join(" "),
             date: jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M").to_string(),
         }
     }
+}
+
+/// A path without the directories that it has on this machine only.
+fn last_part(argument: &str) -> &str {
+    let is_path = argument.starts_with(['/', '.']);
+    if is_path { argument.rsplit('/').find(|part| !part.is_empty()).unwrap_or(argument) } else { argument }
 }
 
 /// What a program prints; nothing where it cannot be run.
 fn said(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     output.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_told_without_where_things_lie_on_this_machine() {
+        let told = ["/opt/bin/plimsoll-loadtest", "measure", "--work-dir", "./data/", "a/b"].map(last_part);
+        assert_eq!(told, ["plimsoll-loadtest", "measure", "--work-dir", "data", "a/b"]);
+    }
 }
