@@ -9,8 +9,8 @@ use std::time::Duration;
 use plimsoll_model::event::EventKind;
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{
-    Decision, DecisionKind, Deploy, DeployId, DeployKind, DeployStatus, Design, Interval, Recommendation,
-    RegressionEvent, SegmentId, SequenceNumber, ServiceKey, UnixNanos, Verdict, VerdictKind,
+    Answer, Decision, DecisionKind, Deploy, DeployId, DeployKind, DeployStatus, Design, Feedback, Interval,
+    Recommendation, RegressionEvent, SegmentId, SequenceNumber, ServiceKey, UnixNanos, Verdict, VerdictKind,
 };
 
 use crate::{
@@ -32,6 +32,7 @@ where
         ("deploys listed", deploys_listed(fresh().await).await),
         ("verdicts", verdicts(fresh().await).await),
         ("decisions", decisions(fresh().await).await),
+        ("feedback", feedback(fresh().await).await),
         ("versions", versions(fresh().await).await),
         ("outbox", outbox(fresh().await).await),
         ("outbox order", outbox_order(fresh().await).await),
@@ -232,6 +233,30 @@ async fn verdicts(catalog: Arc<dyn Catalog>) -> Outcome {
     assert_eq!(catalog.verdict(&deploys[2].id).await?, Some(second), "the latest takes the place of the former");
     let open = catalog.verdicts(&VerdictFilter { open_regression: Some(true), ..VerdictFilter::default() }).await?;
     assert_eq!(open.len(), 1);
+    Ok(())
+}
+
+async fn feedback(catalog: Arc<dyn Catalog>) -> Outcome {
+    let said = |deploy: &str, service: &str, answer, at| Feedback {
+        deploy_id: DeployId::from_text(deploy),
+        service: ServiceKey::new("prod", service),
+        answer,
+        actor: "release captain".to_owned(),
+        reason: String::new(),
+        regressed: true,
+        suppressed: Vec::new(),
+        expires_at: None,
+        given_at: UnixNanos::from_secs(at),
+    };
+    let wrong = said("dep_a", "cart", Answer::Wrong, 10);
+    let right = said("dep_b", "cart", Answer::Right, 30);
+    let other = said("dep_c", "stock", Answer::Known, 20);
+    for kept in [&wrong, &right, &other, &wrong] {
+        catalog.insert_feedback(kept).await?;
+    }
+    assert_eq!(catalog.feedback(None, 0).await?, [right.clone(), other, wrong.clone()], "once each, newest first");
+    assert_eq!(catalog.feedback(Some(&wrong.service), 10).await?, [right, wrong]);
+    assert_eq!(catalog.feedback(Some(&ServiceKey::new("test", "cart")), 10).await?, []);
     Ok(())
 }
 

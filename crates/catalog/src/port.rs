@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use plimsoll_model::{
-    Decision, Deploy, DeployId, DeployStatus, EventId, RegressionEvent, SequenceNumber, ServiceKey, UnixNanos, Verdict,
+    Decision, Deploy, DeployId, DeployStatus, EventId, Feedback, RegressionEvent, SequenceNumber, ServiceKey,
+    UnixNanos, Verdict,
 };
 
 use crate::delivery::{Delivery, DeliveryOutcome};
@@ -67,6 +68,12 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Lists decisions, newest first; of one deploy, or of all.
     async fn decisions(&self, deploy: Option<&DeployId>, limit: u32) -> Result<Vec<Decision>, CatalogError>;
+
+    /// Keeps what a human said of a verdict; the very same again changes nothing.
+    async fn insert_feedback(&self, feedback: &Feedback) -> Result<(), CatalogError>;
+
+    /// Lists feedback, newest first; on deploys of one service, or on all.
+    async fn feedback(&self, service: Option<&ServiceKey>, limit: u32) -> Result<Vec<Feedback>, CatalogError>;
 
     /// Records that a version of a service was seen; returns what was known before.
     async fn observe_version(

@@ -42,7 +42,10 @@ pub(crate) fn decide(input: &JudgeInput, fold: &Fold) -> Decision {
         .into_iter()
         .filter_map(|(subject, _)| {
             let standing = fold.standing(subject);
-            standing.triggered_at.filter(|_| !standing.elsewhere).map(|at| (subject, at))
+            standing
+                .triggered_at
+                .filter(|_| !standing.elsewhere && !fold.is_suppressed(subject))
+                .map(|at| (subject, at))
         })
         .collect();
     let confirmed = triggered.iter().filter_map(|(subject, _)| fold.standing(*subject).confirmed_at).min();
@@ -183,6 +186,9 @@ fn shown_well(fold: &Fold, wholes: &Option<[Whole; 2]>, tolerances: &Tolerances)
     let doubt = (1.0 / tolerances.bound_alpha).ln();
     let requests = fold.requests().max(1) as f64;
     let worse = |subject: Subject| {
+        if fold.is_suppressed(subject) {
+            return false;
+        }
         let standing = fold.standing(subject);
         let larger = match subject {
             Subject::Errors(i) | Subject::Latency(i) | Subject::Alone(i) | Subject::Calls(i, _) => {

@@ -7,10 +7,10 @@
 //! *The gate* is the mean of the e-processes of all tests, with weights fixed by the traffic before the start, over those
 //! whose excess, if any, is the deploy's own doing. Leaving one out never raises the mean.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use plimsoll_model::signal::{ExceptionCount, Fingerprint, OperationKey, OperationKind, OperationSeries};
-use plimsoll_model::{Bucket, Design, ServiceKey, SignalKind};
+use plimsoll_model::{Bucket, Design, ServiceKey, SignalKind, Suppressed};
 
 use crate::alone;
 use crate::culprit::{self, Arms, Origin};
@@ -101,6 +101,7 @@ pub(crate) struct Fold {
     pub(crate) flow: Flow,
     /// Logarithm of the gate's e-process.
     pub(crate) gate: f64,
+    suppressed: BTreeSet<Suppressed>,
     /// First bucket with candidate traffic.
     pub(crate) first: Option<Bucket>,
     /// First bucket with control traffic before the start.
@@ -169,6 +170,7 @@ impl Fold {
             metrics: Vec::new(),
             flow: Flow::new(&traffic),
             gate: 0.0,
+            suppressed: input.suppressed.clone(),
             first: None,
             past_from: first,
             next: frame.start,
@@ -358,8 +360,9 @@ impl Fold {
         for (subject, weight) in &subjects {
             let standing = *self.standing(*subject);
             let elsewhere = standing.exceeded_at.is_some() && self.origin(*subject).elsewhere;
+            let silenced = elsewhere || self.is_suppressed(*subject);
             // Far beyond any level that matters, and safe to add up.
-            sum += if elsewhere { 0.0 } else { weight * standing.log_e.min(600.0).exp() };
+            sum += if silenced { 0.0 } else { weight * standing.log_e.min(600.0).exp() };
             self.standing_mut(*subject).elsewhere = elsewhere;
         }
         // What weight is left over stays at one.
@@ -368,7 +371,12 @@ impl Fold {
         for (subject, _) in &subjects {
             let standing = *self.standing(*subject);
             let apart = matches!(subject, Subject::Metric(_));
-            if apart || standing.elsewhere || standing.confirmed_at.is_some() || !self.enough(*subject, tolerances) {
+            if apart
+                || self.is_suppressed(*subject)
+                || standing.elsewhere
+                || standing.confirmed_at.is_some()
+                || !self.enough(*subject, tolerances)
+            {
                 continue;
             }
             let shown = standing.log_e >= level && standing.exceeded_at.is_some();
@@ -381,6 +389,24 @@ impl Fold {
                 self.standing_mut(*subject).confirmed_at = Some(bucket);
             }
         }
+    }
+
+    /// Says whether a human asked not to hear of it.
+    pub(crate) fn is_suppressed(&self, subject: Subject) -> bool {
+        if self.suppressed.is_empty() {
+            return false;
+        }
+        let operation = match subject {
+            Subject::Errors(index) | Subject::Latency(index) | Subject::Alone(index) | Subject::Calls(index, _) => {
+                self.operations[index].name.clone()
+            }
+            Subject::New(fingerprint) => {
+                let operation = self.novelty.all.get(&fingerprint).map_or(0, |seen| seen.operation());
+                self.operations.get(operation).map_or_else(String::new, |op| op.name.clone())
+            }
+            _ => String::new(),
+        };
+        self.suppressed.contains(&Suppressed { signal: subject.signal(), operation })
     }
 
     fn enough(&self, subject: Subject, tolerances: &Tolerances) -> bool {

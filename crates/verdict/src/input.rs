@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use plimsoll_model::signal::{Fingerprint, OperationSeries};
-use plimsoll_model::{Deploy, ServiceAggregates, UnixNanos, Verdict};
+use plimsoll_model::{Deploy, ServiceAggregates, Suppressed, UnixNanos, Verdict};
 
 use crate::tolerances::Tolerances;
 
@@ -28,6 +28,8 @@ pub struct JudgeInput {
     pub known_versions: BTreeSet<String>,
     /// The feature flag whose variants stand for versions, where the series are those of its arms.
     pub flag: Option<String>,
+    /// What humans called wrong or known of late: it is shown no more and decides nothing.
+    pub suppressed: BTreeSet<Suppressed>,
     /// Words that whoever gathered the series has to say about them, for instance `late_spans`.
     pub data_quality: Vec<String>,
     /// The deploy's verdict so far.
@@ -49,6 +51,7 @@ impl JudgeInput {
             known_fingerprints: BTreeSet::new(),
             known_versions: BTreeSet::new(),
             flag: None,
+            suppressed: BTreeSet::new(),
             data_quality: Vec::new(),
             previous: None,
             tolerances: Tolerances::default(),

@@ -118,6 +118,7 @@ fn found(input: &JudgeInput, fold: &Fold, tests: &[Test], decision: &Decision) -
     // e-BH over what may be read at this moment: of K tests the k-th largest must reach K / (k * fdr).
     const FALSE_SHARE: f64 = 0.05;
     let mut exceeded: Vec<&Test> = tests.iter().filter(|test| test.standing.exceeded_at.is_some()).collect();
+    exceeded.retain(|test| !fold.is_suppressed(test.subject));
     let many = fold.paired() >= input.tolerances.requests_min;
     exceeded.retain(|test| many || test.standing.triggered_at.is_some());
     exceeded.sort_by(|a, b| b.standing.adjusted().total_cmp(&a.standing.adjusted()));

@@ -29,6 +29,8 @@ pub const CALLEE_FAILING: &str = "callee_failing";
 /// Counts come in bursts; evidence was tempered accordingly and takes longer.
 pub const BURSTY: &str = "bursty";
 
+/// Something got worse that humans called wrong or known before; it decides nothing until that expires.
+pub const SUPPRESSED: &str = "suppressed";
 /// An operation was renamed with the candidate; it is compared under both names.
 pub const RENAMED_OPERATION: &str = "renamed_operation";
 /// An operation that only the candidate has was held against an objective.
@@ -71,6 +73,8 @@ pub(crate) fn words(input: &JudgeInput, fold: &Fold, tests: &[Test]) -> Vec<Stri
     let fresh =
         fold.control_requests() > 0 && fold.subjects().iter().any(|(subject, _)| matches!(subject, Subject::Alone(_)));
     say(NEW_OPERATION, fresh);
+    let silenced = |test: &&Test| test.standing.exceeded_at.is_some() && fold.is_suppressed(test.subject);
+    say(SUPPRESSED, tests.iter().any(|test| silenced(&test)));
     words.sort();
     words.dedup();
     words

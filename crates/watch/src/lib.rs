@@ -18,6 +18,7 @@
 
 mod announce;
 mod arrivals;
+mod feedback;
 mod infer;
 mod open;
 mod placeholder;
@@ -26,6 +27,7 @@ mod source;
 mod state;
 mod watcher;
 
+pub use feedback::Precision;
 pub use register::{FinishError, NewDeploy, RegisterError};
 pub use source::{SignalSource, VersionObservation};
 pub use watcher::{Clock, Entropy, WatchCounters, WatchOptions, Watcher};

@@ -19,6 +19,7 @@ use plimsoll_verdict::{JudgeInput, Tolerances};
 use tokio::sync::{broadcast, watch};
 
 use crate::announce::event_for;
+use crate::feedback::{FEEDBACK_MAX, suppressed};
 use crate::infer::MARKER_WITHIN;
 use crate::open::{Open, OpenDeploys};
 use crate::placeholder::{announced_elsewhere, not_judged_yet};
@@ -490,6 +491,11 @@ impl Watcher {
             tracing::warn!(%error, "versions could not be read; judging without them");
             Vec::new()
         });
+        let feedback = self.catalog.feedback(Some(&deploy.service), FEEDBACK_MAX).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "feedback could not be read; judging without it");
+            Vec::new()
+        });
+        let suppressed = suppressed(&feedback, deploy.started_at);
         let began = std::time::Instant::now();
         let session = open.session.clone();
         let gather = move || {
@@ -505,6 +511,7 @@ impl Watcher {
                 data_quality,
                 previous,
                 tolerances,
+                suppressed,
                 ..JudgeInput::new(deploy, now, Vec::new())
             };
             // Most looks find nothing new, and for that the latest buckets do.

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use plimsoll_alert::Clock;
 use plimsoll_catalog::*;
 use plimsoll_model::{
-    Decision, Deploy, DeployId, DeployStatus, EventId, RegressionEvent, SequenceNumber, ServiceKey, UnixNanos, Verdict,
+    Decision, Deploy, DeployId, DeployStatus, EventId, Feedback, RegressionEvent, SequenceNumber, ServiceKey,
+    UnixNanos, Verdict,
 };
 use tokio::sync::watch;
 
@@ -186,6 +187,14 @@ impl Catalog for Outbox {
 
     async fn verdicts(&self, _filter: &VerdictFilter) -> Result<Vec<Verdict>, CatalogError> {
         unreachable!("delivery needs the outbox only")
+    }
+
+    async fn insert_feedback(&self, _feedback: &Feedback) -> Result<(), CatalogError> {
+        Ok(())
+    }
+
+    async fn feedback(&self, _service: Option<&ServiceKey>, _limit: u32) -> Result<Vec<Feedback>, CatalogError> {
+        Ok(Vec::new())
     }
 
     async fn insert_decision(&self, _decision: &Decision) -> Result<(), CatalogError> {

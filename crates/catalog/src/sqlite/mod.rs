@@ -9,6 +9,7 @@
 //! *Cost.* A write costs one `fsync` of the write-ahead log. Reads do not wait for writes.
 
 mod deploys;
+mod feedback;
 mod open;
 mod outbox;
 mod row;
@@ -23,7 +24,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use plimsoll_model::{
-    Decision, Deploy, DeployId, DeployStatus, EventId, RegressionEvent, SequenceNumber, ServiceKey, UnixNanos, Verdict,
+    Decision, Deploy, DeployId, DeployStatus, EventId, Feedback, RegressionEvent, SequenceNumber, ServiceKey,
+    UnixNanos, Verdict,
 };
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
@@ -209,6 +211,14 @@ impl Catalog for SqliteCatalog {
 
     async fn decisions(&self, deploy: Option<&DeployId>, limit: u32) -> Result<Vec<Decision>, CatalogError> {
         verdicts::decisions(self, deploy, limit).await
+    }
+
+    async fn insert_feedback(&self, feedback: &Feedback) -> Result<(), CatalogError> {
+        feedback::insert(self, feedback).await
+    }
+
+    async fn feedback(&self, service: Option<&ServiceKey>, limit: u32) -> Result<Vec<Feedback>, CatalogError> {
+        feedback::list(self, service, limit).await
     }
 
     async fn observe_version(

@@ -10,7 +10,8 @@ pub const FORMAT: i64 = STEPS.len() as i64;
 pub(super) const APPLICATION_ID: i64 = 0x504C_4D53;
 
 /// Step `n` brings format `n` to format `n + 1`.
-pub(super) const STEPS: &[&str] = &["
+pub(super) const STEPS: &[&str] = &[
+    "
 CREATE TABLE store (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     checkpoint INTEGER NOT NULL
@@ -96,4 +97,20 @@ CREATE INDEX deliveries_by_deploy ON deliveries (deploy_id, number);
 
 PRAGMA application_id = 1347177811;
 PRAGMA user_version = 1;
-"];
+",
+    "
+CREATE TABLE feedback (
+    number INTEGER PRIMARY KEY,
+    deploy_id TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    namespace TEXT NOT NULL,
+    service TEXT NOT NULL,
+    given_at INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE (deploy_id, body)
+) STRICT;
+CREATE INDEX feedback_by_service ON feedback (service, namespace, environment, given_at DESC);
+
+PRAGMA user_version = 2;
+",
+];

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use plimsoll_catalog::DeployFilter;
-use plimsoll_model::{Decision, DecisionKind, Deploy, DeployId, DeployStatus, UnixNanos};
-use plimsoll_watch::{FinishError, NewDeploy, RegisterError};
+use plimsoll_model::{Answer, Decision, DecisionKind, Deploy, DeployId, DeployStatus, Feedback, UnixNanos};
+use plimsoll_watch::{FinishError, NewDeploy, Precision, RegisterError};
 use serde::Deserialize;
 
 use super::ApiState;
@@ -125,6 +125,30 @@ pub(super) async fn decide(
     let id = DeployId::from_text(id);
     let decision = state.watcher.decide(&id, body.decision, &body.actor, &body.reason).await?;
     Ok((StatusCode::CREATED, axum::Json(decision)))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewFeedback {
+    answer: Answer,
+    #[serde(default)]
+    actor: String,
+    #[serde(default)]
+    reason: String,
+}
+
+pub(super) async fn answer(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    Json(body): Json<NewFeedback>,
+) -> Result<(StatusCode, axum::Json<Feedback>), Problem> {
+    let id = DeployId::from_text(id);
+    let feedback = state.watcher.answer(&id, body.answer, &body.actor, &body.reason).await?;
+    Ok((StatusCode::CREATED, axum::Json(feedback)))
+}
+
+pub(super) async fn precision(State(state): State<ApiState>) -> Result<axum::Json<Precision>, Problem> {
+    Ok(axum::Json(state.watcher.precision().await?))
 }
 
 pub(super) async fn decisions(

@@ -62,6 +62,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/v1/deploys/{id}/finish", post(deploys::finish))
         .route("/api/v1/deploys/{id}/verdict", get(verdicts::show))
         .route("/api/v1/deploys/{id}/decisions", post(deploys::decide).get(deploys::decisions))
+        .route("/api/v1/deploys/{id}/feedback", post(deploys::answer))
+        .route("/api/v1/precision", get(deploys::precision))
         .route("/api/v1/gate", get(verdicts::gate))
         .route("/api/v1/regressions", get(verdicts::regressions))
         .route("/api/v1/deliveries", get(verdicts::deliveries))

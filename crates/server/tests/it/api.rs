@@ -40,6 +40,21 @@ async fn a_deploy_is_recorded_once_listed_finished_and_decided_on() {
     assert_eq!(decisions, json!([kept]));
     assert_eq!(server.value("SELECT decision FROM decisions").await, json!("accept_risk"));
 
+    let said = json!({ "answer": "wrong", "actor": "on-call", "reason": "a test ran" });
+    let (status, kept) = server.post(&format!("/api/v1/deploys/{id}/feedback"), &said).await;
+    assert_eq!(
+        (status, &kept["answer"], &kept["regressed"]),
+        (StatusCode::CREATED, &json!("wrong"), &json!(false)),
+        "{kept}"
+    );
+    assert!(kept["expires_at"].is_string(), "{kept}");
+    let (_, precision) = server.get("/api/v1/precision").await;
+    assert_eq!(
+        precision,
+        json!({ "right": 0, "wrong": 0, "known": 0, "precision": null }),
+        "nothing was called regressed"
+    );
+
     let (_, verdict) = server.get(&format!("/api/v1/deploys/{id}/verdict?wait=10ms")).await;
     assert_eq!((&verdict["verdict"], &verdict["recommendation"]), (&json!("inconclusive"), &json!("hold")));
     let (_, gate) = server.get("/api/v1/gate?service=checkout&environment=prod&version=1.4.2").await;
