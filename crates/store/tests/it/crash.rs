@@ -10,7 +10,7 @@ use plimsoll_catalog::{
     VerdictFilter, VersionRecord, VersionSeen,
 };
 use plimsoll_model::{
-    Decision, Deploy, DeployId, DeployStatus, EventId, RegressionEvent, SequenceNumber, ServiceKey, UnixNanos, Verdict,
+    Decision, Deploy, DeployId, DeployStatus, EventId, Feedback, RegressionEvent, SequenceNumber, ServiceKey, UnixNanos, Verdict,
 };
 use plimsoll_otlp::Table;
 use plimsoll_store::{Store, StoreError};
@@ -207,6 +207,14 @@ impl Catalog for Unsure {
 
     async fn verdicts(&self, filter: &VerdictFilter) -> Result<Vec<Verdict>, CatalogError> {
         self.inner.verdicts(filter).await
+    }
+
+    async fn insert_feedback(&self, feedback: &Feedback) -> Result<(), CatalogError> {
+        self.inner.insert_feedback(feedback).await
+    }
+
+    async fn feedback(&self, service: Option<&ServiceKey>, limit: u32) -> Result<Vec<Feedback>, CatalogError> {
+        self.inner.feedback(service, limit).await
     }
 
     async fn insert_decision(&self, decision: &Decision) -> Result<(), CatalogError> {
