@@ -10,7 +10,8 @@ use plimsoll_catalog::{
     VerdictFilter, VersionRecord, VersionSeen,
 };
 use plimsoll_model::{
-    Decision, Deploy, DeployId, DeployStatus, EventId, Feedback, RegressionEvent, SequenceNumber, ServiceKey, UnixNanos, Verdict,
+    Decision, Deploy, DeployId, DeployStatus, EventId, Feedback, RegressionEvent, SequenceNumber, ServiceKey,
+    UnixNanos, Verdict,
 };
 use plimsoll_otlp::Table;
 use plimsoll_store::{Store, StoreError};
