@@ -373,6 +373,8 @@ impl Maintenance {
         }
         self.missing.retain(|record| !change.remove.contains(&record.id));
         change.remove.iter().for_each(|id| drop(self.environments.remove(id)));
+        let missing = Arc::new(self.missing.clone());
+        self.shared.change(|view| view.missing = missing);
         Ok(())
     }
 

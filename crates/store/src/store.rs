@@ -80,6 +80,7 @@ impl Store {
             let live = records.map(|record| LiveSegment::new(record.clone(), Arc::clone(&garbage)));
             view.set_segments(table, live.collect());
         }
+        view.missing = Arc::new(recovered.missing.clone());
         let folding = Folding::new(fold, checkpoint);
         let shared = Arc::new(Shared::new(options, clock, files, view, folding, recovered.counters, garbage));
 

@@ -68,6 +68,8 @@ pub(crate) struct View {
     /// Rows of aggregates that the fold still holds.
     pub(crate) pending: Vec<(Table, RecordBatch)>,
     segments: [Arc<Vec<Arc<LiveSegment>>>; 5],
+    /// Segments that the catalog names and whose files were not there, or not whole, when the store was opened.
+    pub(crate) missing: Arc<Vec<SegmentRecord>>,
     pub(crate) published: SequenceNumber,
     pub(crate) checkpoint: SequenceNumber,
 }
@@ -126,6 +128,12 @@ impl Snapshot {
     /// Returns the live segments, oldest first.
     pub fn segments(&self, table: Table) -> Vec<SegmentRecord> {
         self.view.segments(table).iter().map(|segment| segment.record.clone()).collect()
+    }
+
+    /// Returns the segments whose files were missing or cut short when the store was opened: rows that no segment of
+    /// [`Self::segments`] holds.
+    pub fn missing(&self, table: Table) -> Vec<SegmentRecord> {
+        self.view.missing.iter().filter(|record| record.table == table.name()).cloned().collect()
     }
 
     /// Returns where the segments' paths are to be read.
