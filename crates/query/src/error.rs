@@ -37,9 +37,17 @@ impl QueryError {
         ))
     }
 
+    pub(crate) fn missing(path: &str) -> Self {
+        Self::Unreadable(format!(
+            "segment `{path}` cannot be read (its file was missing or cut short at the start): put its file back and restart, \
+             leave its time range out, or set `allow_missing_segments` for an answer from the others"
+        ))
+    }
+
     pub(crate) fn damaged(path: &str, problem: &DataFusionError) -> Self {
         Self::Unreadable(format!(
-            "segment `{path}` cannot be read ({}): put its file back and restart, or leave its time range out",
+            "segment `{path}` cannot be read ({}): put its file back and restart, leave its time range out, \
+             or set `allow_missing_segments` for an answer from the others",
             tidy(&problem.strip_backtrace())
         ))
     }
@@ -47,7 +55,9 @@ impl QueryError {
     /// Translates an error met while planning: whatever is not about the stored data is about the statement.
     pub(crate) fn from_planning(error: &DataFusionError, memory_bytes: usize) -> Self {
         match Self::from_execution(error, memory_bytes) {
-            Self::Unreadable(text) if !reads_data(error.find_root()) => Self::Invalid(text),
+            Self::Unreadable(text) if !reads_data(error.find_root()) && !is_own(error.find_root()) => {
+                Self::Invalid(text)
+            }
             other => other,
         }
     }
@@ -55,6 +65,14 @@ impl QueryError {
     /// Translates an error met while running.
     pub(crate) fn from_execution(error: &DataFusionError, memory_bytes: usize) -> Self {
         let root = error.find_root();
+        // It comes as an error of the disk, and as one of resources.
+        if root.to_string().contains("spilling process has exceeded") {
+            return Self::Exceeded(
+                "queries wrote as much to disk as they may: restrict the time range, group by fewer keys, sort fewer rows, or \
+                 raise `query.spill_max`"
+                    .to_owned(),
+            );
+        }
         match root {
             DataFusionError::ResourcesExhausted(_) => Self::Exceeded(format!(
                 "queries may hold {} MiB together and this one needs more: restrict the time range, group by fewer keys, sort \
@@ -63,7 +81,7 @@ impl QueryError {
             )),
             DataFusionError::SchemaError(schema, _) => Self::Invalid(schema_message(schema)),
             DataFusionError::SQL(parser, _) => Self::Invalid(tidy(&parser.to_string())),
-            DataFusionError::Plan(text) => Self::Invalid(tidy(text)),
+            DataFusionError::Plan(text) => Self::Invalid(helpful(tidy(text))),
             DataFusionError::NotImplemented(text) => Self::Invalid(format!("not supported: {}", tidy(text))),
             DataFusionError::External(inner) => match inner.downcast_ref::<Self>() {
                 Some(own) => own.clone(),
@@ -71,9 +89,9 @@ impl QueryError {
             },
             // What a value cannot be cast to, a division by zero, an overflow: the statement's doing.
             DataFusionError::ArrowError(..) | DataFusionError::Execution(_) if !reads_data(root) => {
-                Self::Invalid(tidy(&root.strip_backtrace()))
+                Self::Invalid(helpful(tidy(&root.strip_backtrace())))
             }
-            other => Self::Unreadable(tidy(&other.strip_backtrace())),
+            other => Self::Unreadable(helpful(tidy(&other.strip_backtrace()))),
         }
     }
 }
@@ -82,6 +100,11 @@ impl From<QueryError> for DataFusionError {
     fn from(error: QueryError) -> Self {
         Self::External(Box::new(error))
     }
+}
+
+/// Says whether we said it ourselves, from within a plan.
+fn is_own(error: &DataFusionError) -> bool {
+    matches!(error, DataFusionError::External(inner) if inner.is::<QueryError>())
 }
 
 fn reads_data(error: &DataFusionError) -> bool {
@@ -122,6 +145,36 @@ pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
         .filter(|(score, _)| *score > 0.7)
         .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1)))
         .map(|(_, candidate)| candidate)
+}
+
+/// What to write instead, by what a message begins with or has in it.
+const HELP: &[(&str, &str)] = &[
+    ("cannot coerce arithmetic expression", "cast one side, for instance `x::double`"),
+    ("cannot infer common argument type", "cast one side, for instance `x::double` or `x::text`"),
+    ("cannot cast string", "`TRY_CAST(x AS ..)` gives null instead"),
+    ("error parsing timestamp", "write a time like `'2026-01-31T12:00:00Z'`, or `now() - INTERVAL '1 hour'`"),
+    ("non-boolean predicate", "compare it with something, for instance `x > 0`"),
+    ("divide by zero", "write `x / nullif(y, 0)`"),
+];
+
+/// Adds to a tidy message what to write instead.
+fn helpful(text: String) -> String {
+    if let Some(name) = text.strip_prefix("invalid function '").and_then(|rest| rest.split('\'').next()) {
+        return unknown("function", name, &crate::functions::names());
+    }
+    if let Some((_, call)) = text.split_once("no function matches the given name and argument types '")
+        && let Some((function, types)) = call.split('\'').next().and_then(|call| call.split_once('('))
+    {
+        let types = types.trim_end_matches(')');
+        return format!(
+            "`{function}` does not take ({types}): cast the argument, for instance `{function}(x::double)` or `{function}(x::text)`"
+        );
+    }
+    let lower = text.to_lowercase();
+    match HELP.iter().find(|(sign, _)| lower.contains(sign)) {
+        Some((_, help)) => format!("{text}: {help}"),
+        None => text,
+    }
 }
 
 /// Brings a foreign message into the house's form: one line, lower case, no full stop, no prefix of kinds.

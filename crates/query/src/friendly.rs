@@ -133,7 +133,7 @@ fn lists(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 return Ok(Transformed::no(Expr::InList(InList { expr, list, negated })));
             };
             let numeric = face == FACE_ATTRIBUTE && list.iter().any(|item| is_number(item, schema));
-            let expr = if numeric { Box::new(as_number(*expr)) } else { expr };
+            let expr = if numeric { Box::new(as_type(*expr, beside(&list))) } else { expr };
             let list = list.into_iter().map(|item| befriend(item, Some(&face))).collect();
             Ok(Transformed::yes(Expr::InList(InList { expr, list, negated })))
         }
@@ -142,7 +142,7 @@ fn lists(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 return Ok(Transformed::no(Expr::Between(Between { expr, negated, low, high })));
             };
             let numeric = face == FACE_ATTRIBUTE && (is_number(&low, schema) || is_number(&high, schema));
-            let expr = if numeric { Box::new(as_number(*expr)) } else { expr };
+            let expr = if numeric { Box::new(as_type(*expr, beside([low.as_ref(), high.as_ref()]))) } else { expr };
             let (low, high) = (Box::new(befriend(*low, Some(&face))), Box::new(befriend(*high, Some(&face))));
             Ok(Transformed::yes(Expr::Between(Between { expr, negated, low, high })))
         }
@@ -167,7 +167,22 @@ fn is_number(expr: &Expr, schema: &DFSchema) -> bool {
 }
 
 fn as_number(expr: Expr) -> Expr {
-    Expr::TryCast(TryCast::new(Box::new(expr), DataType::Float64))
+    as_type(expr, DataType::Float64)
+}
+
+fn as_type(expr: Expr, data_type: DataType) -> Expr {
+    Expr::TryCast(TryCast::new(Box::new(expr), data_type))
+}
+
+/// Says which numbers an attribute is read as beside `others`: beyond 2^53 a float does not tell whole numbers apart.
+fn beside<'a>(others: impl IntoIterator<Item = &'a Expr>) -> DataType {
+    const EXACT: i64 = 1 << 53;
+    let large = others.into_iter().any(|other| match other {
+        Expr::Literal(ScalarValue::Int64(Some(value)), _) => !(-EXACT..EXACT).contains(value),
+        Expr::Literal(ScalarValue::UInt64(Some(_)), _) => true,
+        _ => false,
+    });
+    if large { DataType::Int64 } else { DataType::Float64 }
 }
 
 /// Casts attributes to numbers where the other side is one, or always where both are attributes and `arithmetic`.
@@ -183,7 +198,11 @@ fn numbers(
         (left_face.as_deref() == Some(FACE_ATTRIBUTE), right_face.as_deref() == Some(FACE_ATTRIBUTE));
     let cast_left = left_is && (is_number(&right, schema) || (arithmetic && right_is));
     let cast_right = right_is && (is_number(&left, schema) || (arithmetic && left_is));
-    (if cast_left { as_number(left) } else { left }, if cast_right { as_number(right) } else { right })
+    let (left_type, right_type) = (beside([&right]), beside([&left]));
+    (
+        if cast_left { as_type(left, left_type) } else { left },
+        if cast_right { as_type(right, right_type) } else { right },
+    )
 }
 
 /// Writes a literal the way values with `face` are shown.

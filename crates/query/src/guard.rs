@@ -1,7 +1,7 @@
 //! The first guard: a statement is parsed and only what is on the list of allowed forms goes on.
 //!
 //! *Invariants.*
-//! - One statement, and a `SELECT`, `WITH`, `VALUES`, `EXPLAIN` of one, `SHOW TABLES` or `DESCRIBE`.
+//! - One statement, and a `SELECT`, `WITH`, `VALUES`, `EXPLAIN` of one, `SHOW TABLES`, `SHOW COLUMNS` or `DESCRIBE`.
 //! - The text is measured before it is parsed: length, nesting and number of operators are bounded, so that no recursion
 //!   over it can exhaust the stack.
 //! - Functions whose output grows out of proportion to their input, past every memory limit, are refused.
@@ -10,16 +10,19 @@
 
 use std::ops::ControlFlow;
 
+use arrow::datatypes::DataType;
 use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
 use datafusion::sql::sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, ObjectName, Query, Select, SetExpr, Statement, TableFactor, Value, Visit,
-    VisitMut, Visitor, VisitorMut,
+    Visitor,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::error::{QueryError, nearest, tidy};
-use crate::params::literal;
+use crate::functions::latest_deploy;
+use crate::params::{Given, Parameters, Placed};
+use crate::tables::trace;
 
 /// Brackets, `CASE`s and subqueries that may be open at once.
 const NESTING_MAX: usize = 48;
@@ -33,7 +36,7 @@ const CHAINING: &[&str] =
 const RECURSION_MAX: usize = 192;
 
 /// Functions that may stand in `FROM`.
-pub(crate) const TABLE_FUNCTIONS: &[&str] = &["spans_around", "logs_around"];
+pub(crate) const TABLE_FUNCTIONS: &[&str] = &["spans_around", "logs_around", "metrics_around", "trace_tree"];
 
 /// Functions that make much out of little.
 pub(crate) const REFUSED_FUNCTIONS: &[&str] = &[
@@ -56,10 +59,21 @@ pub(crate) struct Checked {
     pub(crate) statement: Parsed,
     /// Deploy ids named by table functions.
     pub(crate) deploys: Vec<String>,
+    /// True where it asks for the latest deploy of something.
+    pub(crate) latest_deploy: bool,
+    /// What it has of parameters.
+    pub(crate) parameters: Placed,
 }
 
-/// Parses `sql`, puts `params` in place and refuses what is not allowed.
-pub(crate) fn check(sql: &str, params: &[serde_json::Value], sql_bytes_max: usize) -> Result<Checked, QueryError> {
+/// Parses `sql`, puts parameters in place and refuses what is not allowed.
+///
+/// `types` are those that the client gave for the parameters.
+pub(crate) fn check(
+    sql: &str,
+    given: Given<'_>,
+    types: &[Option<DataType>],
+    sql_bytes_max: usize,
+) -> Result<Checked, QueryError> {
     if sql.len() > sql_bytes_max {
         return Err(QueryError::Exceeded(format!(
             "the statement has {} bytes, at most {sql_bytes_max} are taken: shorten it, for instance by joining with a `VALUES` list",
@@ -80,7 +94,6 @@ pub(crate) fn check(sql: &str, params: &[serde_json::Value], sql_bytes_max: usiz
     let (Some(mut statement), None) = (statements.pop_front(), statements.pop_front()) else {
         return Err(QueryError::Invalid("give exactly one SQL statement".to_owned()));
     };
-    let mut parameters = Parameters { values: params, used: vec![false; params.len()] };
     let query = match &mut statement {
         Parsed::Statement(inner) => inner,
         Parsed::Explain(explain) => match explain.statement.as_mut() {
@@ -92,26 +105,22 @@ pub(crate) fn check(sql: &str, params: &[serde_json::Value], sql_bytes_max: usiz
         Parsed::Reset(_) => return Err(writes("RESET")),
     };
     match query.as_ref() {
-        Statement::Query(_) | Statement::ShowTables { .. } | Statement::ExplainTable { .. } => {}
+        Statement::Query(_)
+        | Statement::ShowTables { .. }
+        | Statement::ShowColumns { .. }
+        | Statement::ExplainTable { .. } => {}
         other => {
             let text = other.to_string();
             return Err(writes(text.split_whitespace().next().unwrap_or("this")));
         }
     }
-    if let ControlFlow::Break(error) = VisitMut::visit(query.as_mut(), &mut parameters) {
-        return Err(error);
-    }
-    if let Some(unused) = parameters.used.iter().position(|used| !used) {
-        return Err(QueryError::Invalid(format!(
-            "{} parameters were given and `${}` is not in the statement",
-            params.len(),
-            unused + 1
-        )));
-    }
-    let mut walk = Walk::default();
+    let parameters = Parameters::new(given, types).place(query.as_mut())?;
+    let mut walk = Walk { describing: matches!(given, Given::Nothing), ..Walk::default() };
     match Visit::visit(query.as_ref(), &mut walk) {
         ControlFlow::Break(error) => Err(error),
-        ControlFlow::Continue(()) => Ok(Checked { statement, deploys: walk.deploys }),
+        ControlFlow::Continue(()) => {
+            Ok(Checked { statement, deploys: walk.deploys, latest_deploy: walk.latest_deploy, parameters })
+        }
     }
 }
 
@@ -121,7 +130,7 @@ fn refused(text: impl Into<String>) -> QueryError {
 
 fn writes(keyword: &str) -> QueryError {
     refused(format!(
-        "`{}` is not allowed, SQL only reads here: use `SELECT`, `WITH`, `VALUES`, `EXPLAIN`, `SHOW TABLES` or `DESCRIBE`",
+        "`{}` is not allowed, SQL only reads here: use `SELECT`, `WITH`, `VALUES`, `EXPLAIN`, `SHOW TABLES`, `SHOW COLUMNS` or `DESCRIBE`",
         keyword.to_uppercase()
     ))
 }
@@ -166,46 +175,12 @@ fn measure(tokens: &[Token]) -> Result<(), QueryError> {
     Ok(())
 }
 
-/// Puts parameters in place of `$1`, `$2`, ..
-struct Parameters<'a> {
-    values: &'a [serde_json::Value],
-    used: Vec<bool>,
-}
-
-impl VisitorMut for Parameters<'_> {
-    type Break = QueryError;
-
-    fn pre_visit_value(
-        &mut self,
-        value: &mut datafusion::sql::sqlparser::ast::ValueWithSpan,
-    ) -> ControlFlow<QueryError> {
-        let Value::Placeholder(name) = &value.value else { return ControlFlow::Continue(()) };
-        let Some(number) = name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok()).filter(|n| *n > 0) else {
-            return ControlFlow::Break(QueryError::Invalid(format!(
-                "`{name}` is not a parameter: parameters are `$1`, `$2`, and so on"
-            )));
-        };
-        let Some(given) = self.values.get(number - 1) else {
-            return ControlFlow::Break(QueryError::Invalid(format!(
-                "`{name}` has no value: {} parameters were given",
-                self.values.len()
-            )));
-        };
-        self.used[number - 1] = true;
-        match literal(number, given) {
-            Ok(literal) => {
-                value.value = literal;
-                ControlFlow::Continue(())
-            }
-            Err(error) => ControlFlow::Break(error),
-        }
-    }
-}
-
 /// Walks everything in a query.
 #[derive(Default)]
 struct Walk {
     deploys: Vec<String>,
+    latest_deploy: bool,
+    describing: bool,
     statements: usize,
 }
 
@@ -229,9 +204,16 @@ impl Walk {
         };
         match first {
             Some(id) => {
-                self.deploys.push(id);
+                if name != trace::NAME {
+                    self.deploys.push(id);
+                }
                 ControlFlow::Continue(())
             }
+            // Its place is held until there is a value.
+            None if self.describing => ControlFlow::Continue(()),
+            None if name == trace::NAME => ControlFlow::Break(QueryError::Invalid(format!(
+                "the argument of `{name}` is the id of a trace as text, for instance `{name}('4bf92f3577b34da6a3ce929d0e0e4736')`"
+            ))),
             None => ControlFlow::Break(QueryError::Invalid(format!(
                 "the first argument of `{name}` is the id of a deploy as text, for instance `{name}('dep_..', '10m', '10m')`"
             ))),
@@ -291,6 +273,7 @@ impl Visitor for Walk {
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<QueryError> {
         if let Expr::Function(function) = expr {
             let name = function.name.to_string().to_lowercase();
+            self.latest_deploy |= name == latest_deploy::NAME;
             if REFUSED_FUNCTIONS.contains(&name.as_str()) {
                 return ControlFlow::Break(refused(format!(
                     "`{name}` is not allowed: its output can be larger than memory"

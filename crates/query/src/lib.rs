@@ -13,7 +13,10 @@ mod interrupt;
 mod lower;
 mod output;
 mod params;
+mod planning;
 mod port;
+mod queries;
+mod running;
 mod session;
 mod tables;
 
@@ -21,4 +24,6 @@ pub use engine::DataFusionEngine;
 pub use error::QueryError;
 pub use format::Format;
 pub use output::type_name;
-pub use port::{QueryLimits, QueryRequest, QueryResult, SqlEngine};
+pub use params::Parameter;
+pub use port::{Description, QueryLimits, QueryRequest, QueryResult, SpillLimits, SqlEngine, TableEntry};
+pub use tables::system::{JournalFacts, JournalSource};

@@ -52,11 +52,13 @@ fn plain_field(field: &FieldRef) -> FieldRef {
     Arc::new(Field::new(field.name(), plain(field.data_type()), field.is_nullable()).with_metadata(metadata))
 }
 
-fn plain(data_type: &DataType) -> DataType {
+/// Returns the type that clients see.
+pub(crate) fn plain(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Dictionary(_, value) => plain(value),
         DataType::RunEndEncoded(_, values) => plain(values.data_type()),
-        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+        // A value of no type is shown as text, as a parameter without one is.
+        DataType::Utf8View | DataType::LargeUtf8 | DataType::Null => DataType::Utf8,
         DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
         DataType::List(item) | DataType::LargeList(item) | DataType::ListView(item) | DataType::LargeListView(item) => {
             DataType::List(plain_field(item))

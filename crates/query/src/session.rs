@@ -2,16 +2,18 @@
 //!
 //! *Invariants.*
 //! - The only object store is that of the query's own snapshot: no other address, and no local path, resolves.
-//! - Nothing spills to disk: what does not fit into the memory of queries fails with an error that names the setting.
+//! - What does not fit into the memory of queries is spilled to a directory of its own, up to a limit; beyond it, or where
+//!   there is none, the query fails with an error that names the setting.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::common::exec_err;
 use datafusion::error::Result;
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::cache::cache_manager::CacheManagerConfig;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
@@ -21,13 +23,16 @@ use datafusion::prelude::SessionConfig;
 use object_store::ObjectStore;
 use url::Url;
 
+use crate::error::QueryError;
 use crate::friendly::{FriendlyLists, FriendlyPlanner};
 use crate::functions;
+use crate::functions::latest_deploy::{self, DeployIndex};
 use crate::guard::REFUSED_FUNCTIONS;
 use crate::interrupt::{Interrupt, Interruptible};
-use crate::port::QueryLimits;
+use crate::port::{QueryLimits, SpillLimits};
 use crate::tables::around::{Around, Deploys};
 use crate::tables::attributes::AttributeColumns;
+use crate::tables::trace::{self, TraceTree};
 use crate::tables::{CATALOG, Namespace, SCHEMA, Tables};
 
 /// The address under which a query sees the segments of its snapshot.
@@ -39,6 +44,21 @@ const FOOTER_SHARE: usize = 4;
 /// The most that is used for them.
 const FOOTER_BYTES_MAX: usize = 128 << 20;
 
+/// Share of the queries' memory that a sort keeps free, and the most that it does.
+const SORT_SHARE: usize = 32;
+const SORT_BYTES_MAX: usize = 10 << 20;
+
+/// What functions of one statement need to know before it is planned.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    /// The deploys that it names.
+    pub(crate) around: Deploys,
+    /// Every deploy, where it asks for the latest of something.
+    pub(crate) index: Arc<DeployIndex>,
+    /// True where it is only described: parameters have no values yet.
+    pub(crate) describing: bool,
+}
+
 /// What every query's session is made from.
 pub(crate) struct Sessions {
     state: SessionState,
@@ -46,7 +66,12 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    pub(crate) fn new(limits: &QueryLimits) -> Result<Self> {
+    pub(crate) fn new(limits: &QueryLimits) -> std::result::Result<Self, QueryError> {
+        let spill = spill(limits.spill.as_ref())?;
+        Self::with(limits, spill).map_err(|error| QueryError::from_planning(&error, limits.memory_bytes))
+    }
+
+    fn with(limits: &QueryLimits, spill: DiskManagerBuilder) -> Result<Self> {
         let footers = (limits.memory_bytes / FOOTER_SHARE).min(FOOTER_BYTES_MAX);
         let caches = CacheManagerConfig::default()
             .with_metadata_cache_limit(footers)
@@ -54,7 +79,7 @@ impl Sessions {
             .with_file_statistics_cache_limit(0);
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(GreedyMemoryPool::new(limits.memory_bytes.saturating_sub(footers))))
-            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+            .with_disk_manager_builder(spill)
             .with_cache_manager(caches)
             .with_object_store_registry(Arc::new(NoStore))
             .build()?;
@@ -65,6 +90,8 @@ impl Sessions {
             .with_default_catalog_and_schema(CATALOG, SCHEMA);
         let options = config.options_mut();
         options.sql_parser.map_string_types_to_utf8view = false;
+        // What a sort keeps free to merge what it spilled: the default is more than a small budget has.
+        options.execution.sort_spill_reservation_bytes = (limits.memory_bytes / SORT_SHARE).min(SORT_BYTES_MAX);
         options.execution.parquet.pushdown_filters = true;
         options.execution.parquet.bloom_filter_on_read = true;
         let mut planners = SessionStateDefaults::default_expr_planners();
@@ -91,8 +118,15 @@ impl Sessions {
     }
 
     /// Makes the session of one query.
-    pub(crate) fn session(&self, tables: &Arc<Tables>, deploys: &Deploys, interrupt: &Arc<Interrupt>) -> SessionState {
+    pub(crate) fn session(
+        &self,
+        tables: &Arc<Tables>,
+        facts: &Facts,
+        interrupt: &Arc<Interrupt>,
+        memory: Option<Arc<dyn MemoryPool>>,
+    ) -> SessionState {
         let runtime = RuntimeEnv {
+            memory_pool: memory.unwrap_or_else(|| Arc::clone(&self.runtime.memory_pool)),
             object_store_registry: Arc::new(OneStore(tables.snapshot.object_store())),
             ..self.runtime.clone()
         };
@@ -101,17 +135,40 @@ impl Sessions {
             .with_runtime_env(Arc::new(runtime))
             .with_physical_optimizer_rule(Arc::new(Interruptible(Arc::clone(interrupt))))
             .build();
-        for (name, function) in Around::functions(tables, deploys) {
+        for (name, function) in Around::functions(tables, facts) {
             state.register_udtf(name, function);
         }
         // Without it `now()` has no value and fails.
         state.mark_start_execution();
+        state.register_udtf(trace::NAME, Arc::new(TraceTree::new(tables, facts.describing)));
+        let latest = latest_deploy::udf(Arc::clone(&facts.index));
+        // A function of this name is there already, for those who list functions.
+        let _ = state.register_udf(latest);
         state
     }
 
     pub(crate) fn runtime(&self) -> &RuntimeEnv {
         &self.runtime
     }
+}
+
+/// Prepares the directory that queries spill to: what an earlier run left there is removed.
+fn spill(limits: Option<&SpillLimits>) -> std::result::Result<DiskManagerBuilder, QueryError> {
+    let Some(SpillLimits { directory, bytes_max }) = limits else {
+        return Ok(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled));
+    };
+    let prepared = match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => std::fs::create_dir_all(directory),
+    };
+    prepared.map_err(|error| {
+        QueryError::Unreadable(format!(
+            "cannot prepare `{}` for spilled rows: {error}; make it writable",
+            directory.display()
+        ))
+    })?;
+    let mode = DiskManagerMode::Directories(vec![directory.clone()]);
+    Ok(DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(*bytes_max))
 }
 
 /// Knows no store.

@@ -66,7 +66,8 @@ impl Cells {
             }
             DataType::Utf8 if json => Kind::Json(array.as_string().clone()),
             DataType::Utf8 => Kind::Text(array.as_string().clone()),
-            DataType::Timestamp(unit, _) => Kind::Text(times(array, *unit)?),
+            DataType::Timestamp(_, Some(_)) => Kind::Text(cast(array, &DataType::Utf8)?.as_string().clone()),
+            DataType::Timestamp(unit, None) => Kind::Text(times(array, *unit)?),
             DataType::Binary | DataType::FixedSizeBinary(_) => {
                 Kind::Bytes(cast(array, &DataType::Binary)?.as_binary().clone())
             }
@@ -193,7 +194,7 @@ impl Cells {
     }
 }
 
-/// Writes times in RFC 3339; one without a zone is one in UTC.
+/// Writes times without a zone in RFC 3339, as those of UTC.
 fn times(array: &ArrayRef, unit: TimeUnit) -> Result<StringArray, ArrowError> {
     let zoned = cast(array, &DataType::Timestamp(unit, Some(UTC.into())))?;
     Ok(cast(&zoned, &DataType::Utf8)?.as_string().clone())

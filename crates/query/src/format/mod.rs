@@ -8,7 +8,7 @@
 //! | Arrow | an IPC stream |
 //! | Parquet | one file |
 //!
-//! *Text forms.* Times are RFC 3339 in UTC with the digits they need, bytes are hexadecimal, 64-bit integers are numbers (a
+//! *Text forms.* Times are RFC 3339 with the digits they need, in UTC or, after `AT TIME ZONE`, in that zone, bytes are hexadecimal, 64-bit integers are numbers (a
 //! reader that holds numbers as doubles loses digits beyond 2^53), not-a-number and infinities are `null` in JSON and `NaN`,
 //! `Infinity`, `-Infinity` in CSV. Maps are objects; their values are typed where the answer also has the column of their types.
 //!
@@ -82,7 +82,7 @@ impl Format {
 
     /// Encodes `result`. The bytes end with an error where the rows do.
     pub fn encode(self, result: QueryResult) -> BoxStream<'static, Result<Bytes, QueryError>> {
-        let QueryResult { schema, rows } = result;
+        let QueryResult { schema, rows, .. } = result;
         let encoder: Result<Box<dyn Encoder>, QueryError> = match self {
             Self::Json => Ok(Box::new(text::Json::new(schema))),
             Self::JsonLines => Ok(Box::new(text::JsonLines::new(schema))),

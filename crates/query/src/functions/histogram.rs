@@ -1,34 +1,30 @@
-//! Functions over the stored sparse histograms of `operations`: parallel lists of bucket index and count, over nanoseconds.
+//! Scalar functions over histograms: of `operations`, of `metrics`, and merged ones.
 //!
-//! - `histogram_quantile(buckets, counts, q)`: milliseconds, of one row.
-//! - `count_above(buckets, counts, index)`: observations in buckets above `index`.
-//! - `bucket_index(ms)`: the index of the bucket that holds a time.
-//! - `merged_quantile(buckets, counts, q)`: an aggregate; milliseconds, of all rows together.
-//!
-//! *Source.* `plimsoll_model::signal::Histogram`: exponential buckets at scale 4, so a quantile is within 2.2 %.
+//! - `histogram(..)`: one row's histogram as a value that merges ([`crate::functions::merged`]).
+//! - `quantile(histogram, q)`, also `histogram_quantile(buckets, counts, q)`: milliseconds for latencies, else the metric's unit.
+//! - `histogram_count(histogram)`: observations.
+//! - `count_above(buckets, counts, index)`: observations of a latency in buckets above `index`.
+//! - `bucket_index(ms)`: the index of the latency bucket that holds a time.
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Float64Builder, Int16Array, Int16Builder, Int64Array, UInt64Array,
-    UInt64Builder,
-};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, UInt64Array, UInt64Builder};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int16Type, Int64Type, UInt64Type};
-use datafusion::common::{Result, ScalarValue, exec_err};
-use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::format_state_name;
-use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility,
-};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, UInt64Type};
+use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use plimsoll_model::signal::Histogram;
+
+use super::forms::{Columns, Form, form};
+use super::merged::{Merged, data_type, to_array};
 
 const NANOS_PER_MILLI: f64 = 1e6;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Scalar {
+    Make,
     Quantile,
+    Count,
     CountAbove,
     BucketIndex,
 }
@@ -40,73 +36,47 @@ struct HistogramFunction {
     signature: Signature,
 }
 
-fn function(which: Scalar, arguments: usize, aliases: &[&str]) -> Arc<ScalarUDF> {
+fn function(which: Scalar, aliases: &[&str]) -> Arc<ScalarUDF> {
     Arc::new(ScalarUDF::from(HistogramFunction {
         which,
         aliases: aliases.iter().map(|alias| (*alias).to_owned()).collect(),
-        signature: Signature::any(arguments, Volatility::Immutable),
+        signature: Signature::variadic_any(Volatility::Immutable),
     }))
 }
 
-pub(crate) fn quantile() -> Arc<ScalarUDF> {
-    static UDF: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| function(Scalar::Quantile, 3, &["quantile"]));
-    Arc::clone(&UDF)
+static ALL: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
+    vec![
+        function(Scalar::Make, &[]),
+        function(Scalar::Quantile, &["histogram_quantile"]),
+        function(Scalar::Count, &[]),
+        function(Scalar::CountAbove, &["histogram_count_above"]),
+        function(Scalar::BucketIndex, &[]),
+    ]
+});
+
+/// Returns every function of this module.
+pub(crate) fn udfs() -> Vec<Arc<ScalarUDF>> {
+    ALL.clone()
 }
 
-pub(crate) fn count_above() -> Arc<ScalarUDF> {
-    static UDF: LazyLock<Arc<ScalarUDF>> =
-        LazyLock::new(|| function(Scalar::CountAbove, 3, &["histogram_count_above"]));
-    Arc::clone(&UDF)
-}
-
-pub(crate) fn bucket_index() -> Arc<ScalarUDF> {
-    static UDF: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| function(Scalar::BucketIndex, 1, &[]));
-    Arc::clone(&UDF)
-}
-
-/// The rows of two parallel list columns.
-struct Histograms {
-    buckets: ArrayRef,
-    counts: ArrayRef,
-}
-
-impl Histograms {
-    fn of(buckets: &ArrayRef, counts: &ArrayRef) -> Result<Self> {
-        if buckets.as_list_opt::<i32>().is_none() || counts.as_list_opt::<i32>().is_none() {
-            return exec_err!("a histogram is two lists, for instance `latency_buckets, latency_counts`");
-        }
-        Ok(Self { buckets: Arc::clone(buckets), counts: Arc::clone(counts) })
+/// Calls `each` with the merged histogram of every row.
+fn for_each(name: &str, given: &[ArrayRef], mut each: impl FnMut(usize, Merged)) -> Result<()> {
+    let types: Vec<DataType> = given.iter().map(|column| column.data_type().clone()).collect();
+    let columns = Columns::new(form(name, &types)?, given)?;
+    for row in 0..given.first().map_or(0, |column| column.len()) {
+        let mut merged = Merged::Empty;
+        columns.add(row, &mut merged)?;
+        each(row, merged);
     }
-
-    /// Calls `each` with the buckets of every row; `None` where the row has no histogram.
-    fn for_each(&self, mut each: impl FnMut(Option<(&Int16Array, &UInt64Array)>)) -> Result<()> {
-        let (buckets, counts) = (self.buckets.as_list::<i32>(), self.counts.as_list::<i32>());
-        for row in 0..buckets.len() {
-            if buckets.is_null(row) || counts.is_null(row) {
-                each(None);
-                continue;
-            }
-            let index = cast(&buckets.value(row), &DataType::Int16)?;
-            let count = cast(&counts.value(row), &DataType::UInt64)?;
-            each(Some((index.as_primitive::<Int16Type>(), count.as_primitive::<UInt64Type>())));
-        }
-        Ok(())
-    }
-}
-
-fn add(histogram: &mut Histogram, index: &Int16Array, count: &UInt64Array) {
-    for (index, count) in index.iter().zip(count.iter()) {
-        if let (Some(index), Some(count)) = (index, count) {
-            let sum = histogram.0.entry(index).or_default();
-            *sum = sum.saturating_add(count);
-        }
-    }
+    Ok(())
 }
 
 impl ScalarUDFImpl for HistogramFunction {
     fn name(&self) -> &str {
         match self.which {
-            Scalar::Quantile => "histogram_quantile",
+            Scalar::Make => "histogram",
+            Scalar::Quantile => "quantile",
+            Scalar::Count => "histogram_count",
             Scalar::CountAbove => "count_above",
             Scalar::BucketIndex => "bucket_index",
         }
@@ -120,52 +90,56 @@ impl ScalarUDFImpl for HistogramFunction {
         &self.signature
     }
 
-    fn return_type(&self, _args: &[DataType]) -> Result<DataType> {
-        Ok(match self.which {
-            Scalar::Quantile => DataType::Float64,
-            Scalar::CountAbove => DataType::UInt64,
-            Scalar::BucketIndex => DataType::Int64,
+    fn return_type(&self, args: &[DataType]) -> Result<DataType> {
+        Ok(match (self.which, args) {
+            (Scalar::Make, args) => form(self.name(), args).map(|_| data_type())?,
+            (Scalar::Quantile, [histogram @ .., q])
+                if (q.is_numeric() || q.is_null()) && form(self.name(), histogram).is_ok() =>
+            {
+                DataType::Float64
+            }
+            (Scalar::Quantile, _) => {
+                return plan_err!(
+                    "`quantile` takes a histogram and a number from 0 to 1, for instance \
+                     `quantile(histogram_merge(latency_buckets, latency_counts), 0.95)`; of plain values write \
+                     `approx_percentile_cont(duration_ns, 0.95)`"
+                );
+            }
+            (Scalar::Count, args) => form(self.name(), args).map(|_| DataType::UInt64)?,
+            (Scalar::CountAbove, [histogram @ .., _]) if form(self.name(), histogram)? == Form::Latency => {
+                DataType::UInt64
+            }
+            (Scalar::BucketIndex, [ms]) if ms.is_numeric() => DataType::Int64,
+            (Scalar::CountAbove, _) => {
+                return plan_err!("`count_above` takes `latency_buckets, latency_counts` and an index");
+            }
+            (Scalar::BucketIndex, _) => return plan_err!("`bucket_index` takes a time in milliseconds"),
         })
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let given = args.args.iter().map(|arg| arg.clone().into_array(args.number_rows)).collect::<Result<Vec<_>>>()?;
         let result: ArrayRef = match (self.which, given.as_slice()) {
-            (Scalar::Quantile, [buckets, counts, q]) => {
+            (Scalar::Make, given) => {
+                let mut rows = Vec::with_capacity(args.number_rows);
+                for_each(self.name(), given, |_, merged| rows.push(merged))?;
+                Arc::new(to_array(&rows)?)
+            }
+            (Scalar::Quantile, [histogram @ .., q]) => {
                 let q = cast(q, &DataType::Float64)?;
                 let q = q.as_primitive::<Float64Type>();
-                let mut out = Float64Builder::with_capacity(q.len());
-                let mut row = 0;
-                Histograms::of(buckets, counts)?.for_each(|pair| {
-                    let value = pair.filter(|_| q.is_valid(row)).and_then(|(index, count)| {
-                        let mut histogram = Histogram::default();
-                        add(&mut histogram, index, count);
-                        histogram.quantile(q.value(row))
-                    });
-                    out.append_option(value.map(|nanos| nanos / NANOS_PER_MILLI));
-                    row += 1;
+                let mut values = Vec::with_capacity(q.len());
+                for_each(self.name(), histogram, |row, merged| {
+                    values.push(q.is_valid(row).then(|| merged.quantile(q.value(row))).flatten());
                 })?;
-                Arc::new(out.finish())
+                Arc::new(Float64Array::from(values))
             }
-            (Scalar::CountAbove, [buckets, counts, limit]) => {
-                let limit = cast(limit, &DataType::Int64)?;
-                let limit = limit.as_primitive::<Int64Type>();
-                let mut out = UInt64Builder::with_capacity(limit.len());
-                let mut row = 0;
-                Histograms::of(buckets, counts)?.for_each(|pair| {
-                    let value = pair.filter(|_| limit.is_valid(row)).map(|(index, count)| {
-                        let above = |i: &Option<i16>| i.is_some_and(|i| i64::from(i) > limit.value(row));
-                        index
-                            .iter()
-                            .zip(count.iter())
-                            .filter(|(i, _)| above(i))
-                            .fold(0_u64, |sum, (_, count)| sum.saturating_add(count.unwrap_or(0)))
-                    });
-                    out.append_option(value);
-                    row += 1;
-                })?;
-                Arc::new(out.finish())
+            (Scalar::Count, given) => {
+                let mut values = Vec::with_capacity(args.number_rows);
+                for_each(self.name(), given, |_, merged| values.push(merged.count()))?;
+                Arc::new(UInt64Array::from(values))
             }
+            (Scalar::CountAbove, [buckets, counts, limit]) => count_above(buckets, counts, limit)?,
             (Scalar::BucketIndex, [ms]) => {
                 let ms = cast(ms, &DataType::Float64)?;
                 let ms: &Float64Array = ms.as_primitive::<Float64Type>();
@@ -178,96 +152,22 @@ impl ScalarUDFImpl for HistogramFunction {
     }
 }
 
-/// The aggregate.
-pub(crate) fn merged_quantile() -> Arc<AggregateUDF> {
-    static UDF: LazyLock<Arc<AggregateUDF>> = LazyLock::new(|| {
-        Arc::new(AggregateUDF::from(MergedQuantile { signature: Signature::any(3, Volatility::Immutable) }))
-    });
-    Arc::clone(&UDF)
-}
-
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct MergedQuantile {
-    signature: Signature,
-}
-
-impl AggregateUDFImpl for MergedQuantile {
-    fn name(&self) -> &str {
-        "merged_quantile"
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _args: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Float64)
-    }
-
-    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        let list = |item| DataType::List(Arc::new(Field::new_list_field(item, true)));
-        Ok(vec![
-            Arc::new(Field::new(format_state_name(args.name, "buckets"), list(DataType::Int16), true)),
-            Arc::new(Field::new(format_state_name(args.name, "counts"), list(DataType::UInt64), true)),
-            Arc::new(Field::new(format_state_name(args.name, "q"), DataType::Float64, true)),
-        ])
-    }
-
-    fn accumulator(&self, _args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::<Merged>::default())
-    }
-}
-
-#[derive(Debug, Default)]
-struct Merged {
-    histogram: Histogram,
-    q: Option<f64>,
-}
-
-impl Merged {
-    fn merge(&mut self, columns: &[ArrayRef]) -> Result<()> {
-        let [buckets, counts, q] = columns else { return exec_err!("`merged_quantile` takes three arguments") };
-        let histogram = &mut self.histogram;
-        Histograms::of(buckets, counts)?.for_each(|pair| {
-            if let Some((index, count)) = pair {
-                add(histogram, index, count);
-            }
-        })?;
-        let q = cast(q, &DataType::Float64)?;
-        self.q = self.q.or_else(|| q.as_primitive::<Float64Type>().iter().flatten().next());
-        Ok(())
-    }
-}
-
-impl Accumulator for Merged {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.merge(values)
-    }
-
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        self.merge(states)
-    }
-
-    fn evaluate(&mut self) -> Result<ScalarValue> {
-        let nanos = self.q.and_then(|q| self.histogram.quantile(q));
-        Ok(ScalarValue::Float64(nanos.map(|nanos| nanos / NANOS_PER_MILLI)))
-    }
-
-    fn size(&self) -> usize {
-        size_of::<Self>() + self.histogram.0.len() * 32
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        let mut buckets = Int16Builder::new();
-        let mut counts = UInt64Builder::new();
-        for (index, count) in &self.histogram.0 {
-            buckets.append_value(*index);
-            counts.append_value(*count);
+fn count_above(buckets: &ArrayRef, counts: &ArrayRef, limit: &ArrayRef) -> Result<ArrayRef> {
+    let list = |item| DataType::List(Arc::new(Field::new_list_field(item, true)));
+    let (buckets, counts) = (cast(buckets, &list(DataType::Int64))?, cast(counts, &list(DataType::UInt64))?);
+    let (buckets, counts) = (buckets.as_list::<i32>(), counts.as_list::<i32>());
+    let limit = cast(limit, &DataType::Int64)?;
+    let limit = limit.as_primitive::<Int64Type>();
+    let mut out = UInt64Builder::with_capacity(limit.len());
+    for row in 0..limit.len() {
+        if buckets.is_null(row) || counts.is_null(row) || limit.is_null(row) {
+            out.append_null();
+            continue;
         }
-        Ok(vec![list(Arc::new(buckets.finish())), list(Arc::new(counts.finish())), ScalarValue::Float64(self.q)])
+        let (indices, counted) = (buckets.value(row), counts.value(row));
+        let pairs = indices.as_primitive::<Int64Type>().iter().zip(counted.as_primitive::<UInt64Type>().iter());
+        let above = pairs.filter(|(index, _)| index.is_some_and(|index| index > limit.value(row)));
+        out.append_value(above.fold(0_u64, |sum, (_, count)| sum.saturating_add(count.unwrap_or(0))));
     }
-}
-
-fn list(values: ArrayRef) -> ScalarValue {
-    datafusion::common::utils::SingleRowListArrayBuilder::new(values).build_list_scalar()
+    Ok(Arc::new(out.finish()))
 }

@@ -1,14 +1,23 @@
 //! Functions of our own: those that give stored values their face, and those that users call.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
 pub(crate) mod attribute;
+pub(crate) mod error_rate;
+pub(crate) mod forms;
 pub(crate) mod hex;
 pub(crate) mod histogram;
+pub(crate) mod histogram_merge;
+pub(crate) mod latest_deploy;
+pub(crate) mod merged;
 pub(crate) mod names;
+pub(crate) mod rate;
 pub(crate) mod template;
+
+use crate::guard::REFUSED_FUNCTIONS;
 
 /// Key of the field metadata that tells what a column's values stand for.
 pub(crate) const FACE: &str = "plimsoll.face";
@@ -21,20 +30,38 @@ pub(crate) const FACE_JSON: &str = "json";
 
 /// Every scalar function.
 pub(crate) fn scalar() -> Vec<Arc<ScalarUDF>> {
-    vec![
+    let mut all = vec![
         attribute::udf(),
         hex::udf(),
         names::KIND.udf(),
         names::STATUS.udf(),
         names::TEMPORALITY.udf(),
         template::udf(),
-        histogram::quantile(),
-        histogram::count_above(),
-        histogram::bucket_index(),
-    ]
+        latest_deploy::udf(Arc::default()),
+    ];
+    all.extend(histogram::udfs());
+    all
+}
+
+/// The names of every function that may be called, for messages.
+pub(crate) fn names() -> Vec<&'static str> {
+    static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let scalar = SessionStateDefaults::default_scalar_functions().into_iter().chain(self::scalar());
+        let aggregate = SessionStateDefaults::default_aggregate_functions().into_iter().chain(self::aggregate());
+        let window = SessionStateDefaults::default_window_functions().into_iter();
+        let mut names: Vec<String> = scalar.map(|function| function.name().to_owned()).collect();
+        names.extend(aggregate.map(|function| function.name().to_owned()));
+        names.extend(window.map(|function| function.name().to_owned()));
+        names.retain(|name| !REFUSED_FUNCTIONS.contains(&name.as_str()));
+        names
+    });
+    NAMES.iter().map(String::as_str).collect()
 }
 
 /// Every aggregate function.
 pub(crate) fn aggregate() -> Vec<Arc<AggregateUDF>> {
-    vec![histogram::merged_quantile()]
+    let mut all = vec![error_rate::udaf()];
+    all.extend(histogram_merge::udafs());
+    all.extend(rate::udafs());
+    all
 }

@@ -1,4 +1,4 @@
-//! `spans_around(deploy, before, after)` and `logs_around(..)`: the rows of a deploy's service around its start, each marked with
+//! `spans_around(deploy, before, after)`, `logs_around(..)` and `metrics_around(..)`: the rows of a deploy's service around its start, each marked with
 //! its phase and its role.
 //!
 //! Deploys are looked up before planning starts, because a table function cannot wait; the function then only builds a plan,
@@ -11,32 +11,36 @@ use arrow::datatypes::IntervalMonthDayNano;
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, ident, lit, when};
-use plimsoll_model::{Deploy, UnixNanos};
+use plimsoll_model::{Deploy, ServiceKey, UnixNanos};
 use plimsoll_otlp::Table;
 use plimsoll_otlp::schema::UTC;
 
 use super::Tables;
 use super::face::{self, Face};
 use crate::error::QueryError;
+use crate::session::Facts;
 
 const NANOS_PER_DAY: i64 = 86_400_000_000_000;
 
 /// The deploys that a statement names, by id.
 pub(crate) type Deploys = Arc<HashMap<String, Deploy>>;
 
-/// One of the two functions, for one query.
+/// One of the three functions, for one query.
 #[derive(Debug)]
 pub(crate) struct Around {
     table: Table,
     tables: Arc<Tables>,
     deploys: Deploys,
+    describing: bool,
 }
 
 impl Around {
-    /// Returns both functions with their names.
-    pub(crate) fn functions(tables: &Arc<Tables>, deploys: &Deploys) -> [(&'static str, Arc<Self>); 2] {
-        [("spans_around", Table::Spans), ("logs_around", Table::Logs)].map(|(name, table)| {
-            (name, Arc::new(Self { table, tables: Arc::clone(tables), deploys: Arc::clone(deploys) }))
+    /// Returns the functions with their names.
+    pub(crate) fn functions(tables: &Arc<Tables>, facts: &Facts) -> [(&'static str, Arc<Self>); 3] {
+        let all = [("spans_around", Table::Spans), ("logs_around", Table::Logs), ("metrics_around", Table::Metrics)];
+        all.map(|(name, table)| {
+            let (deploys, describing) = (Arc::clone(&facts.around), facts.describing);
+            (name, Arc::new(Self { table, tables: Arc::clone(tables), deploys, describing }))
         })
     }
 
@@ -47,6 +51,12 @@ impl Around {
 
 impl TableFunctionImpl for Around {
     fn call_with_args(&self, args: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
+        if self.describing
+            && args.exprs().len() == 3
+            && args.exprs().iter().any(|arg| !matches!(arg, Expr::Literal(..)))
+        {
+            return self.rows_of(&ServiceKey::new("", ""), "", UnixNanos(0), [0, 0]);
+        }
         let [Expr::Literal(id, _), before, after] = args.exprs() else {
             return Err(invalid(format!(
                 "`{0}` takes three arguments, for instance `{0}('dep_..', '10m', '10m')`",
@@ -57,22 +67,34 @@ impl TableFunctionImpl for Around {
         let deploy = self.deploys.get(id).ok_or_else(|| {
             invalid(format!("unknown deploy `{id}`: `SELECT id FROM deploys ORDER BY started_at DESC` lists them"))
         })?;
-        let started = i128::from(deploy.started_at.as_i64());
-        let from = started - i128::from(nanos(before)?);
-        let to = started + i128::from(nanos(after)?);
+        self.rows_of(&deploy.service, &deploy.version, deploy.started_at, [nanos(before)?, nanos(after)?])
+    }
+}
+
+impl Around {
+    /// Plans the rows of `service` from so many nanoseconds before `started` to so many after.
+    fn rows_of(
+        &self,
+        service: &ServiceKey,
+        version: &str,
+        started: UnixNanos,
+        [before, after]: [i64; 2],
+    ) -> Result<Arc<dyn TableProvider>> {
+        let started = i128::from(started.as_i64());
+        let (from, to) = (started - i128::from(before), started + i128::from(after));
         let time = ident(self.table.time_column());
         let filter = time
             .clone()
             .gt_eq(instant(from))
             .and(time.clone().lt(instant(to)))
-            .and(ident("service_name").eq(lit(&deploy.service.service)))
-            .and(ident("service_namespace").eq(lit(&deploy.service.namespace)))
-            .and(ident("environment").eq(lit(&deploy.service.environment)));
+            .and(ident("service_name").eq(lit(&service.service)))
+            .and(ident("service_namespace").eq(lit(&service.namespace)))
+            .and(ident("environment").eq(lit(&service.environment)));
         let face = face::plan(self.table, self.tables.stored(self.table))?;
         let mut columns: Vec<Expr> = face.schema().columns().into_iter().map(Expr::Column).collect();
         columns.push(when(time.lt(instant(started)), lit("before")).otherwise(lit("after"))?.alias("deploy_phase"));
         columns.push(
-            when(ident("service_version").eq(lit(&deploy.version)), lit("candidate"))
+            when(ident("service_version").eq(lit(version)), lit("candidate"))
                 .otherwise(lit("baseline"))?
                 .alias("deploy_role"),
         );

@@ -75,7 +75,8 @@ fn unreadable(error: CatalogError) -> QueryError {
     QueryError::Unreadable(error.to_string())
 }
 
-fn rows<R: Serialize>(schema: SchemaRef, rows: &[R]) -> Result<RecordBatch> {
+/// Makes one batch of `rows`.
+pub(super) fn rows<R: Serialize>(schema: SchemaRef, rows: &[R]) -> Result<RecordBatch> {
     let mut decoder = ReaderBuilder::new(Arc::clone(&schema)).with_batch_size(rows.len().max(1)).build_decoder()?;
     decoder.serialize(rows)?;
     Ok(decoder.flush()?.unwrap_or_else(|| RecordBatch::new_empty(schema)))

@@ -8,18 +8,25 @@ use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, 
 use datafusion::common::Result;
 use plimsoll_catalog::Catalog;
 use plimsoll_otlp::Table;
-use plimsoll_store::Snapshot;
+use plimsoll_store::{Snapshot, Store};
 
 pub(crate) mod around;
 pub(crate) mod attributes;
 mod events;
 pub(crate) mod face;
 mod facts;
+mod operations;
 pub(crate) mod reads;
 mod stored;
+pub(crate) mod system;
+pub(crate) mod trace;
+mod tree;
 
 use facts::{Fact, FactTable};
 use reads::Reads;
+use system::JournalSource;
+
+use crate::queries::Queries;
 
 /// Name of the catalog.
 pub(crate) const CATALOG: &str = "plimsoll";
@@ -27,13 +34,14 @@ pub(crate) const CATALOG: &str = "plimsoll";
 pub(crate) const SCHEMA: &str = "public";
 
 /// Every table and view, in the order in which they are documented.
-pub(crate) const NAMES: [&str; 12] = [
+pub(crate) const NAMES: [&str; 13] = [
     "spans",
     "span_events",
     "span_links",
     "logs",
     "metrics",
     "operations",
+    operations::NAME,
     "signals",
     "exceptions",
     "deploys",
@@ -42,12 +50,23 @@ pub(crate) const NAMES: [&str; 12] = [
     "decisions",
 ];
 
+/// Those of them that are made of others.
+pub(crate) const VIEWS: [&str; 4] = ["span_events", "span_links", operations::NAME, "exceptions"];
+
+/// Name of the schema in which the server describes itself.
+pub(crate) const SYSTEM_SCHEMA: &str = "plimsoll";
+/// Its tables.
+pub(crate) const SYSTEM_NAMES: [&str; 3] = ["segments", "journal", "queries"];
+
 /// The tables of one query: what they hold does not change while it runs.
 #[derive(Clone)]
 pub(crate) struct Tables {
     pub(crate) snapshot: Snapshot,
     pub(crate) catalog: Arc<dyn Catalog>,
     pub(crate) reads: Arc<Reads>,
+    pub(crate) store: Store,
+    pub(crate) queries: Arc<Queries>,
+    pub(crate) journal: Option<JournalSource>,
 }
 
 impl fmt::Debug for Tables {
@@ -66,6 +85,7 @@ impl Tables {
         Ok(Some(match name {
             "span_events" => events::span_events(self)?,
             "span_links" => events::span_links(self)?,
+            operations::NAME => operations::operations_total(self)?,
             "exceptions" => events::exceptions(self)?,
             "deploys" => self.fact(Fact::Deploys),
             "verdicts" => self.fact(Fact::Verdicts),
@@ -76,6 +96,11 @@ impl Tables {
                 None => return Ok(None),
             },
         }))
+    }
+
+    /// Builds the table called `name` of the schema [`SYSTEM_SCHEMA`].
+    pub(crate) fn system(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
+        system::table(name, self)
     }
 
     fn fact(&self, fact: Fact) -> Arc<dyn TableProvider> {
@@ -98,17 +123,40 @@ impl SchemaProvider for Tables {
     }
 }
 
-/// The one catalog with the one schema.
+/// The schema [`SYSTEM_SCHEMA`].
+#[derive(Debug)]
+struct SystemTables(Arc<Tables>);
+
+#[async_trait]
+impl SchemaProvider for SystemTables {
+    fn table_names(&self) -> Vec<String> {
+        SYSTEM_NAMES.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(self.0.system(name))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        SYSTEM_NAMES.contains(&name)
+    }
+}
+
+/// The one catalog with its two schemas.
 #[derive(Debug, Clone)]
 pub(crate) struct Namespace(pub(crate) Arc<Tables>);
 
 impl CatalogProvider for Namespace {
     fn schema_names(&self) -> Vec<String> {
-        vec![SCHEMA.to_owned()]
+        vec![SCHEMA.to_owned(), SYSTEM_SCHEMA.to_owned()]
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        (name == SCHEMA).then(|| Arc::clone(&self.0) as Arc<dyn SchemaProvider>)
+        match name {
+            SCHEMA => Some(Arc::clone(&self.0) as Arc<dyn SchemaProvider>),
+            SYSTEM_SCHEMA => Some(Arc::new(SystemTables(Arc::clone(&self.0)))),
+            _ => None,
+        }
     }
 }
 

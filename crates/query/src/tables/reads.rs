@@ -24,6 +24,7 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use plimsoll_catalog::SegmentRecord;
 
 use super::attributes::Promoted;
+use crate::error::QueryError;
 
 /// Bytes read from the end of a segment at once: footers are smaller than this.
 pub(super) const FOOTER_BYTES: usize = 64 << 10;
@@ -32,13 +33,77 @@ pub(super) const FOOTER_BYTES: usize = 64 << 10;
 pub(crate) struct Reads {
     inner: CachedParquetFileReaderFactory,
     opened: Mutex<Vec<PartitionedFile>>,
+    /// Set where the query answers without the segments that cannot be read.
+    verified: Option<Arc<Verified>>,
+    left_out: Mutex<Vec<String>>,
 }
 
+/// Segments that were read through once and found whole; they never change.
+#[derive(Debug, Default)]
+pub(crate) struct Verified(Mutex<HashSet<String>>);
+
+/// Paths that are remembered as whole.
+const VERIFIED_MAX: usize = 100_000;
+
 impl Reads {
-    /// Makes the reader of a query that reads from `files`.
-    pub(crate) fn new(files: Arc<dyn ObjectStore>, metadata_cache: Arc<FileMetadataCache>) -> Arc<Self> {
+    /// Makes the reader of a query that reads from `files`; with `verified`, of one that does without what cannot be read.
+    pub(crate) fn new(
+        files: Arc<dyn ObjectStore>,
+        metadata_cache: Arc<FileMetadataCache>,
+        verified: Option<Arc<Verified>>,
+    ) -> Arc<Self> {
         let inner = CachedParquetFileReaderFactory::new(files, metadata_cache);
-        Arc::new(Self { inner, opened: Mutex::default() })
+        Arc::new(Self { inner, opened: Mutex::default(), verified, left_out: Mutex::default() })
+    }
+
+    /// Returns the paths of the segments that were left out, in order.
+    pub(crate) fn left_out(&self) -> Vec<String> {
+        let mut paths = self.left_out.lock().clone();
+        paths.sort_unstable();
+        paths.dedup();
+        paths
+    }
+
+    /// Takes it that rows of `missing` are needed and cannot be had: leaves them out where that is wanted.
+    ///
+    /// # Errors
+    /// It is not, and there is one.
+    pub(crate) fn without(&self, missing: &[SegmentRecord]) -> Result<(), QueryError> {
+        match missing.first() {
+            None => Ok(()),
+            Some(_) if self.verified.is_some() => {
+                self.left_out.lock().extend(missing.iter().map(|segment| segment.path.clone()));
+                Ok(())
+            }
+            Some(first) => Err(QueryError::missing(&first.path)),
+        }
+    }
+
+    /// Keeps the segments that can be read, where the query does without the others; keeps all where it does not.
+    ///
+    /// *Cost.* Where it does, each segment is read through once in the life of the engine.
+    pub(crate) async fn readable(&self, segments: Vec<SegmentRecord>) -> Vec<SegmentRecord> {
+        let Some(verified) = &self.verified else { return segments };
+        let mut kept = Vec::with_capacity(segments.len());
+        for segment in segments {
+            let path = segment.path.clone();
+            if verified.0.lock().contains(&path) {
+                kept.push(segment);
+                continue;
+            }
+            match self.read(PartitionedFile::new(path.clone(), segment.bytes)).await {
+                Ok(()) => {
+                    let mut known = verified.0.lock();
+                    if known.len() >= VERIFIED_MAX {
+                        known.clear();
+                    }
+                    known.insert(path);
+                    kept.push(segment);
+                }
+                Err(_) => self.left_out.lock().push(path),
+            }
+        }
+        kept
     }
 
     /// Returns which of `keys` have a column of their own in a segment; its footer is read once and kept.

@@ -74,9 +74,15 @@ impl StoredTable {
         &self.keys
     }
 
-    /// Returns the segments that may hold rows that pass.
-    fn segments(&self, predicate: Option<&Arc<dyn PhysicalExpr>>) -> Result<Vec<SegmentRecord>> {
-        let segments = self.snapshot.segments(self.table);
+    /// Returns those of `segments` that may hold rows that pass.
+    fn may_hold(
+        &self,
+        segments: Vec<SegmentRecord>,
+        predicate: Option<&Arc<dyn PhysicalExpr>>,
+    ) -> Result<Vec<SegmentRecord>> {
+        if segments.is_empty() {
+            return Ok(segments);
+        }
         let Some(predicate) = predicate else { return Ok(segments) };
         let builder = PruningPredicateBuilder::new().with_file_schema(Arc::clone(self.table.schema()));
         let Some(pruning) = builder.build(Arc::clone(predicate)) else { return Ok(segments) };
@@ -111,7 +117,7 @@ impl StoredTable {
         let url = ObjectStoreUrl::parse(SEGMENTS_URL)?;
         let config = FileScanConfigBuilder::new(url, Arc::new(source))
             .with_statistics(self.statistics(schema, &rows, segments))
-            .with_file_groups(FileGroup::new(files).split_files(threads.max(1)))
+            .with_file_groups(dealt(files, threads))
             .with_limit(limit)
             .with_projection_indices(Some(columns.to_vec()))?
             .build();
@@ -183,7 +189,11 @@ impl TableProvider for StoredTable {
             .reduce(Expr::and);
         let full = DFSchema::try_from(Arc::clone(base))?;
         let predicate = filter.clone().map(|filter| state.create_physical_expr(filter, &full)).transpose()?;
-        let segments = self.segments(predicate.as_ref())?;
+        let mut segments = self.may_hold(self.snapshot.segments(self.table), predicate.as_ref())?;
+        self.reads.without(&self.may_hold(self.snapshot.missing(self.table), predicate.as_ref())?)?;
+        // The newest first: what asks for the latest few rows finds them there, and need not open the others.
+        segments.sort_by_key(|segment| std::cmp::Reverse(segment.times.to));
+        let segments = self.reads.readable(segments).await;
 
         let shown = wanted.iter().filter_map(|at| self.keys.get(at.checked_sub(base.fields().len())?).cloned());
         let mut keys: Vec<String> = shown.collect();
@@ -223,6 +233,16 @@ impl TableProvider for StoredTable {
             _ => UnionExec::try_new(parts),
         }
     }
+}
+
+/// Deals files out to as many groups as there are threads, so that each begins with the newest it has.
+fn dealt(files: Vec<PartitionedFile>, threads: usize) -> Vec<FileGroup> {
+    let mut hands: Vec<Vec<PartitionedFile>> = vec![Vec::new(); threads.clamp(1, files.len().max(1))];
+    let count = hands.len();
+    for (at, file) in files.into_iter().enumerate() {
+        hands[at % count].push(file);
+    }
+    hands.into_iter().map(FileGroup::new).collect()
 }
 
 /// What every part of a scan gives: the same columns of the rows that pass.

@@ -12,8 +12,8 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::metrics::v1::{
-    Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, metric,
-    number_data_point,
+    ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint,
+    ResourceMetrics, ScopeMetrics, Sum, exponential_histogram_data_point, metric, number_data_point,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span};
@@ -60,6 +60,7 @@ pub(crate) struct Shop {
 pub(crate) fn limits() -> QueryLimits {
     QueryLimits {
         memory_bytes: 64 << 20,
+        spill: None,
         timeout: Duration::from_secs(30),
         rows_max: 100_000,
         concurrency: 4,
@@ -72,6 +73,18 @@ impl Shop {
     /// Opens an empty store under an engine.
     pub(crate) async fn empty(limits: QueryLimits) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
+        Self::at(directory, limits, Some(operations())).await
+    }
+
+    /// Closes the store and opens it again.
+    pub(crate) async fn reopened(self) -> Self {
+        self.store.close().await.expect("closes");
+        let Self { engine, store, catalog, directory, .. } = self;
+        drop((engine, store, catalog));
+        Self::at(directory, limits(), None).await
+    }
+
+    async fn at(directory: TempDir, limits: QueryLimits, operations: Option<RecordBatch>) -> Self {
         let catalog = SqliteCatalog::open(directory.path().join("catalog.db")).await.expect("a catalog");
         let catalog: Arc<dyn Catalog> = Arc::new(catalog);
         let options = StoreOptions {
@@ -84,7 +97,7 @@ impl Shop {
             disk_reserve_bytes: 0,
         };
         let clock = Arc::new(|| UnixNanos(STARTED + 3_600 * SECOND));
-        let fold = Box::new(FixedOperations(Some(operations())));
+        let fold = Box::new(FixedOperations(operations));
         let store = Store::open(options, Arc::clone(&catalog), fold, Box::new(|_| {}), clock).await.expect("a store");
         let engine = DataFusionEngine::new(store.clone(), Arc::clone(&catalog), limits).expect("an engine");
         Self { engine, store, catalog, sequence: 0, directory }
@@ -137,6 +150,12 @@ impl Shop {
         let text = self.encoded(QueryRequest::new(sql), Format::Csv).await?;
         let text = String::from_utf8(text).expect("CSV is text");
         Ok(text.split_once("\r\n").map_or(String::new(), |(_, rows)| rows.replace("\r\n", "\n")))
+    }
+
+    /// Answers `sql` as CSV with its header.
+    pub(crate) async fn csv_with_header(&self, sql: &str) -> Result<String, QueryError> {
+        let text = self.encoded(QueryRequest::new(sql), Format::Csv).await?;
+        Ok(String::from_utf8(text).expect("CSV is text").replace("\r\n", "\n"))
     }
 
     pub(crate) async fn encoded(&self, request: QueryRequest, format: Format) -> Result<Vec<u8>, QueryError> {
@@ -322,6 +341,52 @@ fn metrics() -> ExportMetricsServiceRequest {
                     metric("cpu", metric::Data::Gauge(gauge)),
                     metric("requests", metric::Data::Sum(sum)),
                     metric("latency", metric::Data::Histogram(histogram)),
+                ],
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+    }
+}
+
+/// A counter of two instances, one of which begins again, and an exponential histogram.
+pub(crate) fn counters() -> ExportMetricsServiceRequest {
+    let point = |pod: &str, at: u64, value: i64| NumberDataPoint {
+        time_unix_nano: STARTED + at * SECOND,
+        start_time_unix_nano: STARTED - 60 * SECOND,
+        attributes: vec![text("pod", pod)],
+        value: Some(number_data_point::Value::AsInt(value)),
+        ..Default::default()
+    };
+    let served = [("a", 0, 100), ("a", 10, 150), ("a", 20, 250), ("b", 0, 900), ("b", 10, 20), ("b", 20, 60)];
+    let sum = Sum {
+        data_points: served.into_iter().map(|(pod, at, value)| point(pod, at, value)).collect(),
+        aggregation_temporality: 2,
+        is_monotonic: true,
+    };
+    let buckets = |offset: i32, bucket_counts: &[u64]| {
+        Some(exponential_histogram_data_point::Buckets { offset, bucket_counts: bucket_counts.to_vec() })
+    };
+    let sized = |scale: i32, offset: i32, counts: &[u64]| ExponentialHistogramDataPoint {
+        time_unix_nano: STARTED,
+        count: counts.iter().sum(),
+        scale,
+        positive: buckets(offset, counts),
+        ..Default::default()
+    };
+    let sizes = ExponentialHistogram {
+        data_points: vec![sized(1, 10, &[1, 1, 4, 4]), sized(0, 5, &[10, 10])],
+        aggregation_temporality: 1,
+    };
+    let metric = |name: &str, data| Metric { name: name.to_owned(), data: Some(data), ..Default::default() };
+    ExportMetricsServiceRequest {
+        resource_metrics: vec![ResourceMetrics {
+            resource: resource("payment", "2.0.0"),
+            scope_metrics: vec![ScopeMetrics {
+                scope: scope(),
+                metrics: vec![
+                    metric("requests.served", metric::Data::Sum(sum)),
+                    metric("request.size", metric::Data::ExponentialHistogram(sizes)),
                 ],
                 ..Default::default()
             }],

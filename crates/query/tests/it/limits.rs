@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::future::join_all;
 use plimsoll_otlp::Signal;
-use plimsoll_query::{QueryError, QueryLimits, QueryRequest, SqlEngine};
+use plimsoll_query::{QueryError, QueryLimits, QueryRequest, SpillLimits, SqlEngine};
 
 use crate::fixture::{Shop, limits, traces};
 
@@ -78,6 +78,39 @@ async fn memory_is_bounded_and_the_message_names_the_setting() {
     assert!(matches!(&error, QueryError::Exceeded(text) if text.contains("`memory.query`")), "{error:?}");
     assert_eq!(shop.csv("SELECT count(*) FROM spans").await.as_deref(), Ok("20000\n"));
     wait_until_idle(&shop).await;
+}
+
+#[tokio::test]
+async fn what_does_not_fit_into_memory_spills_within_its_limit_and_is_gone_afterwards() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let place = directory.path().join("spill");
+    std::fs::create_dir_all(place.join("left")).expect("can be made");
+    std::fs::write(place.join("left/over"), "from an earlier run").expect("can be written");
+    let files = |place: &std::path::Path| -> usize {
+        let mut open = vec![place.to_owned()];
+        let mut count = 0;
+        while let Some(directory) = open.pop() {
+            for entry in std::fs::read_dir(directory).expect("is there") {
+                let entry = entry.expect("readable");
+                if entry.file_type().expect("has a type").is_dir() { open.push(entry.path()) } else { count += 1 }
+            }
+        }
+        count
+    };
+    let sorted =
+        "SELECT trace_id, span_id, name, resource_attributes::text FROM spans ORDER BY duration_ns + 1, trace_id";
+    let spilling = |bytes_max| QueryLimits {
+        memory_bytes: 32 << 20,
+        spill: Some(SpillLimits { directory: place.clone(), bytes_max }),
+        ..limits()
+    };
+    let shop = many(spilling(256 << 20), 80_000).await;
+    assert_eq!(files(&place), 0, "what an earlier run left is removed");
+    assert_eq!(shop.rows(sorted).await, Ok(80_000));
+    let spilled = "SELECT spilled_bytes > 0, memory_peak_bytes > 0, rows, state FROM plimsoll.queries WHERE query LIKE '%ORDER BY duration_ns + 1%' AND state = 'done'";
+    assert_eq!(shop.csv(spilled).await.as_deref(), Ok("true,true,80000,done\n"));
+    wait_until_idle(&shop).await;
+    assert_eq!(files(&place), 0);
 }
 
 #[tokio::test]

@@ -10,3 +10,4 @@ mod guards;
 mod limits;
 mod pruning;
 mod scripts;
+mod system;

@@ -2,14 +2,17 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use plimsoll_query::{Format, QueryRequest};
+use plimsoll_query::{Format, Parameter, QueryRequest};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::ApiState;
 use super::problem::{Json, Problem};
+
+/// The header that names the segments which an answer does without.
+const MISSING: HeaderName = HeaderName::from_static("plimsoll-missing-segments");
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,6 +20,8 @@ pub(super) struct SqlBody {
     query: String,
     #[serde(default)]
     params: Vec<Value>,
+    #[serde(default)]
+    allow_missing_segments: bool,
 }
 
 #[tracing::instrument(name = "sql", skip_all, fields(query = body.query))]
@@ -26,11 +31,23 @@ pub(super) async fn run(
     Json(body): Json<SqlBody>,
 ) -> Result<Response, Problem> {
     let format = negotiate(&headers)?;
-    let request = QueryRequest { sql: body.query, params: body.params, timeout: None };
+    let request = QueryRequest {
+        params: Parameter::all_from_json(&body.params)?,
+        sql: body.query,
+        allow_missing_segments: body.allow_missing_segments,
+        source: "http",
+        ..QueryRequest::default()
+    };
     let result = state.engine.query(request).await?;
+    // Paths below the store's root: letters, digits, `-`, `_`, `.` and `/`.
+    let missing = HeaderValue::from_str(&result.missing_segments.join(", ")).ok().filter(|paths| !paths.is_empty());
     // Dropping the body, when the client goes away, drops the stream and so cancels the query.
     let body = Body::from_stream(format.encode(result));
-    Ok(([(header::CONTENT_TYPE, format.media_type())], body).into_response())
+    let mut response = ([(header::CONTENT_TYPE, format.media_type())], body).into_response();
+    if let Some(missing) = missing {
+        response.headers_mut().insert(MISSING, missing);
+    }
+    Ok(response)
 }
 
 /// Chooses the format by `Accept`; JSON where there is none.

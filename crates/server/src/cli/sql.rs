@@ -19,6 +19,9 @@ pub(super) struct SqlArgs {
     /// Value of `$1`, `$2`, .. in order; read as JSON where it is JSON, else as text
     #[arg(short, long = "param")]
     params: Vec<String>,
+    /// Answer without the segments that cannot be read, instead of failing
+    #[arg(long)]
+    allow_missing_segments: bool,
     /// How to print the rows
     #[arg(short, long, value_enum, default_value = "table")]
     output: Output,
@@ -39,9 +42,13 @@ pub(super) async fn run(args: SqlArgs) -> Outcome {
         Output::Jsonl => "application/x-ndjson",
         Output::Csv => "text/csv",
     };
-    let request =
-        api.request(Method::POST, "/sql").header("accept", accept).json(&json!({ "query": query, "params": params }));
+    let request = api.request(Method::POST, "/sql").header("accept", accept).json(&json!({
+        "query": query, "params": params, "allow_missing_segments": args.allow_missing_segments
+    }));
     let response = api.send(request).await?;
+    if let Some(missing) = response.headers().get("plimsoll-missing-segments").and_then(|paths| paths.to_str().ok()) {
+        output::hint(&format!("without segments {missing}"));
+    }
     match args.output {
         Output::Table => {
             let answer: Value = response.json().await.map_err(|error| broken_off(&error))?;

@@ -104,6 +104,8 @@ pub struct QueryConfig {
     pub timeout: Duration,
     /// Rows that one query may return.
     pub rows_max: u64,
+    /// Bytes that all queries together may write of what does not fit into their memory; 0 for none.
+    pub spill_max: u64,
     /// Queries at once.
     pub concurrency: usize,
     /// Threads that queries run on; 0 is one a core.
@@ -250,6 +252,7 @@ impl Config {
         let query = QueryConfig {
             timeout: duration(&mut section, "timeout", Duration::from_secs(30), problems),
             rows_max: count(&mut section, "rows_max", 1_000_000, problems) as u64,
+            spill_max: size(&mut section, "spill_max", 1 << 30, problems),
             concurrency: count(&mut section, "concurrency", 4, problems).max(1),
             threads: count(&mut section, "threads", 0, problems),
         };

@@ -23,7 +23,7 @@ use plimsoll_catalog::{Catalog, CatalogError, SqliteCatalog};
 use plimsoll_ingest::{FingerprintOptions, Fingerprints, Ingest, IngestError, IngestOptions, Readiness, ReplaySummary};
 use plimsoll_journal::{Journal, JournalOptions, LocalJournal, ReplayError};
 use plimsoll_model::{SequenceNumber, UnixNanos};
-use plimsoll_query::{DataFusionEngine, QueryError, QueryLimits, SqlEngine};
+use plimsoll_query::{DataFusionEngine, JournalFacts, JournalSource, QueryError, QueryLimits, SpillLimits, SqlEngine};
 use plimsoll_signals::SignalState;
 use plimsoll_store::{Clock, Store, StoreError, StoreOptions};
 use plimsoll_watch::{WatchOptions, Watcher};
@@ -102,7 +102,7 @@ impl Stages {
         let mut degraded = Vec::new();
         if store.missing_segments > 0 {
             degraded.push(format!(
-                "{} segments with {} rows are missing or damaged: queries do without them",
+                "{} segments with {} rows are missing or damaged: queries that need them fail unless they set `allow_missing_segments`",
                 store.missing_segments, store.missing_rows
             ));
         }
@@ -251,8 +251,12 @@ impl Server {
         .await?;
         signals::recover(&aggregates, &store, now()).await?;
 
-        let engine: Arc<dyn SqlEngine> =
-            Arc::new(DataFusionEngine::new(store.clone(), catalog.clone(), query_limits(&config))?);
+        let engine: Arc<dyn SqlEngine> = Arc::new(DataFusionEngine::with_journal(
+            store.clone(),
+            catalog.clone(),
+            query_limits(&config),
+            Some(journal_facts(&journal)),
+        )?);
         let ui_base = config.public_url.clone().unwrap_or_else(|| format!("http://{api_address}"));
         let watcher = Watcher::start(
             WatchOptions {
@@ -456,10 +460,29 @@ fn ingest_options(config: &Config, fingerprints: Arc<Fingerprints>) -> IngestOpt
     }
 }
 
+/// Says how `plimsoll.journal` is read.
+fn journal_facts(journal: &Arc<LocalJournal>) -> JournalSource {
+    let journal = journal.clone();
+    Arc::new(move || {
+        let status = journal.status();
+        JournalFacts {
+            next_frame: status.next.0,
+            oldest_frame: status.oldest.0,
+            bytes: status.bytes,
+            files: status.files,
+            poisoned: status.poisoned,
+            commits: status.commits,
+            sync_ns: status.sync_ns,
+        }
+    })
+}
+
 fn query_limits(config: &Config) -> QueryLimits {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     QueryLimits {
         memory_bytes: usize_of(config.memory.query),
+        spill: (config.query.spill_max > 0)
+            .then(|| SpillLimits { directory: config.data_dir.join("spill"), bytes_max: config.query.spill_max }),
         timeout: config.query.timeout,
         rows_max: config.query.rows_max,
         concurrency: config.query.concurrency,

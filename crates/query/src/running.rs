@@ -1,0 +1,162 @@
+//! One query under way: the task that runs it, and the caller's end of its rows.
+//!
+//! *Invariants.* A stream that ends without an error is complete: the task says so explicitly, and a channel that closes otherwise
+//! is an error.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::error::DataFusionError;
+use datafusion::physical_plan::execute_stream;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use crate::engine::{AbortOnDrop, GRACE, Shared};
+use crate::error::QueryError;
+use crate::output::Output;
+use crate::planning::Planning;
+use crate::port::QueryRequest;
+use crate::queries::Tracked;
+
+/// When a query ends at the latest.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    pub(crate) at: Instant,
+    pub(crate) limit: Duration,
+}
+
+/// Says that a task ended without a word.
+pub(crate) fn stopped() -> QueryError {
+    QueryError::Unreadable("the query stopped before it was done; the server's log says why".to_owned())
+}
+
+/// What the task sends: a batch or an error, or `None` after the last batch.
+pub(crate) type Sent = Option<Result<RecordBatch, QueryError>>;
+
+/// What the caller hears first.
+pub(crate) struct Head {
+    pub(crate) schema: SchemaRef,
+    /// Paths of the segments that were left out.
+    pub(crate) missing: Vec<String>,
+}
+
+/// What the task works with.
+pub(crate) struct Running<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) deadline: Deadline,
+    pub(crate) planning: Planning<'a>,
+    pub(crate) tracked: Tracked,
+    pub(crate) batches: mpsc::Sender<Sent>,
+}
+
+impl Running<'_> {
+    /// Runs `request` to its end.
+    pub(crate) async fn run(self, request: QueryRequest, head: oneshot::Sender<Result<Head, QueryError>>) {
+        let timed_out = || QueryError::timed_out(self.deadline.limit);
+        let rows_max = self.shared.limits.rows_max;
+        let begun = timeout_at(self.deadline.at, async {
+            let planned = self.planning.plan(&request).await?;
+            self.tracked.planned(&planned.plan);
+            let started = execute_stream(planned.plan, planned.state.task_ctx());
+            let mut stream =
+                started.map_err(|error| QueryError::from_planning(&error, self.shared.limits.memory_bytes))?;
+            // The first batch is awaited before the caller hears anything, so that what fails at once fails as a whole.
+            match stream.next().await.transpose() {
+                Ok(Some(first)) if first.num_rows() as u64 > rows_max => Err(QueryError::too_many_rows(rows_max)),
+                Ok(first) => Ok((stream, first, planned.schema)),
+                Err(error) => Err(self.failed(&error).await),
+            }
+        });
+        let (mut stream, first, schema) = match begun.await.unwrap_or_else(|_| Err(timed_out())) {
+            Ok(begun) => begun,
+            Err(error) => {
+                self.tracked.ends(Err(&error));
+                return drop(head.send(Err(error)));
+            }
+        };
+        let output = Output::new(&schema);
+        let told = Head { schema: Arc::clone(output.schema()), missing: self.planning.reads().left_out() };
+        if head.send(Ok(told)).is_err() {
+            return;
+        }
+        let mut rows = 0_u64;
+        let mut next = first.map(Ok);
+        while let Some(batch) = next {
+            let sent = match batch {
+                Ok(batch) => {
+                    rows += batch.num_rows() as u64;
+                    self.tracked.sent(batch.num_rows());
+                    if rows > rows_max {
+                        Err(QueryError::too_many_rows(rows_max))
+                    } else {
+                        output.apply(&batch).map_err(|error| self.translated(&error.into()))
+                    }
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = &sent {
+                self.tracked.ends(Err(error));
+            }
+            let last = sent.is_err();
+            if self.batches.send(Some(sent)).await.is_err() || last {
+                return;
+            }
+            next = match timeout_at(self.deadline.at, stream.next()).await {
+                Ok(Some(Ok(batch))) => Some(Ok(batch)),
+                Ok(Some(Err(error))) => Some(Err(self.failed(&error).await)),
+                Ok(None) => None,
+                Err(_) => Some(Err(timed_out())),
+            };
+        }
+        self.tracked.ends(Ok(()));
+        // Nobody listens any more if this fails.
+        let _ = self.batches.send(None).await;
+    }
+
+    fn translated(&self, error: &DataFusionError) -> QueryError {
+        QueryError::from_execution(error, self.shared.limits.memory_bytes)
+    }
+
+    /// Translates an error, and names the segment where one is damaged.
+    async fn failed(&self, error: &DataFusionError) -> QueryError {
+        let translated = self.translated(error);
+        if !matches!(translated, QueryError::Unreadable(_)) {
+            return translated;
+        }
+        match timeout_at(self.deadline.at, self.planning.reads().damaged()).await {
+            Ok(Some((path, problem))) => QueryError::damaged(&path, &problem),
+            Ok(None) | Err(_) => translated,
+        }
+    }
+}
+
+/// The caller's end.
+pub(crate) struct Rows {
+    rows: mpsc::Receiver<Sent>,
+    deadline: Deadline,
+    _guard: AbortOnDrop,
+}
+
+impl Rows {
+    pub(crate) fn new(rows: mpsc::Receiver<Sent>, deadline: Deadline, guard: AbortOnDrop) -> Self {
+        Self { rows, deadline, _guard: guard }
+    }
+
+    pub(crate) fn stream(self) -> BoxStream<'static, Result<RecordBatch, QueryError>> {
+        futures::stream::unfold(Some(self), |open| async move {
+            let mut open = open?;
+            match timeout_at(open.deadline.at + GRACE, open.rows.recv()).await {
+                Ok(Some(Some(Ok(batch)))) => Some((Ok(batch), Some(open))),
+                Ok(Some(Some(Err(error)))) => Some((Err(error), None)),
+                Ok(Some(None)) => None,
+                Ok(None) => Some((Err(stopped()), None)),
+                Err(_) => Some((Err(QueryError::timed_out(open.deadline.limit)), None)),
+            }
+        })
+        .boxed()
+    }
+}
