@@ -4,7 +4,8 @@
 //! - Columns that come from the resource share one key buffer, and so do those that come from the scope: they are
 //!   dictionaries over `UInt32`, which cannot overflow, and a row costs four bytes whatever the resource holds.
 //! - Absent text in a dictionary column is the empty string, never null; everywhere else absent is null.
-//! - An attribute map keeps its entries as they came: order, repeated keys, empty values. Its values are text; the type of
+//! - An attribute map keeps its entries as they came: order, repeated keys, empty values. Its keys are a dictionary, its
+//!   values text; the type of
 //!   each stands in the `_types` column beside it, one letter an entry ([`crate::value`]), null where all are strings.
 //! - Nothing an export request says is lost: [`crate::encode`] gives it back.
 
@@ -86,14 +87,23 @@ pub fn shared_bytes() -> DataType {
     DataType::Dictionary(Box::new(DataType::UInt32), Box::new(DataType::Binary))
 }
 
-/// The fields of one entry of an attribute map.
+/// The fields of one entry of an attribute map. Names repeat over many entries, values need not.
 pub fn attribute_entry() -> Fields {
-    Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)])
+    Fields::from(vec![Field::new("key", shared_text(), false), Field::new("value", DataType::Utf8, true)])
 }
 
-/// An attribute map: `Map<Utf8, Utf8>`, entries in the order of the wire.
+/// An attribute map: names to text, entries in the order of the wire.
 pub fn attributes() -> DataType {
-    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(attribute_entry()), false)), false)
+    map(attribute_entry())
+}
+
+/// A map of text to text without dictionaries: an attribute map as clients see it.
+pub fn plain_attributes() -> DataType {
+    map(Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)]))
+}
+
+fn map(entry: Fields) -> DataType {
+    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entry), false)), false)
 }
 
 fn list(item: DataType) -> DataType {

@@ -64,6 +64,7 @@ pub(crate) fn plain(data_type: &DataType) -> DataType {
             DataType::List(plain_field(item))
         }
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(plain_field).collect()),
+        DataType::Map(entries, sorted) => DataType::Map(plain_field(entries), *sorted),
         other => other.clone(),
     }
 }

@@ -124,15 +124,19 @@ pub(crate) fn span_id(bytes: &[u8]) -> u64 {
 /// Attribute maps, without building one.
 pub(crate) struct Attributes<'a> {
     offsets: &'a [i32],
-    keys: &'a StringArray,
+    /// The number of each entry's name.
+    keys: &'a [u32],
+    names: &'a StringArray,
     values: &'a StringArray,
 }
 
 impl<'a> Attributes<'a> {
     pub(crate) fn of(name: &str, map: &'a MapArray) -> Result<Self, SchemaError> {
+        let keys = typed(name, map.keys().as_dictionary_opt::<UInt32Type>())?;
         Ok(Self {
             offsets: map.value_offsets(),
-            keys: typed(name, map.keys().as_string_opt::<i32>())?,
+            keys: keys.keys().values(),
+            names: typed(name, keys.values().as_string_opt::<i32>())?,
             values: typed(name, map.values().as_string_opt::<i32>())?,
         })
     }
@@ -152,15 +156,20 @@ impl<'a> Attributes<'a> {
 
     /// Returns every key with its value; absent values are empty.
     pub(crate) fn each(&self, row: usize) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let (keys, values) = (self.keys, self.values);
+        let (keys, names, values) = (self.keys, self.names, self.values);
         (self.offsets[row] as usize..self.offsets[row + 1] as usize)
-            .map(move |at| (keys.value(at), text_at(values, at).unwrap_or("")))
+            .map(move |at| (names.value(keys[at] as usize), text_at(values, at).unwrap_or("")))
+    }
+
+    /// Says whether any row may have the key.
+    pub(crate) fn knows(&self, key: &str) -> bool {
+        self.names.iter().any(|name| name == Some(key))
     }
 
     /// Returns the first value of a key; absent is empty.
     pub(crate) fn get(&self, row: usize, key: &str) -> &'a str {
         (self.offsets[row] as usize..self.offsets[row + 1] as usize)
-            .find(|at| self.keys.value(*at) == key)
+            .find(|at| self.names.value(self.keys[*at] as usize) == key)
             .and_then(|at| text_at(self.values, at))
             .unwrap_or("")
     }

@@ -73,6 +73,7 @@ impl SignalState {
         let trace_id = columns::id(batch, "trace_id", 16)?;
         let span_id = columns::id(batch, "span_id", 8)?;
         let attributes = Attributes::of("attributes", columns::map(batch, "attributes")?)?;
+        let exceptional = attributes.knows("exception.type");
         let mut resources = Resources::of(batch)?;
         let life = self.registry.limits.trace_life_max.as_nanos() as u64;
         let mut run = Run::new(Emitted::Log);
@@ -98,7 +99,7 @@ impl SignalState {
                 self.count_action(emitter.version, event, bucket, level >= Level::Error);
             }
 
-            let exception_type = attributes.get(row, "exception.type");
+            let exception_type = if exceptional { attributes.get(row, "exception.type") } else { "" };
             if exception_type.is_empty() {
                 continue;
             }

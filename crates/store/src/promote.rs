@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Builder, MapArray, RecordBatch, StringArray, StringBuilder};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
 use plimsoll_otlp::value::{INT, letter};
 
 /// Columns for keys that are frequent, at most.
@@ -75,11 +75,12 @@ impl Sample {
     /// Adds rows; the first column is the map, the second the types.
     pub(crate) fn add(&mut self, rows: &RecordBatch) {
         let Some((map, types)) = columns(rows) else { return };
-        let (keys, values) = (map.keys().as_string::<i32>(), map.values().as_string::<i32>());
+        let (keys, values) = (map.keys().as_dictionary::<UInt32Type>(), map.values().as_string::<i32>());
+        let (keys, names) = (keys.keys().values(), keys.values().as_string::<i32>());
         for row in 0..map.len() {
             let types = types.is_valid(row).then(|| types.value(row));
             for (index, at) in entries(map, row).enumerate() {
-                let key = keys.value(at);
+                let key = names.value(keys[at] as usize);
                 if key.len() > KEY_BYTES_MAX || (self.keys.len() >= DISTINCT_MAX && !self.keys.contains_key(key)) {
                     continue;
                 }
@@ -159,14 +160,17 @@ impl Extractor {
             })
             .collect();
         let Some((map, types)) = columns(rows) else { return Ok(Vec::new()) };
-        let (keys, values) = (map.keys().as_string::<i32>(), map.values().as_string::<i32>());
+        let (keys, values) = (map.keys().as_dictionary::<UInt32Type>(), map.values().as_string::<i32>());
+        let (keys, names) = (keys.keys().values(), keys.values().as_string::<i32>());
+        let places: Vec<Option<usize>> =
+            names.iter().map(|name| self.places.get(name.unwrap_or("")).copied()).collect();
         // Where the entry of each column is in the row at hand; its index says where its type stands.
         let mut found: Vec<Option<(usize, usize)>> = vec![None; self.promoted.len()];
         for row in 0..map.len() {
             found.fill(None);
             for (index, at) in entries(map, row).enumerate() {
-                if let Some(place) = self.places.get(keys.value(at)) {
-                    found[*place].get_or_insert((index, at));
+                if let Some(place) = places[keys[at] as usize] {
+                    found[place].get_or_insert((index, at));
                 }
             }
             let types = types.is_valid(row).then(|| types.value(row));
@@ -195,7 +199,9 @@ impl Extractor {
 }
 
 fn columns(rows: &RecordBatch) -> Option<(&MapArray, &StringArray)> {
-    Some((rows.columns().first()?.as_map_opt()?, rows.columns().get(1)?.as_string_opt::<i32>()?))
+    let map = rows.columns().first()?.as_map_opt()?;
+    map.keys().as_dictionary_opt::<UInt32Type>()?;
+    Some((map, rows.columns().get(1)?.as_string_opt::<i32>()?))
 }
 
 /// The places of a row's entries in the keys and values of the map.
@@ -207,14 +213,14 @@ fn entries(map: &MapArray, row: usize) -> std::ops::Range<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{MapBuilder, MapFieldNames};
+    use arrow::array::{MapBuilder, MapFieldNames, StringDictionaryBuilder};
     use arrow::datatypes::Int64Type;
 
     type Row<'a> = (&'a [(&'a str, Option<&'a str>)], Option<&'a str>);
 
     fn rows(rows: &[Row<'_>]) -> RecordBatch {
         let names = MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() };
-        let mut map = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
+        let mut map = MapBuilder::new(Some(names), StringDictionaryBuilder::<UInt32Type>::new(), StringBuilder::new());
         for (entries, _) in rows {
             for (key, value) in *entries {
                 map.keys().append_value(key);

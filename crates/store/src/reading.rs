@@ -3,10 +3,12 @@
 use arrow::array::RecordBatch;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use plimsoll_catalog::SegmentRecord;
+use plimsoll_otlp::Table;
 
 use crate::error::StoreError;
 use crate::flush::unreadable;
 use crate::shared::Shared;
+use crate::sources::typed;
 
 /// Appends a segment's rows to `batches`.
 pub(crate) fn read(shared: &Shared, record: &SegmentRecord, batches: &mut Vec<RecordBatch>) -> Result<(), StoreError> {
@@ -15,8 +17,16 @@ pub(crate) fn read(shared: &Shared, record: &SegmentRecord, batches: &mut Vec<Re
     let reader = ParquetRecordBatchReaderBuilder::try_new(content).and_then(|builder| builder.build());
     let mut rows = 0;
     for batch in reader.map_err(|e| unreadable(path, &e))? {
-        let batch = batch.map_err(|e| unreadable(path, &e.into()))?;
+        let mut batch = batch.map_err(|e| unreadable(path, &e.into()))?;
         rows += batch.num_rows() as u64;
+        if let Some(table) = Table::parse(&record.table) {
+            let schema = batch.schema();
+            let types = schema.fields().iter().map(|field| {
+                let stored = table.schema().field_with_name(field.name());
+                stored.unwrap_or(field).data_type().clone()
+            });
+            batch = typed(batch, &types.collect::<Vec<_>>()).map_err(|e| unreadable(path, &e))?;
+        }
         batches.push(batch);
     }
     if rows == record.rows {

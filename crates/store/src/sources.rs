@@ -7,7 +7,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::compute::concat_batches;
+use arrow::compute::{cast, concat_batches};
+use arrow::datatypes::{DataType, Field, Schema};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -18,6 +19,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::reader::{ChunkReader, Length};
 use plimsoll_catalog::SegmentRecord;
+use plimsoll_otlp::Table;
 
 use crate::error::StoreError;
 use crate::files::SegmentRead;
@@ -55,8 +57,9 @@ impl Source {
     /// Reads some columns of some rows, in the order of the schema.
     pub(crate) fn read(&self, columns: &[&str], rows: Range<u64>) -> Result<Cursor, ParquetError> {
         let schema = self.metadata.schema();
-        let roots = columns.iter().map(|column| schema.index_of(column)).collect::<Result<Vec<_>, _>>()?;
-        let mask = ProjectionMask::roots(self.metadata.parquet_schema(), roots);
+        let mut roots = columns.iter().map(|column| schema.index_of(column)).collect::<Result<Vec<_>, _>>()?;
+        roots.sort_unstable();
+        let mask = ProjectionMask::roots(self.metadata.parquet_schema(), roots.iter().copied());
         let (mut groups, mut skipped, mut at) = (Vec::new(), 0, 0);
         for (number, group) in self.metadata.metadata().row_groups().iter().enumerate() {
             let end = at + u64::try_from(group.num_rows()).unwrap_or(0);
@@ -70,19 +73,28 @@ impl Source {
         }
         let wide = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
         let selection = vec![RowSelector::skip(wide(skipped)), RowSelector::select(wide(rows.end - rows.start))];
+        let table = Table::parse(&self.record.table);
+        let stored = |field: &Field| table.and_then(|table| table.schema().field_with_name(field.name()).ok());
+        let types = roots.iter().map(|at| {
+            let field = schema.field(*at);
+            stored(field).unwrap_or(field).data_type().clone()
+        });
+        let types = types.collect();
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), self.metadata.clone())
             .with_projection(mask)
             .with_row_groups(groups)
             .with_row_selection(RowSelection::from(selection))
             .with_batch_size(BATCH)
             .build()?;
-        Ok(Cursor { reader, current: None })
+        Ok(Cursor { reader, types, current: None })
     }
 }
 
 /// The rows of a column, in portions of any size.
 pub(crate) struct Cursor {
     reader: ParquetRecordBatchReader,
+    /// What the columns are to be, which segments of before may not have.
+    types: Vec<DataType>,
     current: Option<RecordBatch>,
 }
 
@@ -95,7 +107,8 @@ impl Cursor {
             let batch = match self.current.take() {
                 Some(batch) => batch,
                 None => {
-                    self.reader.next().ok_or_else(|| ParquetError::EOF("fewer rows than there should be".into()))??
+                    let ended = || ParquetError::EOF("fewer rows than there should be".into());
+                    typed(self.reader.next().ok_or_else(ended)??, &self.types)?
                 }
             };
             let taken = missing.min(batch.num_rows());
@@ -116,6 +129,20 @@ impl Cursor {
     pub(crate) fn column(&mut self, rows: usize) -> Result<ArrayRef, ParquetError> {
         Ok(Arc::clone(self.take(rows)?.column(0)))
     }
+}
+
+/// Casts the columns that have another type.
+pub(crate) fn typed(batch: RecordBatch, types: &[DataType]) -> Result<RecordBatch, ParquetError> {
+    let schema = batch.schema();
+    if schema.fields().iter().zip(types).all(|(field, wanted)| field.data_type() == wanted) {
+        return Ok(batch);
+    }
+    let fields = schema.fields().iter().zip(types);
+    let fields: Vec<Field> =
+        fields.map(|(field, wanted)| field.as_ref().clone().with_data_type(wanted.clone())).collect();
+    let columns = batch.columns().iter().zip(types).map(|(column, wanted)| cast(column, wanted));
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
 /// A segment file as the Parquet reader takes it.

@@ -1,6 +1,6 @@
 //! Attribute maps: `KeyValue` messages pushed into one map column and its column of type letters.
 //!
-//! *Cost.* A string entry in the form every encoder writes it takes one comparison of shape and two copies.
+//! *Cost.* A string entry in the form every encoder writes it takes one comparison of shape, a name told apart and one copy.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field};
 
 use super::columns::{NotUtf8, Offsets, OptionalText, Text};
+use super::keys::Keys;
 use super::sizes::Sizes;
 use crate::proto::{any_value, key_value};
 use crate::schema::attribute_entry;
@@ -18,7 +19,7 @@ use crate::wire::{Reader, Result};
 /// One map column under construction.
 #[derive(Default)]
 pub(super) struct Attributes {
-    keys: Text,
+    keys: Keys,
     values: Text,
     /// Entries whose value is null, ascending.
     nulls: Vec<u32>,

@@ -14,6 +14,7 @@ mod columns;
 mod convention;
 mod exemplars;
 mod ids;
+mod keys;
 mod logs;
 mod metrics;
 mod points;

@@ -79,11 +79,10 @@ pub(crate) fn cell(batch: &RecordBatch, column: &str, row: usize) -> Option<Stri
 /// The entries of a map column at a row.
 pub(crate) fn map(batch: &RecordBatch, column: &str, row: usize) -> Vec<(String, Option<String>)> {
     let entries = batch.column_by_name(column).expect("the column exists").as_map().value(row);
-    let (keys, values) = (entries.column(0).as_string::<i32>(), entries.column(1).as_string::<i32>());
-    keys.iter()
-        .zip(values)
-        .map(|(key, value)| (key.expect("keys are not null").to_owned(), value.map(str::to_owned)))
-        .collect()
+    let (keys, values) = (entries.column(0).as_dictionary::<UInt32Type>(), entries.column(1).as_string::<i32>());
+    let names = keys.values().as_string::<i32>();
+    let keys = keys.keys().values().iter().map(|key| names.value(*key as usize).to_owned());
+    keys.zip(values).map(|(key, value)| (key, value.map(str::to_owned))).collect()
 }
 
 /// Checks every array of a batch as if it came from a stranger.

@@ -3,20 +3,23 @@
 //! The value is text, or null where the key is absent. Of a repeated key the first entry counts. In a JSON object, text is
 //! given without quotes and anything else as JSON.
 //!
-//! *Cost.* A map is walked, without allocation but for the output. A JSON object is parsed once for each distinct text
+//! *Cost.* A map is walked by the numbers of its names, the key looked for once among the distinct ones, without allocation
+//! but for the output. A JSON object is parsed once for each distinct text
 //! of a dictionary, so once a resource and not once a row.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, StringArray, StringBuilder};
 use arrow::compute::{cast, take};
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef, UInt32Type};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, ExpressionPlacement, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     Volatility,
 };
+use plimsoll_otlp::schema::shared_text;
 use serde_json::Value;
 
 use super::{FACE, FACE_ATTRIBUTE};
@@ -117,13 +120,14 @@ fn varying(object: &ArrayRef, keys: &ArrayRef) -> Result<ArrayRef> {
 fn by_row<'k>(object: &ArrayRef, key: impl Fn(usize) -> Option<&'k str>) -> Result<ArrayRef> {
     let mut out = StringBuilder::with_capacity(object.len(), object.len() * 8);
     if let Some(map) = object.as_map_opt() {
-        let names = cast(map.keys(), &DataType::Utf8)?;
         let texts = cast(map.values(), &DataType::Utf8)?;
-        let (names, texts) = (names.as_string::<i32>(), texts.as_string::<i32>());
+        let texts = texts.as_string::<i32>();
+        let keys = cast(map.keys(), &shared_text())?;
+        let mut names = Names::of(keys.as_dictionary());
         for row in 0..map.len() {
             let (from, to) = (map.value_offsets()[row] as usize, map.value_offsets()[row + 1] as usize);
             let found = match key(row) {
-                Some(key) if map.is_valid(row) => (from..to).find(|at| names.value(*at) == key),
+                Some(key) if map.is_valid(row) => names.find(from..to, key),
                 _ => None,
             };
             match found {
@@ -142,6 +146,35 @@ fn by_row<'k>(object: &ArrayRef, key: impl Fn(usize) -> Option<&'k str>) -> Resu
         }
     }
     Ok(Arc::new(out.finish()))
+}
+
+/// The keys of a map's entries: numbers of distinct names.
+struct Names<'a, 'k> {
+    numbers: &'a [u32],
+    names: &'a StringArray,
+    /// What was looked for last, and its numbers: a dictionary may hold a name more than once.
+    last: Option<(&'k str, Vec<u32>)>,
+}
+
+impl<'a, 'k> Names<'a, 'k> {
+    fn of(keys: &'a DictionaryArray<UInt32Type>) -> Self {
+        Self { numbers: keys.keys().values(), names: keys.values().as_string(), last: None }
+    }
+
+    fn find(&mut self, entries: Range<usize>, key: &'k str) -> Option<usize> {
+        if self.last.as_ref().is_none_or(|(last, _)| *last != key) {
+            let same = |at: &u32| self.names.is_valid(*at as usize) && self.names.value(*at as usize) == key;
+            self.last = Some((key, (0..self.names.len() as u32).filter(same).collect()));
+        }
+        let (_, wanted) = self.last.as_ref()?;
+        let mut numbers = self.numbers[entries.clone()].iter();
+        let found = match wanted.as_slice() {
+            [] => None,
+            [one] => numbers.position(|number| number == one),
+            many => numbers.position(|number| many.contains(number)),
+        };
+        found.map(|at| entries.start + at)
+    }
 }
 
 fn member(object: &str, key: &str) -> Option<String> {

@@ -18,7 +18,7 @@ use plimsoll_model::verdict::Phase;
 use plimsoll_model::{
     Decision, DecisionKind, Deploy, DeployKind, DeployStatus, Design, Recommendation, UnixNanos, Verdict, VerdictKind,
 };
-use plimsoll_otlp::schema::{attributes, timestamp};
+use plimsoll_otlp::schema::{plain_attributes, timestamp};
 use serde::Serialize;
 
 use crate::error::QueryError;
@@ -138,7 +138,7 @@ static DEPLOYS: LazyLock<SchemaRef> = LazyLock::new(|| {
         ["id", "service_name", "service_namespace", "environment", "version", "kind"].map(text).to_vec();
     fields.extend(optional.map(|name| maybe(name, DataType::Utf8)));
     fields.extend([
-        is("attributes", attributes()),
+        is("attributes", plain_attributes()),
         is("started_at", timestamp()),
         maybe("finished_at", timestamp()),
         text("status"),

@@ -99,6 +99,11 @@ fn array(rng: &mut StdRng, data_type: &DataType, rows: usize, nullable: bool) ->
                     .expect("of that width"),
             )
         }
+        DataType::Dictionary(_, value) => {
+            let values = array(rng, value, 5, false);
+            let keys = UInt32Array::from_iter_values((0..rows).map(|_| rng.random_range(0..5)));
+            Arc::new(DictionaryArray::<UInt32Type>::new(keys, values))
+        }
         DataType::List(item) => {
             let (offsets, nulls) = lengths(rng, rows, nullable);
             let items = array(rng, item.data_type(), *offsets.last().expect("an offset") as usize, item.is_nullable());
