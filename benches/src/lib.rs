@@ -6,5 +6,8 @@
 pub mod callgrind;
 pub mod naive;
 pub mod records;
+mod rows;
 pub mod stages;
 pub mod walk;
+
+pub use rows::{START, rows};

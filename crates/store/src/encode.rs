@@ -1,21 +1,21 @@
 //! Rows to a sorted Parquet file.
 //!
-//! *Cost.* Beside the rows themselves: about forty bytes a row for the order, one column of one row group at a time as Arrow,
-//! and that row group as compressed pages. The rows are never copied as a whole.
+//! *Cost.* Beside the rows themselves: forty bytes a row for the order, and what one column of one row group takes
+//! ([`crate::chunk`]). Rows are never copied as a whole.
 
 use std::io::Write;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{max, min};
-use arrow::datatypes::{TimestampNanosecondType, UInt32Type};
+use arrow::datatypes::TimestampNanosecondType;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::compute_leaves;
 use parquet::errors::ParquetError;
 use plimsoll_model::{Interval, UnixNanos};
 use plimsoll_otlp::Table;
 
-use crate::gather::Gather;
-use crate::layout::{ROW_GROUP_ROWS, footer, properties, sort_columns};
+use crate::chunk::Encoder;
+use crate::layout::{ROW_GROUP_ROWS, footer, properties, used};
+use crate::sort::Order;
 
 /// What a segment turned out to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub fn encode_segment(
         let problem = format!("columns {} do not fit table `{}`", other.schema_ref(), table.name());
         return Err(ParquetError::ArrowError(problem));
     }
-    let order = order(table, batches);
+    let order = Order::of(table, batches)?;
     let encoded = EncodedSegment {
         rows: order.len() as u64,
         times: times(table, batches)?,
@@ -53,81 +53,22 @@ pub fn encode_segment(
     };
 
     let properties = properties(table, schema, order.len(), footer(table, &encoded, facts));
+    // The library's writer makes the file's schema and puts Arrow's beside it; the columns are our own.
     let writer = ArrowWriter::try_new(out, schema.clone(), Some(properties))?;
-    let (mut file, columns) = writer.into_serialized_writer()?;
-    let gather = Gather::new(schema, batches)?;
-    for (number, rows) in order.chunks(ROW_GROUP_ROWS).enumerate() {
+    let (mut file, _) = writer.into_serialized_writer()?;
+    let descriptor = file.schema_descr().clone();
+    let mut encoder = Encoder::new()?;
+    for runs in order.groups(ROW_GROUP_ROWS) {
         let mut row_group = file.next_row_group()?;
-        let mut writers = columns.create_column_writers(number)?.into_iter();
-        gather.columns(rows, |column, array| -> Result<(), ParquetError> {
-            for leaf in compute_leaves(&schema.fields()[column], &array)? {
-                let mut writer = writers.next().ok_or_else(|| ParquetError::General("too many leaves".to_owned()))?;
-                writer.write(&leaf)?;
-                writer.close()?.append_to_row_group(&mut row_group)?;
-            }
-            Ok(())
-        })?;
+        let columns = schema.fields().iter().enumerate().map(|(at, field)| {
+            let arrays: Vec<ArrayRef> = batches.iter().map(|batch| ArrayRef::clone(batch.column(at))).collect();
+            (field.as_ref(), arrays, used(table, field.name()))
+        });
+        encoder.append(&mut row_group, &descriptor, &runs, columns)?;
         row_group.close()?;
     }
     file.close()?;
     Ok(encoded)
-}
-
-/// A column that rows are ordered by, as integers that compare like its values.
-fn ranks(batches: &[&RecordBatch], column: usize) -> Vec<Vec<i64>> {
-    let first = batches.first().map(|batch| batch.column(column));
-    if first.is_some_and(|array| array.as_primitive_opt::<TimestampNanosecondType>().is_some()) {
-        let times =
-            |batch: &&RecordBatch| batch.column(column).as_primitive::<TimestampNanosecondType>().values().to_vec();
-        return batches.iter().map(times).collect();
-    }
-    // Text: number the distinct values in their order.
-    let mut distinct: Vec<&str> = batches.iter().flat_map(|batch| distinct(batch.column(column))).collect();
-    distinct.sort_unstable();
-    distinct.dedup();
-    let rank = |text: &str| distinct.binary_search(&text).map_or(-1, |at| at as i64);
-    batches
-        .iter()
-        .map(|batch| {
-            let array = batch.column(column);
-            match array.as_dictionary_opt::<UInt32Type>() {
-                Some(dictionary) => {
-                    let values: Vec<i64> =
-                        dictionary.values().as_string::<i32>().iter().map(|v| rank(v.unwrap_or(""))).collect();
-                    dictionary.keys().values().iter().map(|key| values[*key as usize]).collect()
-                }
-                None => array.as_string::<i32>().iter().map(|v| rank(v.unwrap_or(""))).collect(),
-            }
-        })
-        .collect()
-}
-
-fn distinct(array: &dyn Array) -> Vec<&str> {
-    let values = match array.as_any_dictionary_opt() {
-        Some(dictionary) => dictionary.values().as_ref(),
-        None => array,
-    };
-    let mut all: Vec<&str> = values.as_string::<i32>().iter().map(|v| v.unwrap_or("")).collect();
-    all.sort_unstable();
-    all.dedup();
-    all
-}
-
-/// Returns every row of every batch, as (batch, row), in the order of the table.
-fn order(table: Table, batches: &[&RecordBatch]) -> Vec<(usize, usize)> {
-    let columns = sort_columns(table).iter().filter_map(|name| table.schema().index_of(name).ok());
-    let ranks: Vec<Vec<Vec<i64>>> = columns.map(|column| ranks(batches, column)).collect();
-    let mut rows: Vec<(usize, usize)> = batches
-        .iter()
-        .enumerate()
-        .flat_map(|(number, batch)| (0..batch.num_rows()).map(move |row| (number, row)))
-        .collect();
-    // Ties keep the order in which the rows came, so that the same rows always give the same file.
-    rows.sort_unstable_by(|a, b| {
-        let by_column = ranks.iter().map(|column| column[a.0][a.1].cmp(&column[b.0][b.1]));
-        by_column.fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then).then(a.cmp(b))
-    });
-    rows
 }
 
 fn latest(batches: &[&RecordBatch], column: &str) -> Option<UnixNanos> {

@@ -1,7 +1,7 @@
 //! Rows of many batches into one, with dictionaries interned; and what a batch weighs.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::{concat, interleave};
+use arrow::compute::concat;
 use arrow::datatypes::{SchemaRef, UInt32Type};
 use arrow::error::ArrowError;
 
@@ -26,45 +26,6 @@ pub(crate) fn concat_batches(schema: &SchemaRef, batches: &[&RecordBatch]) -> Re
         }
     });
     RecordBatch::try_new(SchemaRef::clone(schema), arrays.collect::<Result<_, _>>()?)
-}
-
-/// Gathers rows of many batches in a given order, one column at a time.
-pub(crate) struct Gather<'a> {
-    batches: &'a [&'a RecordBatch],
-    groups: Vec<Group>,
-}
-
-impl<'a> Gather<'a> {
-    pub(crate) fn new(schema: &SchemaRef, batches: &'a [&'a RecordBatch]) -> Result<Self, ArrowError> {
-        Ok(Self { batches, groups: Group::of(schema, batches)? })
-    }
-
-    /// Calls `visit` with every column and the rows named by `order`, as (batch, row). A column is let go of before the next
-    /// is gathered, but for those that share their keys.
-    pub(crate) fn columns<E: From<ArrowError>>(
-        &self,
-        order: &[(usize, usize)],
-        mut visit: impl FnMut(usize, ArrayRef) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let width = self.batches.first().map_or(0, |batch| batch.num_columns());
-        let mut shared: Vec<Option<ArrayRef>> = vec![None; width];
-        for group in &self.groups {
-            let key = group.keys(self.batches);
-            let built = group.build(order.iter().map(|(batch, row)| key(*batch, *row)).collect())?;
-            group.columns.iter().zip(built).for_each(|(column, array)| shared[*column] = Some(array));
-        }
-        for (column, built) in shared.into_iter().enumerate() {
-            let array = match built {
-                Some(array) => array,
-                None => {
-                    let parts: Vec<&dyn Array> = self.batches.iter().map(|b| b.column(column).as_ref()).collect();
-                    interleave(&parts, order)?
-                }
-            };
-            visit(column, array)?;
-        }
-        Ok(())
-    }
 }
 
 /// Returns the bytes of memory that a batch holds on to; keys and values that several of its columns share count once.

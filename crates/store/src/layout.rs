@@ -8,6 +8,7 @@ use parquet::schema::types::ColumnPath;
 use plimsoll_model::{SegmentId, UnixNanos};
 use plimsoll_otlp::Table;
 
+use crate::chunk::Use;
 use crate::encode::EncodedSegment;
 
 /// Rows in a row group, at most: what a reader prunes and works on at once.
@@ -57,6 +58,25 @@ fn looked_up(table: Table) -> &'static [&'static str] {
         Table::Spans | Table::Logs => &["trace_id"],
         Table::Metrics | Table::Operations | Table::Signals => &[],
     }
+}
+
+/// Text whose bounds prune nothing: whole messages, raw resources, letters.
+const UNBOUNDED: &[&str] = &[
+    "attribute_types",
+    "body",
+    "body_type",
+    "metadata_types",
+    "metric_description",
+    "resource",
+    "resource_attributes",
+    "scope",
+    "status_message",
+    "trace_state",
+];
+
+/// Returns what queries ask of a column of `table`.
+pub(crate) fn used(table: Table, column: &str) -> Use {
+    Use { bounded: !UNBOUNDED.contains(&column), looked_up: looked_up(table).contains(&column) }
 }
 
 /// Returns what the footer of a segment says beside `facts`, and those.

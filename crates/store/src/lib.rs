@@ -18,13 +18,15 @@
 //! | `order`, `sources` | the order of a merge; its inputs, read column by column |
 //! | `retention`, `trim` | what goes, and when; a segment without the rows of some environments |
 //! | `promote`, `wanted` | which attribute keys get a column of their own; what queries asked for |
-//! | `encode`, `layout` | rows to a sorted Parquet file; the properties of each table's files |
+//! | `encode`, `sort`, `layout` | rows to a sorted Parquet file; their order; the properties of each table's files |
+//! | `chunk` | columns of rows as column chunks |
 //! | `gather`, `dictionary` | rows of many batches into one, with dictionaries interned |
 //! | `files` | the [`SegmentFiles`] port, and local directories |
 //!
 //! *Invariants.* A row that was published is in exactly one place of every later view: the tail or one segment. The
 //! checkpoint moves in the same catalog transaction that adds the segments, and the journal is trimmed only after that.
 
+mod chunk;
 mod coalesce;
 mod compact;
 mod dictionary;
@@ -46,6 +48,7 @@ mod reading;
 mod recovery;
 mod retention;
 mod shared;
+mod sort;
 mod sources;
 mod status;
 mod store;

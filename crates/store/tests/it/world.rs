@@ -129,7 +129,8 @@ pub(crate) fn first(batch: &RecordBatch, key: &str) -> StringArray {
     let map = batch.column_by_name("attributes").expect("a column").as_map();
     let row = |row: usize| -> Option<String> {
         let entries = map.value(row);
-        let (keys, values) = (entries.column(0).as_string::<i32>(), entries.column(1).as_string::<i32>());
+        let keys = arrow::compute::cast(entries.column(0), &DataType::Utf8).expect("keys are text");
+        let (keys, values) = (keys.as_string::<i32>(), entries.column(1).as_string::<i32>());
         let at = (0..entries.len()).find(|at| keys.value(*at) == key)?;
         values.is_valid(at).then(|| values.value(at).to_owned())
     };

@@ -1,0 +1,134 @@
+//! Distinct texts and their numbers.
+//!
+//! *Cost.* A text that is known costs a multiplication and one entry of the table; up to sixteen bytes its own memory is not
+//! touched. Nothing is copied.
+//!
+//! The hash is seeded at random once a process, so that texts cannot be made to collide; numbers follow the order in which
+//! texts came, so that the same rows give the same file whatever the seed.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+
+static SEED: LazyLock<[u64; 2]> = LazyLock::new(|| {
+    let random = RandomState::new();
+    [random.hash_one(1_u8) | 1, random.hash_one(2_u8) | 1]
+});
+
+struct Entry<'a> {
+    words: [u64; 2],
+    bytes: &'a [u8],
+}
+
+/// The distinct texts so far.
+pub(crate) struct Interner<'a> {
+    /// Half a hash and one more than a number; zero is free. A power of two, at most half full.
+    table: Vec<u64>,
+    entries: Vec<Entry<'a>>,
+    /// What the texts are long together.
+    bytes: usize,
+    seed: [u64; 2],
+}
+
+/// The first and the last eight bytes: all of them, up to sixteen.
+#[inline(always)]
+fn words(bytes: &[u8]) -> [u64; 2] {
+    let word = |from: usize| u64::from_le_bytes(bytes[from..from + 8].try_into().expect("eight bytes are eight bytes"));
+    let half = |from: usize| u64::from(u32::from_le_bytes(bytes[from..from + 4].try_into().expect("four are four")));
+    match bytes.len() {
+        8.. => [word(0), word(bytes.len() - 8)],
+        4..8 => [half(0) | half(bytes.len() - 4) << 32, 0],
+        1..4 => {
+            let at = |at: usize| u64::from(bytes[at]);
+            [at(0) | at(bytes.len() / 2) << 8 | at(bytes.len() - 1) << 16, 0]
+        }
+        0 => [0, 0],
+    }
+}
+
+#[inline(always)]
+fn mix(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
+}
+
+impl<'a> Interner<'a> {
+    pub(crate) fn new() -> Self {
+        Self { table: vec![0; 256], entries: Vec::new(), bytes: 0, seed: *SEED }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Returns how long the distinct texts are together.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.entries.iter().map(|entry| entry.bytes)
+    }
+
+    #[inline(always)]
+    fn hash(&self, bytes: &[u8], [first, last]: [u64; 2]) -> u32 {
+        let mut hash = mix(first ^ self.seed[0], last ^ self.seed[1] ^ (bytes.len() as u64) << 32);
+        if bytes.len() > 16 {
+            for chunk in bytes[8..bytes.len() - 8].chunks(16) {
+                let [first, last] = words(chunk);
+                hash = mix(first ^ self.seed[0] ^ hash, last ^ self.seed[1]);
+            }
+        }
+        (mix(hash, self.seed[0]) >> 32) as u32
+    }
+
+    /// Returns the number of a text, a new one where it is new.
+    #[inline(always)]
+    pub(crate) fn intern(&mut self, bytes: &'a [u8]) -> u32 {
+        let words = words(bytes);
+        let hash = self.hash(bytes, words);
+        let mask = self.table.len() - 1;
+        let mut at = hash as usize & mask;
+        loop {
+            let slot = self.table[at];
+            if slot == 0 {
+                return self.insert(Entry { words, bytes }, hash, at);
+            }
+            if (slot >> 32) as u32 == hash {
+                let number = slot as u32 - 1;
+                let entry = &self.entries[number as usize];
+                if entry.words == words
+                    && entry.bytes.len() == bytes.len()
+                    && (bytes.len() <= 16 || entry.bytes == bytes)
+                {
+                    return number;
+                }
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    #[inline(never)]
+    fn insert(&mut self, entry: Entry<'a>, hash: u32, at: usize) -> u32 {
+        let number = self.entries.len() as u32;
+        self.bytes += entry.bytes.len();
+        self.entries.push(entry);
+        self.table[at] = u64::from(hash) << 32 | u64::from(number + 1);
+        if self.entries.len() * 2 > self.table.len() {
+            self.grow();
+        }
+        number
+    }
+
+    fn grow(&mut self) {
+        let mut table = vec![0; self.table.len() * 4];
+        let mask = table.len() - 1;
+        for slot in self.table.iter().filter(|slot| **slot != 0) {
+            let mut at = (slot >> 32) as usize & mask;
+            while table[at] != 0 {
+                at = (at + 1) & mask;
+            }
+            table[at] = *slot;
+        }
+        self.table = table;
+    }
+}
