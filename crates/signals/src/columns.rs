@@ -147,7 +147,7 @@ impl<'a> Attributes<'a> {
     }
 
     pub(crate) fn key(&self, at: usize) -> &'a str {
-        self.keys.value(at)
+        self.names.value(self.keys[at] as usize)
     }
 
     pub(crate) fn value(&self, at: usize) -> &'a str {
