@@ -66,6 +66,12 @@ impl Compactor {
         self.busy = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
     }
 
+    /// Tells the job under way to stop; one that is nearly done may still end well.
+    pub(crate) fn interrupt(&self) {
+        // Relaxed: the flag carries nothing but itself, and outcomes come through a channel.
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
     /// Returns the outcome of the job under way: if it has ended, or after waiting for that.
     pub(crate) fn outcome(&mut self, wait: bool) -> Option<Outcome> {
         if !self.busy {
@@ -94,8 +100,7 @@ impl Compactor {
 
 impl Drop for Compactor {
     fn drop(&mut self) {
-        // Relaxed: the flag carries nothing but itself, and the join below orders the rest.
-        self.stop.store(true, Ordering::Relaxed);
+        self.interrupt();
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

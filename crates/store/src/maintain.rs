@@ -117,6 +117,7 @@ impl Maintenance {
             }
             if let Some(closer) = asked.close {
                 self.shared.folding.stop();
+                self.settle();
                 let _ = closer.send(flushed.unwrap_or(Ok(SequenceNumber::ZERO)).map(|_| ()));
                 return;
             }
@@ -237,6 +238,26 @@ impl Maintenance {
                 None => {}
             }
         }
+        self.adopt()
+    }
+
+    /// Ends what is under way before the store closes. What was merged by then is taken and what it replaces removed, so that the
+    /// files hold every row once for whoever reads them without the catalog.
+    fn settle(&mut self) {
+        self.compactor.interrupt();
+        if self.merged.is_none()
+            && let Some(Ok(change)) = self.compactor.outcome(true)
+        {
+            self.merged = change;
+        }
+        if let Err(problem) = self.adopt() {
+            tracing::warn!(error = %problem, "a merge could not be committed; its inputs stay");
+        }
+        self.sweep();
+    }
+
+    /// Commits a merge whose file is written.
+    fn adopt(&mut self) -> Result<(), StoreError> {
         let Some(change) = self.merged.take() else { return Ok(()) };
         let view = self.shared.view.load_full();
         let live: HashMap<&SegmentId, u64> = Table::ALL

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrow::array::{MapBuilder, MapFieldNames, RecordBatch, StringBuilder, new_null_array};
-use arrow::datatypes::{DataType, Field};
+use arrow::array::{MapBuilder, MapFieldNames, RecordBatch, StringBuilder, StringDictionaryBuilder, new_null_array};
+use arrow::datatypes::{DataType, Field, UInt32Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use plimsoll_model::SequenceNumber;
 use plimsoll_otlp::{Signal, Table};
@@ -135,8 +135,8 @@ fn with_keys_of_their_own(sequence: u64, rows: usize) -> Published {
     let published = frame(sequence, Signal::Logs, rows);
     let schema = published.batch.schema();
     let names = MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() };
-    let mut map = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new())
-        .with_keys_field(Field::new("key", DataType::Utf8, false))
+    let mut map = MapBuilder::new(Some(names), StringDictionaryBuilder::<UInt32Type>::new(), StringBuilder::new())
+        .with_keys_field(Field::new_dictionary("key", DataType::UInt32, DataType::Utf8, false))
         .with_values_field(Field::new("value", DataType::Utf8, true));
     for row in 0..rows {
         for key in 0..10 {
