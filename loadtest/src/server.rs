@@ -22,6 +22,8 @@ pub struct Addresses {
     pub api: SocketAddr,
     /// Plimsoll's own gRPC.
     pub grpc_api: SocketAddr,
+    /// The Postgres protocol.
+    pub postgres: SocketAddr,
 }
 
 impl Addresses {
@@ -32,11 +34,17 @@ impl Addresses {
     pub fn free() -> Result<Self, Error> {
         // All are held until all are chosen, so that they differ.
         let mut held = Vec::new();
-        for _ in 0..4 {
+        for _ in 0..5 {
             held.push(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(Error::file("127.0.0.1:0"))?);
         }
         let address = |at: usize| held[at].local_addr().map_err(Error::file("127.0.0.1:0"));
-        Ok(Self { otlp_grpc: address(0)?, otlp_http: address(1)?, api: address(2)?, grpc_api: address(3)? })
+        Ok(Self {
+            otlp_grpc: address(0)?,
+            otlp_http: address(1)?,
+            api: address(2)?,
+            grpc_api: address(3)?,
+            postgres: address(4)?,
+        })
     }
 
     /// Returns the base of the REST API.
@@ -95,6 +103,7 @@ impl Server {
             ("--otlp-http", at.otlp_http),
             ("--api", at.api),
             ("--grpc-api", at.grpc_api),
+            ("--postgres", at.postgres),
         ] {
             command.arg(flag).arg(address.to_string());
         }

@@ -22,6 +22,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use crate::error::{QueryError, nearest, tidy};
 use crate::functions::latest_deploy;
 use crate::params::{Given, Parameters, Placed};
+use crate::postgres::{self, Adapted};
 use crate::tables::trace;
 
 /// Brackets, `CASE`s and subqueries that may be open at once.
@@ -63,6 +64,20 @@ pub(crate) struct Checked {
     pub(crate) latest_deploy: bool,
     /// What it has of parameters.
     pub(crate) parameters: Placed,
+    /// What to answer where the statement cannot be planned: SQL without rows, for queries of the catalogue that can have none.
+    pub(crate) fallback: Option<String>,
+}
+
+/// Reads what Postgres writes in its own way.
+fn soften(statement: Parsed) -> Parsed {
+    match statement {
+        Parsed::Statement(inner) => Parsed::Statement(Box::new(postgres::soften(*inner))),
+        Parsed::Explain(mut explain) => {
+            explain.statement = Box::new(soften(*explain.statement));
+            Parsed::Explain(explain)
+        }
+        other => other,
+    }
 }
 
 /// Parses `sql`, puts parameters in place and refuses what is not allowed.
@@ -85,14 +100,23 @@ pub(crate) fn check(
         .tokenize()
         .map_err(|error| QueryError::Invalid(format!("cannot read the statement: {}", tidy(&error.to_string()))))?;
     measure(&tokens)?;
-    let mut statements = DFParserBuilder::new(sql)
-        .with_dialect(&dialect)
-        .with_recursion_limit(RECURSION_MAX)
-        .build()
-        .and_then(|mut parser| parser.parse_statements())
-        .map_err(|error| QueryError::from_planning(&error, 0))?;
-    let (Some(mut statement), None) = (statements.pop_front(), statements.pop_front()) else {
-        return Err(QueryError::Invalid("give exactly one SQL statement".to_owned()));
+    let (mut statement, fallback) = match postgres::adapt(sql) {
+        Adapted::Catalogue(statement) => {
+            let fallback = postgres::empty_answer(&statement);
+            (Parsed::Statement(statement), fallback)
+        }
+        Adapted::Other => {
+            let mut statements = DFParserBuilder::new(sql)
+                .with_dialect(&dialect)
+                .with_recursion_limit(RECURSION_MAX)
+                .build()
+                .and_then(|mut parser| parser.parse_statements())
+                .map_err(|error| QueryError::from_planning(&error, 0))?;
+            let (Some(statement), None) = (statements.pop_front(), statements.pop_front()) else {
+                return Err(QueryError::Invalid("give exactly one SQL statement".to_owned()));
+            };
+            (statement, None)
+        }
     };
     let query = match &mut statement {
         Parsed::Statement(inner) => inner,
@@ -118,9 +142,13 @@ pub(crate) fn check(
     let mut walk = Walk { describing: matches!(given, Given::Nothing), ..Walk::default() };
     match Visit::visit(query.as_ref(), &mut walk) {
         ControlFlow::Break(error) => Err(error),
-        ControlFlow::Continue(()) => {
-            Ok(Checked { statement, deploys: walk.deploys, latest_deploy: walk.latest_deploy, parameters })
-        }
+        ControlFlow::Continue(()) => Ok(Checked {
+            statement: soften(statement),
+            deploys: walk.deploys,
+            latest_deploy: walk.latest_deploy,
+            parameters,
+            fallback,
+        }),
     }
 }
 

@@ -15,6 +15,7 @@ mod output;
 mod params;
 mod planning;
 mod port;
+pub mod postgres;
 mod queries;
 mod running;
 mod session;
@@ -22,7 +23,7 @@ mod tables;
 
 pub use engine::DataFusionEngine;
 pub use error::QueryError;
-pub use format::Format;
+pub use format::{Cells, Format, json_cells};
 pub use output::type_name;
 pub use params::Parameter;
 pub use port::{Description, QueryLimits, QueryRequest, QueryResult, SpillLimits, SqlEngine, TableEntry};

@@ -27,6 +27,7 @@ use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::params::{Given, Placed};
 use crate::port::{Description, QueryRequest};
+use crate::postgres::PG_CATALOG;
 use crate::session::Facts;
 use crate::tables::reads::Reads;
 use crate::tables::{CATALOG, NAMES, SCHEMA, SYSTEM_NAMES, SYSTEM_SCHEMA, Tables};
@@ -117,7 +118,13 @@ impl<'a> Planning<'a> {
         let facts = self.facts(&checked, describing).await?;
         let state = self.shared.sessions.session(&self.tables(), &facts, &self.interrupt, self.memory.clone());
         known_tables(&state, &checked.statement)?;
-        let plan = state.statement_to_plan(checked.statement).await.map_err(|error| self.invalid(&error))?;
+        let plan = match (state.statement_to_plan(checked.statement).await, checked.fallback) {
+            (Ok(plan), _) => plan,
+            (Err(_), Some(fallback)) => {
+                state.create_logical_plan(&fallback).await.map_err(|error| self.invalid(&error))?
+            }
+            (Err(error), None) => return Err(self.invalid(&error)),
+        };
         SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)
@@ -175,7 +182,7 @@ fn known_tables(state: &SessionState, statement: &Statement) -> Result<(), Query
     for reference in references {
         let name = reference.table();
         let known = match reference.schema().unwrap_or(SCHEMA) {
-            "information_schema" => true,
+            "information_schema" | PG_CATALOG => true,
             SCHEMA => NAMES.contains(&name) || guard::TABLE_FUNCTIONS.contains(&name),
             SYSTEM_SCHEMA => SYSTEM_NAMES.contains(&name),
             _ => false,

@@ -30,6 +30,7 @@ use crate::functions::latest_deploy::{self, DeployIndex};
 use crate::guard::REFUSED_FUNCTIONS;
 use crate::interrupt::{Interrupt, Interruptible};
 use crate::port::{QueryLimits, SpillLimits};
+use crate::postgres;
 use crate::tables::around::{Around, Deploys};
 use crate::tables::attributes::AttributeColumns;
 use crate::tables::trace::{self, TraceTree};
@@ -101,6 +102,7 @@ impl Sessions {
         let mut scalar = SessionStateDefaults::default_scalar_functions();
         scalar.retain(|udf| !REFUSED_FUNCTIONS.contains(&udf.name()));
         scalar.extend(functions::scalar());
+        scalar.extend(postgres::scalar());
         let mut aggregate = SessionStateDefaults::default_aggregate_functions();
         aggregate.extend(functions::aggregate());
         let state = SessionStateBuilder::new()
@@ -113,6 +115,7 @@ impl Sessions {
             .with_aggregate_functions(aggregate)
             .with_window_functions(SessionStateDefaults::default_window_functions())
             .with_table_functions(HashMap::new())
+            .with_type_planner(postgres::type_planner())
             .build();
         Ok(Self { state, runtime })
     }

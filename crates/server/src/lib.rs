@@ -7,6 +7,9 @@
 //! | [`serve`] | wiring of the stages, start, drain |
 //! | [`api`] | REST, SQL over HTTP, health, metrics, the web page |
 //! | [`grpc`] | `plimsoll.v1` |
+//! | [`postgres`] | the Postgres protocol |
+//! | [`flight`] | Arrow Flight SQL |
+//! | [`faces`] | what those count |
 //! | [`telemetry`] | Plimsoll's own logs and spans |
 //! | [`backtest`] | recorded telemetry and past deploys through the same engine |
 //! | [`demo`] | a shop, a good deploy, a bad deploy |
@@ -17,6 +20,9 @@ pub mod backtest;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod faces;
+pub mod flight;
 pub mod grpc;
+pub mod postgres;
 pub mod serve;
 pub mod telemetry;

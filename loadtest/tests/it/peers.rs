@@ -28,6 +28,17 @@ pub(crate) fn duckdb() -> Option<PathBuf> {
     DUCKDB.get_or_init(|| prepare("duckdb.sh")).clone()
 }
 
+/// A Python interpreter with psycopg, ADBC's Flight SQL driver, pyarrow and DuckDB.
+pub(crate) fn clients() -> Option<PathBuf> {
+    static CLIENTS: OnceLock<Option<PathBuf>> = OnceLock::new();
+    CLIENTS.get_or_init(|| prepare("clients.sh")).clone()
+}
+
+pub(crate) fn psql() -> Option<PathBuf> {
+    static PSQL: OnceLock<Option<PathBuf>> = OnceLock::new();
+    PSQL.get_or_init(|| prepare("psql.sh")).clone()
+}
+
 /// The recorded day of real telemetry: `PLIMSOLL_TRAINTICKET`, else `shared/data/trainticket` beside the repository.
 pub(crate) fn trainticket() -> Option<PathBuf> {
     let dir = std::env::var_os("PLIMSOLL_TRAINTICKET")

@@ -18,8 +18,15 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// The same, started as `change` says.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut ServerOptions)) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
-        let server = Server::start(options(dir.path()), PATIENCE).await.unwrap_or_else(|problem| panic!("{problem}"));
+        let mut options = options(dir.path());
+        change(&mut options);
+        let server = Server::start(options, PATIENCE).await.unwrap_or_else(|problem| panic!("{problem}"));
         Self { sql: server.sql(), server, dir }
     }
 

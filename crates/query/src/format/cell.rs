@@ -3,11 +3,12 @@
 //! *Cost.* A column's type is looked at once a slice; a cell is then written without allocation, but for types that only the
 //! generic formatter knows.
 
+use std::fmt;
 use std::io::Write;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int64Array, ListArray, MapArray, StringArray,
-    StructArray, UInt64Array,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int64Array, ListArray, MapArray, RecordBatch,
+    StringArray, StructArray, UInt64Array,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Float64Type, Int64Type, TimeUnit, UInt64Type};
@@ -20,10 +21,26 @@ use serde::de::IgnoredAny;
 use crate::functions::hex::push_hex;
 use crate::functions::{FACE, FACE_JSON};
 
-/// A column whose cells can be written.
-pub(super) struct Cells {
+/// A column whose cells can be written as JSON.
+pub struct Cells {
     array: ArrayRef,
     kind: Kind,
+}
+
+impl fmt::Debug for Cells {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cells").field("rows", &self.array.len()).finish_non_exhaustive()
+    }
+}
+
+/// Reads column `at` of an answer; attributes are typed where the answer also has the column of their types.
+///
+/// # Errors
+/// The column has a type that has no JSON form.
+pub fn json_cells(batch: &RecordBatch, at: usize) -> Result<Cells, ArrowError> {
+    let schema = batch.schema();
+    let types = types_column(schema.field(at).name(), schema.fields()).and_then(|types| batch.columns().get(types));
+    Cells::new(batch.column(at), schema.field(at), types)
 }
 
 enum Kind {
@@ -130,8 +147,8 @@ impl Cells {
         }
     }
 
-    /// Appends the cell as JSON.
-    pub(super) fn json(&self, row: usize, out: &mut Vec<u8>) {
+    /// Appends the cell of `row` as JSON.
+    pub fn json(&self, row: usize, out: &mut Vec<u8>) {
         if self.is_null(row) {
             return out.extend_from_slice(b"null");
         }

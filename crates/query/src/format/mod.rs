@@ -26,6 +26,8 @@ mod binary;
 mod cell;
 mod text;
 
+pub use cell::{Cells, json_cells};
+
 /// Rows that are encoded at a time.
 const ROWS_PER_CHUNK: usize = 1024;
 

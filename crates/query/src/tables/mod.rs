@@ -22,6 +22,7 @@ pub(crate) mod system;
 pub(crate) mod trace;
 mod tree;
 
+use crate::postgres::{PG_CATALOG, PgCatalog};
 use facts::{Fact, FactTable};
 use reads::Reads;
 use system::JournalSource;
@@ -155,6 +156,7 @@ impl CatalogProvider for Namespace {
         match name {
             SCHEMA => Some(Arc::clone(&self.0) as Arc<dyn SchemaProvider>),
             SYSTEM_SCHEMA => Some(Arc::new(SystemTables(Arc::clone(&self.0)))),
+            PG_CATALOG => Some(Arc::new(PgCatalog::new(self.clone()))),
             _ => None,
         }
     }

@@ -60,6 +60,12 @@ impl Health {
         }
     }
 
+    /// Returns why nothing can be answered yet, where the server has not finished starting.
+    pub fn starting(&self) -> Option<String> {
+        let reasons = self.reasons.lock();
+        reasons.get(&Reason::Starting).or_else(|| reasons.get(&Reason::Replaying)).cloned()
+    }
+
     /// Returns every reason, in words; empty when ready.
     pub fn reasons(&self) -> Vec<String> {
         self.reasons.lock().values().cloned().collect()

@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::ApiState;
+use crate::faces::FaceCounters;
 use crate::serve::Stages;
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -102,6 +103,7 @@ impl Collector for Scrape {
         writer.gauge("ready", "1 when telemetry is taken, else 0: /readyz says why", u64::from(self.ready))?;
         self.ingest(&mut writer)?;
         self.durability(&mut writer)?;
+        self.faces(&mut writer)?;
         self.aggregates(&mut writer)?;
         self.judgement(&mut writer)
     }
@@ -258,6 +260,24 @@ impl Scrape {
             "Frames published and not folded into aggregates yet",
             store.published.0.saturating_sub(store.folded.0),
         )
+    }
+
+    fn faces(&self, writer: &mut Writer<'_, '_>) -> fmt::Result {
+        let all = self.stages.faces.all();
+        let rows = |value: fn(&FaceCounters) -> u64| {
+            all.map(|(face, counters)| ([("face", face.to_owned())], value(counters)))
+        };
+        writer.gauges("face_connections", "Open connections of clients that query", rows(|c| c.open.get()))?;
+        writer.counters("face_connections_accepted", "Connections that were let in", rows(|c| c.accepted.get()))?;
+        writer.counters("face_connections_refused", "Connections that were turned away", rows(|c| c.refused.get()))?;
+        writer.counters("face_statements", "Statements that clients ran", rows(|c| c.statements.get()))?;
+        writer.counters("face_statements_failed", "Statements that ended with an error", rows(|c| c.failed.get()))?;
+        writer.counters(
+            "face_statements_cancelled",
+            "Statements that ended because their client cancelled them or went away",
+            rows(|c| c.cancelled.get()),
+        )?;
+        writer.counters("face_rows", "Rows that were sent to clients", rows(|c| c.rows.get()))
     }
 
     fn aggregates(&self, writer: &mut Writer<'_, '_>) -> fmt::Result {

@@ -72,9 +72,12 @@ pub struct ServeArgs {
     /// Address of REST, SQL, metrics and the web page [default: 127.0.0.1:4319]
     #[arg(long, value_name = "ADDRESS")]
     pub api: Option<String>,
-    /// Address of the gRPC interface `plimsoll.v1` [default: 127.0.0.1:4320]
+    /// Address of the gRPC interfaces: `plimsoll.v1` and Arrow Flight SQL [default: 127.0.0.1:4320]
     #[arg(long, value_name = "ADDRESS")]
     pub grpc_api: Option<String>,
+    /// Address of the Postgres protocol, or `off` [default: 127.0.0.1:5433]
+    #[arg(long, value_name = "ADDRESS")]
+    pub postgres: Option<String>,
 }
 
 impl From<&ServeArgs> for Overrides {
@@ -85,6 +88,7 @@ impl From<&ServeArgs> for Overrides {
             otlp_http: args.otlp_http.clone(),
             api: args.api.clone(),
             grpc_api: args.grpc_api.clone(),
+            postgres: args.postgres.clone(),
         }
     }
 }

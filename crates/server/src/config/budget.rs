@@ -81,7 +81,7 @@ pub(super) fn read(
     let sum = fixed.saturating_add(parts.iter().sum());
     if sum > limit {
         problems.push(format!(
-            "the parts of `memory`, the process itself ({}), `ingest.connections_max` windows ({}) and `memory.retries` ({}) add up to {}, more than `memory_limit` ({}): lower a part or raise the limit",
+            "the parts of `memory`, the process itself ({}), `ingest.connections_max` and `postgres.connections_max` windows ({}) and `memory.retries` ({}) add up to {}, more than `memory_limit` ({}): lower a part or raise the limit",
             format_size(PROCESS),
             format_size(connections),
             format_size(retries),

@@ -38,6 +38,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// SQL.
     pub query: QueryConfig,
+    /// The Postgres protocol.
+    pub postgres: PostgresConfig,
     /// Deploys and verdicts.
     pub watch: WatchConfig,
     /// Where regression events go.
@@ -59,8 +61,10 @@ pub struct Listen {
     pub otlp_http: SocketAddr,
     /// REST, SQL, metrics, health.
     pub api: SocketAddr,
-    /// `plimsoll.v1`.
+    /// `plimsoll.v1`, Flight SQL.
     pub grpc_api: SocketAddr,
+    /// The Postgres protocol; `None` where it is off.
+    pub postgres: Option<SocketAddr>,
     /// Plain text beyond this machine is wanted.
     pub allow_insecure: bool,
 }
@@ -112,6 +116,15 @@ pub struct QueryConfig {
     pub threads: usize,
 }
 
+/// The Postgres protocol.
+#[derive(Debug, Clone)]
+pub struct PostgresConfig {
+    /// Sessions at once.
+    pub connections_max: usize,
+    /// A session that asks nothing for this long is ended.
+    pub idle_timeout: Duration,
+}
+
 /// Deploys and verdicts.
 #[derive(Debug, Clone)]
 pub struct WatchConfig {
@@ -151,6 +164,8 @@ pub struct Overrides {
     pub api: Option<String>,
     /// `--grpc-api`
     pub grpc_api: Option<String>,
+    /// `--postgres`
+    pub postgres: Option<String>,
 }
 
 /// A configuration that cannot be used, with every reason.
@@ -203,7 +218,24 @@ impl Config {
         let mut ingest_section = root.section("ingest", problems);
         let connections_max = count(&mut ingest_section, "connections_max", 1_024, problems);
         let retry_window = duration(&mut ingest_section, "retry_window", Duration::from_secs(600), problems);
-        let memory = budget::read(&mut root, connections_max, !retry_window.is_zero(), problems);
+        let mut section = root.section("postgres", problems);
+        let postgres = PostgresConfig {
+            connections_max: count(&mut section, "connections_max", 100, problems),
+            idle_timeout: duration(&mut section, "idle_timeout", Duration::from_secs(3_600), problems),
+        };
+        section.finish(problems);
+        if !(1..=10_000).contains(&postgres.connections_max) {
+            problems.push("`postgres.connections_max` must lie between 1 and 10000".to_owned());
+        }
+        if postgres.idle_timeout < Duration::from_secs(1) {
+            problems.push("`postgres.idle_timeout` must be at least `1s`".to_owned());
+        }
+        let memory = budget::read(
+            &mut root,
+            connections_max.saturating_add(postgres.connections_max),
+            !retry_window.is_zero(),
+            problems,
+        );
 
         let mut section = root.section("listen", problems);
         let listen = read_listen(&mut section, overrides, problems);
@@ -306,6 +338,7 @@ impl Config {
             ingest,
             store,
             query,
+            postgres,
             watch,
             sinks,
             api_token,
@@ -344,41 +377,57 @@ fn flag(section: &mut Section<'_>, key: &str, default: bool, problems: &mut Vec<
     section.take(key, "`true` or `false`", |text| text.parse().ok(), problems).unwrap_or(default)
 }
 
-fn read_listen(section: &mut Section<'_>, overrides: &Overrides, problems: &mut Vec<String>) -> Listen {
+/// Reads one address; others than loopback need `allow_insecure`.
+fn read_address(
+    section: &mut Section<'_>,
+    allow_insecure: bool,
+    key: &str,
+    given: Option<&String>,
+    default: u16,
+    problems: &mut Vec<String>,
+) -> SocketAddr {
     const EXPECTED: &str = "an address such as `127.0.0.1:4317`";
+    let from_file = section.take(key, EXPECTED, |text| text.parse::<SocketAddr>().ok(), problems);
+    let default = SocketAddr::from(([127, 0, 0, 1], default));
+    let address = match given {
+        Some(text) => text.parse().unwrap_or_else(|_| {
+            problems.push(format!("`--{}` must be {EXPECTED}, found `{text}`", key.replace('_', "-")));
+            default
+        }),
+        None => from_file.unwrap_or(default),
+    };
+    if !address.ip().is_loopback() && !allow_insecure {
+        problems.push(format!(
+            "`listen.{key}` is `{address}`, which others can reach without TLS: listen on `127.0.0.1:{}` behind a proxy \
+             that terminates TLS, or set `listen.allow_insecure: true`, and `auth.token` for the API",
+            address.port(),
+        ));
+    }
+    address
+}
+
+fn read_listen(section: &mut Section<'_>, overrides: &Overrides, problems: &mut Vec<String>) -> Listen {
     let allow_insecure = flag(section, "allow_insecure", false, problems);
+    // The one listener whose usual port others may well have taken.
+    let off = section.is_off("postgres", overrides.postgres.as_deref());
     let mut address = |key: &str, given: Option<&String>, default: u16| {
-        let from_file = section.take(key, EXPECTED, |text| text.parse::<SocketAddr>().ok(), problems);
-        let flag = format!("--{}", key.replace('_', "-"));
-        let address = match given {
-            Some(text) => text.parse().unwrap_or_else(|_| {
-                problems.push(format!("`{flag}` must be {EXPECTED}, found `{text}`"));
-                SocketAddr::from(([127, 0, 0, 1], default))
-            }),
-            None => from_file.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], default))),
-        };
-        if !address.ip().is_loopback() && !allow_insecure {
-            problems.push(format!(
-                "`listen.{key}` is `{address}`, which others can reach without TLS: listen on `127.0.0.1:{}` behind a proxy \
-                 that terminates TLS, or set `listen.allow_insecure: true`, and `auth.token` for the API",
-                address.port(),
-            ));
-        }
-        address
+        read_address(section, allow_insecure, key, given, default, problems)
     };
     let listen = Listen {
         otlp_grpc: address("otlp_grpc", overrides.otlp_grpc.as_ref(), 4317),
         otlp_http: address("otlp_http", overrides.otlp_http.as_ref(), 4318),
         api: address("api", overrides.api.as_ref(), 4319),
         grpc_api: address("grpc_api", overrides.grpc_api.as_ref(), 4320),
+        postgres: (!off).then(|| address("postgres", overrides.postgres.as_ref(), 5433)),
         allow_insecure,
     };
-    let all = [
+    let mut all = vec![
         ("otlp_grpc", listen.otlp_grpc),
         ("otlp_http", listen.otlp_http),
         ("api", listen.api),
         ("grpc_api", listen.grpc_api),
     ];
+    all.extend(listen.postgres.map(|address| ("postgres", address)));
     for (i, (name, address)) in all.iter().enumerate() {
         if let Some((other, _)) = all[..i].iter().find(|(_, a)| a == address && address.port() != 0) {
             problems.push(format!("`listen.{name}` and `listen.{other}` are both `{address}`: give each its own port"));

@@ -78,6 +78,23 @@ impl<'a> Section<'a> {
         parsed
     }
 
+    /// Says whether `key` is set to `off`, by `given` or else here, and takes it where it is.
+    pub(super) fn is_off(&mut self, key: &str, given: Option<&str>) -> bool {
+        let variable = format!("PLIMSOLL_{}", self.path_of(key).replace('.', "_").to_uppercase());
+        let from_env = (self.env)(&variable);
+        // YAML reads a bare `off` as text or as false.
+        let off_here = matches!(self.values.get(key), Some(Value::String(text)) if text.trim() == "off")
+            || matches!(self.values.get(key), Some(Value::Bool(false)));
+        let said = match given.or(from_env.as_deref()) {
+            Some(said) => said.trim() == "off",
+            None => off_here,
+        };
+        if said || off_here {
+            self.take_raw(key);
+        }
+        said
+    }
+
     /// Takes the text `key`.
     pub(super) fn text(&mut self, key: &str, problems: &mut Vec<String>) -> Option<String> {
         self.take(key, "text", |text| Some(text.to_owned()), problems)

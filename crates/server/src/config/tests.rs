@@ -22,6 +22,7 @@ fn an_empty_file_is_the_documented_default() {
     assert_eq!(config.listen.otlp_http.to_string(), "127.0.0.1:4318");
     assert_eq!(config.listen.api.to_string(), "127.0.0.1:4319");
     assert_eq!(config.listen.grpc_api.to_string(), "127.0.0.1:4320");
+    assert_eq!(config.listen.postgres.map(|address| address.to_string()).as_deref(), Some("127.0.0.1:5433"));
     assert_eq!(config.memory.limit, 512 << 20);
     assert_eq!(config.data_dir, PathBuf::from("./plimsoll-data"));
 }
@@ -63,6 +64,22 @@ fn an_address_others_can_reach_is_refused_until_it_is_asked_for() {
     let error = load("listen:\n  api: 0.0.0.0:4319\n").expect_err("exposed").to_string();
     assert!(error.contains("without TLS") && error.contains("`listen.allow_insecure: true`"), "{error}");
     assert!(load("listen:\n  api: 0.0.0.0:4319\n  allow_insecure: true\n").is_ok());
+}
+
+#[test]
+fn the_postgres_listener_can_be_turned_off_and_is_held_to_the_same_rules() {
+    assert_eq!(load("listen:\n  postgres: off\n").expect("valid").listen.postgres, None);
+    let flag = Overrides { postgres: Some("off".to_owned()), ..Overrides::default() };
+    assert_eq!(load_with("listen:\n  postgres: 127.0.0.1:9\n", &[], &flag).expect("valid").listen.postgres, None);
+    let over =
+        load_with("listen:\n  postgres: off\n", &[("PLIMSOLL_LISTEN_POSTGRES", "127.0.0.1:9")], &Overrides::default());
+    assert_eq!(over.expect("valid").listen.postgres.map(|address| address.port()), Some(9));
+    let exposed = load("listen:\n  postgres: 0.0.0.0:5433\n").expect_err("exposed").to_string();
+    assert!(exposed.contains("`listen.postgres`") && exposed.contains("without TLS"), "{exposed}");
+    let clash = load("listen:\n  postgres: 127.0.0.1:4319\n").expect_err("clash").to_string();
+    assert!(clash.contains("`listen.postgres` and `listen.api`"), "{clash}");
+    let none = load("postgres:\n  connections_max: 0\n  idle_timeout: 1ms\n").expect_err("no sense").to_string();
+    assert!(none.contains("`postgres.connections_max`") && none.contains("`postgres.idle_timeout`"), "{none}");
 }
 
 #[test]

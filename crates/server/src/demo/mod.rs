@@ -163,6 +163,7 @@ fn configure(args: &DemoArgs, scratch: &Scratch, receiver: &Receiver) -> Result<
         otlp_http: any(),
         api: any(),
         grpc_api: any(),
+        postgres: any(),
     };
     let mut config = Config::load(None, &overrides, &|name| std::env::var(name).ok())
         .map_err(|error| Failure::usage(error.to_string()))?;

@@ -1,5 +1,7 @@
-//! `plimsoll.v1`: the listener `--grpc-api`. The same calls as REST, and a stream of regression events.
+//! The listener `--grpc-api`: `plimsoll.v1`, with the same calls as REST and a stream of regression events, and beside it
+//! Flight SQL ([`crate::flight`]).
 
+mod connections;
 mod convert;
 mod service;
 

@@ -4,18 +4,21 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_flight::flight_service_server::FlightServiceServer;
 use futures::{Stream, StreamExt};
 use plimsoll_catalog::{Catalog, CatalogError, DeployFilter};
 use plimsoll_model::{DeployId, DeployStatus};
 use plimsoll_watch::{FinishError, NewDeploy, RegisterError, Watcher};
 use tokio::net::TcpListener;
+use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
-use tokio_stream::wrappers::{BroadcastStream, TcpListenerStream};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
+use super::connections::Connections;
 use super::{convert, v1};
-use crate::api::same;
+use crate::faces::FaceCounters;
+use crate::flight::{Auth, FlightFace};
 
 /// The longest that a call may wait.
 const WAIT_MAX: Duration = Duration::from_secs(600);
@@ -27,6 +30,10 @@ pub struct GrpcApi {
     pub catalog: Arc<dyn Catalog>,
     /// Registers deploys and tells of verdicts.
     pub watcher: Arc<Watcher>,
+    /// Flight SQL, which shares the listener.
+    pub flight: FlightFace,
+    /// Connections are counted here.
+    pub counters: Arc<FaceCounters>,
 }
 
 /// Serves until `stop` is done. Asks for the bearer `token`, where there is one; health and reflection are open.
@@ -46,20 +53,12 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(super::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
+    reporter.set_serving::<FlightServiceServer<FlightFace>>().await;
+    let auth = Auth(token);
     // tonic's interceptors answer with its own status type, which is large.
     #[allow(clippy::result_large_err)]
-    let authorise = move |request: Request<()>| {
-        let Some(token) = &token else { return Ok(request) };
-        let given = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-        let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-        if same(given.as_bytes(), token.as_bytes()) {
-            Ok(request)
-        } else {
-            Err(Status::unauthenticated(
-                "this server asks for a token: send `authorization: Bearer ..` with the value of `auth.token`",
-            ))
-        }
-    };
+    let authorise = move |request: Request<()>| auth.check(request);
+    let connections = Connections::new(listener, Arc::clone(&api.counters));
     Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
@@ -67,8 +66,9 @@ pub async fn serve(
         .add_service(health)
         .add_service(reflection)
         .add_service(v1::deploy_service_server::DeployServiceServer::with_interceptor(api.clone(), authorise.clone()))
+        .add_service(FlightServiceServer::with_interceptor(api.flight.clone(), authorise.clone()))
         .add_service(v1::verdict_service_server::VerdictServiceServer::with_interceptor(api, authorise))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop)
+        .serve_with_incoming_shutdown(connections.stream(), stop)
         .await?;
     Ok(())
 }

@@ -33,7 +33,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, ApiState, Health, Reason};
 use crate::config::Config;
+use crate::faces::Faces;
+use crate::flight::FlightFace;
 use crate::grpc;
+use crate::postgres::{Postgres, PostgresOptions};
 use fatal::Fatal;
 pub use memory::Resident;
 
@@ -49,8 +52,10 @@ pub struct Addresses {
     pub otlp_http: SocketAddr,
     /// REST, SQL, metrics, web page.
     pub api: SocketAddr,
-    /// `plimsoll.v1`.
+    /// `plimsoll.v1`, Flight SQL.
     pub grpc_api: SocketAddr,
+    /// The Postgres protocol, where it is on.
+    pub postgres: Option<SocketAddr>,
 }
 
 /// The stages, for whoever reads their counters.
@@ -59,6 +64,8 @@ pub struct Stages {
     alerts: Arc<Deliverer>,
     /// The requests that are stored already.
     pub fingerprints: Arc<Fingerprints>,
+    /// What the faces count about their clients.
+    pub faces: Faces,
     /// The journal.
     pub journal: Arc<LocalJournal>,
     /// The store.
@@ -218,6 +225,11 @@ impl Server {
         // First of all, so that a port in use is said before anything is replayed.
         let api_listener = bind(config.listen.api, "--api").await?;
         let grpc_listener = bind(config.listen.grpc_api, "--grpc-api").await?;
+        let postgres_listener = match config.listen.postgres {
+            Some(address) => Some(bind(address, "--postgres").await?),
+            None => None,
+        };
+        let postgres_address = postgres_listener.as_ref().zip(config.listen.postgres).map(|(l, asked)| local(l, asked));
         let api_address = local(&api_listener, config.listen.api);
         let grpc_address = local(&grpc_listener, config.listen.grpc_api);
 
@@ -285,6 +297,7 @@ impl Server {
             alerts: Arc::new(alerts),
             fingerprints,
             resident: Arc::default(),
+            faces: Faces::default(),
             journal: journal.clone(),
             store: store.clone(),
             watcher: watcher.clone(),
@@ -299,15 +312,31 @@ impl Server {
         let state = ApiState {
             catalog: catalog.clone(),
             watcher: watcher.clone(),
-            engine,
+            engine: engine.clone(),
             health: health.clone(),
             stages: stages.clone(),
             token: token.clone(),
         };
-        let faces = vec![
+        let flight = FlightFace::new(engine.clone(), token.clone(), stages.faces.grpc.clone());
+        let grpc_api = grpc::GrpcApi { catalog, watcher, flight, counters: stages.faces.grpc.clone() };
+        let mut faces = vec![
             spawn_api(api_listener, api::router(state), stop_faces.clone()),
-            spawn_grpc(grpc_listener, grpc::GrpcApi { catalog, watcher }, token, stop_faces.clone()),
+            spawn_grpc(grpc_listener, grpc_api, token, stop_faces.clone()),
         ];
+        if let Some(listener) = postgres_listener {
+            let health = health.clone();
+            let postgres = Postgres::new(
+                engine,
+                config.api_token.as_deref(),
+                PostgresOptions {
+                    connections_max: config.postgres.connections_max,
+                    idle_timeout: config.postgres.idle_timeout,
+                },
+                stages.faces.postgres.clone(),
+                Arc::new(move || health.starting()),
+            );
+            faces.push(tokio::spawn(postgres.serve(listener, stop_faces.clone())));
+        }
 
         let stop_work = CancellationToken::new();
         let fatal = Arc::new(Fatal::default());
@@ -317,6 +346,7 @@ impl Server {
                 otlp_http: config.listen.otlp_http,
                 api: api_address,
                 grpc_api: grpc_address,
+                postgres: postgres_address,
             },
             stages,
             health,
@@ -368,7 +398,7 @@ impl Server {
         self.health.set(Reason::Starting, None);
         tracing::info!(
             otlp_grpc = %self.addresses.otlp_grpc, otlp_http = %self.addresses.otlp_http, api = %self.addresses.api,
-            grpc_api = %self.addresses.grpc_api, replayed_frames = replayed.journal.frames, "ready"
+            grpc_api = %self.addresses.grpc_api, postgres = ?self.addresses.postgres, replayed_frames = replayed.journal.frames, "ready"
         );
         Ok(())
     }

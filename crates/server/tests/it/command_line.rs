@@ -168,7 +168,20 @@ impl Serving {
     fn start_with(data_dir: &Path, environment: &[(&str, &str)]) -> Self {
         let any = "127.0.0.1:0";
         let child = Command::new(PLIMSOLL)
-            .args(["serve", "--otlp-grpc", any, "--otlp-http", any, "--api", any, "--grpc-api", any, "--data-dir"])
+            .args([
+                "serve",
+                "--otlp-grpc",
+                any,
+                "--otlp-http",
+                any,
+                "--api",
+                any,
+                "--grpc-api",
+                any,
+                "--postgres",
+                any,
+                "--data-dir",
+            ])
             .arg(data_dir)
             .envs(environment.iter().copied())
             .stderr(Stdio::piped())
@@ -233,9 +246,9 @@ fn a_port_in_use_is_refused_with_the_flag_to_change() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     let directory = tempfile::tempdir().expect("a temporary directory");
-    for flag in ["--api", "--grpc-api", "--otlp-grpc", "--otlp-http"] {
+    for flag in ["--api", "--grpc-api", "--otlp-grpc", "--otlp-http", "--postgres"] {
         let mut arguments = vec!["serve", "--data-dir", directory.path().to_str().expect("is text")];
-        for other in ["--api", "--grpc-api", "--otlp-grpc", "--otlp-http"] {
+        for other in ["--api", "--grpc-api", "--otlp-grpc", "--otlp-http", "--postgres"] {
             arguments.extend([other, if other == flag { &address } else { "127.0.0.1:0" }]);
         }
         let refused = plimsoll(&arguments);

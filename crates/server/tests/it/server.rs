@@ -29,7 +29,8 @@ pub(crate) fn overrides(data_dir: &Path) -> Overrides {
         otlp_grpc: any.clone(),
         otlp_http: any.clone(),
         api: any.clone(),
-        grpc_api: any,
+        grpc_api: any.clone(),
+        postgres: any,
     }
 }
 

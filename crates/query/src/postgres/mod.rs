@@ -1,0 +1,33 @@
+//! What makes programs that speak to Postgres at home here: `pg_catalog`, an `information_schema` in Postgres' words, the
+//! functions and the syntax that their catalogue queries use, and the Postgres type of every column.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `pg_type.rs` | which Postgres type a column has |
+//! | `statement.rs` | catalogue queries rewritten into what the planner takes, and told from all others |
+//! | `namespace.rs` | the schema `pg_catalog` |
+//! | `relations.rs` | its rows about the tables that users query |
+//! | `fixed.rs` | its rows that are the same everywhere: types, operators, settings |
+//! | `functions.rs` | functions that catalogue queries call |
+//!
+//! *Invariants.* Object ids are a function of the tables' names and order: they are the same after a restart. Only statements
+//! that name something of the catalogue are rewritten; every other statement means here what it means over HTTP.
+
+mod fixed;
+mod functions;
+mod namespace;
+mod pg_type;
+mod relations;
+mod statement;
+
+pub use fixed::SERVER_VERSION;
+pub use pg_type::{ColumnType, PgType};
+
+pub(crate) use functions::scalar;
+pub(crate) use namespace::{PG_CATALOG, PgCatalog};
+pub(crate) use statement::{Adapted, adapt, empty_answer, soften};
+
+/// The type planner that knows `regclass`, `oid`, `pg_catalog.text` and their like.
+pub(crate) fn type_planner() -> std::sync::Arc<dyn datafusion::logical_expr::planner::TypePlanner> {
+    std::sync::Arc::new(datafusion_pg_catalog::pg_catalog::oid_type_planner::PgOidTypePlanner)
+}

@@ -1,0 +1,147 @@
+//! Times as Postgres writes them: in text, and counted from the year 2000.
+
+use std::fmt::Write as _;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, IntervalMonthDayNanoArray};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DataType, DurationNanosecondType, Int64Type, IntervalMonthDayNano, TimeUnit, TimestampNanosecondType,
+};
+use arrow::error::ArrowError;
+use bytes::BytesMut;
+
+/// Days from 1970 to 2000, where Postgres begins to count.
+pub(super) const EPOCH_DAYS: i64 = 10_957;
+/// The same in microseconds.
+pub(super) const EPOCH_MICROS: i64 = EPOCH_DAYS * MICROS_PER_DAY;
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+/// Returns timestamps of any unit as microseconds since 1970; what is finer is cut off towards the past.
+pub(super) fn micros(array: &ArrayRef) -> Result<Int64Array, ArrowError> {
+    if let Some(nanos) = array.as_primitive_opt::<TimestampNanosecondType>() {
+        return Ok(nanos.unary(|nanos| nanos.div_euclid(1_000)));
+    }
+    let zone = match array.data_type() {
+        DataType::Timestamp(_, zone) => zone.clone(),
+        _ => None,
+    };
+    let micros = cast(array, &DataType::Timestamp(TimeUnit::Microsecond, zone))?;
+    Ok(cast(&micros, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
+}
+
+/// Returns lengths of time in nanoseconds as intervals.
+pub(super) fn interval(array: &ArrayRef) -> IntervalMonthDayNanoArray {
+    match array.as_primitive_opt::<DurationNanosecondType>() {
+        Some(nanos) => nanos.unary(|nanos| IntervalMonthDayNano::new(0, 0, nanos)),
+        None => IntervalMonthDayNanoArray::new_null(array.len()),
+    }
+}
+
+/// Year, month and day of a day counted from 1970 (H. Hinnant, "chrono-compatible low-level date algorithms").
+fn civil(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+pub(super) fn write_date(out: &mut BytesMut, days: i64) {
+    let (year, month, day) = civil(days);
+    // Writing into memory cannot fail.
+    let _ = match year {
+        1.. => write!(out, "{year:04}-{month:02}-{day:02}"),
+        // There is no year zero.
+        _ => write!(out, "{:04}-{month:02}-{day:02} BC", 1 - year),
+    };
+}
+
+pub(super) fn write_clock(out: &mut BytesMut, micros: i64) {
+    let seconds = micros.div_euclid(1_000_000);
+    let _ = write!(out, "{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    write_fraction(out, micros.rem_euclid(1_000_000));
+}
+
+fn write_fraction(out: &mut BytesMut, micros: i64) {
+    if micros > 0 {
+        let digits = format!("{micros:06}");
+        let _ = write!(out, ".{}", digits.trim_end_matches('0'));
+    }
+}
+
+pub(super) fn write_timestamp(out: &mut BytesMut, micros: i64, zoned: bool) {
+    write_date(out, micros.div_euclid(MICROS_PER_DAY));
+    let _ = out.write_char(' ');
+    write_clock(out, micros.rem_euclid(MICROS_PER_DAY));
+    if zoned {
+        let _ = out.write_str("+00");
+    }
+}
+
+/// Writes `1 year 2 mons 3 days -04:05:06.7`.
+pub(super) fn write_interval(out: &mut BytesMut, interval: IntervalMonthDayNano) {
+    let mut parts: Vec<String> = Vec::new();
+    let (years, months) = (interval.months / 12, interval.months % 12);
+    for (count, one, many) in [(years, "year", "years"), (months, "mon", "mons"), (interval.days, "day", "days")] {
+        if count != 0 {
+            parts.push(format!("{count} {}", if count == 1 { one } else { many }));
+        }
+    }
+    let micros = interval.nanoseconds / 1_000;
+    if micros != 0 || parts.is_empty() {
+        let mut clock = BytesMut::new();
+        if micros < 0 {
+            let _ = clock.write_char('-');
+        }
+        let micros = micros.unsigned_abs().cast_signed();
+        write_clock(&mut clock, micros);
+        parts.push(String::from_utf8_lossy(&clock).into_owned());
+    }
+    let _ = out.write_str(&parts.join(" "));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn timestamp(micros: i64) -> String {
+        let mut out = BytesMut::new();
+        write_timestamp(&mut out, micros, true);
+        String::from_utf8(out.to_vec()).expect("text")
+    }
+
+    #[test]
+    fn instants_are_written_as_postgres_does() {
+        assert_eq!(timestamp(0), "1970-01-01 00:00:00+00");
+        assert_eq!(timestamp(1_700_000_000_120_000), "2023-11-14 22:13:20.12+00");
+        assert_eq!(timestamp(-1), "1969-12-31 23:59:59.999999+00");
+        assert_eq!(timestamp(EPOCH_MICROS), "2000-01-01 00:00:00+00");
+    }
+
+    #[test]
+    fn intervals_name_what_they_have() {
+        let told = |months, days, nanos| {
+            let mut out = BytesMut::new();
+            write_interval(&mut out, IntervalMonthDayNano::new(months, days, nanos));
+            String::from_utf8(out.to_vec()).expect("text")
+        };
+        assert_eq!(told(14, 1, 0), "1 year 2 mons 1 day");
+        assert_eq!(told(0, 0, 90_000_500_000), "00:01:30.0005");
+        assert_eq!(told(0, 0, -1_000_000_000), "-00:00:01");
+        assert_eq!(told(0, 0, 0), "00:00:00");
+    }
+
+    proptest! {
+        #[test]
+        fn instants_agree_with_the_calendar(micros in -60_000_000_000_000_000_i64..200_000_000_000_000_000) {
+            let at = jiff::Timestamp::from_microsecond(micros).expect("within the calendar");
+            let wanted = at.strftime("%Y-%m-%d %H:%M:%S").to_string();
+            prop_assert!(timestamp(micros).starts_with(&wanted), "{} {}", timestamp(micros), wanted);
+        }
+    }
+}

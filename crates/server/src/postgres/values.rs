@@ -1,0 +1,205 @@
+//! Parameters of clients, read from their text or binary form into what the query engine takes.
+
+use arrow::datatypes::{DataType, TimeUnit};
+use bytes::{Buf, Bytes};
+use plimsoll_model::UnixNanos;
+use plimsoll_query::Parameter;
+use plimsoll_query::postgres::{ColumnType, PgType};
+
+use super::decimal;
+use super::sqlstate::Problem;
+use super::time::{EPOCH_DAYS, EPOCH_MICROS};
+
+/// Returns the type that the engine is told of a parameter, where the client named one; text is left open, so that it means
+/// what a literal in its place would.
+pub(super) fn engine_type(oid: u32) -> Option<DataType> {
+    let of = ColumnType::from_oid(oid).filter(|of| !of.array)?;
+    Some(match of.element {
+        PgType::Bool => DataType::Boolean,
+        PgType::Int2 => DataType::Int16,
+        PgType::Int4 => DataType::Int32,
+        PgType::Int8 => DataType::Int64,
+        PgType::Float4 => DataType::Float32,
+        PgType::Float8 => DataType::Float64,
+        PgType::Bytea => DataType::Binary,
+        PgType::Date => DataType::Date32,
+        PgType::Timestamp | PgType::Timestamptz => DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())),
+        PgType::Numeric | PgType::Text | PgType::Time | PgType::Interval | PgType::Jsonb => return None,
+    })
+}
+
+/// Reads parameter `$number`; `of` is its type, named by the client or implied by the statement.
+pub(super) fn read(number: usize, value: Option<Bytes>, binary: bool, of: ColumnType) -> Result<Parameter, Problem> {
+    let Some(value) = value else { return Ok(Parameter::Null) };
+    let wrong = || {
+        let form = if binary { "binary" } else { "text" };
+        Problem::error("22P03", format!("parameter `${number}` is no {form} form of its type ({of:?})"))
+    };
+    if of.array {
+        let text = if binary { array(value, of.element) } else { String::from_utf8(value.to_vec()).ok() };
+        return text.map(Parameter::Text).ok_or_else(wrong);
+    }
+    if binary {
+        return from_binary(value, of.element).ok_or_else(wrong);
+    }
+    let text = std::str::from_utf8(&value).map_err(|_| {
+        Problem::error("22021", format!("parameter `${number}` is not UTF-8")).hint("set `client_encoding` to `UTF8`")
+    })?;
+    from_text(text, of.element).ok_or_else(|| {
+        Problem::error("22P02", format!("parameter `${number}` is no {:?}: `{}`", of.element, short(text)))
+    })
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
+pub(super) fn from_text(text: &str, of: PgType) -> Option<Parameter> {
+    let trimmed = text.trim();
+    Some(match of {
+        PgType::Bool => Parameter::Boolean(match trimmed.to_ascii_lowercase().as_str() {
+            "t" | "true" | "y" | "yes" | "on" | "1" => true,
+            "f" | "false" | "n" | "no" | "off" | "0" => false,
+            _ => return None,
+        }),
+        PgType::Int2 | PgType::Int4 | PgType::Int8 => Parameter::Integer(trimmed.parse().ok()?),
+        PgType::Float4 | PgType::Float8 => Parameter::Float(trimmed.parse().ok()?),
+        PgType::Numeric => number(trimmed)?,
+        PgType::Bytea => match trimmed.strip_prefix("\\x") {
+            Some(digits) => Parameter::Bytes(hex(digits)?),
+            None => return None,
+        },
+        PgType::Text
+        | PgType::Jsonb
+        | PgType::Date
+        | PgType::Time
+        | PgType::Timestamp
+        | PgType::Timestamptz
+        | PgType::Interval => Parameter::Text(text.to_owned()),
+    })
+}
+
+/// Keeps the digits of a number, which are pasted as a literal: nothing else may pass.
+fn number(text: &str) -> Option<Parameter> {
+    let float: f64 = text.parse().ok()?;
+    let digits = |c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | 'e' | 'E');
+    Some(if text.chars().all(digits) { Parameter::Number(text.to_owned()) } else { Parameter::Float(float) })
+}
+
+fn hex(digits: &str) -> Option<Vec<u8>> {
+    let digits = digits.as_bytes();
+    if !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    digits.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
+}
+
+fn from_binary(mut value: Bytes, of: PgType) -> Option<Parameter> {
+    let parameter = match of {
+        PgType::Bool => Parameter::Boolean(value.try_get_u8().ok()? != 0),
+        PgType::Int2 | PgType::Int4 | PgType::Int8 => {
+            // Programs send what their own integers are, whatever was announced.
+            let wide = match value.len() {
+                2 => i64::from(value.try_get_i16().ok()?),
+                4 => i64::from(value.try_get_i32().ok()?),
+                8 => value.try_get_i64().ok()?,
+                _ => return None,
+            };
+            Parameter::Integer(wide)
+        }
+        PgType::Float4 => Parameter::Float(f64::from(value.try_get_f32().ok()?)),
+        PgType::Float8 => Parameter::Float(value.try_get_f64().ok()?),
+        PgType::Numeric => number(&decimal::read(std::mem::take(&mut value)).ok()?)?,
+        PgType::Bytea => Parameter::Bytes(std::mem::take(&mut value).to_vec()),
+        PgType::Text => Parameter::Text(String::from_utf8(std::mem::take(&mut value).to_vec()).ok()?),
+        PgType::Jsonb => {
+            let version = value.try_get_u8().ok()?;
+            let text = String::from_utf8(std::mem::take(&mut value).to_vec()).ok()?;
+            // `json` has no version before it.
+            Parameter::Text(if version == 1 { text } else { format!("{}{text}", char::from(version)) })
+        }
+        PgType::Date => {
+            let days = i64::from(value.try_get_i32().ok()?) + EPOCH_DAYS;
+            let nanos = u64::try_from(days.checked_mul(86_400_000_000_000)?).ok()?;
+            Parameter::Text(UnixNanos(nanos).to_rfc3339().get(..10)?.to_owned())
+        }
+        PgType::Timestamp | PgType::Timestamptz => {
+            let micros = value.try_get_i64().ok()?.checked_add(EPOCH_MICROS)?;
+            Parameter::Time(UnixNanos(u64::try_from(micros.checked_mul(1_000)?).ok()?))
+        }
+        PgType::Time | PgType::Interval => return None,
+    };
+    value.is_empty().then_some(parameter)
+}
+
+/// Writes a binary array as the text of an array, which the statement's reader knows after `ANY`.
+fn array(mut value: Bytes, of: PgType) -> Option<String> {
+    let dimensions = value.try_get_u32().ok()?;
+    let _nulls = value.try_get_u32().ok()?;
+    let _oid = value.try_get_u32().ok()?;
+    if dimensions == 0 {
+        return Some("{}".to_owned());
+    }
+    if dimensions != 1 {
+        return None;
+    }
+    let count = value.try_get_u32().ok()?;
+    let _lower = value.try_get_u32().ok()?;
+    let mut items = Vec::new();
+    for _ in 0..count {
+        let length = usize::try_from(value.try_get_i32().ok()?).ok()?;
+        if length > value.len() {
+            return None;
+        }
+        items.push(match from_binary(value.split_to(length), of)? {
+            Parameter::Integer(number) => number.to_string(),
+            Parameter::Float(number) => number.to_string(),
+            Parameter::Number(text) | Parameter::Text(text) => text,
+            Parameter::Boolean(value) => value.to_string(),
+            Parameter::Null | Parameter::Bytes(_) | Parameter::Time(_) => return None,
+        });
+    }
+    Some(format!("{{{}}}", items.join(",")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn plain(element: PgType) -> ColumnType {
+        ColumnType { element, array: false }
+    }
+
+    #[test]
+    fn both_forms_of_a_value_are_the_same_parameter() {
+        let text = |text: &'static str, of| read(1, Some(Bytes::from_static(text.as_bytes())), false, plain(of));
+        let binary = |bytes: Vec<u8>, of| read(1, Some(Bytes::from(bytes)), true, plain(of));
+        assert_eq!(text("-7", PgType::Int4), binary((-7_i32).to_be_bytes().to_vec(), PgType::Int4));
+        assert_eq!(text("t", PgType::Bool), binary(vec![1], PgType::Bool));
+        assert_eq!(text("1.5", PgType::Float8), binary(1.5_f64.to_be_bytes().to_vec(), PgType::Float8));
+        assert_eq!(text("\\x00ff", PgType::Bytea), binary(vec![0, 255], PgType::Bytea));
+        let at = binary(0_i64.to_be_bytes().to_vec(), PgType::Timestamptz).expect("an instant");
+        assert_eq!(at, Parameter::Time(UnixNanos(946_684_800_000_000_000)));
+        assert_eq!(binary(0_i32.to_be_bytes().to_vec(), PgType::Date), text("2000-01-01", PgType::Date));
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused_and_not_pasted() {
+        for wrong in ["1; DROP TABLE spans", "0x1", "", "1 OR 1=1"] {
+            assert!(read(1, Some(Bytes::from(wrong)), false, plain(PgType::Numeric)).is_err(), "{wrong}");
+            assert!(read(1, Some(Bytes::from(wrong)), false, plain(PgType::Int8)).is_err(), "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..40), binary: bool, oid in 0_u32..4000, array: bool,
+        ) {
+            let of = ColumnType::from_oid(oid).unwrap_or(ColumnType { element: PgType::Int4, array });
+            let _ = read(1, Some(Bytes::from(bytes)), binary, of);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+"""psycopg at a server: every type in both formats, parameters, cursors, transactions, errors, cancelling.
+
+Checks what it sees itself and ends with "all is well". Needs PLIMSOLL_POSTGRES_PORT and PLIMSOLL_SPANS.
+"""
+
+import datetime
+import decimal
+import os
+import threading
+import time
+
+import psycopg
+
+PORT = os.environ["PLIMSOLL_POSTGRES_PORT"]
+SPANS = int(os.environ["PLIMSOLL_SPANS"])
+
+
+def connect(**more):
+    return psycopg.connect(host="127.0.0.1", port=PORT, user="me", dbname="plimsoll", **more)
+
+
+def same(told, wanted):
+    assert told == wanted, f"{told!r} is not {wanted!r}"
+
+
+def fails(connection, code, sql, *params):
+    try:
+        connection.execute(sql, params or None).fetchall()
+    except psycopg.Error as error:
+        same((sql, error.sqlstate), (sql, code))
+        return error
+    raise AssertionError(f"{sql} should have failed with {code}")
+
+
+def types():
+    query = """
+        SELECT true AS a, CAST(7 AS SMALLINT) AS b, CAST(7 AS INT) AS c, CAST(7 AS BIGINT) AS d,
+               CAST(18446744073709551615 AS BIGINT UNSIGNED) AS e, CAST(1.5 AS REAL) AS f, CAST(1e300 AS DOUBLE) AS g,
+               'text' AS h, CAST(12.50 AS DECIMAL(10, 2)) AS i, DATE '2026-02-28' AS j,
+               arrow_cast('2026-02-28T12:30:15.123456789Z', 'Timestamp(Nanosecond, Some("UTC"))') AS k,
+               arrow_cast('abc', 'Binary') AS l, INTERVAL '1 day 2 hours' AS m, make_array(1, 2, NULL) AS n,
+               make_array('a b', 'c') AS o, NULL AS p, named_struct('x', 1, 'y', 'z') AS q
+    """
+    wanted = (
+        True, 7, 7, 7, 18446744073709551615, 1.5, 1e300, "text", decimal.Decimal("12.50"), datetime.date(2026, 2, 28),
+        datetime.datetime(2026, 2, 28, 12, 30, 15, 123456, tzinfo=datetime.timezone.utc),
+        b"abc", datetime.timedelta(days=1, hours=2), [1, 2, None], ["a b", "c"], None, {"x": 1, "y": "z"},
+    )
+    with connect() as connection:
+        for binary in (False, True):
+            row = connection.cursor(binary=binary).execute(query).fetchone()
+            for column, (told, expected) in enumerate(zip(row, wanted)):
+                assert told == expected, f"column {column}, binary={binary}: {told!r} is not {expected!r}"
+
+
+def tables():
+    with connect() as connection:
+        same(connection.execute("SELECT count(*) FROM spans").fetchone(), (SPANS,))
+        for binary in (False, True):
+            row = connection.cursor(binary=binary).execute(
+                "SELECT trace_id, start_time, attributes, resource_attributes, kind, duration_ns FROM spans LIMIT 1"
+            ).fetchone()
+            assert len(row[0]) == 32 and row[1].tzinfo is not None, row
+            assert isinstance(row[2], dict) and isinstance(row[3], dict), row
+            assert isinstance(row[4], str) and row[5] >= 0, row
+        for table in ("spans", "span_events", "span_links", "logs", "metrics", "operations", "exceptions", "deploys",
+                      "verdicts", "findings", "decisions", "plimsoll.segments", "plimsoll.queries"):
+            for binary in (False, True):
+                connection.cursor(binary=binary).execute(f"SELECT * FROM {table} LIMIT 20").fetchall()
+
+
+def parameters():
+    with connect() as connection:
+        trace, start, name, long = connection.execute(
+            "SELECT trace_id, start_time, name, max(duration_ns) FROM spans GROUP BY 1, 2, 3 ORDER BY 4 DESC LIMIT 1"
+        ).fetchone()
+        found = connection.execute("SELECT count(*) FROM spans WHERE trace_id = %s AND name = %s", (trace, name)).fetchone()
+        assert found[0] >= 1, found
+        longest = connection.execute("SELECT count(*) FROM spans WHERE duration_ns >= %s", (long,)).fetchone()[0]
+        assert 1 <= longest < SPANS, longest
+        # The same number as a text of no type compares as a number too.
+        text = connection.execute("SELECT count(*) FROM spans WHERE duration_ns >= %s", (str(long),)).fetchone()[0]
+        same(text, longest)
+        same(connection.execute("SELECT count(*) FROM spans WHERE start_time = %s AND trace_id = %s AND name = %s",
+                                (start.replace(microsecond=start.microsecond), trace, name)).fetchone()[0] in (0, 1), True)
+        week = datetime.timedelta(days=7)
+        same(connection.execute("SELECT count(*) FROM spans WHERE start_time BETWEEN %s AND %s",
+                                (start - week, start + week)).fetchone(), (SPANS,))
+        same(len(connection.execute("SELECT name FROM spans LIMIT %s", (7,)).fetchall()), 7)
+        same(connection.execute("SELECT %s, %s, %s", (True, "it's", None)).fetchone(), (True, "it's", None))
+        for value in (1, 1 << 40, 1.25, decimal.Decimal("3.75"), datetime.date(2026, 1, 1)):
+            for binary in (False, True):
+                told = connection.cursor(binary=binary).execute("SELECT %b" if binary else "SELECT %s", (value,)).fetchone()[0]
+                assert told == value or str(told) == str(value), (told, value)
+        # Prepared once and run often.
+        for n in range(8):
+            told = connection.execute("SELECT %s + 1", (n,), prepare=True).fetchone()[0]
+            same(told, n + 1)
+
+
+def cursors():
+    with connect() as connection:
+        with connection.cursor(name="server_side") as cursor:
+            cursor.itersize = 100
+            cursor.execute("SELECT name FROM spans")
+            same(len(cursor.fetchmany(10)), 10)
+            same(sum(1 for _ in cursor), SPANS - 10)
+        same(connection.execute("SELECT 1").fetchone(), (1,))
+        with connection.cursor() as cursor:
+            rows = 0
+            for _ in cursor.stream("SELECT name FROM spans"):
+                rows += 1
+            same(rows, SPANS)
+        with connection.cursor() as cursor, cursor.copy("COPY (SELECT name, kind FROM spans) TO STDOUT") as copy:
+            same(sum(1 for _ in copy.rows()), SPANS)
+
+
+def transactions():
+    with connect() as connection:
+        same(connection.info.transaction_status, psycopg.pq.TransactionStatus.IDLE)
+        connection.execute("SELECT 1")
+        same(connection.info.transaction_status, psycopg.pq.TransactionStatus.INTRANS)
+        fails(connection, "42703", "SELECT no_such_column FROM spans")
+        same(connection.info.transaction_status, psycopg.pq.TransactionStatus.INERROR)
+        fails(connection, "25P02", "SELECT 1")
+        connection.rollback()
+        same(connection.info.transaction_status, psycopg.pq.TransactionStatus.IDLE)
+        with connection.transaction():
+            try:
+                with connection.transaction():
+                    connection.execute("SELECT no_such_column FROM spans")
+            except psycopg.Error:
+                pass
+            same(connection.execute("SELECT 2").fetchone(), (2,))
+
+
+def errors():
+    with connect(autocommit=True) as connection:
+        error = fails(connection, "42703", "SELECT 1, nme FROM spans")
+        same(error.diag.statement_position, "11")
+        assert "name" in error.diag.message_hint, error.diag.message_hint
+        for code, sql in [
+            ("42P01", "SELECT * FROM spanz"),
+            ("42601", "SELECT 1 +"),
+            ("25006", "INSERT INTO spans VALUES (1)"),
+            ("25006", "CREATE TABLE a (b INT)"),
+            ("0A000", "COPY spans FROM STDIN"),
+            ("0A000", "SELECT * FROM generate_series(1, 1000000000000)"),
+            ("0A000", "WITH RECURSIVE a AS (SELECT 1 UNION ALL SELECT 1 FROM a) SELECT * FROM a"),
+            ("42704", "SET no_such_setting = 1"),
+            ("22023", "SET client_encoding = 'LATIN1'"),
+            ("26000", "EXECUTE nothing"),
+            ("34000", "FETCH 1 FROM nothing"),
+        ]:
+            fails(connection, code, sql)
+        fails(connection, "22P02", "SELECT count(*) FROM spans WHERE duration_ns > %s", "not a number")
+        connection.execute("SET TIME ZONE 'Europe/Berlin'")
+        same(connection.execute("SHOW timezone").fetchone(), ("UTC",))
+        connection.execute("SET statement_timeout = '250ms'")
+        began = time.monotonic()
+        fails(connection, "57014", HEAVY)
+        assert time.monotonic() - began < 10, "the limit is kept"
+        connection.execute("RESET statement_timeout")
+        connection.execute("DISCARD ALL")
+
+
+HEAVY = "SELECT count(*) FROM spans a, spans b, spans c WHERE a.duration_ns + b.duration_ns + c.duration_ns < 0"
+
+
+def cancelling():
+    with connect(autocommit=True) as connection:
+        done = threading.Event()
+
+        def cancel():
+            # A request that comes before the statement runs cancels nothing: so it is sent until it does.
+            while not done.wait(0.1):
+                connection.cancel()
+
+        canceller = threading.Thread(target=cancel)
+        canceller.start()
+        try:
+            fails(connection, "57014", HEAVY)
+        finally:
+            done.set()
+            canceller.join()
+        same(connection.execute("SELECT 1").fetchone(), (1,))
+
+
+def first_row():
+    """Told, not asserted: how fast a row comes is for a quiet machine to say."""
+    took = []
+    for _ in range(50):
+        began = time.perf_counter()
+        connection = connect(autocommit=True)
+        connected = time.perf_counter()
+        connection.execute("SELECT name FROM spans LIMIT 1").fetchone()
+        took.append((connected - began, time.perf_counter() - connected))
+        connection.close()
+    connects, rows = sorted(t[0] for t in took), sorted(t[1] for t in took)
+    print(f"connect p50 {connects[25] * 1e3:.1f} ms, first row after it p50 {rows[25] * 1e3:.1f} ms p90 {rows[45] * 1e3:.1f} ms")
+
+
+if __name__ == "__main__":
+    for check in (types, tables, parameters, cursors, transactions, errors, cancelling, first_row):
+        check()
+        print(check.__name__)
+    print("all is well")
