@@ -41,6 +41,8 @@ struct State {
 #[derive(Debug)]
 struct Waiter {
     need: i64,
+    /// What it has already, where it grows.
+    held: i64,
     /// Dropped by a waiter that gave up.
     granted: oneshot::Sender<Reservation>,
 }
@@ -87,7 +89,7 @@ impl Budget {
 
     /// Takes `bytes` for a request of `connection`, at once or not at all.
     pub(crate) fn try_reserve(self: &Arc<Self>, connection: usize, bytes: usize) -> Option<Reservation> {
-        self.take_now(connection, bytes, false)
+        self.take_now(connection, bytes, None)
     }
 
     /// Takes `bytes` for a request of `connection`; waits in line for them until `deadline`.
@@ -97,9 +99,9 @@ impl Budget {
         bytes: usize,
         deadline: Instant,
     ) -> Option<Reservation> {
-        match self.take_now(connection, bytes, false) {
+        match self.take_now(connection, bytes, None) {
             Some(taken) => Some(taken),
-            None => self.wait(connection, bytes, false, deadline).await,
+            None => self.wait(connection, bytes, None, deadline).await,
         }
     }
 
@@ -107,14 +109,26 @@ impl Budget {
         i64::try_from(bytes).unwrap_or(i64::MAX).min(self.capacity)
     }
 
-    fn take_now(self: &Arc<Self>, connection: usize, bytes: usize, growing: bool) -> Option<Reservation> {
+    /// Returns how many of the bytes that are needed by one who has `held` already can be taken now; `None` where it has to wait.
+    /// Who needs more than there is gets all of it once nobody else has any.
+    fn grant(&self, state: &State, need: i64, held: i64) -> Option<i64> {
+        let most = self.capacity - state.withheld - held;
+        if need <= most {
+            return (need <= state.free).then_some(need);
+        }
+        let others = self.capacity - state.withheld - state.free - held;
+        (others <= 0).then_some(most.max(0))
+    }
+
+    /// `held` is `None` for a request that arrives.
+    fn take_now(self: &Arc<Self>, connection: usize, bytes: usize, held: Option<i64>) -> Option<Reservation> {
         let need = self.need(bytes);
         let mut state = self.state.lock();
-        let in_line = !state.growing.is_empty() || (!growing && !state.arriving.is_empty());
-        let need = need.min(self.capacity - state.withheld);
-        if in_line || state.free < need {
+        let in_line = !state.growing.is_empty() || (held.is_none() && !state.arriving.is_empty());
+        if in_line {
             return None;
         }
+        let need = self.grant(&state, need, held.unwrap_or(0))?;
         state.free -= need;
         Some(Reservation { budget: Arc::clone(self), connection, bytes: need })
     }
@@ -123,14 +137,14 @@ impl Budget {
         self: &Arc<Self>,
         connection: usize,
         bytes: usize,
-        growing: bool,
+        held: Option<i64>,
         deadline: Instant,
     ) -> Option<Reservation> {
         let (granted, wait) = oneshot::channel();
-        let waiter = Waiter { need: self.need(bytes), granted };
+        let waiter = Waiter { need: self.need(bytes), held: held.unwrap_or(0), granted };
         {
             let mut state = self.state.lock();
-            let line = if growing { &mut state.growing } else { &mut state.arriving };
+            let line = if held.is_some() { &mut state.growing } else { &mut state.arriving };
             line.push(connection, waiter);
         }
         // Whoever gives up, cancelled or late, lets those behind have what it stood in front of.
@@ -146,18 +160,17 @@ impl Budget {
         let mut state = self.state.lock();
         state.free += bytes;
         loop {
-            let State { free, withheld, growing, arriving } = &mut *state;
-            let line = if growing.is_empty() { arriving } else { growing };
+            let line = if state.growing.is_empty() { &state.arriving } else { &state.growing };
             let Some(first) = line.front() else { return };
-            // What is withheld meanwhile must not keep one that needs everything in front of the others for ever.
-            let need = first.need.min(self.capacity - *withheld);
-            if !first.granted.is_closed() && need > *free {
+            // Looked at anew each time: what is withheld meanwhile must not keep one in front of the others for ever.
+            let need = self.grant(&state, first.need, first.held);
+            if !first.granted.is_closed() && need.is_none() {
                 return;
             }
+            let State { free, growing, arriving, .. } = &mut *state;
+            let line = if growing.is_empty() { arriving } else { growing };
             let Some((connection, Waiter { granted, .. })) = line.pop() else { return };
-            if granted.is_closed() {
-                continue;
-            }
+            let Some(need) = need.filter(|_| !granted.is_closed()) else { continue };
             *free -= need;
             let reservation = Reservation { budget: Arc::clone(self), connection, bytes: need };
             if let Err(mut unclaimed) = granted.send(reservation) {
@@ -180,7 +193,9 @@ impl Drop for OnLeave<'_> {
 impl Reservation {
     /// Takes `more` bytes, at once or not at all.
     pub(crate) fn try_grow(&mut self, more: usize) -> bool {
-        let Some(mut taken) = self.budget.take_now(self.connection, self.room_for(more), true) else { return false };
+        let Some(mut taken) = self.budget.take_now(self.connection, self.room_for(more), Some(self.bytes)) else {
+            return false;
+        };
         self.bytes += std::mem::take(&mut taken.bytes);
         true
     }
@@ -193,9 +208,9 @@ impl Reservation {
     /// Takes `more` bytes; waits for them until `deadline`, ahead of new requests. False where they could not be had.
     pub(crate) async fn grow(&mut self, more: usize, deadline: Instant) -> bool {
         let more = self.room_for(more);
-        let taken = match self.budget.take_now(self.connection, more, true) {
+        let taken = match self.budget.take_now(self.connection, more, Some(self.bytes)) {
             Some(taken) => Some(taken),
-            None => self.budget.wait(self.connection, more, true, deadline).await,
+            None => self.budget.wait(self.connection, more, Some(self.bytes), deadline).await,
         };
         let Some(mut taken) = taken else { return false };
         self.bytes += std::mem::take(&mut taken.bytes);
@@ -365,6 +380,23 @@ mod tests {
         drop(held);
         while tasks.join_next().await.is_some() {}
         assert_eq!(*served.lock(), [1, 2, 3, 1, 1, 1]);
+    }
+
+    #[tokio::test]
+    async fn a_request_grows_past_what_is_withheld_once_nobody_else_holds_any() {
+        let budget = Budget::new(100);
+        budget.withhold(75);
+        let mut alone = budget.try_reserve(0, 20).expect("free");
+        assert!(alone.try_grow(10), "it holds what it would wait for");
+        let other = budget.try_reserve(1, 10);
+        assert!(other.is_none(), "there is none left for others");
+        drop(alone);
+        let (mut one, other) = (budget.try_reserve(0, 10).expect("free"), budget.try_reserve(1, 10).expect("free"));
+        assert!(!one.try_grow(50), "others hold some");
+        drop(other);
+        assert!(one.try_grow(50));
+        drop(one);
+        assert_eq!(budget.used(), 0);
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use datafusion::error::Result;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::cache::cache_manager::CacheManagerConfig;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
+use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool};
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
@@ -79,7 +79,7 @@ impl Sessions {
             .with_list_files_cache_limit(0)
             .with_file_statistics_cache_limit(0);
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(GreedyMemoryPool::new(limits.memory_bytes.saturating_sub(footers))))
+            .with_memory_pool(Arc::new(FairSpillPool::new(limits.memory_bytes.saturating_sub(footers))))
             .with_disk_manager_builder(spill)
             .with_cache_manager(caches)
             .with_object_store_registry(Arc::new(NoStore))

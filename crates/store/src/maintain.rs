@@ -345,7 +345,8 @@ impl Maintenance {
                 Fate::Stay => {}
                 Fate::Go => goes.push(record),
                 Fate::Lose(environments) => {
-                    if self.trims.is_empty() && !self.compactor.busy() {
+                    let readable = !self.unreadable.contains(&record.id);
+                    if readable && self.trims.is_empty() && !self.compactor.busy() {
                         let id = segment_id(&self.shared, table, record.frames.1, &mut self.segments);
                         self.trims.push(trim::Job { table, input: record.clone(), id, environments });
                     }

@@ -54,7 +54,11 @@ pub(super) async fn watch(limit: u64, resident: Arc<Resident>, ingest: Arc<Inges
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut looks_to_rest = 0;
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        let Some(mut bytes) = resident.look() else { return };
+        // Unread once, for want of a file descriptor perhaps: nothing is withheld on the strength of an old figure.
+        let Some(mut bytes) = resident.look() else {
+            ingest.withhold(0);
+            continue;
+        };
         if bytes > near && looks_to_rest == 0 {
             looks_to_rest = COLLECT_EVERY;
             // On a thread that may take its time.

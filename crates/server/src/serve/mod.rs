@@ -251,9 +251,11 @@ impl Server {
             Box::new(signals::Folding(aggregates.clone())),
             Box::new(move |through: SequenceNumber| {
                 // Frames that stay in the journal are looked for there, so only those about to go have to be saved.
-                if trimmed.would_trim(through) {
-                    remembered.save(through);
+                // Nothing to trim now is left for the next checkpoint: a file that becomes one to trim this very moment must not go unsaved.
+                if !trimmed.would_trim(through) {
+                    return;
                 }
+                remembered.save(through);
                 if let Err(error) = trimmed.trim(through) {
                     tracing::warn!(%error, "the journal could not be trimmed; it is tried again at the next checkpoint");
                 }
@@ -432,8 +434,10 @@ impl Server {
             let _ = task.await;
         }
         let flushed = self.stages.store.close().await;
-        // So that the next start need not look for them in the journal.
-        self.stages.fingerprints.save(self.stages.store.checkpoint());
+        // So that the next start need not look for them in the journal; only what a replay has looked at can be said to be saved.
+        if self.stages.replayed.get().is_some() {
+            self.stages.fingerprints.save(self.stages.store.checkpoint());
+        }
         self.stop_faces.cancel();
         // All at once: those with an open stream take all the time there is.
         let deadline = tokio::time::Instant::now() + FAREWELL;
