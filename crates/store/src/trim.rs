@@ -1,11 +1,12 @@
 //! A segment written again without the rows of some environments, whose time was up before that of the others.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{cast, filter_record_batch};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
 use plimsoll_catalog::{SegmentChange, SegmentRecord};
@@ -59,7 +60,12 @@ pub(crate) fn environments(shared: &Shared, record: &SegmentRecord) -> Result<BT
 pub(crate) fn trim(shared: &Shared, job: &Job, stop: &AtomicBool) -> Result<Option<SegmentChange>, Failed> {
     let damaged = |problem| Failed { damaged: Some(job.input.id.clone()), problem };
     let source = Source::open(shared, &job.input).map_err(damaged)?;
-    let schema = source.schema().clone();
+    // As `Source::read` gives them: segments of before have other types.
+    let field = |field: &Arc<Field>| match job.table.schema().field_with_name(field.name()) {
+        Ok(stored) => field.as_ref().clone().with_data_type(stored.data_type().clone()),
+        Err(_) => field.as_ref().clone(),
+    };
+    let schema = Arc::new(Schema::new(source.schema().fields().iter().map(field).collect::<Vec<_>>()));
     let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     let facts = [("plimsoll.replaces", job.input.id.as_str().to_owned())];
     let input = &job.input;

@@ -92,6 +92,12 @@ impl<'a> Slots<'a> {
         self.rows.min(cut * CUT_ROWS)
     }
 
+    /// Says that a chunk is to be compressed whatever its first page says: most of its items come later.
+    pub(super) fn late(&self) -> Option<bool> {
+        let first = self.cuts[2.min(self.cuts.len() - 1)];
+        (first.item * 8 < first.slot && first.item < self.items).then_some(true)
+    }
+
     /// Says whether slots are rows.
     pub(super) fn is_flat(&self) -> bool {
         self.max_repetition == 0

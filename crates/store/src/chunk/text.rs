@@ -79,6 +79,8 @@ impl<'a> Part<'a> {
 
 /// Numbers every item, unless too few values repeat.
 fn intern<'a>(parts: &[Part<'a>], slots: &Slots<'_>, codes: &mut Vec<u32>) -> Option<Interner<'a>> {
+    // What comes by number is interned once a batch and is never more than the batches hold; item by item it could be many times that.
+    let shared = parts.iter().all(|part| part.keys.is_some());
     let mut interner = Interner::new();
     let mut known: Vec<Vec<u32>> = vec![Vec::new(); parts.len()];
     let mut check = TRIED;
@@ -104,14 +106,18 @@ fn intern<'a>(parts: &[Part<'a>], slots: &Slots<'_>, codes: &mut Vec<u32>) -> Op
             }
             None => codes.extend(items.map(|at| interner.intern(part.values.get(at)))),
         }
-        if codes.len() >= check {
+        if !shared && codes.len() >= check {
             if interner.len() > codes.len() - codes.len() / 4 || interner.bytes() > DICTIONARY_BYTES {
                 return None;
             }
             check = codes.len() * 2;
         }
     }
-    (slots.items < TRIED || interner.len() <= slots.items - slots.items / 4).then_some(interner)
+    if shared {
+        return Some(interner);
+    }
+    let repeats = slots.items < TRIED || interner.len() <= slots.items - slots.items / 4;
+    (repeats && interner.bytes() <= DICTIONARY_BYTES).then_some(interner)
 }
 
 /// The place of each entry among all in their order.
@@ -225,7 +231,8 @@ fn plain<'s>(
     }
     let all = all.filter(|_| !long).and_then(|(least, greatest)| bounds(least, greatest));
     let empty = (slots.items == 0 && slots.is_plain()).then_some(false);
-    let (mut chunk, page) = scratch.begin(descriptor, slots.items == 0 && slots.is_flat(), empty);
+    let (mut chunk, page) =
+        scratch.begin(descriptor, slots.items == 0 && slots.is_flat(), empty.or_else(|| slots.late()));
     let mut runs = slots.runs.iter();
     let mut rest: Option<(usize, std::ops::Range<usize>)> = None;
     for (from, to, rows) in pages(slots, bytes / slots.slots.max(1)) {
