@@ -318,7 +318,7 @@ fn copy(sql: &str, tokens: &[Token<'_>]) -> Command {
             let end = Tokens::new(sql).find(|token| token.is("to")).map_or(sql.len(), |token| token.from);
             let table = sql[tokens[0].from..end].trim();
             match table.strip_suffix(')').and_then(|table| table.split_once('(')) {
-                Some((table, columns)) => format!("SELECT {columns} FROM {table}"),
+                Some((table, columns)) => format!("SELECT {columns} FROM {}", table.trim_end()),
                 None => format!("SELECT * FROM {table}"),
             }
         }
