@@ -56,6 +56,7 @@ impl Sketch {
 }
 
 /// The names of one map column under construction.
+#[derive(Default)]
 pub(super) struct Keys {
     /// The number of each entry's name.
     numbers: Vec<u32>,
@@ -63,12 +64,6 @@ pub(super) struct Keys {
     /// The name that was met last in each slot, and its number.
     recent: Option<Box<[(Sketch, u32); SLOTS]>>,
     known: HashMap<Box<[u8]>, u32>,
-}
-
-impl Default for Keys {
-    fn default() -> Self {
-        Self { numbers: Vec::new(), names: Text::default(), recent: None, known: HashMap::new() }
-    }
 }
 
 impl Keys {

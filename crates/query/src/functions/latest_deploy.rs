@@ -22,11 +22,17 @@ use plimsoll_otlp::schema::timestamp;
 /// Name of the function.
 pub(crate) const NAME: &str = "latest_deploy";
 
+/// When deploys of one service began, ascending, and their numbers.
+type Starts = Vec<(i64, u32)>;
+
+/// The service that was looked up last, and what was found.
+type Known<'a> = (Vec<Option<&'a str>>, Option<&'a Starts>);
+
 /// When each service was deployed.
 pub(crate) struct DeployIndex {
     ids: Arc<StringArray>,
     /// Start and place in `ids`, ascending, by service, environment and, where it matters, namespace.
-    starts: HashMap<(String, String, Option<String>), Vec<(i64, u32)>>,
+    starts: HashMap<(String, String, Option<String>), Starts>,
 }
 
 impl Default for DeployIndex {
@@ -128,7 +134,7 @@ impl ScalarUDFImpl for LatestDeploy {
         let times = given[2].as_primitive::<TimestampNanosecondType>();
         let names: Vec<&StringArray> =
             [0, 1, 3].iter().filter_map(|at| given.get(*at)).map(|names| names.as_string::<i32>()).collect();
-        let mut known: Option<(Vec<Option<&str>>, Option<&Vec<(i64, u32)>>)> = None;
+        let mut known: Option<Known<'_>> = None;
         let mut ids = Vec::with_capacity(times.len());
         for row in 0..times.len() {
             let same = known.as_ref().is_some_and(|(last, _)| {

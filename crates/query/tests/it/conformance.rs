@@ -44,7 +44,9 @@ async fn conforms(engine: &dyn SqlEngine) {
 
 /// Checks that what is described is what comes, whatever the client says of its parameters.
 async fn describes(engine: &dyn SqlEngine) {
-    let statements: [(&str, Vec<Option<DataType>>, Vec<Parameter>); 11] = [
+    /// Text, the types that a client gives its parameters, and their values.
+    type Statement = (&'static str, Vec<Option<DataType>>, Vec<Parameter>);
+    let statements: [Statement; 11] = [
         ("SELECT 1 AS one, 'x' AS x, NULL AS nothing", vec![], vec![]),
         ("SELECT * FROM spans WHERE trace_id = $1", vec![], vec![Parameter::Text("ab".to_owned())]),
         (

@@ -46,7 +46,7 @@ async fn an_answer_from_the_other_segments_is_given_to_those_who_ask_and_says_wh
                 ..QueryRequest::new("SELECT name, duration_ns FROM spans")
             };
             let result = shop.engine.query(request).await.expect("answers from the other");
-            assert_eq!(result.missing_segments, [path.clone()]);
+            assert_eq!(result.missing_segments, std::slice::from_ref(&path));
             let rows: Vec<_> = result.rows.try_collect().await.expect("nothing fails midway");
             assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 10);
         }
