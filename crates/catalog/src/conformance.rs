@@ -93,6 +93,7 @@ pub fn sample_verdict(deploy: &Deploy, phase: Phase, revision: u64) -> Verdict {
         decided: !regressed,
         recommendation: if regressed { Recommendation::Rollback } else { Recommendation::Promote },
         design: Design::Concurrent,
+        comparison: Default::default(),
         started_at: deploy.started_at,
         decided_at: None,
         time_to_decide_s: None,

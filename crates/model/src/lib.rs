@@ -11,6 +11,7 @@
 //! | [`log`], [`metric`], [`presence`], [`drill`] | their cells |
 //! | [`template`] | log templates: messages without what varies |
 //! | [`verdict`] | what was concluded, with findings and evidence |
+//! | [`sentence`] | a finding in words |
 //! | [`decision`] | what a human or a pipeline did about it |
 //! | [`event`] | the regression event that leaves the house |
 //!
@@ -27,6 +28,7 @@ pub mod id;
 pub mod log;
 pub mod metric;
 pub mod presence;
+pub mod sentence;
 pub mod service;
 pub mod signal;
 pub mod template;
@@ -41,4 +43,6 @@ pub use feedback::{Answer, Feedback, Suppressed};
 pub use id::{DeployId, EventId, FindingId, SegmentId, SequenceNumber};
 pub use service::ServiceKey;
 pub use time::{Bucket, Interval, UnixNanos};
-pub use verdict::{Culprit, Design, Finding, Recommendation, Sample, SignalKind, Verdict, VerdictKind};
+pub use verdict::{
+    Comparison, Culprit, Design, Explanation, Finding, Recommendation, Sample, SignalKind, Verdict, VerdictKind,
+};

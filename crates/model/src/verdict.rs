@@ -96,6 +96,62 @@ pub struct Culprit {
     pub operation: String,
 }
 
+/// What a part of an excess has in common.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Common {
+    /// A class of errors, an exception, or an attribute with its value.
+    pub name: String,
+    /// Share of the excess that has it.
+    pub share: f64,
+}
+
+/// Kitagawa's split of a difference between two pooled rates.
+///
+/// *Source.* Kitagawa, "Components of a difference between two rates" (1955).
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Split {
+    /// What rates within the strata contribute: this alone can trigger anything.
+    pub within: f64,
+    /// What a change of their weights contributes.
+    pub mix: f64,
+}
+
+/// What a finding's sentence says beside its numbers; see [`crate::sentence`].
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Explanation {
+    /// The version that is worse; empty where telemetry names none.
+    pub version: String,
+    /// What it was held against, for instance `on 1.9.3` or `before the deploy`.
+    pub against: String,
+    /// What it is about beside the operation: a callee, an exception, a message, a metric.
+    pub subject: String,
+    /// The class or exception that most of the excess has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Common>,
+    /// The attribute value that most of the excess falls on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<Common>,
+    /// The difference of the two values split into what happened within strata and what a change of mix did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
+}
+
+/// What the candidate was held against, in detail.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Comparison {
+    /// Versions that serve as control.
+    pub versions: Vec<String>,
+    /// Days before at which the same hours were held as reference: 1 is yesterday, 7 a week ago.
+    pub same_hours_days: Vec<u32>,
+    /// Services that did not change and served as control against what all of them went through.
+    pub untouched: Vec<String>,
+    /// How the share of failed requests of the whole service changed, split.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errors: Option<Split>,
+}
+
 /// One thing that got worse, and how that is known.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
@@ -132,6 +188,16 @@ pub struct Finding {
     /// True where the cause lies elsewhere: shown as evidence, never counted on its own.
     #[serde(default)]
     pub symptom: bool,
+    /// What the sentence is made from beside the numbers.
+    #[serde(default)]
+    pub explanation: Explanation,
+}
+
+impl Finding {
+    /// Returns the finding as one sentence; what `summary` holds.
+    pub fn sentence(&self) -> String {
+        crate::sentence::of(self)
+    }
 }
 
 /// Whether a regression has been seen long enough to wake somebody.
@@ -161,6 +227,9 @@ pub struct Verdict {
     pub recommendation: Recommendation,
     /// The comparison used.
     pub design: Design,
+    /// What served as control in it.
+    #[serde(default)]
+    pub comparison: Comparison,
     /// When the deploy started.
     pub started_at: UnixNanos,
     /// When the answer was reached.

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use plimsoll_model::signal::{Exemplars, Histogram, OperationCell};
-use plimsoll_model::{Culprit, Design, Finding, FindingId, Interval, Sample};
+use plimsoll_model::{Culprit, Design, Explanation, Finding, FindingId, Interval, Sample};
 
 use crate::alone;
 use crate::design::{Cells, Role};
-use crate::drill;
 use crate::evidence::{self, Scope};
+use crate::explain;
 use crate::fold::{Fold, Subject};
 use crate::input::JudgeInput;
 use crate::latency;
@@ -50,8 +50,8 @@ struct Numbers {
     unit: &'static str,
     interval: [f64; 2],
     sql: String,
-    /// What the sentence is about beside the operation.
-    about: String,
+    /// What the sentence says beside the numbers.
+    explanation: Explanation,
     identity: String,
     exemplars: Vec<String>,
 }
@@ -86,9 +86,13 @@ pub(crate) fn of_test(input: &JudgeInput, fold: &Fold, test: &Test) -> Finding {
         sql: numbers.sql,
         summary: String::new(),
         symptom: test.standing.elsewhere,
+        explanation: Explanation {
+            version: fold.frame.version.clone(),
+            against: summary::against(fold.design(), &fold.frame.control_versions),
+            ..numbers.explanation
+        },
     };
-    let against = summary::against(fold.design(), &fold.frame.control_versions);
-    finding.summary = summary::finding(&finding, &fold.frame.version, &against, &numbers.about);
+    finding.summary = finding.sentence();
     finding
 }
 
@@ -111,7 +115,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 unit: "ratio",
                 interval,
                 sql: evidence::errors(&view.scope),
-                about: common(&view),
+                explanation: explain::errors(&view.candidate, &view.control, fold.design()),
                 identity: op.kind.as_str().to_owned(),
                 exemplars: exemplars(view.candidate.iter().map(|c| c.2), false),
             }
@@ -136,7 +140,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                     ALPHA,
                 ),
                 sql: evidence::latency(&view.scope),
-                about: String::new(),
+                explanation: Explanation::default(),
                 identity: op.kind.as_str().to_owned(),
                 exemplars: exemplars(view.candidate.iter().map(|c| c.2), true),
             }
@@ -165,7 +169,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 unit: "calls/request",
                 interval: [((b - eb) / (a + ea).max(1e-4)).max(0.0), ((b + eb) / (a - ea).max(1e-4)).min(1e4)],
                 sql: evidence::calls(&view.scope, &test.service, &test.operation),
-                about: format!("{} `{}`", test.service, test.operation),
+                explanation: explain::about(format!("{} `{}`", test.service, test.operation)),
                 identity: format!("{} {} {}", op.kind.as_str(), test.service, test.operation),
                 exemplars: exemplars(view.candidate.iter().map(|c| c.2), true),
             }
@@ -182,7 +186,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 unit: "ratio",
                 interval: rate::ratio_interval(&fold.novelty.strata(seen), seen.standing.dispersion, ALPHA),
                 sql: evidence::exception(&whole(input, fold), fingerprint),
-                about: exception_name(&seen.kind, &seen.message),
+                explanation: explain::about(explain::exception_name(&seen.kind, &seen.message)),
                 identity: fingerprint.0.to_string(),
                 exemplars: exemplars(cells.iter().flatten().map(|c| c.2), false),
             }
@@ -199,7 +203,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 unit: "ratio",
                 interval: rate::ratio_interval(&fold.logs.strata(seen), seen.standing.dispersion, ALPHA),
                 sql: evidence::logs(&whole(input, fold), Some(&seen.message)),
-                about: exception_name("", &seen.message),
+                explanation: explain::about(explain::exception_name("", &seen.message)),
                 identity: fingerprint.0.to_string(),
                 exemplars: traces
                     .flat_map(|s| &s.cells)
@@ -219,7 +223,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 unit: "messages/request",
                 interval: rate::ratio_interval(&test.strata(), test.standing.dispersion, ALPHA),
                 sql: evidence::logs(&whole(input, fold), None),
-                about: String::new(),
+                explanation: Explanation::default(),
                 identity: "error_messages".to_owned(),
                 exemplars: Vec::new(),
             }
@@ -241,7 +245,11 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 interval: [((b - step) / a.abs().max(1e-12)).max(0.0), ((b + step) / a.abs().max(1e-12)).min(1e4)],
                 sql: evidence::metric(&whole(input, fold), &metric.name, metric.shape),
                 identity: about.clone(),
-                about: if metric.unit.is_empty() { about } else { format!("{about} in {}", metric.unit) },
+                explanation: explain::about(if metric.unit.is_empty() {
+                    about
+                } else {
+                    format!("{about} in {}", metric.unit)
+                }),
                 exemplars: Vec::new(),
             }
         }
@@ -266,7 +274,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 unit: "requests/s",
                 interval: [ratio * 0.9, ratio * 1.1],
                 sql: evidence::requests(&if silence { Scope { ..whole(input, fold) } } else { scope }),
-                about: fold.flow.last_seen.map_or_else(String::new, |at| at.end().to_rfc3339()),
+                explanation: explain::about(fold.flow.last_seen.map_or_else(String::new, |at| at.end().to_rfc3339())),
                 identity: String::new(),
                 exemplars: Vec::new(),
             }
@@ -307,62 +315,6 @@ fn whole<'a>(input: &'a JudgeInput, fold: &'a Fold) -> Scope<'a> {
         candidate_span: frame.candidate_span(),
         control: frame.control_versions.iter().map(String::as_str).collect(),
         control_span: if concurrent { frame.candidate_span() } else { frame.before_span() },
-    }
-}
-
-/// Says what the failures have in common: their class, and where they fall.
-fn common(view: &View<'_>) -> String {
-    let place = drill::of_errors(&view.candidate, &view.control);
-    match (class_and_share(view), place) {
-        (text, None) => text,
-        (text, Some(place)) if text.is_empty() => {
-            format!("{} of it when `{}`", summary::percent(place.explained), place.name)
-        }
-        (text, Some(place)) => format!("{text} when `{}`", place.name),
-    }
-}
-
-/// Names the class or the exception that most of the excess has, with its share.
-fn class_and_share(view: &View<'_>) -> String {
-    let sums = |cells: &Cells<'_>| {
-        let mut classes = std::collections::BTreeMap::<String, f64>::new();
-        let (mut errors, mut requests) = (0.0, 0.0);
-        for (_, _, cell) in cells {
-            errors += cell.errors as f64;
-            requests += cell.requests as f64;
-            for seen in cell.exceptions.values() {
-                let name = exception_name(&seen.exception_type, &seen.message);
-                *classes.entry(name).or_default() += seen.count as f64;
-            }
-            for (class, count) in &cell.errors_by_class {
-                *classes.entry(format!("`{class}`")).or_default() += *count as f64;
-            }
-        }
-        (classes, errors, requests)
-    };
-    let (candidate, control) = (sums(&view.candidate), sums(&view.control));
-    let scale = candidate.2 / control.2.max(1.0);
-    let excess = candidate.1 - control.1 * scale;
-    let most = candidate
-        .0
-        .iter()
-        .map(|(name, count)| (count - control.0.get(name).copied().unwrap_or(0.0) * scale, name))
-        // Of equals the longest name: an exception says more than its class.
-        .max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.len().cmp(&b.1.len())));
-    match most {
-        Some((count, name)) if excess > 0.0 && count >= 0.3 * excess => {
-            format!("{} of it {name}", summary::percent((count / excess).min(1.0)))
-        }
-        _ => String::new(),
-    }
-}
-
-fn exception_name(kind: &str, message: &str) -> String {
-    let short: String = message.chars().take(80).collect();
-    match (kind.is_empty(), short.is_empty()) {
-        (false, false) => format!("`{kind}: {short}`"),
-        (false, true) => format!("`{kind}`"),
-        _ => format!("`{short}`"),
     }
 }
 

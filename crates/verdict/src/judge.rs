@@ -1,8 +1,9 @@
 //! One judgement: compare, test, decide, explain.
 
 use plimsoll_model::verdict::Phase;
-use plimsoll_model::{Design, Finding, Recommendation, SignalKind, UnixNanos, Verdict, VerdictKind};
+use plimsoll_model::{Comparison, Design, Finding, Recommendation, SignalKind, UnixNanos, Verdict, VerdictKind};
 
+use crate::comparison;
 use crate::decision::{self, Decision};
 use crate::design::Frame;
 use crate::findings::{self, Test};
@@ -59,6 +60,7 @@ pub(crate) fn conclude(input: &JudgeInput, fold: &Fold) -> Verdict {
         decided,
         recommendation: recommendation(verdict, phase),
         design: fold.design(),
+        comparison: comparison::of(fold),
         started_at: input.deploy.started_at,
         decided_at,
         time_to_decide_s: decision.time_to_decide_s.filter(|_| !decided),
@@ -192,6 +194,7 @@ pub fn unseen(deploy: &plimsoll_model::Deploy, now: UnixNanos) -> Verdict {
         decided: false,
         recommendation: Recommendation::Hold,
         design: Design::BeforeAfter,
+        comparison: Comparison::default(),
         started_at: deploy.started_at,
         decided_at: None,
         time_to_decide_s: None,

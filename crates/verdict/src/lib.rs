@@ -16,10 +16,11 @@
 //! | `flag` | the arms of a feature flag, as versions |
 //! | `drill` | attribute values that the excess has in common |
 //! | `culprit`, `symptoms` | where the cause lies and where else it shows |
-//! | `findings`, `evidence`, `summary`, [`quality`] | what a reader gets to see |
+//! | `findings`, `explain`, `comparison`, `evidence`, `summary`, [`quality`] | what a reader gets to see |
 
 mod alone;
 mod calls;
+mod comparison;
 mod counts;
 mod culprit;
 mod decision;
@@ -29,6 +30,7 @@ mod drill;
 pub mod e_process;
 mod errors;
 mod evidence;
+mod explain;
 mod findings;
 mod flag;
 mod flow;

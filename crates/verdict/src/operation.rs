@@ -7,6 +7,7 @@ use crate::alone::AloneTest;
 use crate::calls::{CallCounts, CallTests};
 use crate::counts::{Counts, Edges};
 use crate::culprit::Arm;
+use crate::design::Role;
 use crate::dispersion::Measure;
 use crate::errors::ErrorTest;
 use crate::latency::{EDGE_COUNT_MIN, LatencyTest};
@@ -53,6 +54,8 @@ pub(crate) struct Operation {
     pub(crate) alone: AloneTest,
     pub(crate) calls: CallTests,
     pub(crate) recent: Vec<Recent>,
+    /// Failed and all requests by role and age, for telling rates from mix.
+    pub(crate) pooled: [[(f64, f64); 3]; 3],
     /// Traces of the candidate, of the control since the start and of the time before.
     pub(crate) arms: [Arm; 3],
     slots: Slots,
@@ -114,6 +117,7 @@ impl Operation {
         let mut traces = Arm::default();
         let mut calls = CallCounts::default();
         let mut usual_log = [0.0; 3];
+        let mut pooled = [[(0.0, 0.0); 3]; 3];
         // Nearest to the start first, as portions are dealt out.
         let mut dealt: Vec<(u64, AgeClass, Counts)> = Vec::new();
         for (bucket, age, cell) in before {
@@ -125,6 +129,7 @@ impl Operation {
             }
             traces.add(cell);
             calls.add(cell);
+            pool(&mut pooled[Role::Before as usize], *age, cell);
             if *age != AgeClass::Warm && !mostly_young {
                 past.young[*age as usize].push_back(counts);
                 continue;
@@ -151,6 +156,7 @@ impl Operation {
             alone: AloneTest::default(),
             calls: CallTests::new(calls),
             recent: Vec::new(),
+            pooled,
             arms: [Arm::default(), Arm::default(), traces],
             slots: Slots::default(),
             past,
@@ -183,8 +189,12 @@ impl Operation {
         if all_b.requests > 0.0 {
             self.remember(moment.bucket, &all_b);
         }
-        candidate.iter().for_each(|(_, cell)| self.arms[0].add(cell));
-        control.iter().for_each(|(_, cell)| self.arms[1].add(cell));
+        for (role, cells) in [(Role::Candidate, candidate), (Role::Control, control)] {
+            for (age, cell) in cells {
+                self.arms[role as usize].add(cell);
+                pool(&mut self.pooled[role as usize], *age, cell);
+            }
+        }
         let calls = |cells: &Cells<'_>| {
             let mut counts = CallCounts::default();
             cells.iter().for_each(|(_, cell)| counts.add(cell));
@@ -305,6 +315,11 @@ impl Operation {
         }
         (0..2).any(|i| settling::remains(&tail(i), shares[i], weight))
     }
+}
+
+fn pool(sums: &mut [(f64, f64); 3], age: AgeClass, cell: &OperationCell) {
+    let sum = &mut sums[age as usize];
+    *sum = (sum.0 + cell.errors as f64, sum.1 + cell.requests as f64);
 }
 
 fn add_logs(sums: &mut [f64; 3], counts: &Counts) {

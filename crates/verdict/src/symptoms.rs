@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use plimsoll_model::signal::{AgeClass, Histogram, OperationCell, OperationKind};
-use plimsoll_model::{Bucket, Culprit, Finding, FindingId, Interval, ServiceKey, SignalKind};
+use plimsoll_model::{Bucket, Culprit, Explanation, Finding, FindingId, Interval, ServiceKey, SignalKind};
 
 use crate::design::{Cells, Frame};
 use crate::e_process::{self, Stratum};
@@ -16,7 +16,6 @@ use crate::findings;
 use crate::input::JudgeInput;
 use crate::latency;
 use crate::rate;
-use crate::summary;
 
 const DISPERSION: f64 = 2.0;
 const LISTED_MAX: usize = 10;
@@ -167,7 +166,8 @@ fn finish(
         sql: if slow { evidence::latency(scope) } else { evidence::errors(scope) },
         summary: String::new(),
         symptom: true,
+        explanation: Explanation { against: "before the deploy".to_owned(), ..Explanation::default() },
     };
-    finding.summary = summary::finding(&finding, "", "before the deploy", "");
+    finding.summary = finding.sentence();
     Some(finding)
 }

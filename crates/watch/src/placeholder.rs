@@ -1,7 +1,7 @@
 //! Verdicts that stand where nothing is judged.
 
 use plimsoll_model::verdict::Phase;
-use plimsoll_model::{Deploy, Design, Recommendation, UnixNanos, Verdict, VerdictKind};
+use plimsoll_model::{Comparison, Deploy, Design, Recommendation, UnixNanos, Verdict, VerdictKind};
 
 use crate::open::Open;
 
@@ -13,6 +13,7 @@ pub(crate) fn not_judged_yet(deploy: &Deploy, now: UnixNanos) -> Verdict {
         decided: false,
         recommendation: Recommendation::Hold,
         design: Design::BeforeAfter,
+        comparison: Comparison::default(),
         started_at: deploy.started_at,
         decided_at: None,
         time_to_decide_s: None,

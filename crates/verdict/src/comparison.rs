@@ -1,0 +1,29 @@
+//! What served as control, told in detail.
+
+use plimsoll_model::signal::AgeClass;
+use plimsoll_model::{Comparison, Design};
+
+use crate::design::Role;
+use crate::explain::Strata;
+use crate::fold::Fold;
+
+const AGES: [AgeClass; 3] = [AgeClass::Cold, AgeClass::Warming, AgeClass::Warm];
+
+/// Tells it.
+pub(crate) fn of(fold: &Fold) -> Comparison {
+    let control = if fold.design() == Design::Concurrent { Role::Control } else { Role::Before };
+    let mut strata = Strata::default();
+    for op in &fold.operations {
+        for age in AGES {
+            for (arm, role) in [Role::Candidate, control].into_iter().enumerate() {
+                let (errors, requests) = op.pooled[role as usize][age as usize];
+                strata.add(arm, (op.name.as_str(), op.kind as u64, age), (errors, requests));
+            }
+        }
+    }
+    Comparison {
+        versions: fold.frame.control_versions.iter().cloned().collect(),
+        errors: strata.split(),
+        ..Comparison::default()
+    }
+}
