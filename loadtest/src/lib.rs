@@ -14,6 +14,7 @@ mod freshness;
 mod generate;
 mod kill;
 mod measure;
+mod mesh;
 mod otlp_json;
 mod process;
 mod questions;
@@ -39,6 +40,7 @@ pub use measure::{
     Asked, Comparison, Cores, Day, Failure, Isolation, Latency, Machine, Measurement, Measurements, Memory, Overload,
     Part, Run, STREAMS, Soak, SoakReport, Storage, Stream, peer_scripts,
 };
+pub use mesh::{Mesh, MeshReport, Outcome, Time, Totals};
 pub use otlp_json::{OtlpJsonError, to_protobuf};
 pub use process::{Moment, Track};
 pub use questions::{QUESTIONS, Question};

@@ -1,6 +1,7 @@
 //! The command line: what each subcommand takes, and how its result becomes output and an exit code.
 
 mod measure;
+mod mesh;
 mod questions;
 
 use std::io::Write;
@@ -39,6 +40,8 @@ enum Command {
     Kill(Kill),
     /// Starts this and other receivers one after another and prints the tables of the performance page.
     Measure(measure::Arguments),
+    /// Runs a mesh of services through deploys, good and bad, and scores what a server says of each.
+    Mesh(mesh::Arguments),
     /// Loads a server steadily for long and says whether its memory and files stay where they are.
     Soak(measure::SoakArguments),
     /// Loads a few hours of telemetry and asks ten questions of it, of Plimsoll and of other engines.
@@ -176,7 +179,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     span.try_into().map_err(|_| format!("`{text}` is negative"))
 }
 
-/// Runs the program. Exit code 1 says that it could not be done, 3 that what is stored is not what was acked.
+/// Runs the program. Exit code 1 says that it could not be done, 3 that what was found is not what it should be.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(cli.threads.max(1)).enable_all().build();
@@ -231,6 +234,7 @@ async fn run(command: Command, format: Format) -> Result<(String, bool), Error> 
             Ok((report.print(format), report.is_clean()))
         }
         Command::Measure(options) => options.run(format).await,
+        Command::Mesh(options) => options.run(format).await,
         Command::Soak(options) => options.run(format).await,
         Command::Questions(options) => options.run(format).await,
     }

@@ -9,6 +9,7 @@ mod generator;
 mod hostile_clients;
 mod kills;
 mod measure;
+mod mesh;
 mod peers;
 mod recording;
 mod segments;
