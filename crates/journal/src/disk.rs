@@ -2,10 +2,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
+
+use crate::blocks::{Aligned, BLOCK_BYTES, write_blocks};
 
 /// Directories and names.
 pub(crate) trait Disk: Send + Sync + 'static {
@@ -20,6 +22,9 @@ pub(crate) trait Disk: Send + Sync + 'static {
 
     /// Makes an empty file, or empties the one there is.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Makes an empty log file, which is written in whole blocks: see [`DiskFile::block_bytes`].
+    fn create_log(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
     /// Opens a file to read.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
@@ -57,6 +62,11 @@ pub(crate) trait DiskFile: Send + Sync {
 
     /// Reads some bytes; 0 at the end of the file.
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Returns what offset, length and address of a write have to be multiples of.
+    fn block_bytes(&self) -> usize {
+        1
+    }
 
     /// Writes some bytes, of at most [`SLICES_MAX`] slices.
     fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
@@ -140,6 +150,26 @@ impl Disk for LocalDisk {
         Ok(Box::new(file))
     }
 
+    fn create_log(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let flags = OFlags::DIRECT.bits().cast_signed();
+        let direct =
+            OpenOptions::new().create(true).truncate(true).read(true).write(true).custom_flags(flags).open(path);
+        let file = DirectFile(match direct {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::InvalidInput => return self.create(path),
+            Err(error) => return Err(error),
+        });
+        // Some say yes when a file is opened and no when it is written.
+        match write_blocks(&file, Aligned::zeroed(BLOCK_BYTES).as_slice(), 0) {
+            Ok(()) => {
+                DiskFile::set_len(&file, 0)?;
+                Ok(Box::new(file))
+            }
+            Err(error) if error.kind() == ErrorKind::InvalidInput => self.create(path),
+            Err(error) => Err(error),
+        }
+    }
+
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         Ok(Box::new(File::open(path)?))
     }
@@ -192,5 +222,46 @@ impl DiskFile for File {
 
     fn is_linked(&self) -> io::Result<bool> {
         Ok(rustix::fs::fstat(self)?.st_nlink > 0)
+    }
+}
+
+/// A file that is written past the page cache.
+struct DirectFile(File);
+
+impl DiskFile for DirectFile {
+    fn len(&self) -> io::Result<u64> {
+        DiskFile::len(&self.0)
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        DiskFile::read_at(&self.0, bytes, offset)
+    }
+
+    fn block_bytes(&self) -> usize {
+        BLOCK_BYTES
+    }
+
+    fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        DiskFile::write_at(&self.0, slices, offset)
+    }
+
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        DiskFile::allocate(&self.0, length)
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        DiskFile::set_len(&self.0, length)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        DiskFile::sync_data(&self.0)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        DiskFile::sync_all(&self.0)
+    }
+
+    fn is_linked(&self) -> io::Result<bool> {
+        DiskFile::is_linked(&self.0)
     }
 }

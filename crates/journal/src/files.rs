@@ -34,6 +34,8 @@ pub(crate) struct Files {
     list: Mutex<Vec<LogFile>>,
     // Figures for `status`: each stands alone, so relaxed is enough.
     bytes: AtomicU64,
+    /// What the file takes that is made ahead of time.
+    spare: AtomicU64,
     count: AtomicU64,
     oldest: AtomicU64,
 }
@@ -70,6 +72,16 @@ impl Files {
         self.change(|list| list.last_mut().map(edit));
     }
 
+    /// Records what became of the file that begins with `first`, if it is still there.
+    pub(crate) fn update(&self, first: u64, edit: impl FnOnce(&mut LogFile)) {
+        self.change(|list| list.iter_mut().find(|file| file.first == first).map(edit));
+    }
+
+    /// Records what a file takes that is no log file yet.
+    pub(crate) fn set_spare(&self, bytes: u64) {
+        self.spare.store(bytes, Ordering::Relaxed);
+    }
+
     /// Says whether [`Self::take_through`] would take any.
     pub(crate) fn would_take(&self, through: u64) -> bool {
         let list = self.list.lock();
@@ -101,7 +113,7 @@ impl Files {
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+        self.bytes.load(Ordering::Relaxed) + self.spare.load(Ordering::Relaxed)
     }
 
     pub(crate) fn count(&self) -> u64 {

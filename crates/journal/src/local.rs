@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use plimsoll_model::SequenceNumber;
 use tracing::warn;
 
+use crate::ahead::{Ahead, By};
 use crate::disk::{DirLock, Disk, LocalDisk};
 use crate::files::{Files, LogFile};
 use crate::format::VERSION;
@@ -48,10 +49,10 @@ impl LocalJournal {
     /// `InUse`: another process has the directory. `Unusable`: it cannot be made, read or written. `TooNew`: a later release
     /// wrote it. Damage is no error: it is met, copied aside and counted by [`Journal::replay`].
     pub fn open(options: JournalOptions) -> Result<Self, ReplayError> {
-        Self::open_on(Arc::new(LocalDisk), options)
+        Self::open_on(Arc::new(LocalDisk), options, By::Thread)
     }
 
-    pub(crate) fn open_on(disk: Arc<dyn Disk>, options: JournalOptions) -> Result<Self, ReplayError> {
+    pub(crate) fn open_on(disk: Arc<dyn Disk>, options: JournalOptions, by: By) -> Result<Self, ReplayError> {
         let path = options.dir.display().to_string();
         let unusable = |source| ReplayError::Unusable { path: path.clone(), source };
         disk.create_dirs(&options.dir).map_err(unusable)?;
@@ -64,7 +65,8 @@ impl LocalJournal {
             warn!(%path, torn_bytes, "cut off what was being written to the journal when it last stopped");
         }
         let files = Arc::new(Files::new(files));
-        let writer = Writer::new(disk.clone(), options.clone(), files.clone(), last, next);
+        let ahead = Ahead::new(by, disk.clone(), &options, files.clone());
+        let writer = Writer::new(disk.clone(), options.clone(), files.clone(), ahead, last, next);
         Ok(Self {
             disk,
             options,

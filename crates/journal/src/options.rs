@@ -13,6 +13,9 @@ pub struct JournalOptions {
     pub file_bytes_max: u64,
     /// Sets the space of a log file aside when it is made, so that a sync need not record that the file grew.
     pub preallocate: bool,
+    /// Makes the next log file, full of zeros, while one is being written to, so that a change of files holds up nobody. Only where
+    /// space is set aside at all.
+    pub ahead: bool,
     /// Numbers up to this one are taken, whatever the directory holds: the checkpoint of what was made of the frames. A
     /// directory that was lost then cannot give a number a second time.
     pub numbers_taken: SequenceNumber,
@@ -30,6 +33,7 @@ impl JournalOptions {
             dir: dir.into(),
             file_bytes_max: Self::FILE_BYTES_MAX,
             preallocate: true,
+            ahead: true,
             numbers_taken: SequenceNumber::ZERO,
             entropy: 0,
         }

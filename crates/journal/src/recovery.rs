@@ -74,6 +74,10 @@ pub(crate) fn recover(disk: &dyn Disk, options: &JournalOptions) -> Result<Recov
         log.bytes = log.end;
         recovered.files.push(log);
     }
+    if !recovered.files.is_empty() {
+        // The last one may have got its name in the very moment in which the process ended.
+        disk.sync_dir(dir).map_err(unusable)?;
+    }
     Ok(recovered)
 }
 

@@ -1,32 +1,39 @@
-//! One group into the active log file: write, sync, rotate, step back.
+//! One group into the active log file: write, sync, change files, step back.
 //!
 //! *Invariants.* A sync that failed is never tried again: the kernel may have dropped the bytes and forgotten the failure. A
-//! group for which there is no space leaves nothing behind. A group in a file that was removed meanwhile is not durable.
+//! group for which there is no space leaves nothing behind. A group in a file that was removed meanwhile is not durable. A log
+//! file has its name once its header and its first group are durable.
 //!
-//! *Cost.* A group: one vectored write for each 1024 slices (one, as a rule) and one `fdatasync`, and one
-//! `fstat`, which costs nothing beside them. A new file: its making, one
-//! `fsync` of it and one of the directory.
+//! *Cost.* A group: one write for each MiB (one, as a rule) and one `fdatasync`, and one `fstat`, which costs nothing beside them. The
+//! first group of a file: a rename and an `fsync` of the directory more, and the making of the file where none was made ahead.
 
-use std::io::{self, ErrorKind, IoSlice};
-use std::path::Path;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::{debug, warn};
+use tracing::debug;
 
-use crate::disk::{Disk, DiskFile, is_full, write_all_at};
+use crate::ahead::{Ahead, Full, Ready};
+use crate::blocks::Blocks;
+use crate::disk::{Disk, DiskFile, is_full};
 use crate::files::{Files, LogFile};
-use crate::format::{FILE_HEADER_BYTES, FileHeader, FrameHeader, Marker, file_name, marker};
-use crate::group::{Group, group_bytes};
+use crate::format::{FileHeader, FrameHeader, Marker, file_name, marker};
+use crate::group::{self, group_bytes};
 use crate::options::JournalOptions;
 use crate::port::{CommitError, Frame};
 
 /// The log file being written.
 struct Active {
     file: Box<dyn DiskFile>,
+    first: u64,
     marker: Marker,
+    /// What the block holds that the log ends in.
+    partial: Vec<u8>,
     end: u64,
     bytes: u64,
+    /// Whether all that it was given when it was made is durable.
+    durable: bool,
 }
 
 /// The one committer's state.
@@ -34,11 +41,12 @@ pub(crate) struct Writer {
     disk: Arc<dyn Disk>,
     options: JournalOptions,
     files: Arc<Files>,
+    ahead: Ahead,
+    blocks: Blocks,
     active: Option<Active>,
     last: u64,
     next: u64,
     poison: Option<String>,
-    buffer: Vec<u8>,
 }
 
 /// A group that is durable.
@@ -48,10 +56,66 @@ pub(crate) struct Appended {
     pub(crate) sync: Duration,
 }
 
+/// What failed, and how.
+struct Failed(&'static str, io::Error);
+
+impl Failed {
+    fn is_full(&self) -> bool {
+        self.0 == WRITE && is_full(&self.1)
+    }
+}
+
+const WRITE: &str = "write";
+const NEW_FILE: &str = "new log file";
+
+impl Active {
+    /// Writes a group whose first frame is `number`, behind the header where nothing is there yet, and makes it durable.
+    fn append(
+        &mut self,
+        blocks: &mut Blocks,
+        header: &FileHeader,
+        number: u64,
+        frames: &[Frame<'_>],
+    ) -> Result<Duration, Failed> {
+        let file = self.file.as_ref();
+        let begun = self.end - self.partial.len() as u64;
+        let mut appending = blocks.after(file, begun, &self.partial);
+        let mut write = || {
+            if self.end == 0 {
+                appending.put(&header.encode())?;
+            }
+            group::append(&mut appending, self.marker, number, frames)
+        };
+        let written = write().and_then(|()| appending.finish(&mut self.partial));
+        let end = written.map_err(|error| Failed(WRITE, error))?;
+        let start = Instant::now();
+        // What was set aside a moment ago is no more durable than the bytes.
+        let synced = if self.durable { file.sync_data() } else { file.sync_all() };
+        synced.map_err(|error| Failed("sync", error))?;
+        let sync = start.elapsed();
+        match file.is_linked() {
+            Ok(true) => {}
+            Ok(false) => return Err(Failed("log file", io::Error::new(ErrorKind::NotFound, "it was removed"))),
+            Err(error) => return Err(Failed("log file", error)),
+        }
+        self.durable = true;
+        self.end = end;
+        self.bytes = self.bytes.max(end.next_multiple_of(file.block_bytes() as u64));
+        Ok(sync)
+    }
+}
+
 impl Writer {
     /// Goes on after `last`; the next frame is `next`. No file is touched before the first group.
-    pub(crate) fn new(disk: Arc<dyn Disk>, options: JournalOptions, files: Arc<Files>, last: u64, next: u64) -> Self {
-        Self { disk, options, files, active: None, last, next, poison: None, buffer: Vec::new() }
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        options: JournalOptions,
+        files: Arc<Files>,
+        ahead: Ahead,
+        last: u64,
+        next: u64,
+    ) -> Self {
+        Self { disk, options, files, ahead, blocks: Blocks::default(), active: None, last, next, poison: None }
     }
 
     pub(crate) fn next(&self) -> u64 {
@@ -63,36 +127,25 @@ impl Writer {
         if let Some(problem) = &self.poison {
             return Err(CommitError::Poisoned { path: self.path(), problem: problem.clone() });
         }
-        let has_room = |active: &Active| {
-            active.end == FILE_HEADER_BYTES as u64 || active.end + bytes <= self.options.file_bytes_max
-        };
-        if !self.active.as_ref().is_some_and(has_room) {
-            self.rotate()?;
-        }
-        let active = self.active.as_mut().expect("rotation just made one");
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let group = Group::new(&mut buffer, active.marker, self.next, frames);
-        let written = write_all_at(active.file.as_ref(), &mut group.slices(), active.end);
-        self.buffer = buffer;
-        if let Err(error) = written {
-            return Err(if is_full(&error) { self.step_back() } else { self.poison("write", &error) });
-        }
-        let start = Instant::now();
-        if let Err(error) = active.file.sync_data() {
-            return Err(self.poison("sync", &error));
-        }
-        let sync = start.elapsed();
-        match active.file.is_linked() {
-            Ok(true) => {}
-            Ok(false) => {
-                return Err(self.poison("log file", &io::Error::new(ErrorKind::NotFound, "it was removed")));
+        let header =
+            FileHeader { first: self.next, previous: self.last, marker: marker(self.options.entropy, self.next) };
+        let room = self.options.file_bytes_max;
+        let sync = match self.active.as_mut().filter(|active| active.end + bytes <= room) {
+            Some(active) => {
+                let sync = match active.append(&mut self.blocks, &header, self.next, frames) {
+                    Ok(sync) => sync,
+                    Err(failed) if failed.is_full() => return Err(self.step_back()),
+                    Err(Failed(what, error)) => return Err(self.poison(what, &error)),
+                };
+                let (end, bytes) = (active.end, active.bytes);
+                self.files.update_last(|file| (file.end, file.bytes) = (end, bytes));
+                sync
             }
-            Err(error) => return Err(self.poison("log file", &error)),
+            None => self.begin(&header, frames)?,
+        };
+        if let Some(active) = &self.active {
+            self.ahead.follow(active.end);
         }
-        active.end += bytes;
-        active.bytes = active.bytes.max(active.end);
-        let (end, bytes) = (active.end, active.bytes);
-        self.files.update_last(|file| (file.end, file.bytes, file.frames) = (end, bytes, true));
         let first = self.next;
         self.last = first + (frames.len() as u64 - 1);
         self.next = self.last + 1;
@@ -112,67 +165,80 @@ impl Writer {
         CommitError::Full { path: self.path() }
     }
 
-    /// Begins a new log file; the one before stays active until the new one is durable.
-    fn rotate(&mut self) -> Result<(), CommitError> {
-        let path = self.options.dir.join(file_name(self.next));
-        let part = path.with_extension("log.tmp");
-        let active = match self.create(&part) {
-            Ok(active) => active,
-            Err(error) => {
-                if let Err(error) = self.disk.remove(&part) {
-                    debug!(path = %part.display(), %error, "an unfinished log file could not be removed");
-                }
-                return Err(if is_full(&error) {
-                    CommitError::Full { path: self.path() }
-                } else {
-                    self.poison("new log file", &error)
-                });
-            }
+    /// Begins a new log file with a group; the one before stays active until that is durable.
+    fn begin(&mut self, header: &FileHeader, frames: &[Frame<'_>]) -> Result<Duration, CommitError> {
+        let full = |this: &Self| CommitError::Full { path: this.path() };
+        let (mut active, part) = match self.fresh(header) {
+            Ok(fresh) => fresh,
+            Err(error) => return Err(if is_full(&error) { full(self) } else { self.poison(NEW_FILE, &error) }),
         };
-        self.publish(&part, &path).map_err(|error| self.poison("new log file", &error))?;
-        if let Some(full) = self.active.take().filter(|full| full.bytes > full.end) {
-            // Gives back what was set aside; zeros at the end are as good, so nothing depends on it.
-            match full.file.set_len(full.end) {
-                Ok(()) => self.files.update_last(|file| file.bytes = full.end),
-                Err(error) => warn!(%error, "space set aside for a log file could not be given back"),
+        let sync = match active.append(&mut self.blocks, header, self.next, frames) {
+            Ok(sync) => sync,
+            Err(failed) if failed.is_full() => {
+                drop(active);
+                self.remove(&part);
+                return Err(full(self));
             }
+            Err(Failed(what, error)) => return Err(self.poison(what, &error)),
+        };
+        let path = self.options.dir.join(file_name(self.next));
+        let named = self.disk.rename(&part, &path).and_then(|()| self.disk.sync_dir(&self.options.dir));
+        named.map_err(|error| self.poison(NEW_FILE, &error))?;
+        self.files.push(LogFile { first: active.first, end: active.end, bytes: active.bytes, frames: true });
+        if let Some(Active { file, first, end, .. }) = self.active.replace(active).filter(|full| full.bytes > full.end)
+        {
+            self.ahead.cut(Full { file, first, end });
         }
-        self.files.push(LogFile { first: self.next, end: active.end, bytes: active.bytes, frames: false });
-        self.active = Some(active);
-        Ok(())
+        Ok(sync)
     }
 
-    fn create(&self, part: &Path) -> io::Result<Active> {
-        let header =
-            FileHeader { first: self.next, previous: self.last, marker: marker(self.options.entropy, self.next) };
-        let file = self.disk.create(part)?;
-        let end = FILE_HEADER_BYTES as u64;
-        let mut bytes = end;
-        if self.options.preallocate && self.options.file_bytes_max > end {
-            match file.allocate(self.options.file_bytes_max) {
-                Ok(()) => bytes = self.options.file_bytes_max,
-                Err(error) => {
-                    debug!(%error, "no space could be set aside for a log file");
-                    file.set_len(0)?;
+    /// Returns a file that has no frames yet, and where it is until it has some.
+    fn fresh(&self, header: &FileHeader) -> io::Result<(Active, PathBuf)> {
+        let FileHeader { first, marker, .. } = *header;
+        let partial = Vec::new();
+        if let Some(Ready { file, path }) = self.ahead.take() {
+            let bytes = self.options.file_bytes_max;
+            return Ok((Active { file, first, marker, partial, end: 0, bytes, durable: true }, path));
+        }
+        let path = self.options.dir.join(file_name(first)).with_extension("log.tmp");
+        let make = || {
+            let file = self.disk.create_log(&path)?;
+            let mut bytes = 0;
+            if self.options.preallocate {
+                match file.allocate(self.options.file_bytes_max) {
+                    Ok(()) => bytes = self.options.file_bytes_max,
+                    Err(error) => {
+                        debug!(%error, "no space could be set aside for a log file");
+                        file.set_len(0)?;
+                    }
                 }
             }
+            Ok(Active { file, first, marker, partial, end: 0, bytes, durable: false })
+        };
+        match make() {
+            Ok(active) => Ok((active, path)),
+            Err(error) => {
+                self.remove(&path);
+                Err(error)
+            }
         }
-        write_all_at(file.as_ref(), &mut [IoSlice::new(&header.encode())], 0)?;
-        file.sync_all()?;
-        Ok(Active { file, marker: header.marker, end, bytes })
     }
 
-    fn publish(&self, part: &Path, path: &Path) -> io::Result<()> {
-        self.disk.rename(part, path)?;
-        self.disk.sync_dir(&self.options.dir)
+    fn remove(&self, path: &Path) {
+        if let Err(error) = self.disk.remove(path) {
+            debug!(path = %path.display(), %error, "an unfinished log file could not be removed");
+        }
     }
 
     /// Marks the end of the log, so that whatever is damaged later is known to have been durable.
     pub(crate) fn close(&mut self) -> io::Result<()> {
-        let Some(active) = self.active.take().filter(|_| self.poison.is_none()) else { return Ok(()) };
+        self.ahead.stop();
+        let Some(mut active) = self.active.take().filter(|_| self.poison.is_none()) else { return Ok(()) };
         let mark = FrameHeader::close(active.marker, self.next).encode();
-        let end = active.end + mark.len() as u64;
-        write_all_at(active.file.as_ref(), &mut [IoSlice::new(&mark)], active.end)?;
+        let begun = active.end - active.partial.len() as u64;
+        let mut appending = self.blocks.after(active.file.as_ref(), begun, &active.partial);
+        appending.put(&mark)?;
+        let end = appending.finish(&mut active.partial)?;
         active.file.set_len(end)?;
         active.file.sync_all()
     }

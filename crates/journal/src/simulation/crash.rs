@@ -8,6 +8,7 @@ use plimsoll_model::SequenceNumber;
 
 use super::Random;
 use super::disk::{Fault, SimDisk};
+use crate::ahead::By;
 use crate::local::LocalJournal;
 use crate::options::JournalOptions;
 use crate::port::{CommitError, Frame, Journal};
@@ -26,6 +27,7 @@ fn options(random: &mut Random, seed: u64) -> JournalOptions {
     JournalOptions {
         file_bytes_max: 200 + random.below(3000),
         preallocate: random.one_in(2),
+        ahead: random.one_in(2),
         entropy: seed,
         ..JournalOptions::new("/log")
     }
@@ -136,7 +138,7 @@ fn run(seed: u64) -> (u64, u64, u64) {
         if !random.one_in(5) {
             disk.schedule(random.below(60), fault);
         }
-        let opened = LocalJournal::open_on(Arc::new(disk.clone()), options(&mut random, seed));
+        let opened = LocalJournal::open_on(Arc::new(disk.clone()), options(&mut random, seed), By::Caller);
         if let Ok(journal) = opened {
             lives += 1;
             expected.check(&journal, seed);
@@ -174,8 +176,8 @@ fn run(seed: u64) -> (u64, u64, u64) {
             disk.restart_process();
         }
     }
-    let journal =
-        LocalJournal::open_on(Arc::new(disk.clone()), options(&mut random, seed)).expect("the disk works again");
+    let journal = LocalJournal::open_on(Arc::new(disk.clone()), options(&mut random, seed), By::Caller)
+        .expect("the disk works again");
     expected.check(&journal, seed);
     (lives, full, poisoned)
 }

@@ -15,6 +15,9 @@ use parking_lot::Mutex;
 use super::Random;
 use crate::disk::{DirLock, Disk, DiskFile};
 
+/// Small, so that groups begin and end in the middle of one as often as not.
+const BLOCK_BYTES: usize = 64;
+
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -262,6 +265,10 @@ impl Disk for SimDisk {
         Ok(Box::new(SimFile { disk: self.clone(), inode }))
     }
 
+    fn create_log(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.create(path)
+    }
+
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let inode = *self.0.lock().names.get(path).ok_or_else(|| error(ErrorKind::NotFound))?;
         Ok(Box::new(SimFile { disk: self.clone(), inode }))
@@ -291,14 +298,12 @@ impl Disk for SimDisk {
 
     fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
         let mut state = self.0.lock();
-        if state.step()? == Some(Fault::SyncFails) {
+        if matches!(state.step()?, Some(Fault::SyncFails | Fault::Power)) {
             return Err(broken());
         }
-        if !state.dead {
-            state.syncs += 1;
-            state.changes.clear();
-            state.durable_names = state.names.clone();
-        }
+        state.syncs += 1;
+        state.changes.clear();
+        state.durable_names = state.names.clone();
         Ok(())
     }
 }
@@ -323,6 +328,10 @@ impl DiskFile for SimFile {
         let length = rest.len().min(bytes.len());
         bytes[..length].copy_from_slice(&rest[..length]);
         Ok(length)
+    }
+
+    fn block_bytes(&self) -> usize {
+        BLOCK_BYTES
     }
 
     fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {

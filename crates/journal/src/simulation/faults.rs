@@ -5,13 +5,18 @@ use std::sync::Arc;
 use plimsoll_model::SequenceNumber;
 
 use super::disk::{Fault, SimDisk};
+use crate::ahead::By;
 use crate::local::LocalJournal;
 use crate::options::JournalOptions;
 use crate::port::{CommitError, Frame, Journal, ReplayError};
 
 fn open(disk: &SimDisk, preallocate: bool) -> Result<LocalJournal, ReplayError> {
-    let options = JournalOptions { preallocate, file_bytes_max: 4096, ..JournalOptions::new("/log") };
-    LocalJournal::open_on(Arc::new(disk.clone()), options)
+    open_with(disk, preallocate, false)
+}
+
+fn open_with(disk: &SimDisk, preallocate: bool, ahead: bool) -> Result<LocalJournal, ReplayError> {
+    let options = JournalOptions { preallocate, ahead, file_bytes_max: 4096, ..JournalOptions::new("/log") };
+    LocalJournal::open_on(Arc::new(disk.clone()), options, By::Caller)
 }
 
 fn frame(body: &[u8]) -> [Frame<'_>; 1] {
@@ -131,4 +136,41 @@ fn a_group_costs_one_sync() {
     journal.commit(&[Frame { header: b"", body: &body }; 50]).expect("works");
     assert_eq!(disk.syncs(), syncs + 1);
     assert_eq!(disk.names().len(), 1, "{:?}", disk.names());
+}
+
+#[test]
+fn a_change_to_a_file_that_was_made_ahead_costs_one_sync_of_it_and_one_of_the_directory() {
+    let disk = SimDisk::new(7);
+    let journal = open_with(&disk, true, true).expect("opens");
+    let body = [1; 1_000];
+    for _ in 0..3 {
+        journal.commit(&frame(&body)).expect("works");
+    }
+    assert!(disk.names().iter().any(|name| name.contains("next-")), "{:?}", disk.names());
+    let syncs = disk.syncs();
+    journal.commit(&frame(&body)).expect("goes into the next file");
+    assert_eq!((journal.status().files, disk.syncs()), (2, syncs + 2));
+    drop(journal);
+    assert!(disk.names().iter().all(|name| name.ends_with(".log")), "{:?}", disk.names());
+}
+
+#[test]
+fn a_failure_to_make_the_next_file_ahead_is_no_failure_of_a_commit() {
+    for fault in [Fault::SyncFails, Fault::Full] {
+        for after in 2..6 {
+            let disk = SimDisk::new(8);
+            let journal = open_with(&disk, true, true).expect("opens");
+            for _ in 0..2 {
+                journal.commit(&frame(&[1; 1_000])).expect("works");
+            }
+            // The third one writes, syncs, and then makes, sets aside, fills and syncs the next file.
+            disk.schedule(after, fault);
+            journal.commit(&frame(&[1; 1_000])).expect("its own file is there");
+            disk.give_space_back();
+            for _ in 0..3 {
+                journal.commit(&frame(&[1; 1_000])).expect("a file is made when it is needed");
+            }
+            assert_eq!(payloads(&journal).len(), 6, "{fault:?} after {after}");
+        }
+    }
 }

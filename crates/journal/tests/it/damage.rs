@@ -120,7 +120,7 @@ fn a_hole_in_the_last_group_of_a_killed_process_is_a_torn_tail_of_which_a_copy_i
     let (found, report) = read(&journal);
     assert_eq!(found, frames[..7]);
     assert_eq!((report.torn_bytes, report.quarantined), (86, 0));
-    assert_eq!(quarantined(dir.path()), [bytes[48 + 43 * 7..].to_vec()]);
+    assert_eq!(quarantined(dir.path()), [bytes[48 + 43 * 7..48 + 43 * 9].to_vec()]);
 }
 
 #[test]
