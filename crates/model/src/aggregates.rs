@@ -144,6 +144,35 @@ pub struct HistorySeries {
     pub cells: Vec<(UnixNanos, HistoryCell)>,
 }
 
+/// How one service fared in one bucket, all its operations and versions together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Vitals {
+    /// Requests.
+    pub requests: u64,
+    /// Requests that failed here; where traces tell, without those that failed because of a callee.
+    pub errors: u64,
+    /// Sum of natural logarithms of latency in nanoseconds, in units of 1/[`crate::signal::LOG_UNIT`].
+    pub log_latency_sum: i64,
+}
+
+impl Vitals {
+    /// Adds all of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.errors += other.errors;
+        self.log_latency_sum = self.log_latency_sum.saturating_add(other.log_latency_sum);
+    }
+}
+
+/// One service over time, at a glance; buckets ascend and none is empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VitalsSeries {
+    /// The service.
+    pub service: ServiceKey,
+    /// How it fared, bucket by bucket.
+    pub cells: Vec<(Bucket, Vitals)>,
+}
+
 /// All of them, of one service within one stretch of event time. Every list is in order of its keys.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ServiceAggregates {

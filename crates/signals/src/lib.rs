@@ -18,7 +18,7 @@
 //! | `side`, `sides` | cells of everything beside operations |
 //! | `quality` | words about the telemetry of a service |
 //! | `registry`, `intern` | text as numbers, with every cap |
-//! | `queries` | what the watcher asks |
+//! | `queries`, `vitals` | what the watcher asks, of the service and of those unrelated to it |
 //! | `checkpoint`, `rows`, `side_rows`, `recall` | rows of the tables `operations` and `signals`, both ways |
 //! | `limits` | bounds and counters |
 //!
@@ -55,6 +55,7 @@ mod sides;
 mod spans;
 mod state;
 mod traces;
+mod vitals;
 mod weight;
 
 pub use columns::SchemaError;

@@ -147,7 +147,7 @@ impl SignalState {
     }
 
     /// Calls `visit` with each service and the namespace and name of a party that a cell of it names, each pair once.
-    fn each_edge(&self, mut visit: impl FnMut(&ServiceKey, (&str, &str))) {
+    pub(crate) fn each_edge(&self, mut visit: impl FnMut(&ServiceKey, (&str, &str))) {
         let mut edges = BTreeSet::new();
         for (from, party) in self.registry.edges.keys() {
             let [namespace, called, ..] = self.registry.parties.key(*party).names();

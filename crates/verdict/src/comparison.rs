@@ -11,7 +11,8 @@ const AGES: [AgeClass; 3] = [AgeClass::Cold, AgeClass::Warming, AgeClass::Warm];
 
 /// Tells it.
 pub(crate) fn of(fold: &Fold) -> Comparison {
-    let control = if fold.design() == Design::Concurrent { Role::Control } else { Role::Before };
+    let concurrent = fold.design() == Design::Concurrent;
+    let control = if concurrent { Role::Control } else { Role::Before };
     let mut strata = Strata::default();
     for op in &fold.operations {
         for age in AGES {
@@ -23,7 +24,8 @@ pub(crate) fn of(fold: &Fold) -> Comparison {
     }
     Comparison {
         versions: fold.frame.control_versions.iter().cloned().collect(),
+        same_hours_days: if concurrent { Vec::new() } else { fold.drift.days.clone() },
+        untouched: if concurrent { Vec::new() } else { fold.drift.untouched.clone() },
         errors: strata.split(),
-        ..Comparison::default()
     }
 }

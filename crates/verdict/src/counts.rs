@@ -59,6 +59,11 @@ pub(crate) struct Counts {
 impl Counts {
     /// Counts one cell.
     pub(crate) fn of(cell: &OperationCell, edges: Option<&Edges>) -> Self {
+        Self::excused(cell, edges, 0)
+    }
+
+    /// Counts one cell of which a growth by `excused` buckets of the histogram is explained otherwise.
+    pub(crate) fn excused(cell: &OperationCell, edges: Option<&Edges>, excused: i16) -> Self {
         let mut counts = Self {
             requests: cell.requests as f64,
             errors: cell.errors.min(cell.requests) as f64,
@@ -68,7 +73,7 @@ impl Counts {
         };
         let Some(edges) = edges else { return counts };
         for (index, count) in &cell.latency.0 {
-            let n = *count as f64;
+            let (index, n) = (&index.saturating_sub(excused), *count as f64);
             counts.timed += n;
             for (sum, edge) in counts.above.iter_mut().zip(edges.at) {
                 *sum += if *index > edge { n } else { 0.0 };

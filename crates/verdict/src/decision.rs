@@ -15,9 +15,11 @@ use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Bucket, UnixNanos};
 
 use crate::e_process::{Exceedance, Stratum};
-use crate::fold::{Fold, LASTING_REQUESTS, Subject};
+use crate::fold::Fold;
+use crate::gate::LASTING_REQUESTS;
 use crate::input::JudgeInput;
 use crate::rate::{RateSums, Rates};
+use crate::subject::Subject;
 use crate::tolerances::Tolerances;
 
 /// Share of requests from which an operation that looks worse forbids a pass.

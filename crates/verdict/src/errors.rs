@@ -82,7 +82,9 @@ impl ErrorTest {
     /// Takes one stratum; `others` is the dispersion of the service's operations together.
     pub(crate) fn push(&mut self, pair: &Pair, others: Measure, tolerances: &Tolerances) {
         let counts = |c: &crate::counts::Counts| (c.errors, c.requests);
-        let s = stratum(pair, tolerances, counts(&pair.candidate), counts(&pair.control));
+        let mut s = stratum(pair, tolerances, counts(&pair.candidate), counts(&pair.control));
+        // What time alone would have done to the control.
+        s.bad_a = (s.bad_a + pair.excused.failures(self.reference(), s.n_a)).min(s.n_a.max(s.bad_a));
         let expected = dispersion::expected_of_share(self.before, self.before_mean, s.n_a, s.n_b);
         let phi = dispersion::joined(expected, others, self.tempering.measure(), tolerances.dispersion_max);
         self.standing.dispersion = phi;

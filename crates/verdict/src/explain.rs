@@ -39,13 +39,16 @@ pub(crate) fn errors(candidate: &Cells<'_>, control: &Cells<'_>, design: Design)
     }
 }
 
-/// Failed and all requests of both arms by stratum: operation, a number, and age of the instances.
+/// Operation, a number that tells parts of it apart, and age of the instances.
+type Stratum<'a> = (&'a str, u64, AgeClass);
+
+/// Failed and all requests of both arms by stratum.
 #[derive(Debug, Default)]
-pub(crate) struct Strata<'a>(BTreeMap<(&'a str, u64, AgeClass), [(f64, f64); 2]>);
+pub(crate) struct Strata<'a>(BTreeMap<Stratum<'a>, [(f64, f64); 2]>);
 
 impl<'a> Strata<'a> {
     /// Adds failed and all requests of the candidate (0) or the control (1).
-    pub(crate) fn add(&mut self, arm: usize, stratum: (&'a str, u64, AgeClass), (errors, requests): (f64, f64)) {
+    pub(crate) fn add(&mut self, arm: usize, stratum: Stratum<'a>, (errors, requests): (f64, f64)) {
         if requests > 0.0 {
             let sums = &mut self.0.entry(stratum).or_default()[arm];
             *sums = (sums.0 + errors, sums.1 + requests);

@@ -9,11 +9,12 @@ use crate::alone;
 use crate::design::{Cells, Role};
 use crate::evidence::{self, Scope};
 use crate::explain;
-use crate::fold::{Fold, Subject};
+use crate::fold::Fold;
 use crate::input::JudgeInput;
 use crate::latency;
 use crate::rate;
 use crate::standing::Standing;
+use crate::subject::Subject;
 use crate::summary;
 
 const EXEMPLARS_MAX: usize = 5;

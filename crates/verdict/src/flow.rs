@@ -31,6 +31,8 @@ pub(crate) struct Traffic {
     pub(crate) control: f64,
     /// Requests of those that call the service.
     pub(crate) callers: f64,
+    /// Times as many requests before as now that time alone explains; less than one stands for one.
+    pub(crate) excused: f64,
 }
 
 /// Both tests.
@@ -46,6 +48,8 @@ pub(crate) struct Flow {
     minutes: usize,
     /// Requests a minute before and since, over the minutes compared.
     pub(crate) compared: (f64, f64),
+    /// Requests that were to come in those minutes.
+    expected: f64,
     /// The candidate's latest requests, at most those of [`Tolerances::silence_s`].
     latest: VecDeque<f64>,
     /// Greatest requests of the candidate in one minute.
@@ -102,6 +106,7 @@ impl Flow {
     }
 
     fn compare(&mut self, bucket: Bucket, tolerances: &Tolerances) {
+        let drifted = self.minute.iter().map(|t| t.excused).fold(1.0, f64::max);
         let after =
             self.minute.drain(..).fold((0.0, 0.0), |sum, t| (sum.0 + t.candidate + t.control, sum.1 + t.callers));
         let Some(before) = self.before.get(self.minutes).copied() else { return };
@@ -109,7 +114,8 @@ impl Flow {
         if self.before.len() < MINUTES_MIN {
             return;
         }
-        let excused = if after.1 > 0.0 && before.1 > 0.0 { (before.1 / after.1).max(1.0) } else { 1.0 };
+        let called = if after.1 > 0.0 && before.1 > 0.0 { (before.1 / after.1).max(1.0) } else { 1.0 };
+        let excused = called.max(drifted);
         let s = Stratum {
             bucket,
             bad_b: before.0,
@@ -122,10 +128,11 @@ impl Flow {
         self.test.push(&s, 1.0 / (1.0 - tolerances.throughput_drop), self.dispersion);
         self.compared = (self.compared.0 + before.0, self.compared.1 + after.0);
         self.throughput.moved(self.test.value());
-        let lost = 1.0 - self.compared.1 / self.compared.0.max(1.0);
+        self.expected += before.0 / excused;
+        let lost = 1.0 - self.compared.1 / self.expected.max(1.0);
         if self.throughput.exceeded_at.is_none()
             && lost > tolerances.throughput_drop
-            && self.compared.0 - self.compared.1 >= MISSING_MIN
+            && self.expected - self.compared.1 >= MISSING_MIN
         {
             self.throughput.exceeded_at = Some(bucket);
         }

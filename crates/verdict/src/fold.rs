@@ -3,91 +3,27 @@
 //! Nothing that is computed for a bucket uses what came after it: strata, tempering, references, the gate and the moments at
 //! which lines were crossed are the same whether one looks every 10 s or once at the end. So looking often costs nothing,
 //! and a state that was kept may be carried on instead of beginning afresh.
-//!
-//! *The gate* is the mean of the e-processes of all tests, with weights fixed by the traffic before the start, over those
-//! whose excess, if any, is the deploy's own doing. Leaving one out never raises the mean.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use plimsoll_model::signal::{ExceptionCount, Fingerprint, OperationKey, OperationKind, OperationSeries};
-use plimsoll_model::{Bucket, Design, ServiceKey, SignalKind, Suppressed};
+use plimsoll_model::{Bucket, Design, ServiceKey, Suppressed};
 
-use crate::alone;
-use crate::culprit::{self, Arms, Origin};
 use crate::design::{Cells, Frame, Role};
 use crate::dispersion::{Measure, Tempering};
-use crate::errors;
+use crate::drift::Drift;
 use crate::flow::{Flow, Traffic};
 use crate::input::JudgeInput;
 use crate::logs::LogErrors;
 use crate::metrics::{self, MetricTest};
 use crate::novelty::Novelty;
 use crate::operation::{self, Dealing, Moment, Operation, YOUNG_BUCKETS};
-use crate::standing::Standing;
+use crate::slot::Look;
 use crate::tolerances::Tolerances;
 
 /// Buckets that the control must have in a trailing minute, relative to the candidate's requests, to count as serving.
 const CONTROL_SHARE_MIN: f64 = 0.05;
-/// Errors from which a large regression is not waited for.
-pub const LARGE_ERRORS: f64 = 50.0;
-/// Times the control's rate from which a regression is large.
-pub const LARGE_RATIO: f64 = 10.0;
-/// Buckets of the last window, which shows whether an excess lasts.
-const LASTING_BUCKETS: u64 = 3;
-/// Requests that such a window should have ..
-pub(crate) const LASTING_REQUESTS: f64 = 20.0;
-/// .. and without which nothing is confirmed.
-const LASTING_REQUESTS_MIN: f64 = 5.0;
 
-const ERRORS_SHARE: f64 = 0.36;
-const LATENCY_SHARE: f64 = 0.36;
-const NOVELTY_SHARE: f64 = 0.06;
-const LOGS_SHARE: f64 = 0.06;
-const LOG_ERRORS_SHARE: f64 = 0.03;
-const CALLS_SHARE: f64 = 0.05;
-const ALONE_SHARE: f64 = 0.05;
-const FLOW_SHARE: f64 = 0.03;
-
-/// What a test is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Subject {
-    /// Errors of an operation.
-    Errors(usize),
-    /// Latency of an operation.
-    Latency(usize),
-    /// Errors of an operation without a control.
-    Alone(usize),
-    /// Calls of an operation to one of its callees.
-    Calls(usize, usize),
-    /// An exception never seen before.
-    New(Fingerprint),
-    /// An error message never logged before.
-    NewLog(Fingerprint),
-    /// Error messages of the whole service.
-    LogErrors,
-    /// The level of a metric.
-    Metric(usize),
-    /// Requests of the whole service.
-    Throughput,
-    /// Requests of the candidate.
-    Silence,
-}
-
-impl Subject {
-    pub(crate) fn signal(self) -> SignalKind {
-        match self {
-            Self::Errors(_) | Self::Alone(_) => SignalKind::ErrorRate,
-            Self::Latency(_) => SignalKind::Latency,
-            Self::New(_) => SignalKind::NewException,
-            Self::NewLog(_) | Self::LogErrors => SignalKind::NewLog,
-            Self::Metric(_) => SignalKind::Metric,
-            Self::Calls(..) | Self::Throughput => SignalKind::Throughput,
-            Self::Silence => SignalKind::Silence,
-        }
-    }
-}
-
-/// The state after some bucket.
 #[derive(Debug, Clone)]
 pub(crate) struct Fold {
     pub(crate) frame: Frame,
@@ -99,9 +35,10 @@ pub(crate) struct Fold {
     pub(crate) log_errors: LogErrors,
     pub(crate) metrics: Vec<MetricTest>,
     pub(crate) flow: Flow,
+    pub(crate) drift: Drift,
     /// Logarithm of the gate's e-process.
     pub(crate) gate: f64,
-    suppressed: BTreeSet<Suppressed>,
+    pub(crate) suppressed: BTreeSet<Suppressed>,
     /// First bucket with candidate traffic.
     pub(crate) first: Option<Bucket>,
     /// First bucket with control traffic before the start.
@@ -110,7 +47,7 @@ pub(crate) struct Fold {
     trailing: VecDeque<(u64, u64)>,
     others: Measure,
     dealing: Dealing,
-    before: u64,
+    pub(crate) before: u64,
     /// The deploy is done, or was to be, from here on.
     serving_from: Bucket,
     callers: BTreeMap<Bucket, f64>,
@@ -157,6 +94,7 @@ impl Fold {
                 candidate: 0.0,
                 control: requests.get(&Bucket(bucket)).copied().unwrap_or(0.0),
                 callers: callers.get(&Bucket(bucket)).copied().unwrap_or(0.0),
+                excused: 1.0,
             })
             .collect();
         let done = input.deploy.finished_at.map(|at| at.bucket());
@@ -169,6 +107,7 @@ impl Fold {
             log_errors: LogErrors::new(&requests, &messages, dealing),
             metrics: Vec::new(),
             flow: Flow::new(&traffic),
+            drift: Drift::of(input, &frame),
             gate: 0.0,
             suppressed: input.suppressed.clone(),
             first: None,
@@ -312,21 +251,24 @@ impl Fold {
         if bucket.0.is_multiple_of(6) {
             self.others = Tempering::of_all(self.operations.iter().map(|op| op.errors.tempering()));
         }
+        let excused = self.drift.at(bucket);
         let moment = Moment {
-            bucket,
-            since: bucket.0 - self.frame.from.0,
-            beside,
+            look: Look { bucket, since: bucket.0 - self.frame.from.0, beside, excused },
             first: self.first,
             others: self.others,
             usual_errors: self.usual_errors(),
             tolerances,
         };
+        // What is new while everybody fails is no news of the deploy.
+        let shared = excused.shared && !beside;
         let none = Default::default();
         for (index, operation) in self.operations.iter_mut().enumerate() {
             let [candidate, control] = arms.get(&index).unwrap_or(&none);
             operation.push(&moment, candidate, control);
             for (is_candidate, cells) in [(true, candidate), (false, control)] {
-                cells.iter().for_each(|(_, cell)| self.novelty.push(bucket, index, is_candidate, cell));
+                if !shared {
+                    cells.iter().for_each(|(_, cell)| self.novelty.push(bucket, index, is_candidate, cell));
+                }
             }
         }
         let worst = self.operations.iter().map(|op| op.errors.standing.dispersion).fold(1.0, f64::max);
@@ -334,15 +276,18 @@ impl Fold {
         let mut messages = [0.0; 2];
         for (is_candidate, fingerprint, count) in logged {
             messages[usize::from(!is_candidate)] += count.count as f64;
-            self.logs.count(bucket, 0, *is_candidate, *fingerprint, count);
+            if !shared {
+                self.logs.count(bucket, 0, *is_candidate, *fingerprint, count);
+            }
         }
         self.logs.close(bucket, (candidate, control), self.first.is_some(), worst.clamp(2.0, 4.0), tolerances);
         let served = [candidate as f64, control as f64];
-        self.log_errors.push(bucket, moment.since, beside, messages, served, tolerances);
+        self.log_errors.push(moment.look, messages, served, tolerances);
         let traffic = Traffic {
             candidate: candidate as f64,
             control: control as f64,
             callers: self.callers.get(&bucket).copied().unwrap_or(0.0),
+            excused: excused.traffic,
         };
         let expected = bucket >= self.serving_from && !self.frame.version_missing;
         self.flow.push(bucket, traffic, expected, tolerances);
@@ -352,273 +297,8 @@ impl Fold {
         self.look(bucket, tolerances);
     }
 
-    /// Looks at every test once the bucket is in.
-    fn look(&mut self, bucket: Bucket, tolerances: &Tolerances) {
-        let level = (1.0 / tolerances.alpha).ln();
-        let subjects = self.subjects();
-        let mut sum = 0.0;
-        for (subject, weight) in &subjects {
-            let standing = *self.standing(*subject);
-            let elsewhere = standing.exceeded_at.is_some() && self.origin(*subject).elsewhere;
-            let silenced = elsewhere || self.is_suppressed(*subject);
-            // Far beyond any level that matters, and safe to add up.
-            sum += if silenced { 0.0 } else { weight * standing.log_e.min(600.0).exp() };
-            self.standing_mut(*subject).elsewhere = elsewhere;
-        }
-        // What weight is left over stays at one.
-        let rest = (1.0 - subjects.iter().map(|(_, weight)| weight).sum::<f64>()).max(0.0);
-        self.gate = (sum + rest).max(f64::MIN_POSITIVE).ln();
-        for (subject, _) in &subjects {
-            let standing = *self.standing(*subject);
-            let apart = matches!(subject, Subject::Metric(_));
-            if apart
-                || self.is_suppressed(*subject)
-                || standing.elsewhere
-                || standing.confirmed_at.is_some()
-                || !self.enough(*subject, tolerances)
-            {
-                continue;
-            }
-            let shown = standing.log_e >= level && standing.exceeded_at.is_some();
-            if standing.triggered_at.is_none() && shown && self.gate >= level {
-                self.standing_mut(*subject).triggered_at = Some(bucket);
-            }
-            if let Some(at) = self.standing(*subject).triggered_at
-                && self.lasts(*subject, at, bucket, tolerances)
-            {
-                self.standing_mut(*subject).confirmed_at = Some(bucket);
-            }
-        }
-    }
-
-    /// Says whether a human asked not to hear of it.
-    pub(crate) fn is_suppressed(&self, subject: Subject) -> bool {
-        if self.suppressed.is_empty() {
-            return false;
-        }
-        let operation = match subject {
-            Subject::Errors(index) | Subject::Latency(index) | Subject::Alone(index) | Subject::Calls(index, _) => {
-                self.operations[index].name.clone()
-            }
-            Subject::New(fingerprint) => {
-                let operation = self.novelty.all.get(&fingerprint).map_or(0, |seen| seen.operation());
-                self.operations.get(operation).map_or_else(String::new, |op| op.name.clone())
-            }
-            _ => String::new(),
-        };
-        self.suppressed.contains(&Suppressed { signal: subject.signal(), operation })
-    }
-
-    fn enough(&self, subject: Subject, tolerances: &Tolerances) -> bool {
-        match subject {
-            Subject::Throughput | Subject::Silence => true,
-            Subject::Alone(index) => self.operations[index].candidate >= tolerances.requests_min,
-            // A message says by itself that something went wrong; a few requests are enough to count them by.
-            Subject::NewLog(_) | Subject::LogErrors => self.requests() * 5 >= tolerances.requests_min,
-            _ => self.paired() >= tolerances.requests_min,
-        }
-    }
-
-    /// Says whether the time after the trigger `at` shows by `now` that the excess lasts.
-    fn lasts(&self, subject: Subject, at: Bucket, now: Bucket, tolerances: &Tolerances) -> bool {
-        let standing = self.standing(subject);
-        if let Subject::Errors(index) = subject {
-            let rates = self.operations[index].errors.sums.rates();
-            let floor = rates.rate_a.max(0.5 / rates.n_a.max(1.0));
-            if rates.bad_b >= LARGE_ERRORS && rates.rate_b() >= LARGE_RATIO * floor {
-                return true;
-            }
-        }
-        if !standing.stands((1.0 / tolerances.alpha).ln(), (1.0 / tolerances.bound_alpha).ln()) || now <= at {
-            return false;
-        }
-        if matches!(subject, Subject::Throughput | Subject::Silence | Subject::Calls(..) | Subject::LogErrors) {
-            return now.0 >= at.0 + LASTING_BUCKETS;
-        }
-        let after = Bucket(at.0 + 1);
-        let (mut excess, mut requests) =
-            self.excess(subject, after.max(Bucket((now.0 + 1).saturating_sub(LASTING_BUCKETS))), now, tolerances);
-        if requests < LASTING_REQUESTS {
-            // Little traffic: all that came since has to do.
-            (excess, requests) = self.excess(subject, after, now, tolerances);
-        }
-        let long_enough = requests >= LASTING_REQUESTS || now.0 >= at.0 + LASTING_BUCKETS;
-        let stays = match subject {
-            Subject::Latency(index) => self.operations[index].stays_slow(self.first, now, self.weight(index)),
-            _ => true,
-        };
-        excess && requests >= LASTING_REQUESTS_MIN && long_enough && stays
-    }
-
-    /// Says whether the candidate was worse than half the tolerance in `from..=to`, and on how many requests that rests.
-    pub(crate) fn excess(&self, subject: Subject, from: Bucket, to: Bucket, tolerances: &Tolerances) -> (bool, f64) {
-        match subject {
-            Subject::Errors(index) => {
-                let op = &self.operations[index];
-                let reference = op.errors.reference();
-                let (bad, all) = op.over(from, to, |r| (r.errors, r.requests));
-                let half = 0.5 * errors::tolerated(reference, tolerances);
-                (all > 0.0 && bad / all - reference > half, all)
-            }
-            Subject::Alone(index) => {
-                let (bad, all) = self.operations[index].over(from, to, |r| (r.errors, r.requests));
-                let objective = alone::objective(self.usual_errors(), tolerances);
-                (all > 0.0 && bad / all > objective, all)
-            }
-            Subject::Latency(index) => {
-                let op = &self.operations[index];
-                let Some(latency) = &op.latency else { return (false, 0.0) };
-                let shares = latency.tail_shares();
-                let worse = |i: usize| {
-                    let (bad, all) = op.over(from, to, |r| (r.tail[i], r.timed));
-                    (all > 0.0 && bad / all > shares[i], all)
-                };
-                let (p95, p99) = (worse(0), worse(1));
-                // A handful of requests does not show a p99.
-                (p95.0 || (p99.0 && p99.1 * shares[1] >= 3.0), p95.1)
-            }
-            Subject::New(fingerprint) | Subject::NewLog(fingerprint) => {
-                let novelty = if matches!(subject, Subject::New(_)) { &self.novelty } else { &self.logs };
-                let Some(seen) = novelty.all.get(&fingerprint) else { return (false, 0.0) };
-                let bad: u64 = seen.candidate.range(from..=to).map(|(_, n)| n).sum();
-                let inside = novelty.traffic.iter().rev().filter(|(b, ..)| *b >= from && *b <= to);
-                let all: u64 = inside.map(|(_, b, _)| b).sum();
-                (all > 0 && bad as f64 / all as f64 > 0.5 * tolerances.exception_share, all as f64)
-            }
-            Subject::Metric(index) => (self.metrics[index].exceeds, LASTING_REQUESTS),
-            Subject::LogErrors | Subject::Calls(..) | Subject::Throughput | Subject::Silence => {
-                let op_requests: u64 =
-                    self.novelty.traffic.iter().rev().filter(|(b, ..)| *b >= from && *b <= to).map(|(_, b, _)| b).sum();
-                (self.standing(subject).log_e > 0.0, op_requests as f64)
-            }
-        }
-    }
-
-    /// Lists every test with its weight in the gate.
-    pub(crate) fn subjects(&self) -> Vec<(Subject, f64)> {
-        let mut found = Vec::with_capacity(2 * self.operations.len() + 8);
-        let lonely = self.operations.iter().filter(|op| op.before + op.control == 0).count() as f64;
-        for (index, op) in self.operations.iter().enumerate() {
-            if op.before + op.control == 0 {
-                found.push((Subject::Alone(index), ALONE_SHARE / (lonely + 1.0)));
-                continue;
-            }
-            let weight = self.weight(index);
-            found.push((Subject::Errors(index), ERRORS_SHARE * weight));
-            if op.latency.is_some() {
-                found.push((Subject::Latency(index), LATENCY_SHARE * weight));
-            }
-            let callees = op.calls.tests.len() as f64;
-            found.extend((0..op.calls.tests.len()).map(|i| (Subject::Calls(index, i), CALLS_SHARE * weight / callees)));
-        }
-        let seen = self.novelty.all.len() as f64;
-        let fresh = self.novelty.fresh().map(|(fingerprint, _)| Subject::New(*fingerprint));
-        found.extend(fresh.map(|subject| (subject, NOVELTY_SHARE / (seen + 1.0))));
-        let logged = self.logs.all.len() as f64;
-        let fresh = self.logs.fresh().map(|(fingerprint, _)| Subject::NewLog(*fingerprint));
-        found.extend(fresh.map(|subject| (subject, LOGS_SHARE / (logged + 1.0))));
-        if logged > 0.0 {
-            found.push((Subject::LogErrors, LOG_ERRORS_SHARE));
-        }
-        // Metrics have levels of their own: they are looked at minute by minute, beside the gate.
-        found.extend((0..self.metrics.len()).map(|index| (Subject::Metric(index), 0.0)));
-        found.push((Subject::Throughput, FLOW_SHARE));
-        found.push((Subject::Silence, FLOW_SHARE));
-        found
-    }
-
-    /// Share of one operation in what is spent on all; shares sum to one.
-    ///
-    /// Half by traffic, half evenly: a busy operation is judged fast and a quiet one is still judged.
-    fn weight(&self, index: usize) -> f64 {
-        let op = &self.operations[index];
-        let share = if self.before > 0 {
-            op.before as f64 / self.before as f64
-        } else {
-            op.candidate as f64 / self.requests().max(1) as f64
-        };
-        0.5 * share + 0.5 / self.operations.len().max(1) as f64
-    }
-
-    /// Returns how a test stands.
-    pub(crate) fn standing(&self, subject: Subject) -> &Standing {
-        match subject {
-            Subject::Errors(index) => &self.operations[index].errors.standing,
-            Subject::Latency(index) => {
-                &self.operations[index].latency.as_ref().expect("listed only where there is one").standing
-            }
-            Subject::Alone(index) => &self.operations[index].alone.standing,
-            Subject::Calls(index, callee) => &self.operations[index].calls.tests[callee].standing,
-            Subject::New(fingerprint) => &self.novelty.all[&fingerprint].standing,
-            Subject::NewLog(fingerprint) => &self.logs.all[&fingerprint].standing,
-            Subject::LogErrors => &self.log_errors.test.standing,
-            Subject::Metric(index) => &self.metrics[index].standing,
-            Subject::Throughput => &self.flow.throughput,
-            Subject::Silence => &self.flow.silence,
-        }
-    }
-
-    fn standing_mut(&mut self, subject: Subject) -> &mut Standing {
-        match subject {
-            Subject::Errors(index) => &mut self.operations[index].errors.standing,
-            Subject::Latency(index) => {
-                &mut self.operations[index].latency.as_mut().expect("listed only where there is one").standing
-            }
-            Subject::Alone(index) => &mut self.operations[index].alone.standing,
-            Subject::Calls(index, callee) => &mut self.operations[index].calls.tests[callee].standing,
-            Subject::New(fingerprint) => {
-                &mut self.novelty.all.get_mut(&fingerprint).expect("listed only where there is one").standing
-            }
-            Subject::NewLog(fingerprint) => {
-                &mut self.logs.all.get_mut(&fingerprint).expect("listed only where there is one").standing
-            }
-            Subject::LogErrors => &mut self.log_errors.test.standing,
-            Subject::Metric(index) => &mut self.metrics[index].standing,
-            Subject::Throughput => &mut self.flow.throughput,
-            Subject::Silence => &mut self.flow.silence,
-        }
-    }
-
-    /// Says where the cause of an excess lies.
-    pub(crate) fn origin(&self, subject: Subject) -> Origin {
-        let own = |operation: &str| Origin {
-            culprit: plimsoll_model::Culprit {
-                service: self.frame.service.service.clone(),
-                version: self.frame.version.clone(),
-                operation: operation.to_owned(),
-            },
-            elsewhere: false,
-            traced: true,
-        };
-        match subject {
-            Subject::Errors(index) => culprit::of_errors(&self.arms(index)),
-            Subject::Latency(index) => culprit::of_latency(&self.arms(index)),
-            Subject::Alone(index) | Subject::Calls(index, _) => own(&self.operations[index].name),
-            Subject::New(fingerprint) => {
-                let operation = self.novelty.all.get(&fingerprint).map_or(0, |seen| seen.operation());
-                own(self.operations.get(operation).map_or("", |op| &op.name))
-            }
-            Subject::NewLog(_) | Subject::LogErrors | Subject::Metric(_) | Subject::Throughput | Subject::Silence => {
-                own("")
-            }
-        }
-    }
-
-    fn arms(&self, index: usize) -> Arms<'_> {
-        let op = &self.operations[index];
-        let design = self.design();
-        Arms {
-            service: &self.frame.service.service,
-            version: &self.frame.version,
-            operation: &op.name,
-            design,
-            candidate: &op.arms[0],
-            control: if design == Design::Concurrent { &op.arms[1] } else { &op.arms[2] },
-        }
-    }
-
     /// The control's share of failed requests over the whole service.
-    fn usual_errors(&self) -> f64 {
+    pub(crate) fn usual_errors(&self) -> f64 {
         let (mut bad, mut all) = (0.0, 0.0);
         for op in &self.operations {
             let n = (op.before + op.control) as f64;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use plimsoll_model::aggregates::VitalsSeries;
 use plimsoll_model::signal::{Fingerprint, OperationSeries};
 use plimsoll_model::{Deploy, ServiceAggregates, Suppressed, UnixNanos, Verdict};
 
@@ -22,6 +23,8 @@ pub struct JudgeInput {
     pub aggregates: ServiceAggregates,
     /// Operations of services that call it or that it calls.
     pub related: Vec<OperationSeries>,
+    /// Services that were neither deployed lately nor are connected with it by calls, over the same time.
+    pub untouched: Vec<VitalsSeries>,
     /// Exceptions of the service that were seen before the start, as far back as is known.
     pub known_fingerprints: BTreeSet<Fingerprint>,
     /// Versions of the service that were seen before the start.
@@ -48,6 +51,7 @@ impl JudgeInput {
             series,
             aggregates: ServiceAggregates::default(),
             related: Vec::new(),
+            untouched: Vec::new(),
             known_fingerprints: BTreeSet::new(),
             known_versions: BTreeSet::new(),
             flag: None,

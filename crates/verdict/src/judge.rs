@@ -201,7 +201,7 @@ pub fn unseen(deploy: &plimsoll_model::Deploy, now: UnixNanos) -> Verdict {
         findings: Vec::new(),
         data_quality: vec![quality::NO_CANDIDATE_TRAFFIC.to_owned()],
         phase: Phase::Clear,
-        summary: format!("{} {}: not evaluated yet", deploy.service.service, deploy.version),
+        summary: format!("{} {} has not been judged yet", deploy.service.service, deploy.version),
         evaluated_at: now,
         revision: 0,
     }

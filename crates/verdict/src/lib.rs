@@ -6,13 +6,16 @@
 //! | file | owns |
 //! |---|---|
 //! | `design`, `slot` | who is compared with whom, and what stands against what |
+//! | `drift` | what time alone would have changed: same hours before, services not touched |
 //! | [`e_process`], [`two_sample`] | the sequential tests, of what is rare and of what is not |
 //! | [`rate`] | confidence bounds |
 //! | [`dispersion`] | how bursty the counts are |
 //! | `errors`, `latency`, `alone`, `novelty`, `logs`, `metrics`, `calls`, `flow` | the signals; `settling` for young instances |
-//! | `fold`, `operation`, `counts`, `standing` | all tests carried forward bucket by bucket, and the gate |
+//! | `fold`, `operation`, `counts`, `standing` | all tests carried forward bucket by bucket |
+//! | `subject`, `gate` | what the tests are about, their weights, and the lines that they cross |
 //! | `decision` | many tests, one answer |
 //! | [`Session`] | a judgement that is carried on from look to look |
+//! | `tolerances`, `policy` | what counts as worse, and for which service |
 //! | `flag` | the arms of a feature flag, as versions |
 //! | `drill` | attribute values that the excess has in common |
 //! | `culprit`, `symptoms` | where the cause lies and where else it shows |
@@ -26,6 +29,7 @@ mod culprit;
 mod decision;
 mod design;
 pub mod dispersion;
+mod drift;
 mod drill;
 pub mod e_process;
 mod errors;
@@ -35,6 +39,7 @@ mod findings;
 mod flag;
 mod flow;
 mod fold;
+mod gate;
 mod input;
 mod judge;
 mod latency;
@@ -42,19 +47,22 @@ mod logs;
 mod metrics;
 mod novelty;
 mod operation;
+mod policy;
 pub mod quality;
 pub mod rate;
 mod session;
 mod settling;
 mod slot;
 mod standing;
+mod subject;
 mod summary;
 mod symptoms;
 mod tolerances;
 pub mod two_sample;
 
-pub use fold::{LARGE_ERRORS, LARGE_RATIO};
+pub use gate::{LARGE_ERRORS, LARGE_RATIO};
 pub use input::JudgeInput;
 pub use judge::{judge, same_answer, unseen};
+pub use policy::{TolerancePolicy, ToleranceRule};
 pub use session::Session;
 pub use tolerances::Tolerances;

@@ -15,7 +15,7 @@ use crate::dispersion::Measure;
 use crate::errors::ErrorTest;
 use crate::input::JudgeInput;
 use crate::operation::Dealing;
-use crate::slot::{ByAge, Past, Slots};
+use crate::slot::{ByAge, Look, Past, Slots};
 use crate::tolerances::Tolerances;
 use plimsoll_model::signal::AgeClass;
 
@@ -78,15 +78,7 @@ impl LogErrors {
     }
 
     /// Takes one bucket: messages and requests of candidate and control.
-    pub(crate) fn push(
-        &mut self,
-        bucket: Bucket,
-        since: u64,
-        beside: bool,
-        messages: [f64; 2],
-        requests: [f64; 2],
-        tolerances: &Tolerances,
-    ) {
+    pub(crate) fn push(&mut self, look: Look, messages: [f64; 2], requests: [f64; 2], tolerances: &Tolerances) {
         let arms = [0, 1].map(|arm| {
             let mut ages = ByAge::default();
             ages[AgeClass::Warm as usize] =
@@ -99,7 +91,7 @@ impl LogErrors {
             ..tolerances.clone()
         };
         let mut pairs = Vec::new();
-        self.slots.push(bucket, since, beside, [&arms[0], &arms[1]], &mut self.past, &mut |pair| pairs.push(pair));
+        self.slots.push(look, [&arms[0], &arms[1]], &mut self.past, &mut |pair| pairs.push(pair));
         pairs.iter().for_each(|pair| self.test.push(pair, Measure { phi: 4.0, pairs: 2.0 }, &own));
     }
 }

@@ -5,14 +5,14 @@ use plimsoll_model::signal::{AgeClass, Histogram, OperationCell, OperationKind};
 
 use crate::alone::AloneTest;
 use crate::calls::{CallCounts, CallTests};
-use crate::counts::{Counts, Edges};
+use crate::counts::{Counts, Edges, shift_of};
 use crate::culprit::Arm;
 use crate::design::Role;
 use crate::dispersion::Measure;
 use crate::errors::ErrorTest;
 use crate::latency::{EDGE_COUNT_MIN, LatencyTest};
 use crate::settling::{self, Point};
-use crate::slot::{ByAge, Pair, Past, Slots};
+use crate::slot::{ByAge, Look, Pair, Past, Slots};
 use crate::tolerances::Tolerances;
 
 /// Buckets since the candidate's first after which nothing is young any more.
@@ -82,11 +82,7 @@ pub(crate) struct Dealing {
 /// What a bucket is folded with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment<'a> {
-    pub(crate) bucket: Bucket,
-    /// Buckets since the first that counts.
-    pub(crate) since: u64,
-    /// True where the control serves beside.
-    pub(crate) beside: bool,
+    pub(crate) look: Look,
     /// The candidate's first bucket.
     pub(crate) first: Option<Bucket>,
     /// Dispersion of all operations together.
@@ -171,12 +167,14 @@ impl Operation {
             control.iter().for_each(|(_, cell)| self.waiting.merge(&cell.latency));
         }
         let edges = self.latency.as_ref().map(|latency| latency.edges);
-        let by_age = |cells: &Cells<'_>| {
+        let by_age = |cells: &Cells<'_>, excused: i16| {
             let mut sums = ByAge::default();
-            cells.iter().for_each(|(age, cell)| sums[*age as usize].add(&Counts::of(cell, edges.as_ref())));
+            let counts = |cell| Counts::excused(cell, edges.as_ref(), excused);
+            cells.iter().for_each(|(age, cell)| sums[*age as usize].add(&counts(cell)));
             sums
         };
-        let (b, a) = (by_age(candidate), by_age(control));
+        let excused = if moment.look.beside { 0 } else { shift_of(moment.look.excused.latency) };
+        let (b, a) = (by_age(candidate, excused), by_age(control, 0));
         let sum = |arm: &ByAge| {
             let mut all = Counts::default();
             arm.iter().for_each(|counts| all.add(counts));
@@ -187,7 +185,7 @@ impl Operation {
         self.control += all_a.requests as u64;
         add_logs(&mut self.usual_log, &all_a);
         if all_b.requests > 0.0 {
-            self.remember(moment.bucket, &all_b);
+            self.remember(moment.look.bucket, &all_b);
         }
         for (role, cells) in [(Role::Candidate, candidate), (Role::Control, control)] {
             for (age, cell) in cells {
@@ -202,15 +200,15 @@ impl Operation {
         };
         let share = 1.0 / (moment.tolerances.watch_max_s / 10).max(1) as f64;
         if candidate.iter().any(|(_, cell)| cell.assembled > 0) {
-            self.calls.push(moment.bucket, &calls(candidate), &calls(control), share, moment.tolerances);
+            self.calls.push(moment.look.bucket, &calls(candidate), &calls(control), share, moment.tolerances);
         }
         if self.before + self.control == 0 {
             let usual = moment.usual_errors;
-            self.alone.push(moment.bucket, all_b.errors, all_b.requests, usual, moment.tolerances);
+            self.alone.push(moment.look.bucket, all_b.errors, all_b.requests, usual, moment.tolerances);
         }
         let (slots, past) = (&mut self.slots, &mut self.past);
         let mut pairs = Vec::new();
-        slots.push(moment.bucket, moment.since, moment.beside, [&b, &a], past, &mut |pair| pairs.push(pair));
+        slots.push(moment.look, [&b, &a], past, &mut |pair| pairs.push(pair));
         pairs.iter().for_each(|pair| self.compare(pair, moment));
         if self.latency.is_none() && self.waiting.count() >= EDGE_COUNT_MIN {
             let edges = Edges::of(&self.waiting, moment.tolerances);

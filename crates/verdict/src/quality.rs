@@ -3,8 +3,9 @@
 use plimsoll_model::Design;
 
 use crate::findings::Test;
-use crate::fold::{Fold, Subject};
+use crate::fold::Fold;
 use crate::input::JudgeInput;
+use crate::subject::Subject;
 
 /// No request has reached the candidate.
 pub const NO_CANDIDATE_TRAFFIC: &str = "no_candidate_traffic";
@@ -36,6 +37,11 @@ pub const RENAMED_OPERATION: &str = "renamed_operation";
 /// An operation that only the candidate has was held against an objective.
 pub const NEW_OPERATION: &str = "new_operation";
 
+/// Services that were not touched failed more at the same time; what they went through was not held against the deploy.
+pub const SHARED_SHIFT: &str = "shared_shift";
+/// The service changed likewise at the same hours before; that much was not held against the deploy.
+pub const SEASONAL_SHIFT: &str = "seasonal_shift";
+
 /// Lists the words that apply, in alphabetical order.
 pub(crate) fn words(input: &JudgeInput, fold: &Fold, tests: &[Test]) -> Vec<String> {
     let mut words = input.data_quality.clone();
@@ -64,6 +70,8 @@ pub(crate) fn words(input: &JudgeInput, fold: &Fold, tests: &[Test]) -> Vec<Stri
         .is_none_or(|first| (fold.frame.start.0.saturating_sub(first.0)) * 10 * 2 < input.tolerances.watch_max_s);
     let before_after = fold.design() == Design::BeforeAfter;
     say(SHORT_BASELINE, before_after && fold.control_requests() > 0 && short);
+    say(SHARED_SHIFT, before_after && fold.drift.shared());
+    say(SEASONAL_SHIFT, before_after && fold.drift.seasonal());
     say(CALLEE_FAILING, tests.iter().any(|test| test.standing.elsewhere));
     let bursty = |op: &crate::operation::Operation| {
         op.candidate as f64 >= 0.1 * requests as f64 && op.errors.standing.dispersion >= 2.0

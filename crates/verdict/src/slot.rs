@@ -13,6 +13,7 @@ use plimsoll_model::Bucket;
 use plimsoll_model::signal::AgeClass;
 
 use crate::counts::{Counts, QUANTILES};
+use crate::drift::Excused;
 
 /// Buckets after which a slot that lacks an arm is given up.
 const WIDTH_MAX: u64 = 6;
@@ -30,6 +31,8 @@ pub(crate) struct Pair {
     pub(crate) same_age: bool,
     /// True where both served at the same time.
     pub(crate) side_by_side: bool,
+    /// What time alone explains, where they did not.
+    pub(crate) excused: Excused,
     pub(crate) candidate: Counts,
     pub(crate) control: Counts,
 }
@@ -109,9 +112,22 @@ impl Past {
     }
 }
 
+/// The bucket that is taken, and how its observations are compared.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look {
+    pub(crate) bucket: Bucket,
+    /// Buckets since the first that counts.
+    pub(crate) since: u64,
+    /// True where the control serves beside.
+    pub(crate) beside: bool,
+    /// What time alone explains, where it does not.
+    pub(crate) excused: Excused,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Open {
     beside: bool,
+    excused: Excused,
     from: u64,
     portion: u64,
     candidate: ByAge,
@@ -127,16 +143,9 @@ pub(crate) struct Slots {
 const AGES: [AgeClass; 3] = [AgeClass::Cold, AgeClass::Warming, AgeClass::Warm];
 
 impl Slots {
-    /// Takes one bucket, `since` buckets after the first, and gives the strata that it completes to `emit`.
-    pub(crate) fn push(
-        &mut self,
-        bucket: Bucket,
-        since: u64,
-        beside: bool,
-        arms: [&ByAge; 2],
-        past: &mut Past,
-        emit: &mut impl FnMut(Pair),
-    ) {
+    /// Takes one bucket and gives the strata that it completes to `emit`.
+    pub(crate) fn push(&mut self, look: Look, arms: [&ByAge; 2], past: &mut Past, emit: &mut impl FnMut(Pair)) {
+        let Look { bucket, since, beside, excused } = look;
         let portion = since / past.after.max(1);
         if let Some(open) = self.open
             && (open.beside != beside || (!beside && open.portion != portion))
@@ -145,8 +154,15 @@ impl Slots {
             finish(open, Bucket(bucket.0 - 1), past, emit);
         }
         let empty = ByAge::default();
-        let mut open =
-            self.open.take().unwrap_or(Open { beside, from: bucket.0, portion, candidate: empty, control: empty });
+        let mut open = self.open.take().unwrap_or(Open {
+            beside,
+            excused,
+            from: bucket.0,
+            portion,
+            candidate: empty,
+            control: empty,
+        });
+        open.excused = excused;
         let [candidate, control] = arms;
         for age in 0..AGES.len() {
             open.candidate[age].add(&candidate[age]);
@@ -185,6 +201,7 @@ fn finish(mut open: Open, bucket: Bucket, past: &mut Past, emit: &mut impl FnMut
             age: class,
             same_age: true,
             side_by_side,
+            excused: if side_by_side { Excused::default() } else { open.excused },
             candidate,
             control,
         };
@@ -206,6 +223,7 @@ fn finish(mut open: Open, bucket: Bucket, past: &mut Past, emit: &mut impl FnMut
     if let Some((age, candidate)) = unmatched
         && left.requests > 0.0
     {
-        emit(Pair { bucket, age, same_age: false, side_by_side: open.beside, candidate, control: left });
+        let excused = if open.beside { Excused::default() } else { open.excused };
+        emit(Pair { bucket, age, same_age: false, side_by_side: open.beside, excused, candidate, control: left });
     }
 }

@@ -87,7 +87,86 @@ impl Default for Tolerances {
     }
 }
 
+/// One setting, to be set.
+enum Setting<'a> {
+    Real(&'a mut f64),
+    Whole(&'a mut u64),
+}
+
 impl Tolerances {
+    /// Names of all settings.
+    pub const KEYS: [&'static str; 23] = [
+        "latency_ratio",
+        "latency_floor_ms",
+        "error_points",
+        "error_ratio",
+        "error_floor",
+        "exception_share",
+        "exception_count_min",
+        "slo_errors",
+        "calls_ratio",
+        "throughput_drop",
+        "metric_ratio",
+        "silence_s",
+        "alpha",
+        "bound_alpha",
+        "requests_min",
+        "watch_min_s",
+        "watch_max_s",
+        "lookback_s",
+        "warm_up_s",
+        "recovery_s",
+        "dispersion_max",
+        "drift_ratio",
+        "drift_caution",
+    ];
+
+    /// Sets one by its name.
+    ///
+    /// # Errors
+    /// There is no such setting, or it takes whole numbers only.
+    pub fn set(&mut self, key: &str, value: f64) -> Result<(), String> {
+        match self.setting(key) {
+            Some(Setting::Real(setting)) => *setting = value,
+            Some(Setting::Whole(setting)) if value >= 0.0 && value.fract() == 0.0 && value < 1e15 => {
+                // In range and without a fraction: exact.
+                *setting = value as u64;
+            }
+            Some(Setting::Whole(_)) => return Err(format!("`{key}` is {value}: set it to a whole number")),
+            None => return Err(format!("`{key}` is no tolerance")),
+        }
+        Ok(())
+    }
+
+    fn setting(&mut self, key: &str) -> Option<Setting<'_>> {
+        Some(match key {
+            "latency_ratio" => Setting::Real(&mut self.latency_ratio),
+            "latency_floor_ms" => Setting::Real(&mut self.latency_floor_ms),
+            "error_points" => Setting::Real(&mut self.error_points),
+            "error_ratio" => Setting::Real(&mut self.error_ratio),
+            "error_floor" => Setting::Real(&mut self.error_floor),
+            "exception_share" => Setting::Real(&mut self.exception_share),
+            "exception_count_min" => Setting::Whole(&mut self.exception_count_min),
+            "slo_errors" => Setting::Real(&mut self.slo_errors),
+            "calls_ratio" => Setting::Real(&mut self.calls_ratio),
+            "throughput_drop" => Setting::Real(&mut self.throughput_drop),
+            "metric_ratio" => Setting::Real(&mut self.metric_ratio),
+            "silence_s" => Setting::Whole(&mut self.silence_s),
+            "alpha" => Setting::Real(&mut self.alpha),
+            "bound_alpha" => Setting::Real(&mut self.bound_alpha),
+            "requests_min" => Setting::Whole(&mut self.requests_min),
+            "watch_min_s" => Setting::Whole(&mut self.watch_min_s),
+            "watch_max_s" => Setting::Whole(&mut self.watch_max_s),
+            "lookback_s" => Setting::Whole(&mut self.lookback_s),
+            "warm_up_s" => Setting::Whole(&mut self.warm_up_s),
+            "recovery_s" => Setting::Whole(&mut self.recovery_s),
+            "dispersion_max" => Setting::Real(&mut self.dispersion_max),
+            "drift_ratio" => Setting::Real(&mut self.drift_ratio),
+            "drift_caution" => Setting::Real(&mut self.drift_caution),
+            _ => return None,
+        })
+    }
+
     /// Returns how long looking goes on.
     pub fn watch_max(&self) -> Duration {
         Duration::from_secs(self.watch_max_s)

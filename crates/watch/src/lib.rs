@@ -8,8 +8,12 @@
 //! | `source` | the aggregates that verdicts are computed from, as a port |
 //! | `state` | the fold's own state as that port |
 //! | `open` | the deploys that are still being judged |
-//! | `placeholder` | verdicts that stand where nothing is judged |
+//! | `placeholder` | the verdict that stands where another deploy is judged instead |
 //! | `announce` | which change of a verdict is an event |
+//! | `markers` | deploys as they are announced, ended and decided upon |
+//! | `judging` | one deploy judged, stored and told of |
+//! | `closing` | what is worth storing, and when nothing more is expected |
+//! | `answers` | what is asked of the watcher |
 //! | `watcher` | the loop that ties them together |
 //!
 //! *Invariants.* A verdict and the event that announces it are stored in one transaction; the event's id follows from deploy, kind and
@@ -17,9 +21,13 @@
 //! the stored one by more than numbers: its answer, findings and phase are stored before they are shown.
 
 mod announce;
+mod answers;
 mod arrivals;
+mod closing;
 mod feedback;
 mod infer;
+mod judging;
+mod markers;
 mod open;
 mod placeholder;
 mod register;

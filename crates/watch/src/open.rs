@@ -4,7 +4,7 @@
 //! whose turn came first: turns lie closer together where an answer is near, and every turn comes. Ten thousand markers at
 //! once therefore delay each other, and what was already being judged only as much as its share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -155,6 +155,12 @@ impl OpenDeploys {
             .min()
     }
 
+    /// Lists the services of which any deploy started within the given time.
+    pub(crate) fn touched(&self, from: UnixNanos, to: UnixNanos) -> BTreeSet<ServiceKey> {
+        let started = self.by_id.values().map(|open| &open.deploy);
+        started.filter(|d| d.started_at >= from && d.started_at <= to).map(|d| d.service.clone()).collect()
+    }
+
     /// Says whether a marker announced what this deploy was only inferred from.
     pub(crate) fn marked(&self, deploy: &Deploy) -> bool {
         deploy.inferred
@@ -184,7 +190,7 @@ fn near(one: UnixNanos, other: UnixNanos) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::placeholder::not_judged_yet;
+    use plimsoll_verdict::unseen;
 
     fn deploy(number: usize, created_at: u64) -> Deploy {
         let marker = crate::NewDeploy {
@@ -203,7 +209,7 @@ mod tests {
             let one = open.get_mut(id).expect("open");
             let suspected = one.deploy.service.service == "service-0";
             let phase = if suspected { Phase::Suspected } else { Phase::Clear };
-            one.verdict = Some(Verdict { phase, ..not_judged_yet(&one.deploy, now) });
+            one.verdict = Some(Verdict { phase, ..unseen(&one.deploy, now) });
             one.judged_at = Some(now);
         }
         due

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use plimsoll_model::aggregates::VitalsSeries;
 use plimsoll_model::signal::{Fingerprint, OperationSeries};
 use plimsoll_model::{Interval, ServiceAggregates, ServiceKey, UnixNanos};
 
@@ -19,6 +20,13 @@ pub trait SignalSource: Send + Sync + 'static {
 
     /// Returns the services that call it or that it calls.
     fn related(&self, service: &ServiceKey) -> Vec<ServiceKey>;
+
+    /// Returns how services of the same environment fared that are not connected with it by calls and are not among
+    /// `touched`.
+    fn unrelated(&self, service: &ServiceKey, touched: &BTreeSet<ServiceKey>, within: Interval) -> Vec<VitalsSeries> {
+        let _ = (service, touched, within);
+        Vec::new()
+    }
 
     /// Returns the exceptions of a service that were seen before `before`, as far back as is known.
     fn known_fingerprints(&self, service: &ServiceKey, before: UnixNanos) -> BTreeSet<Fingerprint>;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use parking_lot::Mutex;
+use plimsoll_model::aggregates::VitalsSeries;
 use plimsoll_model::signal::{Fingerprint, OperationSeries};
 use plimsoll_model::{Interval, ServiceAggregates, ServiceKey, UnixNanos};
 use plimsoll_signals::SignalState;
@@ -21,6 +22,10 @@ impl SignalSource for Mutex<SignalState> {
 
     fn related(&self, service: &ServiceKey) -> Vec<ServiceKey> {
         self.lock().related(service)
+    }
+
+    fn unrelated(&self, service: &ServiceKey, touched: &BTreeSet<ServiceKey>, within: Interval) -> Vec<VitalsSeries> {
+        self.lock().unrelated(service, touched, within)
     }
 
     fn known_fingerprints(&self, service: &ServiceKey, before: UnixNanos) -> BTreeSet<Fingerprint> {

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use plimsoll_catalog::SqliteCatalog;
 use plimsoll_model::{Bucket, DeployId, UnixNanos, VerdictKind};
 use plimsoll_signals::{SignalLimits, SignalState};
-use plimsoll_verdict::Tolerances;
+use plimsoll_verdict::TolerancePolicy;
 use plimsoll_watch::{NewDeploy, WatchOptions, Watcher};
 use serde_json::{Value, json};
 
@@ -103,7 +103,7 @@ impl Past {
         let options = WatchOptions {
             interval: Bucket::WIDTH,
             infer_deploys: false,
-            tolerances: Tolerances::default(),
+            tolerances: TolerancePolicy::default(),
             sinks: Vec::new(),
             ui_base: String::new(),
             judged_per_tick: usize::MAX,

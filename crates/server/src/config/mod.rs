@@ -6,6 +6,7 @@ mod budget;
 mod reader;
 mod retention;
 mod text;
+mod tolerances;
 mod units;
 
 use std::net::SocketAddr;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use plimsoll_alert::SinkConfig;
-use plimsoll_verdict::Tolerances;
+use plimsoll_verdict::TolerancePolicy;
 use serde_json::Value;
 
 pub use budget::MemoryBudget;
@@ -136,8 +137,8 @@ pub struct WatchConfig {
     pub actions: Vec<String>,
     /// Attributes whose values are counted by outcome, beside those that always are.
     pub attributes: Vec<String>,
-    /// What counts as worse.
-    pub tolerances: Tolerances,
+    /// What counts as worse, for all services and where it differs.
+    pub tolerances: TolerancePolicy,
 }
 
 /// Plimsoll's own logs and spans.
@@ -296,16 +297,9 @@ impl Config {
             infer_deploys: flag(&mut section, "infer_deploys", true, problems),
             actions: names("watch.actions", section.take_raw("actions"), problems),
             attributes: names("watch.attributes", section.take_raw("attributes"), problems),
-            tolerances: section.take_raw("tolerances").map_or_else(Tolerances::default, |raw| {
-                serde_json::from_value(raw).unwrap_or_else(|error| {
-                    problems.push(format!("`watch.tolerances`: {error}"));
-                    Tolerances::default()
-                })
-            }),
+            tolerances: tolerances::read(&mut section, problems),
         };
         section.finish(problems);
-        problems
-            .extend(watch.tolerances.problems().into_iter().map(|problem| format!("`watch.tolerances`: {problem}")));
         if watch.interval.is_zero() || watch.interval > Duration::from_secs(10) {
             problems.push("`watch.interval` must be longer than zero and at most `10s`".to_owned());
         }

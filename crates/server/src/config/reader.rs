@@ -24,6 +24,11 @@ impl<'a> Section<'a> {
         Self { path: String::new(), values, known: BTreeSet::new(), env }
     }
 
+    /// Opens what stands at `path` in a list.
+    pub(super) fn item(path: String, values: Map<String, Value>, env: Env<'a>) -> Self {
+        Self { path, values, known: BTreeSet::new(), env }
+    }
+
     fn path_of(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }

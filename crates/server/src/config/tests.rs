@@ -41,7 +41,7 @@ fn all_problems_are_reported_at_once_and_name_the_nearest_key() {
         "`listen.api` must be an address",
         "`store.retention` must be a duration",
         "`memory_limit` is 1MiB",
-        "`watch.tolerances`: unknown field `nonsense`",
+        "`watch.tolerances.nonsense` is not a setting",
         "`query` must be a section",
     ] {
         assert!(all.contains(expected), "missing `{expected}` in:\n{all}");
@@ -96,6 +96,35 @@ fn a_small_limit_makes_do_with_smaller_requests() {
     let sum = [config.memory.process, config.memory.connections, config.memory.in_flight, config.memory.tail];
     let rest = [config.memory.encoder, config.memory.signals, config.memory.query];
     assert!(sum.iter().chain(&rest).sum::<u64>() <= config.memory.limit);
+}
+
+#[test]
+fn services_have_tolerances_of_their_own() {
+    let config = load(
+        "watch:\n  tolerances:\n    latency_ratio: 0.3\n  services:\n    - service: payment\n      environment: prod\n      \
+         tolerances:\n        error_points: 0.001\n        requests_min: 200\n",
+    )
+    .expect("valid");
+    let of = |service: &str| config.watch.tolerances.of(&plimsoll_model::ServiceKey::new("prod", service));
+    let (payment, cart) = (of("payment"), of("cart"));
+    assert_eq!((payment.error_points, payment.requests_min, payment.latency_ratio), (0.001, 200, 0.3));
+    assert_eq!((cart.error_points, cart.requests_min, cart.latency_ratio), (0.005, 50, 0.3));
+
+    let error = load(
+        "watch:\n  services:\n    - servce: payment\n    - service: cart\n      tolerances:\n        eror_points: 0.1\n    - \
+         service: web\n      tolerances:\n        alpha: 7\n    - 9\n",
+    )
+    .expect_err("much is wrong")
+    .to_string();
+    for expected in [
+        "`watch.services[0].servce` is not a setting; did you mean `watch.services[0].service`?",
+        "`watch.services[0]`: name a `service`",
+        "`watch.services[1].tolerances.eror_points` is not a setting; did you mean `watch.services[1].tolerances.error_points`?",
+        "`alpha` is 7",
+        "`watch.services[3]` must be a section of settings, found a number",
+    ] {
+        assert!(error.contains(expected), "missing `{expected}` in:\n{error}");
+    }
 }
 
 #[test]

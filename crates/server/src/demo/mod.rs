@@ -172,7 +172,7 @@ fn configure(args: &DemoArgs, scratch: &Scratch, receiver: &Receiver) -> Result<
         "secret": receiver.secret, "allow_private": true,
     });
     // A small shop at a steady pace shows within a minute what a real rollout is given two for.
-    config.watch.tolerances.watch_min_s = 40;
+    config.watch.tolerances.usual.watch_min_s = 40;
     config.sinks = vec![serde_json::from_value(sink).map_err(|error| Failure::failed(error.to_string()))?];
     if std::env::var_os("PLIMSOLL_TELEMETRY_LOG").is_none() {
         // The demonstration speaks for itself; only what is wrong is worth a line more.

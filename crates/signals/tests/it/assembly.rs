@@ -187,3 +187,24 @@ fn related_services_are_those_on_either_side() {
     assert_eq!(names("payment"), ["checkout"]);
     assert_eq!(state.callers_of(&crate::build::key("checkout")), [crate::build::key("front")]);
 }
+
+#[test]
+fn unrelated_services_are_those_that_no_chain_of_calls_connects() {
+    let mut spans = chain(40);
+    // A shop window beside it: it is reached from nowhere and reaches nobody.
+    spans.push(span("window", SERVER, "GET /window", 90, 0, 0, 5).failed().trace(99));
+    spans.push(span("billing", SERVER, "GET /bill", 91, 0, 0, 5).trace(98));
+    let state = closed(&spans);
+    let touched = std::collections::BTreeSet::from([crate::build::key("billing")]);
+    let found = |service: &str| {
+        let vitals = state.unrelated(&crate::build::key(service), &touched, crate::build::always());
+        vitals.into_iter().map(|series| (series.service.service.clone(), series.cells)).collect::<Vec<_>>()
+    };
+    for kin in ["front", "checkout", "payment"] {
+        let others = found(kin);
+        assert_eq!(others.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["window"], "of {kin}");
+        let (_, vitals) = others[0].1[0];
+        assert_eq!((vitals.requests, vitals.errors), (1, 1));
+    }
+    assert_eq!(found("window").len(), 3);
+}

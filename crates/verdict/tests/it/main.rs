@@ -1,6 +1,7 @@
 //! The crate through its public face.
 
 mod aggregates;
+mod drift;
 mod reference;
 mod signals;
 mod simulation;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use plimsoll_catalog::{Catalog, SqliteCatalog};
 use plimsoll_model::signal::{AgeClass, Fingerprint, OperationCell, OperationKey, OperationKind, OperationSeries};
 use plimsoll_model::{Bucket, Deploy, Interval, ServiceKey, UnixNanos, Verdict};
-use plimsoll_verdict::Tolerances;
+use plimsoll_verdict::TolerancePolicy;
 use plimsoll_watch::{NewDeploy, SignalSource, VersionObservation, WatchOptions, Watcher};
 
 /// The bucket in which deploys start.
@@ -72,7 +72,7 @@ async fn watcher(catalog: &Arc<dyn Catalog>, script: &Arc<Script>, clock: &Arc<A
     let options = WatchOptions {
         interval: Duration::from_secs(5),
         infer_deploys: true,
-        tolerances: Tolerances::default(),
+        tolerances: TolerancePolicy::default(),
         sinks: vec!["ops".to_owned()],
         ui_base: "http://127.0.0.1:4319".to_owned(),
         judged_per_tick: 64,

@@ -1,0 +1,94 @@
+//! Services at a glance, for those that were not touched and serve as control.
+//!
+//! *Cost.* One walk over the cells of at most [`SERVICES_MAX`] services; no text is spelt but their names.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use plimsoll_model::aggregates::{Vitals, VitalsSeries};
+use plimsoll_model::{Bucket, Interval, ServiceKey};
+
+use crate::cell::Cell;
+use crate::state::SignalState;
+
+/// Services that are looked at for one question.
+const SERVICES_MAX: usize = 32;
+
+impl SignalState {
+    /// Returns how services of the same environment fared that neither reach `service` nor are reached by it, through
+    /// however many calls, and are not among `touched`: what happens to them is not its doing.
+    pub fn unrelated(
+        &self,
+        service: &ServiceKey,
+        touched: &BTreeSet<ServiceKey>,
+        within: Interval,
+    ) -> Vec<VitalsSeries> {
+        let kin = self.kin(service);
+        let buckets = within.from.0.div_ceil(Bucket::WIDTH_NS)..within.to.0.div_ceil(Bucket::WIDTH_NS);
+        let mut others: Vec<(&ServiceKey, u32)> = self
+            .registry
+            .services
+            .iter()
+            .filter(|(_, key)| key.environment == service.environment && !kin.contains(*key) && !touched.contains(*key))
+            .map(|(id, key)| (key, id))
+            .collect();
+        others.sort_unstable();
+        let mut found = Vec::new();
+        for (key, id) in others {
+            let mut sums: BTreeMap<u64, Vitals> = BTreeMap::new();
+            let mut add = |bucket: u64, cell: &Cell| {
+                let told = cell.assembled * 2 >= cell.requests;
+                sums.entry(bucket).or_default().merge(&Vitals {
+                    requests: cell.requests,
+                    errors: if told { cell.error_origins.min(cell.errors) } else { cell.errors },
+                    log_latency_sum: cell.log_sum,
+                });
+            };
+            for &series in &self.registry.service[id as usize].series {
+                let Some(cells) = self.cells.series(series) else { continue };
+                cells.rolling.range(buckets.clone()).for_each(|(bucket, cell)| add(*bucket, cell));
+                let pending = cells.pending.iter().filter(|(bucket, _)| buckets.contains(bucket));
+                pending.for_each(|(bucket, cell)| add(*bucket, cell));
+            }
+            sums.retain(|_, vitals| vitals.requests > 0);
+            if !sums.is_empty() {
+                let cells = sums.into_iter().map(|(bucket, vitals)| (Bucket(bucket), vitals)).collect();
+                found.push(VitalsSeries { service: key.clone(), cells });
+            }
+            if found.len() == SERVICES_MAX {
+                break;
+            }
+        }
+        found
+    }
+
+    /// The service itself, all that call it and all that it calls, however far away.
+    fn kin(&self, service: &ServiceKey) -> BTreeSet<ServiceKey> {
+        let mut edges: Vec<(ServiceKey, ServiceKey)> = Vec::new();
+        self.each_edge(|from, (namespace, called)| {
+            if from.environment == service.environment {
+                let to = ServiceKey {
+                    environment: from.environment.clone(),
+                    namespace: namespace.to_owned(),
+                    service: called.to_owned(),
+                };
+                edges.push((from.clone(), to));
+            }
+        });
+        let reach = |forward: bool| {
+            let mut reached = BTreeSet::from([service.clone()]);
+            let mut fresh = vec![service.clone()];
+            while let Some(here) = fresh.pop() {
+                for (from, to) in &edges {
+                    let (at, next) = if forward { (from, to) } else { (to, from) };
+                    if *at == here && reached.insert(next.clone()) {
+                        fresh.push(next.clone());
+                    }
+                }
+            }
+            reached
+        };
+        let mut kin = reach(true);
+        kin.extend(reach(false));
+        kin
+    }
+}

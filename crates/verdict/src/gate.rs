@@ -1,0 +1,146 @@
+//! What is looked at once a bucket is in: which tests have crossed which line.
+
+use plimsoll_model::Bucket;
+
+use crate::alone;
+use crate::errors;
+use crate::fold::Fold;
+use crate::subject::Subject;
+use crate::tolerances::Tolerances;
+
+/// Errors from which a large regression is not waited for.
+pub const LARGE_ERRORS: f64 = 50.0;
+/// Times the control's rate from which a regression is large.
+pub const LARGE_RATIO: f64 = 10.0;
+/// Buckets of the last window, which shows whether an excess lasts.
+const LASTING_BUCKETS: u64 = 3;
+/// Requests that such a window should have ..
+pub(crate) const LASTING_REQUESTS: f64 = 20.0;
+/// .. and without which nothing is confirmed.
+const LASTING_REQUESTS_MIN: f64 = 5.0;
+
+impl Fold {
+    /// Looks at every test once the bucket is in.
+    pub(crate) fn look(&mut self, bucket: Bucket, tolerances: &Tolerances) {
+        let level = (1.0 / tolerances.alpha).ln();
+        let subjects = self.subjects();
+        let mut sum = 0.0;
+        for (subject, weight) in &subjects {
+            let standing = *self.standing(*subject);
+            let elsewhere = standing.exceeded_at.is_some() && self.origin(*subject).elsewhere;
+            let silenced = elsewhere || self.is_suppressed(*subject);
+            // Far beyond any level that matters, and safe to add up.
+            sum += if silenced { 0.0 } else { weight * standing.log_e.min(600.0).exp() };
+            self.standing_mut(*subject).elsewhere = elsewhere;
+        }
+        // What weight is left over stays at one.
+        let rest = (1.0 - subjects.iter().map(|(_, weight)| weight).sum::<f64>()).max(0.0);
+        self.gate = (sum + rest).max(f64::MIN_POSITIVE).ln();
+        for (subject, _) in &subjects {
+            let standing = *self.standing(*subject);
+            let apart = matches!(subject, Subject::Metric(_));
+            if apart
+                || self.is_suppressed(*subject)
+                || standing.elsewhere
+                || standing.confirmed_at.is_some()
+                || !self.enough(*subject, tolerances)
+            {
+                continue;
+            }
+            let shown = standing.log_e >= level && standing.exceeded_at.is_some();
+            if standing.triggered_at.is_none() && shown && self.gate >= level {
+                self.standing_mut(*subject).triggered_at = Some(bucket);
+            }
+            if let Some(at) = self.standing(*subject).triggered_at
+                && self.lasts(*subject, at, bucket, tolerances)
+            {
+                self.standing_mut(*subject).confirmed_at = Some(bucket);
+            }
+        }
+    }
+
+    fn enough(&self, subject: Subject, tolerances: &Tolerances) -> bool {
+        match subject {
+            Subject::Throughput | Subject::Silence => true,
+            Subject::Alone(index) => self.operations[index].candidate >= tolerances.requests_min,
+            // A message says by itself that something went wrong; a few requests are enough to count them by.
+            Subject::NewLog(_) | Subject::LogErrors => self.requests() * 5 >= tolerances.requests_min,
+            _ => self.paired() >= tolerances.requests_min,
+        }
+    }
+
+    /// Says whether the time after the trigger `at` shows by `now` that the excess lasts.
+    fn lasts(&self, subject: Subject, at: Bucket, now: Bucket, tolerances: &Tolerances) -> bool {
+        let standing = self.standing(subject);
+        if let Subject::Errors(index) = subject {
+            let rates = self.operations[index].errors.sums.rates();
+            let floor = rates.rate_a.max(0.5 / rates.n_a.max(1.0));
+            if rates.bad_b >= LARGE_ERRORS && rates.rate_b() >= LARGE_RATIO * floor {
+                return true;
+            }
+        }
+        if !standing.stands((1.0 / tolerances.alpha).ln(), (1.0 / tolerances.bound_alpha).ln()) || now <= at {
+            return false;
+        }
+        if matches!(subject, Subject::Throughput | Subject::Silence | Subject::Calls(..) | Subject::LogErrors) {
+            return now.0 >= at.0 + LASTING_BUCKETS;
+        }
+        let after = Bucket(at.0 + 1);
+        let (mut excess, mut requests) =
+            self.excess(subject, after.max(Bucket((now.0 + 1).saturating_sub(LASTING_BUCKETS))), now, tolerances);
+        if requests < LASTING_REQUESTS {
+            // Little traffic: all that came since has to do.
+            (excess, requests) = self.excess(subject, after, now, tolerances);
+        }
+        let long_enough = requests >= LASTING_REQUESTS || now.0 >= at.0 + LASTING_BUCKETS;
+        let stays = match subject {
+            Subject::Latency(index) => self.operations[index].stays_slow(self.first, now, self.weight(index)),
+            _ => true,
+        };
+        excess && requests >= LASTING_REQUESTS_MIN && long_enough && stays
+    }
+
+    /// Says whether the candidate was worse than half the tolerance in `from..=to`, and on how many requests that rests.
+    pub(crate) fn excess(&self, subject: Subject, from: Bucket, to: Bucket, tolerances: &Tolerances) -> (bool, f64) {
+        match subject {
+            Subject::Errors(index) => {
+                let op = &self.operations[index];
+                let reference = op.errors.reference();
+                let (bad, all) = op.over(from, to, |r| (r.errors, r.requests));
+                let half = 0.5 * errors::tolerated(reference, tolerances);
+                (all > 0.0 && bad / all - reference > half, all)
+            }
+            Subject::Alone(index) => {
+                let (bad, all) = self.operations[index].over(from, to, |r| (r.errors, r.requests));
+                let objective = alone::objective(self.usual_errors(), tolerances);
+                (all > 0.0 && bad / all > objective, all)
+            }
+            Subject::Latency(index) => {
+                let op = &self.operations[index];
+                let Some(latency) = &op.latency else { return (false, 0.0) };
+                let shares = latency.tail_shares();
+                let worse = |i: usize| {
+                    let (bad, all) = op.over(from, to, |r| (r.tail[i], r.timed));
+                    (all > 0.0 && bad / all > shares[i], all)
+                };
+                let (p95, p99) = (worse(0), worse(1));
+                // A handful of requests does not show a p99.
+                (p95.0 || (p99.0 && p99.1 * shares[1] >= 3.0), p95.1)
+            }
+            Subject::New(fingerprint) | Subject::NewLog(fingerprint) => {
+                let novelty = if matches!(subject, Subject::New(_)) { &self.novelty } else { &self.logs };
+                let Some(seen) = novelty.all.get(&fingerprint) else { return (false, 0.0) };
+                let bad: u64 = seen.candidate.range(from..=to).map(|(_, n)| n).sum();
+                let inside = novelty.traffic.iter().rev().filter(|(b, ..)| *b >= from && *b <= to);
+                let all: u64 = inside.map(|(_, b, _)| b).sum();
+                (all > 0 && bad as f64 / all as f64 > 0.5 * tolerances.exception_share, all as f64)
+            }
+            Subject::Metric(index) => (self.metrics[index].exceeds, LASTING_REQUESTS),
+            Subject::LogErrors | Subject::Calls(..) | Subject::Throughput | Subject::Silence => {
+                let op_requests: u64 =
+                    self.novelty.traffic.iter().rev().filter(|(b, ..)| *b >= from && *b <= to).map(|(_, b, _)| b).sum();
+                (self.standing(subject).log_e > 0.0, op_requests as f64)
+            }
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What the tests of a deploy are about, how they stand, and what share of the gate each has.
+//!
+//! *The gate* is the mean of the e-processes of all tests, with weights fixed by the traffic before the start, over those
+//! whose excess, if any, is the deploy's own doing. Leaving one out never raises the mean.
+
+use plimsoll_model::signal::Fingerprint;
+use plimsoll_model::{Design, SignalKind, Suppressed};
+
+use crate::culprit::{self, Arms, Origin};
+use crate::fold::Fold;
+use crate::standing::Standing;
+
+const ERRORS_SHARE: f64 = 0.36;
+const LATENCY_SHARE: f64 = 0.36;
+const NOVELTY_SHARE: f64 = 0.06;
+const LOGS_SHARE: f64 = 0.06;
+const LOG_ERRORS_SHARE: f64 = 0.03;
+const CALLS_SHARE: f64 = 0.05;
+const ALONE_SHARE: f64 = 0.05;
+const FLOW_SHARE: f64 = 0.03;
+
+/// What a test is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// Errors of an operation.
+    Errors(usize),
+    /// Latency of an operation.
+    Latency(usize),
+    /// Errors of an operation without a control.
+    Alone(usize),
+    /// Calls of an operation to one of its callees.
+    Calls(usize, usize),
+    /// An exception never seen before.
+    New(Fingerprint),
+    /// An error message never logged before.
+    NewLog(Fingerprint),
+    /// Error messages of the whole service.
+    LogErrors,
+    /// The level of a metric.
+    Metric(usize),
+    /// Requests of the whole service.
+    Throughput,
+    /// Requests of the candidate.
+    Silence,
+}
+
+impl Subject {
+    pub(crate) fn signal(self) -> SignalKind {
+        match self {
+            Self::Errors(_) | Self::Alone(_) => SignalKind::ErrorRate,
+            Self::Latency(_) => SignalKind::Latency,
+            Self::New(_) => SignalKind::NewException,
+            Self::NewLog(_) | Self::LogErrors => SignalKind::NewLog,
+            Self::Metric(_) => SignalKind::Metric,
+            Self::Calls(..) | Self::Throughput => SignalKind::Throughput,
+            Self::Silence => SignalKind::Silence,
+        }
+    }
+}
+
+/// The state after some bucket.
+impl Fold {
+    /// Says whether a human asked not to hear of it.
+    pub(crate) fn is_suppressed(&self, subject: Subject) -> bool {
+        if self.suppressed.is_empty() {
+            return false;
+        }
+        let operation = match subject {
+            Subject::Errors(index) | Subject::Latency(index) | Subject::Alone(index) | Subject::Calls(index, _) => {
+                self.operations[index].name.clone()
+            }
+            Subject::New(fingerprint) => {
+                let operation = self.novelty.all.get(&fingerprint).map_or(0, |seen| seen.operation());
+                self.operations.get(operation).map_or_else(String::new, |op| op.name.clone())
+            }
+            _ => String::new(),
+        };
+        self.suppressed.contains(&Suppressed { signal: subject.signal(), operation })
+    }
+
+    /// Lists every test with its weight in the gate.
+    pub(crate) fn subjects(&self) -> Vec<(Subject, f64)> {
+        let mut found = Vec::with_capacity(2 * self.operations.len() + 8);
+        let lonely = self.operations.iter().filter(|op| op.before + op.control == 0).count() as f64;
+        for (index, op) in self.operations.iter().enumerate() {
+            if op.before + op.control == 0 {
+                found.push((Subject::Alone(index), ALONE_SHARE / (lonely + 1.0)));
+                continue;
+            }
+            let weight = self.weight(index);
+            found.push((Subject::Errors(index), ERRORS_SHARE * weight));
+            if op.latency.is_some() {
+                found.push((Subject::Latency(index), LATENCY_SHARE * weight));
+            }
+            let callees = op.calls.tests.len() as f64;
+            found.extend((0..op.calls.tests.len()).map(|i| (Subject::Calls(index, i), CALLS_SHARE * weight / callees)));
+        }
+        let seen = self.novelty.all.len() as f64;
+        let fresh = self.novelty.fresh().map(|(fingerprint, _)| Subject::New(*fingerprint));
+        found.extend(fresh.map(|subject| (subject, NOVELTY_SHARE / (seen + 1.0))));
+        let logged = self.logs.all.len() as f64;
+        let fresh = self.logs.fresh().map(|(fingerprint, _)| Subject::NewLog(*fingerprint));
+        found.extend(fresh.map(|subject| (subject, LOGS_SHARE / (logged + 1.0))));
+        if logged > 0.0 {
+            found.push((Subject::LogErrors, LOG_ERRORS_SHARE));
+        }
+        // Metrics have levels of their own: they are looked at minute by minute, beside the gate.
+        found.extend((0..self.metrics.len()).map(|index| (Subject::Metric(index), 0.0)));
+        found.push((Subject::Throughput, FLOW_SHARE));
+        found.push((Subject::Silence, FLOW_SHARE));
+        found
+    }
+
+    /// Share of one operation in what is spent on all; shares sum to one.
+    ///
+    /// Half by traffic, half evenly: a busy operation is judged fast and a quiet one is still judged.
+    pub(crate) fn weight(&self, index: usize) -> f64 {
+        let op = &self.operations[index];
+        let share = if self.before > 0 {
+            op.before as f64 / self.before as f64
+        } else {
+            op.candidate as f64 / self.requests().max(1) as f64
+        };
+        0.5 * share + 0.5 / self.operations.len().max(1) as f64
+    }
+
+    /// Returns how a test stands.
+    pub(crate) fn standing(&self, subject: Subject) -> &Standing {
+        match subject {
+            Subject::Errors(index) => &self.operations[index].errors.standing,
+            Subject::Latency(index) => {
+                &self.operations[index].latency.as_ref().expect("listed only where there is one").standing
+            }
+            Subject::Alone(index) => &self.operations[index].alone.standing,
+            Subject::Calls(index, callee) => &self.operations[index].calls.tests[callee].standing,
+            Subject::New(fingerprint) => &self.novelty.all[&fingerprint].standing,
+            Subject::NewLog(fingerprint) => &self.logs.all[&fingerprint].standing,
+            Subject::LogErrors => &self.log_errors.test.standing,
+            Subject::Metric(index) => &self.metrics[index].standing,
+            Subject::Throughput => &self.flow.throughput,
+            Subject::Silence => &self.flow.silence,
+        }
+    }
+
+    pub(crate) fn standing_mut(&mut self, subject: Subject) -> &mut Standing {
+        match subject {
+            Subject::Errors(index) => &mut self.operations[index].errors.standing,
+            Subject::Latency(index) => {
+                &mut self.operations[index].latency.as_mut().expect("listed only where there is one").standing
+            }
+            Subject::Alone(index) => &mut self.operations[index].alone.standing,
+            Subject::Calls(index, callee) => &mut self.operations[index].calls.tests[callee].standing,
+            Subject::New(fingerprint) => {
+                &mut self.novelty.all.get_mut(&fingerprint).expect("listed only where there is one").standing
+            }
+            Subject::NewLog(fingerprint) => {
+                &mut self.logs.all.get_mut(&fingerprint).expect("listed only where there is one").standing
+            }
+            Subject::LogErrors => &mut self.log_errors.test.standing,
+            Subject::Metric(index) => &mut self.metrics[index].standing,
+            Subject::Throughput => &mut self.flow.throughput,
+            Subject::Silence => &mut self.flow.silence,
+        }
+    }
+
+    /// Says where the cause of an excess lies.
+    pub(crate) fn origin(&self, subject: Subject) -> Origin {
+        let own = |operation: &str| Origin {
+            culprit: plimsoll_model::Culprit {
+                service: self.frame.service.service.clone(),
+                version: self.frame.version.clone(),
+                operation: operation.to_owned(),
+            },
+            elsewhere: false,
+            traced: true,
+        };
+        match subject {
+            Subject::Errors(index) => culprit::of_errors(&self.arms(index)),
+            Subject::Latency(index) => culprit::of_latency(&self.arms(index)),
+            Subject::Alone(index) | Subject::Calls(index, _) => own(&self.operations[index].name),
+            Subject::New(fingerprint) => {
+                let operation = self.novelty.all.get(&fingerprint).map_or(0, |seen| seen.operation());
+                own(self.operations.get(operation).map_or("", |op| &op.name))
+            }
+            Subject::NewLog(_) | Subject::LogErrors | Subject::Metric(_) | Subject::Throughput | Subject::Silence => {
+                own("")
+            }
+        }
+    }
+
+    fn arms(&self, index: usize) -> Arms<'_> {
+        let op = &self.operations[index];
+        let design = self.design();
+        Arms {
+            service: &self.frame.service.service,
+            version: &self.frame.version,
+            operation: &op.name,
+            design,
+            candidate: &op.arms[0],
+            control: if design == Design::Concurrent { &op.arms[1] } else { &op.arms[2] },
+        }
+    }
+}

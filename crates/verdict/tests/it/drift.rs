@@ -1,0 +1,156 @@
+//! Before/after: what the same hours before did, and what services went through that nobody touched.
+
+use plimsoll_model::aggregates::{HistoryCell, HistorySeries, Vitals, VitalsSeries};
+use plimsoll_model::signal::{LOG_UNIT, OperationKind};
+use plimsoll_model::{Bucket, Design, ServiceKey, UnixNanos, Verdict, VerdictKind};
+use plimsoll_verdict::{JudgeInput, judge, quality};
+
+use crate::simulation::{START, Scenario, simulate};
+
+/// Replaces version 1 at the start, and everything changes with it.
+fn replaced(scenario: &Scenario, seed: u64) -> JudgeInput {
+    simulate(&Scenario { share: 1.0, before_s: 1_800, after_s: 900, ..scenario.clone() }, seed)
+}
+
+/// Services at 100 requests a bucket: share of failures, milliseconds and share of the traffic, before and after.
+fn untouched(number: usize, before: (f64, f64, f64), after: (f64, f64, f64)) -> Vec<VitalsSeries> {
+    (0..number)
+        .map(|i| VitalsSeries {
+            service: ServiceKey::new("prod", format!("other-{i}")),
+            cells: (START - 180..START + 90)
+                .map(|bucket| {
+                    let (errors, ms, traffic) = if bucket < START { before } else { after };
+                    let requests = (100.0 * traffic) as u64;
+                    let log = (ms * 1e6).ln();
+                    let vitals = Vitals {
+                        requests,
+                        errors: (errors * requests as f64).round() as u64,
+                        log_latency_sum: (log * requests as f64 * LOG_UNIT) as i64,
+                    };
+                    (Bucket(bucket), vitals)
+                })
+                .collect(),
+        })
+        .collect()
+}
+
+/// The service itself on other days: failures a request and share of the traffic before this hour and after.
+fn same_hours(day: u64, width_s: u32, before: (f64, f64), after: (f64, f64)) -> HistorySeries {
+    let (start, width) = (START * 10, u64::from(width_s));
+    let cells = (0..5_400 / width)
+        .map(|i| start / width * width - 1_800 / width * width + i * width)
+        .map(|second| {
+            let (errors, traffic) = if second < start { before } else { after };
+            let requests = (100.0 * width as f64 * traffic) as u64;
+            let log = (50.0 * 1e6_f64).ln();
+            let cell = HistoryCell {
+                requests,
+                errors: (errors * requests as f64) as u64,
+                log_latency_sum: (log * requests as f64 * LOG_UNIT) as i64,
+                ..HistoryCell::default()
+            };
+            (UnixNanos::from_secs(second - day * 86_400), cell)
+        })
+        .collect();
+    HistorySeries { operation: "GET /0".to_owned(), kind: OperationKind::Server, width_s, cells }
+}
+
+fn says(verdict: &Verdict, word: &str) -> bool {
+    verdict.data_quality.iter().any(|said| said == word)
+}
+
+#[test]
+fn an_outage_that_untouched_services_share_is_not_the_deploys_fault() {
+    for (errors, effect) in [(0.01, 8.0), (0.0, 1.0)] {
+        let mut input = replaced(&Scenario { errors, error_effect: effect, ..Scenario::default() }, 21);
+        if errors == 0.0 {
+            // From none at all: whatever all depend on is down.
+            for series in input.series.iter_mut().filter(|series| series.key.version == "2") {
+                series.cells.iter_mut().for_each(|(_, cell)| cell.errors = cell.requests / 12);
+            }
+        }
+        let alone = judge(&input);
+        assert_eq!((alone.verdict, alone.design), (VerdictKind::Regressed, Design::BeforeAfter), "{}", alone.summary);
+
+        let (usual, ill) = ((errors, 50.0, 1.0), (0.08, 50.0, 1.0));
+        input.untouched = untouched(4, usual, ill);
+        let shared = judge(&input);
+        assert_ne!(shared.verdict, VerdictKind::Regressed, "{}", shared.summary);
+        assert!(says(&shared, quality::SHARED_SHIFT), "{:?}", shared.data_quality);
+        assert_eq!(shared.comparison.untouched.len(), 4);
+
+        input.untouched = untouched(4, usual, usual);
+        let steady = judge(&input);
+        assert_eq!(steady.verdict, VerdictKind::Regressed, "{}", steady.summary);
+        assert!(!says(&steady, quality::SHARED_SHIFT));
+
+        // One of many is ill by itself, and one alone may be as well.
+        input.untouched = untouched(3, usual, usual);
+        input.untouched.extend(untouched(1, usual, ill));
+        assert_eq!(judge(&input).verdict, VerdictKind::Regressed);
+        input.untouched = untouched(1, usual, ill);
+        assert_eq!(judge(&input).verdict, VerdictKind::Regressed);
+    }
+}
+
+#[test]
+fn what_exceeds_the_shared_outage_is_still_found() {
+    let mut input = replaced(&Scenario { error_effect: 30.0, ..Scenario::default() }, 22);
+    input.untouched = untouched(4, (0.01, 50.0, 1.0), (0.03, 50.0, 1.0));
+    let verdict = judge(&input);
+    assert_eq!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+}
+
+#[test]
+fn slowness_that_all_share_is_excused_and_more_than_that_is_not() {
+    let mut input = replaced(&Scenario { latency_effect: 1.6, ..Scenario::default() }, 23);
+    assert_eq!(judge(&input).verdict, VerdictKind::Regressed);
+    input.untouched = untouched(3, (0.01, 50.0, 1.0), (0.01, 80.0, 1.0));
+    let verdict = judge(&input);
+    assert_ne!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+    let mut input = replaced(&Scenario { latency_effect: 3.5, ..Scenario::default() }, 23);
+    input.untouched = untouched(3, (0.01, 50.0, 1.0), (0.01, 80.0, 1.0));
+    assert_eq!(judge(&input).verdict, VerdictKind::Regressed);
+}
+
+#[test]
+fn the_same_hours_before_excuse_what_they_always_do() {
+    // Monday at nine: errors triple with the load, as they did a week ago and not yesterday.
+    let mut input = replaced(&Scenario { error_effect: 3.0, ..Scenario::default() }, 24);
+    assert_eq!(judge(&input).verdict, VerdictKind::Regressed);
+    let yesterday = same_hours(1, 60, (0.01, 1.0), (0.01, 1.0));
+    input.aggregates.history = vec![yesterday.clone()];
+    let verdict = judge(&input);
+    assert_eq!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+    assert_eq!(verdict.comparison.same_hours_days, [1]);
+    input.aggregates.history.push(same_hours(7, 600, (0.01, 1.0), (0.03, 1.0)));
+    let verdict = judge(&input);
+    assert_ne!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+    assert_eq!(verdict.comparison.same_hours_days, [1, 7]);
+    assert!(says(&verdict, quality::SEASONAL_SHIFT), "{:?}", verdict.data_quality);
+}
+
+#[test]
+fn traffic_that_ebbs_as_it_does_every_day_is_no_loss() {
+    let ebb = |history: Vec<HistorySeries>, others: Vec<VitalsSeries>| {
+        let mut input = replaced(&Scenario::default(), 25);
+        for series in input.series.iter_mut().filter(|series| series.key.version == "2") {
+            for (_, cell) in &mut series.cells {
+                cell.requests /= 4;
+                cell.errors /= 4;
+                cell.latency.0.values_mut().for_each(|n| *n = n.div_ceil(4));
+                cell.log_latency_sum /= 4;
+                cell.log_latency_sum_sq /= 4;
+            }
+        }
+        input.aggregates.history = history;
+        input.untouched = others;
+        judge(&input)
+    };
+    let steady = untouched(3, (0.01, 50.0, 1.0), (0.01, 50.0, 1.0));
+    let lost = ebb(Vec::new(), steady);
+    assert_eq!(lost.verdict, VerdictKind::Regressed, "{}", lost.summary);
+    assert_ne!(ebb(vec![same_hours(1, 60, (0.01, 1.0), (0.01, 0.25))], Vec::new()).verdict, VerdictKind::Regressed);
+    let others = untouched(3, (0.01, 50.0, 1.0), (0.01, 50.0, 0.25));
+    assert_ne!(ebb(Vec::new(), others).verdict, VerdictKind::Regressed);
+}

@@ -1,0 +1,164 @@
+//! One deploy judged: what bears on it is gathered, the verdict is stored, and who is to know is told.
+
+use std::time::Duration;
+
+use plimsoll_catalog::CatalogError;
+use plimsoll_model::signal::OperationSeries;
+use plimsoll_model::{Bucket, Deploy, DeployId, Interval, RegressionEvent, UnixNanos, Verdict};
+use plimsoll_verdict::{JudgeInput, unseen};
+
+use crate::announce::event_for;
+use crate::closing::{is_closed, is_news};
+use crate::feedback::{FEEDBACK_MAX, suppressed};
+use crate::open::Open;
+use crate::placeholder::announced_elsewhere;
+use crate::watcher::{Watcher, count};
+
+/// How often the numbers of an unchanged answer are stored.
+const STORE_EVERY: Duration = Duration::from_secs(30);
+/// So many open deploys double the time between two stores of unchanged answers.
+const STORED_EACH: u32 = 256;
+/// How long too many versions are held against a service.
+const CHURN_REMEMBERED: Duration = Duration::from_secs(600);
+/// A service that was deployed so long before a deploy, or since, is no untouched one.
+const TOUCHED_WITHIN: Duration = Duration::from_secs(1_800);
+/// Buckets without any request of another version after which the time before is the control.
+const ALONE_BUCKETS: u64 = 6;
+
+impl Watcher {
+    #[tracing::instrument(name = "judge", skip_all, fields(deploy = %id))]
+    pub(crate) async fn judge_one(&self, id: &DeployId) -> Result<(), CatalogError> {
+        let (open, superseded_at, marked, beside) = {
+            let deploys = self.open.lock();
+            let Some(open) = deploys.get(id).cloned() else { return Ok(()) };
+            let superseded_at = deploys.superseded_at(&open.deploy);
+            let marked = deploys.marked(&open.deploy);
+            let beside = open.announced.is_none() && deploys.announced_beside(&open.deploy);
+            (open, superseded_at, marked, beside)
+        };
+        let now = (self.clock)();
+        let verdict =
+            // What was told of the inferred deploy is also ended there.
+            if marked && open.announced.is_none() { announced_elsewhere(&open, now) } else { self.judge(&open, superseded_at, now).await };
+        // One shipment, one page: whoever announced it also tells its end.
+        let (event, announced) = if beside { (None, None) } else { event_for(open.announced.as_ref(), &verdict) };
+        let event = event
+            .map(|kind| RegressionEvent::announce(kind, open.deploy.clone(), verdict.clone(), &self.options.ui_base));
+        let store =
+            event.is_some() || open.stored.as_ref().is_none_or(|stored| is_news(stored, &verdict, self.store_every()));
+        if store {
+            self.catalog.commit_verdict(&verdict, event.as_ref(), &self.options.sinks).await?;
+        }
+        let told = open
+            .verdict
+            .as_ref()
+            .is_none_or(|shown| shown.revision != verdict.revision || shown.decided != verdict.decided);
+        let closed = is_closed(&verdict, &self.options.tolerances.of(&open.deploy.service));
+        if let Some(slot) = self.open.lock().get_mut(id) {
+            if store {
+                slot.stored = Some(verdict.clone());
+            }
+            slot.verdict = Some(verdict);
+            slot.announced = announced;
+            slot.judged_at = Some(now);
+        }
+        self.open.lock().close(id, closed);
+        if let Some(event) = event {
+            count(&self.counts.events, 1);
+            tracing::info!(deploy = %id, kind = event.kind.as_str(), event = %event.id, "regression event queued");
+            // Nobody may be listening; webhooks go through the outbox.
+            let _ = self.events.send(event);
+        }
+        if told || store {
+            self.changed.send_modify(|version| *version += 1);
+        }
+        Ok(())
+    }
+
+    /// Numbers of unchanged answers are stored the more rarely the more deploys are open: each store is a transaction.
+    fn store_every(&self) -> Duration {
+        let open = u32::try_from(self.open.lock().len()).unwrap_or(u32::MAX);
+        STORE_EVERY * (1 + open / STORED_EACH)
+    }
+
+    /// Gathers what bears on a deploy and judges it, on a thread that may take its time.
+    async fn judge(&self, open: &Open, superseded_at: Option<UnixNanos>, now: UnixNanos) -> Verdict {
+        let deploy = open.deploy.clone();
+        let signals = self.signals.clone();
+        let tolerances = self.options.tolerances.of(&deploy.service);
+        let touched = self.open.lock().touched(deploy.started_at - TOUCHED_WITHIN, now);
+        let previous = open.verdict.clone();
+        let churning = self.churning.lock().get(&deploy.service).is_some_and(|at| now.since(*at) < CHURN_REMEMBERED);
+        let known_versions = self.known_versions(&deploy.service, now).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "versions could not be read; judging without them");
+            Vec::new()
+        });
+        let feedback = self.catalog.feedback(Some(&deploy.service), FEEDBACK_MAX).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "feedback could not be read; judging without it");
+            Vec::new()
+        });
+        let suppressed = suppressed(&feedback, deploy.started_at);
+        let began = std::time::Instant::now();
+        let session = open.session.clone();
+        let gather = move || {
+            let mut session = session.lock();
+            let start = deploy.started_at - tolerances.lookback();
+            let mut data_quality = signals.data_quality(&deploy.service);
+            if churning {
+                data_quality.push("version_churn".to_owned());
+            }
+            let within = |from: UnixNanos| Interval { from, to: now.bucket().end() };
+            let mut input = JudgeInput {
+                superseded_at,
+                data_quality,
+                previous,
+                tolerances,
+                suppressed,
+                ..JudgeInput::new(deploy, now, Vec::new())
+            };
+            // Most looks find nothing new, and for that the latest buckets do.
+            if let Some(since) = session.since() {
+                input.series = signals.series(&input.deploy.service, within(since));
+                if let Some(verdict) = session.judge_latest(&input) {
+                    return verdict;
+                }
+            }
+            let service = &input.deploy.service;
+            input.series = signals.series(service, within(start));
+            input.aggregates = signals.aggregates(service, within(start));
+            if serves_alone(&input.series, &input.deploy, now) {
+                input.untouched = signals.unrelated(service, &touched, within(start));
+            }
+            input.related =
+                signals.related(service).iter().flat_map(|other| signals.series(other, within(start))).collect();
+            input.known_fingerprints = signals.known_fingerprints(service, input.deploy.started_at);
+            input.known_versions = known_versions
+                .into_iter()
+                .filter(|known| known.first_seen < input.deploy.started_at)
+                .map(|known| known.version)
+                .collect();
+            session.judge_all(&input)
+        };
+        let verdict = match tokio::task::spawn_blocking(gather).await {
+            Ok(verdict) => verdict,
+            Err(error) => {
+                count(&self.counts.failures, 1);
+                tracing::error!(deploy = %open.deploy.id, %error, "judging failed; the last verdict stands");
+                open.verdict.clone().unwrap_or_else(|| unseen(&open.deploy, now))
+            }
+        };
+        count(&self.counts.judged, 1);
+        count(&self.counts.judge_ns, u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        verdict
+    }
+}
+
+/// Says whether no other version served of late: then the time before stands for the control, and services that were not
+/// touched tell what time alone does.
+fn serves_alone(series: &[OperationSeries], deploy: &Deploy, now: UnixNanos) -> bool {
+    let since = Bucket(now.bucket().0.saturating_sub(ALONE_BUCKETS));
+    !series
+        .iter()
+        .filter(|series| series.key.version != deploy.version && series.key.service == deploy.service)
+        .any(|series| series.cells.last().is_some_and(|(bucket, _)| *bucket >= since))
+}

@@ -1,0 +1,189 @@
+//! Deploys as they are announced, and what becomes of them by hand: how they ended, what was decided.
+
+use std::time::Duration;
+
+use plimsoll_catalog::{CatalogError, Inserted, VersionRecord};
+use plimsoll_model::{Decision, DecisionKind, Deploy, DeployId, DeployKind, DeployStatus, ServiceKey, UnixNanos};
+
+use crate::closing::is_closed;
+use crate::infer::MARKER_WITHIN;
+use crate::register::{FinishError, NewDeploy, RegisterError};
+use crate::watcher::{Watcher, count};
+
+/// How long the versions of a service, once read, are taken for what they are.
+const VERSIONS_KEPT: Duration = Duration::from_secs(30);
+/// Services whose versions are kept.
+const SERVICES_KEPT: usize = 4_096;
+
+impl Watcher {
+    /// Records a deploy. Returns it, and whether it is new.
+    ///
+    /// # Errors
+    /// The marker makes no sense, or the catalog cannot be written.
+    pub async fn register(
+        &self,
+        marker: NewDeploy,
+        idempotency_key: Option<&str>,
+    ) -> Result<(Deploy, bool), RegisterError> {
+        if idempotency_key.is_some_and(|key| key.is_empty() || key.len() > 255) {
+            return Err(RegisterError::Invalid(vec!["`Idempotency-Key` must be 1 to 255 bytes long".to_owned()]));
+        }
+        let (now, told) = ((self.clock)(), marker.started_at.is_some());
+        let mut deploy = marker.check(now, (self.entropy)())?;
+        let known = self.catalog.versions(&deploy.service).await?;
+        if !told && deploy.kind == DeployKind::Release {
+            // Marked after the fact: it began when its version was first seen, not when somebody came to say so.
+            let seen = known.iter().find(|known| known.version == deploy.version).map(|known| known.first_seen);
+            if let Some(seen) = seen.filter(|seen| *seen <= now && now.since(*seen) <= MARKER_WITHIN) {
+                deploy.started_at = seen;
+            }
+        }
+        if deploy.previous_version.is_none() {
+            deploy.previous_version = running_before(&deploy, known);
+        }
+        let same = self.open.lock().same_shipment(&deploy);
+        if let Some(same) = same {
+            return self.join(deploy, same, idempotency_key).await;
+        }
+        match self.catalog.insert_deploy(&deploy, idempotency_key).await? {
+            Inserted::Existing(existing) => {
+                self.take_up(&existing).await?;
+                Ok((*existing, false))
+            }
+            Inserted::Created => {
+                count(&self.counts.registered, 1);
+                self.open.lock().insert(deploy.clone(), None, false);
+                Ok((deploy, true))
+            }
+        }
+    }
+
+    /// Watches a recorded deploy that nobody watches: whoever recorded it went away before it was taken up.
+    async fn take_up(&self, deploy: &Deploy) -> Result<(), CatalogError> {
+        if self.open.lock().get(&deploy.id).is_none() {
+            let verdict = self.catalog.verdict(&deploy.id).await?;
+            let closed = verdict
+                .as_ref()
+                .is_some_and(|verdict| is_closed(verdict, &self.options.tolerances.of(&deploy.service)));
+            self.open.lock().insert(deploy.clone(), verdict, closed);
+        }
+        Ok(())
+    }
+
+    /// Lets a marker take over the inferred deploy of its shipment; one that was announced before is the deploy.
+    async fn join(
+        &self,
+        marker: Deploy,
+        same: Deploy,
+        idempotency_key: Option<&str>,
+    ) -> Result<(Deploy, bool), RegisterError> {
+        if !same.inferred {
+            return Ok((same, false));
+        }
+        let deploy = Deploy {
+            id: same.id,
+            previous_version: marker.previous_version.clone().or(same.previous_version),
+            started_at: marker.started_at.min(same.started_at),
+            ..marker
+        };
+        match self.catalog.adopt_deploy(&deploy, idempotency_key).await? {
+            Inserted::Existing(existing) => {
+                self.take_up(&existing).await?;
+                Ok((*existing, false))
+            }
+            Inserted::Created => {
+                count(&self.counts.registered, 1);
+                self.open.lock().adopt(deploy.clone());
+                Ok((deploy, true))
+            }
+        }
+    }
+
+    /// Returns the versions of a service, which change rarely: read again after a while, and when a new one is seen.
+    pub(crate) async fn known_versions(
+        &self,
+        service: &ServiceKey,
+        now: UnixNanos,
+    ) -> Result<Vec<VersionRecord>, CatalogError> {
+        let fresh = |at: UnixNanos| now.since(at) < VERSIONS_KEPT;
+        if let Some((at, known)) = self.versions.lock().get(service)
+            && fresh(*at)
+        {
+            return Ok(known.clone());
+        }
+        let known = self.catalog.versions(service).await?;
+        let mut kept = self.versions.lock();
+        if kept.len() >= SERVICES_KEPT {
+            kept.retain(|_, (at, _)| fresh(*at));
+        }
+        if kept.len() < SERVICES_KEPT {
+            kept.insert(service.clone(), (now, known.clone()));
+        }
+        Ok(known)
+    }
+
+    /// Records how a deploy's pipeline ended; now, where `at` is not given.
+    ///
+    /// # Errors
+    /// There is no such deploy, the status is `running`, or the catalog cannot be written.
+    pub async fn finish(
+        &self,
+        id: &DeployId,
+        status: DeployStatus,
+        at: Option<UnixNanos>,
+    ) -> Result<Deploy, FinishError> {
+        if status == DeployStatus::Running {
+            return Err(FinishError::Invalid(vec!["`status` must be `succeeded` or `failed`".to_owned()]));
+        }
+        let at = at.unwrap_or_else(|| (self.clock)());
+        let deploy =
+            self.catalog.finish_deploy(id, status, at).await?.ok_or_else(|| FinishError::Unknown(id.clone()))?;
+        if let Some(open) = self.open.lock().get_mut(id) {
+            open.deploy = deploy.clone();
+        }
+        Ok(deploy)
+    }
+
+    /// Records what was decided about a deploy.
+    ///
+    /// # Errors
+    /// There is no such deploy, nobody decided, or the catalog cannot be written.
+    pub async fn decide(
+        &self,
+        id: &DeployId,
+        decision: DecisionKind,
+        actor: &str,
+        reason: &str,
+    ) -> Result<Decision, FinishError> {
+        let mut problems = Vec::new();
+        if actor.trim().is_empty() {
+            problems.push("`actor` is required: say who decided".to_owned());
+        }
+        for (name, text, most) in [("actor", actor, 1_024), ("reason", reason, 16_384)] {
+            if text.len() > most {
+                problems.push(format!("`{name}` is {} bytes long, at most {most} are kept", text.len()));
+            }
+        }
+        if !problems.is_empty() {
+            return Err(FinishError::Invalid(problems));
+        }
+        if self.catalog.deploy(id).await?.is_none() {
+            return Err(FinishError::Unknown(id.clone()));
+        }
+        let decision = Decision {
+            deploy_id: id.clone(),
+            decision,
+            actor: actor.to_owned(),
+            reason: reason.to_owned(),
+            decided_at: (self.clock)(),
+        };
+        self.catalog.insert_decision(&decision).await?;
+        Ok(decision)
+    }
+}
+
+/// The version seen last before the deploy, other than its own.
+fn running_before(deploy: &Deploy, known: Vec<VersionRecord>) -> Option<String> {
+    let others = known.into_iter().filter(|known| known.version != deploy.version && !known.version.is_empty());
+    others.max_by_key(|known| (known.last_seen, known.first_seen)).map(|known| known.version)
+}
