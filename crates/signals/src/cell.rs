@@ -52,10 +52,22 @@ impl<K: Ord + Copy> Sparse<K> {
         }
     }
 
-    fn merge(&mut self, other: &Self) {
-        for (key, count) in &other.0 {
-            self.add(*key, *count);
+    /// Adds many, whose keys ascend too.
+    pub(crate) fn add_all(&mut self, more: &[(K, u64)]) {
+        let mut at = 0;
+        for (key, count) in more {
+            while self.0.get(at).is_some_and(|(known, _)| known < key) {
+                at += 1;
+            }
+            match self.0.get_mut(at) {
+                Some((known, counted)) if known == key => *counted += count,
+                _ => self.0.insert(at, (*key, *count)),
+            }
         }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.add_all(&other.0);
     }
 }
 

@@ -268,7 +268,8 @@ impl SignalState {
         }
         self.metric_names.retain(&metrics);
         self.sides.forget_history(&operations);
-        self.streams.forget_names();
+        self.known_series.clear();
+        self.lines.forget();
         let registry = &mut self.registry;
         for service in &mut registry.service {
             service.metrics = 0;

@@ -83,6 +83,33 @@ impl<K: Copy + Eq> Recent<K> {
     }
 }
 
+/// Numbers looked up of late by a hash of 128 bits, which is taken for what it is of.
+pub(crate) struct RecentHashes {
+    /// The empty number marks a free place.
+    slots: Vec<(u128, u32)>,
+}
+
+impl RecentHashes {
+    const SLOTS: usize = 1_024;
+
+    pub(crate) fn new() -> Self {
+        Self { slots: vec![(0, u32::MAX); Self::SLOTS] }
+    }
+
+    pub(crate) fn get(&self, hash: u128) -> Option<u32> {
+        let (known, id) = self.slots[hash as usize % Self::SLOTS];
+        (known == hash && id != u32::MAX).then_some(id)
+    }
+
+    pub(crate) fn put(&mut self, hash: u128, id: u32) {
+        self.slots[hash as usize % Self::SLOTS] = (hash, id);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.slots.fill((0, u32::MAX));
+    }
+}
+
 /// Values and their numbers, both ways.
 pub(crate) struct Interner<K> {
     ids: FixedMap<K, u32>,

@@ -5,7 +5,11 @@
 //! |---|---|
 //! | `state` | [`SignalState`]: the whole, and the passing of time |
 //! | `spans`, `logs`, `metrics` | batches in |
-//! | `points` | one metric point, whatever its type |
+//! | `resources`, `events` | who emitted a row; events of spans |
+//! | `lines` | templates of log lines, and their bound |
+//! | `points`, `point_columns` | one metric point, whatever its type; the columns it stands in |
+//! | `streams` | the last point of each cumulative stream |
+//! | `columns`, `attributes` | the columns of a batch, as slices |
 //! | `presence` | who was there, and starts of instances |
 //! | `drill`, `weight` | values of attributes by outcome; what a sampled span stands for |
 //! | `close` | what a closed trace adds; freeing of numbers |
@@ -28,32 +32,38 @@
 //! What is counted where, and every bound, stands in `docs/signals.md`.
 
 mod assembly;
+mod attributes;
 mod cell;
 mod cells;
 mod checkpoint;
 mod close;
 mod columns;
 mod drill;
+mod events;
 mod exception;
 mod frame;
 mod instances;
 mod intern;
 mod limits;
+mod lines;
 mod logs;
 mod metrics;
 mod name;
+mod point_columns;
 mod points;
 mod presence;
 mod quality;
 mod queries;
 mod recall;
 mod registry;
+mod resources;
 mod rows;
 mod side;
 mod side_rows;
 mod sides;
 mod spans;
 mod state;
+mod streams;
 mod traces;
 mod vitals;
 mod weight;

@@ -1,7 +1,9 @@
-//! One metric point, whatever its type, as what it adds to its series.
+//! One metric point, whatever its type, as what it adds to its series, and the cell that it is added to.
 
 use plimsoll_model::metric::{ExactSum, MetricCell, MetricShape};
 use plimsoll_model::signal::{HISTOGRAM_SCALE, Histogram};
+
+use crate::cell::Sparse;
 
 /// What a point says, in the shape of its series.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -18,55 +20,39 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// Returns what was added since `before`; `None` where that cannot be, because something became less.
-    pub(crate) fn since(&self, before: &Self) -> Option<Self> {
+    /// Makes it say nothing, and keeps its room.
+    pub(crate) fn clear(&mut self) {
+        let mut buckets = std::mem::take(&mut self.buckets);
+        buckets.clear();
+        *self = Self { buckets, ..Self::default() };
+    }
+
+    /// Writes what was added since `before` into `added`; says no where that cannot be, because something became less.
+    pub(crate) fn since(&self, before: &Self, added: &mut Self) -> bool {
         if self.value < before.value && self.count <= before.count || self.count < before.count {
-            return None;
+            return false;
         }
-        let mut buckets = Vec::with_capacity(self.buckets.len());
+        let buckets = &mut added.buckets;
+        buckets.clear();
         let mut old = before.buckets.iter().peekable();
         for (index, count) in &self.buckets {
             while old.next_if(|(i, _)| i < index).is_some() {}
             let counted = old.next_if(|(i, _)| i == index).map_or(0, |(_, count)| *count);
             // Less than before: the buckets were drawn anew, and nothing can be said of the distribution.
-            let Some(added) = count.checked_sub(counted) else {
+            let Some(more) = count.checked_sub(counted) else {
                 buckets.clear();
                 break;
             };
-            if added > 0 {
-                buckets.push((*index, added));
+            if more > 0 {
+                buckets.push((*index, more));
             }
         }
-        Some(Self {
-            value: self.value - before.value,
-            count: self.count - before.count,
-            zeros: self.zeros.saturating_sub(before.zeros),
-            buckets,
-            // Those of the whole life say nothing about the last stretch.
-            min: None,
-            max: None,
-        })
-    }
-
-    /// Adds it to a cell.
-    pub(crate) fn add_to(&self, cell: &mut MetricCell, shape: MetricShape) {
-        cell.points += 1;
-        cell.sum.add(ExactSum::of(self.value));
-        match shape {
-            MetricShape::Gauge | MetricShape::Counter => cell.count += 1,
-            MetricShape::Histogram => cell.count += self.count,
-        }
-        let (min, max) = match shape {
-            MetricShape::Gauge => (Some(self.value), Some(self.value)),
-            MetricShape::Counter => (None, None),
-            MetricShape::Histogram => (self.min, self.max),
-        };
-        cell.min = min.map_or(cell.min, |value| Some(cell.min.map_or(value, |known| known.min(value))));
-        cell.max = max.map_or(cell.max, |value| Some(cell.max.map_or(value, |known| known.max(value))));
-        cell.zeros += self.zeros;
-        for (index, count) in &self.buckets {
-            *cell.values.0.entry(*index).or_default() += count;
-        }
+        added.value = self.value - before.value;
+        added.count = self.count - before.count;
+        added.zeros = self.zeros.saturating_sub(before.zeros);
+        // Those of the whole life say nothing about the last stretch.
+        (added.min, added.max) = (None, None);
+        true
     }
 
     fn add_bucket(&mut self, index: i16, count: u64) {
@@ -84,21 +70,14 @@ impl Reading {
     }
 
     /// Takes the buckets of an explicit histogram: each at its upper bound, the last just above the one before it.
-    pub(crate) fn take_explicit(&mut self, bounds: &[f64], counts: &[u64]) {
+    pub(crate) fn take_explicit(&mut self, edges: &Edges, counts: &[u64]) {
         for (at, count) in counts.iter().enumerate() {
-            match bounds.get(at) {
-                Some(bound) => match Histogram::index_of_value(*bound) {
-                    Some(index) => self.add_bucket(index, *count),
-                    None => self.zeros += count,
-                },
-                None => {
-                    let last = bounds.last().and_then(|bound| Histogram::index_of_value(*bound));
-                    match last {
-                        Some(last) => self.add_bucket(last.saturating_add(1), *count),
-                        // Everything in one bucket: nothing is known of the distribution.
-                        None => return,
-                    }
-                }
+            match (edges.indices.get(at), edges.indices.last()) {
+                (Some(Some(index)), _) => self.add_bucket(*index, *count),
+                (Some(None), _) => self.zeros += count,
+                (None, Some(Some(last))) => self.add_bucket(last.saturating_add(1), *count),
+                // Everything in one bucket: nothing is known of the distribution.
+                (None, _) => return,
             }
         }
     }
@@ -114,6 +93,89 @@ impl Reading {
     }
 }
 
+/// Bounds of an explicit histogram and the buckets they fall into: most points have those of the point before.
+#[derive(Debug, Default)]
+pub(crate) struct Edges {
+    bounds: Vec<f64>,
+    /// `None` for bounds that are not positive.
+    indices: Vec<Option<i16>>,
+}
+
+impl Edges {
+    /// Makes them those of `bounds`.
+    pub(crate) fn set(&mut self, bounds: &[f64]) -> &Self {
+        if self.bounds != bounds {
+            self.bounds.clear();
+            self.bounds.extend_from_slice(bounds);
+            self.indices.clear();
+            self.indices.extend(bounds.iter().map(|bound| Histogram::index_of_value(*bound)));
+        }
+        self
+    }
+}
+
+/// A [`MetricCell`] while it is being filled: its distribution is a vector.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PointCell {
+    pub(crate) points: u64,
+    pub(crate) count: u64,
+    pub(crate) sum: ExactSum,
+    pub(crate) min: Option<f64>,
+    pub(crate) max: Option<f64>,
+    pub(crate) values: Sparse<i16>,
+    pub(crate) zeros: u64,
+    pub(crate) resets: u64,
+}
+
+fn least(one: Option<f64>, other: Option<f64>) -> Option<f64> {
+    one.map_or(other, |one| Some(other.map_or(one, |other| other.min(one))))
+}
+
+fn greatest(one: Option<f64>, other: Option<f64>) -> Option<f64> {
+    one.map_or(other, |one| Some(other.map_or(one, |other| other.max(one))))
+}
+
+impl PointCell {
+    /// Adds what a point said.
+    pub(crate) fn take(&mut self, reading: &Reading, shape: MetricShape) {
+        self.points += 1;
+        self.sum.add(ExactSum::of(reading.value));
+        let (min, max) = match shape {
+            MetricShape::Gauge => (Some(reading.value), Some(reading.value)),
+            MetricShape::Counter => (None, None),
+            MetricShape::Histogram => (reading.min, reading.max),
+        };
+        self.count += if shape == MetricShape::Histogram { reading.count } else { 1 };
+        (self.min, self.max) = (least(min, self.min), greatest(max, self.max));
+        self.zeros += reading.zeros;
+        self.values.add_all(&reading.buckets);
+    }
+
+    /// Adds all of `other`.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.points += other.points;
+        self.count += other.count;
+        self.sum.add(other.sum);
+        (self.min, self.max) = (least(other.min, self.min), greatest(other.max, self.max));
+        self.values.add_all(&other.values.0);
+        self.zeros += other.zeros;
+        self.resets += other.resets;
+    }
+
+    pub(crate) fn spell(&self) -> MetricCell {
+        MetricCell {
+            points: self.points,
+            count: self.count,
+            sum: self.sum,
+            min: self.min,
+            max: self.max,
+            values: Histogram(self.values.0.iter().copied().collect()),
+            zeros: self.zeros,
+            resets: self.resets,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,7 +183,7 @@ mod tests {
     #[test]
     fn an_explicit_histogram_is_exact_at_its_own_bounds() {
         let mut reading = Reading::default();
-        reading.take_explicit(&[0.0, 0.005, 0.1, 2.5], &[1, 10, 20, 5, 2]);
+        reading.take_explicit(Edges::default().set(&[0.0, 0.005, 0.1, 2.5]), &[1, 10, 20, 5, 2]);
         let histogram = Histogram(reading.buckets.iter().copied().collect());
         for (bound, above) in [(0.005, 27), (0.1, 7), (2.5, 2)] {
             assert_eq!(histogram.count_above(Histogram::index_of_value(bound).expect("positive")), above, "{bound}");
@@ -154,8 +216,10 @@ mod tests {
         };
         let before = at(10.0, 5, &[(1, 2), (4, 3)]);
         let after = at(16.0, 8, &[(1, 2), (3, 1), (4, 5)]);
-        assert_eq!(after.since(&before).expect("it grew"), at(6.0, 3, &[(3, 1), (4, 2)]));
-        assert!(before.since(&after).is_none());
-        assert!(at(3.0, 0, &[]).since(&at(7.0, 0, &[])).is_none());
+        let mut added = Reading { min: Some(1.0), ..Reading::default() };
+        assert!(after.since(&before, &mut added));
+        assert_eq!(added, at(6.0, 3, &[(3, 1), (4, 2)]));
+        assert!(!before.since(&after, &mut added));
+        assert!(!at(3.0, 0, &[]).since(&at(7.0, 0, &[]), &mut added));
     }
 }

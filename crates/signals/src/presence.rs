@@ -3,7 +3,8 @@
 use plimsoll_model::UnixNanos;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::state::{Emitter, SignalState};
+use crate::resources::Emitter;
+use crate::state::SignalState;
 
 /// What rows are counted as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,22 +5,21 @@ use std::collections::BTreeMap;
 use arrow::array::RecordBatch;
 use plimsoll_model::aggregates::{ActionCell, HistoryCell, PathCell};
 use plimsoll_model::log::{Level, LogCell};
-use plimsoll_model::metric::{MetricCell, MetricShape};
+use plimsoll_model::metric::MetricShape;
 use plimsoll_model::presence::PresenceCell;
-use plimsoll_model::signal::{AgeClass, OperationCell, OperationKind};
+use plimsoll_model::signal::{AgeClass, Histogram, OperationCell, OperationKind};
 use plimsoll_model::{Bucket, UnixNanos};
-use xxhash_rust::xxh3::xxh3_64;
 
-use crate::cell::Cell;
+use crate::cell::{Cell, Sparse};
 use crate::columns::SchemaError;
+use crate::lines::{OTHER_TEMPLATE, template_hash};
+use crate::points::PointCell;
 use crate::registry::NO_NAME;
 use crate::side_rows::{Recall, SignalRow, decode, encode};
 use crate::sides::{ActionId, ArmId, HISTORY_WIDTHS, HistoryId, LogId, MetricId, MetricName, PathId, level_of};
 use crate::state::SignalState;
 
 const BUCKET_S: u32 = (Bucket::WIDTH_NS / 1_000_000_000) as u32;
-/// Template of records for which there was no room.
-const OTHER_TEMPLATE: u64 = 0;
 
 impl SignalState {
     /// Returns the rows of `signals` folded since the last checkpoint; `None` where there are none.
@@ -136,7 +135,7 @@ impl SignalState {
         }
     }
 
-    fn metric_row(&self, id: &MetricId, bucket: u64, cell: &MetricCell) -> SignalRow {
+    fn metric_row(&self, id: &MetricId, bucket: u64, cell: &PointCell) -> SignalRow {
         let what = self.metric_names.key(id.metric);
         SignalRow {
             name: what.name.to_string(),
@@ -151,7 +150,7 @@ impl SignalState {
             sum: Some(cell.sum),
             min: cell.min,
             max: cell.max,
-            values: cell.values.clone(),
+            values: Histogram(cell.values.0.iter().copied().collect()),
             ..self.row("metric", id.version, bucket)
         }
     }
@@ -214,7 +213,7 @@ impl SignalState {
                     let (version, _) = self.registry.version_id(&row.service, &row.version);
                     let level = Level::parse(&row.role).ok_or_else(|| unknown("role", &row.role))?;
                     let other = row.name == crate::OTHER;
-                    let template = if other { OTHER_TEMPLATE } else { xxh3_64(row.name.as_bytes()).max(1) };
+                    let template = if other { OTHER_TEMPLATE } else { template_hash(&row.name) };
                     if !other {
                         let service = self.registry.versions.key(version).service;
                         let max = self.registry.limits.templates_per_service_max;
@@ -243,13 +242,13 @@ impl SignalState {
                         let service = self.registry.versions.key(version).service;
                         self.registry.service[service as usize].metrics += 1;
                     }
-                    let cell = MetricCell {
+                    let cell = PointCell {
                         points: row.points,
                         count: row.count,
                         sum: row.sum.unwrap_or_default(),
                         min: row.min,
                         max: row.max,
-                        values: row.values,
+                        values: Sparse(row.values.0.into_iter().collect()),
                         zeros: row.zeros,
                         resets: row.resets,
                     };

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use plimsoll_model::signal::{AgeClass, Fingerprint, OperationKey, OperationKind, Party};
 use plimsoll_model::{ServiceKey, UnixNanos};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128, xxh3_128_with_seed};
 
 use crate::cell::Recorded;
-use crate::intern::{FixedMap, Interner, Recent};
+use crate::intern::{FixedMap, Interner, Recent, RecentHashes};
 use crate::limits::{OTHER, SignalCounters, SignalLimits};
 use crate::name::{operation_name, truncated};
 
@@ -44,6 +44,8 @@ pub(crate) struct Service {
     pub(crate) fingerprints: FixedMap<u64, UnixNanos>,
     /// Log templates by hash, with when they were first seen.
     pub(crate) templates: FixedMap<u64, UnixNanos>,
+    /// The same by sums of their words, once they were made fewer.
+    pub(crate) by_sum: crate::lines::BySum,
     /// When its templates were last made fewer, in nanoseconds of the watermark.
     pub(crate) consolidated_at: u64,
     /// Variants of feature flags seen, by numbers of names.
@@ -122,6 +124,8 @@ pub(crate) struct Registry {
     /// Values of attributes: apart from names, so that many of them crowd out no operation.
     pub(crate) values: Interner<Arc<str>>,
     raw_names: FixedMap<u128, u32>,
+    recent_names: RecentHashes,
+    recent_values: RecentHashes,
     recent_operations: Recent<OperationId>,
     recent_series: Recent<SeriesKey>,
     /// By version and operation.
@@ -152,6 +156,8 @@ impl Registry {
             edges: FixedMap::default(),
             values,
             raw_names: FixedMap::default(),
+            recent_names: RecentHashes::new(),
+            recent_values: RecentHashes::new(),
             recent_operations: Recent::new(),
             recent_series: Recent::new(),
             recent_parties: Recent::new(),
@@ -219,14 +225,20 @@ impl Registry {
     /// Returns the number of an attribute's value.
     pub(crate) fn value_id(&mut self, value: &str) -> u32 {
         let value = truncated(value, VALUE_BYTES_MAX);
-        if let Some(id) = self.values.get(value) {
+        let hash = xxh3_128(value.as_bytes());
+        if let Some(id) = self.recent_values.get(hash) {
             return id;
         }
-        if self.values.len() >= self.limits.values_max {
-            self.overflow();
-            return OTHER_NAME;
-        }
-        self.values.intern(value.into())
+        let id = match self.values.get(value) {
+            Some(id) => id,
+            None if self.values.len() >= self.limits.values_max => {
+                self.overflow();
+                return OTHER_NAME;
+            }
+            None => self.values.intern(value.into()),
+        };
+        self.recent_values.put(hash, id);
+        id
     }
 
     /// Returns the number of a status as a value; numbers are spelt once.
@@ -275,22 +287,30 @@ impl Registry {
         self.name_id(truncated(class, TEXT_BYTES_MAX))
     }
 
-    /// Returns the number of the normalised name of a span.
-    pub(crate) fn raw_name(&mut self, name: &str, method: Option<&str>, route: Option<&str>) -> u32 {
-        let mut hash = xxh3_128(name.as_bytes());
-        if let Some(route) = route {
-            let method = method.map_or(0, |m| xxh3_64(m.as_bytes()));
-            hash = hash.rotate_left(31) ^ xxh3_128(route.as_bytes()) ^ u128::from(method).rotate_left(64);
+    /// Returns the number of the normalised name of a span; method and route may be empty.
+    pub(crate) fn raw_name(&mut self, name: &str, method: &str, route: &str) -> u32 {
+        let seed = match route {
+            "" => 0,
+            route => xxh3_64_with_seed(route.as_bytes(), xxh3_64(method.as_bytes())),
+        };
+        let hash = xxh3_128_with_seed(name.as_bytes(), seed);
+        if let Some(id) = self.recent_names.get(hash) {
+            return id;
         }
-        if let Some(id) = self.raw_names.get(&hash) {
-            return *id;
-        }
-        let name: Cow<'_, str> = operation_name(name, method, route);
-        let id = self.name_id(&name);
-        if self.raw_names.len() >= RAW_NAMES_MAX {
-            self.raw_names.clear();
-        }
-        self.raw_names.insert(hash, id);
+        let id = match self.raw_names.get(&hash) {
+            Some(id) => *id,
+            None => {
+                let some = |text| Some(text).filter(|text: &&str| !text.is_empty());
+                let name: Cow<'_, str> = operation_name(name, some(method), some(route));
+                let id = self.name_id(&name);
+                if self.raw_names.len() >= RAW_NAMES_MAX {
+                    self.raw_names.clear();
+                }
+                self.raw_names.insert(hash, id);
+                id
+            }
+        };
+        self.recent_names.put(hash, id);
         id
     }
 
@@ -449,6 +469,8 @@ impl Registry {
 
     pub(crate) fn forget_raw_names(&mut self) {
         self.raw_names.clear();
+        self.recent_names.clear();
+        self.recent_values.clear();
         self.statuses.clear();
         self.recent_operations.clear();
         self.recent_series.clear();

@@ -1,17 +1,20 @@
-//! Cells of the aggregates beside operations: one map a sort, bounded, with what awaits a checkpoint kept apart.
+//! Cells of the aggregates beside operations: one table a sort, bounded, with what awaits a checkpoint kept apart.
 //!
-//! *Cost.* One hash of a small key for each row, or for each run of rows that share it.
+//! *Invariants.* A series keeps its place until it is dropped, and [`Side::epoch`] grows whenever one is: whoever remembers
+//! places forgets them then.
+//!
+//! *Cost.* One hash of a small key for each run of rows that share it; none for whoever remembers the place.
 
 use std::collections::BTreeMap;
 use std::hash::Hash;
 
 use plimsoll_model::aggregates::{ActionCell, HistoryCell, PathCell};
 use plimsoll_model::log::LogCell;
-use plimsoll_model::metric::MetricCell;
 use plimsoll_model::presence::PresenceCell;
 
 use crate::cell::Cell;
 use crate::intern::FixedMap;
+use crate::points::PointCell;
 
 /// Something that adds up.
 pub(crate) trait Additive: Default + Clone {
@@ -27,13 +30,18 @@ macro_rules! additive {
         }
     )*};
 }
-additive!(PresenceCell, LogCell, MetricCell, ActionCell, PathCell, HistoryCell, Cell);
+additive!(PresenceCell, LogCell, PointCell, ActionCell, PathCell, HistoryCell, Cell);
 
 /// One series: what awaits a checkpoint, ascending, and what is looked back on.
-#[derive(Default)]
 pub(crate) struct SideSeries<C> {
     pub(crate) pending: Vec<(u64, C)>,
     pub(crate) rolling: BTreeMap<u64, C>,
+}
+
+impl<C> Default for SideSeries<C> {
+    fn default() -> Self {
+        Self { pending: Vec::new(), rolling: BTreeMap::new() }
+    }
 }
 
 /// How much one sort may hold.
@@ -45,14 +53,18 @@ pub(crate) struct SideLimits {
 
 /// All series of one sort.
 pub(crate) struct Side<K, C> {
-    series: FixedMap<K, SideSeries<C>>,
+    ids: FixedMap<K, u32>,
+    /// Free places have no key.
+    places: Vec<(Option<K>, SideSeries<C>)>,
+    free: Vec<u32>,
+    epoch: u64,
     pending: usize,
     rolling: usize,
 }
 
 impl<K, C> Default for Side<K, C> {
     fn default() -> Self {
-        Self { series: FixedMap::default(), pending: 0, rolling: 0 }
+        Self { ids: FixedMap::default(), places: Vec::new(), free: Vec::new(), epoch: 0, pending: 0, rolling: 0 }
     }
 }
 
@@ -61,24 +73,42 @@ impl<K: Hash + Eq + Clone, C: Additive> Side<K, C> {
         self.pending + self.rolling
     }
 
+    /// Grows whenever a series is dropped.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     pub(crate) fn contains(&self, key: &K) -> bool {
-        self.series.contains_key(key)
+        self.ids.contains_key(key)
     }
 
     /// Says whether another series would still fit.
     pub(crate) fn has_room(&self, limits: SideLimits) -> bool {
-        self.series.len() < limits.series
+        self.ids.len() < limits.series
     }
 
-    /// Returns the pending cell of a bucket; `None` where it would be new and there is no room.
-    pub(crate) fn cell(&mut self, key: &K, bucket: u64, limits: SideLimits) -> Option<&mut C> {
-        if !self.series.contains_key(key) {
-            if self.series.len() >= limits.series {
-                return None;
-            }
-            self.series.insert(key.clone(), SideSeries { pending: Vec::new(), rolling: BTreeMap::new() });
+    /// Returns the place of a series; `None` where it would be new and there is no room.
+    pub(crate) fn place(&mut self, key: &K, limits: SideLimits) -> Option<u32> {
+        match self.ids.get(key) {
+            Some(place) => Some(*place),
+            None if !self.has_room(limits) => None,
+            None => Some(self.make(key.clone())),
         }
-        let cells = &mut self.series.get_mut(key)?.pending;
+    }
+
+    fn make(&mut self, key: K) -> u32 {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places.push((None, SideSeries::default()));
+            u32::try_from(self.places.len() - 1).expect("bounds are far below four billion")
+        });
+        self.places[place as usize].0 = Some(key.clone());
+        self.ids.insert(key, place);
+        place
+    }
+
+    /// Returns the pending cell of a bucket, of the series at `place`; `None` where it would be new and there is no room.
+    pub(crate) fn cell_at(&mut self, place: u32, bucket: u64, limits: SideLimits) -> Option<&mut C> {
+        let cells = &mut self.places[place as usize].1.pending;
         let at = match cells.last() {
             Some((last, _)) if *last == bucket => cells.len() - 1,
             _ => match cells.binary_search_by_key(&bucket, |(b, _)| *b) {
@@ -94,13 +124,16 @@ impl<K: Hash + Eq + Clone, C: Additive> Side<K, C> {
         Some(&mut cells[at].1)
     }
 
+    /// Returns the pending cell of a bucket; `None` where it would be new and there is no room.
+    pub(crate) fn cell(&mut self, key: &K, bucket: u64, limits: SideLimits) -> Option<&mut C> {
+        let place = self.place(key, limits)?;
+        self.cell_at(place, bucket, limits)
+    }
+
     /// Adds to what is looked back on, without anything becoming pending.
     pub(crate) fn settle(&mut self, key: K, bucket: u64, cell: &C) {
-        let rolling = &mut self
-            .series
-            .entry(key)
-            .or_insert_with(|| SideSeries { pending: Vec::new(), rolling: BTreeMap::new() })
-            .rolling;
+        let place = self.ids.get(&key).copied().unwrap_or_else(|| self.make(key));
+        let rolling = &mut self.places[place as usize].1.rolling;
         match rolling.get_mut(&bucket) {
             Some(mine) => mine.add(cell),
             None => {
@@ -112,7 +145,7 @@ impl<K: Hash + Eq + Clone, C: Additive> Side<K, C> {
 
     /// Moves everything pending to what is looked back on.
     pub(crate) fn settle_pending(&mut self) {
-        for series in self.series.values_mut() {
+        for (_, series) in &mut self.places {
             for (bucket, cell) in series.pending.drain(..) {
                 self.pending -= 1;
                 match series.rolling.get_mut(&bucket) {
@@ -126,21 +159,23 @@ impl<K: Hash + Eq + Clone, C: Additive> Side<K, C> {
         }
     }
 
+    fn each(&self) -> impl Iterator<Item = (&K, &SideSeries<C>)> {
+        self.places.iter().filter_map(|(key, series)| Some((key.as_ref()?, series)))
+    }
+
     pub(crate) fn each_pending(&self) -> impl Iterator<Item = (&K, u64, &C)> {
-        self.series
-            .iter()
-            .flat_map(|(key, series)| series.pending.iter().map(move |(bucket, cell)| (key, *bucket, cell)))
+        self.each().flat_map(|(key, series)| series.pending.iter().map(move |(bucket, cell)| (key, *bucket, cell)))
     }
 
     /// Calls `visit` with every cell.
     pub(crate) fn each_cell(&self, visit: &mut impl FnMut(&C)) {
-        for series in self.series.values() {
+        for (_, series) in self.each() {
             series.pending.iter().map(|(_, cell)| cell).chain(series.rolling.values()).for_each(&mut *visit);
         }
     }
 
     pub(crate) fn keys(&self) -> impl Iterator<Item = &K> {
-        self.series.keys()
+        self.ids.keys()
     }
 
     /// Returns the series whose key fits, cells of `buckets` only, pending and settled added up. In no order.
@@ -150,7 +185,7 @@ impl<K: Hash + Eq + Clone, C: Additive> Side<K, C> {
         fits: impl Fn(&K) -> bool,
     ) -> Vec<(K, BTreeMap<u64, C>)> {
         let mut found = Vec::new();
-        for (key, series) in self.series.iter().filter(|(key, _)| fits(key)) {
+        for (key, series) in self.each().filter(|(key, _)| fits(key)) {
             let mut cells: BTreeMap<u64, C> =
                 series.rolling.range(buckets.clone()).map(|(bucket, cell)| (*bucket, cell.clone())).collect();
             for (bucket, cell) in series.pending.iter().filter(|(bucket, _)| buckets.contains(bucket)) {
@@ -163,30 +198,38 @@ impl<K: Hash + Eq + Clone, C: Additive> Side<K, C> {
         found
     }
 
+    /// Drops the series for which `fits` says no, of its key and of what it holds.
+    fn drop_unless(&mut self, fits: impl Fn(&K, &SideSeries<C>) -> bool) {
+        for (place, (key, series)) in self.places.iter_mut().enumerate() {
+            if key.as_ref().is_none_or(|key| fits(key, series)) {
+                continue;
+            }
+            self.pending -= series.pending.len();
+            self.rolling -= series.rolling.len();
+            self.epoch += 1;
+            self.free.push(place as u32);
+            *series = SideSeries::default();
+            if let Some(key) = key.take() {
+                self.ids.remove(&key);
+            }
+        }
+    }
+
     /// Drops the series whose key does not fit.
     pub(crate) fn retain(&mut self, fits: impl Fn(&K) -> bool) {
-        let (pending, rolling) = (&mut self.pending, &mut self.rolling);
-        self.series.retain(|key, series| {
-            let fits = fits(key);
-            if !fits {
-                *pending -= series.pending.len();
-                *rolling -= series.rolling.len();
-            }
-            fits
-        });
+        self.drop_unless(|key, _| fits(key));
     }
 
     /// Drops settled cells of buckets before `bucket`, and series that have none left; returns how many cells went.
     pub(crate) fn retire(&mut self, bucket: u64) -> usize {
         let before = self.rolling;
-        let rolling = &mut self.rolling;
-        self.series.retain(|_, series| {
+        for (_, series) in &mut self.places {
             while series.rolling.first_key_value().is_some_and(|(first, _)| *first < bucket) {
                 series.rolling.pop_first();
-                *rolling -= 1;
+                self.rolling -= 1;
             }
-            !(series.rolling.is_empty() && series.pending.is_empty())
-        });
+        }
+        self.drop_unless(|_, series| !(series.rolling.is_empty() && series.pending.is_empty()));
         before - self.rolling
     }
 
@@ -198,7 +241,7 @@ impl<K: Hash + Eq + Clone, C: Additive> Side<K, C> {
         // A tenth more than needed, so that this is rare.
         let mut excess = self.rolling - (max - max / 10);
         let mut by_bucket: BTreeMap<u64, usize> = BTreeMap::new();
-        for bucket in self.series.values().flat_map(|series| series.rolling.keys()) {
+        for bucket in self.each().flat_map(|(_, series)| series.rolling.keys()) {
             *by_bucket.entry(*bucket).or_default() += 1;
         }
         let mut cut = 0;

@@ -7,7 +7,7 @@ use plimsoll_model::aggregates::{
     ActionCell, ActionSeries, ArmSeries, HistoryCell, HistorySeries, Participant, PathCell, PathSeries,
 };
 use plimsoll_model::log::{Level, LogCell, LogSeries};
-use plimsoll_model::metric::{MetricCell, MetricKey, MetricSeries, MetricShape};
+use plimsoll_model::metric::{MetricKey, MetricSeries, MetricShape};
 use plimsoll_model::presence::{PresenceCell, PresenceSeries};
 use plimsoll_model::signal::{AgeClass, OperationSeries};
 use plimsoll_model::template::group;
@@ -15,6 +15,7 @@ use plimsoll_model::{Bucket, Interval, ServiceAggregates, ServiceKey, UnixNanos}
 
 use crate::cell::Cell;
 use crate::intern::{FixedMap, Interner};
+use crate::points::PointCell;
 use crate::registry::NO_NAME;
 use crate::side::{Additive, Side, SideLimits};
 use crate::state::SignalState;
@@ -81,7 +82,7 @@ pub(crate) struct Sides {
     pub(crate) logs: Side<LogId, LogCell>,
     /// Text of the templates by hash.
     pub(crate) templates: FixedMap<u64, Arc<str>>,
-    pub(crate) metrics: Side<MetricId, MetricCell>,
+    pub(crate) metrics: Side<MetricId, PointCell>,
     pub(crate) arms: Side<ArmId, Cell>,
     pub(crate) actions: Side<ActionId, ActionCell>,
     pub(crate) paths: Side<PathId, PathCell>,
@@ -268,7 +269,10 @@ impl SignalState {
             .metrics
             .within(buckets, mine)
             .into_iter()
-            .map(|(key, cells)| MetricSeries { key: self.metric_key(&key), cells: bucketed(cells) })
+            .map(|(key, cells)| {
+                let spelt = cells.iter().map(|(bucket, cell)| (Bucket(*bucket), cell.spell())).collect();
+                MetricSeries { key: self.metric_key(&key), cells: spelt }
+            })
             .collect();
         found.sort_by(|a, b| a.key.cmp(&b.key));
         found

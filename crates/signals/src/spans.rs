@@ -2,18 +2,21 @@
 //!
 //! *Cost.* No allocation per span: a resource is looked up once a batch, a name is hashed, a cell is found by index.
 
-use arrow::array::{Array, AsArray, ListArray, RecordBatch};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Int32Type, UInt32Type};
 use plimsoll_model::UnixNanos;
 use plimsoll_model::drill::Outcome;
 use plimsoll_model::signal::{ExceptionCount, Fingerprint, OperationKind, WEIGHT_UNIT};
 
-use crate::columns::{self, Attributes, SchemaError, text_at};
-use crate::exception::exception;
+use crate::attributes::Attributes;
+use crate::columns::{self, Ids, Numbers, SchemaError, Texts, Times, same_text};
+use crate::events::{Events, flag_part};
 use crate::presence::{Emitted, Run};
 use crate::quality::Word;
 use crate::registry::NO_NAME;
+use crate::resources::Resources;
 use crate::sides::ArmId;
-use crate::state::{Resources, SignalState};
+use crate::state::SignalState;
 use crate::traces::{OpenException, OpenSpan, Role};
 use crate::weight::weight_of;
 
@@ -26,26 +29,41 @@ const STATUS_ERROR: i32 = 2;
 /// The sender says whether the parent is remote, and it is not.
 const PARENT_KNOWN_LOCAL: (u32, u32) = (0x300, 0x100);
 
+/// What the name of an attribute is good for.
+#[derive(Clone, Copy)]
+enum AttributeRole {
+    None,
+    /// Its values are counted by outcome; the number of the name.
+    Drill(u32),
+    /// Says how a feature flag was evaluated.
+    Flag,
+}
+
 impl SignalState {
     pub(crate) fn fold_spans(&mut self, batch: &RecordBatch) -> Result<(), SchemaError> {
-        let received = columns::time(batch, "received_time")?;
-        let trace_id = columns::id(batch, "trace_id", 16)?;
-        let span_id = columns::id(batch, "span_id", 8)?;
-        let parent = columns::id(batch, "parent_span_id", 8)?;
-        let flags = columns::uint32(batch, "flags")?;
-        let name = columns::text(batch, "name")?;
-        let kind = columns::int32(batch, "kind")?;
-        let start = columns::time(batch, "start_time")?;
-        let end = columns::time(batch, "end_time")?;
-        let status = columns::int32(batch, "status_code")?;
-        let http_status = columns::int32(batch, "http_response_status_code")?;
-        let method = columns::text(batch, "http_request_method")?;
-        let route = columns::text(batch, "http_route")?;
-        let error_type = columns::text(batch, "error_type")?;
-        let server_address = columns::text(batch, "server_address")?;
-        let trace_state = columns::text(batch, "trace_state")?;
+        let received = Times::of(batch, "received_time")?;
+        let trace_id = Ids::<16>::of(batch, "trace_id")?;
+        let span_id = Ids::<8>::of(batch, "span_id")?;
+        let parent = Ids::<8>::of(batch, "parent_span_id")?;
+        let flags = Numbers::of::<UInt32Type>(batch, "flags")?;
+        let name = Texts::of(batch, "name")?;
+        let kind = Numbers::of::<Int32Type>(batch, "kind")?;
+        let start = Times::of(batch, "start_time")?;
+        let end = Times::of(batch, "end_time")?;
+        let status = Numbers::of::<Int32Type>(batch, "status_code")?;
+        let http_status = Numbers::of::<Int32Type>(batch, "http_response_status_code")?;
+        let method = Texts::of(batch, "http_request_method")?;
+        let route = Texts::of(batch, "http_route")?;
+        let error_type = Texts::of(batch, "error_type")?;
+        let server_address = Texts::of(batch, "server_address")?;
+        let trace_state = Texts::of(batch, "trace_state")?;
         let attributes = Attributes::of("attributes", columns::map(batch, "attributes")?)?;
         let events = Events::of(columns::list(batch, "events")?)?;
+        let roles: Vec<AttributeRole> = attributes.roles(|key| match self.drill_keys.find(key) {
+            Some(number) => AttributeRole::Drill(number),
+            None if key.starts_with("feature_flag.") => AttributeRole::Flag,
+            None => AttributeRole::None,
+        });
         let mut resources = Resources::of(batch)?;
         let limits = &self.registry.limits;
         let (per_trace_max, life) = (limits.spans_per_trace_max, limits.trace_life_max.as_nanos() as u64);
@@ -55,40 +73,39 @@ impl SignalState {
         let mut values = std::mem::take(&mut self.values_at_hand);
 
         for row in 0..batch.num_rows() {
-            let received = nanos(received.value(row));
+            let received = received.get(row);
             self.watermark = self.watermark.max(received);
             self.registry.counters.spans += 1;
-            let (start, end) = (nanos(start.value(row)), nanos(end.value(row)));
+            let (start, end) = (start.get(row), end.get(row));
             let emitter = resources.emitter(self, row, start.min(received), received);
             let bucket = self.bucket_of(emitter.service, end, received);
             run.count(self, emitter, bucket, end.min(received));
             let age = Self::age_of(emitter, start);
-            let state = text_at(trace_state, row).unwrap_or("");
-            if state != weighed.0 {
+            let state = trace_state.get(row);
+            if !same_text(state, weighed.0) {
                 weighed = (state, weight_of(state));
             }
             if weighed.1 != WEIGHT_UNIT {
                 self.registry.service[emitter.service as usize].quality.say(Word::SampledSpans, received);
             }
-            let role = match kind.value(row) {
+            let parent = parent.get(row);
+            let role = match kind.or_zero(row) {
                 KIND_SERVER => Role::Server,
                 KIND_CONSUMER => Role::Consumer,
                 KIND_CLIENT => Role::Client,
                 KIND_PRODUCER => Role::Other,
-                _ if flags.value(row) & PARENT_KNOWN_LOCAL.0 == PARENT_KNOWN_LOCAL.1 && !parent.is_null(row) => {
-                    Role::Other
-                }
+                _ if flags.or_zero(row) & PARENT_KNOWN_LOCAL.0 == PARENT_KNOWN_LOCAL.1 && parent != 0 => Role::Other,
                 _ if self.registry.service[emitter.service as usize].serves => Role::Other,
                 _ => Role::MayRoot,
             };
-            let http = if http_status.is_null(row) { 0 } else { http_status.value(row) };
-            let failed = match if status.is_null(row) { 0 } else { status.value(row) } {
+            let http = http_status.or_zero(row);
+            let failed = match status.or_zero(row) {
                 STATUS_ERROR => true,
                 STATUS_OK => false,
                 _ => http >= 500,
             };
-            let trace = columns::trace_id(trace_id.value(row));
-            let id = columns::span_id(span_id.value(row));
+            let trace = trace_id.get(row);
+            let id = span_id.get(row);
 
             let serving = match role {
                 Role::Server => Some(OperationKind::Server),
@@ -96,12 +113,12 @@ impl SignalState {
                 _ => None,
             };
             let what = if serving.is_some() || role == Role::MayRoot {
-                self.registry.raw_name(name.value(row), text_at(method, row), text_at(route, row))
+                self.registry.raw_name(name.get(row), method.get(row), route.get(row))
             } else {
                 NO_NAME
             };
             let class = if failed && (serving.is_some() || role == Role::MayRoot) {
-                self.error_class(text_at(error_type, row), http, &events, row)
+                self.error_class(error_type.get(row), http, &events, row)
             } else {
                 NO_NAME
             };
@@ -122,25 +139,24 @@ impl SignalState {
                 }
                 values.clear();
                 values.extend_from_slice(resources.values(emitter));
-                let columns = [
-                    (self.drill_columns[1], text_at(error_type, row)),
-                    (self.drill_columns[2], text_at(server_address, row)),
-                ];
+                let columns =
+                    [(self.drill_columns[1], error_type.get(row)), (self.drill_columns[2], server_address.get(row))];
                 if http > 0 {
                     values.push((self.drill_columns[0], self.registry.status_value(http)));
                 }
                 for (attribute, text) in columns {
-                    if let Some(text) = text.filter(|text| !text.is_empty()) {
+                    if !text.is_empty() {
                         values.push((attribute, self.registry.value_id(text)));
                     }
                 }
                 let mut arm: Option<(&str, &str)> = None;
                 for at in attributes.entries(row) {
-                    let key = attributes.key(at);
-                    if let Some(attribute) = self.drill_keys.find(key) {
-                        values.push((attribute, self.registry.value_id(attributes.value(at))));
-                    } else if key.len() >= 16 && key.starts_with("feature_flag.") {
-                        flag_part(&mut arm, key, attributes.value(at));
+                    match roles[attributes.code(at)] {
+                        AttributeRole::None => {}
+                        AttributeRole::Drill(attribute) => {
+                            values.push((attribute, self.registry.value_id(attributes.value(at))));
+                        }
+                        AttributeRole::Flag => flag_part(&mut arm, attributes.key(at), attributes.value(at)),
                     }
                 }
                 let request = RequestSpan {
@@ -172,7 +188,7 @@ impl SignalState {
             };
             let span = OpenSpan {
                 id,
-                parent: if parent.is_null(row) { 0 } else { columns::span_id(parent.value(row)) },
+                parent,
                 start,
                 end,
                 version: emitter.version,
@@ -192,7 +208,7 @@ impl SignalState {
                 continue;
             }
             for at in events.all(row) {
-                let name = events.names.value(at);
+                let name = events.name(at);
                 if self.registry.limits.actions.iter().any(|action| action == name) {
                     self.count_action(emitter.version, name, bucket, failed);
                 }
@@ -239,8 +255,8 @@ impl SignalState {
         }
     }
 
-    fn error_class(&mut self, error_type: Option<&str>, http: i32, events: &Events<'_>, row: usize) -> u32 {
-        if let Some(error_type) = error_type.filter(|text| !text.is_empty()) {
+    fn error_class(&mut self, error_type: &str, http: i32, events: &Events<'_>, row: usize) -> u32 {
+        if !error_type.is_empty() {
             return self.registry.class_id(error_type);
         }
         if http > 0 {
@@ -309,73 +325,4 @@ pub(crate) struct RequestSpan<'a> {
     pub(crate) weight: u64,
     /// Numbers of attributes and their values.
     pub(crate) values: &'a [(u32, u32)],
-}
-
-/// Takes key or variant of a feature flag out of an attribute of a span.
-fn flag_part<'a>(arm: &mut Option<(&'a str, &'a str)>, key: &str, value: &'a str) {
-    let arm = arm.get_or_insert(("", ""));
-    match key {
-        "feature_flag.key" => arm.0 = value,
-        "feature_flag.result.variant" | "feature_flag.variant" => arm.1 = value,
-        "feature_flag.result.value" if arm.1.is_empty() => arm.1 = value,
-        _ => {}
-    }
-}
-
-/// Times before 1970 count as unset.
-pub(crate) fn nanos(value: i64) -> u64 {
-    u64::try_from(value).unwrap_or(0)
-}
-
-/// The span events.
-struct Events<'a> {
-    offsets: &'a [i32],
-    names: &'a arrow::array::StringArray,
-    attributes: Attributes<'a>,
-}
-
-impl<'a> Events<'a> {
-    fn of(list: &'a ListArray) -> Result<Self, SchemaError> {
-        let wrong = || SchemaError::Type("events".to_owned());
-        let entries = list.values().as_struct_opt().ok_or_else(wrong)?;
-        let names = columns::field(entries, "name")?.as_string_opt::<i32>().ok_or_else(wrong)?;
-        let attributes = columns::field(entries, "attributes")?.as_map_opt().ok_or_else(wrong)?;
-        Ok(Self { offsets: list.value_offsets(), names, attributes: Attributes::of("events", attributes)? })
-    }
-
-    fn is_empty(&self, row: usize) -> bool {
-        self.offsets[row] == self.offsets[row + 1]
-    }
-
-    fn all(&self, row: usize) -> std::ops::Range<usize> {
-        self.offsets[row] as usize..self.offsets[row + 1] as usize
-    }
-
-    /// Returns key and variant, where the event says how a feature flag was evaluated.
-    fn flag(&self, at: usize) -> Option<(&'a str, &'a str)> {
-        if !self.names.value(at).starts_with("feature_flag") {
-            return None;
-        }
-        let mut arm = None;
-        self.attributes.each(at).for_each(|(key, value)| flag_part(&mut arm, key, value));
-        arm
-    }
-
-    fn rows(&self, row: usize) -> impl Iterator<Item = usize> {
-        (self.offsets[row] as usize..self.offsets[row + 1] as usize).filter(|at| self.names.value(*at) == "exception")
-    }
-
-    fn exception_type(&self, row: usize) -> Option<&'a str> {
-        self.rows(row).last().map(|at| self.attributes.get(at, "exception.type"))
-    }
-
-    fn exceptions(&self, row: usize) -> impl Iterator<Item = (Fingerprint, ExceptionCount)> {
-        self.rows(row).map(|at| {
-            exception(
-                self.attributes.get(at, "exception.type"),
-                self.attributes.get(at, "exception.message"),
-                self.attributes.get(at, "exception.stacktrace"),
-            )
-        })
-    }
 }

@@ -12,26 +12,25 @@ use arrow::array::RecordBatch;
 use plimsoll_model::signal::{AgeClass, OperationKind};
 use plimsoll_model::{Bucket, ServiceKey, UnixNanos};
 use plimsoll_otlp::Table;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::assembly::Assembly;
 use crate::cell::Cell;
 use crate::cells::CellStore;
-use crate::columns::{SchemaError, SharedText};
+use crate::columns::SchemaError;
 use crate::drill::DrillKeys;
 use crate::instances::Instances;
-use crate::intern::FixedMap;
+use crate::intern::{FixedMap, RecentHashes};
 use crate::limits::{SignalCounters, SignalLimits};
-use crate::metrics::Streams;
+use crate::lines::KnownLines;
 use crate::quality::Word;
 use crate::registry::{NO_NAME, Registry, SeriesKey};
+use crate::resources::Emitter;
 use crate::sides::{MetricNames, Sides};
+use crate::streams::Streams;
 use crate::traces::{ClosedTrace, OpenTraces};
 
 /// Nothing is freed more often than this, in nanoseconds of the watermark.
 const GARBAGE_INTERVAL_NS: u64 = 60_000_000_000;
-/// Resources whose attributes are remembered; all are forgotten when there are more.
-const RESOURCES_MAX: usize = 4_096;
 /// An end this long before receipt is said to be late.
 const LATE_NS: u64 = 3_600_000_000_000;
 /// An end this long before receipt is not believed.
@@ -61,6 +60,9 @@ pub struct SignalState {
     pub(crate) sides: Sides,
     pub(crate) metric_names: MetricNames,
     pub(crate) streams: Streams,
+    /// Places of metric series by hash of everything that names them, and as of which epoch.
+    pub(crate) known_series: RecentHashes,
+    pub(crate) series_epoch: u64,
     pub(crate) drill_keys: DrillKeys,
     /// Numbers of the attributes that have a column: status of HTTP, type of error, address of the server.
     pub(crate) drill_columns: [u32; 3],
@@ -70,25 +72,14 @@ pub struct SignalState {
     pub(crate) values_at_hand: Vec<(u32, u32)>,
     /// Versions of the trace at hand.
     pub(crate) path_at_hand: Vec<u32>,
-    /// Text of the template at hand.
+    /// Text of the template at hand, and its skeleton.
     pub(crate) template_at_hand: String,
+    pub(crate) skeleton_at_hand: Vec<u8>,
+    pub(crate) lines: KnownLines,
     pub(crate) watermark: u64,
     pub(crate) new_versions: Vec<VersionObservation>,
     retired_before: u64,
     collected_at: u64,
-}
-
-/// Who emitted a row.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Emitter {
-    pub(crate) service: u32,
-    pub(crate) version: u32,
-    /// When the instance started; 0 where unknown.
-    pub(crate) started: u64,
-    /// Hash of the instance's id, or of its resource where it has none.
-    pub(crate) instance: u64,
-    /// Its place among the resources of the batch.
-    pub(crate) resource: u32,
 }
 
 impl SignalState {
@@ -108,11 +99,15 @@ impl SignalState {
             sides: Sides::default(),
             metric_names: MetricNames::new(),
             streams: Streams::default(),
+            known_series: RecentHashes::new(),
+            series_epoch: 0,
             drill_keys,
             resource_values: FixedMap::default(),
             values_at_hand: Vec::new(),
             path_at_hand: Vec::new(),
             template_at_hand: String::new(),
+            skeleton_at_hand: Vec::new(),
+            lines: KnownLines::new(),
             cells: CellStore::default(),
             traces: OpenTraces::new(),
             instances: Instances::default(),
@@ -235,27 +230,6 @@ impl SignalState {
         end / Bucket::WIDTH_NS
     }
 
-    /// Finds the allow-listed attributes in the JSON text of a resource.
-    fn resource_values(&mut self, attributes: &str) -> Arc<[(u32, u32)]> {
-        let hash = xxh3_64(attributes.as_bytes());
-        if let Some(known) = self.resource_values.get(&hash) {
-            return Arc::clone(known);
-        }
-        let mut found = Vec::new();
-        for (key, number) in self.drill_keys.each() {
-            let begin = format!("\"{key}\":\"");
-            if let Some(value) = attributes.split_once(&begin).and_then(|(_, rest)| rest.split('"').next()) {
-                found.push((number, self.registry.value_id(value)));
-            }
-        }
-        if self.resource_values.len() >= RESOURCES_MAX {
-            self.resource_values.clear();
-        }
-        let found: Arc<[(u32, u32)]> = found.into();
-        self.resource_values.insert(hash, Arc::clone(&found));
-        found
-    }
-
     pub(crate) fn age_of(emitter: Emitter, at: u64) -> AgeClass {
         match at.saturating_sub(emitter.started) {
             _ if emitter.started == 0 => AgeClass::Warm,
@@ -263,96 +237,5 @@ impl SignalState {
             60_000_000_000..300_000_000_000 => AgeClass::Warming,
             _ => AgeClass::Warm,
         }
-    }
-}
-
-/// The columns that say who emitted a row.
-pub(crate) struct Resources<'a> {
-    environment: SharedText<'a>,
-    namespace: SharedText<'a>,
-    name: SharedText<'a>,
-    version: SharedText<'a>,
-    instance: SharedText<'a>,
-    attributes: SharedText<'a>,
-    /// All of them have the same keys, so that one tells a resource.
-    shared: bool,
-    known: Vec<([u32; 6], Emitter)>,
-    /// Allow-listed attributes of each, as numbers of attribute and value.
-    values: Vec<Arc<[(u32, u32)]>>,
-    last: usize,
-}
-
-impl<'a> Resources<'a> {
-    pub(crate) fn of(batch: &'a RecordBatch) -> Result<Self, SchemaError> {
-        let name = SharedText::of(batch, "service_name")?;
-        let environment = SharedText::of(batch, "environment")?;
-        let namespace = SharedText::of(batch, "service_namespace")?;
-        let version = SharedText::of(batch, "service_version")?;
-        let instance = SharedText::of(batch, "service_instance_id")?;
-        let attributes = SharedText::of(batch, "resource_attributes")?;
-        let shared = [&environment, &namespace, &version, &instance, &attributes].iter().all(|t| t.has_keys_of(&name));
-        Ok(Self {
-            environment,
-            namespace,
-            name,
-            version,
-            instance,
-            attributes,
-            shared,
-            known: Vec::new(),
-            values: Vec::new(),
-            last: 0,
-        })
-    }
-
-    /// Returns the allow-listed attributes of an emitter's resource.
-    pub(crate) fn values(&self, emitter: Emitter) -> &[(u32, u32)] {
-        &self.values[emitter.resource as usize]
-    }
-
-    /// Says who emitted a row; looked up once for each resource of the batch.
-    pub(crate) fn emitter(&mut self, state: &mut SignalState, row: usize, at: u64, received: u64) -> Emitter {
-        let keys = if self.shared {
-            [self.name.key(row); 6]
-        } else {
-            [&self.environment, &self.namespace, &self.name, &self.version, &self.instance, &self.attributes]
-                .map(|text| text.key(row))
-        };
-        if let Some((known, emitter)) = self.known.get(self.last)
-            && *known == keys
-        {
-            return *emitter;
-        }
-        if let Some(at) = self.known.iter().position(|(known, _)| *known == keys) {
-            self.last = at;
-            return self.known[at].1;
-        }
-        let service = ServiceKey {
-            environment: self.environment.value(row).to_owned(),
-            namespace: self.namespace.value(row).to_owned(),
-            service: self.name.value(row).to_owned(),
-        };
-        let (version, new) = state.registry.version_id(&service, self.version.value(row));
-        if new {
-            state.registry.version[version as usize].first_seen = UnixNanos(at);
-            state.observe_version(version, UnixNanos(at));
-        }
-        let service = state.registry.versions.key(version).service;
-        let (instance, attributes) = (self.instance.value(row), self.attributes.value(row));
-        let max = state.registry.limits.instances_max;
-        let start = state.instances.started(version, instance, attributes, at, received, max);
-        state.registry.counters.untracked_instances += u64::from(!start.tracked);
-        if self.version.value(row).is_empty() {
-            state.registry.service[service as usize].quality.say(Word::UnversionedTelemetry, received);
-        }
-        let resource = self.known.len() as u32;
-        let emitter = Emitter { service, version, started: start.at, instance: start.instance, resource };
-        if start.new {
-            state.note_start(emitter, start.at, received);
-        }
-        self.values.push(state.resource_values(attributes));
-        self.last = self.known.len();
-        self.known.push((keys, emitter));
-        emitter
     }
 }
