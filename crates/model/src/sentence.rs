@@ -20,8 +20,9 @@ pub fn of(finding: &Finding) -> String {
             percent(baseline.value)
         ),
         SignalKind::ErrorRate => format!(
-            "{who} `{operation}` fails {} of calls against {} {against} ({range}, {calls} calls){because}",
+            "{who} `{operation}` fails {} of calls{}{subject} against {} {against} ({range}, {calls} calls){because}",
             percent(candidate.value),
+            if subject.is_empty() { "" } else { " " },
             percent(baseline.value)
         ),
         SignalKind::Latency => format!(
@@ -49,6 +50,11 @@ pub fn of(finding: &Finding) -> String {
             if finding.unit == "messages/min" { "minute" } else { "request" },
             number(baseline.value),
             if finding.unit == "messages/min" { String::new() } else { format!(", {calls} calls") }
+        ),
+        SignalKind::Metric if finding.unit == "ratio" => format!(
+            "{who} has {subject} at {} against {} {against} ({range}, {calls} calls){because}",
+            percent(candidate.value),
+            percent(baseline.value)
         ),
         SignalKind::Metric => format!(
             "{who} has {subject} at {} against {} {against} ({range}){because}",

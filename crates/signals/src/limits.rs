@@ -28,7 +28,11 @@ const DRILL_ATTRIBUTES: [&str; 15] = [
 ];
 
 /// What tells request metrics apart, and nothing that names single things.
-const METRIC_ATTRIBUTES: [&str; 14] = [
+const METRIC_ATTRIBUTES: [&str; 18] = [
+    "service.version",
+    "version",
+    "k8s.pod.name",
+    "pod",
     "http.route",
     "http.request.method",
     "http.response.status_code",

@@ -25,6 +25,9 @@ use crate::tolerances::Tolerances;
 /// Share of requests from which an operation that looks worse forbids a pass.
 const LARGER_OPERATION: f64 = 0.1;
 
+/// Minutes of the candidate's metrics without which their levels are not shown to be well.
+const MINUTES_MIN: u64 = 10;
+
 /// The answer in its raw form.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Decision {
@@ -57,15 +60,24 @@ pub(crate) fn decide(input: &JudgeInput, fold: &Fold) -> Decision {
         None if triggered.iter().any(|(subject, at)| pending(fold, *subject, *at, end, tolerances)) => Phase::Suspected,
         None => Phase::Clear,
     };
-    let watched = fold.first.map_or(0, |first| input.now.since(first.start()).as_secs());
+    let levels = fold.only_metrics();
+    let minutes = fold.metrics.iter().map(|metric| metric.minutes).min().unwrap_or(0);
+    let watched = match fold.first {
+        Some(first) => input.now.since(first.start()).as_secs(),
+        None if levels => 60 * minutes,
+        None => 0,
+    };
     let wholes = wholes(fold, tolerances);
-    let shown = phase == Phase::Clear && shown_well(fold, &wholes, tolerances);
+    let well = if levels { levels_well(fold, minutes, tolerances) } else { shown_well(fold, &wholes, tolerances) };
+    let shown = phase == Phase::Clear && well;
     Decision {
         phase,
         confirmed_at: confirmed.map(|bucket| bucket.end().min(input.now)),
         pass: shown && watched >= tolerances.watch_min_s,
         time_to_decide_s: if shown {
             Some(tolerances.watch_min_s.saturating_sub(watched))
+        } else if levels {
+            Some(60 * MINUTES_MIN.saturating_sub(minutes)).filter(|seconds| *seconds > 0)
         } else {
             projected(fold, &wholes, watched, tolerances)
         },
@@ -171,6 +183,12 @@ fn wholes(fold: &Fold, tolerances: &Tolerances) -> Option<[Whole; 2]> {
         .map(|test| (test.tolerated, test.standing.dispersion * test.caution, weight(&test.tolerated.rates())))
         .collect();
     Some([Whole::of(&errors, tolerances.error_points)?, Whole::of(&latency, 0.0)?])
+}
+
+/// Says whether every metric that has a bad direction is shown to keep its level, where there is nothing but metrics.
+fn levels_well(fold: &Fold, minutes: u64, tolerances: &Tolerances) -> bool {
+    let doubt = (1.0 / tolerances.bound_alpha).ln();
+    minutes >= MINUTES_MIN && fold.metrics.iter().all(|metric| metric.shown_well && metric.standing.log_e < 2.0 * doubt)
 }
 
 fn shown_well(fold: &Fold, wholes: &Option<[Whole; 2]>, tolerances: &Tolerances) -> bool {

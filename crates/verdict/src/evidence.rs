@@ -7,6 +7,8 @@ use plimsoll_model::metric::MetricShape;
 use plimsoll_model::signal::{Fingerprint, OperationKind};
 use plimsoll_model::{Interval, ServiceKey};
 
+use crate::measured::Source;
+
 /// Which rows belong to which arm.
 #[derive(Debug, Clone)]
 pub(crate) struct Scope<'a> {
@@ -91,6 +93,34 @@ pub(crate) fn calls(scope: &Scope<'_>, service: &str, operation: &str) -> String
     )
 }
 
+/// Requests at the top of traces, by the version of the deployed service that took part in them.
+pub(crate) fn paths(scope: &Scope<'_>, entry: &ServiceKey, operation: &str) -> String {
+    let side = |versions: &BTreeSet<&str>, span: Interval| {
+        let list: Vec<String> = versions.iter().map(|version| quoted(version)).collect();
+        format!(
+            "party['version'] IN ({}) AND bucket_start >= TIMESTAMP '{}' AND bucket_start < TIMESTAMP '{}'",
+            list.join(", "),
+            span.from,
+            span.to
+        )
+    };
+    let (candidate, control) = (side(&scope.candidate, scope.candidate_span), side(&scope.control, scope.control_span));
+    format!(
+        "SELECT CASE WHEN {candidate} THEN 'candidate' ELSE 'baseline' END AS arm, sum(errors) AS errors, \
+         sum(count) AS requests, CAST(sum(errors) AS DOUBLE) / sum(count) AS error_rate \
+         FROM (SELECT bucket_start, errors, count, unnest(path) AS party FROM signals WHERE kind = 'path' \
+         AND service_name = {entry} AND service_namespace = {namespace} AND environment = {environment} \
+         AND name = {operation}) AS parties WHERE party['service'] = {service} AND party['namespace'] = {own} \
+         AND (({candidate}) OR ({control})) GROUP BY 1 ORDER BY 1",
+        entry = quoted(&entry.service),
+        namespace = quoted(&entry.namespace),
+        environment = quoted(&entry.environment),
+        operation = quoted(operation),
+        service = quoted(&scope.service.service),
+        own = quoted(&scope.service.namespace),
+    )
+}
+
 /// Error messages of both arms: of one template, or all.
 pub(crate) fn logs(scope: &Scope<'_>, template: Option<&str>) -> String {
     let which = template.map_or_else(String::new, |template| format!(" AND name = {}", quoted(template)));
@@ -99,6 +129,40 @@ pub(crate) fn logs(scope: &Scope<'_>, template: Option<&str>) -> String {
          AND {rows} GROUP BY 1 ORDER BY 1",
         arm = arm(scope),
         rows = rows(scope)
+    )
+}
+
+/// Failed and all requests, or the p95 latency in milliseconds, as a metric counted them.
+pub(crate) fn measured(scope: &Scope<'_>, source: &Source, slow: bool) -> String {
+    let among = |details: &BTreeSet<String>| {
+        let list: Vec<String> = details.iter().map(|detail| quoted(detail)).collect();
+        if list.is_empty() { "false".to_owned() } else { format!("detail IN ({})", list.join(", ")) }
+    };
+    let shape = if source.counter { "counter" } else { "histogram" };
+    let series = format!(
+        "kind = 'metric' AND name = {name} AND role = '{shape}' AND {all} AND {rows}",
+        name = quoted(&source.name),
+        all = among(&source.all),
+        rows = rows(scope)
+    );
+    if slow {
+        return format!(
+            "WITH counts AS (SELECT arm, bucket, sum(n) AS n FROM (SELECT {arm} AS arm, unnest(value_buckets) AS bucket, \
+             unnest(value_counts) AS n FROM signals WHERE {series}) AS entries GROUP BY arm, bucket), \
+             ranked AS (SELECT arm, bucket, sum(n) OVER (PARTITION BY arm ORDER BY bucket) AS seen, \
+             sum(n) OVER (PARTITION BY arm) AS total FROM counts) \
+             SELECT arm, max(total) AS requests, power(2.0, (min(bucket) + 0.5) / 16.0) * {unit} AS p95_ms \
+             FROM ranked WHERE seen >= 0.95 * total GROUP BY arm ORDER BY arm",
+            arm = arm(scope),
+            unit = source.unit_ns as f64 / 1e6
+        );
+    }
+    let n = if source.counter { "sum" } else { "count" };
+    format!(
+        "SELECT {arm} AS arm, sum(CASE WHEN {failed} THEN {n} ELSE 0 END) AS errors, sum({n}) AS requests \
+         FROM signals WHERE {series} GROUP BY 1 ORDER BY 1",
+        arm = arm(scope),
+        failed = among(&source.failed)
     )
 }
 

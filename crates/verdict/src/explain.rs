@@ -57,15 +57,24 @@ impl<'a> Strata<'a> {
 
     /// Splits the difference of the pooled shares of failed requests; `None` where an arm is empty.
     ///
-    /// A stratum that only one arm has is all mix: nothing says how the other would have fared in it.
+    /// Ages that only one arm has are compared with each other, as tests do. A stratum that still has one arm only is all
+    /// mix: nothing says how the other would have fared in it.
     pub(crate) fn split(&self) -> Option<Split> {
         let total = |arm: usize| self.0.values().map(|arms| arms[arm].1).sum::<f64>();
         let totals = [total(0), total(1)];
         if totals.iter().any(|n| *n <= 0.0) {
             return None;
         }
+        let mut strata: BTreeMap<_, [(f64, f64); 2]> = BTreeMap::new();
+        for ((operation, part, age), arms) in &self.0 {
+            let both = arms.iter().all(|(_, n)| *n > 0.0);
+            let stratum = strata.entry((*operation, *part, both.then_some(*age))).or_default();
+            for (sum, arm) in stratum.iter_mut().zip(arms) {
+                *sum = (sum.0 + arm.0, sum.1 + arm.1);
+            }
+        }
         let mut split = Split::default();
-        for arms in self.0.values() {
+        for arms in strata.values() {
             let weight = |arm: usize| arms[arm].1 / totals[arm];
             let rate = |arm: usize, other: usize| {
                 let (bad, n) = if arms[arm].1 > 0.0 { arms[arm] } else { arms[other] };

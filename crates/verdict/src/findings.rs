@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use plimsoll_model::signal::{Exemplars, Histogram, OperationCell};
-use plimsoll_model::{Culprit, Design, Explanation, Finding, FindingId, Interval, Sample};
+use plimsoll_model::{Culprit, Design, Explanation, Finding, FindingId, Interval, Sample, SignalKind};
 
 use crate::alone;
 use crate::design::{Cells, Role};
@@ -12,6 +12,7 @@ use crate::explain;
 use crate::fold::Fold;
 use crate::input::JudgeInput;
 use crate::latency;
+use crate::paths;
 use crate::rate;
 use crate::standing::Standing;
 use crate::subject::Subject;
@@ -45,6 +46,8 @@ pub(crate) fn tests(fold: &Fold) -> Vec<Test> {
 
 /// What is specific to a signal.
 struct Numbers {
+    /// Where it shows, if that is not the deployed service.
+    service: Option<String>,
     operation: String,
     baseline: Sample,
     candidate: Sample,
@@ -60,18 +63,28 @@ struct Numbers {
 /// Makes the finding of a test.
 pub(crate) fn of_test(input: &JudgeInput, fold: &Fold, test: &Test) -> Finding {
     let deploy = &input.deploy;
-    let service = &deploy.service.service;
-    let numbers = numbers(input, fold, test);
+    let mut numbers = numbers(input, fold, test);
     // Where the baseline is zero the effect has no value; half an observation stands in for it.
     let floor = if numbers.unit == "ms" { 1e-6 } else { 0.5 / numbers.baseline.n.max(1) as f64 };
     let e_value = test.standing.sup.min(690.0).exp();
-    let signal = test.subject.signal();
+    let source = input.measured.as_ref().and_then(|measured| measured.sources.get(&numbers.operation));
+    let read = matches!(test.subject, Subject::Errors(_) | Subject::Alone(_) | Subject::Latency(_));
+    let mut signal = test.subject.signal();
+    if let Some(source) = source.filter(|_| read) {
+        let slow = matches!(test.subject, Subject::Latency(_));
+        let what = if slow { "the p95 in ms" } else { "failed requests" };
+        signal = SignalKind::Metric;
+        numbers.explanation.subject = format!("{what} of `{}` by `{}`", numbers.operation, source.name);
+        numbers.sql = evidence::measured(&whole(input, fold), source, slow);
+        numbers.exemplars.clear();
+    }
+    let service = numbers.service.as_ref().unwrap_or(&deploy.service.service);
     let mut finding = Finding {
         id: FindingId::derive(&deploy.id, signal.as_str(), service, &numbers.operation, &numbers.identity),
         signal,
         service: service.clone(),
         culprit: test.culprit.clone().unwrap_or_else(|| Culprit {
-            service: service.clone(),
+            service: deploy.service.service.clone(),
             version: fold.frame.version.clone(),
             operation: numbers.operation.clone(),
         }),
@@ -87,10 +100,14 @@ pub(crate) fn of_test(input: &JudgeInput, fold: &Fold, test: &Test) -> Finding {
         sql: numbers.sql,
         summary: String::new(),
         symptom: test.standing.elsewhere,
-        explanation: Explanation {
-            version: fold.frame.version.clone(),
-            against: summary::against(fold.design(), &fold.frame.control_versions),
-            ..numbers.explanation
+        explanation: if numbers.service.is_some() {
+            numbers.explanation
+        } else {
+            Explanation {
+                version: fold.frame.version.clone(),
+                against: summary::against(fold.design(), &fold.frame.control_versions),
+                ..numbers.explanation
+            }
         },
     };
     finding.summary = finding.sentence();
@@ -119,6 +136,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 explanation: explain::errors(&view.candidate, &view.control, fold.design()),
                 identity: op.kind.as_str().to_owned(),
                 exemplars: exemplars(view.candidate.iter().map(|c| c.2), false),
+                service: None,
             }
         }
         Subject::Latency(index) => {
@@ -144,6 +162,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 explanation: Explanation::default(),
                 identity: op.kind.as_str().to_owned(),
                 exemplars: exemplars(view.candidate.iter().map(|c| c.2), true),
+                service: None,
             }
         }
         Subject::Calls(index, callee) => {
@@ -173,6 +192,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 explanation: explain::about(format!("{} `{}`", test.service, test.operation)),
                 identity: format!("{} {} {}", op.kind.as_str(), test.service, test.operation),
                 exemplars: exemplars(view.candidate.iter().map(|c| c.2), true),
+                service: None,
             }
         }
         Subject::New(fingerprint) => {
@@ -190,6 +210,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 explanation: explain::about(explain::exception_name(&seen.kind, &seen.message)),
                 identity: fingerprint.0.to_string(),
                 exemplars: exemplars(cells.iter().flatten().map(|c| c.2), false),
+                service: None,
             }
         }
         Subject::NewLog(fingerprint) => {
@@ -212,6 +233,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                     .map(hex)
                     .take(EXEMPLARS_MAX)
                     .collect(),
+                service: None,
             }
         }
         Subject::LogErrors => {
@@ -227,8 +249,10 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 explanation: Explanation::default(),
                 identity: "error_messages".to_owned(),
                 exemplars: Vec::new(),
+                service: None,
             }
         }
+        Subject::Path(index) => path(input, fold, index),
         Subject::Metric(index) => {
             let metric = &fold.metrics[index];
             let (b, a) = (metric.candidate.0, metric.baseline.0);
@@ -252,6 +276,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                     format!("{about} in {}", metric.unit)
                 }),
                 exemplars: Vec::new(),
+                service: None,
             }
         }
         Subject::Throughput | Subject::Silence => {
@@ -278,8 +303,52 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 explanation: explain::about(fold.flow.last_seen.map_or_else(String::new, |at| at.end().to_rfc3339())),
                 identity: String::new(),
                 exemplars: Vec::new(),
+                service: None,
             }
         }
+    }
+}
+
+/// Requests at the top of traces that the candidate took part in, against those with the control in its place.
+fn path(input: &JudgeInput, fold: &Fold, index: usize) -> Numbers {
+    let (frame, top) = (&fold.frame, &fold.paths.tests[index]);
+    let concurrent = fold.design() == Design::Concurrent;
+    let control = if concurrent { Role::Control } else { Role::Before };
+    let mut sums = [(0_u64, 0_u64); 2];
+    let mut traces = Exemplars::default();
+    for series in input.aggregates.paths.iter().filter(|s| s.entry == top.entry && s.operation == top.operation) {
+        let own = paths::split(&series.path, &frame.service.namespace, &frame.service.service);
+        let Some((version, _)) = own else { continue };
+        for (bucket, cell) in &series.cells {
+            let role = frame.role(&version, *bucket);
+            let arm = if role == Some(Role::Candidate) { 0 } else { 1 };
+            if arm == 0 || role == Some(control) {
+                sums[arm] = (sums[arm].0 + cell.failed, sums[arm].1 + cell.traces);
+            }
+            if arm == 0 {
+                traces.merge(&cell.failed_exemplars);
+            }
+        }
+    }
+    let [candidate, baseline] = sums.map(|(failed, n)| Sample { value: failed as f64 / n.max(1) as f64, n });
+    let who = |version: &str| format!("{} {version}", frame.service.service).trim_end().to_owned();
+    let versions: Vec<String> = frame.control_versions.iter().map(|version| who(version)).collect();
+    let against = if concurrent { format!("with {}", versions.join(" or ")) } else { "before the deploy".to_owned() };
+    Numbers {
+        service: Some(top.entry.service.clone()),
+        operation: top.operation.clone(),
+        baseline,
+        candidate,
+        unit: "ratio",
+        interval: rate::ratio_interval(&top.test.strata(), top.test.standing.dispersion, ALPHA),
+        sql: evidence::paths(&whole(input, fold), &top.entry, &top.operation),
+        explanation: Explanation {
+            against,
+            subject: format!("with {}", who(&frame.version)),
+            ..Explanation::default()
+        },
+        identity: "path".to_owned(),
+        exemplars: traces.0.iter().map(hex).collect(),
     }
 }
 

@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 
 use plimsoll_model::Bucket;
+use plimsoll_model::signal::{OperationCell, WEIGHT_UNIT};
 
 use crate::dispersion;
 use crate::e_process::{Exceedance, Stratum};
@@ -33,6 +34,12 @@ pub(crate) struct Traffic {
     pub(crate) callers: f64,
     /// Times as many requests before as now that time alone explains; less than one stands for one.
     pub(crate) excused: f64,
+}
+
+/// Requests that a cell stands for.
+pub(crate) fn weight(cell: &OperationCell) -> f64 {
+    // Rows written before there were weights have none.
+    (cell.weighted_requests as f64 / WEIGHT_UNIT as f64).max(cell.requests as f64)
 }
 
 /// Both tests.

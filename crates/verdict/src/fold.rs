@@ -12,12 +12,13 @@ use plimsoll_model::{Bucket, Design, ServiceKey, Suppressed};
 use crate::design::{Cells, Frame, Role};
 use crate::dispersion::{Measure, Tempering};
 use crate::drift::Drift;
-use crate::flow::{Flow, Traffic};
+use crate::flow::{self, Flow, Traffic};
 use crate::input::JudgeInput;
 use crate::logs::LogErrors;
 use crate::metrics::{self, MetricTest};
 use crate::novelty::Novelty;
 use crate::operation::{self, Dealing, Moment, Operation, YOUNG_BUCKETS};
+use crate::paths::{Paths, Step};
 use crate::slot::Look;
 use crate::tolerances::Tolerances;
 
@@ -33,9 +34,12 @@ pub(crate) struct Fold {
     /// Error messages, by template.
     pub(crate) logs: Novelty,
     pub(crate) log_errors: LogErrors,
+    pub(crate) paths: Paths,
     pub(crate) metrics: Vec<MetricTest>,
     pub(crate) flow: Flow,
     pub(crate) drift: Drift,
+    /// True where operations were read from metrics.
+    pub(crate) measured: bool,
     /// Logarithm of the gate's e-process.
     pub(crate) gate: f64,
     pub(crate) suppressed: BTreeSet<Suppressed>,
@@ -60,7 +64,7 @@ impl Fold {
         let kept = frame.clone();
         let mut past: BTreeMap<(&str, OperationKind), Cells<'_>> = BTreeMap::new();
         let mut novelty = Novelty::new(input.known_fingerprints.clone());
-        let mut requests: BTreeMap<Bucket, f64> = BTreeMap::new();
+        let (mut requests, mut served) = (BTreeMap::<Bucket, f64>::new(), BTreeMap::<Bucket, f64>::new());
         for series in input.series.iter().filter(|s| s.key.service == frame.service) {
             for (bucket, cell) in &series.cells {
                 if cell.requests > 0 && frame.role(&series.key.version, *bucket) == Some(Role::Before) {
@@ -68,6 +72,7 @@ impl Fold {
                     past.entry(key).or_default().push((*bucket, series.key.age, cell));
                     novelty.past(cell);
                     *requests.entry(*bucket).or_default() += cell.requests as f64;
+                    *served.entry(*bucket).or_default() += flow::weight(cell);
                 }
             }
         }
@@ -92,7 +97,7 @@ impl Fold {
             .rev()
             .map(|bucket| Traffic {
                 candidate: 0.0,
-                control: requests.get(&Bucket(bucket)).copied().unwrap_or(0.0),
+                control: served.get(&Bucket(bucket)).copied().unwrap_or(0.0),
                 callers: callers.get(&Bucket(bucket)).copied().unwrap_or(0.0),
                 excused: 1.0,
             })
@@ -105,9 +110,11 @@ impl Fold {
             novelty,
             logs: logged,
             log_errors: LogErrors::new(&requests, &messages, dealing),
+            paths: Paths::new(input, &frame, dealing),
             metrics: Vec::new(),
             flow: Flow::new(&traffic),
             drift: Drift::of(input, &frame),
+            measured: input.measured.is_some(),
             gate: 0.0,
             suppressed: input.suppressed.clone(),
             first: None,
@@ -208,6 +215,7 @@ impl Fold {
                 }
             }
         }
+        let mut steps = self.paths.steps(input, &self.frame, self.dealing, self.next);
         let mut cells = cells.as_slice();
         while self.next < self.frame.end {
             let here = cells.partition_point(|cell| cell.0 <= self.next);
@@ -218,10 +226,12 @@ impl Fold {
                 arms.entry(*operation).or_default()[usize::from(*control)].push((*age, *cell));
             }
             let logged = logs.remove(&self.next).unwrap_or_default();
-            self.step(&arms, &logged, tolerances);
+            let steps = steps.remove(&self.next).unwrap_or_default();
+            self.step(&arms, &logged, &steps, tolerances);
         }
         if !input.aggregates.metrics.is_empty() {
-            self.metrics = metrics::tests(&self.frame, &input.aggregates.metrics, tolerances);
+            let alone = self.requests() + self.control_requests() == 0;
+            self.metrics = metrics::tests(&self.frame, &input.aggregates.metrics, alone, tolerances);
         }
     }
 
@@ -229,6 +239,7 @@ impl Fold {
         &mut self,
         arms: &BTreeMap<usize, [operation::Cells<'_>; 2]>,
         logged: &[(bool, Fingerprint, ExceptionCount)],
+        steps: &[Step<'_>],
         tolerances: &Tolerances,
     ) {
         let bucket = self.next;
@@ -238,6 +249,9 @@ impl Fold {
         }
         let sum =
             |arm: usize| -> u64 { arms.values().flat_map(|cells| &cells[arm]).map(|(_, cell)| cell.requests).sum() };
+        let weight = |arm: usize| -> f64 {
+            arms.values().flat_map(|cells| &cells[arm]).map(|(_, cell)| flow::weight(cell)).sum()
+        };
         let (candidate, control) = (sum(0), sum(1));
         self.trailing.push_back((candidate, control));
         while self.trailing.len() > 6 {
@@ -283,9 +297,10 @@ impl Fold {
         self.logs.close(bucket, (candidate, control), self.first.is_some(), worst.clamp(2.0, 4.0), tolerances);
         let served = [candidate as f64, control as f64];
         self.log_errors.push(moment.look, messages, served, tolerances);
+        self.paths.push(moment.look, steps, tolerances);
         let traffic = Traffic {
-            candidate: candidate as f64,
-            control: control as f64,
+            candidate: weight(0),
+            control: weight(1),
             callers: self.callers.get(&bucket).copied().unwrap_or(0.0),
             excused: excused.traffic,
         };
@@ -323,8 +338,17 @@ impl Fold {
         self.operations.iter().map(|op| op.before + op.control).sum()
     }
 
+    /// Says whether nothing but metrics tells of it.
+    pub(crate) fn only_metrics(&self) -> bool {
+        !self.metrics.is_empty() && self.requests() + self.control_requests() == 0
+    }
+
     /// Names the comparison that most requests were compared in.
     pub(crate) fn design(&self) -> Design {
+        if self.only_metrics() {
+            let beside = self.metrics.iter().any(|metric| metric.beside);
+            return if beside { Design::Concurrent } else { Design::BeforeAfter };
+        }
         let beside: u64 = self.operations.iter().map(|op| op.beside).sum();
         let (paired, since) = (self.paired(), self.operations.iter().map(|op| op.control).sum::<u64>());
         if since > 0 && (paired == 0 || beside * 2 >= paired) {

@@ -6,6 +6,7 @@ use plimsoll_model::aggregates::VitalsSeries;
 use plimsoll_model::signal::{Fingerprint, OperationSeries};
 use plimsoll_model::{Deploy, ServiceAggregates, Suppressed, UnixNanos, Verdict};
 
+use crate::measured::Measured;
 use crate::tolerances::Tolerances;
 
 /// Everything that bears on one deploy at one moment. The same input always gives the same verdict.
@@ -31,6 +32,10 @@ pub struct JudgeInput {
     pub known_versions: BTreeSet<String>,
     /// The feature flag whose variants stand for versions, where the series are those of its arms.
     pub flag: Option<String>,
+    /// Where the series were read from request metrics: from which. Left empty by whoever gathers the input.
+    pub measured: Option<Measured>,
+    /// True where requests were counted by the weights of sampled spans. Left false by whoever gathers the input.
+    pub weighted: bool,
     /// What humans called wrong or known of late: it is shown no more and decides nothing.
     pub suppressed: BTreeSet<Suppressed>,
     /// Words that whoever gathered the series has to say about them, for instance `late_spans`.
@@ -55,6 +60,8 @@ impl JudgeInput {
             known_fingerprints: BTreeSet::new(),
             known_versions: BTreeSet::new(),
             flag: None,
+            measured: None,
+            weighted: false,
             suppressed: BTreeSet::new(),
             data_quality: Vec::new(),
             previous: None,

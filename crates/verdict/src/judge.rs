@@ -10,21 +10,28 @@ use crate::findings::{self, Test};
 use crate::flag;
 use crate::fold::Fold;
 use crate::input::JudgeInput;
+use crate::measured;
 use crate::quality;
 use crate::summary;
 use crate::symptoms;
+use crate::weights;
 
 /// Judges one deploy at one moment.
 ///
 /// The answer is computed from the series alone; the former verdict keeps a `regressed` from being taken back, keeps a
 /// `pass` unless a regression is confirmed after all, and lets `revision` grow only where something changed.
 pub fn judge(input: &JudgeInput) -> Verdict {
-    if let Some(asked) = flag::by_arms(input) {
+    if let Some(asked) = asked_otherwise(input) {
         return judge(&asked);
     }
     let mut fold = Fold::new(Frame::of(input), input);
     fold.advance(input);
     conclude(input, &fold)
+}
+
+/// Returns the same question put better, where there is a better one: of a flag's arms, of request metrics, of weights.
+pub(crate) fn asked_otherwise(input: &JudgeInput) -> Option<JudgeInput> {
+    flag::by_arms(input).or_else(|| measured::by_metrics(input)).or_else(|| weights::evened(input))
 }
 
 /// Says what the folded tests amount to.
@@ -137,9 +144,20 @@ fn found(input: &JudgeInput, fold: &Fold, tests: &[Test], decision: &Decision) -
         exceeded.retain(|test| test.standing.elsewhere);
     }
     let mut found: Vec<Finding> = exceeded.into_iter().map(|test| findings::of_test(input, fold, test)).collect();
+    // What shows at the top where the service's own numbers show it too is a symptom of those.
+    let own = &input.deploy.service.service;
+    if found.iter().any(|f| !f.symptom && f.service == *own) {
+        for finding in found.iter_mut().filter(|f| f.service != *own) {
+            finding.symptom = true;
+            finding.summary = finding.sentence();
+        }
+    }
     found.sort_by(|a, b| (a.symptom, rank(a)).cmp(&(b.symptom, rank(b))).then_with(|| b.e_value.total_cmp(&a.e_value)));
     if let Some(culprit) = found.iter().find(|f| !f.symptom).map(|f| f.culprit.clone()) {
-        found.extend(symptoms::find(input, &fold.frame, &culprit));
+        let told = |f: &Finding| (f.service.clone(), f.operation.clone(), f.signal);
+        let known: Vec<_> = found.iter().map(told).collect();
+        let more = symptoms::find(input, &fold.frame, &culprit);
+        found.extend(more.into_iter().filter(|f| !known.contains(&told(f))));
     }
     found
 }
@@ -158,6 +176,9 @@ fn sentence(input: &JudgeInput, fold: &Fold, verdict: &Verdict) -> String {
     let against = summary::against(verdict.design, &fold.frame.control_versions);
     let calls = summary::grouped(fold.requests());
     match (verdict.verdict, verdict.phase, verdict.findings.iter().find(|f| !f.symptom)) {
+        (VerdictKind::Pass, ..) if fold.only_metrics() => {
+            format!("{name} is no worse than {against}, by {} of its metrics", fold.metrics.len())
+        }
         (VerdictKind::Pass, ..) => format!("{name} is no worse than {against}, over {calls} calls"),
         (VerdictKind::Regressed, Phase::Recovered, Some(finding)) if input.superseded_at.is_some() => {
             format!("recovered since a later deploy replaced it: {}", finding.summary)
@@ -167,7 +188,9 @@ fn sentence(input: &JudgeInput, fold: &Fold, verdict: &Verdict) -> String {
         (VerdictKind::Regressed, ..) => format!("{name} is worse than {against}"),
         (_, Phase::Suspected, Some(finding)) => format!("suspected: {}", finding.summary),
         (VerdictKind::Inconclusive, ..) => {
-            let reason = if fold.requests() == 0 {
+            let reason = if fold.only_metrics() {
+                "its metrics do not show yet whether it is worse".to_owned()
+            } else if fold.requests() == 0 {
                 "no traffic has reached it yet".to_owned()
             } else if fold.control_requests() == 0 {
                 "there is nothing to compare it with".to_owned()

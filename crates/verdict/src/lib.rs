@@ -16,8 +16,9 @@
 //! | `decision` | many tests, one answer |
 //! | [`Session`] | a judgement that is carried on from look to look |
 //! | `tolerances`, `policy` | what counts as worse, and for which service |
-//! | `flag` | the arms of a feature flag, as versions |
+//! | `flag`, `measured`, `weights` | the arms of a feature flag, as versions; request metrics, as operations; sampled spans, by weight |
 //! | `drill` | attribute values that the excess has in common |
+//! | `paths` | versions of all who took part: callees that answer wrongly, two deploys at once |
 //! | `culprit`, `symptoms` | where the cause lies and where else it shows |
 //! | `findings`, `explain`, `comparison`, `evidence`, `summary`, [`quality`] | what a reader gets to see |
 
@@ -44,9 +45,11 @@ mod input;
 mod judge;
 mod latency;
 mod logs;
+mod measured;
 mod metrics;
 mod novelty;
 mod operation;
+mod paths;
 mod policy;
 pub mod quality;
 pub mod rate;
@@ -59,10 +62,12 @@ mod summary;
 mod symptoms;
 mod tolerances;
 pub mod two_sample;
+mod weights;
 
 pub use gate::{LARGE_ERRORS, LARGE_RATIO};
 pub use input::JudgeInput;
 pub use judge::{judge, same_answer, unseen};
+pub use measured::Measured;
 pub use policy::{TolerancePolicy, ToleranceRule};
 pub use session::Session;
 pub use tolerances::Tolerances;

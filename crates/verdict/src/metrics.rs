@@ -5,6 +5,9 @@
 //! any deploy is measured from the series' own past, window by window; the quotient follows Student's distribution with as
 //! many degrees of freedom as there are windows, and the e-value is that of the scale-invariant test of its mean.
 //!
+//! Beside that the move is ranked among all moves of the same length in the past: where more than one in fifty of those was as
+//! large, the series does such things by itself.
+//!
 //! Only metrics whose name tells which direction is bad are tested: more memory is worse, fewer orders are; of most nobody
 //! can say. *This is a calibration*: levels of a series depend on each other, which longer windows lessen and do not undo.
 //!
@@ -16,6 +19,7 @@ use plimsoll_model::Bucket;
 use plimsoll_model::metric::{MetricKey, MetricSeries, MetricShape};
 
 use crate::design::Frame;
+use crate::measured::{POD_ATTRIBUTES, VERSION_ATTRIBUTES};
 use crate::standing::Standing;
 use crate::tolerances::Tolerances;
 
@@ -29,12 +33,50 @@ const PRIOR: f64 = 30.0;
 const SHARE: f64 = 0.2;
 const BUCKETS_A_MINUTE: u64 = 6;
 
-const WORSE_UP: [&str; 16] = [
-    "memory", "heap", "rss", "cpu", "latency", "duration", "error", "fail", "queue", "lag", "backlog", "gc.",
-    "restart", "retry", "timeout", "pause",
+/// Share of the placebo moves that may be as large.
+const PLACEBO_MAX: f64 = 0.02;
+/// Share of `alpha` where a service has nothing but metrics.
+const SHARE_ALONE: f64 = 0.9;
+
+const WORSE_UP: [&str; 24] = [
+    "memory",
+    "heap",
+    "rss",
+    "cpu",
+    "latency",
+    "duration",
+    "error",
+    "fail",
+    "queue",
+    "lag",
+    "backlog",
+    "gc.",
+    "restart",
+    "retry",
+    "retries",
+    "timeout",
+    "pause",
+    "response_time",
+    "5xx",
+    "exception",
+    "reject",
+    "drop",
+    "saturation",
+    "evict",
 ];
-const WORSE_DOWN: [&str; 8] =
-    ["success", "availab", "order", "checkout", "conversion", "revenue", "hit_ratio", "throughput"];
+const WORSE_DOWN: [&str; 11] = [
+    "success",
+    "availab",
+    "order",
+    "checkout",
+    "conversion",
+    "revenue",
+    "hit_ratio",
+    "throughput",
+    "hit_rate",
+    "apdex",
+    "ready",
+];
 
 /// The test of one metric.
 #[derive(Debug, Clone)]
@@ -51,20 +93,32 @@ pub(crate) struct MetricTest {
     pub(crate) noise: f64,
     /// True while the last window is worse than half the tolerance.
     pub(crate) exceeds: bool,
+    /// True where the control serves in the same minutes.
+    pub(crate) beside: bool,
+    /// Minutes of the candidate.
+    pub(crate) minutes: u64,
+    /// True while the last window is no worse than tolerated, by a margin of its noise.
+    pub(crate) shown_well: bool,
+    /// Share of the past's moves that are as large as the last one.
+    pub(crate) placebo: f64,
 }
 
 /// What tells one metric from another, whatever version and age.
-type Identity<'a> = (&'a str, &'a str, MetricShape, &'a BTreeMap<String, String>);
+type Identity<'a> = (&'a str, &'a str, MetricShape, BTreeMap<String, String>);
 
 /// Sum and number of values by minute.
 type Minutes = BTreeMap<u64, (f64, f64)>;
 
-/// Tests every metric that has a bad direction.
-pub(crate) fn tests(frame: &Frame, series: &[MetricSeries], tolerances: &Tolerances) -> Vec<MetricTest> {
+/// Tests every metric that has a bad direction; `alone` where nothing else is known of the service.
+pub(crate) fn tests(frame: &Frame, series: &[MetricSeries], alone: bool, tolerances: &Tolerances) -> Vec<MetricTest> {
     let mut all: BTreeMap<Identity<'_>, [Minutes; 3]> = BTreeMap::new();
     for series in series.iter().filter(|s| direction(&s.key).is_some()) {
         let key = &series.key;
-        let arms = all.entry((&key.name, &key.unit, key.shape, &key.attributes)).or_default();
+        let mut attributes = key.attributes.clone();
+        // What tells versions and pods apart differs between the arms by its nature.
+        attributes
+            .retain(|name, _| !VERSION_ATTRIBUTES.contains(&name.as_str()) && !POD_ATTRIBUTES.contains(&name.as_str()));
+        let arms = all.entry((&key.name, &key.unit, key.shape, attributes)).or_default();
         for (bucket, cell) in &series.cells {
             let Some(role) = frame.role(&key.version, *bucket) else { continue };
             let minute = arms[role as usize].entry(bucket.0 / BUCKETS_A_MINUTE).or_default();
@@ -73,6 +127,7 @@ pub(crate) fn tests(frame: &Frame, series: &[MetricSeries], tolerances: &Toleran
         }
     }
     let count = all.len().max(1) as f64;
+    let share = if alone { SHARE_ALONE } else { SHARE };
     // The minute that is not over yet tells half of it.
     let last = frame.end.0 / BUCKETS_A_MINUTE;
     let tested = all.into_iter().filter_map(|((name, unit, shape, attributes), arms)| {
@@ -85,16 +140,20 @@ pub(crate) fn tests(frame: &Frame, series: &[MetricSeries], tolerances: &Toleran
         let mut test = MetricTest {
             name: name.to_owned(),
             unit: unit.to_owned(),
-            attributes: attributes.clone(),
+            attributes,
             shape,
             standing: Standing::default(),
             baseline: (0.0, 0),
             candidate: (0.0, 0),
             noise: 0.0,
             exceeds: false,
+            beside: false,
+            minutes: 0,
+            shown_well: false,
+            placebo: 0.0,
         };
         let up = named(name, &WORSE_UP);
-        test.run(&values, up, (count / (tolerances.alpha * SHARE)).ln(), tolerances)?;
+        test.run(&values, up, (count / (tolerances.alpha * share)).ln(), tolerances)?;
         Some(test)
     });
     tested.collect()
@@ -130,6 +189,8 @@ impl MetricTest {
         let freedom = moves.len() as f64;
         // A series that never moved may yet move by a thousandth without meaning anything.
         let floor = (1e-3 * usual.abs()).max(1e-12);
+        let placebos = placebos(before);
+        self.minutes = candidate.len() as u64;
         self.noise = (moves.iter().map(|d| d * d).sum::<f64>() / freedom).sqrt().max(floor);
         let past = windows.first().copied()?;
         for end in WINDOW..=candidate.len() {
@@ -137,6 +198,7 @@ impl MetricTest {
             let beside: Vec<(u64, f64)> =
                 control.iter().filter(|(minute, _)| window.iter().any(|(m, _)| m == minute)).copied().collect();
             let reference = if beside.len() == WINDOW { mean(&beside) } else { past };
+            self.beside = beside.len() == WINDOW;
             self.candidate = (mean(window), WINDOW as u64);
             self.baseline = (reference, WINDOW as u64);
             let sign = if up { 1.0 } else { -1.0 };
@@ -147,7 +209,11 @@ impl MetricTest {
             let allowed = tolerances.metric_ratio * reference.abs();
             self.exceeds = worse > 0.5 * allowed;
             let bucket = Bucket((window[WINDOW - 1].0 + 1) * BUCKETS_A_MINUTE - 1);
-            if worse > allowed && self.standing.log_e >= level {
+            self.shown_well = worse + 2.0 * self.noise <= allowed.max(3.0 * floor);
+            let as_large = placebos.iter().filter(|placebo| sign * **placebo >= worse).count();
+            self.placebo = (1 + as_large) as f64 / (1 + placebos.len()) as f64;
+            let unusual = as_large as f64 <= PLACEBO_MAX * placebos.len() as f64;
+            if worse > allowed && unusual && self.standing.log_e >= level {
                 self.standing.exceeded_at = self.standing.exceeded_at.or(Some(bucket));
                 match self.standing.triggered_at {
                     None => self.standing.triggered_at = Some(bucket),
@@ -163,6 +229,12 @@ impl MetricTest {
         }
         Some(())
     }
+}
+
+/// All moves of the past from one window to the next, whatever minute they begin in.
+fn placebos(before: &[(u64, f64)]) -> Vec<f64> {
+    let pairs = before.windows(2 * WINDOW);
+    pairs.map(|pair| mean(&pair[WINDOW..]) - mean(&pair[..WINDOW])).collect()
 }
 
 fn mean(window: &[(u64, f64)]) -> f64 {

@@ -267,6 +267,18 @@ impl Operation {
         }
     }
 
+    /// Says whether the candidate's mean latency exceeds the control's by half of what is tolerated.
+    pub(crate) fn grew_on_average(&self) -> bool {
+        let Some(latency) = &self.latency else { return false };
+        let [usual, _, n] = self.usual_log;
+        let told = self.recent.iter().filter(|recent| recent.log_mean > 0.0);
+        let (sum, requests) = told.fold((0.0, 0.0), |sum, recent| {
+            let n = f64::from(recent.requests);
+            (sum.0 + n * f64::from(recent.log_mean), sum.1 + n)
+        });
+        n > 0.0 && requests > 0.0 && (sum / requests - usual / n).exp() - 1.0 > 0.5 * (latency.edges.scale - 1.0)
+    }
+
     /// Says whether a growth of latency stays, as far as young instances show by `now`; true where nothing is young.
     pub(crate) fn stays_slow(&self, first: Option<Bucket>, now: Bucket, weight: f64) -> bool {
         let (Some(latency), Some(first)) = (&self.latency, first) else { return true };

@@ -1,6 +1,7 @@
 //! The words that say what limits the trust to be put in a verdict. They are stable: programs may rely on them.
 
 use plimsoll_model::Design;
+use plimsoll_model::signal::WEIGHT_UNIT;
 
 use crate::findings::Test;
 use crate::fold::Fold;
@@ -42,6 +43,15 @@ pub const SHARED_SHIFT: &str = "shared_shift";
 /// The service changed likewise at the same hours before; that much was not held against the deploy.
 pub const SEASONAL_SHIFT: &str = "seasonal_shift";
 
+/// Requests, failures and latency were read from the service's request metrics, not from spans.
+pub const RATES_FROM_METRICS: &str = "rates_from_metrics";
+/// Spans were sampled and failures kept more often than the rest: shares are those of the weights.
+pub const WEIGHTED_SPANS: &str = "weighted_spans";
+/// Spans were sampled: each stands for several requests.
+pub const SAMPLED_SPANS: &str = "sampled_spans";
+/// Nothing but the levels of metrics is known of the service.
+pub const METRICS_ONLY: &str = "metrics_only";
+
 /// Lists the words that apply, in alphabetical order.
 pub(crate) fn words(input: &JudgeInput, fold: &Fold, tests: &[Test]) -> Vec<String> {
     let mut words = input.data_quality.clone();
@@ -52,8 +62,11 @@ pub(crate) fn words(input: &JudgeInput, fold: &Fold, tests: &[Test]) -> Vec<Stri
     };
     let requests = fold.requests();
     let seen = requests > 0;
-    say(NO_CANDIDATE_TRAFFIC, !seen);
-    say(NO_BASELINE, fold.control_requests() == 0);
+    let levels = fold.only_metrics();
+    say(METRICS_ONLY, levels);
+    say(SAMPLED_SPANS, input.measured.is_none() && sampled(input));
+    say(NO_CANDIDATE_TRAFFIC, !seen && !levels);
+    say(NO_BASELINE, fold.control_requests() == 0 && !levels);
     say(LOW_TRAFFIC, seen && requests < 20 * input.tolerances.requests_min && slow(input, fold));
     say(VERSION_MISSING, fold.frame.version_missing);
     say(UNASSEMBLED_TRACES, !tests.iter().all(|test| test.traced));
@@ -86,6 +99,15 @@ pub(crate) fn words(input: &JudgeInput, fold: &Fold, tests: &[Test]) -> Vec<Stri
     words.sort();
     words.dedup();
     words
+}
+
+/// Spans that stand for more than themselves.
+fn sampled(input: &JudgeInput) -> bool {
+    let own = input.series.iter().filter(|s| s.key.service == input.deploy.service).flat_map(|s| &s.cells);
+    let (n, weighted) = own.fold((0_u64, 0_u64), |sum, (_, c)| {
+        (sum.0.saturating_add(c.requests), sum.1.saturating_add(c.weighted_requests / WEIGHT_UNIT))
+    });
+    weighted as f64 > 1.05 * n as f64
 }
 
 /// Fewer than one candidate request in two seconds.

@@ -8,10 +8,9 @@ use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Bucket, UnixNanos, Verdict};
 
 use crate::design::Frame;
-use crate::flag;
 use crate::fold::Fold;
 use crate::input::JudgeInput;
-use crate::judge::{conclude, judge, same_answer};
+use crate::judge::{asked_otherwise, conclude, judge, same_answer};
 
 /// Buckets after which the whole is judged afresh: while the candidate is young, and later.
 const AFRESH_YOUNG: u64 = 6;
@@ -34,8 +33,8 @@ impl Session {
 
     /// Judges afresh and keeps the state.
     pub fn judge_all(&mut self, input: &JudgeInput) -> Verdict {
-        if flag::by_arms(input).is_some() {
-            // Arms are looked at as a whole each time.
+        if asked_otherwise(input).is_some() {
+            // What is asked otherwise is looked at as a whole each time.
             self.fold = None;
             return judge(input);
         }

@@ -2,7 +2,8 @@
 //!
 //! A slot gathers both arms of one operation until each has something, then turns into strata, one for each instance age
 //! that both have; what is left of the control goes, once, to the largest of what is left of the candidate. In buckets where
-//! the control does not serve, the time before the start takes its place, dealt out in portions in reverse order.
+//! the control does not serve, the time before the start takes its place, dealt out in portions in reverse order; where
+//! nothing happened in a portion the slot waits for the next.
 //!
 //! *Invariants.* A control observation serves in at most one stratum. When a slot ends depends on numbers of requests and on
 //! time only, never on outcomes, and only on the past: a stratum never changes once it is there.
@@ -89,20 +90,23 @@ impl Past {
         portion.above.iter_mut().zip(counts.above).for_each(|(sum, n)| *sum += n as f32);
     }
 
-    /// Takes a portion, and drops those before it.
+    /// Takes all portions up to `index`.
     fn take(&mut self, index: u64) -> ByAge {
         let mut taken = ByAge::default();
         while let Some(portion) = self.portions.front().filter(|p| u64::from(p.index) <= index) {
-            if u64::from(portion.index) == index {
-                let counts = &mut taken[usize::from(portion.age)];
-                counts.requests = f64::from(portion.requests);
-                counts.errors = f64::from(portion.errors);
-                counts.timed = f64::from(portion.timed);
-                counts.above = portion.above.map(f64::from);
-            }
+            let counts = &mut taken[usize::from(portion.age)];
+            counts.requests += f64::from(portion.requests);
+            counts.errors += f64::from(portion.errors);
+            counts.timed += f64::from(portion.timed);
+            counts.above.iter_mut().zip(portion.above).for_each(|(sum, n)| *sum += f64::from(n));
             self.portions.pop_front();
         }
         taken
+    }
+
+    /// Says whether it is not worth waiting for: a portion up to `index` is there, or none will come.
+    fn is_ready(&self, index: u64) -> bool {
+        self.portions.front().is_none_or(|portion| u64::from(portion.index) <= index)
     }
 
     /// About how much memory it takes.
@@ -148,7 +152,7 @@ impl Slots {
         let Look { bucket, since, beside, excused } = look;
         let portion = since / past.after.max(1);
         if let Some(open) = self.open
-            && (open.beside != beside || (!beside && open.portion != portion))
+            && (open.beside != beside || (!beside && open.portion != portion && past.is_ready(open.portion)))
         {
             self.open = None;
             finish(open, Bucket(bucket.0 - 1), past, emit);
@@ -163,6 +167,7 @@ impl Slots {
             control: empty,
         });
         open.excused = excused;
+        open.portion = portion;
         let [candidate, control] = arms;
         for age in 0..AGES.len() {
             open.candidate[age].add(&candidate[age]);
@@ -174,7 +179,7 @@ impl Slots {
         let complete = if beside {
             served(&open.candidate) && served(&open.control)
         } else {
-            (since + 1).is_multiple_of(past.after.max(1))
+            (since + 1).is_multiple_of(past.after.max(1)) && past.is_ready(portion)
         };
         if complete {
             finish(open, bucket, past, emit);

@@ -4,19 +4,20 @@
 //! whose excess, if any, is the deploy's own doing. Leaving one out never raises the mean.
 
 use plimsoll_model::signal::Fingerprint;
-use plimsoll_model::{Design, SignalKind, Suppressed};
+use plimsoll_model::{Culprit, Design, SignalKind, Suppressed};
 
 use crate::culprit::{self, Arms, Origin};
 use crate::fold::Fold;
 use crate::standing::Standing;
 
-const ERRORS_SHARE: f64 = 0.36;
-const LATENCY_SHARE: f64 = 0.36;
+const ERRORS_SHARE: f64 = 0.34;
+const LATENCY_SHARE: f64 = 0.33;
 const NOVELTY_SHARE: f64 = 0.06;
 const LOGS_SHARE: f64 = 0.06;
 const LOG_ERRORS_SHARE: f64 = 0.03;
-const CALLS_SHARE: f64 = 0.05;
+const CALLS_SHARE: f64 = 0.04;
 const ALONE_SHARE: f64 = 0.05;
+const PATHS_SHARE: f64 = 0.02;
 const FLOW_SHARE: f64 = 0.03;
 
 /// What a test is about.
@@ -36,6 +37,8 @@ pub(crate) enum Subject {
     NewLog(Fingerprint),
     /// Error messages of the whole service.
     LogErrors,
+    /// Failures at the top of traces that the candidate took part in.
+    Path(usize),
     /// The level of a metric.
     Metric(usize),
     /// Requests of the whole service.
@@ -47,7 +50,7 @@ pub(crate) enum Subject {
 impl Subject {
     pub(crate) fn signal(self) -> SignalKind {
         match self {
-            Self::Errors(_) | Self::Alone(_) => SignalKind::ErrorRate,
+            Self::Errors(_) | Self::Alone(_) | Self::Path(_) => SignalKind::ErrorRate,
             Self::Latency(_) => SignalKind::Latency,
             Self::New(_) => SignalKind::NewException,
             Self::NewLog(_) | Self::LogErrors => SignalKind::NewLog,
@@ -58,7 +61,6 @@ impl Subject {
     }
 }
 
-/// The state after some bucket.
 impl Fold {
     /// Says whether a human asked not to hear of it.
     pub(crate) fn is_suppressed(&self, subject: Subject) -> bool {
@@ -73,6 +75,7 @@ impl Fold {
                 let operation = self.novelty.all.get(&fingerprint).map_or(0, |seen| seen.operation());
                 self.operations.get(operation).map_or_else(String::new, |op| op.name.clone())
             }
+            Subject::Path(index) => self.paths.tests[index].operation.clone(),
             _ => String::new(),
         };
         self.suppressed.contains(&Suppressed { signal: subject.signal(), operation })
@@ -104,6 +107,8 @@ impl Fold {
         if logged > 0.0 {
             found.push((Subject::LogErrors, LOG_ERRORS_SHARE));
         }
+        let tops = self.paths.tests.len() as f64;
+        found.extend((0..self.paths.tests.len()).map(|index| (Subject::Path(index), PATHS_SHARE / tops)));
         // Metrics have levels of their own: they are looked at minute by minute, beside the gate.
         found.extend((0..self.metrics.len()).map(|index| (Subject::Metric(index), 0.0)));
         found.push((Subject::Throughput, FLOW_SHARE));
@@ -136,6 +141,7 @@ impl Fold {
             Subject::New(fingerprint) => &self.novelty.all[&fingerprint].standing,
             Subject::NewLog(fingerprint) => &self.logs.all[&fingerprint].standing,
             Subject::LogErrors => &self.log_errors.test.standing,
+            Subject::Path(index) => &self.paths.tests[index].test.standing,
             Subject::Metric(index) => &self.metrics[index].standing,
             Subject::Throughput => &self.flow.throughput,
             Subject::Silence => &self.flow.silence,
@@ -157,6 +163,7 @@ impl Fold {
                 &mut self.logs.all.get_mut(&fingerprint).expect("listed only where there is one").standing
             }
             Subject::LogErrors => &mut self.log_errors.test.standing,
+            Subject::Path(index) => &mut self.paths.tests[index].test.standing,
             Subject::Metric(index) => &mut self.metrics[index].standing,
             Subject::Throughput => &mut self.flow.throughput,
             Subject::Silence => &mut self.flow.silence,
@@ -166,7 +173,7 @@ impl Fold {
     /// Says where the cause of an excess lies.
     pub(crate) fn origin(&self, subject: Subject) -> Origin {
         let own = |operation: &str| Origin {
-            culprit: plimsoll_model::Culprit {
+            culprit: Culprit {
                 service: self.frame.service.service.clone(),
                 version: self.frame.version.clone(),
                 operation: operation.to_owned(),
@@ -174,6 +181,15 @@ impl Fold {
             elsewhere: false,
             traced: true,
         };
+        let counted = matches!(subject, Subject::Errors(_) | Subject::Path(_) | Subject::New(_));
+        if counted
+            && self.design() == Design::Concurrent
+            && let Some(other) = self.paths.instead(&self.frame)
+        {
+            // With everybody else's version held equal the candidate does not fail more, and another does.
+            let culprit = Culprit { service: other.service, version: other.version, operation: String::new() };
+            return Origin { culprit, elsewhere: true, traced: true };
+        }
         match subject {
             Subject::Errors(index) => culprit::of_errors(&self.arms(index)),
             Subject::Latency(index) => culprit::of_latency(&self.arms(index)),
@@ -182,9 +198,12 @@ impl Fold {
                 let operation = self.novelty.all.get(&fingerprint).map_or(0, |seen| seen.operation());
                 own(self.operations.get(operation).map_or("", |op| &op.name))
             }
-            Subject::NewLog(_) | Subject::LogErrors | Subject::Metric(_) | Subject::Throughput | Subject::Silence => {
-                own("")
-            }
+            Subject::NewLog(_)
+            | Subject::LogErrors
+            | Subject::Path(_)
+            | Subject::Metric(_)
+            | Subject::Throughput
+            | Subject::Silence => own(""),
         }
     }
 

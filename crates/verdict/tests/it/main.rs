@@ -2,6 +2,8 @@
 
 mod aggregates;
 mod drift;
+mod measured;
+mod paths;
 mod reference;
 mod signals;
 mod simulation;

@@ -26,6 +26,7 @@ def bounds(bad, n, alpha):
 
 
 RATIOS = [1.1, 1.25, 1.5, 2, 3, 5, 8, 13, 20, 30]
+WEIGHTS = [0.03, 0.10, 0.15, 0.20, 0.17, 0.13, 0.08, 0.06, 0.04, 0.04]
 
 
 def log_e(strata, r0, eta):
@@ -39,7 +40,7 @@ def log_e(strata, r0, eta):
             p1 = k * r0 * n_b / (n_a + k * r0 * n_b)
             log += eta * (binom.logpmf(bad_b, m, p1) - binom.logpmf(bad_b, m, p0))
         logs.append(log)
-    return math.log(sum(math.exp(x) for x in logs) / len(logs))
+    return math.log(sum(w * math.exp(x) for w, x in zip(WEIGHTS, logs)))
 
 
 cases = [(0, 200), (0, 2000), (1, 150), (7, 150), (50, 1000), (1000, 100000)]

@@ -1,0 +1,191 @@
+//! Services without spans, and services whose spans were sampled.
+
+use std::collections::BTreeMap;
+
+use plimsoll_model::metric::{ExactSum, MetricCell, MetricKey, MetricSeries, MetricShape};
+use plimsoll_model::signal::{AgeClass, Histogram, WEIGHT_UNIT};
+use plimsoll_model::{Bucket, Design, SignalKind, Verdict, VerdictKind};
+use plimsoll_verdict::{JudgeInput, judge, quality};
+
+use crate::simulation::{START, Scenario, service, simulate};
+
+/// Buckets by which nanoseconds and seconds differ.
+const SECONDS: i16 = 478;
+
+fn key(name: &str, unit: &str, shape: MetricShape, version: &str, attributes: &[(&str, &str)]) -> MetricKey {
+    MetricKey {
+        service: service(),
+        version: version.to_owned(),
+        age: AgeClass::Warm,
+        name: name.to_owned(),
+        unit: unit.to_owned(),
+        shape,
+        attributes: attributes.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+    }
+}
+
+/// The same service, exporting request metrics once a minute in place of spans.
+fn without_spans(scenario: &Scenario, shape: MetricShape, seed: u64) -> JudgeInput {
+    let mut input = simulate(scenario, seed);
+    let mut metrics: BTreeMap<MetricKey, BTreeMap<Bucket, MetricCell>> = BTreeMap::new();
+    for series in std::mem::take(&mut input.series) {
+        for (bucket, cell) in &series.cells {
+            let minute = Bucket(bucket.0 / 6 * 6 + 5);
+            for (status, n) in [("200", cell.requests - cell.errors), ("500", cell.errors)] {
+                let attributes =
+                    [("http.request.method", "GET"), ("http.route", "/cart"), ("http.response.status_code", status)];
+                let (name, unit) = match shape {
+                    MetricShape::Histogram => ("http.server.request.duration", "s"),
+                    _ => ("http_requests_total", ""),
+                };
+                let share = n as f64 / cell.requests as f64;
+                let mut values = Histogram::default();
+                let (mut sum, mut left) = (0.0, n);
+                for (index, count) in &cell.latency.0 {
+                    let count = ((*count as f64 * share).round() as u64).min(left);
+                    left -= count;
+                    if count > 0 {
+                        *values.0.entry(index - SECONDS).or_default() += count;
+                        sum += count as f64 * Histogram::upper_edge(index - SECONDS);
+                    }
+                }
+                let counted = n - left;
+                let point = match shape {
+                    MetricShape::Histogram => MetricCell {
+                        points: 1,
+                        count: counted,
+                        sum: ExactSum::of(sum),
+                        values,
+                        ..MetricCell::default()
+                    },
+                    _ => MetricCell { points: 1, count: 1, sum: ExactSum::of(n as f64), ..MetricCell::default() },
+                };
+                let into = metrics.entry(key(name, unit, shape, &series.key.version, &attributes)).or_default();
+                into.entry(minute).or_default().merge(&point);
+            }
+        }
+    }
+    input.aggregates.metrics =
+        metrics.into_iter().map(|(key, cells)| MetricSeries { key, cells: cells.into_iter().collect() }).collect();
+    input
+}
+
+fn says(verdict: &Verdict, word: &str) -> bool {
+    verdict.data_quality.iter().any(|said| said == word)
+}
+
+#[test]
+fn request_metrics_alone_get_verdicts_in_both_designs() {
+    for (shape, share, design) in [
+        (MetricShape::Histogram, 0.5, Design::Concurrent),
+        (MetricShape::Histogram, 1.0, Design::BeforeAfter),
+        (MetricShape::Counter, 0.5, Design::Concurrent),
+    ] {
+        let judged = |error_effect: f64, latency_effect: f64| {
+            let scenario = Scenario {
+                share,
+                error_effect,
+                latency_effect,
+                before_s: 1_800,
+                after_s: 1_500,
+                ..Scenario::default()
+            };
+            judge(&without_spans(&scenario, shape, 41))
+        };
+        let bad = judged(5.0, 1.0);
+        assert_eq!((bad.verdict, bad.design), (VerdictKind::Regressed, design), "{shape:?}: {}", bad.summary);
+        let found = &bad.findings[0];
+        assert_eq!(found.signal, SignalKind::Metric);
+        assert!(found.summary.contains("failed requests of `GET /cart` by `http"), "{}", found.summary);
+        assert!(found.sql.contains("FROM signals") && found.sql.contains(r#""http.response.status_code":"500""#));
+        assert!(says(&bad, quality::RATES_FROM_METRICS));
+        let harmless = judged(1.0, 1.0);
+        assert_ne!(harmless.verdict, VerdictKind::Regressed, "{shape:?}: {}", harmless.summary);
+        if shape == MetricShape::Histogram {
+            assert_eq!(harmless.verdict, VerdictKind::Pass, "{}", harmless.summary);
+            let slow = judged(1.0, 1.8);
+            assert_eq!(slow.verdict, VerdictKind::Regressed, "{}", slow.summary);
+            assert!(slow.findings[0].summary.contains("the p95 in ms of `GET /cart`"), "{}", slow.summary);
+        }
+    }
+}
+
+/// One point a minute that wanders by a few per cent.
+fn gauge(version: &str, attributes: &[(&str, &str)], minutes: std::ops::Range<u64>, factor: f64) -> MetricSeries {
+    let salt = version.len() as u64 + attributes.iter().map(|(_, value)| value.len() as u64).sum::<u64>();
+    let cells = minutes.map(|minute| {
+        let noise = ((minute + 31 * salt).wrapping_mul(2_654_435_761) >> 7) % 1_000;
+        let level = 120.0 * factor * (1.0 + 0.06 * (noise as f64 / 1_000.0 - 0.5));
+        (Bucket(minute * 6), MetricCell { points: 1, count: 1, sum: ExactSum::of(level), ..MetricCell::default() })
+    });
+    MetricSeries { key: key("kpi.orders", "", MetricShape::Gauge, version, attributes), cells: cells.collect() }
+}
+
+#[test]
+fn a_bare_kpi_once_a_minute_gets_a_verdict() {
+    let (start, end) = (START / 6, START / 6 + 25);
+    let judged = |metrics: Vec<MetricSeries>| {
+        let mut input = simulate(&Scenario { after_s: 1_500, ..Scenario::default() }, 42);
+        input.series.clear();
+        input.aggregates.metrics = metrics;
+        judge(&input)
+    };
+    let past = || start - 60..start;
+    for (effect, expected) in [(1.0, VerdictKind::Pass), (0.3, VerdictKind::Regressed)] {
+        let beside = judged(vec![gauge("1", &[], start - 60..end, 1.0), gauge("2", &[], start..end, effect)]);
+        assert_eq!((beside.verdict, beside.design), (expected, Design::Concurrent), "{}", beside.summary);
+        assert!(says(&beside, quality::METRICS_ONLY), "{:?}", beside.data_quality);
+        let replaced = judged(vec![gauge("1", &[], past(), 1.0), gauge("2", &[], start..end, effect)]);
+        assert_eq!((replaced.verdict, replaced.design), (expected, Design::BeforeAfter), "{}", replaced.summary);
+        // The version stands at the points, or nothing but the pod does.
+        let told = judged(vec![
+            gauge("", &[("version", "1")], start - 60..end, 1.0),
+            gauge("", &[("version", "2")], start..end, effect),
+        ]);
+        assert_eq!((told.verdict, told.design), (expected, Design::Concurrent), "{}", told.summary);
+        let pods = judged(vec![
+            gauge("", &[("pod", "orders-7f-x1")], start - 60..end, 1.0),
+            gauge("", &[("pod", "orders-8a-y1")], start..end, effect),
+        ]);
+        assert_eq!((pods.verdict, pods.design), (expected, Design::Concurrent), "{}", pods.summary);
+        if expected == VerdictKind::Regressed {
+            assert_eq!(beside.findings[0].signal, SignalKind::Metric);
+            assert!(beside.findings[0].summary.contains("`kpi.orders`"), "{}", beside.findings[0].summary);
+        }
+    }
+    // A series that does such things by itself is not held to it.
+    let mut moody = gauge("1", &[], past(), 1.0);
+    for (bucket, cell) in &mut moody.cells {
+        if bucket.0 / 6 % 20 < 6 {
+            cell.sum = ExactSum::of(40.0);
+        }
+    }
+    assert_ne!(judged(vec![moody, gauge("2", &[], start..end, 0.3)]).verdict, VerdictKind::Regressed);
+}
+
+#[test]
+fn failures_that_were_kept_more_often_are_counted_by_weight() {
+    // All failures are kept and one in fifty of the rest.
+    let sampled = |effect: f64| {
+        let scenario = Scenario { share: 0.5, rate: 400.0, error_effect: effect, after_s: 900, ..Scenario::default() };
+        let mut input = simulate(&scenario, 43);
+        for cell in input.series.iter_mut().flat_map(|series| &mut series.cells).map(|(_, cell)| cell) {
+            let good = (cell.requests - cell.errors) / 50;
+            cell.latency.0.values_mut().for_each(|n| *n = n.div_ceil(50));
+            cell.log_latency_sum /= 50;
+            cell.log_latency_sum_sq /= 50;
+            cell.requests = good + cell.errors;
+            cell.assembled = cell.requests;
+            cell.weighted_requests = (50 * good + cell.errors) * WEIGHT_UNIT;
+            cell.weighted_errors = cell.errors * WEIGHT_UNIT;
+        }
+        judge(&input)
+    };
+    let bad = sampled(5.0);
+    assert_eq!(bad.verdict, VerdictKind::Regressed, "{}", bad.summary);
+    assert!(says(&bad, quality::WEIGHTED_SPANS) && says(&bad, quality::SAMPLED_SPANS), "{:?}", bad.data_quality);
+    let found = &bad.findings[0];
+    assert!((found.candidate.value - 0.05).abs() < 0.01 && (found.baseline.value - 0.01).abs() < 0.003, "{found:?}");
+    let harmless = sampled(1.0);
+    assert_ne!(harmless.verdict, VerdictKind::Regressed, "{}", harmless.summary);
+}
