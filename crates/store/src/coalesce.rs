@@ -1,7 +1,10 @@
 //! Which small batches of the tail become one.
 //!
-//! A scan pays for every batch, and a busy server publishes thousands a second. Rows are copied about once on their way:
-//! runs are merged when they reach [`ROWS`] rows, or [`BATCHES`] batches where those are tiny.
+//! A scan pays for every batch, and a server with many small clients publishes thousands a second. Neighbours of less than
+//! [`LARGE`] rows become one when there are [`BATCHES`] of them or they have [`ROWS`] rows, so that a row is copied once at the most. What
+//! comes in batches of a thousand rows stays as it is: copying it would cost more than the scans of a tail that lives for seconds.
+//!
+//! *Cost.* About [`AT_ONCE`] rows are in memory twice at a time.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,7 +18,9 @@ use crate::tail::{TailBatch, TailList};
 const ROWS: usize = 8_192;
 const BATCHES: usize = 64;
 /// A batch of at least so many rows is left as it is.
-const LARGE: usize = 4_096;
+const LARGE: usize = 512;
+/// So many rows are copied before they take the place of their batches.
+const AT_ONCE: usize = 65_536;
 
 /// Returns the runs of adjacent batches to merge. `sizes` are the rows of each batch.
 pub(crate) fn plan(sizes: &[usize]) -> Vec<Range<usize>> {
@@ -31,7 +36,7 @@ pub(crate) fn plan(sizes: &[usize]) -> Vec<Range<usize>> {
             continue;
         }
         rows += size;
-        if at > start && (rows >= ROWS || at + 1 - start >= BATCHES) {
+        if rows >= ROWS || at + 1 - start >= BATCHES {
             runs.push(start..at + 1);
             (start, rows) = (at + 1, 0);
         }
@@ -39,37 +44,42 @@ pub(crate) fn plan(sizes: &[usize]) -> Vec<Range<usize>> {
     runs
 }
 
-/// Merges small batches of every tail, each table in one swap. Only what is folded is touched, and only the maintenance
-/// thread takes batches away, so what was planned is still there when it is swapped.
+/// Merges small batches of every tail. Only what is folded is touched, and only the maintenance thread takes batches away, so
+/// what was planned is still there when it is swapped.
 pub(crate) fn coalesce(shared: &Shared) -> Result<(), StoreError> {
     let folded = shared.folding.folded();
     let view = shared.view.load_full();
     for (table, tail) in view.tails() {
         let batches: Vec<&Arc<TailBatch>> = tail.iter().take_while(|batch| batch.last <= folded).collect();
         let sizes: Vec<usize> = batches.iter().map(|batch| batch.rows.batch.num_rows()).collect();
-        let runs = plan(&sizes);
-        if runs.is_empty() {
-            continue;
-        }
-        let mut merged = Vec::with_capacity(runs.len());
-        for run in runs {
-            merged.push((run.clone(), merge(&batches[run])?));
-        }
-        shared.change(|view| {
-            let Some(tail) = view.tail_mut(table) else { return };
-            let mut old = tail.iter().cloned().enumerate();
-            let mut new: Vec<Arc<TailBatch>> = Vec::new();
-            for (run, batch) in merged {
-                new.extend(old.by_ref().take_while(|(at, _)| *at < run.start).map(|(_, batch)| batch));
-                // `take_while` took the first batch of the run.
-                old.by_ref().take(run.len() - 1).for_each(drop);
-                new.push(batch);
+        let mut runs = plan(&sizes);
+        // From the last to the first, so that what is yet to be merged stays where it was.
+        while !runs.is_empty() {
+            let mut merged = Vec::new();
+            let mut rows = 0;
+            while rows < AT_ONCE
+                && let Some(run) = runs.pop()
+            {
+                rows += sizes[run.clone()].iter().sum::<usize>();
+                merged.push((run.clone(), merge(&batches[run])?));
             }
-            new.extend(old.map(|(_, batch)| batch));
-            *tail = new.into_iter().collect::<TailList>();
-        });
+            shared.change(|view| {
+                let Some(tail) = view.tail_mut(table) else { return };
+                *tail = replaced(tail, merged);
+            });
+        }
     }
     Ok(())
+}
+
+/// Returns the tail with some runs of its batches each replaced by one batch; the runs come from the last to the first.
+fn replaced(tail: &TailList, mut merged: Vec<(Range<usize>, Arc<TailBatch>)>) -> TailList {
+    let batches = tail.iter().enumerate().filter_map(|(at, batch)| match merged.last() {
+        Some((run, _)) if at + 1 == run.end => merged.pop().map(|(_, batch)| batch),
+        Some((run, _)) if run.contains(&at) => None,
+        _ => Some(Arc::clone(batch)),
+    });
+    batches.collect()
 }
 
 fn merge(run: &[&Arc<TailBatch>]) -> Result<Arc<TailBatch>, StoreError> {
@@ -95,11 +105,12 @@ mod tests {
         assert!(plan(&[10; BATCHES - 1]).is_empty());
         assert_eq!(plan(&[10; BATCHES]).first(), Some(&(0..BATCHES)));
         assert!(plan(&[LARGE; 100]).is_empty());
+        assert_eq!(plan(&[LARGE - 1; 40]).first(), Some(&(0..17)), "some thousand rows are enough");
     }
 
     proptest! {
         #[test]
-        fn runs_ascend_and_hold_small_batches_only(sizes in prop::collection::vec(0_usize..6_000, 0..300)) {
+        fn runs_ascend_and_hold_small_batches_only(sizes in prop::collection::vec(0_usize..800, 0..300)) {
             let mut end = 0;
             for run in plan(&sizes) {
                 prop_assert!(run.start >= end && run.len() >= 2 && run.end <= sizes.len());

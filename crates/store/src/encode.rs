@@ -58,13 +58,13 @@ pub fn encode_segment(
     let (mut file, _) = writer.into_serialized_writer()?;
     let descriptor = file.schema_descr().clone();
     let mut encoder = Encoder::new()?;
-    for runs in order.groups(ROW_GROUP_ROWS) {
+    for rows in order.groups(ROW_GROUP_ROWS) {
         let mut row_group = file.next_row_group()?;
-        let columns = schema.fields().iter().enumerate().map(|(at, field)| {
+        let columns = schema.fields().iter().enumerate().map(|(at, field)| -> Result<_, ParquetError> {
             let arrays: Vec<ArrayRef> = batches.iter().map(|batch| ArrayRef::clone(batch.column(at))).collect();
-            (field.as_ref(), arrays, used(table, field.name()))
+            Ok((field.as_ref(), arrays, used(table, field.name())))
         });
-        encoder.append(&mut row_group, &descriptor, &runs, columns)?;
+        encoder.append(&mut row_group, &descriptor, &rows, columns)?;
         row_group.close()?;
     }
     file.close()?;

@@ -19,6 +19,18 @@ struct Entry<'a> {
     bytes: &'a [u8],
 }
 
+impl Entry<'_> {
+    /// Compares; what the first eight bytes decide touches no text.
+    #[inline(always)]
+    fn is_below(&self, other: &Self) -> bool {
+        let (one, two) = (self.words[0].swap_bytes(), other.words[0].swap_bytes());
+        match self.bytes.len() >= 8 && other.bytes.len() >= 8 && one != two {
+            true => one < two,
+            false => self.bytes < other.bytes,
+        }
+    }
+}
+
 /// The distinct texts so far.
 pub(crate) struct Interner<'a> {
     /// Half a hash and one more than a number; zero is free. A power of two, at most half full.
@@ -53,9 +65,42 @@ fn mix(a: u64, b: u64) -> u64 {
 
 impl<'a> Interner<'a> {
     pub(crate) fn new() -> Self {
-        Self { table: vec![0; 256], entries: Vec::new(), bytes: 0, seed: *SEED }
+        Self::within(Vec::new())
     }
 
+    /// Begins in the memory of a table that was used before.
+    pub(super) fn within(mut table: Vec<u64>) -> Self {
+        table.clear();
+        table.resize(256, 0);
+        Self { table, entries: Vec::new(), bytes: 0, seed: *SEED }
+    }
+
+    /// Gives the memory of the table back, for the next.
+    pub(super) fn into_table(self) -> Vec<u64> {
+        self.table
+    }
+
+    /// Returns the text with a number.
+    pub(super) fn get(&self, number: u32) -> &'a [u8] {
+        self.entries[number as usize].bytes
+    }
+
+    /// Returns the least and the greatest of some texts, none of none.
+    pub(super) fn extremes(&self, numbers: &[u32]) -> Option<(&'a [u8], &'a [u8])> {
+        let mut all = numbers.iter().map(|number| &self.entries[*number as usize]);
+        let first = all.next()?;
+        let (mut least, mut greatest) = (first, first);
+        for entry in all {
+            if entry.is_below(least) {
+                least = entry;
+            } else if greatest.is_below(entry) {
+                greatest = entry;
+            }
+        }
+        Some((least.bytes, greatest.bytes))
+    }
+
+    /// Returns how many texts there are.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -120,15 +165,16 @@ impl<'a> Interner<'a> {
     }
 
     fn grow(&mut self) {
-        let mut table = vec![0; self.table.len() * 4];
-        let mask = table.len() - 1;
-        for slot in self.table.iter().filter(|slot| **slot != 0) {
-            let mut at = (slot >> 32) as usize & mask;
-            while table[at] != 0 {
-                at = (at + 1) & mask;
+        let before: Vec<u64> = self.table.iter().copied().filter(|slot| *slot != 0).collect();
+        let length = self.table.len() * 4;
+        self.table.clear();
+        self.table.resize(length, 0);
+        for slot in before {
+            let mut at = (slot >> 32) as usize & (length - 1);
+            while self.table[at] != 0 {
+                at = (at + 1) & (length - 1);
             }
-            table[at] = *slot;
+            self.table[at] = slot;
         }
-        self.table = table;
     }
 }

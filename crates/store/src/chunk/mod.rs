@@ -1,20 +1,21 @@
 //! Columns of rows as chunks of a Parquet row group.
 //!
 //! Parquet's own writer takes Arrow arrays whose rows stand in their final order, hashes every text of every row, and goes
-//! over every level of lists that are empty. Here rows are named by runs of the batches they stand in, text with a number in
-//! its batch's dictionary is never hashed again, and what is constant, absent or empty costs next to nothing. The file is
+//! over every level of lists that are empty. Here rows are named by their places in batches laid end to end, text with a number in
+//! its batch's dictionary is never hashed again, what is constant, absent or empty costs next to nothing, and memory that is far
+//! is read in a row: columns are numbered or copied as they lie, and only numbers are put in order. The file is
 //! Parquet as any other writer's: data pages of the first version, zstd, dictionaries, packed differences, plain.
 //!
 //! | file | owns |
 //! |---|---|
-//! | `slots` | runs of rows and items, levels of lists, maps and nulls |
+//! | `slots` | places of rows and items, levels of lists, maps and nulls, where pages end |
 //! | `text`, `interner` | text and bytes; the distinct ones and their numbers |
 //! | `number` | numbers, booleans and ids |
 //! | `bits` | hybrid runs and packed differences |
 //! | `page` | pages, their headers, compression, offsets and bounds; a finished chunk |
 //!
 //! *Cost.* What one column of one row group takes: at most 44 bytes an item (numbers of entries, entries and their table, or
-//! the items themselves), its pages as compressed, and twelve bytes a run.
+//! the items themselves), and its pages as compressed. The memory is used again for the next column and the next row group.
 
 mod bits;
 mod interner;
@@ -24,6 +25,7 @@ mod slots;
 mod text;
 
 use std::io::Write;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::NullBuffer;
@@ -35,7 +37,7 @@ use parquet::schema::types::{ColumnDescPtr, SchemaDescriptor};
 pub(crate) use interner::Interner;
 use page::Scratch;
 use slots::Slots;
-pub(crate) use slots::{Run, push};
+pub(crate) use slots::Places;
 
 /// How one column of a table is written beyond what its values say.
 #[derive(Debug, Clone, Copy, Default)]
@@ -49,7 +51,25 @@ pub(crate) struct Use {
 /// Encodes columns, one after the other; keeps what they are made in.
 pub(crate) struct Encoder {
     scratch: Scratch,
+    buffers: Buffers,
+}
+
+/// What the items of one leaf pass through.
+#[derive(Default)]
+struct Buffers {
+    /// Numbers of entries by place, then by item.
+    placed: Vec<u32>,
     codes: Vec<u32>,
+    /// What a batch's own numbers or those of the first round became.
+    moved: Vec<u32>,
+    /// The table of an interner.
+    table: Vec<u64>,
+    /// Numbers by place, then by item.
+    wide: Vec<i64>,
+    values: Vec<i64>,
+    /// Ids or booleans by place, then by item.
+    bytes: Vec<u8>,
+    ids: Vec<u8>,
 }
 
 /// A row group that is written column by column.
@@ -61,20 +81,22 @@ struct Target<'g, 'f, W: Write + Send> {
 
 impl Encoder {
     pub(crate) fn new() -> Result<Self> {
-        Ok(Self { scratch: Scratch::new()?, codes: Vec::new() })
+        Ok(Self { scratch: Scratch::new()?, buffers: Buffers::default() })
     }
 
-    /// Appends all columns of `runs` to a row group; `columns` gives for each its field, its arrays, one a batch, and its use.
-    pub(crate) fn append<'a, W: Write + Send>(
+    /// Appends all columns of `rows` to a row group; `columns` gives for each its field, its arrays, which lie end to end, and its
+    /// use. Each column's arrays are asked for when those before are written, and dropped before the next.
+    pub(crate) fn append<'a, W: Write + Send, E: From<ParquetError>>(
         &mut self,
         group: &mut SerializedRowGroupWriter<'_, W>,
         schema: &SchemaDescriptor,
-        runs: &[Run],
-        columns: impl Iterator<Item = (&'a Field, Vec<ArrayRef>, Use)>,
-    ) -> Result<()> {
-        let rows = Slots::rows(runs);
+        rows: &Places<'_>,
+        columns: impl Iterator<Item = std::result::Result<(&'a Field, Vec<ArrayRef>, Use), E>>,
+    ) -> std::result::Result<(), E> {
+        let rows = Slots::rows(rows);
         let mut target = Target { group, descriptors: schema.columns().iter(), how: Use::default() };
-        for (field, arrays, how) in columns {
+        for column in columns {
+            let (field, arrays, how) = column?;
             target.how = how;
             self.field(&mut target, field, &arrays, &rows)?;
         }
@@ -90,7 +112,10 @@ impl Encoder {
     ) -> Result<()> {
         if field.is_nullable() {
             let nulls: Vec<Option<NullBuffer>> = arrays.iter().map(|array| array.logical_nulls()).collect();
-            return self.value(target, field.data_type(), arrays, &slots.optional(&nulls));
+            let mut valid = std::mem::take(&mut self.buffers.bytes);
+            let below = slots.optional(&nulls, arrays.iter().map(|array| array.len()), &mut valid);
+            self.buffers.bytes = valid;
+            return self.value(target, field.data_type(), arrays, &below);
         }
         if arrays.iter().any(|array| array.is_nullable()) {
             return Err(ParquetError::ArrowError(format!("column `{}` holds nulls and must not", field.name())));
@@ -107,18 +132,20 @@ impl Encoder {
     ) -> Result<()> {
         match data_type {
             DataType::List(item) => {
-                let offsets: Vec<&[i32]> = arrays.iter().map(|array| array.as_list::<i32>().value_offsets()).collect();
-                let items: Vec<ArrayRef> =
-                    arrays.iter().map(|array| ArrayRef::clone(array.as_list::<i32>().values())).collect();
-                self.field(target, item, &items, &slots.repeated(&offsets))
+                let lists = || arrays.iter().map(|array| array.as_list::<i32>());
+                let offsets: Vec<&[i32]> = lists().map(|list| list.value_offsets()).collect();
+                let items: Vec<ArrayRef> = lists().map(|list| within(list.values(), list.value_offsets())).collect();
+                self.field(target, item, &items, &slots.repeated(&offsets)?)
             }
             DataType::Map(entries, _) => {
-                let offsets: Vec<&[i32]> = arrays.iter().map(|array| array.as_map().value_offsets()).collect();
-                let items: Vec<ArrayRef> = arrays
-                    .iter()
-                    .map(|array| std::sync::Arc::new(array.as_map().entries().clone()) as ArrayRef)
-                    .collect();
-                self.field(target, entries, &items, &slots.repeated(&offsets))
+                let maps = || arrays.iter().map(|array| array.as_map());
+                let offsets: Vec<&[i32]> = maps().map(|map| map.value_offsets()).collect();
+                let items = maps().map(|map| {
+                    let entries: ArrayRef = Arc::new(map.entries().clone());
+                    within(&entries, map.value_offsets())
+                });
+                let items: Vec<ArrayRef> = items.collect();
+                self.field(target, entries, &items, &slots.repeated(&offsets)?)
             }
             DataType::Struct(fields) => {
                 for (at, field) in fields.iter().enumerate() {
@@ -141,18 +168,24 @@ impl Encoder {
     ) -> Result<()> {
         let too_many = || ParquetError::General("the file has fewer columns than the rows".to_owned());
         let descriptor = target.descriptors.next().ok_or_else(too_many)?;
-        let (scratch, codes) = (&mut self.scratch, &mut self.codes);
+        let (scratch, buffers) = (&mut self.scratch, &mut self.buffers);
         let finished = match data_type {
             DataType::Utf8 | DataType::Binary | DataType::Dictionary(..) => {
-                text::encode(scratch, codes, descriptor, arrays, slots, target.how.bounded)?
+                text::encode(scratch, buffers, descriptor, arrays, slots, target.how.bounded)?
             }
-            DataType::Boolean => number::booleans(scratch, descriptor, arrays, slots)?,
+            DataType::Boolean => number::booleans(scratch, buffers, descriptor, arrays, slots)?,
             DataType::FixedSizeBinary(width) => {
                 let width = usize::try_from(*width).unwrap_or(0);
-                number::ids(scratch, descriptor, arrays, slots, width, target.how.looked_up)?
+                number::ids(scratch, buffers, descriptor, arrays, slots, (width, target.how.looked_up))?
             }
-            number => number::encode(scratch, codes, descriptor, arrays, slots, number)?,
+            number => number::encode(scratch, buffers, descriptor, arrays, slots, number)?,
         };
         target.group.append_column(&finished.bytes, finished.close)
     }
+}
+
+/// The items that the lists of a batch hold, which of a slice are some of those that its array has.
+fn within(items: &ArrayRef, offsets: &[i32]) -> ArrayRef {
+    let (from, to) = (offsets.first().copied().unwrap_or(0) as usize, offsets.last().copied().unwrap_or(0) as usize);
+    if from == 0 && to == items.len() { ArrayRef::clone(items) } else { items.slice(from, to - from) }
 }

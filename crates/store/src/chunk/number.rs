@@ -1,6 +1,7 @@
 //! Leaves of numbers, booleans and ids of one width.
 //!
-//! *Cost.* Items are copied once, run by run. What is constant or repeats becomes a dictionary, whole numbers otherwise packed
+//! *Cost.* Batches are laid end to end, then items are taken in their order: two copies, of which the first reads what is far
+//! in a row and the second what is near. What is constant or repeats becomes a dictionary, whole numbers otherwise packed
 //! differences, all else plain.
 
 use arrow::array::{Array, ArrayRef, AsArray};
@@ -12,10 +13,10 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnDescPtr;
 
+use super::Buffers;
 use super::bits::{differences, hybrid, width};
 use super::page::{Bounds, Finished, Scratch, statistics};
-use super::slots::Slots;
-use super::text::pages;
+use super::slots::{Places, Slots, spread};
 
 /// So many numbers are tried before a dictionary is given up, and so many distinct ones are too many by then.
 const TRIED: usize = 4_096;
@@ -83,14 +84,24 @@ fn native<T: ArrowNativeType>(array: &ArrayRef) -> ScalarBuffer<T> {
     ScalarBuffer::new(data.buffers()[0].clone(), data.offset(), data.len())
 }
 
-fn gather<T: ArrowNativeType>(arrays: &[ArrayRef], slots: &Slots<'_>, wide: impl Fn(T) -> i64 + Copy) -> Vec<i64> {
-    let parts: Vec<ScalarBuffer<T>> = arrays.iter().map(native).collect();
-    let mut values = Vec::with_capacity(slots.items);
-    for run in slots.runs.iter() {
-        let (from, to) = (run.start as usize, (run.start + run.len) as usize);
-        values.extend(parts[run.batch as usize][from..to].iter().map(|value| wide(*value)));
+/// Fills `values` with the items, through `wide`.
+fn gather<T: ArrowNativeType>(
+    arrays: &[ArrayRef],
+    slots: &Slots<'_>,
+    (wide, values): (&mut Vec<i64>, &mut Vec<i64>),
+    widen: impl Fn(T) -> i64 + Copy,
+) {
+    wide.clear();
+    values.clear();
+    if slots.items == 0 {
+        return;
     }
-    values
+    wide.reserve(arrays.iter().map(|array| array.len()).sum());
+    for array in arrays {
+        wide.extend(native::<T>(array).iter().map(|value| widen(*value)));
+    }
+    values.reserve(slots.items);
+    slots.places.gather(wide, values);
 }
 
 /// Numbers every value, where few are distinct. The entries come in the order in which they were met.
@@ -140,25 +151,48 @@ fn intern(values: &[i64], range: Option<(i64, i64)>, order: Order, codes: &mut V
 /// Encodes a leaf of numbers.
 pub(super) fn encode<'s>(
     scratch: &'s mut Scratch,
-    codes: &mut Vec<u32>,
+    buffers: &mut Buffers,
     descriptor: &ColumnDescPtr,
     arrays: &[ArrayRef],
     slots: &Slots<'_>,
     data_type: &DataType,
 ) -> Result<Finished<'s>> {
-    let (values, order, bytes) = match data_type {
-        DataType::Timestamp(..) | DataType::Int64 => (gather(arrays, slots, |v: i64| v), Order::Signed, 8),
-        DataType::UInt64 => (gather(arrays, slots, |v: i64| v), Order::Unsigned, 8),
-        DataType::Float64 => (gather(arrays, slots, |v: i64| v), Order::Float, 8),
-        DataType::Int32 => (gather(arrays, slots, |v: i32| i64::from(v)), Order::Signed, 4),
-        DataType::UInt32 => (gather(arrays, slots, |v: u32| i64::from(v)), Order::Unsigned, 4),
-        DataType::Int16 => (gather(arrays, slots, |v: i16| i64::from(v)), Order::Signed, 4),
-        DataType::UInt8 => (gather(arrays, slots, |v: u8| i64::from(v)), Order::Unsigned, 4),
+    let Buffers { codes, wide, values, .. } = buffers;
+    let through = (wide, &mut *values);
+    let (order, bytes) = match data_type {
+        DataType::Timestamp(..) | DataType::Int64 => {
+            gather(arrays, slots, through, |v: i64| v);
+            (Order::Signed, 8)
+        }
+        DataType::UInt64 => {
+            gather(arrays, slots, through, |v: i64| v);
+            (Order::Unsigned, 8)
+        }
+        DataType::Float64 => {
+            gather(arrays, slots, through, |v: i64| v);
+            (Order::Float, 8)
+        }
+        DataType::Int32 => {
+            gather(arrays, slots, through, |v: i32| i64::from(v));
+            (Order::Signed, 4)
+        }
+        DataType::UInt32 => {
+            gather(arrays, slots, through, |v: u32| i64::from(v));
+            (Order::Unsigned, 4)
+        }
+        DataType::Int16 => {
+            gather(arrays, slots, through, |v: i16| i64::from(v));
+            (Order::Signed, 4)
+        }
+        DataType::UInt8 => {
+            gather(arrays, slots, through, |v: u8| i64::from(v));
+            (Order::Unsigned, 4)
+        }
         other => return Err(ParquetError::ArrowError(format!("no column of type {other} is stored"))),
     };
     let flat = slots.is_flat();
-    let all = range(order, &values);
-    let entries = intern(&values, all, order, codes).filter(|entries| !entries.is_empty());
+    let all = range(order, values);
+    let entries = intern(values, all, order, codes).filter(|entries| !entries.is_empty());
     let one = entries.as_ref().is_none_or(|entries| entries.len() == 1);
     let compress = (one && slots.is_plain() && (entries.is_some() || values.is_empty())).then_some(false);
     // Floats that are none have no place in an order, so that a page of them would leave the others without an index.
@@ -171,10 +205,15 @@ pub(super) fn encode<'s>(
         append(entries, page);
         chunk.dictionary(page, entries.len())?;
     }
-    for (from, to, rows) in pages(slots, 0) {
+    let each = if entries.is_some() { 2 } else { bytes };
+    let pages = match slots.is_flat() {
+        true => slots.pages(0, |_| 0),
+        false => slots.pages(each * slots.items, |_| each),
+    };
+    for part in pages {
         page.clear();
-        slots.levels(from, to, page);
-        let items = from.item..to.item;
+        slots.levels(part, page);
+        let items = part.items();
         let bounds = flat.then(|| range(order, &values[items.clone()])).flatten().map(|r| bounds(order, r, bytes));
         let encoding = match &entries {
             Some(_) => {
@@ -193,7 +232,7 @@ pub(super) fn encode<'s>(
                 Encoding::PLAIN
             }
         };
-        chunk.data(page, encoding, (to.slot - from.slot, rows, to.slot - from.slot - items.len()), bounds)?;
+        chunk.data(page, encoding, part.counts(), bounds)?;
     }
     let nulls = (slots.slots - slots.items) as u64;
     let bounds = all.map(|all| bounds(order, all, bytes));
@@ -203,49 +242,68 @@ pub(super) fn encode<'s>(
 /// Encodes a leaf of booleans.
 pub(super) fn booleans<'s>(
     scratch: &'s mut Scratch,
+    buffers: &mut Buffers,
     descriptor: &ColumnDescPtr,
     arrays: &[ArrayRef],
     slots: &Slots<'_>,
 ) -> Result<Finished<'s>> {
-    let mut values = Vec::with_capacity(slots.items);
-    for run in slots.runs.iter() {
-        let array = arrays[run.batch as usize].as_boolean();
-        values.extend((run.start as usize..(run.start + run.len) as usize).map(|at| array.value(at)));
+    let Buffers { bytes, ids, .. } = buffers;
+    bytes.clear();
+    ids.clear();
+    if slots.items > 0 {
+        arrays.iter().for_each(|array| spread(array.as_boolean().values(), bytes));
+        slots.places.gather(bytes, ids);
     }
     let (mut chunk, page) = scratch.begin(descriptor, false, None);
-    for (from, to, rows) in pages(slots, 0) {
+    for part in slots.pages(0, |_| 0) {
         page.clear();
-        slots.levels(from, to, page);
-        let items = &values[from.item..to.item];
-        let byte = |bits: &[bool]| bits.iter().rev().fold(0_u8, |byte, bit| byte << 1 | u8::from(*bit));
-        page.extend(items.chunks(8).map(byte));
-        chunk.data(page, Encoding::PLAIN, (to.slot - from.slot, rows, to.slot - from.slot - items.len()), None)?;
+        slots.levels(part, page);
+        let byte = |bits: &[u8]| bits.iter().rev().fold(0_u8, |byte, bit| byte << 1 | bit);
+        page.extend(ids[part.items()].chunks(8).map(byte));
+        chunk.data(page, Encoding::PLAIN, part.counts(), None)?;
     }
     let nulls = Some((slots.slots - slots.items) as u64);
     chunk.finish(slots.is_flat().then(|| Statistics::boolean(None, None, None, nulls, false)))
 }
 
+/// Fills `ids` with the items at `places` of `bytes`.
+fn pick<const N: usize>(places: &Places<'_>, bytes: &[u8], ids: &mut Vec<u8>) {
+    let (from, _) = bytes.as_chunks::<N>();
+    ids.resize(places.len() * N, 0);
+    let (to, _) = ids.as_chunks_mut::<N>();
+    let mut at = 0;
+    places.for_each(|place| {
+        to[at] = from[place];
+        at += 1;
+    });
+}
+
 /// Encodes a leaf of ids of `width` bytes, with a bloom filter where single ones are looked for.
 pub(super) fn ids<'s>(
     scratch: &'s mut Scratch,
+    buffers: &mut Buffers,
     descriptor: &ColumnDescPtr,
     arrays: &[ArrayRef],
     slots: &Slots<'_>,
-    width: usize,
-    looked_up: bool,
+    (width, looked_up): (usize, bool),
 ) -> Result<Finished<'s>> {
-    let mut values = Vec::with_capacity(slots.items * width);
-    for run in slots.runs.iter() {
-        let array = arrays[run.batch as usize].as_fixed_size_binary();
-        let (from, to) = (run.start as usize * width, (run.start + run.len) as usize * width);
-        values.extend_from_slice(&array.value_data()[from..to]);
+    let Buffers { bytes, ids, .. } = buffers;
+    bytes.clear();
+    ids.clear();
+    if slots.items > 0 {
+        arrays.iter().for_each(|array| bytes.extend_from_slice(array.as_fixed_size_binary().value_data()));
+        match width {
+            8 => pick::<8>(&slots.places, bytes, ids),
+            16 => pick::<16>(&slots.places, bytes, ids),
+            _ => slots.places.for_each(|at| ids.extend_from_slice(&bytes[at * width..(at + 1) * width])),
+        }
     }
     let mut filter = None;
     if looked_up {
         const FALSE_POSITIVES: f64 = 0.01;
         let mut found = Sbbf::new_with_ndv_fpp(slots.items.max(1) as u64, FALSE_POSITIVES)?;
         let mut last: &[u8] = &[];
-        for id in values.chunks_exact(width.max(1)) {
+        for id in ids.chunks_exact(width.max(1)) {
             if id != last {
                 found.insert(id);
                 last = id;
@@ -256,12 +314,12 @@ pub(super) fn ids<'s>(
     }
     let none = (slots.items == 0 && slots.is_plain()).then_some(false);
     let (mut chunk, page) = scratch.begin(descriptor, slots.items == 0 && slots.is_flat(), none);
-    for (from, to, rows) in pages(slots, width) {
+    for part in slots.pages(width * slots.items, |_| width) {
         page.clear();
-        slots.levels(from, to, page);
-        page.extend_from_slice(&values[from.item * width..to.item * width]);
-        let items = to.item - from.item;
-        chunk.data(page, Encoding::PLAIN, (to.slot - from.slot, rows, to.slot - from.slot - items), None)?;
+        slots.levels(part, page);
+        let items = part.items();
+        page.extend_from_slice(&ids[items.start * width..items.end * width]);
+        chunk.data(page, Encoding::PLAIN, part.counts(), None)?;
     }
     let nulls = Some((slots.slots - slots.items) as u64);
     let statistics = || Statistics::fixed_len_byte_array(None, None, None, nulls, false);

@@ -1,32 +1,83 @@
 //! Rows on the way down into lists, maps and structs: which values a leaf has, and its levels.
 //!
 //! A *slot* is what Parquet counts as a value of a leaf: an item, or the place of one where a list is empty or something is
-//! null. An *item* is a slot that is there. Items are named by runs, so that neighbours in a batch stay neighbours and are
-//! copied as one.
+//! null. An *item* is a slot that is there. The *place* of an item is its number among all items of its level, batches laid
+//! end to end, whether they are written or not.
 //!
-//! *Cost.* Levels that are all equal are one number. A list costs two bytes a slot, its values twelve bytes a run.
+//! *Cost.* Levels that are all equal are one number. A list costs two bytes a slot, four a list and eight a run of its items;
+//! something that is null here and there two bytes and four a slot.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::rc::Rc;
 
-use arrow::buffer::NullBuffer;
+use arrow::buffer::{BooleanBuffer, NullBuffer};
+use parquet::errors::{ParquetError, Result};
 
 use super::bits::{hybrid, run, width};
 
-/// Rows or items of one batch that follow each other there and in the file.
+/// Items that follow one another both in their batches and in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Run {
-    pub(crate) batch: u32,
     pub(crate) start: u32,
     pub(crate) len: u32,
 }
 
+impl Run {
+    fn range(self) -> Range<usize> {
+        self.start as usize..(self.start + self.len) as usize
+    }
+}
+
 /// Appends a run, or makes the last one longer.
-pub(crate) fn push(runs: &mut Vec<Run>, batch: u32, start: u32, len: u32) {
+pub(crate) fn push(runs: &mut Vec<Run>, start: u32, len: u32) {
     match runs.last_mut() {
         _ if len == 0 => {}
-        Some(last) if last.batch == batch && last.start + last.len == start => last.len += len,
-        _ => runs.push(Run { batch, start, len }),
+        Some(last) if last.start + last.len == start => last.len += len,
+        _ => runs.push(Run { start, len }),
+    }
+}
+
+/// The places of items, in the order of the file.
+#[derive(Debug, Clone)]
+pub(crate) enum Places<'a> {
+    /// One by one, as a sort leaves rows.
+    Each(Cow<'a, [u32]>),
+    /// Neighbours together.
+    Runs(Cow<'a, [Run]>),
+}
+
+impl Places<'_> {
+    /// Returns how many there are.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Each(places) => places.len(),
+            Self::Runs(runs) => runs.iter().map(|run| run.len as usize).sum(),
+        }
+    }
+
+    /// Visits each.
+    #[inline(always)]
+    pub(super) fn for_each(&self, mut visit: impl FnMut(usize)) {
+        match self {
+            Self::Each(places) => places.iter().for_each(|at| visit(*at as usize)),
+            Self::Runs(runs) => runs.iter().for_each(|run| run.range().for_each(&mut visit)),
+        }
+    }
+
+    /// Appends the values at these places.
+    pub(super) fn gather<T: Copy>(&self, from: &[T], to: &mut Vec<T>) {
+        match self {
+            Self::Each(places) => to.extend(places.iter().map(|at| from[*at as usize])),
+            Self::Runs(runs) => runs.iter().for_each(|run| to.extend_from_slice(&from[run.range()])),
+        }
+    }
+
+    fn borrowed(&self) -> Places<'_> {
+        match self {
+            Self::Each(places) => Places::Each(Cow::Borrowed(places)),
+            Self::Runs(runs) => Places::Runs(Cow::Borrowed(runs)),
+        }
     }
 }
 
@@ -53,9 +104,32 @@ pub(super) struct Cut {
     pub(super) item: usize,
 }
 
+/// What a page holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Page {
+    pub(super) from: Cut,
+    pub(super) to: Cut,
+    pub(super) rows: usize,
+}
+
+impl Page {
+    pub(super) fn slots(self) -> usize {
+        self.to.slot - self.from.slot
+    }
+
+    pub(super) fn items(self) -> Range<usize> {
+        self.from.item..self.to.item
+    }
+
+    /// Slots, rows and slots that are no items.
+    pub(super) fn counts(self) -> (usize, usize, usize) {
+        (self.slots(), self.rows, self.slots() - self.items().len())
+    }
+}
+
 /// What a descent has come to.
 pub(super) struct Slots<'a> {
-    pub(super) runs: Cow<'a, [Run]>,
+    pub(super) places: Places<'a>,
     pub(super) items: usize,
     pub(super) slots: usize,
     rows: usize,
@@ -64,18 +138,22 @@ pub(super) struct Slots<'a> {
     max_repetition: u8,
     max_definition: u8,
     /// Every so many rows, the beginning and the end included.
-    pub(super) cuts: Vec<Cut>,
+    cuts: Vec<Cut>,
 }
 
 /// Rows between two places where pages may begin.
-pub(super) const CUT_ROWS: usize = 8_192;
+const CUT_ROWS: usize = 8_192;
+/// A page whose slots take so many bytes on average is cut at every opportunity.
+const WIDE: usize = 64;
+/// A page of more bytes is cut between any two rows.
+const PAGE_BYTES: usize = 1 << 20;
 
 impl<'a> Slots<'a> {
-    pub(super) fn rows(runs: &'a [Run]) -> Self {
-        let rows = runs.iter().map(|run| run.len as usize).sum();
+    pub(super) fn rows(places: &'a Places<'_>) -> Self {
+        let rows = places.len();
         let cuts = (0..rows).step_by(CUT_ROWS).chain([rows]).map(|row| Cut { slot: row, item: row });
         Slots {
-            runs: Cow::Borrowed(runs),
+            places: places.borrowed(),
             items: rows,
             slots: rows,
             rows,
@@ -85,11 +163,6 @@ impl<'a> Slots<'a> {
             max_definition: 0,
             cuts: cuts.collect(),
         }
-    }
-
-    /// Returns how many rows stand before a cut.
-    pub(super) fn row_of(&self, cut: usize) -> usize {
-        self.rows.min(cut * CUT_ROWS)
     }
 
     /// Says that a chunk is to be compressed whatever its first page says: most of its items come later.
@@ -103,12 +176,15 @@ impl<'a> Slots<'a> {
         self.max_repetition == 0
     }
 
-    /// Descends into something that may be null; `nulls` are those of each batch.
-    pub(super) fn optional(&self, nulls: &[Option<NullBuffer>]) -> Slots<'_> {
-        let present = |run: &Run| nulls[run.batch as usize].as_ref().is_none_or(|nulls| nulls.null_count() == 0);
-        let absent = |run: &Run| nulls[run.batch as usize].as_ref().is_some_and(|n| n.null_count() == n.len());
-        let below = |runs, items, definition, cuts| Slots {
-            runs,
+    /// Descends into something that may be null; `nulls` are those of each batch, which have `lengths` items.
+    pub(super) fn optional(
+        &self,
+        nulls: &[Option<NullBuffer>],
+        lengths: impl Iterator<Item = usize>,
+        valid: &mut Vec<u8>,
+    ) -> Slots<'_> {
+        let below = |places, items, definition, cuts| Slots {
+            places,
             items,
             slots: self.slots,
             rows: self.rows,
@@ -118,7 +194,8 @@ impl<'a> Slots<'a> {
             max_definition: self.max_definition + 1,
             cuts,
         };
-        if self.runs.iter().all(present) {
+        let count = |nulls: &Option<NullBuffer>| nulls.as_ref().map_or(0, NullBuffer::null_count);
+        if self.items == 0 || nulls.iter().all(|nulls| count(nulls) == 0) {
             let definition = match &self.definition {
                 // Where nothing is an item, as in lists that are all empty, nothing is deeper.
                 Levels::All(level) => Levels::All(level + u8::from(*level == self.max_definition)),
@@ -127,70 +204,88 @@ impl<'a> Slots<'a> {
                     Levels::Each(Rc::new(levels.iter().map(deeper).collect()))
                 }
             };
-            return below(Cow::Borrowed(&self.runs), self.items, definition, self.cuts.clone());
+            return below(self.places.borrowed(), self.items, definition, self.cuts.clone());
         }
-        if self.runs.iter().all(absent) {
+        valid.clear();
+        let mut absent = true;
+        for (nulls, length) in nulls.iter().zip(lengths) {
+            let missing = count(nulls);
+            absent &= missing == length;
+            match nulls {
+                Some(nulls) if missing > 0 => spread(nulls.inner(), valid),
+                _ => valid.resize(valid.len() + length, 1),
+            }
+        }
+        if absent {
             let cuts = self.cuts.iter().map(|cut| Cut { slot: cut.slot, item: 0 });
-            return below(Cow::Owned(Vec::new()), 0, self.definition.clone(), cuts.collect());
+            return below(Places::Runs(Cow::Owned(Vec::new())), 0, self.definition.clone(), cuts.collect());
         }
 
-        let mut valid = Vec::with_capacity(self.items);
-        let mut runs = Vec::new();
-        for run in self.runs.iter() {
-            let (from, to) = (run.start as usize, (run.start + run.len) as usize);
-            match &nulls[run.batch as usize] {
-                Some(nulls) if nulls.null_count() > 0 => {
-                    for at in from..to {
-                        let is_valid = nulls.is_valid(at);
-                        valid.push(u8::from(is_valid));
-                        push(&mut runs, run.batch, at as u32, u32::from(is_valid));
-                    }
-                }
-                _ => {
-                    valid.resize(valid.len() + run.len as usize, 1);
-                    push(&mut runs, run.batch, run.start, run.len);
-                }
-            }
-        }
+        // For each item whether it is there; those that are move up.
+        let mut there = Vec::with_capacity(self.items);
+        self.places.gather(valid, &mut there);
+        let mut places = vec![0_u32; self.items];
+        let mut kept = 0;
+        let mut item = 0;
+        self.places.for_each(|at| {
+            places[kept] = at as u32;
+            kept += there[item] as usize;
+            item += 1;
+        });
+        places.truncate(kept);
         let mut cuts = Vec::with_capacity(self.cuts.len());
-        let (mut item, mut kept) = (0, 0);
+        let (mut before, mut at) = (0, 0);
         for cut in &self.cuts {
-            kept += valid[item..cut.item].iter().map(|valid| usize::from(*valid)).sum::<usize>();
-            item = cut.item;
-            cuts.push(Cut { slot: cut.slot, item: kept });
+            before += there[at..cut.item].iter().map(|there| *there as usize).sum::<usize>();
+            at = cut.item;
+            cuts.push(Cut { slot: cut.slot, item: before });
         }
         let definition = match &self.definition {
-            Levels::All(level) if *level == self.max_definition => {
-                valid.iter_mut().for_each(|valid| *valid += level);
-                valid
+            Levels::All(level) => {
+                there.iter_mut().for_each(|there| *there += level);
+                there
             }
-            Levels::All(level) => vec![*level; self.slots],
             Levels::Each(levels) => {
-                let mut valid = valid.into_iter();
+                let mut there = there.into_iter();
                 let deeper = |level: &u8| match *level == self.max_definition {
-                    true => level + valid.next().expect("every item was looked at"),
+                    true => level + there.next().unwrap_or(0),
                     false => *level,
                 };
                 levels.iter().map(deeper).collect()
             }
         };
-        below(Cow::Owned(runs), kept, Levels::Each(Rc::new(definition)), cuts)
+        below(Places::Each(Cow::Owned(places)), kept, Levels::Each(Rc::new(definition)), cuts)
     }
 
     /// Descends into lists; `offsets` are those of each batch.
-    pub(super) fn repeated(&self, offsets: &[&[i32]]) -> Slots<'static> {
+    ///
+    /// # Errors
+    /// There are more items than numbers of 32 bits.
+    pub(super) fn repeated(&self, offsets: &[&[i32]]) -> Result<Slots<'static>> {
         let (max_repetition, max_definition) = (self.max_repetition + 1, self.max_definition + 1);
+        let lists: usize = offsets.iter().map(|offsets| offsets.len().saturating_sub(1)).sum();
+        // Where the items of each list begin: all but the last number; and where they end: all but the first.
+        let mut ends: Vec<u32> = Vec::with_capacity(lists + 1);
+        ends.push(0);
+        for offsets in offsets {
+            let (base, first) = (ends[ends.len() - 1], offsets.first().copied().unwrap_or(0));
+            let all = offsets.last().map_or(0, |last| (last - first) as u32);
+            base.checked_add(all).ok_or_else(|| ParquetError::General("lists have too many items".to_owned()))?;
+            ends.extend(offsets.iter().skip(1).map(|offset| base + (offset - first) as u32));
+        }
         let mut runs = Vec::new();
         let mut items = 0;
-        for run in self.runs.iter() {
-            let offsets = offsets[run.batch as usize];
-            let (from, to) = (offsets[run.start as usize], offsets[(run.start + run.len) as usize]);
-            push(&mut runs, run.batch, from as u32, (to - from) as u32);
-            items += (to - from) as usize;
+        if ends[ends.len() - 1] > 0 {
+            self.places.for_each(|at| {
+                let (from, to) = (ends[at], ends[at + 1]);
+                push(&mut runs, from, to - from);
+                items += (to - from) as usize;
+            });
         }
+        let places = Places::Runs(Cow::Owned(runs));
         if items == 0 {
-            return Slots {
-                runs: Cow::Owned(runs),
+            return Ok(Slots {
+                places,
                 items,
                 slots: self.slots,
                 rows: self.rows,
@@ -199,48 +294,44 @@ impl<'a> Slots<'a> {
                 max_repetition,
                 max_definition,
                 cuts: self.cuts.iter().map(|cut| Cut { slot: cut.slot, item: 0 }).collect(),
-            };
+            });
         }
 
         let mut repetition = Vec::with_capacity(self.slots + items);
         let mut definition = Vec::with_capacity(self.slots + items);
+        let mut lengths = Vec::with_capacity(self.items);
+        self.places.for_each(|at| lengths.push(ends[at + 1] - ends[at]));
         let mut cuts = Vec::with_capacity(self.cuts.len());
-        let mut lengths = self.runs.iter().flat_map(|run| {
-            let from = run.start as usize;
-            offsets[run.batch as usize][from..=from + run.len as usize]
-                .windows(2)
-                .map(|pair| (pair[1] - pair[0]) as usize)
-        });
         let mut begun = 0;
-        let mut pages = self.cuts.iter().peekable();
-        for slot in 0..self.slots {
-            if pages.next_if(|cut| cut.slot == slot).is_some() {
-                cuts.push(Cut { slot: repetition.len(), item: begun });
+        let mut lengths = lengths.into_iter();
+        let mut slot = 0;
+        for cut in &self.cuts {
+            for slot in slot..cut.slot {
+                let (first, level) = (self.repetition.get(slot), self.definition.get(slot));
+                let length = if level == self.max_definition { lengths.next().unwrap_or(0) as usize } else { 0 };
+                repetition.push(first);
+                if length == 0 {
+                    definition.push(level);
+                    continue;
+                }
+                begun += length;
+                repetition.resize(repetition.len() + length - 1, max_repetition);
+                definition.resize(definition.len() + length, max_definition);
             }
-            let (first, level) = (self.repetition.get(slot), self.definition.get(slot));
-            let length = if level == self.max_definition { lengths.next().unwrap_or(0) } else { 0 };
-            repetition.push(first);
-            if length == 0 {
-                definition.push(level);
-                continue;
-            }
-            begun += length;
-            repetition.resize(repetition.len() + length - 1, max_repetition);
-            definition.resize(definition.len() + length, max_definition);
+            slot = cut.slot;
+            cuts.push(Cut { slot: repetition.len(), item: begun });
         }
-        let slots = repetition.len();
-        cuts.extend(pages.map(|_| Cut { slot: slots, item: begun }));
-        Slots {
-            runs: Cow::Owned(runs),
+        Ok(Slots {
+            places,
             items,
-            slots,
+            slots: repetition.len(),
             rows: self.rows,
             repetition: Levels::Each(Rc::new(repetition)),
             definition: Levels::Each(Rc::new(definition)),
             max_repetition,
             max_definition,
             cuts,
-        }
+        })
     }
 
     /// Says whether every slot is an item, so that levels take no room to speak of.
@@ -248,8 +339,47 @@ impl<'a> Slots<'a> {
         matches!((&self.repetition, &self.definition), (Levels::All(_), Levels::All(_)))
     }
 
-    /// Appends both kinds of levels of the slots between two cuts, as a data page of the first version has them.
-    pub(super) fn levels(&self, from: Cut, to: Cut, out: &mut Vec<u8>) {
+    /// Returns the pages of a leaf whose items take `bytes` together and `size` each, by their number in the file: at the same rows in
+    /// every column, but for pages that would be too large.
+    pub(super) fn pages(&self, bytes: usize, size: impl Fn(usize) -> usize) -> Vec<Page> {
+        let step = if bytes / self.slots.max(1) > WIDE { 1 } else { 2 };
+        let last = self.cuts.len() - 1;
+        let row = |cut: usize| self.rows.min(cut * CUT_ROWS);
+        let mut pages = Vec::with_capacity(last.div_ceil(step));
+        for at in (0..last).step_by(step) {
+            let end = (at + step).min(last);
+            let page = Page { from: self.cuts[at], to: self.cuts[end], rows: row(end) - row(at) };
+            if bytes > PAGE_BYTES && page.items().map(&size).sum::<usize>() > PAGE_BYTES {
+                self.split(page, &size, &mut pages);
+            } else {
+                pages.push(page);
+            }
+        }
+        pages
+    }
+
+    /// Cuts a page where a row begins, as soon as enough stands before it.
+    fn split(&self, page: Page, size: impl Fn(usize) -> usize, pages: &mut Vec<Page>) {
+        let (mut from, mut item, mut rows, mut bytes) = (page.from, page.from.item, 0, 0);
+        for slot in page.from.slot..page.to.slot {
+            if self.repetition.get(slot) == 0 {
+                if bytes >= PAGE_BYTES {
+                    let to = Cut { slot, item };
+                    pages.push(Page { from, to, rows });
+                    (from, rows, bytes) = (to, 0, 0);
+                }
+                rows += 1;
+            }
+            if self.definition.get(slot) == self.max_definition {
+                bytes += size(item);
+                item += 1;
+            }
+        }
+        pages.push(Page { from, to: page.to, rows });
+    }
+
+    /// Appends both kinds of levels of the slots of a page, as a data page of the first version has them.
+    pub(super) fn levels(&self, page: Page, out: &mut Vec<u8>) {
         for (levels, max) in [(&self.repetition, self.max_repetition), (&self.definition, self.max_definition)] {
             if max == 0 {
                 continue;
@@ -258,11 +388,35 @@ impl<'a> Slots<'a> {
             out.extend_from_slice(&[0; 4]);
             let width = width(u32::from(max));
             match levels {
-                Levels::All(level) => run(u32::from(*level), to.slot - from.slot, width, out),
-                Levels::Each(levels) => hybrid(&levels[from.slot..to.slot], width, out),
+                Levels::All(level) => run(u32::from(*level), page.slots(), width, out),
+                Levels::Each(levels) => hybrid(&levels[page.from.slot..page.to.slot], width, out),
             }
             let length = (out.len() - begin - 4) as u32;
             out[begin..begin + 4].copy_from_slice(&length.to_le_bytes());
         }
     }
+}
+
+/// Appends bits, each as a byte.
+pub(super) fn spread(bits: &BooleanBuffer, out: &mut Vec<u8>) {
+    /// The bits of every byte as bytes, the lowest first.
+    const BYTES: [u64; 256] = {
+        let mut bytes = [0; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            let mut bit = 0;
+            while bit < 8 {
+                bytes[byte] |= ((byte >> bit & 1) as u64) << (8 * bit);
+                bit += 1;
+            }
+            byte += 1;
+        }
+        bytes
+    };
+    let chunks = bits.bit_chunks();
+    for word in chunks.iter() {
+        word.to_le_bytes().iter().for_each(|byte| out.extend_from_slice(&BYTES[*byte as usize].to_le_bytes()));
+    }
+    let rest = chunks.remainder_bits();
+    out.extend((0..chunks.remainder_len()).map(|bit| (rest >> bit & 1) as u8));
 }
