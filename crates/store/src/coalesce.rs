@@ -47,12 +47,20 @@ pub(crate) fn plan(sizes: &[usize]) -> Vec<Range<usize>> {
 /// Merges small batches of every tail. Only what is folded is touched, and only the maintenance thread takes batches away, so
 /// what was planned is still there when it is swapped.
 pub(crate) fn coalesce(shared: &Shared) -> Result<(), StoreError> {
-    let folded = shared.folding.folded();
+    let (folded, cuts) = shared.folding.cuts();
     let view = shared.view.load_full();
     for (table, tail) in view.tails() {
         let batches: Vec<&Arc<TailBatch>> = tail.iter().take_while(|batch| batch.last <= folded).collect();
         let sizes: Vec<usize> = batches.iter().map(|batch| batch.rows.batch.num_rows()).collect();
-        let mut runs = plan(&sizes);
+        // A batch across a cut would be in neither part of the flush.
+        let mut runs = Vec::new();
+        let mut from = 0;
+        for cut in cuts.iter().copied().chain([folded]) {
+            let part = batches[from..].iter().take_while(|batch| batch.last <= cut).count();
+            let planned = plan(&sizes[from..from + part]).into_iter();
+            runs.extend(planned.map(|run| run.start + from..run.end + from));
+            from += part;
+        }
         // From the last to the first, so that what is yet to be merged stays where it was.
         while !runs.is_empty() {
             let mut merged = Vec::new();

@@ -4,13 +4,16 @@
 //! compactor tells the job to stop and waits for it: at most the time of a few thousand rows.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvError, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 
 use plimsoll_catalog::SegmentChange;
+use plimsoll_model::SegmentId;
 
+use crate::error::StoreError;
 use crate::merge::{self, Failed, merge};
 use crate::shared::Shared;
 use crate::store::background;
@@ -20,6 +23,20 @@ use crate::trim::{self, trim};
 pub(crate) enum Job {
     Merge(merge::Job),
     Trim(trim::Job),
+}
+
+impl Job {
+    fn panicked(&self) -> Failed {
+        let inputs = match self {
+            Self::Merge(job) => job.inputs.as_slice(),
+            Self::Trim(job) => std::slice::from_ref(&job.input),
+        };
+        let path = inputs.first().map(|record| record.path.clone()).unwrap_or_default();
+        let problem =
+            format!("writing it and {} others again failed, which is a defect", inputs.len().saturating_sub(1));
+        let damaged: Vec<SegmentId> = inputs.iter().map(|record| record.id.clone()).collect();
+        Failed { damaged, problem: StoreError::Segment { path, problem } }
+    }
 }
 
 /// What became of a job.
@@ -41,10 +58,15 @@ impl Compactor {
         let stopped = Arc::clone(&stop);
         let work = move || {
             while let Ok(job) = todo.recv() {
-                let outcome = match &job {
+                let work = || match &job {
                     Job::Merge(job) => merge(&shared, job, &stopped),
                     Job::Trim(job) => trim(&shared, job, &stopped),
                 };
+                // What a defect left half done is a file that nothing names.
+                let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+                    shared.counters.lock().merge_failures += 1;
+                    Err(job.panicked())
+                });
                 if done.send(outcome).is_err() {
                     return;
                 }

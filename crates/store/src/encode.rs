@@ -14,7 +14,7 @@ use plimsoll_model::{Interval, UnixNanos};
 use plimsoll_otlp::Table;
 
 use crate::chunk::Encoder;
-use crate::layout::{ROW_GROUP_ROWS, footer, properties, used};
+use crate::layout::{FLUSHED_LEVEL, ROW_GROUP_ROWS, footer, properties, used};
 use crate::sort::Order;
 
 /// What a segment turned out to hold.
@@ -40,6 +40,18 @@ pub fn encode_segment(
     facts: &[(&str, String)],
     out: impl Write + Send,
 ) -> Result<EncodedSegment, ParquetError> {
+    encode_with(&mut Encoder::new(FLUSHED_LEVEL)?, table, batches, received, facts, out)
+}
+
+/// Like [`encode_segment`], in the memory of an encoder that lives on.
+pub(crate) fn encode_with(
+    encoder: &mut Encoder,
+    table: Table,
+    batches: &[&RecordBatch],
+    received: UnixNanos,
+    facts: &[(&str, String)],
+    out: impl Write + Send,
+) -> Result<EncodedSegment, ParquetError> {
     let schema = table.schema();
     if let Some(other) = batches.iter().find(|batch| batch.schema_ref().fields() != schema.fields()) {
         let problem = format!("columns {} do not fit table `{}`", other.schema_ref(), table.name());
@@ -57,7 +69,6 @@ pub fn encode_segment(
     let writer = ArrowWriter::try_new(out, schema.clone(), Some(properties))?;
     let (mut file, _) = writer.into_serialized_writer()?;
     let descriptor = file.schema_descr().clone();
-    let mut encoder = Encoder::new()?;
     for rows in order.groups(ROW_GROUP_ROWS) {
         let mut row_group = file.next_row_group()?;
         let columns = schema.fields().iter().enumerate().map(|(at, field)| -> Result<_, ParquetError> {

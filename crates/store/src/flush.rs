@@ -1,4 +1,4 @@
-//! One flush, step by step: cut, write, commit, swap, trim.
+//! One part of a flush, step by step: cut, write, commit, swap, trim.
 //!
 //! *Invariants.* A step that fails leaves every row where readers see it, and the next attempt takes up from there:
 //! before the commit the rows are still in the tail and the files are removed; a commit that failed is tried again with the
@@ -11,10 +11,11 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use parquet::errors::ParquetError;
 use plimsoll_catalog::{SegmentChange, SegmentRecord};
-use plimsoll_model::{SegmentId, SequenceNumber, UnixNanos};
+use plimsoll_model::{SegmentId, SequenceNumber};
 use plimsoll_otlp::Table;
 
-use crate::encode::{EncodedSegment, encode_segment};
+use crate::chunk::Encoder;
+use crate::encode::{EncodedSegment, encode_with};
 use crate::error::StoreError;
 use crate::files::SegmentFile;
 use crate::layout::path;
@@ -26,7 +27,7 @@ use crate::view::{LiveSegment, View};
 #[derive(Debug)]
 pub(crate) struct Sealed {
     pub(crate) change: SegmentChange,
-    checkpoint: SequenceNumber,
+    pub(crate) checkpoint: SequenceNumber,
     /// How many of the batches that the fold gave up are in it.
     taken: usize,
 }
@@ -41,11 +42,16 @@ pub(crate) fn segment_id(shared: &Shared, table: Table, last: SequenceNumber, co
     SegmentId::new((shared.clock)(), entropy)
 }
 
-/// Cuts at the last frame folded and writes everything up to it into files. `None` where there is nothing to do.
-pub(crate) fn seal(shared: &Shared, count: &mut SegmentCount) -> Result<Option<Sealed>, StoreError> {
-    let checkpoint = shared.folding.cut(shared);
+/// Writes everything up to a cut into files. `None` where there is nothing to do.
+pub(crate) fn seal(
+    shared: &Shared,
+    checkpoint: SequenceNumber,
+    encoder: &mut Encoder,
+    count: &mut SegmentCount,
+) -> Result<Option<Sealed>, StoreError> {
     let view = shared.view.load_full();
-    if checkpoint <= view.checkpoint && view.taken.is_empty() {
+    let taken = view.taken.iter().take_while(|taken| taken.last <= checkpoint).count();
+    if checkpoint <= view.checkpoint && taken == 0 {
         return Ok(None);
     }
     let mut parts: Vec<(Table, Vec<&RecordBatch>, SequenceNumber)> = Vec::new();
@@ -56,9 +62,10 @@ pub(crate) fn seal(shared: &Shared, count: &mut SegmentCount) -> Result<Option<S
         }
     }
     for table in [Table::Operations, Table::Signals] {
-        let taken: Vec<_> = view.taken.iter().filter(|(of, _)| *of == table).map(|(_, rows)| rows).collect();
-        if !taken.is_empty() {
-            parts.push((table, taken, view.checkpoint.next().min(checkpoint)));
+        let rows = view.taken.iter().take(taken).filter(|taken| taken.table == table).map(|taken| &taken.rows);
+        let rows: Vec<_> = rows.collect();
+        if !rows.is_empty() {
+            parts.push((table, rows, view.checkpoint.next().min(checkpoint)));
         }
     }
     let mut change = SegmentChange { checkpoint: Some(checkpoint), ..SegmentChange::default() };
@@ -67,7 +74,10 @@ pub(crate) fn seal(shared: &Shared, count: &mut SegmentCount) -> Result<Option<S
     for (table, batches, first) in parts {
         let id = segment_id(shared, table, checkpoint, count);
         let facts = [("plimsoll.flush", files.clone())];
-        match write_segment(shared, table, id, &batches, (first, checkpoint), sealed_at, &facts) {
+        let written = write_file(shared, table, id, (first, checkpoint), &facts, |facts, out| {
+            encode_with(encoder, table, &batches, sealed_at, facts, out)
+        });
+        match written {
             Ok(record) => change.add.push(record),
             Err(problem) => {
                 for written in &change.add {
@@ -78,20 +88,7 @@ pub(crate) fn seal(shared: &Shared, count: &mut SegmentCount) -> Result<Option<S
             }
         }
     }
-    Ok(Some(Sealed { change, checkpoint, taken: view.taken.len() }))
-}
-
-/// Writes one durable segment file. `received` stands for the time of receipt in a table that has none.
-pub(crate) fn write_segment(
-    shared: &Shared,
-    table: Table,
-    id: SegmentId,
-    batches: &[&RecordBatch],
-    frames: (SequenceNumber, SequenceNumber),
-    received: UnixNanos,
-    facts: &[(&str, String)],
-) -> Result<SegmentRecord, StoreError> {
-    write_file(shared, table, id, frames, facts, |facts, out| encode_segment(table, batches, received, facts, out))
+    Ok(Some(Sealed { change, checkpoint, taken }))
 }
 
 /// Writes one durable file with what `encode` writes, given the facts that belong into its footer.

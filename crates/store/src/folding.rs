@@ -1,13 +1,14 @@
 //! The thread that folds every published batch, once and in order, off the ack path.
 //!
 //! *Invariants.*
-//! - A batch is folded before it can be flushed: a flush cuts at the last frame folded and takes the fold's rows in the same
-//!   step, so rows and aggregates of a frame reach the catalog in one transaction, or neither does.
+//! - A batch is folded before it can be flushed. A *cut* is a frame at which the fold gave its rows up: a flush ends at a cut and
+//!   writes the aggregates given up by then, so rows and aggregates of a frame reach the catalog in one transaction, or
+//!   neither does. The fold cuts by itself wherever enough rows for one part of a flush have come together.
 //! - A fold that panics on one batch misses that batch and is counted; it stops neither flushing nor the next start, which
 //!   would meet the same batch again.
 //! - Rows that the fold gave up are in the view as tail rows of their table from that very swap until their segment is.
 //!
-//! *Locks.* `fold`, then the view's, then `queue`; never the other way round.
+//! *Locks.* `fold`, then the view's or `queue`; never the other way round.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,12 +20,17 @@ use plimsoll_model::SequenceNumber;
 use tokio::sync::oneshot;
 
 use crate::fold::Fold;
+use crate::layout::ROW_GROUP_ROWS;
 use crate::shared::Shared;
 use crate::tail::TailBatch;
+use crate::view::Taken;
 
 /// The rows of the fold are shown anew at most this often, and take at most a twentieth of the thread's time.
 const SHOW_INTERVAL: Duration = Duration::from_millis(100);
 const SHOW_SHARE: u32 = 20;
+
+/// A part of a flush ends when it lacks less than this to a whole row group: another request might not fit.
+const ROWS_SPARE: usize = 2_000;
 
 pub(crate) struct Folding {
     queue: Mutex<Queue>,
@@ -37,11 +43,34 @@ struct Held {
     fold: Box<dyn Fold>,
     /// The last frame folded: what [`Folding::cut`] goes by.
     folded: SequenceNumber,
+    /// Rows and bytes since the last cut.
+    rows: usize,
+    bytes: u64,
+}
+
+impl Held {
+    /// Takes the fold's rows and moves them in the view from those it holds to those it gave up. Returns the last frame
+    /// that they include.
+    fn cut(&mut self, shared: &Shared) -> SequenceNumber {
+        let last = self.folded;
+        (self.rows, self.bytes) = (0, 0);
+        let rows = self.fold.take().into_iter().filter(|(_, rows)| rows.num_rows() > 0);
+        let rows: Vec<Taken> = rows.map(|(table, rows)| Taken { last, table, rows }).collect();
+        shared.change(|view| {
+            if !rows.is_empty() {
+                Arc::make_mut(&mut view.taken).extend(rows);
+            }
+            view.pending = Vec::new();
+        });
+        last
+    }
 }
 
 struct Queue {
     batches: VecDeque<Arc<TailBatch>>,
     folded: SequenceNumber,
+    /// Where flushes are to end, oldest first.
+    cuts: VecDeque<SequenceNumber>,
     /// The last frame whose share of the fold is in the view.
     shown: SequenceNumber,
     waiters: Vec<(SequenceNumber, oneshot::Sender<()>)>,
@@ -75,6 +104,7 @@ impl Folding {
             queue: Mutex::new(Queue {
                 batches: VecDeque::new(),
                 folded: checkpoint,
+                cuts: VecDeque::new(),
                 shown: checkpoint,
                 waiters: Vec::new(),
                 stop: false,
@@ -82,7 +112,7 @@ impl Folding {
             }),
             ready: Condvar::new(),
             advanced: Condvar::new(),
-            fold: Mutex::new(Held { fold, folded: checkpoint }),
+            fold: Mutex::new(Held { fold, folded: checkpoint, rows: 0, bytes: 0 }),
         }
     }
 
@@ -93,6 +123,12 @@ impl Folding {
 
     pub(crate) fn folded(&self) -> SequenceNumber {
         self.queue.lock().folded
+    }
+
+    /// Returns the last frame folded, and where flushes before it will end.
+    pub(crate) fn cuts(&self) -> (SequenceNumber, Vec<SequenceNumber>) {
+        let queue = self.queue.lock();
+        (queue.folded, queue.cuts.iter().copied().collect())
     }
 
     /// Asks to be told once everything up to `target` is folded and shown.
@@ -121,18 +157,21 @@ impl Folding {
         self.ready.notify_one();
     }
 
-    /// Takes the fold's rows, moves them in the view from those it holds to those it gave up, and returns the last frame
-    /// that they include.
-    pub(crate) fn cut(&self, shared: &Shared) -> SequenceNumber {
+    /// Returns where the next flush ends: at the first cut; where there is none, at the last frame folded if the flush is to
+    /// `drain` the tail.
+    pub(crate) fn cut(&self, shared: &Shared, drain: bool) -> Option<SequenceNumber> {
+        let first = || self.queue.lock().cuts.front().copied();
+        if !drain || first().is_some() {
+            return first();
+        }
         let mut held = self.fold.lock();
-        let rows: Vec<_> = held.fold.take().into_iter().filter(|(_, rows)| rows.num_rows() > 0).collect();
-        shared.change(|view| {
-            if !rows.is_empty() {
-                Arc::make_mut(&mut view.taken).extend(rows);
-            }
-            view.pending = Vec::new();
-        });
-        held.folded
+        // The fold may have cut meanwhile.
+        first().or_else(|| Some(held.cut(shared)))
+    }
+
+    /// Forgets cuts up to a frame that is in segments.
+    pub(crate) fn flushed(&self, checkpoint: SequenceNumber) {
+        self.queue.lock().cuts.retain(|cut| *cut > checkpoint);
     }
 
     /// The thread's work, until it is stopped.
@@ -158,16 +197,26 @@ impl Folding {
                         unshown = true;
                     }
                     held.folded = batch.last;
-                    drop(held);
+                    held.rows += batch.rows.batch.num_rows();
+                    held.bytes += batch.bytes;
+                    let enough =
+                        held.bytes >= shared.options.encoder_bytes as u64 || held.rows + ROWS_SPARE >= ROW_GROUP_ROWS;
+                    let cut = enough.then(|| held.cut(shared));
+                    unshown &= cut.is_none();
                     let mut queue = self.queue.lock();
+                    queue.cuts.extend(cut);
                     queue.batches.pop_front();
                     queue.folded = batch.last;
+                    drop(held);
                     if !unshown {
                         queue.shown = batch.last;
                         queue.answer();
                     }
                     drop(queue);
                     self.advanced.notify_all();
+                    if cut.is_some() {
+                        shared.flush_if_large();
+                    }
                 }
                 Step::Show => {
                     let began = Instant::now();

@@ -14,6 +14,10 @@ use crate::encode::EncodedSegment;
 /// Rows in a row group, at most: what a reader prunes and works on at once.
 pub(crate) const ROW_GROUP_ROWS: usize = 131_072;
 
+/// The level of zstd for rows from the tail, which are soon written again, and for those of merges, which stay.
+pub(crate) const FLUSHED_LEVEL: i32 = 1;
+pub(crate) const MERGED_LEVEL: i32 = 6;
+
 /// The format, in every footer.
 pub(crate) const FORMAT: &str = "1";
 

@@ -13,15 +13,28 @@ use plimsoll_model::{SegmentId, SequenceNumber};
 use plimsoll_otlp::Table;
 use tokio::runtime::Runtime;
 
+use crate::chunk::Encoder;
 use crate::coalesce::coalesce;
 use crate::compact::{Compactor, Job};
 use crate::error::StoreError;
-use crate::flush::{Sealed, SegmentCount, apply, seal, segment_id, show};
+use crate::flush::{Sealed, SegmentCount, apply, seal, segment_id, show, unreadable};
+use crate::layout::FLUSHED_LEVEL;
 use crate::merge::{self, Failed};
 use crate::plan::{Candidate, plan};
 use crate::retention::{Fate, Retention, evicted};
 use crate::shared::{Requests, Shared};
 use crate::trim::{self, environments};
+
+/// How much of the tail a flush takes, in parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// Parts that are full.
+    Parts,
+    /// All that is folded.
+    Folded,
+    /// All that was published.
+    Everything,
+}
 
 /// How often age, space and small batches are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -96,10 +109,12 @@ impl Maintenance {
             if asked.abandon {
                 return;
             }
-            let flushed = (!asked.flush.is_empty() || asked.close.is_some()).then(|| self.flush(true));
-            if flushed.is_none() && self.due(asked.large) {
+            let flushed = (!asked.flush.is_empty() || asked.close.is_some()).then(|| self.flush(Extent::Everything));
+            if flushed.is_none()
+                && let Some(extent) = self.due(asked.large)
+            {
                 // Counted and logged inside; the rows stay in the tail.
-                let _ = self.flush(false);
+                let _ = self.flush(extent);
             }
             if asked.large {
                 self.pressed = Some(Instant::now());
@@ -134,20 +149,24 @@ impl Maintenance {
         std::mem::take(&mut requests)
     }
 
-    /// Says whether the tail is large or old enough, and no failed flush is being waited for.
-    fn due(&self, large: bool) -> bool {
+    /// Says how much is to be flushed because the tail is large or old, unless a failed flush is being waited for.
+    fn due(&self, large: bool) -> Option<Extent> {
         if self.retry.is_some_and(|(at, _)| Instant::now() < at) {
-            return false;
+            return None;
         }
         let (view, options) = (self.shared.view.load(), &self.shared.options);
         let oldest = view.tails().filter_map(|(_, tail)| tail.iter().next().map(|batch| batch.at)).min();
         let old = oldest.is_some_and(|at| (self.shared.clock)().since(at) >= options.tail_age_flush);
         let large = large || view.tail_bytes() >= options.tail_bytes_flush as u64;
-        large && oldest.is_some() || old || self.sealed.is_some()
+        match (old, large && oldest.is_some() || self.sealed.is_some()) {
+            (true, _) => Some(Extent::Folded),
+            (false, true) => Some(Extent::Parts),
+            (false, false) => None,
+        }
     }
 
-    fn flush(&mut self, everything: bool) -> Result<SequenceNumber, StoreError> {
-        let outcome = self.try_flush(everything);
+    fn flush(&mut self, extent: Extent) -> Result<SequenceNumber, StoreError> {
+        let outcome = self.try_flush(extent);
         let mut counters = self.shared.counters.lock();
         match &outcome {
             Ok(_) => {
@@ -168,14 +187,24 @@ impl Maintenance {
     }
 
     #[tracing::instrument(name = "flush", skip_all)]
-    fn try_flush(&mut self, everything: bool) -> Result<SequenceNumber, StoreError> {
+    fn try_flush(&mut self, extent: Extent) -> Result<SequenceNumber, StoreError> {
         self.finish()?;
         let published = self.shared.view.load().published;
-        if everything && !self.shared.folding.wait(published) {
+        if extent == Extent::Everything && !self.shared.folding.wait(published) {
             return Err(StoreError::Closed);
         }
-        self.sealed = seal(&self.shared, &mut self.segments)?;
-        self.finish()?;
+        // What is there now, and not what comes meanwhile: others wait for this thread as well.
+        let folded = self.shared.folding.folded();
+        // For all parts, and no longer.
+        let mut encoder = Encoder::new(FLUSHED_LEVEL).map_err(|problem| unreadable("the encoder", &problem))?;
+        while let Some(cut) = self.shared.folding.cut(&self.shared, extent != Extent::Parts) {
+            self.sealed = seal(&self.shared, cut, &mut encoder, &mut self.segments)?;
+            self.finish()?;
+            self.shared.folding.flushed(cut);
+            if cut >= folded {
+                break;
+            }
+        }
         Ok(self.shared.view.load().checkpoint)
     }
 

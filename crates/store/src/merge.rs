@@ -1,43 +1,42 @@
 //! Several segments written as one, in the order of their table.
 //!
-//! Inputs are sorted, so a row group of the output takes consecutive rows of each of them: they are read column by column, a
-//! portion at a time, and written at once. Attribute keys that are frequent or asked for become columns on the way
-//! ([`crate::promote`]).
+//! Inputs are sorted, so a row group of the output takes consecutive rows of each of them: they are read column by column, and the
+//! runs of the order say where each row stands among those of all inputs laid end to end, which is what the encoder
+//! ([`crate::chunk`]) takes. Text that inputs store by number stays a number. Attribute keys that are frequent or asked for become columns
+//! on the way ([`crate::promote`]).
 //!
 //! *Invariants.* Rows, frames and the latest time of receipt are those of the inputs. Inputs and output change places in one
 //! catalog transaction and one swap; a crash before it leaves a file that nothing names, one after it files that nothing names.
 //!
-//! *Cost.* Sixteen bytes a row for the order; a portion of one column of every input; one row group as compressed pages. Where inputs do
-//! not overlap, values are not copied between decoding and encoding.
+//! *Cost.* Sixteen bytes a row for the order; one column of one row group, which has fewer rows where that would be more than
+//! half of what the encoder may take.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::compute::interleave;
+use arrow::array::ArrayRef;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::{ArrowColumnWriter, compute_leaves};
 use parquet::errors::ParquetError;
 use plimsoll_catalog::{SegmentChange, SegmentRecord};
 use plimsoll_model::{Interval, SegmentId};
 use plimsoll_otlp::Table;
 
+use crate::chunk::{self, Encoder, Places};
 use crate::encode::EncodedSegment;
 use crate::error::StoreError;
 use crate::flush::write_file;
-use crate::layout::{ROW_GROUP_ROWS, footer, properties};
-use crate::order::{Order, Run};
+use crate::layout::{MERGED_LEVEL, ROW_GROUP_ROWS, footer, properties, used};
+use crate::order::Order;
 use crate::promote::{Extractor, MAP, NotInteger, Promoted, Sample, TYPES};
 use crate::shared::Shared;
-use crate::sources::{Cursor, Source};
+use crate::sources::Source;
 
-/// Rows that are between a reader and a writer at once.
-const PORTION: usize = 8_192;
-/// Runs shorter than this on average are gathered into one array first.
-const RUN_MEAN_MIN: usize = 32;
+/// Columns of attribute keys that are in memory at once.
+const EXTRACTED: usize = 16;
 /// Rows of each input that are looked at for their attribute keys, in each of two places.
 const SAMPLE: u64 = 4_096;
 
@@ -55,8 +54,8 @@ pub(crate) struct Job {
 /// Why there is no output.
 #[derive(Debug)]
 pub(crate) struct Failed {
-    /// The segment that could not be read.
-    pub(crate) damaged: Option<SegmentId>,
+    /// Segments that could not be read, or that a defect was met with: they are left alone.
+    pub(crate) damaged: Vec<SegmentId>,
     pub(crate) problem: StoreError,
 }
 
@@ -66,7 +65,7 @@ pub(crate) struct Failed {
 /// The segment that could not be read, and why; or the output could not be written.
 pub(crate) fn merge(shared: &Shared, job: &Job, stop: &AtomicBool) -> Result<Option<SegmentChange>, Failed> {
     let open = |record: &SegmentRecord| {
-        Source::open(shared, record).map_err(|problem| Failed { damaged: Some(record.id.clone()), problem })
+        Source::open(shared, record).map_err(|problem| Failed { damaged: vec![record.id.clone()], problem })
     };
     let sources = job.inputs.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let mut text_only = Vec::new();
@@ -81,15 +80,20 @@ pub(crate) fn merge(shared: &Shared, job: &Job, stop: &AtomicBool) -> Result<Opt
             Err(Cut::Input(at, problem)) => {
                 let record = &sources[at].record;
                 let problem = StoreError::Segment { path: record.path.clone(), problem: problem.to_string() };
-                return Err(Failed { damaged: Some(record.id.clone()), problem });
+                return Err(Failed { damaged: vec![record.id.clone()], problem });
             }
-            Err(Cut::Output(problem)) => return Err(Failed { damaged: None, problem }),
+            Err(Cut::Output(problem)) => return Err(Failed { damaged: Vec::new(), problem }),
         }
     }
 }
 
+/// What one column of a row group may take in memory.
+pub(crate) fn column_bytes(shared: &Shared) -> u64 {
+    (shared.options.encoder_bytes / 2) as u64
+}
+
 /// Why writing ended early.
-enum Cut {
+pub(crate) enum Cut {
     /// The store is being closed.
     Stopped,
     /// A value turned up that the column of this key cannot hold.
@@ -125,7 +129,11 @@ fn write(
     // What ends the work early goes past the writer of files, which knows only of its own errors.
     let mut cut = None;
     let written = write_file(shared, table, job.id.clone(), (first, last), &facts, |facts, out| {
-        let outcome = Writing { table, sources, stop }.run(&encoded, &promoted, facts, out);
+        let weight = column_bytes(shared);
+        let order = Order::read(table, sources).map_err(|(number, problem)| input(number)(problem));
+        let outcome = order.and_then(|mut order| {
+            Writing { table, sources, stop }.run(&encoded, &promoted, facts, out, &mut || take(&mut order, weight))
+        });
         outcome.map(|()| encoded).map_err(|problem| match problem {
             Interrupted::Output(problem) => problem,
             Interrupted::Cut(early) => {
@@ -169,7 +177,7 @@ fn choose(table: Table, sources: &[Source], wanted: &[String], text_only: &[Stri
 }
 
 /// What ends a run of [`Writing`].
-enum Interrupted {
+pub(crate) enum Interrupted {
     Cut(Cut),
     Output(ParquetError),
 }
@@ -184,169 +192,102 @@ fn input(number: usize) -> impl Fn(ParquetError) -> Interrupted {
     move |problem| Interrupted::Cut(Cut::Input(number, problem))
 }
 
-struct Writing<'a> {
-    table: Table,
-    sources: &'a [Source],
-    stop: &'a AtomicBool,
+/// The writing of rows of segments into a new one.
+pub(crate) struct Writing<'a> {
+    pub(crate) table: Table,
+    pub(crate) sources: &'a [Source],
+    pub(crate) stop: &'a AtomicBool,
+}
+
+/// The rows of a row group: their places among some rows of each input laid end to end, and which those are.
+pub(crate) type RowGroup = (Places<'static>, Vec<Range<u64>>);
+
+/// Returns the next rows of a merge.
+fn take(order: &mut Order, weight: u64) -> Option<RowGroup> {
+    let (runs, ranges) = order.take(ROW_GROUP_ROWS, weight);
+    if runs.is_empty() {
+        return None;
+    }
+    // Where the next row of each input stands.
+    let mut next = Vec::with_capacity(ranges.len());
+    let mut end = 0;
+    for range in &ranges {
+        next.push(end);
+        end += (range.end - range.start) as u32;
+    }
+    let mut places = Vec::with_capacity(runs.len());
+    for run in &runs {
+        let (next, rows) = (&mut next[run.input], run.rows as u32);
+        chunk::push(&mut places, *next, rows);
+        *next += rows;
+    }
+    Some((Places::Runs(Cow::Owned(places)), ranges))
 }
 
 impl Writing<'_> {
-    fn run(
+    /// Writes a file of the row groups that `next` says.
+    pub(crate) fn run(
         &self,
         encoded: &EncodedSegment,
         promoted: &[Promoted],
         facts: &[(&str, String)],
         out: &mut (dyn Write + Send),
+        next: &mut dyn FnMut() -> Option<RowGroup>,
     ) -> Result<(), Interrupted> {
         let base = self.table.schema();
-        let fields =
-            base.fields().iter().map(|field| field.as_ref().clone()).chain(promoted.iter().map(Promoted::field));
+        let copies: Vec<Field> = promoted.iter().map(Promoted::field).collect();
+        let fields = base.fields().iter().map(|field| field.as_ref().clone()).chain(copies.iter().cloned());
         let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<Field>>()));
         let rows = usize::try_from(encoded.rows).unwrap_or(usize::MAX);
         let properties = properties(self.table, &schema, rows, footer(self.table, encoded, facts));
         let writer = ArrowWriter::try_new(out, Arc::clone(&schema), Some(properties))?;
-        let (mut file, factory) = writer.into_serialized_writer()?;
-        let extractor = Extractor::new(promoted.to_vec());
-        let mut order = Order::read(self.table, self.sources).map_err(|(number, problem)| input(number)(problem))?;
-        for number in 0.. {
-            let (runs, ranges) = order.take(ROW_GROUP_ROWS);
-            if runs.is_empty() {
-                break;
-            }
+        let (mut file, _) = writer.into_serialized_writer()?;
+        let descriptor = file.schema_descr().clone();
+        let mut encoder = Encoder::new(MERGED_LEVEL)?;
+        while let Some((places, ranges)) = next() {
             let mut row_group = file.next_row_group()?;
-            let mut columns = Columns::of(&schema, factory.create_column_writers(number)?);
-            for (place, field) in base.fields().iter().enumerate() {
-                let attributes = field.name() == MAP && !promoted.is_empty();
-                let with: &[&str] = if attributes { &[MAP, TYPES] } else { &[field.name().as_str()] };
-                let mut cursors: Vec<Option<Cursor>> = Vec::with_capacity(ranges.len());
-                for (number, range) in ranges.iter().enumerate() {
-                    let open = || self.sources[number].read(with, range.clone()).map_err(input(number));
-                    cursors.push(if range.is_empty() { None } else { Some(open()?) });
+            let own = base.fields().iter().map(|field| -> Result<_, Interrupted> {
+                Ok((field.as_ref(), self.column(field.name(), &ranges)?, used(self.table, field.name())))
+            });
+            let mut extracted = Vec::new().into_iter();
+            let behind = copies.iter().enumerate().map(|(at, field)| -> Result<_, Interrupted> {
+                if at % EXTRACTED == 0 {
+                    let some = &promoted[at..promoted.len().min(at + EXTRACTED)];
+                    extracted = self.extract(some, &ranges)?.into_iter();
                 }
-                self.portions(&runs, &mut cursors, |rows| {
-                    columns.write(place, rows.column(0))?;
-                    if attributes {
-                        let extracted = extractor
-                            .extract(rows)
-                            .map_err(|NotInteger(key)| Interrupted::Cut(Cut::NotInteger(key)))?;
-                        for (at, array) in extracted.iter().enumerate() {
-                            columns.write(base.fields().len() + at, array)?;
-                        }
-                    }
-                    Ok(())
-                })?;
-            }
-            for writer in columns.writers.into_iter().flatten() {
-                writer.close()?.append_to_row_group(&mut row_group)?;
-            }
+                let missing = || ParquetError::General(format!("`{}` was not extracted", field.name()));
+                Ok((field, extracted.next().ok_or_else(missing)?, used(self.table, field.name())))
+            });
+            encoder.append(&mut row_group, &descriptor, &places, own.chain(behind))?;
             row_group.close()?;
         }
         file.close()?;
         Ok(())
     }
 
-    /// Visits the rows of `runs` in their order, read from `cursors`.
-    fn portions(
-        &self,
-        runs: &[Run],
-        cursors: &mut [Option<Cursor>],
-        mut visit: impl FnMut(&RecordBatch) -> Result<(), Interrupted>,
-    ) -> Result<(), Interrupted> {
-        let mut left = runs.iter().copied();
-        let mut rest: Option<Run> = None;
-        loop {
-            if self.stop.load(Ordering::Relaxed) {
-                return Err(Interrupted::Cut(Cut::Stopped));
-            }
-            let mut portion: Vec<Run> = Vec::new();
-            let mut rows = 0;
-            while rows < PORTION {
-                let Some(run) = rest.take().or_else(|| left.next()) else { break };
-                let taken = run.rows.min(PORTION - rows);
-                portion.push(Run { rows: taken, ..run });
-                rows += taken;
-                if taken < run.rows {
-                    rest = Some(Run { rows: run.rows - taken, ..run });
-                }
-            }
-            if portion.is_empty() {
-                return Ok(());
-            }
-            let mut take = |number: usize, rows: usize| match &mut cursors[number] {
-                Some(cursor) => cursor.take(rows).map_err(input(number)),
-                None => Err(Interrupted::Output(ParquetError::General("a run of an input without rows".to_owned()))),
-            };
-            if rows >= portion.len() * RUN_MEAN_MIN {
-                for run in &portion {
-                    visit(&take(run.input, run.rows)?)?;
-                }
-            } else {
-                visit(&gather(&portion, rows, take)?)?;
-            }
+    /// Reads a column of some rows of each input.
+    fn column(&self, name: &str, ranges: &[Range<u64>]) -> Result<Vec<ArrayRef>, Interrupted> {
+        // Relaxed: the flag carries nothing but itself.
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Interrupted::Cut(Cut::Stopped));
         }
-    }
-}
-
-/// Puts the rows of short runs into one batch.
-fn gather(
-    portion: &[Run],
-    rows: usize,
-    mut take: impl FnMut(usize, usize) -> Result<RecordBatch, Interrupted>,
-) -> Result<RecordBatch, Interrupted> {
-    // For each input how many rows, then where its rows are among those taken.
-    let inputs = portion.iter().map(|run| run.input + 1).max().unwrap_or(0);
-    let mut counts = vec![0; inputs];
-    portion.iter().for_each(|run| counts[run.input] += run.rows);
-    let mut places: Vec<Range<usize>> = vec![0..0; inputs];
-    let mut taken: Vec<RecordBatch> = Vec::new();
-    for (number, count) in counts.into_iter().enumerate().filter(|(_, count)| *count > 0) {
-        places[number] = taken.len()..0;
-        taken.push(take(number, count)?);
-    }
-    let mut indices: Vec<(usize, usize)> = Vec::with_capacity(rows);
-    for run in portion {
-        let place = &mut places[run.input];
-        indices.extend((place.end..place.end + run.rows).map(|row| (place.start, row)));
-        place.end += run.rows;
-    }
-    let schema = taken[0].schema();
-    let gathered = (0..schema.fields().len()).map(|column| {
-        let parts: Vec<&dyn Array> = taken.iter().map(|batch| batch.column(column).as_ref()).collect();
-        interleave(&parts, &indices)
-    });
-    let columns = gathered.collect::<Result<Vec<ArrayRef>, _>>().map_err(ParquetError::from)?;
-    Ok(RecordBatch::try_new(schema, columns).map_err(ParquetError::from)?)
-}
-
-/// The writers of one row group, by column.
-struct Columns {
-    fields: Vec<Arc<Field>>,
-    writers: Vec<Vec<ArrowColumnWriter>>,
-}
-
-impl Columns {
-    fn of(schema: &SchemaRef, writers: Vec<ArrowColumnWriter>) -> Self {
-        let mut writers = writers.into_iter();
-        let fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
-        let writers = fields.iter().map(|field| writers.by_ref().take(leaves(field)).collect()).collect();
-        Self { fields, writers }
-    }
-
-    fn write(&mut self, column: usize, array: &ArrayRef) -> Result<(), ParquetError> {
-        let leaves = compute_leaves(&self.fields[column], array)?;
-        for (writer, leaf) in self.writers[column].iter_mut().zip(&leaves) {
-            writer.write(leaf)?;
+        let mut arrays = Vec::with_capacity(ranges.len());
+        for (number, range) in ranges.iter().enumerate().filter(|(_, range)| !range.is_empty()) {
+            arrays.extend(self.sources[number].stored(name, range.clone()).map_err(input(number))?);
         }
-        Ok(())
+        Ok(arrays)
     }
-}
 
-/// How many leaves of a Parquet schema a field becomes.
-fn leaves(field: &Field) -> usize {
-    use arrow::datatypes::DataType;
-    match field.data_type() {
-        DataType::Struct(fields) => fields.iter().map(|field| leaves(field)).sum(),
-        DataType::List(item) | DataType::Map(item, _) => leaves(item),
-        _ => 1,
+    /// Returns the columns of some keys, each of some rows of each input.
+    fn extract(&self, promoted: &[Promoted], ranges: &[Range<u64>]) -> Result<Vec<Vec<ArrayRef>>, Interrupted> {
+        let (maps, types) = (self.column(MAP, ranges)?, self.column(TYPES, ranges)?);
+        let extractor = Extractor::new(promoted.to_vec());
+        let mut columns = vec![Vec::with_capacity(maps.len()); promoted.len()];
+        for (map, types) in maps.iter().zip(&types) {
+            let found =
+                extractor.extract(map, types).map_err(|NotInteger(key)| Interrupted::Cut(Cut::NotInteger(key)))?;
+            columns.iter_mut().zip(found).for_each(|(column, array)| column.push(array));
+        }
+        Ok(columns)
     }
 }

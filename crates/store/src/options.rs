@@ -15,6 +15,8 @@ pub struct StoreOptions {
     pub root: PathBuf,
     /// The tail is flushed when it is this large, in bytes of memory.
     pub tail_bytes_flush: usize,
+    /// Rows are encoded so many bytes of memory at a time, and merged likewise: encoding takes about as much again.
+    pub encoder_bytes: usize,
     /// The tail is flushed when its oldest rows are this old.
     pub tail_age_flush: Duration,
     /// Rows received longer ago than this are removed, by whole segments.

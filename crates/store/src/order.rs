@@ -32,6 +32,8 @@ pub(crate) struct Order {
     keys: Vec<Vec<Key>>,
     /// How far each input has been given out.
     next: Vec<usize>,
+    /// What a row of each input weighs.
+    weights: Vec<u64>,
 }
 
 impl Order {
@@ -57,11 +59,13 @@ impl Order {
                 return Err((number, ParquetError::General("its rows are not in the order of its table".into())));
             }
         }
-        Ok(Self { next: vec![0; keys.len()], keys })
+        let weights = inputs.iter().map(|input| input.row_bytes).collect();
+        Ok(Self { next: vec![0; keys.len()], keys, weights })
     }
 
-    /// Takes the next rows, at most `rows`; empty once all are taken. Returns the runs, and which rows of each input are in them.
-    pub(crate) fn take(&mut self, mut rows: usize) -> (Vec<Run>, Vec<Range<u64>>) {
+    /// Takes the next rows, at most `rows` that together weigh at most `weight`, but at least one; empty once all are taken. Returns
+    /// the runs, and which rows of each input are in them.
+    pub(crate) fn take(&mut self, mut rows: usize, mut weight: u64) -> (Vec<Run>, Vec<Range<u64>>) {
         let from = self.next.clone();
         let mut runs: Vec<Run> = Vec::new();
         while rows > 0 {
@@ -78,7 +82,12 @@ impl Order {
                 }
                 None => keys.len(),
             };
-            let taken = (end - start).min(rows);
+            let room = usize::try_from(weight / self.weights[input].max(1)).unwrap_or(usize::MAX);
+            let taken = (end - start).min(rows).min(room.max(usize::from(runs.is_empty())));
+            if taken == 0 {
+                break;
+            }
+            weight = weight.saturating_sub(self.weights[input] * taken as u64);
             match runs.last_mut() {
                 Some(last) if last.input == input => last.rows += taken,
                 _ => runs.push(Run { input, rows: taken }),
@@ -209,7 +218,7 @@ mod tests {
         #[test]
         fn rows_come_in_the_order_of_their_keys_and_equal_ones_input_by_input(
             inputs in prop::collection::vec(prop::collection::vec((0_u64..4, 0_i64..6), 0..40), 1..6),
-            portion in 1_usize..50
+            portion in 1_usize..50, weight in 0_u64..400
         ) {
             let keys: Vec<Vec<Key>> = inputs.into_iter().map(|mut keys| { keys.sort(); keys }).collect();
             let mut expected: Vec<(Key, usize, usize)> = Vec::new();
@@ -217,13 +226,17 @@ mod tests {
                 expected.extend(keys.iter().enumerate().map(|(row, key)| (*key, input, row)));
             }
             expected.sort();
-            let mut order = Order { next: vec![0; keys.len()], keys: keys.clone() };
+            let weights: Vec<u64> = (1..=keys.len() as u64).map(|input| input * 3).collect();
+            let mut order = Order { next: vec![0; keys.len()], keys: keys.clone(), weights: weights.clone() };
             let mut found = Vec::new();
             loop {
-                let (runs, ranges) = order.take(portion);
+                let (runs, ranges) = order.take(portion, weight);
                 if runs.is_empty() {
                     break;
                 }
+                let rows: usize = runs.iter().map(|run| run.rows).sum();
+                let weighs: u64 = runs.iter().map(|run| run.rows as u64 * weights[run.input]).sum();
+                prop_assert!(rows <= portion && (weighs <= weight || rows == 1));
                 prop_assert!(runs.windows(2).all(|pair| pair[0].input != pair[1].input));
                 let mut next: Vec<u64> = ranges.iter().map(|range| range.start).collect();
                 for run in &runs {

@@ -10,7 +10,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Builder, MapArray, RecordBatch, StringArray, StringBuilder};
+use arrow::array::{
+    Array, ArrayRef, AsArray, DictionaryArray, Int64Builder, MapArray, RecordBatch, StringArray, StringBuilder,
+    UInt32Builder,
+};
 use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
 use plimsoll_otlp::value::{INT, letter};
 
@@ -132,9 +135,37 @@ impl Sample {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NotInteger(pub(crate) String);
 
-enum Column {
+enum Column<'a> {
     Text(StringBuilder),
+    /// Numbers in the dictionary that the map's values have.
+    Numbers(UInt32Builder, &'a ArrayRef),
     Integers(Int64Builder),
+}
+
+/// Texts as they are stored: one by one, or numbers of texts in a dictionary.
+struct Texts<'a> {
+    array: &'a ArrayRef,
+    texts: &'a StringArray,
+    keys: Option<&'a [u32]>,
+}
+
+impl<'a> Texts<'a> {
+    fn of(array: &'a ArrayRef) -> Option<Self> {
+        Some(match array.as_dictionary_opt::<UInt32Type>() {
+            Some(dictionary) => {
+                Self { array, texts: dictionary.values().as_string_opt()?, keys: Some(dictionary.keys().values()) }
+            }
+            None => Self { array, texts: array.as_string_opt()?, keys: None },
+        })
+    }
+
+    fn is_valid(&self, at: usize) -> bool {
+        self.array.is_valid(at)
+    }
+
+    fn value(&self, at: usize) -> &'a str {
+        self.texts.value(self.keys.map_or(at, |keys| keys[at] as usize))
+    }
 }
 
 /// Takes the values of chosen keys out of maps.
@@ -149,18 +180,23 @@ impl Extractor {
         Self { promoted, places }
     }
 
-    /// Returns the columns, in the order in which they were chosen, for rows whose first column is the map and second the types.
-    pub(crate) fn extract(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>, NotInteger> {
-        let mut columns_out: Vec<Column> = self
+    /// Returns the columns, in the order in which they were chosen, for rows of the map and of the types. Text comes by number where the
+    /// values of the map do.
+    pub(crate) fn extract(&self, map: &ArrayRef, types: &ArrayRef) -> Result<Vec<ArrayRef>, NotInteger> {
+        let (Some(map), Some(types)) = (map.as_map_opt(), Texts::of(types)) else { return Ok(Vec::new()) };
+        let Some(values) = Texts::of(map.values()) else { return Ok(Vec::new()) };
+        let mut columns_out: Vec<Column<'_>> = self
             .promoted
             .iter()
-            .map(|promoted| match promoted.integers {
-                true => Column::Integers(Int64Builder::with_capacity(rows.num_rows())),
-                false => Column::Text(StringBuilder::new()),
+            .map(|promoted| match (promoted.integers, values.array.as_dictionary_opt::<UInt32Type>()) {
+                (true, _) => Column::Integers(Int64Builder::with_capacity(map.len())),
+                (false, Some(dictionary)) => {
+                    Column::Numbers(UInt32Builder::with_capacity(map.len()), dictionary.values())
+                }
+                (false, None) => Column::Text(StringBuilder::new()),
             })
             .collect();
-        let Some((map, types)) = columns(rows) else { return Ok(Vec::new()) };
-        let (keys, values) = (map.keys().as_dictionary::<UInt32Type>(), map.values().as_string::<i32>());
+        let keys = map.keys().as_dictionary::<UInt32Type>();
         let (keys, names) = (keys.keys().values(), keys.values().as_string::<i32>());
         let places: Vec<Option<usize>> =
             names.iter().map(|name| self.places.get(name.unwrap_or("")).copied()).collect();
@@ -173,12 +209,15 @@ impl Extractor {
                     found[place].get_or_insert((index, at));
                 }
             }
-            let types = types.is_valid(row).then(|| types.value(row));
+            let types = types.array.is_valid(row).then(|| types.value(row));
             for (place, column) in columns_out.iter_mut().enumerate() {
                 let entry = found[place].filter(|(_, at)| values.is_valid(*at));
                 match (column, entry) {
                     (Column::Text(column), Some((_, at))) => column.append_value(values.value(at)),
                     (Column::Text(column), None) => column.append_null(),
+                    (Column::Numbers(column, _), entry) => {
+                        column.append_option(entry.and_then(|(_, at)| values.keys.map(|keys| keys[at])));
+                    }
                     (Column::Integers(column), None) => column.append_null(),
                     (Column::Integers(column), Some((index, at))) => {
                         let number = (letter(types, index) == INT).then(|| values.value(at).parse().ok()).flatten();
@@ -193,6 +232,9 @@ impl Extractor {
         let finished = columns_out.into_iter().map(|column| match column {
             Column::Text(mut column) => Arc::new(column.finish()) as ArrayRef,
             Column::Integers(mut column) => Arc::new(column.finish()) as ArrayRef,
+            Column::Numbers(mut column, texts) => {
+                Arc::new(DictionaryArray::<UInt32Type>::new(column.finish(), Arc::clone(texts))) as ArrayRef
+            }
         });
         Ok(finished.collect())
     }
@@ -242,7 +284,7 @@ mod tests {
         ]);
         let promoted =
             vec![Promoted { key: "a".into(), integers: false }, Promoted { key: "n".into(), integers: true }];
-        let columns = Extractor::new(promoted).extract(&batch).expect("all are integers");
+        let columns = Extractor::new(promoted).extract(batch.column(0), batch.column(1)).expect("all are integers");
         assert_eq!(columns[0].as_string::<i32>().iter().collect::<Vec<_>>(), [Some("x"), None, None]);
         assert_eq!(columns[1].as_primitive::<Int64Type>().iter().collect::<Vec<_>>(), [Some(7), None, None]);
     }
@@ -251,7 +293,7 @@ mod tests {
     fn a_text_that_looks_like_a_number_is_no_integer() {
         let batch = rows(&[(&[("n", Some("7"))], None)]);
         let column = Extractor::new(vec![Promoted { key: "n".into(), integers: true }]);
-        assert_eq!(column.extract(&batch), Err(NotInteger("n".into())));
+        assert_eq!(column.extract(batch.column(0), batch.column(1)), Err(NotInteger("n".into())));
     }
 
     #[test]

@@ -73,6 +73,18 @@ impl Shared {
         }
     }
 
+    /// Has the tail flushed if it is too large.
+    pub(crate) fn flush_if_large(&self) {
+        if self.view.load().tail_bytes() < self.options.tail_bytes_flush as u64 {
+            return;
+        }
+        let mut requests = self.requests.lock();
+        if !requests.large {
+            requests.large = true;
+            self.wake.notify_one();
+        }
+    }
+
     /// Replaces the view by a changed copy, in one swap.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut View) -> T) -> T {
         let _one_at_a_time = self.changing.lock();

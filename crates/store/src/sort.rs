@@ -24,7 +24,8 @@ impl Order {
     /// the same file.
     pub(crate) fn of(table: Table, batches: &[&RecordBatch]) -> Result<Self> {
         let total: usize = batches.iter().map(|batch| batch.num_rows()).sum();
-        u32::try_from(total).map_err(|_| ParquetError::General(format!("{total} rows are too many for one segment")))?;
+        u32::try_from(total)
+            .map_err(|_| ParquetError::General(format!("{total} rows are too many for one segment")))?;
 
         // Texts first and the time last, as every table has it.
         let mut ranks = Ranks { of: vec![0; total], count: 1 };
@@ -33,7 +34,9 @@ impl Order {
             let Ok(column) = table.schema().index_of(name) else { continue };
             let arrays: Vec<&ArrayRef> = batches.iter().map(|batch| batch.column(column)).collect();
             if arrays.iter().all(|array| array.as_primitive_opt::<TimestampNanosecondType>().is_some()) {
-                arrays.iter().for_each(|array| times.extend(&**array.as_primitive::<TimestampNanosecondType>().values()));
+                arrays
+                    .iter()
+                    .for_each(|array| times.extend(&**array.as_primitive::<TimestampNanosecondType>().values()));
             } else {
                 ranks.refine(&arrays);
             }

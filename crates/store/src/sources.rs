@@ -1,22 +1,25 @@
 //! One input of a merge: a segment read column by column, a range of rows at a time.
 //!
-//! *Cost.* An open file, its footer and page index, and for the column being read a page or two and a batch of rows.
+//! *Cost.* An open file, its footer and page index, and for the column being read a page or two and the rows asked for. Text that is
+//! stored by number comes by number ([`Source::stored`]): its values are there once a row group.
 
+use std::collections::HashMap;
 use std::io::{self, BufReader, Read};
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::{cast, concat_batches};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
     RowSelector,
 };
+use parquet::basic::{Encoding, PageType};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::PageIndexPolicy;
+use parquet::file::metadata::{ColumnChunkMetaData, PageEncodingStats, PageIndexPolicy, ParquetMetaData};
 use parquet::file::reader::{ChunkReader, Length};
 use plimsoll_catalog::SegmentRecord;
 use plimsoll_otlp::Table;
@@ -34,6 +37,8 @@ pub(crate) struct Source {
     pub(crate) record: SegmentRecord,
     file: Opened,
     metadata: ArrowReaderMetadata,
+    /// What a row takes in memory in its widest column.
+    pub(crate) row_bytes: u64,
 }
 
 impl Source {
@@ -47,11 +52,60 @@ impl Source {
             let problem = format!("holds {rows} rows, the catalog says {}", record.rows);
             return Err(StoreError::Segment { path: record.path.clone(), problem });
         }
-        Ok(Self { record: record.clone(), file, metadata })
+        let row_bytes = row_bytes(metadata.metadata());
+        Ok(Self { record: record.clone(), file, metadata, row_bytes })
     }
 
     pub(crate) fn schema(&self) -> &arrow::datatypes::SchemaRef {
         self.metadata.schema()
+    }
+
+    /// Reads one column of some rows, an array a row group: text and bytes as dictionaries where they are stored so.
+    pub(crate) fn stored(&self, column: &str, rows: Range<u64>) -> Result<Vec<ArrayRef>, ParquetError> {
+        let schema = self.metadata.schema();
+        let root = schema.index_of(column)?;
+        let wanted = Table::parse(&self.record.table).and_then(|table| table.schema().field_with_name(column).ok());
+        if wanted.is_none_or(|wanted| wanted.data_type() != schema.field(root).data_type()) {
+            // A segment of before: its types are not those of the table.
+            let mut cursor = self.read(&[column], rows.clone())?;
+            return Ok(vec![cursor.column(usize::try_from(rows.end - rows.start).unwrap_or(0))?]);
+        }
+        let metadata = self.metadata.metadata();
+        let mask = ProjectionMask::roots(self.metadata.parquet_schema(), [root]);
+        let mut arrays = Vec::new();
+        let mut at = 0;
+        for (number, group) in metadata.row_groups().iter().enumerate() {
+            let begin = at;
+            at += u64::try_from(group.num_rows()).unwrap_or(0);
+            let (from, to) = (rows.start.max(begin), rows.end.min(at));
+            if from >= to {
+                continue;
+            }
+            let leaves = group.columns().iter().enumerate();
+            let leaves = leaves.filter(|(leaf, _)| self.metadata.parquet_schema().get_column_root_idx(*leaf) == root);
+            let mut numbered = leaves.map(|(_, chunk)| is_numbered(chunk));
+            let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
+            fields[root] = Arc::new(by_number(&fields[root], &mut numbered));
+            let options = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(fields)));
+            let typed = ArrowReaderMetadata::try_new(Arc::clone(metadata), options)?;
+            let length = usize::try_from(to - from).unwrap_or(usize::MAX);
+            let skipped = usize::try_from(from - begin).unwrap_or(usize::MAX);
+            let selection = vec![RowSelector::skip(skipped), RowSelector::select(length)];
+            let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), typed)
+                .with_projection(mask.clone())
+                .with_row_groups(vec![number])
+                .with_row_selection(RowSelection::from(selection))
+                .with_batch_size(length)
+                .build()?;
+            for batch in reader {
+                arrays.push(Arc::clone(batch?.column(0)));
+            }
+        }
+        let found: usize = arrays.iter().map(|array| array.len()).sum();
+        if found as u64 != rows.end - rows.start {
+            return Err(ParquetError::EOF(format!("{found} rows of `{column}` where there should be more")));
+        }
+        Ok(arrays)
     }
 
     /// Reads some columns of some rows, in the order of the schema.
@@ -88,6 +142,58 @@ impl Source {
             .build()?;
         Ok(Cursor { reader, types, current: None })
     }
+}
+
+/// Says whether all values of a chunk stand in its dictionary.
+fn is_numbered(chunk: &ColumnChunkMetaData) -> bool {
+    let numbers = |page: &PageEncodingStats| match page.page_type {
+        PageType::DICTIONARY_PAGE => true,
+        _ => matches!(page.encoding, Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY),
+    };
+    chunk.dictionary_page_offset().is_some()
+        && match (chunk.page_encoding_stats(), chunk.page_encoding_stats_mask()) {
+            (Some(pages), _) => pages.iter().all(numbers),
+            (None, Some(mask)) => mask.is_only(Encoding::RLE_DICTIONARY),
+            (None, None) => false,
+        }
+}
+
+/// Returns the field with text and bytes as dictionaries, where the next of `numbered`, one a leaf, says so.
+fn by_number(field: &Field, numbered: &mut impl Iterator<Item = bool>) -> Field {
+    let below = |field: &FieldRef, numbered: &mut _| Arc::new(by_number(field, numbered));
+    let data_type = match field.data_type() {
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(|field| below(field, numbered)).collect()),
+        DataType::List(item) => DataType::List(below(item, numbered)),
+        DataType::Map(entries, sorted) => DataType::Map(below(entries, numbered), *sorted),
+        leaf @ (DataType::Utf8 | DataType::Binary) => match numbered.next() {
+            Some(true) => DataType::Dictionary(Box::new(DataType::UInt32), Box::new(leaf.clone())),
+            _ => leaf.clone(),
+        },
+        leaf => {
+            numbered.next();
+            leaf.clone()
+        }
+    };
+    field.clone().with_data_type(data_type)
+}
+
+/// What a row takes in memory in the widest column: the text of its values, or a number for each.
+fn row_bytes(metadata: &ParquetMetaData) -> u64 {
+    /// Of an item beside its text: an offset or a number, a level or two.
+    const ITEM: u64 = 8;
+    let schema = metadata.file_metadata().schema_descr();
+    let mut most = 1;
+    for group in metadata.row_groups() {
+        let mut bytes: HashMap<usize, u64> = HashMap::new();
+        for (leaf, chunk) in group.columns().iter().enumerate() {
+            let items = u64::try_from(chunk.num_values()).unwrap_or(0);
+            let text = u64::try_from(chunk.uncompressed_size()).unwrap_or(0);
+            *bytes.entry(schema.get_column_root_idx(leaf)).or_default() += text + items * ITEM;
+        }
+        let rows = u64::try_from(group.num_rows()).unwrap_or(0).max(1);
+        most = most.max(bytes.into_values().max().unwrap_or(0).div_ceil(rows));
+    }
+    most
 }
 
 /// The rows of a column, in portions of any size.

@@ -36,6 +36,8 @@ pub struct StoreStatus {
     pub merged_rows: u64,
     /// Bytes of the segments that they became.
     pub merged_bytes: u64,
+    /// Merges that panicked: their inputs are left alone, and all else goes on.
+    pub merge_failures: u64,
     /// Segments that the catalog names and whose files are missing or cut short: their rows cannot be queried.
     pub missing_segments: u64,
     /// Rows in them.

@@ -71,6 +71,9 @@ impl Store {
         clock: Clock,
     ) -> Result<Self, StoreError> {
         let root = options.root.display().to_string();
+        // A tail that is due has a whole part at least.
+        let encoder_bytes = options.encoder_bytes.min(options.tail_bytes_flush);
+        let options = StoreOptions { encoder_bytes, ..options };
         let recovered = recover(&root, files.as_ref(), catalog.as_ref()).await?;
         let garbage = Garbage::default();
         let checkpoint = recovered.checkpoint;
@@ -113,23 +116,16 @@ impl Store {
         let weighed =
             |rows: Published| Arc::new(TailBatch { last: rows.sequence, bytes: memory_size(&rows.batch), at, rows });
         let batches: Vec<Arc<TailBatch>> = rows.into_iter().map(weighed).collect();
-        let bytes = shared.change(|view| {
+        shared.change(|view| {
             for batch in batches.iter().filter(|batch| batch.rows.batch.num_rows() > 0) {
                 if let Some(tail) = view.tail_mut(batch.rows.signal.table()) {
                     tail.push(Arc::clone(batch));
                 }
             }
             view.published = view.published.max(last);
-            view.tail_bytes()
         });
         shared.folding.push(batches);
-        if bytes >= shared.options.tail_bytes_flush as u64 {
-            let mut requests = shared.requests.lock();
-            if !requests.large {
-                requests.large = true;
-                shared.wake.notify_one();
-            }
-        }
+        shared.flush_if_large();
     }
 
     /// Returns one consistent view of everything published so far: no gap and no duplicate between tail and segments.

@@ -1,23 +1,24 @@
 //! A segment written again without the rows of some environments, whose time was up before that of the others.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
-use arrow::compute::{cast, filter_record_batch};
-use arrow::datatypes::{DataType, Field, Schema};
-use parquet::arrow::ArrowWriter;
+use arrow::array::{Array, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
 use parquet::errors::ParquetError;
 use plimsoll_catalog::{SegmentChange, SegmentRecord};
 use plimsoll_model::SegmentId;
 use plimsoll_otlp::Table;
 
+use crate::chunk::{Places, Run, push};
 use crate::encode::EncodedSegment;
 use crate::error::StoreError;
 use crate::flush::{unreadable, write_file};
-use crate::layout::{footer, properties};
-use crate::merge::Failed;
+use crate::layout::ROW_GROUP_ROWS;
+use crate::merge::{Cut, Failed, Interrupted, RowGroup, Writing, column_bytes};
+use crate::promote::Promoted;
 use crate::shared::Shared;
 use crate::sources::Source;
 
@@ -58,36 +59,27 @@ pub(crate) fn environments(shared: &Shared, record: &SegmentRecord) -> Result<BT
 
 /// Writes the trimmed segment; `None` where it was told to stop.
 pub(crate) fn trim(shared: &Shared, job: &Job, stop: &AtomicBool) -> Result<Option<SegmentChange>, Failed> {
-    let damaged = |problem| Failed { damaged: Some(job.input.id.clone()), problem };
-    let source = Source::open(shared, &job.input).map_err(damaged)?;
-    // As `Source::read` gives them: segments of before have other types.
-    let field = |field: &Arc<Field>| match job.table.schema().field_with_name(field.name()) {
-        Ok(stored) => field.as_ref().clone().with_data_type(stored.data_type().clone()),
-        Err(_) => field.as_ref().clone(),
-    };
-    let schema = Arc::new(Schema::new(source.schema().fields().iter().map(field).collect::<Vec<_>>()));
-    let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-    let facts = [("plimsoll.replaces", job.input.id.as_str().to_owned())];
     let input = &job.input;
-    let mut encoded = EncodedSegment { rows: 0, times: input.times, received_to: input.received_to };
+    let damaged = |problem| Failed { damaged: vec![input.id.clone()], problem };
+    let source = Source::open(shared, input).map_err(damaged)?;
+    let kept = keep(&source, &job.environments).map_err(|problem| damaged(unreadable(&input.path, &problem)))?;
+    let promoted = Promoted::of(source.schema());
+    let facts = [("plimsoll.replaces", input.id.as_str().to_owned())];
+    let rows = kept.iter().map(|run| u64::from(run.len)).sum();
+    let encoded = EncodedSegment { rows, times: input.times, received_to: input.received_to };
+    let portion = (column_bytes(shared) / source.row_bytes).clamp(1, ROW_GROUP_ROWS as u64);
+    let mut groups = groups(&kept, portion);
     let mut stopped = false;
     let written = write_file(shared, job.table, job.id.clone(), input.frames, &facts, |facts, out| {
-        let rows = usize::try_from(input.rows).unwrap_or(usize::MAX);
-        let properties = properties(job.table, &schema, rows, footer(job.table, &encoded, facts));
-        let mut writer = ArrowWriter::try_new(out, schema.clone(), Some(properties))?;
-        let mut cursor = source.read(&columns, 0..input.rows)?;
-        for rows in portions(input.rows) {
-            // Relaxed: the flag carries nothing but itself.
-            stopped = stop.load(Ordering::Relaxed);
-            if stopped {
-                return Err(ParquetError::General("interrupted".to_owned()));
+        let writing = Writing { table: job.table, sources: std::slice::from_ref(&source), stop };
+        let outcome = writing.run(&encoded, &promoted, facts, out, &mut || groups.next());
+        outcome.map(|()| encoded).map_err(|problem| match problem {
+            Interrupted::Output(problem) | Interrupted::Cut(Cut::Input(_, problem)) => problem,
+            Interrupted::Cut(early) => {
+                stopped = matches!(early, Cut::Stopped);
+                ParquetError::General("interrupted".to_owned())
             }
-            let kept = keep(&cursor.take(rows)?, &job.environments)?;
-            encoded.rows += kept.num_rows() as u64;
-            writer.write(&kept)?;
-        }
-        writer.close()?;
-        Ok(encoded)
+        })
     });
     match written {
         Ok(record) => Ok(Some(SegmentChange { add: vec![record], remove: vec![input.id.clone()], checkpoint: None })),
@@ -96,19 +88,78 @@ pub(crate) fn trim(shared: &Shared, job: &Job, stop: &AtomicBool) -> Result<Opti
     }
 }
 
-fn portions(rows: u64) -> impl Iterator<Item = usize> {
-    (0..rows).step_by(PORTION as usize).map(move |at| (rows - at).min(PORTION) as usize)
+/// Returns the rows that stay.
+fn keep(source: &Source, environments: &[String]) -> Result<Vec<Run>, ParquetError> {
+    let rows = source.record.rows;
+    let mut cursor = source.read(&[COLUMN], 0..rows)?;
+    let (mut kept, mut row) = (Vec::new(), 0);
+    for rows in portions(rows) {
+        let column = cursor.column(rows)?;
+        visit(column.as_ref(), |name| {
+            push(&mut kept, row, u32::from(!environments.iter().any(|gone| gone == name)));
+            row += 1;
+        })?;
+    }
+    Ok(kept)
 }
 
-fn keep(rows: &RecordBatch, environments: &[String]) -> Result<RecordBatch, ParquetError> {
-    let column = rows.column_by_name(COLUMN).ok_or_else(|| ParquetError::General(format!("no column `{COLUMN}`")))?;
-    let mut kept = Vec::with_capacity(rows.num_rows());
-    visit(column.as_ref(), |name| kept.push(!environments.iter().any(|gone| gone == name)))?;
-    Ok(filter_record_batch(rows, &BooleanArray::from(kept))?)
+/// The row groups that runs of rows become: each of at most `rows` rows of the input, from the first that stays on.
+fn groups(kept: &[Run], rows: u64) -> impl Iterator<Item = RowGroup> {
+    let mut left = kept.iter().copied().peekable();
+    let mut rest: Option<Run> = None;
+    let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+    std::iter::from_fn(move || {
+        let begin = rest.or_else(|| left.peek().copied())?.start;
+        let end = begin.saturating_add(rows);
+        let mut places = Vec::new();
+        let mut last = begin;
+        while let Some(run) = rest.take().or_else(|| left.next_if(|run| run.start < end)) {
+            let inside = run.len.min(end - run.start);
+            push(&mut places, run.start - begin, inside);
+            last = run.start + inside;
+            if inside < run.len {
+                rest = Some(Run { start: last, len: run.len - inside });
+                break;
+            }
+        }
+        Some((Places::Runs(Cow::Owned(places)), std::iter::once(u64::from(begin)..u64::from(last)).collect()))
+    })
+}
+
+fn portions(rows: u64) -> impl Iterator<Item = usize> {
+    (0..rows).step_by(PORTION as usize).map(move |at| (rows - at).min(PORTION) as usize)
 }
 
 fn visit(column: &dyn Array, mut each: impl FnMut(&str)) -> Result<(), ParquetError> {
     let texts = cast(column, &DataType::Utf8)?;
     texts.as_string::<i32>().iter().for_each(|name| each(name.unwrap_or("")));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn row_groups_hold_the_rows_that_stay_once_and_in_order(
+            stays in prop::collection::vec(any::<bool>(), 0..200), rows in 1_u64..60
+        ) {
+            let mut kept = Vec::new();
+            (0..).zip(&stays).for_each(|(row, stays)| push(&mut kept, row, u32::from(*stays)));
+            let mut found = Vec::new();
+            for (places, ranges) in groups(&kept, rows) {
+                let [range] = ranges.as_slice() else { panic!("one input") };
+                prop_assert!(range.end - range.start <= rows && !range.is_empty());
+                let Places::Runs(runs) = places else { panic!("runs") };
+                for run in runs.iter() {
+                    prop_assert!(range.start + u64::from(run.start + run.len) <= range.end);
+                    found.extend((run.start..run.start + run.len).map(|row| range.start + u64::from(row)));
+                }
+            }
+            let expected: Vec<u64> = (0..).zip(&stays).filter(|(_, stays)| **stays).map(|(row, _)| row).collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
 }

@@ -60,11 +60,20 @@ impl Drop for LiveSegment {
     }
 }
 
+/// Rows of aggregates that the fold gave up.
+#[derive(Debug, Clone)]
+pub(crate) struct Taken {
+    /// The last frame that they include.
+    pub(crate) last: SequenceNumber,
+    pub(crate) table: Table,
+    pub(crate) rows: RecordBatch,
+}
+
 #[derive(Debug, Clone, Default)]
 pub(crate) struct View {
     tails: [TailList; 3],
-    /// Rows of aggregates that the fold gave up and that no segment holds yet.
-    pub(crate) taken: Arc<Vec<(Table, RecordBatch)>>,
+    /// Rows of aggregates that the fold gave up and that no segment holds yet, oldest first.
+    pub(crate) taken: Arc<Vec<Taken>>,
     /// Rows of aggregates that the fold still holds.
     pub(crate) pending: Vec<(Table, RecordBatch)>,
     segments: [Arc<Vec<Arc<LiveSegment>>>; 5],
@@ -119,7 +128,8 @@ impl Snapshot {
         match self.view.tail(table) {
             Some(tail) => tail.iter().map(|batch| batch.rows.batch.clone()).collect(),
             None => {
-                let folded = self.view.taken.iter().chain(&self.view.pending);
+                let taken = self.view.taken.iter().map(|taken| (taken.table, &taken.rows));
+                let folded = taken.chain(self.view.pending.iter().map(|(of, rows)| (*of, rows)));
                 folded.filter(|(of, _)| *of == table).map(|(_, rows)| rows.clone()).collect()
             }
         }

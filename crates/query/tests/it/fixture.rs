@@ -90,6 +90,7 @@ impl Shop {
         let options = StoreOptions {
             root: directory.path().join("segments"),
             tail_bytes_flush: 1 << 30,
+            encoder_bytes: 64 << 20,
             tail_age_flush: Duration::from_secs(1 << 30),
             retention: Duration::from_secs(1 << 31),
             retention_rules: Vec::new(),

@@ -244,6 +244,11 @@ impl Scrape {
             store.unreadable_segments,
         )?;
         writer.counter(
+            "merge_failures",
+            "Merges of segments that a defect ended: see the log",
+            store.merge_failures,
+        )?;
+        writer.counter(
             "orphan_files",
             "Files removed at the start because no segment needed them",
             store.orphan_files,

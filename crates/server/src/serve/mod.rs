@@ -119,6 +119,12 @@ impl Stages {
                 store.fold_failures
             ));
         }
+        if store.merge_failures > 0 {
+            degraded.push(format!(
+                "{} merges of segments failed by a defect, see the log: those segments stay as they are until the next start",
+                store.merge_failures
+            ));
+        }
         if let Some(replayed) = self.replayed.get().filter(|r| r.journal.quarantined > 0 || r.undecodable > 0) {
             degraded.push(format!(
                 "{} damaged stretches of the journal were moved to `journal/quarantine`, {} frames could not be decoded",
@@ -241,6 +247,7 @@ impl Server {
             StoreOptions {
                 root: data_dir.join("segments"),
                 tail_bytes_flush: usize_of(config.memory.tail / 3),
+                encoder_bytes: usize_of(config.memory.encoder),
                 tail_age_flush: config.store.flush_interval,
                 retention: config.store.retention,
                 retention_rules: config.store.retention_rules.clone(),

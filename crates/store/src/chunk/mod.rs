@@ -37,7 +37,7 @@ use parquet::schema::types::{ColumnDescPtr, SchemaDescriptor};
 pub(crate) use interner::Interner;
 use page::Scratch;
 use slots::Slots;
-pub(crate) use slots::Places;
+pub(crate) use slots::{Places, Run, push};
 
 /// How one column of a table is written beyond what its values say.
 #[derive(Debug, Clone, Copy, Default)]
@@ -80,8 +80,9 @@ struct Target<'g, 'f, W: Write + Send> {
 }
 
 impl Encoder {
-    pub(crate) fn new() -> Result<Self> {
-        Ok(Self { scratch: Scratch::new()?, buffers: Buffers::default() })
+    /// Begins with nothing; pages are compressed at `level` of zstd.
+    pub(crate) fn new(level: i32) -> Result<Self> {
+        Ok(Self { scratch: Scratch::new(level)?, buffers: Buffers::default() })
     }
 
     /// Appends all columns of `rows` to a row group; `columns` gives for each its field, its arrays, which lie end to end, and its

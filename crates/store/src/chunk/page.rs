@@ -1,9 +1,11 @@
 //! Pages and what is said of them: headers, compression, offsets, bounds.
 //!
 //! *Layout.* A chunk is its dictionary page, where it has one, and its data pages of the first version, each behind a header in
-//! Thrift's compact protocol. Whether a chunk is compressed is tried on its first page.
+//! Thrift's compact protocol, which has the CRC-32 of the page. Every page is a frame of zstd with a checksum of what is in it, so that
+//! readers that look at no CRC meet damage all the same. Whether it pays to compress a chunk is tried on its first page; where it does
+//! not, its frames hold the bytes as they are.
 //!
-//! *Source.* <https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift>
+//! *Source.* <https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift>, RFC 8878 (frames of zstd).
 
 use bytes::Bytes;
 use parquet::basic::{Compression, Encoding, PageType, Type, ZstdLevel};
@@ -13,15 +15,15 @@ use parquet::file::metadata::{ColumnChunkMetaData, ColumnIndexBuilder, OffsetInd
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnDescPtr;
+use twox_hash::XxHash64;
 use zstd::bulk::Compressor;
+use zstd::zstd_safe::CParameter;
 
 use super::bits::{varint, zigzag};
 
-/// The level that new segments are compressed at.
-const LEVEL: i32 = 1;
 /// A chunk is compressed where that takes off a sixteenth of its first page.
 const WORTH: usize = 16;
-/// A page of fewer bytes is not worth a frame.
+/// A page of fewer bytes is not worth compressing.
 const TINY: usize = 64;
 
 /// What is kept from one column to the next, so that it is not made anew.
@@ -35,8 +37,10 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    pub(super) fn new() -> Result<Self> {
-        let compressor = Compressor::new(LEVEL).map_err(|e| ParquetError::External(Box::new(e)))?;
+    pub(super) fn new(level: i32) -> Result<Self> {
+        let external = |problem| ParquetError::External(Box::new(problem));
+        let mut compressor = Compressor::new(level).map_err(external)?;
+        compressor.set_parameter(CParameter::ChecksumFlag(true)).map_err(external)?;
         Ok(Self { compressor, compressed: Vec::new(), bytes: Vec::new(), page: Vec::new() })
     }
 }
@@ -96,33 +100,36 @@ impl<'s> Chunk<'s> {
         }
     }
 
-    /// Compresses `body` where that pays; true where `compressed` holds it.
-    fn compress(&mut self, body: &[u8]) -> Result<bool> {
-        if self.compress == Some(false) {
-            return Ok(false);
-        }
+    /// Fills `compressed` with `body` as a frame, compressed where that pays.
+    fn frame(&mut self, body: &[u8]) -> Result<()> {
+        self.compressed.clear();
         if self.compress.is_none() && body.len() < TINY {
             self.compress = Some(false);
-            return Ok(false);
         }
-        self.compressed.clear();
-        self.compressed.reserve(zstd::zstd_safe::compress_bound(body.len()));
-        self.compressor.compress_to_buffer(body, self.compressed).map_err(|e| ParquetError::External(Box::new(e)))?;
-        let pays = self.compressed.len() + body.len() / WORTH < body.len();
-        Ok(*self.compress.get_or_insert(pays))
+        if self.compress != Some(false) {
+            self.compressed.reserve(zstd::zstd_safe::compress_bound(body.len()));
+            let outcome = self.compressor.compress_to_buffer(body, self.compressed);
+            outcome.map_err(|e| ParquetError::External(Box::new(e)))?;
+            let pays = self.compressed.len() + body.len() / WORTH < body.len();
+            if *self.compress.get_or_insert(pays) {
+                return Ok(());
+            }
+            self.compressed.clear();
+        }
+        stored(body, self.compressed);
+        Ok(())
     }
 
     fn write(&mut self, body: &[u8], kind: PageType, values: usize, encoding: Encoding) -> Result<(usize, usize)> {
-        let compressed = self.compress(body)?;
-        let body_len = if compressed { self.compressed.len() } else { body.len() };
+        self.frame(body)?;
         let size = |bytes: usize| {
             i32::try_from(bytes).map_err(|_| ParquetError::General(format!("a page of {bytes} bytes is too large")))
         };
-        let (plain, stored, values) = (size(body.len())?, size(body_len)?, size(values)?);
+        let sizes = (size(body.len())?, size(self.compressed.len())?);
         let begin = self.bytes.len();
-        header(kind, (plain, stored), values, encoding, self.bytes);
+        header(kind, sizes, crc32fast::hash(self.compressed), size(values)?, encoding, self.bytes);
         let header = self.bytes.len() - begin;
-        self.bytes.extend_from_slice(if compressed { self.compressed } else { body });
+        self.bytes.extend_from_slice(self.compressed);
         self.uncompressed += header + body.len();
         match self.encodings.iter_mut().find(|known| known.page_type == kind && known.encoding == encoding) {
             Some(known) => known.count += 1,
@@ -164,16 +171,12 @@ impl<'s> Chunk<'s> {
 
     /// Ends the chunk.
     pub(super) fn finish(self, statistics: Option<Statistics>) -> Result<Finished<'s>> {
-        let compression = match self.compress {
-            Some(true) => Compression::ZSTD(ZstdLevel::try_new(LEVEL)?),
-            _ => Compression::UNCOMPRESSED,
-        };
         let mut encodings: Vec<Encoding> = self.encodings.iter().map(|known| known.encoding).collect();
         encodings.push(Encoding::RLE);
         let mut metadata = ColumnChunkMetaData::builder(self.descriptor)
             .set_encodings(encodings)
             .set_page_encoding_stats(self.encodings)
-            .set_compression(compression)
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .set_total_compressed_size(self.bytes.len() as i64)
             .set_total_uncompressed_size(self.uncompressed as i64)
             .set_num_values(self.slots as i64)
@@ -211,7 +214,7 @@ impl Scratch {
 }
 
 /// Appends a page header: `PageHeader` with its `DataPageHeader` or `DictionaryPageHeader`.
-fn header(kind: PageType, (plain, stored): (i32, i32), values: i32, encoding: Encoding, out: &mut Vec<u8>) {
+fn header(kind: PageType, (plain, stored): (i32, i32), crc: u32, values: i32, encoding: Encoding, out: &mut Vec<u8>) {
     const I32: u8 = 5;
     const STRUCT: u8 = 12;
     let number = |skip: u8, value: i32, out: &mut Vec<u8>| {
@@ -221,14 +224,15 @@ fn header(kind: PageType, (plain, stored): (i32, i32), values: i32, encoding: En
     number(1, kind as i32, out);
     number(1, plain, out);
     number(1, stored, out);
+    number(1, crc as i32, out);
     match kind {
         PageType::DICTIONARY_PAGE => {
-            out.push(4 << 4 | STRUCT);
+            out.push(3 << 4 | STRUCT);
             number(1, values, out);
             number(1, encoding as i32, out);
         }
         _ => {
-            out.push(2 << 4 | STRUCT);
+            out.push(1 << 4 | STRUCT);
             number(1, values, out);
             number(1, encoding as i32, out);
             number(1, Encoding::RLE as i32, out);
@@ -236,6 +240,37 @@ fn header(kind: PageType, (plain, stored): (i32, i32), values: i32, encoding: En
         }
     }
     out.extend_from_slice(&[0, 0]);
+}
+
+/// Appends a frame of zstd that holds `body` as it is.
+fn stored(body: &[u8], out: &mut Vec<u8>) {
+    const MAGIC: u32 = 0xFD2F_B528;
+    /// One segment, with a checksum; then the length of what is in it, in one byte or in four.
+    const DESCRIPTOR: u8 = 1 << 5 | 1 << 2;
+    const FOUR: u8 = 2 << 6;
+    const BLOCK: usize = 128 << 10;
+    out.reserve(body.len() + body.len() / BLOCK * 3 + 16);
+    out.extend_from_slice(&MAGIC.to_le_bytes());
+    match u8::try_from(body.len()) {
+        Ok(length) => out.extend_from_slice(&[DESCRIPTOR, length]),
+        Err(_) => {
+            out.push(DESCRIPTOR | FOUR);
+            out.extend_from_slice(&(body.len() as u32).to_le_bytes());
+        }
+    }
+    let mut rest = body;
+    loop {
+        let (block, behind) = rest.split_at(rest.len().min(BLOCK));
+        // Whether it is the last, that it is stored as it is, its length.
+        let header = u32::from(behind.is_empty()) | (block.len() as u32) << 3;
+        out.extend_from_slice(&header.to_le_bytes()[..3]);
+        out.extend_from_slice(block);
+        rest = behind;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    out.extend_from_slice(&(XxHash64::oneshot(0, body) as u32).to_le_bytes());
 }
 
 /// The bytes of a chunk, for the file to copy.
@@ -286,4 +321,23 @@ pub(super) fn statistics(physical: Type, bounds: Option<Bounds>, nulls: u64) -> 
         Type::FIXED_LEN_BYTE_ARRAY => Statistics::fixed_len_byte_array(None, None, None, nulls, false),
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_worth_compressing_is_a_frame_that_zstd_reads_and_checks() {
+        for length in [0, 1, 63, 255, 256, 70_000, 128 << 10, (128 << 10) + 1, 400_000] {
+            let body: Vec<u8> = (0..length).map(|at: u32| (at.wrapping_mul(0x9E37_79B9) >> 24) as u8).collect();
+            let mut frame = Vec::new();
+            stored(&body, &mut frame);
+            assert_eq!(zstd::bulk::decompress(&frame, body.len()).expect("a frame"), body, "{length} bytes");
+            if let Some(byte) = frame.iter_mut().rev().nth(4) {
+                *byte ^= 1;
+                assert!(zstd::bulk::decompress(&frame, body.len()).is_err(), "{length} bytes, one of them damaged");
+            }
+        }
+    }
 }

@@ -64,13 +64,27 @@ async fn a_flush_that_fails_at_any_step_loses_nothing_and_the_next_one_succeeds(
 
 #[tokio::test]
 async fn a_crash_at_any_step_of_a_flush_counts_every_row_once_after_replay() {
+    crash_at_any_step(usize::MAX, 20, STEPS).await;
+}
+
+#[tokio::test]
+async fn a_crash_at_any_step_of_a_flush_in_parts_counts_every_row_once_after_replay() {
+    // Every frame is a part, for all that it takes.
+    crash_at_any_step(1, 13, STEPS * 3).await;
+}
+
+async fn crash_at_any_step(encoder_bytes: usize, to: u64, most: i64) {
     let mut survived = 0;
-    for steps in 0..STEPS {
-        let world = World::new();
+    for steps in 0..most {
+        let mut world = World::new();
+        world.options.encoder_bytes = encoder_bytes;
+        // While the disk counts as full nothing is merged.
+        world.options.disk_reserve_bytes = 1;
+        world.files.free.store(0, Ordering::SeqCst);
         let store = world.open().await;
         publish(&store, 1, 10);
         store.flush().await.expect("flushed");
-        publish(&store, 10, 20);
+        publish(&store, 10, to);
         world.files.fail_after(steps);
         survived += u32::from(store.flush().await.is_ok());
         drop(store);
@@ -78,17 +92,17 @@ async fn a_crash_at_any_step_of_a_flush_counts_every_row_once_after_replay() {
 
         let store = world.open().await;
         let context = format!("crashed after {steps} steps");
-        replay(&store, 20);
+        replay(&store, to);
         store.folded().await;
-        check(&world, &store, 20, &context);
+        check(&world, &store, to, &context);
         store.flush().await.expect("flushed");
-        check(&world, &store, 20, &context);
+        check(&world, &store, to, &context);
         drop(store);
         let files = files(world.root());
         let named = world.catalog().await.segments().await.expect("read").len();
         assert_eq!(files, named, "{context}: every file is named");
     }
-    assert!(survived > 0 && survived < STEPS as u32, "every step of a flush was met, and then some");
+    assert!(survived > 0 && i64::from(survived) < most, "every step of a flush was met, and then some");
 }
 
 fn files(root: &std::path::Path) -> usize {

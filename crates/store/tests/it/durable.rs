@@ -145,6 +145,51 @@ async fn a_failed_flush_is_tried_again_without_being_asked() {
 }
 
 #[tokio::test]
+async fn a_tail_is_flushed_in_parts_that_the_encoder_has_room_for() {
+    let mut world = World::new();
+    let store = world.open().await;
+    publish(&store, 1, 31);
+    store.folded().await;
+    let tail = store.status().tail_bytes;
+    drop(store);
+    world.options.encoder_bytes = usize::try_from(tail / 4).expect("it fits");
+    let store = world.open().await;
+    publish(&store, 1, 31);
+    store.folded().await;
+    // Small batches become larger ones on the way, and none of them reaches into two parts.
+    store.maintain().await.expect("maintained");
+    assert_eq!(store.flush().await.expect("flushed"), SequenceNumber(30));
+    let flushes = store.status().flushes;
+    assert!((4..=5).contains(&flushes), "{flushes} parts");
+    let mut logs = store.snapshot().segments(Table::Logs);
+    logs.sort_by_key(|segment| segment.frames);
+    assert!(logs.windows(2).all(|pair| pair[0].frames.1 < pair[1].frames.0), "each part has its own frames");
+    for table in [Table::Spans, Table::Logs, Table::Metrics] {
+        assert_eq!(world.rows(&store.snapshot(), table), expected(table, 31), "{}", table.name());
+    }
+    assert_eq!(world.requests(&store.snapshot()), expected_requests(31));
+}
+
+#[tokio::test]
+async fn a_full_tail_gives_up_its_whole_parts_and_keeps_what_has_just_come() {
+    let mut world = World::new();
+    let store = world.open().await;
+    publish(&store, 1, 31);
+    let tail = store.status().tail_bytes;
+    drop(store);
+    world.options.tail_bytes_flush = usize::try_from(tail / 3).expect("it fits");
+    let store = world.open().await;
+    publish(&store, 1, 31);
+    while store.status().tail_bytes >= tail / 3 {
+        store.folded().await;
+        store.maintain().await.expect("maintained");
+    }
+    assert!(store.checkpoint() < SequenceNumber(30), "the last part is not full");
+    assert_eq!(world.rows(&store.snapshot(), Table::Spans), expected(Table::Spans, 31));
+    assert_eq!(world.requests(&store.snapshot()), expected_requests(31));
+}
+
+#[tokio::test]
 async fn a_new_catalog_takes_in_the_segments_on_disk() {
     let world = World::new();
     let store = world.open().await;

@@ -173,7 +173,7 @@ async fn a_tail_that_is_large_or_old_is_flushed_without_being_asked() {
     assert!(store.status().tail_bytes > 1_000_000);
     store.folded().await;
     store.maintain().await.expect("maintained");
-    assert_eq!(store.checkpoint(), SequenceNumber(39), "large");
+    assert!(store.checkpoint() > SequenceNumber(9) && store.status().tail_bytes < 1_000_000, "large");
 }
 
 #[test]

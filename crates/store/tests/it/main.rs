@@ -4,6 +4,7 @@ mod crash;
 mod durable;
 mod format;
 mod handoff;
+mod hard;
 mod merge;
 mod retention;
 mod rows;

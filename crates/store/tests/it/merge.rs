@@ -130,6 +130,58 @@ async fn a_damaged_segment_is_left_alone_and_the_rest_goes_on() {
     assert!(left.len() < 10, "its neighbours were merged");
 }
 
+#[tokio::test]
+async fn a_merge_that_panics_is_counted_and_the_next_ones_go_on() {
+    let world = World::new();
+    let store = world.open().await;
+    world.files.mad.store(true, Ordering::SeqCst);
+    seal(&store, 1, 73).await;
+    for _ in 0..8 {
+        store.maintain().await.expect("maintained");
+    }
+    let failures = store.status().merge_failures;
+    assert!(failures > 0);
+    assert!(store.ended_threads().is_empty());
+    assert_eq!(store.status().merged_segments, 0);
+    check(&world, &store, 73, "left as they are");
+    world.files.mad.store(false, Ordering::SeqCst);
+    seal(&store, 73, 163).await;
+    for _ in 0..8 {
+        store.maintain().await.expect("maintained");
+    }
+    assert_eq!(store.status().merge_failures, failures, "the same segments are not tried again");
+    assert!(store.status().merged_segments > 0);
+    check(&world, &store, 163, "merged");
+}
+
+#[tokio::test]
+async fn row_groups_of_a_merge_have_as_many_rows_as_the_encoder_has_room_for() {
+    let mut world = World::new();
+    world.options.encoder_bytes = 256 << 10;
+    let store = world.open().await;
+    let mut rows = Multiset::new();
+    for sequence in 1..=8 {
+        let published = frame(sequence, Signal::Logs, 2_000);
+        count(&mut rows, &published.batch);
+        store.publish(vec![published]);
+        store.flush().await.expect("flushed");
+    }
+    for _ in 0..4 {
+        store.maintain().await.expect("maintained");
+    }
+    let merged = store.snapshot().segments(Table::Logs);
+    assert_eq!(merged.len(), 1, "merged into one");
+    let file = std::fs::File::open(world.root().join(&merged[0].path)).expect("opened");
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("a Parquet file");
+    let groups = reader.metadata().row_groups();
+    assert!(groups.len() > 1, "{} row groups", groups.len());
+    for group in groups {
+        let most = group.columns().iter().map(|chunk| chunk.uncompressed_size()).max().unwrap_or(0);
+        assert!(most < 256 << 10, "a column of {most} bytes");
+    }
+    assert_eq!(world.rows(&store.snapshot(), Table::Logs), rows);
+}
+
 /// `rows` log records, each with ten keys that no other has and one that all have.
 fn with_keys_of_their_own(sequence: u64, rows: usize) -> Published {
     let published = frame(sequence, Signal::Logs, rows);

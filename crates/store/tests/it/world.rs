@@ -40,6 +40,7 @@ impl World {
         let options = StoreOptions {
             root: root.clone(),
             tail_bytes_flush: usize::MAX,
+            encoder_bytes: usize::MAX,
             tail_age_flush: Duration::from_secs(1_000_000),
             retention: Duration::from_secs(100_000_000),
             retention_rules: Vec::new(),
@@ -234,6 +235,8 @@ pub(crate) struct Moody {
     /// The failure is a full disk.
     pub(crate) full: Arc<AtomicBool>,
     pub(crate) free: AtomicU64,
+    /// Opening a segment panics.
+    pub(crate) mad: AtomicBool,
 }
 
 impl Moody {
@@ -243,6 +246,7 @@ impl Moody {
             steps: Arc::new(AtomicI64::new(-1)),
             full: Arc::default(),
             free: AtomicU64::new(u64::MAX),
+            mad: AtomicBool::new(false),
         }
     }
 
@@ -283,6 +287,7 @@ impl SegmentFiles for Moody {
     }
 
     fn open(&self, path: &str) -> io::Result<Arc<dyn SegmentRead>> {
+        assert!(!self.mad.load(Ordering::SeqCst), "told to panic");
         self.files.open(path)
     }
 
