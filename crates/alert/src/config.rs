@@ -1,32 +1,21 @@
-//! A sink as it is configured, and what is wrong with it.
+//! A sink as it is configured.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use plimsoll_model::ServiceKey;
+use plimsoll_model::service::names;
 use reqwest::Url;
-use reqwest::header::{HeaderName, HeaderValue};
 use serde::{Deserialize, Deserializer, de};
 
-use crate::egress::Guard;
 use crate::retry::RetryPolicy;
-use crate::secret::{Secret, Secrets, SigningKey};
+use crate::secret::{Secret, Secrets};
+use crate::{alertmanager, pagerduty};
 
 /// The longest time that a sink may be given for its answer.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(60);
-
-/// Headers that are Plimsoll's to set.
-const RESERVED: [&str; 8] = [
-    "connection",
-    "content-length",
-    "content-type",
-    "host",
-    "transfer-encoding",
-    "webhook-id",
-    "webhook-signature",
-    "webhook-timestamp",
-];
 
 /// What sorts of sink there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -34,6 +23,24 @@ const RESERVED: [&str; 8] = [
 pub enum SinkType {
     /// The signed event, as it is, to any address.
     Webhook,
+    /// PagerDuty, Events API v2.
+    Pagerduty,
+    /// Alertmanager, API v2.
+    Alertmanager,
+    /// A channel of Slack, by an incoming webhook.
+    Slack,
+}
+
+impl SinkType {
+    /// Returns its name in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Pagerduty => "pagerduty",
+            Self::Alertmanager => "alertmanager",
+            Self::Slack => "slack",
+        }
+    }
 }
 
 /// One entry of `alerts.sinks`.
@@ -45,11 +52,27 @@ pub struct SinkConfig {
     /// What sort it is.
     #[serde(rename = "type")]
     pub kind: SinkType,
-    /// Where events are sent, by `POST`.
+    /// Where events are sent, by `POST`; PagerDuty has a default, and Alertmanager's needs no path.
+    #[serde(default)]
     pub url: String,
-    /// `whsec_` and base64 of the signing key; a list while keys are being exchanged.
+    /// Webhooks: `whsec_` and base64 of the signing key; a list while keys are being exchanged.
     #[serde(default)]
     pub secret: Secrets,
+    /// PagerDuty: the integration key of the service that is paged.
+    #[serde(default)]
+    pub routing_key: Option<Secret>,
+    /// PagerDuty and Alertmanager: how bad a regression is; `critical` if not set.
+    #[serde(default)]
+    pub severity: Option<String>,
+    /// Alertmanager: more labels, to route by.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Environments whose regressions it gets; all if empty.
+    #[serde(default)]
+    pub environments: Vec<String>,
+    /// Services whose regressions it gets; all if empty.
+    #[serde(default)]
+    pub services: Vec<String>,
     /// Lets the sink have a loopback or private address.
     #[serde(default)]
     pub allow_private: bool,
@@ -73,64 +96,64 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
 }
 
 impl SinkConfig {
-    /// Makes a webhook with the usual limits.
-    pub fn webhook(name: impl Into<String>, url: impl Into<String>, secret: impl Into<String>) -> Self {
+    /// Every key that an entry of `alerts.sinks` may have.
+    pub const KEYS: [&str; 12] = [
+        "name",
+        "type",
+        "url",
+        "secret",
+        "routing_key",
+        "severity",
+        "labels",
+        "environments",
+        "services",
+        "allow_private",
+        "timeout",
+        "headers",
+    ];
+
+    /// Makes a sink of a kind, with the usual limits and nothing that only some kinds have.
+    pub fn new(kind: SinkType, name: impl Into<String>, url: impl Into<String>) -> Self {
         Self {
             name: name.into(),
-            kind: SinkType::Webhook,
+            kind,
             url: url.into(),
-            secret: Secrets::One(Secret::new(secret)),
+            secret: Secrets::None,
+            routing_key: None,
+            severity: None,
+            labels: BTreeMap::new(),
+            environments: Vec::new(),
+            services: Vec::new(),
             allow_private: false,
             timeout: default_timeout(),
             headers: BTreeMap::new(),
         }
     }
 
-    /// Returns everything that is wrong with this sink; empty where nothing is.
-    fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let mut bad = |key: &str, problem: String| problems.push(format!("sink `{}`: `{key}` {problem}", self.name));
-        if self.name.is_empty() {
-            bad("name", "is empty".to_owned());
-        }
-        match Url::parse(&self.url) {
-            Err(error) => bad("url", format!("is not an address: {error}")),
-            Ok(url) => {
-                if !matches!(url.scheme(), "http" | "https") {
-                    bad("url", format!("has the scheme `{}`: use `https` or `http`", url.scheme()));
-                }
-                if !url.username().is_empty() || url.password().is_some() {
-                    bad("url", "has a user or password in it: put them into `headers`, as `authorization`".to_owned());
-                }
-                let guard = Guard { allow_private: self.allow_private };
-                if let Some(Err(refused)) = url.host_str().map(|host| guard.check_literal(host)) {
-                    bad("url", format!("cannot be used: {refused}"));
-                }
-            }
-        }
-        let secrets = self.secret.as_slice();
-        if secrets.is_empty() {
-            bad("secret", "is missing: give `whsec_` and the base64 of 24 to 64 random bytes".to_owned());
-        }
-        for (at, secret) in (1..).zip(secrets) {
-            if let Err(problem) = SigningKey::parse(secret) {
-                let which = if secrets.len() > 1 { format!("number {at} ") } else { String::new() };
-                bad("secret", format!("{which}{problem}"));
-            }
-        }
-        if self.timeout.is_zero() || self.timeout > TIMEOUT_MAX {
-            bad("timeout", format!("is {:?}: use more than zero and at most {TIMEOUT_MAX:?}", self.timeout));
-        }
-        for (name, value) in &self.headers {
-            if RESERVED.contains(&name.to_ascii_lowercase().as_str()) {
-                bad("headers", format!("sets `{name}`, which cannot be chosen"));
-            } else if name.parse::<HeaderName>().is_err() {
-                bad("headers", format!("has `{name}`, which is not the name of a header"));
-            } else if HeaderValue::from_str(value.expose()).is_err() {
-                bad("headers", format!("has a value for `{name}` that a header cannot carry"));
-            }
-        }
-        problems
+    /// Makes a webhook with the usual limits.
+    pub fn webhook(name: impl Into<String>, url: impl Into<String>, secret: impl Into<String>) -> Self {
+        Self { secret: Secrets::One(Secret::new(secret)), ..Self::new(SinkType::Webhook, name, url) }
+    }
+
+    /// Says whether this sink hears of regressions of a service.
+    pub fn hears_of(&self, service: &ServiceKey) -> bool {
+        let among = |wanted: &[String], name: &str| wanted.is_empty() || wanted.iter().any(|one| names(one, name));
+        among(&self.environments, &service.environment) && among(&self.services, &service.service)
+    }
+
+    /// Returns the address that is posted to, with what its kind adds to `url`.
+    pub(crate) fn address(&self) -> Result<Url, <Url as std::str::FromStr>::Err> {
+        let text = match (self.kind, self.url.as_str()) {
+            (SinkType::Pagerduty, "") => pagerduty::ADDRESS,
+            (_, text) => text,
+        };
+        let url = Url::parse(text)?;
+        Ok(if self.kind == SinkType::Alertmanager { alertmanager::alerts_of(url) } else { url })
+    }
+
+    /// Returns how bad a regression is to the receiver.
+    pub(crate) fn severity(&self) -> &str {
+        self.severity.as_deref().unwrap_or("critical")
     }
 }
 
@@ -143,6 +166,11 @@ impl fmt::Debug for SinkConfig {
             .field("kind", &self.kind)
             .field("url", &format_args!("{origin}/***"))
             .field("secret", &self.secret)
+            .field("routing_key", &self.routing_key)
+            .field("severity", &self.severity)
+            .field("labels", &self.labels)
+            .field("environments", &self.environments)
+            .field("services", &self.services)
             .field("allow_private", &self.allow_private)
             .field("timeout", &self.timeout)
             .field("headers", &self.headers)
@@ -172,21 +200,6 @@ impl Default for AlertOptions {
     fn default() -> Self {
         Self::new(Vec::new())
     }
-}
-
-/// Checks sinks without making any connection.
-///
-/// # Errors
-/// Everything that is wrong, all at once, one message each.
-pub fn check_sinks(sinks: &[SinkConfig]) -> Result<(), Vec<String>> {
-    let mut problems: Vec<String> = sinks.iter().flat_map(SinkConfig::problems).collect();
-    let mut names = HashSet::new();
-    for sink in sinks {
-        if !names.insert(sink.name.as_str()) {
-            problems.push(format!("sink `{}`: `name` is used more than once", sink.name));
-        }
-    }
-    if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
 /// What is wrong with the configured sinks.

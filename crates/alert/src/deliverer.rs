@@ -18,10 +18,14 @@ use tokio::sync::mpsc::{self, Sender};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-use crate::config::{AlertError, AlertOptions, SinkConfig, SinkType, check_sinks};
+use crate::alertmanager::Alertmanager;
+use crate::check::check_sinks;
+use crate::config::{AlertError, AlertOptions, SinkConfig, SinkType};
 use crate::counters::{SinkCounters, Tally};
+use crate::pagerduty::PagerDuty;
 use crate::retry::RetryPolicy;
 use crate::sink::Sink;
+use crate::slack::Slack;
 use crate::webhook::Webhook;
 use crate::worker::{Leased, Worker, again};
 
@@ -204,7 +208,10 @@ impl Deliverer {
 
 /// Makes the sink that a configuration asks for.
 fn make(config: &SinkConfig) -> Result<Arc<dyn Sink>, String> {
-    match config.kind {
-        SinkType::Webhook => Ok(Arc::new(Webhook::new(config)?)),
-    }
+    Ok(match config.kind {
+        SinkType::Webhook => Arc::new(Webhook::new(config)?),
+        SinkType::Pagerduty => Arc::new(PagerDuty::new(config)?),
+        SinkType::Alertmanager => Arc::new(Alertmanager::new(config)?),
+        SinkType::Slack => Arc::new(Slack::new(config)?),
+    })
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use plimsoll_model::{EventId, UnixNanos};
+use plimsoll_model::{EventId, RegressionEvent, UnixNanos};
 
 /// One attempt to deliver one event.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +30,11 @@ pub enum Answer {
         /// What went wrong, for a human.
         problem: String,
     },
+    /// The event cannot be put into the form that the other side takes, however often it is tried.
+    Unfit {
+        /// Why not.
+        problem: String,
+    },
     /// It wants no events any more.
     Gone {
         /// What it said.
@@ -42,4 +47,10 @@ pub enum Answer {
 pub trait Sink: Send + Sync + 'static {
     /// Makes one attempt and ends within the sink's own timeout. Never fails: whatever happens is an answer.
     async fn deliver(&self, attempt: Attempt<'_>) -> Answer;
+}
+
+/// Reads the event of an attempt; the answer where it is none.
+pub(crate) fn event_of(attempt: Attempt<'_>) -> Result<RegressionEvent, Answer> {
+    serde_json::from_str(attempt.body)
+        .map_err(|error| Answer::Unfit { problem: format!("the event cannot be read by this version: {error}") })
 }

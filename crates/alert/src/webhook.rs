@@ -1,156 +1,43 @@
 //! The generic signed webhook: `POST` of the stored bytes, signed as Standard Webhooks says.
-//!
-//! *Invariants.* No redirect is followed, no proxy of the environment is used, and at most [`ANSWER_BYTES_MAX`] of an answer
-//! are read.
-
-use std::error::Error;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::SinkConfig;
-use crate::egress::{Guard, Refused};
-use crate::retry::parse_retry_after;
+use crate::post::Post;
 use crate::secret::SigningKey;
 use crate::signature::sign;
 use crate::sink::{Answer, Attempt, Sink};
 
-/// How much of an answer is read.
-pub const ANSWER_BYTES_MAX: usize = 4 << 10;
-
-/// How much of it is shown.
-const SHOWN_CHARS: usize = 200;
-
 /// One webhook.
 pub struct Webhook {
-    client: Client,
-    url: Url,
+    post: Post,
     keys: Vec<SigningKey>,
-    timeout: Duration,
-    guard: Guard,
 }
 
 impl Webhook {
     /// Makes the sink of a configuration that was checked.
     pub(crate) fn new(config: &SinkConfig) -> Result<Self, String> {
-        let url = Url::parse(&config.url).map_err(|error| error.to_string())?;
         let keys = config.secret.as_slice().iter().map(SigningKey::parse).collect::<Result<_, _>>()?;
-        let mut headers = HeaderMap::new();
-        for (name, value) in &config.headers {
-            let name: HeaderName = name.parse().map_err(|_| format!("`{name}` is not the name of a header"))?;
-            let mut value = HeaderValue::from_str(value.expose()).map_err(|error| error.to_string())?;
-            value.set_sensitive(true);
-            headers.insert(name, value);
-        }
-        let guard = Guard { allow_private: config.allow_private };
-        let client = Client::builder()
-            .user_agent(concat!("plimsoll/", env!("CARGO_PKG_VERSION")))
-            .default_headers(headers)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .referer(false)
-            .pool_max_idle_per_host(1)
-            .dns_resolver(guard)
-            .build()
-            .map_err(|error| format!("no connections can be made: {}", chain(&error)))?;
-        Ok(Self { client, url, keys, timeout: config.timeout, guard })
-    }
-
-    async fn post(&self, attempt: Attempt<'_>) -> Answer {
-        if let Some(Err(refused)) = self.url.host_str().map(|host| self.guard.check_literal(host)) {
-            return Answer::Again { after: None, problem: refused.to_string() };
-        }
-        let id = attempt.event_id.as_str();
-        let timestamp = attempt.at.0 / 1_000_000_000;
-        let request = self
-            .client
-            .post(self.url.clone())
-            .header(CONTENT_TYPE, "application/cloudevents+json")
-            .header("webhook-id", id)
-            .header("webhook-timestamp", timestamp)
-            .header("webhook-signature", sign(&self.keys, id, timestamp, attempt.body.as_bytes()))
-            .body(attempt.body.to_owned());
-        match request.send().await {
-            Ok(response) => judge(attempt, response).await,
-            Err(error) => Answer::Again { after: None, problem: explain(error) },
-        }
+        Ok(Self { post: Post::new(config)?, keys })
     }
 }
 
 #[async_trait]
 impl Sink for Webhook {
     async fn deliver(&self, attempt: Attempt<'_>) -> Answer {
-        tokio::time::timeout(self.timeout, self.post(attempt)).await.unwrap_or_else(|_| Answer::Again {
-            after: None,
-            problem: format!("no answer within {:?}: the sink's `timeout`", self.timeout),
-        })
+        let id = attempt.event_id.as_str();
+        let timestamp = attempt.at.0 / 1_000_000_000;
+        let signature = sign(&self.keys, id, timestamp, attempt.body.as_bytes());
+        let (Ok(id), Ok(signature)) = (HeaderValue::from_str(id), HeaderValue::from_str(&signature)) else {
+            return Answer::Unfit { problem: "the event's id cannot be sent as a header".to_owned() };
+        };
+        let headers = HeaderMap::from_iter([
+            (CONTENT_TYPE, HeaderValue::from_static("application/cloudevents+json")),
+            (HeaderName::from_static("webhook-id"), id),
+            (HeaderName::from_static("webhook-timestamp"), HeaderValue::from(timestamp)),
+            (HeaderName::from_static("webhook-signature"), signature),
+        ]);
+        self.post.send(headers, attempt.body.to_owned(), attempt.at).await
     }
-}
-
-async fn judge(attempt: Attempt<'_>, mut response: Response) -> Answer {
-    let status = response.status();
-    let header = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let after = header(RETRY_AFTER).and_then(|text| parse_retry_after(text, attempt.at));
-    let location = header(LOCATION).map(shown);
-    let said = read(&mut response).await;
-    let problem = format!("answered {status}{said}");
-    if status.is_success() {
-        Answer::Accepted
-    } else if status == StatusCode::GONE {
-        Answer::Gone { problem }
-    } else if status.is_redirection() {
-        let to = location.map(|to| format!(" to `{to}`")).unwrap_or_default();
-        Answer::Again { after, problem: format!("answered {status}{to}, and redirects are not followed: change `url`") }
-    } else {
-        Answer::Again { after, problem }
-    }
-}
-
-/// Reads the start of an answer; an answer that breaks off, or never ends, counts for what came of it.
-async fn read(response: &mut Response) -> String {
-    let mut bytes = Vec::new();
-    while bytes.len() < ANSWER_BYTES_MAX {
-        match response.chunk().await {
-            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk[..chunk.len().min(ANSWER_BYTES_MAX - bytes.len())]),
-            Ok(None) | Err(_) => break,
-        }
-    }
-    let text = shown(&String::from_utf8_lossy(&bytes));
-    if text.is_empty() { text } else { format!(": {text}") }
-}
-
-/// Makes foreign text fit for a log line.
-fn shown(text: &str) -> String {
-    let clean = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
-    clean.take(SHOWN_CHARS).collect()
-}
-
-/// Says what went wrong without the address, which may hold a secret.
-fn explain(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
-    while let Some(now) = cause {
-        if let Some(refused) = now.downcast_ref::<Refused>() {
-            return refused.to_string();
-        }
-        cause = now.source();
-    }
-    chain(&error)
-}
-
-/// Joins an error and what caused it, leaving out what repeats.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(now) = cause {
-        let more = now.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = now.source();
-    }
-    text
 }

@@ -66,6 +66,7 @@ impl Worker {
                 self.tally.disable();
                 DeliveryOutcome::Failed { error: format!("{problem}; the sink gets no more events until a restart") }
             }
+            Answer::Unfit { problem } => DeliveryOutcome::Failed { error: problem },
             Answer::Again { after, problem } => again(&self.retry, &delivery, ended, after, problem),
         };
         self.settle(&delivery, outcome).await;

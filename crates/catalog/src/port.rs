@@ -57,6 +57,10 @@ pub trait Catalog: Send + Sync + 'static {
         sinks: &[String],
     ) -> Result<(), CatalogError>;
 
+    /// Gives a deploy the namespace that its telemetry turned out to have, which its marker did not name; `None`: there is no
+    /// such deploy.
+    async fn place_deploy(&self, id: &DeployId, namespace: &str) -> Result<Option<Deploy>, CatalogError>;
+
     /// Returns the deploy's latest verdict.
     async fn verdict(&self, deploy: &DeployId) -> Result<Option<Verdict>, CatalogError>;
 
@@ -86,9 +90,12 @@ pub trait Catalog: Send + Sync + 'static {
     /// Lists the versions known of a service, earliest first.
     async fn versions(&self, service: &ServiceKey) -> Result<Vec<VersionRecord>, CatalogError>;
 
+    /// Lists the environments and namespaces in which versions of a service of this name were seen, in order.
+    async fn places(&self, service: &str) -> Result<Vec<ServiceKey>, CatalogError>;
+
     /// Takes up to `limit` deliveries that are due at `now` and hides them until `now + lease`, in the order in which they were
-    /// queued. A delivery waits while an earlier one about the same deploy to the same sink is leased or waits for a retry,
-    /// so that no sink hears of the end of a regression before its beginning.
+    /// queued. A delivery waits until every earlier one about the same deploy to the same sink is settled for good, so that no
+    /// sink hears of the end of a regression before its beginning, and none is left with a beginning that came last.
     async fn lease_deliveries(
         &self,
         now: UnixNanos,

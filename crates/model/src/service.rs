@@ -29,6 +29,14 @@ impl ServiceKey {
     }
 }
 
+/// Says whether a name as configurations write it, whole or its beginning and `*`, means this one.
+pub fn names(written: &str, name: &str) -> bool {
+    match written.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == written,
+    }
+}
+
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.namespace.is_empty() {

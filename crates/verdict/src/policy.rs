@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use plimsoll_model::ServiceKey;
+use plimsoll_model::service::names;
 
 use crate::tolerances::Tolerances;
 
@@ -34,12 +35,7 @@ pub struct ToleranceRule {
 impl ToleranceRule {
     /// Says whether it is about `service`.
     pub fn fits(&self, service: &ServiceKey) -> bool {
-        let fits = |wanted: &Option<String>, name: &str| {
-            wanted.as_deref().is_none_or(|wanted| match wanted.strip_suffix('*') {
-                Some(beginning) => name.starts_with(beginning),
-                None => name == wanted,
-            })
-        };
+        let fits = |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|wanted| names(wanted, name));
         fits(&self.service, &service.service)
             && fits(&self.namespace, &service.namespace)
             && fits(&self.environment, &service.environment)

@@ -1,6 +1,7 @@
 //! Versions as they arrive, and the deploys inferred from them.
 
 use plimsoll_catalog::{CatalogError, DeployFilter, Inserted, VersionSeen};
+use plimsoll_model::ServiceKey;
 
 use crate::infer::{Inference, infer};
 use crate::source::VersionObservation;
@@ -25,6 +26,7 @@ impl Watcher {
             VersionSeen::Before(at) => at == seen.first_seen,
             VersionSeen::FirstOfService => false,
         };
+        self.place(seen).await?;
         if !new || !self.options.infer_deploys {
             return Ok(());
         }
@@ -56,6 +58,25 @@ impl Watcher {
                     tracing::info!(service = %deploy.service, version = %deploy.version, deploy = %deploy.id, "deploy inferred");
                     self.open.lock().insert(*deploy, None, false);
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives markers that named no namespace, and came before any telemetry of their version, the one that it shows.
+    async fn place(&self, seen: &VersionObservation) -> Result<(), CatalogError> {
+        if seen.service.namespace.is_empty() {
+            return Ok(());
+        }
+        let nowhere = ServiceKey { namespace: String::new(), ..seen.service.clone() };
+        let waiting = self.open.lock().announced_as(&nowhere, &seen.version);
+        if waiting.is_empty() || self.catalog.places(&nowhere.service).await?.contains(&nowhere) {
+            return Ok(());
+        }
+        for id in waiting {
+            if let Some(deploy) = self.catalog.place_deploy(&id, &seen.service.namespace).await? {
+                tracing::info!(service = %deploy.service, deploy = %id, "the marker named no namespace: it is that of its telemetry");
+                self.open.lock().place(deploy);
             }
         }
         Ok(())

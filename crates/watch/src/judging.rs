@@ -20,6 +20,8 @@ const STORE_EVERY: Duration = Duration::from_secs(30);
 const STORED_EACH: u32 = 256;
 /// How long too many versions are held against a service.
 const CHURN_REMEMBERED: Duration = Duration::from_secs(600);
+/// Data quality: no telemetry names the service as its marker does, but some names it with another environment or namespace.
+const SEEN_ELSEWHERE: &str = "seen_elsewhere";
 /// A service that was deployed so long before a deploy, or since, is no untouched one.
 const TOUCHED_WITHIN: Duration = Duration::from_secs(1_800);
 /// Buckets without any request of another version after which the time before is the control.
@@ -47,7 +49,8 @@ impl Watcher {
         let store =
             event.is_some() || open.stored.as_ref().is_none_or(|stored| is_news(stored, &verdict, self.store_every()));
         if store {
-            self.catalog.commit_verdict(&verdict, event.as_ref(), &self.options.sinks).await?;
+            let sinks = if event.is_some() { (self.options.audience)(&open.deploy.service) } else { Vec::new() };
+            self.catalog.commit_verdict(&verdict, event.as_ref(), &sinks).await?;
         }
         let told = open
             .verdict
@@ -93,6 +96,7 @@ impl Watcher {
             tracing::warn!(%error, "versions could not be read; judging without them");
             Vec::new()
         });
+        let elsewhere = known_versions.is_empty() && self.is_seen_elsewhere(&deploy.service).await;
         let feedback = self.catalog.feedback(Some(&deploy.service), FEEDBACK_MAX).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "feedback could not be read; judging without it");
             Vec::new()
@@ -104,6 +108,9 @@ impl Watcher {
             let mut session = session.lock();
             let start = deploy.started_at - tolerances.lookback();
             let mut data_quality = signals.data_quality(&deploy.service);
+            if elsewhere {
+                data_quality.push(SEEN_ELSEWHERE.to_owned());
+            }
             if churning {
                 data_quality.push("version_churn".to_owned());
             }

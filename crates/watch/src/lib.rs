@@ -38,4 +38,4 @@ mod watcher;
 pub use feedback::Precision;
 pub use register::{FinishError, NewDeploy, RegisterError};
 pub use source::{SignalSource, VersionObservation};
-pub use watcher::{Clock, Entropy, WatchCounters, WatchOptions, Watcher};
+pub use watcher::{Audience, Clock, Entropy, WatchCounters, WatchOptions, Watcher};

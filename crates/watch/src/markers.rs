@@ -28,8 +28,11 @@ impl Watcher {
         if idempotency_key.is_some_and(|key| key.is_empty() || key.len() > 255) {
             return Err(RegisterError::Invalid(vec!["`Idempotency-Key` must be 1 to 255 bytes long".to_owned()]));
         }
-        let (now, told) = ((self.clock)(), marker.started_at.is_some());
+        let (now, told, placed) = ((self.clock)(), marker.started_at.is_some(), marker.namespace.is_some());
         let mut deploy = marker.check(now, (self.entropy)())?;
+        if !placed {
+            deploy.service = self.placed(deploy.service).await?;
+        }
         let known = self.catalog.versions(&deploy.service).await?;
         if !told && deploy.kind == DeployKind::Release {
             // Marked after the fact: it began when its version was first seen, not when somebody came to say so.
@@ -56,6 +59,13 @@ impl Watcher {
                 Ok((deploy, true))
             }
         }
+    }
+
+    /// Returns the service that a marker without a namespace means: the one of its name and environment, where there is only one.
+    async fn placed(&self, service: ServiceKey) -> Result<ServiceKey, CatalogError> {
+        let mut places = self.catalog.places(&service.service).await?;
+        places.retain(|place| place.environment == service.environment);
+        Ok(if let [_] = places.as_slice() { places.remove(0) } else { service })
     }
 
     /// Watches a recorded deploy that nobody watches: whoever recorded it went away before it was taken up.
@@ -97,6 +107,11 @@ impl Watcher {
                 Ok((deploy, true))
             }
         }
+    }
+
+    /// Says whether a service that was never seen as it was announced is known in another environment or namespace.
+    pub(crate) async fn is_seen_elsewhere(&self, service: &ServiceKey) -> bool {
+        self.catalog.places(&service.service).await.is_ok_and(|places| !places.is_empty() && !places.contains(service))
     }
 
     /// Returns the versions of a service, which change rarely: read again after a while, and when a new one is seen.

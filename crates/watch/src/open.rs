@@ -80,6 +80,29 @@ impl OpenDeploys {
         }
     }
 
+    /// Finds the markers of a version of a service.
+    pub(crate) fn announced_as(&self, service: &ServiceKey, version: &str) -> Vec<DeployId> {
+        let markers = self.of_service(service).map(|open| &open.deploy).filter(|deploy| !deploy.inferred);
+        markers.filter(|deploy| deploy.version == version).map(|deploy| deploy.id.clone()).collect()
+    }
+
+    /// Moves a deploy to the service that it turned out to be of.
+    pub(crate) fn place(&mut self, deploy: Deploy) {
+        let Some(open) = self.by_id.get_mut(&deploy.id) else { return };
+        let (id, before) = (deploy.id.clone(), std::mem::replace(&mut open.deploy, deploy).service);
+        // What was computed is about a service without telemetry.
+        open.session = Arc::default();
+        open.judged_at = None;
+        let now = open.deploy.service.clone();
+        if let Some(ids) = self.by_service.get_mut(&before) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.by_service.remove(&before);
+            }
+        }
+        self.by_service.entry(now).or_default().push(id);
+    }
+
     /// Says whether nothing more is expected of a deploy.
     pub(crate) fn close(&mut self, id: &DeployId, closed: bool) {
         if let Some(open) = self.by_id.get_mut(id)

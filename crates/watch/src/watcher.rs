@@ -26,6 +26,9 @@ pub type Clock = Arc<dyn Fn() -> UnixNanos + Send + Sync>;
 /// Gives entropy for ids; given, so that tests own it.
 pub type Entropy = Arc<dyn Fn() -> u128 + Send + Sync>;
 
+/// Names the sinks that events about a service go to.
+pub type Audience = Arc<dyn Fn(&ServiceKey) -> Vec<String> + Send + Sync>;
+
 /// How the watcher works.
 #[derive(Clone)]
 pub struct WatchOptions {
@@ -35,8 +38,8 @@ pub struct WatchOptions {
     pub infer_deploys: bool,
     /// What counts as worse.
     pub tolerances: TolerancePolicy,
-    /// Names of the sinks that events go to.
-    pub sinks: Vec<String>,
+    /// Who hears of regressions of a service.
+    pub audience: Audience,
     /// Address of the web pages, for links; without a trailing slash.
     pub ui_base: String,
     /// Deploys judged per look at most.

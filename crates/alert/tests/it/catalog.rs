@@ -172,6 +172,14 @@ impl Catalog for Outbox {
         unreachable!("delivery needs the outbox only")
     }
 
+    async fn place_deploy(&self, _id: &DeployId, _namespace: &str) -> Result<Option<Deploy>, CatalogError> {
+        unreachable!("delivery needs the outbox only")
+    }
+
+    async fn places(&self, _service: &str) -> Result<Vec<ServiceKey>, CatalogError> {
+        unreachable!("delivery needs the outbox only")
+    }
+
     async fn commit_verdict(
         &self,
         _verdict: &Verdict,

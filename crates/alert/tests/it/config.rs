@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use plimsoll_alert::{AlertOptions, Deliverer, SinkConfig};
+use plimsoll_alert::{AlertOptions, Deliverer, Secret, SinkConfig, SinkType};
+use plimsoll_model::ServiceKey;
 use serde_json::json;
 
 use super::catalog::{Outbox, Time};
@@ -87,12 +88,89 @@ fn everything_that_is_wrong_is_said_at_once() {
 }
 
 #[test]
+fn each_kind_of_sink_is_held_to_what_it_needs() {
+    const KEY: &str = "0123456789abcdef0123456789ABCDEF";
+    let page = |name: &str, key: &str| SinkConfig {
+        routing_key: Some(Secret::new(key)),
+        ..SinkConfig::new(SinkType::Pagerduty, name, "")
+    };
+    let mesh = |name: &str, url: &str| SinkConfig::new(SinkType::Alertmanager, name, url);
+    let good = vec![
+        page("a", KEY),
+        SinkConfig {
+            severity: Some("warning".into()),
+            url: "https://events.eu.pagerduty.com/v2/enqueue".into(),
+            ..page("b", KEY)
+        },
+        SinkConfig { severity: Some("page".into()), ..mesh("c", "https://alerts.example.com") },
+        SinkConfig::new(SinkType::Slack, "d", "https://hooks.slack.com/services/T/B/x"),
+    ];
+    assert_eq!(problems(good), Vec::<String>::new());
+    let label = |name: &str| SinkConfig {
+        labels: [(name.to_owned(), "x".to_owned())].into(),
+        ..mesh("labels", "https://alerts.example.com")
+    };
+    let expected = [
+        (page("a", "too short"), "sink `a`: `routing_key` is not the 32 letters and digits"),
+        (SinkConfig { routing_key: None, ..page("b", "") }, "sink `b`: `routing_key` is missing"),
+        (SinkConfig { severity: Some("page".into()), ..page("c", KEY) }, "`severity` is `page`: use one of `critical`"),
+        (mesh("d", ""), "sink `d`: `url` is missing: give the address of an Alertmanager"),
+        (mesh("e", "http://10.0.0.7:9093"), "10.0.0.7, which is not a public address: set `allow_private`"),
+        (label("service"), "`labels` sets `service`, which is Plimsoll's to set"),
+        (label("team-name"), "`labels` has `team-name`: use letters"),
+        (label("7"), "`labels` has `7`: use letters"),
+        (SinkConfig::new(SinkType::Slack, "f", ""), "`url` is missing: give the address of an incoming webhook"),
+        (
+            SinkConfig {
+                severity: Some("critical".into()),
+                ..SinkConfig::new(SinkType::Slack, "g", "https://a.example")
+            },
+            "`severity` is of no use to a sink of type `slack`: only to `pagerduty` and `alertmanager`",
+        ),
+        (
+            SinkConfig { routing_key: Some(Secret::new(KEY)), ..SinkConfig::webhook("h", "https://a.example", SECRET) },
+            "`routing_key` is of no use to a sink of type `webhook`: only to `pagerduty`",
+        ),
+        (SinkConfig { services: vec!["cart ".into()], ..page("i", KEY) }, "`services` has a name that begins or ends"),
+    ];
+    for (sink, part) in expected {
+        let found = problems(vec![sink]);
+        assert!(found.len() == 1 && found[0].contains(part), "{part}: {found:?}");
+        assert!(!found[0].contains("too short") && !found[0].contains(KEY), "{found:?}");
+    }
+}
+
+#[test]
+fn a_sink_hears_of_the_environments_and_services_that_it_names() {
+    let all = SinkConfig::webhook("ops", "https://example.com", SECRET);
+    let some =
+        SinkConfig { environments: vec!["prod".into()], services: vec!["cart".into(), "sto*".into()], ..all.clone() };
+    let hears = |sink: &SinkConfig, environment, service| sink.hears_of(&ServiceKey::new(environment, service));
+    assert!(hears(&all, "staging", "mail"));
+    assert!(hears(&some, "prod", "cart") && hears(&some, "prod", "stock"));
+    assert!(hears(&some, "prod", "storefront"));
+    assert!(!hears(&some, "prod", "carts"));
+    assert!(!hears(&some, "prod", "mail") && !hears(&some, "staging", "cart"));
+}
+
+#[test]
+fn the_keys_of_a_sink_are_those_that_are_read() {
+    let unknown =
+        serde_json::from_value::<SinkConfig>(json!({ "no such key": 1 })).expect_err("no such key").to_string();
+    for key in SinkConfig::KEYS {
+        assert!(unknown.contains(&format!("`{key}`")), "{key}: {unknown}");
+    }
+    assert_eq!(unknown.matches('`').count(), 2 * (SinkConfig::KEYS.len() + 1), "{unknown}");
+}
+
+#[test]
 fn nothing_secret_is_printed() {
     let mut sink = SinkConfig::webhook("ops", "https://hooks.example.com/token-in-path?key=in-query", SECRET);
     sink.headers.insert("authorization".to_owned(), plimsoll_alert::Secret::new("Bearer in-header"));
+    sink.routing_key = Some(Secret::new("in-routing-key"));
     let text = format!("{sink:?} {:?}", AlertOptions::new(vec![sink.clone()]));
     assert!(text.contains("https://hooks.example.com") && text.contains("authorization"), "{text}");
-    for secret in ["whsec_", "token-in-path", "in-query", "in-header"] {
+    for secret in ["whsec_", "token-in-path", "in-query", "in-header", "in-routing-key"] {
         assert!(!text.contains(secret), "{text}");
     }
 }

@@ -4,3 +4,4 @@ mod catalog;
 mod config;
 mod delivery;
 mod egress;
+mod people;

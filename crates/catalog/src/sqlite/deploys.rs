@@ -126,14 +126,34 @@ pub(super) async fn finish(
     status: DeployStatus,
     at: UnixNanos,
 ) -> Result<Option<Deploy>, CatalogError> {
+    change(catalog, id, |deploy| {
+        deploy.status = status;
+        deploy.finished_at = Some(at);
+    })
+    .await
+}
+
+pub(super) async fn place(
+    catalog: &SqliteCatalog,
+    id: &DeployId,
+    namespace: &str,
+) -> Result<Option<Deploy>, CatalogError> {
+    change(catalog, id, |deploy| namespace.clone_into(&mut deploy.service.namespace)).await
+}
+
+async fn change(
+    catalog: &SqliteCatalog,
+    id: &DeployId,
+    change: impl FnOnce(&mut Deploy) + Send,
+) -> Result<Option<Deploy>, CatalogError> {
     let mut writer = catalog.writer.lock().await;
     let mut transaction = catalog.begin(&mut writer).await?;
     let Some(mut deploy) = find(catalog, &mut transaction, id).await? else { return Ok(None) };
-    deploy.status = status;
-    deploy.finished_at = Some(at);
-    sqlx::query("UPDATE deploys SET body = ?2 WHERE id = ?1")
+    change(&mut deploy);
+    sqlx::query("UPDATE deploys SET body = ?2, namespace = ?3 WHERE id = ?1")
         .bind(id.as_str())
         .bind(catalog.json(&deploy)?)
+        .bind(deploy.service.namespace.as_str())
         .execute(&mut *transaction)
         .await
         .map_err(|e| catalog.fault(e))?;

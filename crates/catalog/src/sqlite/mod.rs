@@ -188,6 +188,10 @@ impl Catalog for SqliteCatalog {
         deploys::finish(self, id, status, at).await
     }
 
+    async fn place_deploy(&self, id: &DeployId, namespace: &str) -> Result<Option<Deploy>, CatalogError> {
+        deploys::place(self, id, namespace).await
+    }
+
     async fn commit_verdict(
         &self,
         verdict: &Verdict,
@@ -232,6 +236,10 @@ impl Catalog for SqliteCatalog {
 
     async fn versions(&self, service: &ServiceKey) -> Result<Vec<VersionRecord>, CatalogError> {
         versions::list(self, service).await
+    }
+
+    async fn places(&self, service: &str) -> Result<Vec<ServiceKey>, CatalogError> {
+        versions::places(self, service).await
     }
 
     async fn lease_deliveries(

@@ -58,7 +58,7 @@ pub(super) async fn lease(
         "SELECT d.*, e.kind, e.queued_at, e.body FROM deliveries d JOIN events e ON e.id = d.event_id
          WHERE d.state = 'pending' AND d.due_at <= ?1 AND NOT EXISTS (
              SELECT 1 FROM deliveries earlier WHERE earlier.state = 'pending' AND earlier.sink = d.sink
-                 AND earlier.deploy_id = d.deploy_id AND earlier.number < d.number AND earlier.due_at > ?1)
+                 AND earlier.deploy_id = d.deploy_id AND earlier.number < d.number)
          ORDER BY d.number LIMIT ?2",
     )
     .bind(signed(now.0))

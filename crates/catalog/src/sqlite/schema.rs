@@ -113,4 +113,9 @@ CREATE INDEX feedback_by_service ON feedback (service, namespace, environment, g
 
 PRAGMA user_version = 2;
 ",
+    "
+CREATE INDEX versions_by_service ON versions (service, environment, namespace);
+
+PRAGMA user_version = 3;
+",
 ];

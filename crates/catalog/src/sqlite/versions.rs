@@ -66,3 +66,15 @@ pub(super) async fn list(catalog: &SqliteCatalog, service: &ServiceKey) -> Resul
     };
     Ok(rows.into_iter().map(record).collect())
 }
+
+pub(super) async fn places(catalog: &SqliteCatalog, service: &str) -> Result<Vec<ServiceKey>, CatalogError> {
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "SELECT DISTINCT environment, namespace FROM versions WHERE service = ?1 ORDER BY environment, namespace",
+    )
+    .bind(service)
+    .fetch_all(&mut *catalog.reader().await)
+    .await
+    .map_err(|e| catalog.fault(e))?;
+    let place = |(environment, namespace)| ServiceKey { environment, namespace, service: service.to_owned() };
+    Ok(rows.into_iter().map(place).collect())
+}

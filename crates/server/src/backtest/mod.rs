@@ -104,7 +104,7 @@ impl Past {
             interval: Bucket::WIDTH,
             infer_deploys: false,
             tolerances: TolerancePolicy::default(),
-            sinks: Vec::new(),
+            audience: Arc::new(|_| Vec::new()),
             ui_base: String::new(),
             judged_per_tick: usize::MAX,
         };

@@ -279,12 +279,15 @@ impl Server {
             Some(journal_facts(&journal)),
         )?);
         let ui_base = config.public_url.clone().unwrap_or_else(|| format!("http://{api_address}"));
+        let sinks = config.sinks.clone();
         let watcher = Watcher::start(
             WatchOptions {
                 interval: config.watch.interval,
                 infer_deploys: config.watch.infer_deploys,
                 tolerances: config.watch.tolerances.clone(),
-                sinks: config.sinks.iter().map(|sink| sink.name.clone()).collect(),
+                audience: Arc::new(move |service| {
+                    sinks.iter().filter(|sink| sink.hears_of(service)).map(|sink| sink.name.clone()).collect()
+                }),
                 ui_base,
                 judged_per_tick: 256,
             },

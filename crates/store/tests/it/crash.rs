@@ -253,6 +253,14 @@ impl Catalog for Unsure {
         self.inner.versions(service).await
     }
 
+    async fn places(&self, service: &str) -> Result<Vec<ServiceKey>, CatalogError> {
+        self.inner.places(service).await
+    }
+
+    async fn place_deploy(&self, id: &DeployId, namespace: &str) -> Result<Option<Deploy>, CatalogError> {
+        self.inner.place_deploy(id, namespace).await
+    }
+
     async fn lease_deliveries(
         &self,
         now: UnixNanos,

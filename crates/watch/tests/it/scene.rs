@@ -51,6 +51,8 @@ pub(crate) struct Scene {
     pub(crate) script: Arc<Script>,
     pub(crate) catalog: Arc<dyn Catalog>,
     pub(crate) watcher: Watcher,
+    /// Who emits the telemetry.
+    pub(crate) service: ServiceKey,
     clock: Arc<AtomicU64>,
     _directory: tempfile::TempDir,
 }
@@ -73,7 +75,7 @@ async fn watcher(catalog: &Arc<dyn Catalog>, script: &Arc<Script>, clock: &Arc<A
         interval: Duration::from_secs(5),
         infer_deploys: true,
         tolerances: TolerancePolicy::default(),
-        sinks: vec!["ops".to_owned()],
+        audience: Arc::new(|service| vec![format!("{}-oncall", service.environment)]),
         ui_base: "http://127.0.0.1:4319".to_owned(),
         judged_per_tick: 64,
     };
@@ -97,7 +99,7 @@ impl Scene {
         let script = Arc::new(Script::default());
         let clock = Arc::new(AtomicU64::new(Bucket(START).start().0));
         let watcher = watcher(&catalog, &script, &clock).await;
-        Self { script, catalog, watcher, clock, _directory: directory }
+        Self { script, catalog, watcher, service: service(), clock, _directory: directory }
     }
 
     /// Starts another watcher on the same catalog, as after a crash.
@@ -116,7 +118,7 @@ impl Scene {
             })
             .collect();
         let key = OperationKey {
-            service: service(),
+            service: self.service.clone(),
             version: version.to_owned(),
             operation: "POST /charge".to_owned(),
             kind: OperationKind::Server,
@@ -128,7 +130,7 @@ impl Scene {
     /// Lets the source tell of a version, first seen in a bucket relative to the start.
     pub(crate) fn seen(&self, version: &str, bucket: i64) {
         let first_seen = Bucket(START.checked_add_signed(bucket).expect("in range")).start();
-        let seen = VersionObservation { service: service(), version: version.to_owned(), first_seen };
+        let seen = VersionObservation { service: self.service.clone(), version: version.to_owned(), first_seen };
         self.script.seen.lock().expect("not poisoned").push(seen);
     }
 
@@ -146,11 +148,9 @@ impl Scene {
 
     /// Kinds of the events queued, oldest first.
     pub(crate) async fn events(&self) -> Vec<String> {
-        let mut kinds: Vec<String> = self
-            .catalog
-            .deliveries(None, 100)
-            .await
-            .expect("readable")
+        let deliveries = self.catalog.deliveries(None, 100).await.expect("readable");
+        assert!(deliveries.iter().all(|delivery| delivery.sink == "prod-oncall"), "who hears of the service is asked");
+        let mut kinds: Vec<String> = deliveries
             .into_iter()
             .map(|delivery| delivery.kind.rsplit('.').next().unwrap_or_default().to_owned())
             .collect();

@@ -208,3 +208,64 @@ impl Scene {
         self.catalog.deploys(&filter).await.expect("readable")
     }
 }
+
+/// A scene whose telemetry names a namespace.
+async fn in_namespace(namespace: &str) -> Scene {
+    let mut scene = Scene::new().await;
+    scene.service.namespace = namespace.to_owned();
+    scene
+}
+
+#[tokio::test]
+async fn a_marker_without_a_namespace_means_the_one_that_its_service_has() {
+    let mut scene = in_namespace("shop").await;
+    scene.seen("1", -100);
+    scene.look(0..1).await;
+    let (deploy, _) = scene.watcher.register(marker("2"), None).await.expect("valid");
+    assert_eq!(deploy.service, scene.service);
+    let mut explicit = marker("3");
+    explicit.namespace = Some(String::new());
+    let (deploy, _) = scene.watcher.register(explicit, None).await.expect("valid");
+    assert_eq!(deploy.service.namespace, "", "what is said is kept");
+
+    scene.service.namespace = "other".to_owned();
+    scene.seen("1", -50);
+    scene.look(1..2).await;
+    let (deploy, _) = scene.watcher.register(marker("4"), None).await.expect("valid");
+    assert_eq!(deploy.service.namespace, "", "of two neither is guessed");
+}
+
+#[tokio::test]
+async fn a_marker_that_comes_before_its_telemetry_takes_its_namespace_and_is_judged() {
+    let scene = in_namespace("shop").await;
+    let (deploy, _) = scene.watcher.register(marker("2"), None).await.expect("valid");
+    assert_eq!(deploy.service.namespace, "");
+    scene.look(0..2).await;
+    assert!(scene.verdict(&deploy).await.data_quality.contains(&"no_candidate_traffic".to_owned()));
+    scene.traffic("1", -100..60, 500, 5);
+    scene.traffic("2", 0..60, 500, 60);
+    scene.seen("1", -100);
+    scene.seen("2", 2);
+    scene.look(2..30).await;
+    let placed = scene.catalog.deploy(&deploy.id).await.expect("readable").expect("it exists");
+    assert_eq!(placed.service, scene.service);
+    assert_eq!(scene.verdict(&deploy).await.phase, Phase::Confirmed);
+    assert_eq!(scene.watcher_deploys().await.len(), 1, "none is inferred beside it");
+}
+
+#[tokio::test]
+async fn a_service_that_is_only_known_elsewhere_is_said_to_be() {
+    let scene = in_namespace("").await;
+    scene.seen("1", -100);
+    scene.look(0..1).await;
+    let mut staging = marker("2");
+    staging.environment = "staging".to_owned();
+    let (deploy, _) = scene.watcher.register(staging, None).await.expect("valid");
+    scene.look(1..2).await;
+    let words = scene.verdict(&deploy).await.data_quality;
+    assert!(words.contains(&"seen_elsewhere".to_owned()), "{words:?}");
+    let (deploy, _) = scene.watcher.register(marker("2"), None).await.expect("valid");
+    scene.look(2..3).await;
+    let words = scene.verdict(&deploy).await.data_quality;
+    assert!(!words.contains(&"seen_elsewhere".to_owned()), "{words:?}");
+}
