@@ -23,6 +23,7 @@ pub mod demo;
 pub mod faces;
 pub mod flight;
 pub mod grpc;
+mod nearest;
 pub mod postgres;
 pub mod serve;
 pub mod telemetry;

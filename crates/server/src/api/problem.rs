@@ -8,6 +8,8 @@ use plimsoll_catalog::CatalogError;
 use plimsoll_query::QueryError;
 use serde_json::json;
 
+use crate::nearest::nearest;
+
 /// One problem, for the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -93,7 +95,7 @@ where
     async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Problem> {
         match axum::Json::<T>::from_request(request, state).await {
             Ok(axum::Json(value)) => Ok(Self(value)),
-            Err(rejection) => Err(Problem::new(rejection.status(), rejection.body_text())),
+            Err(rejection) => Err(Problem::new(rejection.status(), plain(&rejection.body_text()))),
         }
     }
 }
@@ -111,7 +113,78 @@ where
     async fn from_request_parts(parts: &mut axum::http::request::Parts, state: &S) -> Result<Self, Problem> {
         match axum::extract::Query::<T>::from_request_parts(parts, state).await {
             Ok(axum::extract::Query(value)) => Ok(Self(value)),
-            Err(rejection) => Err(Problem::new(rejection.status(), rejection.body_text())),
+            Err(rejection) => Err(Problem::new(rejection.status(), plain(&rejection.body_text()))),
+        }
+    }
+}
+
+/// Says what is wrong with a body or a query string in the words of this API, with the name that was most likely meant.
+fn plain(said: &str) -> String {
+    const OPENINGS: [&str; 3] = [
+        "Failed to deserialize the JSON body into the target type: ",
+        "Failed to deserialize query string: ",
+        "Failed to parse the request body as JSON: ",
+    ];
+    let Some(opening) = OPENINGS.iter().find(|opening| said.starts_with(**opening)) else { return lowercase(said) };
+    let rest = &said[opening.len()..];
+    let Some((_, unknown)) = rest.split_once("unknown field `") else {
+        return if *opening == OPENINGS[2] {
+            format!("the body is not JSON: {}", lowercase(rest))
+        } else {
+            rest.to_owned()
+        };
+    };
+    // What is written is between the first two backticks, what is known between the others.
+    let mut names = unknown.split('`').step_by(2);
+    let written = names.next().unwrap_or_default();
+    let known: Vec<&str> = names.filter(|name| !name.starts_with(" at line ") && !name.is_empty()).collect();
+    match nearest(written, &known) {
+        Some(known) => format!("`{written}` is not known here: did you mean `{known}`?"),
+        None => {
+            let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
+            format!("`{written}` is not known here: use {}", known.join(", "))
+        }
+    }
+}
+
+fn lowercase(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_lowercase().to_string()).unwrap_or_default();
+    // An abbreviation stays one.
+    if letters.as_str().starts_with(char::is_uppercase) { text.to_owned() } else { first + letters.as_str() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_body_is_said_in_words_of_this_api() {
+        let body = "Failed to deserialize the JSON body into the target type: ";
+        for (said, wanted) in [
+            (
+                format!("{body}strted_at: unknown field `strted_at`, expected one of `service`, `started_at` at line 1 column 61"),
+                "`strted_at` is not known here: did you mean `started_at`?",
+            ),
+            (
+                format!("{body}x: unknown field `colour`, expected `service` or `version` at line 1 column 61"),
+                "`colour` is not known here: use `service`, `version`",
+            ),
+            (
+                "Failed to deserialize query string: srvice: unknown field `srvice`, expected one of `service`, `limit`".to_owned(),
+                "`srvice` is not known here: did you mean `service`?",
+            ),
+            (format!("{body}missing field `query` at line 1 column 2"), "missing field `query` at line 1 column 2"),
+            (
+                "Failed to parse the request body as JSON: EOF while parsing an object at line 1 column 1".to_owned(),
+                "the body is not JSON: EOF while parsing an object at line 1 column 1",
+            ),
+            (
+                "Expected request with `Content-Type: application/json`".to_owned(),
+                "expected request with `Content-Type: application/json`",
+            ),
+        ] {
+            assert_eq!(plain(&said), wanted);
         }
     }
 }

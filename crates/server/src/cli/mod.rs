@@ -22,7 +22,7 @@ pub(crate) use verdict::show as show_verdict;
 
 /// Says, within about a minute of shipping, whether a deploy made production worse, and proves it.
 #[derive(Debug, Parser)]
-#[command(name = "plimsoll", version, about, arg_required_else_help = true)]
+#[command(name = "plimsoll", version, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

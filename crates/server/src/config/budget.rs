@@ -44,6 +44,8 @@ impl MemoryBudget {
 const PROCESS: u64 = 64 << 20;
 const LIMIT: u64 = 512 << 20;
 const LIMIT_MIN: u64 = 224 << 20;
+/// What a part cannot do with less of.
+const PART_MIN: u64 = 8 << 20;
 /// What a connection's window takes at the least.
 const CONNECTION: u64 = 64 << 10;
 /// What fingerprints may take where nothing else is said: some 220,000 of them.
@@ -62,7 +64,8 @@ pub(super) fn read(
     let mut limit = root.take("memory_limit", SIZE, parse_size, problems).unwrap_or(LIMIT);
     if limit < LIMIT_MIN {
         problems.push(format!("`memory_limit` is {}, the least is {}", format_size(limit), format_size(LIMIT_MIN)));
-        limit = LIMIT_MIN;
+        // The parts are checked against what is left of the default: they may be wrong too.
+        limit = LIMIT;
     }
     let mut section = root.section("memory", problems);
     let retries = section.take("retries", SIZE, parse_size, problems).unwrap_or(RETRIES);
@@ -71,14 +74,14 @@ pub(super) fn read(
     let set = NAMES.map(|name| section.take(name, SIZE, parse_size, problems));
     section.finish(problems);
 
-    let spoken_for: u64 = set.iter().flatten().sum();
+    let spoken_for = set.iter().flatten().fold(0, |sum: u64, part| sum.saturating_add(*part));
     let open: u64 = SHARES.iter().zip(&set).filter(|(_, set)| set.is_none()).map(|(share, _)| share).sum();
     let left = limit.saturating_sub(fixed.saturating_add(spoken_for));
     let mut parts = [0; 5];
     for i in 0..parts.len() {
         parts[i] = set[i].unwrap_or_else(|| left * SHARES[i] / open.max(1));
     }
-    let sum = fixed.saturating_add(parts.iter().sum());
+    let sum = parts.iter().fold(fixed, |sum, part| sum.saturating_add(*part));
     if sum > limit {
         problems.push(format!(
             "the parts of `memory`, the process itself ({}), `ingest.connections_max` and `postgres.connections_max` windows ({}) and `memory.retries` ({}) add up to {}, more than `memory_limit` ({}): lower a part or raise the limit",
@@ -90,8 +93,8 @@ pub(super) fn read(
         ));
     }
     for (name, part) in NAMES.iter().zip(parts) {
-        if part < 8 << 20 {
-            problems.push(format!("`memory.{name}` is {}, the least is 8MiB", format_size(part)));
+        if part < PART_MIN {
+            problems.push(format!("`memory.{name}` is {}, the least is {}", format_size(part), format_size(PART_MIN)));
         }
     }
     let [in_flight, tail, encoder, signals, query] = parts;

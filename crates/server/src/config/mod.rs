@@ -3,21 +3,23 @@
 //! Flags override `PLIMSOLL_*`, which override the file, which overrides the defaults. All problems are reported at once.
 
 mod budget;
+mod listen;
 mod reader;
 mod retention;
 mod text;
 mod tolerances;
 mod units;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use plimsoll_alert::SinkConfig;
 use plimsoll_verdict::TolerancePolicy;
 use serde_json::Value;
+use tracing_subscriber::EnvFilter;
 
 pub use budget::MemoryBudget;
+pub use listen::Listen;
 use plimsoll_store::RetentionRule;
 pub use reader::Env;
 use reader::Section;
@@ -51,23 +53,6 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Plimsoll's own logs and spans.
     pub telemetry: TelemetryConfig,
-}
-
-/// Addresses to listen on.
-#[derive(Debug, Clone)]
-pub struct Listen {
-    /// OTLP/gRPC.
-    pub otlp_grpc: SocketAddr,
-    /// OTLP/HTTP.
-    pub otlp_http: SocketAddr,
-    /// REST, SQL, metrics, health.
-    pub api: SocketAddr,
-    /// `plimsoll.v1`, Flight SQL.
-    pub grpc_api: SocketAddr,
-    /// The Postgres protocol; `None` where it is off.
-    pub postgres: Option<SocketAddr>,
-    /// Plain text beyond this machine is wanted.
-    pub allow_insecure: bool,
 }
 
 /// Receivers.
@@ -203,13 +188,13 @@ impl Config {
             }
             None => String::new(),
         };
-        let values = match text::parse(&text, env).map_err(fail)? {
+        let mut problems = Vec::new();
+        let values = match text::parse(&text, env, &mut problems).map_err(fail)? {
             Value::Object(values) => values,
             other => {
                 return Err(fail(vec![format!("must be a section of settings, found {}", reader::describe(&other))]));
             }
         };
-        let mut problems = Vec::new();
         let config = Self::read(Section::root(values, env), overrides, &mut problems);
         if problems.is_empty() { Ok(config) } else { Err(fail(problems)) }
     }
@@ -239,7 +224,7 @@ impl Config {
         );
 
         let mut section = root.section("listen", problems);
-        let listen = read_listen(&mut section, overrides, problems);
+        let listen = listen::read(&mut section, overrides, problems);
         section.finish(problems);
 
         let mut section = ingest_section;
@@ -251,6 +236,12 @@ impl Config {
             retry_window,
         };
         section.finish(problems);
+        if ingest.connections_max == 0 {
+            problems.push("`ingest.connections_max` must be at least 1".to_owned());
+        }
+        if ingest.lanes > LANES_MAX {
+            problems.push(format!("`ingest.lanes` must be at most {LANES_MAX}, and 0 for one a core"));
+        }
         if ingest.request_bytes_max > memory.requests() {
             problems.push(format!(
                 "`ingest.request_bytes_max` ({}) must fit into three quarters of `memory.in_flight` ({}): lower the one or raise `memory_limit`",
@@ -290,6 +281,12 @@ impl Config {
             threads: count(&mut section, "threads", 0, problems),
         };
         section.finish(problems);
+        if query.timeout.is_zero() {
+            problems.push("`query.timeout` must be longer than zero".to_owned());
+        }
+        if query.rows_max == 0 {
+            problems.push("`query.rows_max` must be at least 1".to_owned());
+        }
 
         let mut section = root.section("watch", problems);
         let watch = WatchConfig {
@@ -312,15 +309,26 @@ impl Config {
         let api_token = section.text("token", problems).filter(|token| !token.is_empty());
         section.finish(problems);
 
-        let public_url = root.text("public_url", problems).map(|url| url.trim_end_matches('/').to_owned());
+        let public_url = root
+            .take("public_url", WEB_ADDRESS, |text| is_web_address(text).then(|| text.to_owned()), problems)
+            .map(|url| url.trim_end_matches('/').to_owned());
 
         let mut section = root.section("telemetry", problems);
         let telemetry = TelemetryConfig {
             log_json: section
                 .take("log_format", "`text` or `json`", |t| ["text", "json"].iter().position(|f| *f == t), problems)
                 .is_some_and(|position| position == 1),
-            log_filter: section.text("log", problems).unwrap_or_else(|| "info".to_owned()),
-            otlp_endpoint: section.text("otlp_endpoint", problems).filter(|endpoint| !endpoint.is_empty()),
+            log_filter: section
+                .take("log", LOG_FILTER, |text| EnvFilter::try_new(text).is_ok().then(|| text.to_owned()), problems)
+                .unwrap_or_else(|| "info".to_owned()),
+            otlp_endpoint: section
+                .take(
+                    "otlp_endpoint",
+                    WEB_ADDRESS,
+                    |text| (text.is_empty() || is_web_address(text)).then(|| text.to_owned()),
+                    problems,
+                )
+                .filter(|endpoint| !endpoint.is_empty()),
         };
         section.finish(problems);
         root.finish(problems);
@@ -340,6 +348,15 @@ impl Config {
             telemetry,
         }
     }
+}
+
+/// More queues than this are a slip of the pen.
+const LANES_MAX: usize = 256;
+const LOG_FILTER: &str = "a filter such as `info` or `plimsoll_store=debug`";
+const WEB_ADDRESS: &str = "an address with `http://` or `https://`";
+
+fn is_web_address(text: &str) -> bool {
+    reqwest::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
 /// Reads a short list of names.
@@ -371,65 +388,6 @@ fn flag(section: &mut Section<'_>, key: &str, default: bool, problems: &mut Vec<
     section.take(key, "`true` or `false`", |text| text.parse().ok(), problems).unwrap_or(default)
 }
 
-/// Reads one address; others than loopback need `allow_insecure`.
-fn read_address(
-    section: &mut Section<'_>,
-    allow_insecure: bool,
-    key: &str,
-    given: Option<&String>,
-    default: u16,
-    problems: &mut Vec<String>,
-) -> SocketAddr {
-    const EXPECTED: &str = "an address such as `127.0.0.1:4317`";
-    let from_file = section.take(key, EXPECTED, |text| text.parse::<SocketAddr>().ok(), problems);
-    let default = SocketAddr::from(([127, 0, 0, 1], default));
-    let address = match given {
-        Some(text) => text.parse().unwrap_or_else(|_| {
-            problems.push(format!("`--{}` must be {EXPECTED}, found `{text}`", key.replace('_', "-")));
-            default
-        }),
-        None => from_file.unwrap_or(default),
-    };
-    if !address.ip().is_loopback() && !allow_insecure {
-        problems.push(format!(
-            "`listen.{key}` is `{address}`, which others can reach without TLS: listen on `127.0.0.1:{}` behind a proxy \
-             that terminates TLS, or set `listen.allow_insecure: true`, and `auth.token` for the API",
-            address.port(),
-        ));
-    }
-    address
-}
-
-fn read_listen(section: &mut Section<'_>, overrides: &Overrides, problems: &mut Vec<String>) -> Listen {
-    let allow_insecure = flag(section, "allow_insecure", false, problems);
-    // The one listener whose usual port others may well have taken.
-    let off = section.is_off("postgres", overrides.postgres.as_deref());
-    let mut address = |key: &str, given: Option<&String>, default: u16| {
-        read_address(section, allow_insecure, key, given, default, problems)
-    };
-    let listen = Listen {
-        otlp_grpc: address("otlp_grpc", overrides.otlp_grpc.as_ref(), 4317),
-        otlp_http: address("otlp_http", overrides.otlp_http.as_ref(), 4318),
-        api: address("api", overrides.api.as_ref(), 4319),
-        grpc_api: address("grpc_api", overrides.grpc_api.as_ref(), 4320),
-        postgres: (!off).then(|| address("postgres", overrides.postgres.as_ref(), 5433)),
-        allow_insecure,
-    };
-    let mut all = vec![
-        ("otlp_grpc", listen.otlp_grpc),
-        ("otlp_http", listen.otlp_http),
-        ("api", listen.api),
-        ("grpc_api", listen.grpc_api),
-    ];
-    all.extend(listen.postgres.map(|address| ("postgres", address)));
-    for (i, (name, address)) in all.iter().enumerate() {
-        if let Some((other, _)) = all[..i].iter().find(|(_, a)| a == address && address.port() != 0) {
-            problems.push(format!("`listen.{name}` and `listen.{other}` are both `{address}`: give each its own port"));
-        }
-    }
-    listen
-}
-
 fn read_sinks(raw: Option<Value>, problems: &mut Vec<String>) -> Vec<SinkConfig> {
     let items = match raw {
         None => return Vec::new(),
@@ -441,10 +399,7 @@ fn read_sinks(raw: Option<Value>, problems: &mut Vec<String>) -> Vec<SinkConfig>
     };
     let mut sinks: Vec<SinkConfig> = Vec::new();
     for (i, item) in items.into_iter().enumerate() {
-        match serde_json::from_value(item) {
-            Ok(sink) => sinks.push(sink),
-            Err(error) => problems.push(format!("`alerts.sinks[{i}]`: {error}")),
-        }
+        sinks.extend(reader::whole(&format!("alerts.sinks[{i}]"), item, &SinkConfig::KEYS, problems));
     }
     if let Err(error) = plimsoll_alert::check_sinks(&sinks) {
         problems.extend(error);

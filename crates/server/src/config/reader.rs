@@ -6,7 +6,10 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+
+use crate::nearest::nearest;
 
 /// Looks up an environment variable.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -113,23 +116,45 @@ impl<'a> Section<'a> {
 
     /// Says which keys were left over.
     pub(super) fn finish(self, problems: &mut Vec<String>) {
-        for key in self.values.keys() {
-            let path = self.path_of(key);
-            let nearest = self
-                .known
-                .iter()
-                .map(|known| (strsim::damerau_levenshtein(known, key), known))
-                .min()
-                .filter(|(distance, known)| *distance <= known.len().max(3) / 2);
-            problems.push(match nearest {
-                Some((_, known)) => format!("`{path}` is not a setting; did you mean `{}`?", self.path_of(known)),
-                None => {
-                    let known: Vec<_> = self.known.iter().map(|known| format!("`{known}`")).collect();
-                    format!("`{path}` is not a setting; known here: {}", known.join(", "))
-                }
-            });
-        }
+        let known: Vec<&str> = self.known.iter().map(String::as_str).collect();
+        unknown_keys(&self.path, self.values.keys(), &known, problems);
     }
+}
+
+/// Says which of the keys of the part at `path` are none, each with the nearest one that is.
+pub(super) fn unknown_keys<'k>(
+    path: &str,
+    keys: impl IntoIterator<Item = &'k String>,
+    known: &[&str],
+    problems: &mut Vec<String>,
+) {
+    let path_of = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    for key in keys.into_iter().filter(|key| !known.contains(&key.as_str())) {
+        problems.push(match nearest(key, known) {
+            Some(known) => format!("`{}` is not a setting; did you mean `{}`?", path_of(key), path_of(known)),
+            None => {
+                let known: Vec<_> = known.iter().map(|known| format!("`{known}`")).collect();
+                format!("`{}` is not a setting; known here: {}", path_of(key), known.join(", "))
+            }
+        });
+    }
+}
+
+/// Reads a part that is written as one value, naming each of its unknown keys; `None` where something is wrong with it.
+pub(super) fn whole<T: DeserializeOwned>(
+    path: &str,
+    raw: Value,
+    known: &[&str],
+    problems: &mut Vec<String>,
+) -> Option<T> {
+    let before = problems.len();
+    if let Value::Object(map) = &raw {
+        unknown_keys(path, map.keys(), known, problems);
+    }
+    if problems.len() > before {
+        return None;
+    }
+    serde_json::from_value(raw).map_err(|error| problems.push(format!("`{path}`: {error}"))).ok()
 }
 
 /// Names the sort of a value.

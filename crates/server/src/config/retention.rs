@@ -5,7 +5,7 @@ use plimsoll_store::RetentionRule;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::reader::describe;
+use super::reader::{describe, whole};
 use super::units::{DURATION, parse_duration};
 
 #[derive(Deserialize)]
@@ -28,9 +28,11 @@ pub(super) fn read(raw: Option<Value>, problems: &mut Vec<String>) -> Vec<Retent
     };
     let mut read = Vec::new();
     for (at, rule) in rules.into_iter().enumerate() {
-        match serde_json::from_value(rule).map_err(|error| error.to_string()).and_then(rule_of) {
-            Ok(rule) => read.push(rule),
-            Err(problem) => problems.push(format!("`store.retention_rules[{at}]`: {problem}")),
+        let path = format!("store.retention_rules[{at}]");
+        match whole(&path, rule, &["table", "environment", "keep"], problems).map(rule_of) {
+            Some(Ok(rule)) => read.push(rule),
+            Some(Err(problem)) => problems.push(format!("`{path}`: {problem}")),
+            None => {}
         }
     }
     read

@@ -31,7 +31,7 @@ fn an_empty_file_is_the_documented_default() {
 fn all_problems_are_reported_at_once_and_name_the_nearest_key() {
     let error = load(
         "data_dirr: /x\nlisten:\n  otlp_grcp: 127.0.0.1:1\n  api: nonsense\nstore:\n  retention: soon\nmemory_limit: 1MiB\n\
-         watch:\n  tolerances:\n    nonsense: 1\nquery: 7\n",
+         watch:\n  tolerances:\n    latency_ration: 1\nquery: 7\nalerts:\n  sinks:\n    - name: ops\n      typ: webhook\n",
     )
     .expect_err("much is wrong");
     let all = error.to_string();
@@ -41,7 +41,8 @@ fn all_problems_are_reported_at_once_and_name_the_nearest_key() {
         "`listen.api` must be an address",
         "`store.retention` must be a duration",
         "`memory_limit` is 1MiB",
-        "`watch.tolerances.nonsense` is not a setting",
+        "`watch.tolerances.latency_ration` is not a setting; did you mean `watch.tolerances.latency_ratio`?",
+        "`alerts.sinks[0].typ` is not a setting; did you mean `alerts.sinks[0].type`?",
         "`query` must be a section",
     ] {
         assert!(all.contains(expected), "missing `{expected}` in:\n{all}");
@@ -54,6 +55,7 @@ fn flags_beat_the_environment_which_beats_the_file() {
     let env = [("PLIMSOLL_LISTEN_API", "127.0.0.1:2"), ("PLIMSOLL_QUERY_TIMEOUT", "2s")];
     let overrides = Overrides { api: Some("127.0.0.1:3".to_owned()), ..Overrides::default() };
     let config = load_with(file, &env, &overrides).expect("valid");
+    assert_eq!(load("listen:\n  api: localhost:7\n").expect("valid").listen.api.to_string(), "127.0.0.1:7");
     assert_eq!(config.listen.api.port(), 3);
     assert_eq!(config.listen.otlp_http.port(), 11);
     assert_eq!(config.query.timeout, Duration::from_secs(2));
@@ -134,6 +136,19 @@ fn tolerances_out_of_range_are_refused() {
 }
 
 #[test]
+fn every_kind_of_sink_is_read_from_yaml() {
+    let config = load_with(
+        "alerts:\n  sinks:\n    - { name: page, type: pagerduty, routing_key: '${env:KEY}', environments: [prod] }\n    \
+         - { name: mesh, type: alertmanager, url: 'http://10.0.0.7:9093', allow_private: true, labels: { team: shop } }\n    \
+         - { name: chat, type: slack, url: 'https://hooks.slack.com/services/T/B/x' }\n",
+        &[("KEY", "0123456789abcdef0123456789ABCDEF")],
+        &Overrides::default(),
+    );
+    let sinks = config.expect("valid").sinks;
+    assert_eq!(sinks.iter().map(|sink| sink.kind.as_str()).collect::<Vec<_>>(), ["pagerduty", "alertmanager", "slack"]);
+}
+
+#[test]
 fn a_port_used_twice_is_refused() {
     let error = load("listen:\n  api: 127.0.0.1:9\n  grpc_api: 127.0.0.1:9\n").expect_err("clash").to_string();
     assert!(error.contains("are both `127.0.0.1:9`"), "{error}");
@@ -149,6 +164,46 @@ fn a_sink_is_read_and_a_wrong_one_is_named() {
     let error = load("alerts:\n  sinks:\n    - name: ops\n      type: pigeon\n      url: https://x.example\n")
         .expect_err("unknown");
     assert!(error.to_string().contains("`alerts.sinks[0]`"), "{error}");
+}
+
+#[test]
+fn a_missing_variable_hides_no_other_problem_and_makes_none() {
+    let text = "data_dir: ${env:NONE}\nlistn: 1\nauth: { token: '${env:TOKEN}' }\nalerts:\n  sinks:\n    \
+                - { name: a, type: webhook, url: 'https://x.example', secret: '${env:SECRET}' }\n";
+    let problems = load(text).expect_err("much is missing").problems;
+    assert_eq!(problems.len(), 4, "{problems:#?}");
+    assert!(problems[3].contains("`listn`"), "{problems:#?}");
+}
+
+#[test]
+fn values_that_would_only_fail_later_are_refused_at_once() {
+    let text = "public_url: shop.example\nquery: { timeout: 0s, rows_max: 0 }\ningest: { connections_max: 0, lanes: 100000 }\n\
+                telemetry: { log: 'plimsoll=loud', otlp_endpoint: 'localhost:4317' }\nmemory_limit: 1MiB\n";
+    let problems = load(text).expect_err("nothing of it works").problems;
+    for (key, at) in [
+        "memory_limit",
+        "ingest.connections_max",
+        "ingest.lanes",
+        "query.timeout",
+        "query.rows_max",
+        "public_url",
+        "telemetry.log",
+        "telemetry.otlp_endpoint",
+    ]
+    .into_iter()
+    .zip(0..)
+    {
+        let found = problems.get(at).map_or("", String::as_str);
+        assert!(found.starts_with(&format!("`{key}` ")), "{key}: {problems:#?}");
+    }
+    assert_eq!(problems.len(), 8, "{problems:#?}");
+}
+
+#[test]
+fn sizes_beyond_measure_add_up_to_a_problem() {
+    let most = 9_000_000_000_000_000_000_u64;
+    let error = load(&format!("memory: {{ tail: {most}, query: {most}, retries: {most} }}\n")).expect_err("too much");
+    assert!(error.to_string().contains("add up to"), "{error}");
 }
 
 proptest::proptest! {

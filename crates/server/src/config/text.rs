@@ -4,28 +4,35 @@ use serde_json::Value;
 
 use super::reader::Env;
 
-/// Parses YAML and fills in environment variables in every scalar.
+/// Parses YAML and fills in environment variables in every scalar. What could not be filled in is a problem, and counts as not
+/// set, so that the rest can be checked all the same; of a list the whole item is left out.
 ///
 /// # Errors
-/// The YAML error with its line, or each variable that is not set and has no default.
-pub(super) fn parse(text: &str, env: Env<'_>) -> Result<Value, Vec<String>> {
+/// The YAML error with its line.
+pub(super) fn parse(text: &str, env: Env<'_>, problems: &mut Vec<String>) -> Result<Value, Vec<String>> {
     if text.trim().is_empty() {
         return Ok(Value::Object(serde_json::Map::new()));
     }
     let mut tree: Value =
         serde_saphyr::from_str(text).map_err(|error| vec![format!("this is not valid YAML: {error}")])?;
-    let mut problems = Vec::new();
-    substitute_all(&mut tree, env, &mut problems);
-    if problems.is_empty() { Ok(tree) } else { Err(problems) }
+    substitute_all(&mut tree, env, problems);
+    Ok(tree)
 }
 
 fn substitute_all(value: &mut Value, env: Env<'_>, problems: &mut Vec<String>) {
     match value {
-        Value::String(text) if text.contains("${") => match substitute(text, env) {
+        Value::String(text) if text.contains('$') => match substitute(text, env) {
             Ok(filled) => *text = filled,
-            Err(problem) => problems.push(problem),
+            Err(problem) => {
+                problems.push(problem);
+                *value = Value::Null;
+            }
         },
-        Value::Array(items) => items.iter_mut().for_each(|item| substitute_all(item, env, problems)),
+        Value::Array(items) => items.retain_mut(|item| {
+            let before = problems.len();
+            substitute_all(item, env, problems);
+            problems.len() == before
+        }),
         Value::Object(map) => map.values_mut().for_each(|item| substitute_all(item, env, problems)),
         _ => {}
     }
@@ -76,24 +83,29 @@ mod tests {
 
     #[test]
     fn variables_are_filled_in_with_defaults_and_escapes() {
-        let tree = parse("a: x-${env:SECRET}-y\nb: ${env:NONE:-fallback}\nc: $${env:SECRET}\nd: [1, '$5']", &env);
-        let tree = tree.expect("all variables are known");
+        let text = "a: x-${env:SECRET}-y\nb: ${env:NONE:-fallback}\nc: $${env:SECRET}\nd: [1, '$5', 'a$$b']";
+        let mut problems = Vec::new();
+        let tree = parse(text, &env, &mut problems).expect("is YAML");
+        assert_eq!(problems, Vec::<String>::new());
         assert_eq!(tree["a"], "x-s3cret-y");
         assert_eq!(tree["b"], "fallback");
         assert_eq!(tree["c"], "${env:SECRET}");
-        assert_eq!(tree["d"][1], "$5");
+        assert_eq!((&tree["d"][1], &tree["d"][2]), (&Value::from("$5"), &Value::from("a$b")));
     }
 
     #[test]
-    fn every_missing_variable_is_named() {
-        let problems = parse("a: ${env:ONE}\nb: ${env:TWO}\nc: ${file:/x}\nd: ${env:OPEN", &env).expect_err("missing");
+    fn every_missing_variable_is_named_and_the_rest_is_kept() {
+        let mut problems = Vec::new();
+        let text = "a: ${env:ONE}\nb: ${env:TWO}\nc: ${file:/x}\nd: ${env:OPEN\ne: 1\nf: [{x: '${env:TWO:-2}'}]";
+        let tree = parse(text, &env, &mut problems).expect("is YAML");
+        assert_eq!(tree, serde_json::json!({"a": null, "b": null, "c": null, "d": null, "e": 1, "f": [{"x": "2"}]}));
         assert_eq!(problems.len(), 4, "{problems:?}");
         assert!(problems[0].contains("`ONE`") && problems[1].contains("`TWO`"), "{problems:?}");
     }
 
     #[test]
     fn bad_yaml_says_where() {
-        let problems = parse("a: [1, 2\nb: 3", &env).expect_err("not YAML");
+        let problems = parse("a: [1, 2\nb: 3", &env, &mut Vec::new()).expect_err("not YAML");
         assert!(problems[0].contains("not valid YAML") && problems[0].contains("line"), "{problems:?}");
     }
 }
