@@ -18,6 +18,11 @@ pub(crate) fn telemetrygen() -> Option<PathBuf> {
     TELEMETRYGEN.get_or_init(|| prepare("telemetrygen.sh")).clone()
 }
 
+pub(crate) fn helm() -> Option<PathBuf> {
+    static HELM: OnceLock<Option<PathBuf>> = OnceLock::new();
+    HELM.get_or_init(|| prepare("helm.sh")).clone()
+}
+
 pub(crate) fn python() -> Option<PathBuf> {
     static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
     PYTHON.get_or_init(|| prepare("python.sh")).clone()
