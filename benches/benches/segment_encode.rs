@@ -9,11 +9,10 @@ use std::hint::black_box;
 use arrow::array::RecordBatch;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use parquet::arrow::ArrowWriter;
+use plimsoll_loadtest::shop::text;
 use plimsoll_model::UnixNanos;
 use plimsoll_otlp::{Signal, Table, decode};
 use plimsoll_store::encode_segment;
@@ -22,11 +21,6 @@ use prost::Message;
 const REQUESTS: u64 = 64;
 const SPANS: u64 = 512;
 const START: u64 = 1_700_000_000_000_000_000;
-
-fn text(key: &str, value: impl Into<String>) -> KeyValue {
-    let value = Some(AnyValue { value: Some(Value::StringValue(value.into())) });
-    KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
-}
 
 fn request(number: u64) -> Vec<u8> {
     let span = |index: u64| {

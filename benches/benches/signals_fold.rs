@@ -9,9 +9,9 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type, TimestampNanosecondType, UInt32Type};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use plimsoll_loadtest::shop::text;
 use plimsoll_model::UnixNanos;
 use plimsoll_model::signal::OperationCell;
 use plimsoll_otlp::{Signal, Table, decode};
@@ -22,11 +22,6 @@ const T0: u64 = 1_700_000_000_000_000_000;
 const TRACES: u64 = 1_000;
 const SPANS: u64 = TRACES * 6;
 const MS: u64 = 1_000_000;
-
-fn text(key: &str, value: &str) -> KeyValue {
-    let value = Some(AnyValue { value: Some(Value::StringValue(value.to_owned())) });
-    KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
-}
 
 /// Batches of different traces, a second apart, so that old traces close while new ones come.
 fn batches(count: u64) -> Vec<RecordBatch> {

@@ -7,8 +7,6 @@ use arrow::array::RecordBatch;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::metrics::v1::{
     Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, metric::Data,
@@ -16,6 +14,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+use plimsoll_loadtest::shop::{ROUTES, SERVICES, number, said, text};
 use plimsoll_model::UnixNanos;
 use plimsoll_otlp::{Signal, decode};
 use prost::Message;
@@ -24,17 +23,6 @@ use prost::Message;
 pub const START: u64 = 1_700_000_000_000_000_000;
 /// From one request to the next.
 const APART: u64 = 2_000_000;
-
-const SERVICES: [&str; 8] =
-    ["front-end", "cart", "checkout", "payment", "inventory", "shipping", "recommendation", "currency"];
-const ROUTES: [&str; 6] = [
-    "/api/v1/orders/{order_id}",
-    "/api/v1/carts/{cart_id}/items",
-    "/api/v1/products/{product_id}",
-    "/api/v1/payments/authorize",
-    "/api/v1/shipments/quote",
-    "/api/v1/customers/{customer_id}",
-];
 
 /// Returns the bytes on the wire and the rows of so many requests.
 ///
@@ -53,18 +41,6 @@ fn scattered(number: u64) -> u64 {
     let mixed = (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let mixed = (mixed ^ mixed >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     mixed ^ mixed >> 32
-}
-
-fn text(key: &str, value: impl Into<String>) -> KeyValue {
-    attribute(key, Value::StringValue(value.into()))
-}
-
-fn number(key: &str, value: i64) -> KeyValue {
-    attribute(key, Value::IntValue(value))
-}
-
-fn attribute(key: &str, value: Value) -> KeyValue {
-    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }
 
 fn resource(request: u64) -> Resource {
@@ -158,7 +134,7 @@ fn log(id: u64, at: u64) -> LogRecord {
         observed_time_unix_nano: at + 20_000,
         severity_number: if error { 17 } else { 9 },
         severity_text: if error { "ERROR" } else { "INFO" }.to_owned(),
-        body: Some(AnyValue { value: Some(Value::StringValue(body)) }),
+        body: said(body),
         attributes: vec![
             text("code.function.name", "OrderService.process"),
             number("code.line.number", (random % 380) as i64),

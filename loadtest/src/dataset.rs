@@ -5,8 +5,7 @@
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
@@ -16,6 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::records::Signal;
+use crate::shop::{ROUTES, number, pick, said, text};
 
 /// Records of a request.
 pub(crate) const BATCH: u64 = 1_000;
@@ -23,15 +23,6 @@ pub(crate) const BATCH: u64 = 1_000;
 const TRACE: u64 = 8;
 /// Who does the spans of a trace, in their order; `checkout` has three in eight of all.
 const HOPS: [&str; 8] = ["front-end", "cart", "checkout", "inventory", "checkout", "payment", "checkout", "shipping"];
-const ROUTES: [&str; 6] = [
-    "/api/v1/orders/{order_id}",
-    "/api/v1/carts/{cart_id}/items",
-    "/api/v1/products/{product_id}",
-    "/api/v1/payments/authorize",
-    "/api/v1/shipments/quote",
-    "/api/v1/customers/{customer_id}",
-];
-
 /// What is loaded.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Dataset {
@@ -160,22 +151,6 @@ fn scope(service: &str) -> InstrumentationScope {
     InstrumentationScope { name: format!("shop/{service}"), version: "1.4.2".into(), ..Default::default() }
 }
 
-fn text(key: &str, value: impl Into<String>) -> KeyValue {
-    attribute(key, Value::StringValue(value.into()))
-}
-
-fn number(key: &str, value: i64) -> KeyValue {
-    attribute(key, Value::IntValue(value))
-}
-
-fn attribute(key: &str, value: Value) -> KeyValue {
-    KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }), ..Default::default() }
-}
-
-fn pick<'a>(rng: &mut ChaCha8Rng, from: &[&'a str]) -> &'a str {
-    from[rng.random_range(0..from.len())]
-}
-
 fn span(trace: &[u8], parent: &[u8], hop: usize, route: &str, start: u64, duration: u64, rng: &mut ChaCha8Rng) -> Span {
     let failed = rng.random_ratio(1, 100);
     let mut attributes = vec![
@@ -223,7 +198,7 @@ fn log(service: &str, trace: &[u8], time: u64, rng: &mut ChaCha8Rng) -> LogRecor
         observed_time_unix_nano: time + 1_000_000,
         severity_number,
         severity_text: severity_text.into(),
-        body: Some(AnyValue { value: Some(Value::StringValue(body)) }),
+        body: said(body),
         attributes: vec![
             text("code.function.name", "OrderService.process"),
             number("code.line.number", rng.random_range(20..400)),

@@ -24,6 +24,7 @@ mod repeat;
 mod replay;
 mod report;
 mod server;
+pub mod shop;
 mod sql;
 mod stats;
 mod system;

@@ -8,8 +8,7 @@ use clap::ValueEnum;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::metrics::v1::{
     ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint,
@@ -22,6 +21,8 @@ use prost::Message;
 use rand::Rng;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+
+use crate::shop::{ROUTES, SERVICES, number, pick, said, text};
 
 /// What a request carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum, serde::Serialize)]
@@ -102,17 +103,6 @@ pub(crate) const ORDER_TEXT: &str = "~order~~";
 /// The same in a path.
 pub(crate) const PATH_TEXT: &str = "~pa~";
 
-const SERVICES: [&str; 8] =
-    ["front-end", "cart", "checkout", "payment", "inventory", "shipping", "recommendation", "currency"];
-const ROUTES: [&str; 6] = [
-    "/api/v1/orders/{order_id}",
-    "/api/v1/carts/{cart_id}/items",
-    "/api/v1/products/{product_id}",
-    "/api/v1/payments/authorize",
-    "/api/v1/shipments/quote",
-    "/api/v1/customers/{customer_id}",
-];
-
 /// Makes one encoded export request of `records` records, the `variant`th of its kind: the same variant is the same bytes.
 pub(crate) fn request(signal: Signal, shape: &Shape, records: usize, variant: u64) -> Vec<u8> {
     let mut rng = ChaCha8Rng::seed_from_u64(variant);
@@ -142,18 +132,6 @@ pub(crate) fn request(signal: Signal, shape: &Shape, records: usize, variant: u6
     }
 }
 
-fn text(key: &str, value: impl Into<String>) -> KeyValue {
-    attribute(key, Value::StringValue(value.into()))
-}
-
-fn number(key: &str, value: i64) -> KeyValue {
-    attribute(key, Value::IntValue(value))
-}
-
-fn attribute(key: &str, value: Value) -> KeyValue {
-    KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }), ..Default::default() }
-}
-
 fn resource(shape: &Shape, service: &str) -> Resource {
     Resource {
         attributes: vec![
@@ -166,10 +144,6 @@ fn resource(shape: &Shape, service: &str) -> Resource {
         ],
         ..Default::default()
     }
-}
-
-fn pick<'a>(rng: &mut ChaCha8Rng, from: &[&'a str]) -> &'a str {
-    from[rng.random_range(0..from.len())]
 }
 
 fn span(shape: &Shape, at: usize, rng: &mut ChaCha8Rng) -> Span {
@@ -263,7 +237,7 @@ fn log(shape: &Shape, service: &str, rng: &mut ChaCha8Rng) -> LogRecord {
         observed_time_unix_nano: END,
         severity_number,
         severity_text: severity_text.into(),
-        body: Some(AnyValue { value: Some(Value::StringValue(body)) }),
+        body: said(body),
         attributes,
         trace_id: TRACE_ID.to_vec(),
         span_id: SPAN_ID.to_vec(),
