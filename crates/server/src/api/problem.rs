@@ -139,10 +139,10 @@ fn plain(said: &str) -> String {
     let written = names.next().unwrap_or_default();
     let known: Vec<&str> = names.filter(|name| !name.starts_with(" at line ") && !name.is_empty()).collect();
     match nearest(written, &known) {
-        Some(known) => format!("`{written}` is not known here: did you mean `{known}`?"),
+        Some(known) => format!("unknown field `{written}`: did you mean `{known}`?"),
         None => {
             let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
-            format!("`{written}` is not known here: use {}", known.join(", "))
+            format!("unknown field `{written}`: use {}", known.join(", "))
         }
     }
 }
@@ -164,15 +164,15 @@ mod tests {
         for (said, wanted) in [
             (
                 format!("{body}strted_at: unknown field `strted_at`, expected one of `service`, `started_at` at line 1 column 61"),
-                "`strted_at` is not known here: did you mean `started_at`?",
+                "unknown field `strted_at`: did you mean `started_at`?",
             ),
             (
                 format!("{body}x: unknown field `colour`, expected `service` or `version` at line 1 column 61"),
-                "`colour` is not known here: use `service`, `version`",
+                "unknown field `colour`: use `service`, `version`",
             ),
             (
                 "Failed to deserialize query string: srvice: unknown field `srvice`, expected one of `service`, `limit`".to_owned(),
-                "`srvice` is not known here: did you mean `service`?",
+                "unknown field `srvice`: did you mean `service`?",
             ),
             (format!("{body}missing field `query` at line 1 column 2"), "missing field `query` at line 1 column 2"),
             (
