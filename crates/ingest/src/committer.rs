@@ -25,7 +25,7 @@ use tokio::sync::{oneshot, watch};
 use crate::budget::Reservation;
 use crate::counters::{Counters, Protocol};
 use crate::fingerprints::{Claim, Fingerprints};
-use crate::frame::{FrameHeader, HEADER_LEN};
+use crate::frame::HeaderBytes;
 use crate::gate::{Gate, Readiness};
 use crate::lanes::Lanes;
 use crate::refusal::Reason;
@@ -44,7 +44,8 @@ pub(crate) type Replayed = watch::Sender<Option<Result<ReplaySummary, String>>>;
 /// One decoded request on its way to the journal.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    pub(crate) header: [u8; HEADER_LEN],
+    pub(crate) header: HeaderBytes,
+    /// As the header says: as it came, or converted.
     pub(crate) request: Bytes,
     pub(crate) signal: Signal,
     pub(crate) protocol: Protocol,
@@ -57,12 +58,8 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(crate) fn header(signal: Signal, received: plimsoll_model::UnixNanos) -> [u8; HEADER_LEN] {
-        FrameHeader { signal, received }.encode()
-    }
-
     fn len(&self) -> usize {
-        HEADER_LEN + self.request.len()
+        self.header.len() + self.request.len()
     }
 }
 

@@ -207,15 +207,23 @@ fn plain(status: StatusCode) -> Response<Body> {
     response
 }
 
+/// A message of no bytes, which says that everything was taken.
+const ALL_TAKEN: &[u8] = &[0; PREFIX_LEN];
+
 fn accepted(rejected: &Rejected) -> Response<Body> {
     let message = status::response_protobuf(rejected);
-    let mut data = BytesMut::with_capacity(PREFIX_LEN + message.len());
-    data.put_u8(0);
-    data.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
-    data.extend_from_slice(&message);
+    let data = if message.is_empty() {
+        Bytes::from_static(ALL_TAKEN)
+    } else {
+        let mut data = BytesMut::with_capacity(PREFIX_LEN + message.len());
+        data.put_u8(0);
+        data.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
+        data.extend_from_slice(&message);
+        data.freeze()
+    };
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
-    let body = Full::new(data.freeze()).with_trailers(std::future::ready(Some(Ok(trailers))));
+    let body = Full::new(data).with_trailers(std::future::ready(Some(Ok(trailers))));
     let mut response = Response::new(Body::new(body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response

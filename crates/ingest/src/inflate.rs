@@ -22,7 +22,8 @@ const ZSTD_BYTES: usize = 512 << 10;
 
 /// How a body is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Encoding {
+#[expect(unreachable_pub, reason = "part of a public type, and no more than that")]
+pub enum Encoding {
     Identity,
     Gzip,
     /// The zlib format, as HTTP means it.

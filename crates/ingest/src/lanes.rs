@@ -4,28 +4,24 @@
 //! different threads do not meet on one cache line; a full lane spills into its neighbours.
 //!
 //! *Invariants.* What is pushed before [`Lanes::close`] is popped. The committer never sleeps while something is queued and never
-//! spins: it announces that it is about to sleep, looks once more, then parks.
-//!
-//! *Orderings.* The consumer stores `sleeping`, fences, looks at the queues; a producer pushes, fences, looks at
-//! `sleeping`. Both fences are `SeqCst`, so at least one of the two sees the other.
+//! spins: `doorbell` has how.
 //!
 //! *Cost.* A push is two atomic operations and a fence; a system call only where the committer sleeps.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use std::thread::{self, Thread};
 
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 use tokio::sync::Notify;
 
+use crate::doorbell::Doorbell;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Lanes<T> {
     lanes: Box<[ArrayQueue<T>]>,
-    sleeping: CachePadded<AtomicBool>,
+    bell: CachePadded<Doorbell>,
     closed: AtomicBool,
-    consumer: OnceLock<Thread>,
     /// Producers that wait for room.
     crowded: AtomicUsize,
     room: Notify,
@@ -36,9 +32,8 @@ impl<T> Lanes<T> {
     pub fn new(lanes: usize, depth: usize) -> Self {
         Self {
             lanes: (0..lanes.max(1)).map(|_| ArrayQueue::new(depth.max(1))).collect(),
-            sleeping: CachePadded::new(AtomicBool::new(false)),
+            bell: CachePadded::new(Doorbell::new()),
             closed: AtomicBool::new(false),
-            consumer: OnceLock::new(),
             crowded: AtomicUsize::new(0),
             room: Notify::new(),
         }
@@ -53,7 +48,7 @@ impl<T> Lanes<T> {
         for offset in 0..count {
             match self.lanes[(preferred.wrapping_add(offset)) % count].push(item) {
                 Ok(()) => {
-                    self.wake();
+                    self.bell.ring();
                     return Ok(());
                 }
                 Err(back) => item = back,
@@ -116,7 +111,6 @@ impl<T> Lanes<T> {
 
     /// Blocks the calling thread, which must be the only consumer, until something is queued; false once the lanes are closed and empty.
     pub fn wait(&self) -> bool {
-        self.consumer.get_or_init(thread::current);
         loop {
             if !self.is_empty() {
                 return true;
@@ -125,30 +119,14 @@ impl<T> Lanes<T> {
                 // Closed after the look above: what was pushed before that is seen now.
                 return !self.is_empty();
             }
-            self.sleeping.store(true, Ordering::Release);
-            fence(Ordering::SeqCst);
-            if self.is_empty() && !self.closed.load(Ordering::Relaxed) {
-                thread::park();
-            }
-            self.sleeping.store(false, Ordering::Relaxed);
+            self.bell.sleep_unless(|| !self.is_empty() || self.closed.load(Ordering::Relaxed));
         }
     }
 
     /// Lets [`Self::wait`] end once everything is popped.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        fence(Ordering::SeqCst);
-        if self.sleeping.load(Ordering::Relaxed)
-            // Acquires what `wait` released: the consumer it registered.
-            && self.sleeping.swap(false, Ordering::Acquire)
-            && let Some(consumer) = self.consumer.get()
-        {
-            consumer.unpark();
-        }
+        self.bell.ring();
     }
 }
 
@@ -171,6 +149,7 @@ impl Drop for Crowd<'_> {
 mod tests {
     use std::collections::BTreeSet;
     use std::sync::Arc;
+    use std::thread;
 
     use super::*;
 

@@ -13,6 +13,7 @@
 //! | `pipeline` | from a body to an ack |
 //! | [`fingerprints`] | which requests are stored already |
 //! | [`lanes`] | bounded queues to the committer |
+//! | `doorbell`, `sync` | how the committer sleeps and is woken; held by a model |
 //! | `committer` | group commit, publication, ack |
 //! | [`frame`], `replay` | what is kept in the journal, and its return |
 //! | `sink` | the store, as seen from here |
@@ -29,6 +30,7 @@ mod committer;
 mod connection;
 mod counters;
 mod descriptors;
+mod doorbell;
 mod expansion;
 pub mod fingerprints;
 pub mod frame;
@@ -46,6 +48,7 @@ mod refusal;
 mod replay;
 mod sink;
 mod status;
+mod sync;
 mod turns;
 
 pub use committer::OnFatal;

@@ -102,7 +102,7 @@ impl Default for IngestOptions {
             lane_depth: 1024,
             park: Duration::from_secs(2),
             group_bytes_max: 16 << 20,
-            inline_bytes_max: 256 << 10,
+            inline_bytes_max: 1 << 20,
             body_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),

@@ -29,6 +29,7 @@ use crate::committer::Entry;
 use crate::counters::{Counters, Protocol, RequestCounters};
 use crate::expansion::Expansion;
 use crate::fingerprints::{Claim, Claimed, Fingerprint, Fingerprints};
+use crate::frame::{FrameHeader, Packed};
 use crate::gate::{Gate, Readiness};
 use crate::inflate::{Encoding, Inflater, Progress};
 use crate::lanes::Lanes;
@@ -178,9 +179,9 @@ impl Pipeline {
     /// Makes a request durable and visible; returns what was left out of it.
     pub(crate) async fn take(&self, arrival: Arrival, received: Received) -> Result<Rejected, Refusal> {
         let counters = self.counters.of(arrival.signal, arrival.protocol);
-        let Received { body, encoding, mut reservation } = received;
-        counters.wire_bytes.add(body.len() as u64);
-        let body = self.inflate(arrival.signal, body, encoding, &mut reservation).await?;
+        let Received { body: wire, encoding, mut reservation } = received;
+        counters.wire_bytes.add(wire.len() as u64);
+        let body = self.inflate(arrival.signal, wire.clone(), encoding, &mut reservation).await?;
         counters.body_bytes.add(body.len() as u64);
 
         let at = (self.clock)();
@@ -203,10 +204,18 @@ impl Pipeline {
         }
         let rows_bytes = batch.get_array_memory_size();
         self.expansion.learn(arrival.signal, request.len(), rows_bytes);
+        let Arrival { signal, protocol, connection } = arrival;
+        // The journal takes a body as it came, unless it was converted; what was inflated for the decoder is not needed any more.
+        let packed = match u32::try_from(request.len()) {
+            Ok(inflated) if encoding != Encoding::Identity && protocol != Protocol::HttpJson => {
+                (wire.len() < request.len()).then_some(Packed { encoding, inflated })
+            }
+            _ => None,
+        };
+        let request = if packed.is_some() { wire } else { request };
         reservation.settle(request.len().saturating_add(rows_bytes));
         let (done, committed) = oneshot::channel();
-        let header = Entry::header(arrival.signal, at);
-        let Arrival { signal, protocol, connection } = arrival;
+        let header = FrameHeader { signal, received: at, packed }.encode();
         self.queue(connection, Entry { header, request, signal, protocol, batch, reservation, claim, done }).await?;
         match committed.await {
             Ok(Ok(())) => Ok(rejected),

@@ -1,24 +1,39 @@
 //! Reads back, at start, what was acknowledged and is not in segments yet.
 //!
+//! *How.* One thread reads the journal and checks it, as many as there are cores inflate and decode, each every so-manieth frame, and the
+//! committer's own takes the results in turn: order needs no sorting, and nobody but the committer publishes.
+//!
 //! *Invariants.*
 //! - Frames become the rows they were: decoding depends on the request and on the time kept beside it.
-//! - Never more than one group above the tail's budget: the replay waits for segments to be written, and never gives up for
-//!   want of memory.
+//! - Rows are published in the order of their frames.
+//! - Never more than one group above the tail's budget, and beside it [`READ_BYTES`] of frames or one: the replay waits for
+//!   segments to be written, and never gives up for want of memory.
 //! - A frame that cannot be read is counted, logged and passed over.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use crossbeam::channel::{Receiver, Sender, bounded};
+use parking_lot::{Condvar, Mutex};
 use plimsoll_journal::{Journal, ReplayError, ReplayReport};
-use plimsoll_model::SequenceNumber;
+use plimsoll_model::{SequenceNumber, UnixNanos};
 use plimsoll_otlp::Decoded;
 use plimsoll_store::Published;
 
 use crate::counters::Counters;
-use crate::fingerprints::Fingerprints;
+use crate::fingerprints::{Fingerprint, Fingerprints};
 use crate::frame::FrameHeader;
 use crate::gate::{Gate, Readiness};
 use crate::sink::Sink;
+
+/// Frames that were read and are not decoded yet, together; requests are refused meanwhile and leave room for them.
+const READ_BYTES: usize = 16 << 20;
+
+/// Frames that wait for one decoder, and results that wait for their turn.
+const DEPTH: usize = 4;
+
+/// Decoders, at the most.
+const DECODERS_MAX: usize = 8;
 
 /// Memory of the rows that are published at once.
 const GROUP_BYTES: usize = 8 << 20;
@@ -46,87 +61,233 @@ pub(crate) struct Replay<'a> {
     pub(crate) tail_bytes_max: u64,
 }
 
+/// A frame to be decoded.
+struct Job {
+    sequence: SequenceNumber,
+    payload: Vec<u8>,
+}
+
+/// A frame that was decoded, and what it took before.
+struct Done {
+    sequence: SequenceNumber,
+    bytes: usize,
+    told: Option<Told>,
+    rows: Rows,
+}
+
+/// What repeats of a request are told by.
+struct Told {
+    fingerprint: Fingerprint,
+    received: UnixNanos,
+    complete: bool,
+}
+
+enum Rows {
+    /// In segments already.
+    Stored,
+    Decoded(Published),
+    Undecodable(String),
+}
+
+/// Bytes of frames that may be read ahead.
+#[derive(Default)]
+struct Room {
+    /// Taken now, and whether nobody will give any back.
+    state: Mutex<(usize, bool)>,
+    given_back: Condvar,
+}
+
+impl Room {
+    /// Waits for room; false where nobody takes what is read any more.
+    fn take(&self, bytes: usize) -> bool {
+        let mut state = self.state.lock();
+        while !state.1 && state.0 > 0 && state.0 + bytes > READ_BYTES {
+            self.given_back.wait(&mut state);
+        }
+        state.0 += bytes;
+        !state.1
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.state.lock().0 -= bytes;
+        self.given_back.notify_one();
+    }
+}
+
+/// Ends the wait of whoever reads, however the taking ended.
+struct Closing<'a>(&'a Room);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().1 = true;
+        self.0.given_back.notify_one();
+    }
+}
+
+/// What is taken together.
+#[derive(Default)]
+struct Group {
+    rows: Vec<Published>,
+    bytes: usize,
+    summary: ReplaySummary,
+    /// Frames up to this one are in segments; how many there were, and their bytes.
+    checkpoint: SequenceNumber,
+    stored: (u64, u64),
+}
+
 impl Replay<'_> {
     /// Publishes every frame after the sink's checkpoint; returns once all are. Frames before it that the journal still has are
     /// fingerprinted where nothing else remembers them.
     pub(crate) fn run(&self, journal: &dyn Journal) -> Result<ReplaySummary, ReplayError> {
         let checkpoint = self.sink.checkpoint();
         let remembered = if self.fingerprints.is_on() { self.fingerprints.saved() } else { checkpoint };
-        let (mut rows, mut undecodable) = (0, 0);
-        let (mut before, mut before_bytes) = (0, 0);
-        let mut group = Vec::new();
-        let mut group_bytes = 0;
-        let mut report = journal.replay(checkpoint.min(remembered), &mut |sequence, payload| {
-            stop_if_draining(self.gate, sequence)?;
-            if sequence <= checkpoint {
-                before += 1;
-                before_bytes += payload.len() as u64;
-                self.remember(sequence, payload);
-                return Ok(());
+        let from = checkpoint.min(remembered);
+        let decoders = std::thread::available_parallelism().map_or(1, usize::from).min(DECODERS_MAX);
+        let room = Room::default();
+        let mut group = Group { checkpoint, ..Group::default() };
+        let journal_report = std::thread::scope(|scope| {
+            let (mut jobs, mut results) = (Vec::new(), Vec::new());
+            for _ in 0..decoders {
+                let (job_sender, job_receiver) = bounded::<Job>(DEPTH);
+                let (done_sender, done_receiver) = bounded::<Done>(DEPTH);
+                scope.spawn(move || self.decode(checkpoint, &job_receiver, &done_sender));
+                jobs.push(job_sender);
+                results.push(done_receiver);
             }
-            self.counters.replayed_frames.add(1);
-            self.counters.replayed_bytes.add(payload.len() as u64);
-            match decode(payload) {
-                Ok((header, request, Decoded { signal, batch, rejected })) => {
-                    if self.fingerprints.is_on() {
-                        let fingerprint = self.fingerprints.of(signal, request);
-                        self.fingerprints.replayed(sequence, fingerprint, header.received, rejected.count == 0);
-                    }
-                    rows += batch.num_rows() as u64;
-                    group_bytes += batch.get_array_memory_size();
-                    group.push(Published { sequence, signal, batch });
-                }
-                Err(problem) => {
-                    undecodable += 1;
-                    self.counters.replay_undecodable.add(1);
-                    tracing::error!(
-                        frame = sequence.0,
-                        problem,
-                        "a journal frame cannot be decoded and is passed over"
-                    );
-                }
-            }
-            if group_bytes >= GROUP_BYTES {
-                group_bytes = 0;
-                self.publish(&mut group, sequence)?;
-            }
-            Ok(())
+            let reader = scope.spawn(|| self.read(journal, from, jobs, &room));
+            let taken = self.take_all(&results, &room, &mut group);
+            // Whoever still sends must not wait for one who takes nothing more.
+            drop(results);
+            let report = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            taken.and(report)
         })?;
-        if let Some(last) = group.last() {
+        if let Some(last) = group.rows.last() {
             let at = last.sequence;
             self.publish(&mut group, at)?;
         }
-        report.frames -= before;
-        report.bytes -= before_bytes;
-        Ok(ReplaySummary { journal: report, rows, undecodable })
+        let mut summary = group.summary;
+        summary.journal = journal_report;
+        summary.journal.frames -= group.stored.0;
+        summary.journal.bytes -= group.stored.1;
+        Ok(summary)
     }
 
-    /// Fingerprints a frame whose rows are in segments.
-    fn remember(&self, sequence: SequenceNumber, payload: &[u8]) {
-        // What cannot be read was said when it was replayed.
-        let Ok((header, request)) = FrameHeader::decode(payload) else { return };
-        let fingerprint = self.fingerprints.of(header.signal, request);
-        self.fingerprints.replayed(sequence, fingerprint, header.received, false);
+    /// Gives every frame after `from` to the decoder whose turn it is.
+    fn read(
+        &self,
+        journal: &dyn Journal,
+        from: SequenceNumber,
+        jobs: Vec<Sender<Job>>,
+        room: &Room,
+    ) -> Result<ReplayReport, ReplayError> {
+        let mut turns = jobs.iter().cycle();
+        journal.replay(from, &mut |sequence, payload| {
+            stop_if_draining(self.gate, sequence)?;
+            let given = room.take(payload.len())
+                && turns
+                    .next()
+                    .is_some_and(|decoder| decoder.send(Job { sequence, payload: payload.to_vec() }).is_ok());
+            // Said by whoever stopped to take them.
+            if given { Ok(()) } else { Err(ReplayError::Visitor { at: sequence, problem: "stopped".to_owned() }) }
+        })
     }
 
-    fn publish(&self, group: &mut Vec<Published>, at: SequenceNumber) -> Result<(), ReplayError> {
+    fn decode(&self, checkpoint: SequenceNumber, jobs: &Receiver<Job>, results: &Sender<Done>) {
+        for Job { sequence, payload } in jobs {
+            // A defect in the decoder must not become a crash loop.
+            let look = || self.look(sequence, &payload, sequence <= checkpoint);
+            let (told, rows) = catch_unwind(AssertUnwindSafe(look))
+                .unwrap_or_else(|_| (None, Rows::Undecodable("the decoder failed on it".to_owned())));
+            if results.send(Done { sequence, bytes: payload.len(), told, rows }).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn look(&self, sequence: SequenceNumber, payload: &[u8], stored: bool) -> (Option<Told>, Rows) {
+        let problem = |text: String| (None, Rows::Undecodable(text));
+        let (header, rest) = match FrameHeader::decode(payload) {
+            Ok(parts) => parts,
+            Err(error) => return problem(error.to_string()),
+        };
+        let request = match header.request(rest) {
+            Ok(request) => request,
+            Err(error) => return problem(error.to_string()),
+        };
+        let told = |complete| {
+            self.fingerprints.is_on().then(|| Told {
+                fingerprint: self.fingerprints.of(header.signal, &request),
+                received: header.received,
+                complete,
+            })
+        };
+        if stored {
+            return (told(false), Rows::Stored);
+        }
+        match plimsoll_otlp::decode(header.signal, &request, header.received) {
+            Ok(Decoded { signal, batch, rejected }) => {
+                (told(rejected.count == 0), Rows::Decoded(Published { sequence, signal, batch }))
+            }
+            Err(error) => problem(error.to_string()),
+        }
+    }
+
+    /// Takes the results in turn until there are no more.
+    fn take_all(&self, results: &[Receiver<Done>], room: &Room, group: &mut Group) -> Result<(), ReplayError> {
+        let _closing = Closing(room);
+        for decoder in results.iter().cycle() {
+            // The one whose turn it is has ended: there was no frame for it, and so none after that.
+            let Ok(done) = decoder.recv() else { break };
+            room.give_back(done.bytes);
+            self.take(done, group)?;
+        }
+        Ok(())
+    }
+
+    fn take(&self, done: Done, group: &mut Group) -> Result<(), ReplayError> {
+        let Done { sequence, bytes, told, rows } = done;
+        stop_if_draining(self.gate, sequence)?;
+        if let Some(Told { fingerprint, received, complete }) = told {
+            self.fingerprints.replayed(sequence, fingerprint, received, complete);
+        }
+        match rows {
+            // What cannot be read of these was said when they were replayed.
+            Rows::Undecodable(_) | Rows::Stored if sequence <= group.checkpoint => {
+                group.stored.0 += 1;
+                group.stored.1 += bytes as u64;
+                return Ok(());
+            }
+            // Only frames up to the checkpoint are looked at without being decoded.
+            Rows::Stored => return Ok(()),
+            Rows::Decoded(published) => {
+                group.summary.rows += published.batch.num_rows() as u64;
+                group.bytes += published.batch.get_array_memory_size();
+                group.rows.push(published);
+            }
+            Rows::Undecodable(problem) => {
+                group.summary.undecodable += 1;
+                self.counters.replay_undecodable.add(1);
+                tracing::error!(frame = sequence.0, problem, "a journal frame cannot be decoded and is passed over");
+            }
+        }
+        self.counters.replayed_frames.add(1);
+        self.counters.replayed_bytes.add(bytes as u64);
+        if group.bytes >= GROUP_BYTES {
+            self.publish(group, sequence)?;
+        }
+        Ok(())
+    }
+
+    fn publish(&self, group: &mut Group, at: SequenceNumber) -> Result<(), ReplayError> {
         while self.sink.load().tail_bytes > self.tail_bytes_max {
             stop_if_draining(self.gate, at)?;
             std::thread::park_timeout(TAIL_POLL);
         }
-        self.counters.replayed_rows.add(group.iter().map(|one| one.batch.num_rows() as u64).sum());
-        self.sink.publish(std::mem::take(group));
+        self.counters.replayed_rows.add(group.rows.iter().map(|one| one.batch.num_rows() as u64).sum());
+        group.bytes = 0;
+        self.sink.publish(std::mem::take(&mut group.rows));
         Ok(())
     }
-}
-
-fn decode(payload: &[u8]) -> Result<(FrameHeader, &[u8], Decoded), String> {
-    let (header, request) = FrameHeader::decode(payload).map_err(|error| error.to_string())?;
-    // A defect in the decoder must not become a crash loop.
-    let decoded = catch_unwind(AssertUnwindSafe(|| plimsoll_otlp::decode(header.signal, request, header.received)))
-        .map_err(|_| "the decoder failed on it".to_owned())?
-        .map_err(|error| error.to_string())?;
-    Ok((header, request, decoded))
 }
 
 /// What was not replayed stays in the journal for the next start.

@@ -1,9 +1,10 @@
 //! What the allocator gives back to the system, and when.
 //!
-//! *Why.* By default mimalloc keeps what was freed for a second before it lets go of the pages, and the system backs its arenas with
-//! huge pages. A receiver frees as much as it takes in: at 100 MB/s a second of that is a fifth of the default memory limit,
-//! and a huge page stays resident for one small object in it. Huge pages are off (`no_thp`), and the second is a fraction of one.
-//! What that costs is in `docs/performance/memory.md`.
+//! *Why.* What was freed and has not gone back to the system is taken again without a page fault, and a receiver takes as much
+//! as it frees: where everything free went back every 50 ms, taking it again cost 8 to 16 parts in a hundred of all processor
+//! time. So it is kept, and goes back when somebody asks: `serve::memory` does, when memory comes near its limit or
+//! is not in use. Huge pages are off (`no_thp`): one small object keeps 2 MiB of them. What both cost is in
+//! `docs/performance/memory.md`.
 
 use std::ffi::{c_int, c_long};
 
@@ -24,10 +25,10 @@ pub type Allocator = mimalloc::MiMalloc;
 /// `mi_option_purge_delay`: the same number in every version since 2.0.
 const PURGE_DELAY: c_int = 15;
 
-/// Long enough that what one request frees is there for the next, short enough to be little at any rate.
-const PURGE_DELAY_MS: c_long = 50;
+/// A backstop for commands that nobody watches. Zero would let everything go at once, less than that would keep it from ever going.
+const PURGE_DELAY_MS: c_long = 10_000;
 
-/// Sets how soon freed memory goes back. To be called once, before the first thread is started.
+/// Sets how soon freed memory goes back by itself. To be called once, before the first thread is started.
 #[expect(unsafe_code, reason = "see the module")]
 pub fn tune() {
     // SAFETY: the signature is that of mimalloc.h. The option is read by allocating threads without synchronisation; there is
@@ -35,10 +36,21 @@ pub fn tune() {
     unsafe { c::mi_option_set(PURGE_DELAY, PURGE_DELAY_MS) }
 }
 
-/// Gives back now what was freed. Takes milliseconds: for when memory is short.
+/// Gives back now what was freed. Takes milliseconds, and as much again when it is taken back.
 #[expect(unsafe_code, reason = "see the module")]
 pub(crate) fn collect() {
     // SAFETY: the signature is that of mimalloc.h; the function may be called from any thread at any time, also where another
     // allocator serves the process, which it then leaves alone.
     unsafe { c::mi_collect(true) }
+}
+
+/// Lets go of what the calling thread keeps for its next allocations; the pages stay with the process. For threads that have just done
+/// something large: they keep a page of each size up to 4 MiB that they used, for as long as they sleep.
+#[expect(unsafe_code, reason = "see the module")]
+pub(crate) fn let_go() {
+    // Pages that became empty are kept for up to four rounds.
+    for _ in 0..4 {
+        // SAFETY: as above.
+        unsafe { c::mi_collect(false) }
+    }
 }

@@ -26,6 +26,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use super::ring::Stored;
 
@@ -73,7 +74,7 @@ impl Files {
     /// # Errors
     /// The directory cannot be made or read. Damage is no error.
     pub(super) fn open(dir: &Path, fresh: u64, most: usize) -> io::Result<(Self, Found)> {
-        fs::create_dir_all(dir)?;
+        create_dirs(dir)?;
         let mut numbers: Vec<u64> = fs::read_dir(dir)?
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(SUFFIX)?.parse().ok())
             .collect();
@@ -88,7 +89,8 @@ impl Files {
             File::open(dir.join(name(number)))?.read_to_end(&mut bytes)?;
             let Some((seed, stored, through)) = read(&bytes) else {
                 tracing::warn!(dir = %dir.display(), number, "a file of fingerprints cannot be read and is left out");
-                generations.push(Generation { number, entries: 0, newest: 0 });
+                let newest = written(&dir.join(name(number)));
+                generations.push(Generation { number, entries: 0, newest });
                 continue;
             };
             let same = *found.seed.get_or_insert(seed) == seed;
@@ -165,6 +167,29 @@ impl Files {
         }
         keep.reverse();
         self.generations = keep;
+    }
+}
+
+/// Makes a directory and its parents, durably: what is saved in it must not be lost with its name.
+fn create_dirs(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_dirs(parent)?;
+    match fs::create_dir(dir) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    File::open(parent)?.sync_all()
+}
+
+/// Returns when a file was last written, which is no earlier than anything in it; the end of time where nobody knows.
+fn written(path: &Path) -> u64 {
+    let since = fs::metadata(path).and_then(|facts| facts.modified()).map(|at| at.duration_since(UNIX_EPOCH));
+    match since {
+        Ok(Ok(since)) => u64::try_from(since.as_nanos()).unwrap_or(u64::MAX),
+        _ => u64::MAX,
     }
 }
 
@@ -293,8 +318,15 @@ mod tests {
         let (mut files, found) = Files::open(dir.path(), 9, 4).expect("opens");
         assert!(found.stored.is_empty() && found.seed.is_none());
         files.append(&[stored(1, 1)], 1, 0, 4).expect("appends");
-        let (_, found) = Files::open(dir.path(), 2, 4).expect("opens");
+        let (mut files, found) = Files::open(dir.path(), 2, 4).expect("opens");
         assert_eq!((found.stored, found.seed), (vec![stored(1, 1)], Some(9)));
+        let there = || dir.path().join(name(3)).exists();
+        let now = std::time::SystemTime::now().duration_since(UNIX_EPOCH).expect("is later").as_nanos();
+        let now = u64::try_from(now).expect("fits");
+        files.append(&[], 2, now - 600_000_000_000, 4).expect("appends");
+        assert!(there(), "it was written within the window");
+        files.append(&[], 3, now + 600_000_000_000, 4).expect("appends");
+        assert!(!there(), "and now it is too old");
     }
 
     proptest! {

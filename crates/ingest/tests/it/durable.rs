@@ -21,7 +21,8 @@ use crate::wire::{PROTOBUF, grpc, http1, message, post};
 
 /// The payload of a frame of `count` spans.
 pub(crate) fn frame(count: usize) -> Vec<u8> {
-    [&FrameHeader { signal: Signal::Traces, received: RECEIVED }.encode()[..], &span_bytes(count)].concat()
+    [&FrameHeader { signal: Signal::Traces, received: RECEIVED, packed: None }.encode()[..], &span_bytes(count)]
+        .concat()
 }
 
 struct NoFold;

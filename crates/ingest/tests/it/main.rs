@@ -7,6 +7,7 @@ mod fakes;
 mod grpc;
 mod hostile;
 mod http;
+mod model;
 mod repeats;
 mod requests;
 mod shutdown;

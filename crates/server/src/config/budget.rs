@@ -50,6 +50,8 @@ const PART_MIN: u64 = 8 << 20;
 const CONNECTION: u64 = 64 << 10;
 /// What fingerprints may take where nothing else is said: some 220,000 of them.
 const RETRIES: u64 = 10 << 20;
+/// Some 20,000 of them.
+const RETRIES_MIN: u64 = 1 << 20;
 /// Shares of what process, connections and fingerprints leave, in percent: in-flight, tail, encoder, signals, query.
 const SHARES: [u64; 5] = [25, 30, 10, 15, 20];
 const NAMES: [&str; 5] = ["in_flight", "tail", "encoder", "signals", "query"];
@@ -69,6 +71,13 @@ pub(super) fn read(
     }
     let mut section = root.section("memory", problems);
     let retries = section.take("retries", SIZE, parse_size, problems).unwrap_or(RETRIES);
+    if retries_told && retries < RETRIES_MIN {
+        problems.push(format!(
+            "`memory.retries` is {}, the least is {}: with less repeats would hardly be told; `ingest.retry_window: 0s` turns that off",
+            format_size(retries),
+            format_size(RETRIES_MIN)
+        ));
+    }
     let retries = if retries_told { retries } else { 0 };
     let fixed = PROCESS.saturating_add(connections).saturating_add(retries);
     let set = NAMES.map(|name| section.take(name, SIZE, parse_size, problems));

@@ -92,6 +92,14 @@ fn memory_parts_that_do_not_fit_are_refused_with_the_sum() {
 }
 
 #[test]
+fn too_little_memory_to_tell_repeats_by_is_refused_unless_none_are_told() {
+    let error = load("memory:\n  retries: 100KiB\n").expect_err("too little").to_string();
+    assert!(error.contains("`memory.retries` is 100KiB, the least is 1MiB"), "{error}");
+    load("memory:\n  retries: 0B\ningest:\n  retry_window: 0s\n").expect("valid");
+    load("memory:\n  retries: 1MiB\n").expect("valid");
+}
+
+#[test]
 fn a_small_limit_makes_do_with_smaller_requests() {
     let config = load("memory_limit: 256MiB\n").expect("valid");
     assert!(config.ingest.request_bytes_max < 64 << 20 && config.ingest.request_bytes_max >= 16 << 20);

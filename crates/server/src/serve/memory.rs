@@ -1,9 +1,11 @@
 //! The backstop of P3: what the process really takes, held against `memory_limit`.
 //!
 //! *Why.* Every part counts what it holds, but not what the allocator, the kernel's copies on its behalf or a library take on
-//! top. So resident memory is looked at ten times a second: when it comes near the limit, freed pages are given back at
-//! once; what is above the limit is withheld from requests in flight, of which a part is always left, so that whatever else
-//! takes memory can slow ingest down and never stop it.
+//! top. So resident memory is looked at ten times a second. What is above the limit is withheld from requests in flight, of which a part is
+//! always left, so that whatever else takes memory can slow ingest down and never stop it.
+//!
+//! *Freed pages* are kept for whoever takes them next, and are given back as memory gets short: twice a second near the limit, every few
+//! seconds below, and never where the process takes no more than it does when it is idle.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +19,14 @@ use crate::allocator;
 /// How often memory is looked at.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Looks before freed pages are asked for again: asking takes milliseconds.
-const COLLECT_EVERY: u32 = 5;
+/// Looks before freed pages are asked for again, near the limit: asking takes milliseconds.
+const COLLECT_NEAR: u32 = 5;
+
+/// The same, below.
+const COLLECT_BELOW: u32 = 30;
+
+/// What an idle process may keep.
+const IDLE_BYTES: u64 = 48 << 20;
 
 /// What was seen of resident memory.
 #[derive(Debug, Default)]
@@ -49,24 +57,33 @@ impl Resident {
 
 /// Watches until told to stop.
 pub(super) async fn watch(limit: u64, resident: Arc<Resident>, ingest: Arc<Ingest>, stop: CancellationToken) {
-    let near = limit - limit / 8;
     let mut tick = tokio::time::interval(INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut looks_to_rest = 0;
+    let mut looks = 0;
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        looks += 1;
         // Unread once, for want of a file descriptor perhaps: nothing is withheld on the strength of an old figure.
         let Some(mut bytes) = resident.look() else {
             ingest.withhold(0);
             continue;
         };
-        if bytes > near && looks_to_rest == 0 {
-            looks_to_rest = COLLECT_EVERY;
+        if is_due(bytes, limit, looks) {
+            looks = 0;
             // On a thread that may take its time.
             let _ = tokio::task::spawn_blocking(allocator::collect).await;
             bytes = resident.look().unwrap_or(bytes);
         }
-        looks_to_rest = looks_to_rest.saturating_sub(1);
         ingest.withhold(usize::try_from(bytes.saturating_sub(limit)).unwrap_or(usize::MAX));
+    }
+}
+
+/// Says whether freed pages are to be given back, where that was done last so many looks ago.
+fn is_due(bytes: u64, limit: u64, looks: u32) -> bool {
+    let near = limit - limit / 4;
+    match bytes {
+        bytes if bytes > near => looks >= COLLECT_NEAR,
+        bytes if bytes > IDLE_BYTES => looks >= COLLECT_BELOW,
+        _ => false,
     }
 }
 
@@ -76,4 +93,16 @@ fn resident_bytes() -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
     Some(kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn freed_pages_go_back_more_often_the_shorter_memory_is() {
+        let limit = 512 << 20;
+        let due = |mib: u64| (0..1_000).find(|looks| is_due(mib << 20, limit, *looks));
+        assert_eq!([40, 49, 384, 385, 512, 1_000].map(due), [None, Some(30), Some(30), Some(5), Some(5), Some(5)]);
+    }
 }

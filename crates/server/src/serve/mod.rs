@@ -31,6 +31,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::allocator;
 use crate::api::{self, ApiState, Health, Reason};
 use crate::config::Config;
 use crate::faces::Faces;
@@ -257,6 +258,8 @@ impl Server {
             catalog.clone(),
             Box::new(signals::Folding(aggregates.clone())),
             Box::new(move |through: SequenceNumber| {
+                // On the thread that has just sorted and encoded a whole tail.
+                allocator::let_go();
                 // Frames that stay in the journal are looked for there, so only those about to go have to be saved.
                 // Nothing to trim now is left for the next checkpoint: a file that becomes one to trim this very moment must not go unsaved.
                 if !trimmed.would_trim(through) {
