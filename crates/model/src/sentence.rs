@@ -44,6 +44,11 @@ pub fn of(finding: &Finding) -> String {
         SignalKind::NewLog if finding.unit == "ratio" => {
             format!("{who} logs the error {subject}, never seen before ({} of {calls} calls)", percent(candidate.value))
         }
+        SignalKind::NewLog if !subject.is_empty() => format!(
+            "{who} logs {subject} {} times a request against {} {against} ({calls} calls)",
+            number(candidate.value),
+            number(baseline.value)
+        ),
         SignalKind::NewLog => format!(
             "{who} logs {} errors a {} against {} {against} ({range}{})",
             number(candidate.value),

@@ -14,9 +14,11 @@ use crate::standing::Standing;
 use crate::tolerances::Tolerances;
 
 /// Callees of an operation that are followed.
-const CALLEES_MAX: usize = 32;
+const CALLEES_MAX: usize = 64;
 /// Calls a request by which both arms must differ to matter.
 const DIFFERENCE_MIN: f64 = 0.2;
+/// Requests of the past that stand against one of the candidate, where there are enough.
+const CONTROLS: f64 = 8.0;
 /// Evidence is always tempered by this: calls come in clumps.
 const DISPERSION: f64 = 3.0;
 
@@ -64,6 +66,11 @@ impl CallTests {
         Self { tests: Vec::new(), before }
     }
 
+    /// Says whether there is nothing to compare with.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.before.calls.is_empty()
+    }
+
     /// About how much memory it takes.
     pub(crate) fn bytes(&self) -> usize {
         self.tests.len() * (size_of::<CallTest>() + 64) + self.before.calls.len() * 128
@@ -83,8 +90,11 @@ impl CallTests {
         }
         let beside = control.requests > 0.0;
         // The past is dealt out: each bucket gets its share of the requests, and the calls that go with it.
-        let portion =
-            if self.before.requests > 0.0 { (candidate.requests / self.before.requests).min(share) } else { 0.0 };
+        let portion = if self.before.requests > 0.0 {
+            (CONTROLS * candidate.requests / self.before.requests).min(share)
+        } else {
+            0.0
+        };
         let control = if beside { control } else { &self.before };
         let part = if beside { 1.0 } else { portion };
         if control.requests * part <= 0.0 {

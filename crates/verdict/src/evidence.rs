@@ -132,6 +132,17 @@ pub(crate) fn logs(scope: &Scope<'_>, template: Option<&str>) -> String {
     )
 }
 
+/// Messages of one template in both arms, whatever their level.
+pub(crate) fn messages(scope: &Scope<'_>, template: &str) -> String {
+    format!(
+        "SELECT {arm} AS arm, sum(count) AS messages FROM signals WHERE kind = 'log' AND name = {name} AND {rows} \
+         GROUP BY 1 ORDER BY 1",
+        arm = arm(scope),
+        name = quoted(template),
+        rows = rows(scope)
+    )
+}
+
 /// Failed and all requests, or the p95 latency in milliseconds, as a metric counted them.
 pub(crate) fn measured(scope: &Scope<'_>, source: &Source, slow: bool) -> String {
     let among = |details: &BTreeSet<String>| {

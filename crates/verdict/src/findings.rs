@@ -252,6 +252,24 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 service: None,
             }
         }
+        Subject::LogFlow(index) => {
+            let test = &fold.log_flow.tests.tests[index];
+            let [b, a] = test.rates();
+            let spread = |rate: f64, n: f64| 2.0 * (rate.max(1.0 / n.max(1.0)) / n.max(1.0)).sqrt();
+            let (eb, ea) = (spread(b, test.candidate.1), spread(a, test.control.1));
+            Numbers {
+                operation: String::new(),
+                baseline: Sample { value: a, n: test.control.1 as u64 },
+                candidate: Sample { value: b, n: test.candidate.1 as u64 },
+                unit: "messages/request",
+                interval: [((b - eb) / (a + ea).max(1e-4)).max(0.0), ((b + eb) / (a - ea).max(1e-4)).min(1e4)],
+                sql: evidence::messages(&whole(input, fold), &test.operation),
+                explanation: explain::about(explain::exception_name("", &test.operation)),
+                identity: format!("flow {} {}", test.service, test.operation),
+                exemplars: Vec::new(),
+                service: None,
+            }
+        }
         Subject::Path(index) => path(input, fold, index),
         Subject::Metric(index) => {
             let metric = &fold.metrics[index];

@@ -14,6 +14,7 @@ use crate::dispersion::{Measure, Tempering};
 use crate::drift::Drift;
 use crate::flow::{self, Flow, Traffic};
 use crate::input::JudgeInput;
+use crate::log_flow::LogFlow;
 use crate::logs::LogErrors;
 use crate::metrics::{self, MetricTest};
 use crate::novelty::Novelty;
@@ -34,6 +35,7 @@ pub(crate) struct Fold {
     /// Error messages, by template.
     pub(crate) logs: Novelty,
     pub(crate) log_errors: LogErrors,
+    pub(crate) log_flow: LogFlow,
     pub(crate) paths: Paths,
     pub(crate) metrics: Vec<MetricTest>,
     pub(crate) flow: Flow,
@@ -110,6 +112,7 @@ impl Fold {
             novelty,
             logs: logged,
             log_errors: LogErrors::new(&requests, &messages, dealing),
+            log_flow: LogFlow::new(input, &frame, requests.values().sum()),
             paths: Paths::new(input, &frame, dealing),
             metrics: Vec::new(),
             flow: Flow::new(&traffic),
@@ -154,7 +157,7 @@ impl Fold {
 
     /// Says whether anything is followed that only a look at the whole brings up to date.
     pub(crate) fn needs_whole(&self) -> bool {
-        !self.metrics.is_empty() || !self.logs.all.is_empty()
+        !self.metrics.is_empty() || !self.logs.all.is_empty() || !self.log_flow.tests.is_empty()
     }
 
     /// About how much memory it takes.
@@ -297,6 +300,9 @@ impl Fold {
         self.logs.close(bucket, (candidate, control), self.first.is_some(), worst.clamp(2.0, 4.0), tolerances);
         let served = [candidate as f64, control as f64];
         self.log_errors.push(moment.look, messages, served, tolerances);
+        if !shared {
+            self.log_flow.push(bucket, candidate as f64, tolerances);
+        }
         self.paths.push(moment.look, steps, tolerances);
         let traffic = Traffic {
             candidate: weight(0),

@@ -65,7 +65,9 @@ impl Fold {
             Subject::Alone(index) => self.operations[index].candidate >= tolerances.requests_min,
             Subject::Path(index) => self.paths.tests[index].test.sums.rates().n_b >= tolerances.requests_min as f64,
             // A message says by itself that something went wrong; a few requests are enough to count them by.
-            Subject::NewLog(_) | Subject::LogErrors => self.requests() * 5 >= tolerances.requests_min,
+            Subject::NewLog(_) | Subject::LogErrors | Subject::LogFlow(_) => {
+                self.requests() * 5 >= tolerances.requests_min
+            }
             // The buckets of a metric are coarse: its mean, which is exact, has to grow as well.
             Subject::Latency(index) if self.measured => {
                 self.paired() >= tolerances.requests_min && self.operations[index].grew_on_average()
@@ -89,7 +91,12 @@ impl Fold {
         }
         if matches!(
             subject,
-            Subject::Throughput | Subject::Silence | Subject::Calls(..) | Subject::LogErrors | Subject::Path(_)
+            Subject::Throughput
+                | Subject::Silence
+                | Subject::Calls(..)
+                | Subject::LogErrors
+                | Subject::LogFlow(_)
+                | Subject::Path(_)
         ) {
             return now.0 >= at.0 + LASTING_BUCKETS;
         }
@@ -144,7 +151,12 @@ impl Fold {
                 (all > 0 && bad as f64 / all as f64 > 0.5 * tolerances.exception_share, all as f64)
             }
             Subject::Metric(index) => (self.metrics[index].exceeds, LASTING_REQUESTS),
-            Subject::LogErrors | Subject::Path(_) | Subject::Calls(..) | Subject::Throughput | Subject::Silence => {
+            Subject::LogErrors
+            | Subject::LogFlow(_)
+            | Subject::Path(_)
+            | Subject::Calls(..)
+            | Subject::Throughput
+            | Subject::Silence => {
                 let op_requests: u64 =
                     self.novelty.traffic.iter().rev().filter(|(b, ..)| *b >= from && *b <= to).map(|(_, b, _)| b).sum();
                 (self.standing(subject).log_e > 0.0, op_requests as f64)

@@ -10,7 +10,7 @@
 //! | [`e_process`], [`two_sample`] | the sequential tests, of what is rare and of what is not |
 //! | [`rate`] | confidence bounds |
 //! | [`dispersion`] | how bursty the counts are |
-//! | `errors`, `latency`, `alone`, `novelty`, `logs`, `metrics`, `calls`, `flow` | the signals; `settling` for young instances |
+//! | `errors`, `latency`, `alone`, `novelty`, `logs`, `log_flow`, `metrics`, `calls`, `flow` | the signals; `settling` for young instances |
 //! | `fold`, `operation`, `counts`, `standing` | all tests carried forward bucket by bucket |
 //! | `subject`, `gate` | what the tests are about, their weights, and the lines that they cross |
 //! | `decision` | many tests, one answer |
@@ -44,6 +44,7 @@ mod gate;
 mod input;
 mod judge;
 mod latency;
+mod log_flow;
 mod logs;
 mod measured;
 mod metrics;
@@ -66,7 +67,7 @@ mod weights;
 
 pub use gate::{LARGE_ERRORS, LARGE_RATIO};
 pub use input::JudgeInput;
-pub use judge::{judge, same_answer, unseen};
+pub use judge::{judge, same_answer, suspicion, unseen};
 pub use measured::Measured;
 pub use policy::{TolerancePolicy, ToleranceRule};
 pub use session::Session;

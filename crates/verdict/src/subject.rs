@@ -13,11 +13,12 @@ use crate::standing::Standing;
 const ERRORS_SHARE: f64 = 0.34;
 const LATENCY_SHARE: f64 = 0.33;
 const NOVELTY_SHARE: f64 = 0.06;
-const LOGS_SHARE: f64 = 0.06;
+const LOGS_SHARE: f64 = 0.05;
 const LOG_ERRORS_SHARE: f64 = 0.03;
 const CALLS_SHARE: f64 = 0.04;
-const ALONE_SHARE: f64 = 0.05;
+const ALONE_SHARE: f64 = 0.04;
 const PATHS_SHARE: f64 = 0.02;
+const LOG_FLOW_SHARE: f64 = 0.02;
 const FLOW_SHARE: f64 = 0.03;
 
 /// What a test is about.
@@ -37,6 +38,8 @@ pub(crate) enum Subject {
     NewLog(Fingerprint),
     /// Error messages of the whole service.
     LogErrors,
+    /// How often one template is logged a request.
+    LogFlow(usize),
     /// Failures at the top of traces that the candidate took part in.
     Path(usize),
     /// The level of a metric.
@@ -53,7 +56,7 @@ impl Subject {
             Self::Errors(_) | Self::Alone(_) | Self::Path(_) => SignalKind::ErrorRate,
             Self::Latency(_) => SignalKind::Latency,
             Self::New(_) => SignalKind::NewException,
-            Self::NewLog(_) | Self::LogErrors => SignalKind::NewLog,
+            Self::NewLog(_) | Self::LogErrors | Self::LogFlow(_) => SignalKind::NewLog,
             Self::Metric(_) => SignalKind::Metric,
             Self::Calls(..) | Self::Throughput => SignalKind::Throughput,
             Self::Silence => SignalKind::Silence,
@@ -107,6 +110,8 @@ impl Fold {
         if logged > 0.0 {
             found.push((Subject::LogErrors, LOG_ERRORS_SHARE));
         }
+        let templates = self.log_flow.tests.tests.len();
+        found.extend((0..templates).map(|index| (Subject::LogFlow(index), LOG_FLOW_SHARE / templates as f64)));
         let tops = self.paths.tests.len() as f64;
         found.extend((0..self.paths.tests.len()).map(|index| (Subject::Path(index), PATHS_SHARE / tops)));
         // Metrics have levels of their own: they are looked at minute by minute, beside the gate.
@@ -141,6 +146,7 @@ impl Fold {
             Subject::New(fingerprint) => &self.novelty.all[&fingerprint].standing,
             Subject::NewLog(fingerprint) => &self.logs.all[&fingerprint].standing,
             Subject::LogErrors => &self.log_errors.test.standing,
+            Subject::LogFlow(index) => &self.log_flow.tests.tests[index].standing,
             Subject::Path(index) => &self.paths.tests[index].test.standing,
             Subject::Metric(index) => &self.metrics[index].standing,
             Subject::Throughput => &self.flow.throughput,
@@ -163,6 +169,7 @@ impl Fold {
                 &mut self.logs.all.get_mut(&fingerprint).expect("listed only where there is one").standing
             }
             Subject::LogErrors => &mut self.log_errors.test.standing,
+            Subject::LogFlow(index) => &mut self.log_flow.tests.tests[index].standing,
             Subject::Path(index) => &mut self.paths.tests[index].test.standing,
             Subject::Metric(index) => &mut self.metrics[index].standing,
             Subject::Throughput => &mut self.flow.throughput,
@@ -200,6 +207,7 @@ impl Fold {
             }
             Subject::NewLog(_)
             | Subject::LogErrors
+            | Subject::LogFlow(_)
             | Subject::Path(_)
             | Subject::Metric(_)
             | Subject::Throughput

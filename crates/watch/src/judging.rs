@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use plimsoll_catalog::CatalogError;
-use plimsoll_model::signal::OperationSeries;
-use plimsoll_model::{Bucket, Deploy, DeployId, Interval, RegressionEvent, UnixNanos, Verdict};
+use plimsoll_model::{DeployId, Interval, RegressionEvent, UnixNanos, Verdict};
 use plimsoll_verdict::{JudgeInput, unseen};
 
 use crate::announce::event_for;
 use crate::closing::{is_closed, is_news};
 use crate::feedback::{FEEDBACK_MAX, suppressed};
+use crate::gather::gather;
 use crate::open::Open;
 use crate::placeholder::announced_elsewhere;
 use crate::watcher::{Watcher, count};
@@ -24,8 +24,6 @@ const CHURN_REMEMBERED: Duration = Duration::from_secs(600);
 const SEEN_ELSEWHERE: &str = "seen_elsewhere";
 /// A service that was deployed so long before a deploy, or since, is no untouched one.
 const TOUCHED_WITHIN: Duration = Duration::from_secs(1_800);
-/// Buckets without any request of another version after which the time before is the control.
-const ALONE_BUCKETS: u64 = 6;
 
 impl Watcher {
     #[tracing::instrument(name = "judge", skip_all, fields(deploy = %id))]
@@ -106,7 +104,6 @@ impl Watcher {
         let session = open.session.clone();
         let gather = move || {
             let mut session = session.lock();
-            let start = deploy.started_at - tolerances.lookback();
             let mut data_quality = signals.data_quality(&deploy.service);
             if elsewhere {
                 data_quality.push(SEEN_ELSEWHERE.to_owned());
@@ -130,15 +127,7 @@ impl Watcher {
                     return verdict;
                 }
             }
-            let service = &input.deploy.service;
-            input.series = signals.series(service, within(start));
-            input.aggregates = signals.aggregates(service, within(start));
-            if serves_alone(&input.series, &input.deploy, now) {
-                input.untouched = signals.unrelated(service, &touched, within(start));
-            }
-            input.related =
-                signals.related(service).iter().flat_map(|other| signals.series(other, within(start))).collect();
-            input.known_fingerprints = signals.known_fingerprints(service, input.deploy.started_at);
+            gather(signals.as_ref(), &touched, &mut input);
             input.known_versions = known_versions
                 .into_iter()
                 .filter(|known| known.first_seen < input.deploy.started_at)
@@ -158,14 +147,4 @@ impl Watcher {
         count(&self.counts.judge_ns, u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
         verdict
     }
-}
-
-/// Says whether no other version served of late: then the time before stands for the control, and services that were not
-/// touched tell what time alone does.
-fn serves_alone(series: &[OperationSeries], deploy: &Deploy, now: UnixNanos) -> bool {
-    let since = Bucket(now.bucket().0.saturating_sub(ALONE_BUCKETS));
-    !series
-        .iter()
-        .filter(|series| series.key.version != deploy.version && series.key.service == deploy.service)
-        .any(|series| series.cells.last().is_some_and(|(bucket, _)| *bucket >= since))
 }

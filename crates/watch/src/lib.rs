@@ -11,6 +11,7 @@
 //! | `placeholder` | the verdict that stands where another deploy is judged instead |
 //! | `announce` | which change of a verdict is an event |
 //! | `markers` | deploys as they are announced, ended and decided upon |
+//! | `gather` | what bears on a deploy, read from the aggregates |
 //! | `judging` | one deploy judged, stored and told of |
 //! | `closing` | what is worth storing, and when nothing more is expected |
 //! | `answers` | what is asked of the watcher |
@@ -25,6 +26,7 @@ mod answers;
 mod arrivals;
 mod closing;
 mod feedback;
+mod gather;
 mod infer;
 mod judging;
 mod markers;
@@ -36,6 +38,7 @@ mod state;
 mod watcher;
 
 pub use feedback::Precision;
+pub use gather::gather;
 pub use register::{FinishError, NewDeploy, RegisterError};
 pub use source::{SignalSource, VersionObservation};
 pub use watcher::{Audience, Clock, Entropy, WatchCounters, WatchOptions, Watcher};

@@ -63,6 +63,32 @@ fn many_more_error_messages_a_request_are_a_regression() {
     assert!(verdict.summary.contains("errors a request against"), "{}", verdict.summary);
 }
 
+#[test]
+fn a_message_that_is_no_longer_logged_tells_of_another_path_unless_the_code_is_new() {
+    use plimsoll_model::DeployKind;
+    let judged = |kind: DeployKind, after: u64| {
+        let scenario = Scenario { share: 1.0, errors: 0.002, before_s: 1_800, after_s: 600, ..Scenario::default() };
+        let mut input = simulate(&scenario, 15);
+        let version = if kind == DeployKind::Config { "1" } else { "2" };
+        input.series.iter_mut().for_each(|series| {
+            if series.key.version == "2" {
+                series.key.version = version.to_owned();
+            }
+        });
+        input.deploy.kind = kind;
+        input.deploy.version = version.to_owned();
+        let text = "routes found for <*>";
+        input.aggregates.logs = vec![logs("1", text, Level::Info, START - 180..START, 400)];
+        input.aggregates.logs.push(logs(version, text, Level::Info, START..START + 60, after));
+        judge(&input)
+    };
+    let gone = judged(DeployKind::Config, 0);
+    assert_eq!(gone.verdict, VerdictKind::Regressed, "{}", gone.summary);
+    assert!(gone.summary.contains("logs `routes found for <*>` 0.00 times a request against 0.4"), "{}", gone.summary);
+    assert_ne!(judged(DeployKind::Config, 400).verdict, VerdictKind::Regressed);
+    assert_ne!(judged(DeployKind::Release, 0).verdict, VerdictKind::Regressed);
+}
+
 fn gauge(version: &str, name: &str, value: impl Fn(u64) -> f64, minutes: std::ops::Range<u64>) -> MetricSeries {
     MetricSeries {
         key: MetricKey {
