@@ -14,7 +14,7 @@ use plimsoll_model::{Interval, UnixNanos};
 use plimsoll_otlp::Table;
 
 use crate::chunk::Encoder;
-use crate::layout::{FLUSHED_LEVEL, ROW_GROUP_ROWS, footer, properties, used};
+use crate::layout::{FLUSHED, ROW_GROUP_ROWS, footer, properties, used};
 use crate::sort::Order;
 
 /// What a segment turned out to hold.
@@ -40,7 +40,7 @@ pub fn encode_segment(
     facts: &[(&str, String)],
     out: impl Write + Send,
 ) -> Result<EncodedSegment, ParquetError> {
-    encode_with(&mut Encoder::new(FLUSHED_LEVEL)?, table, batches, received, facts, out)
+    encode_with(&mut Encoder::new(FLUSHED)?, table, batches, received, facts, out)
 }
 
 /// Like [`encode_segment`], in the memory of an encoder that lives on.

@@ -8,15 +8,16 @@ use parquet::schema::types::ColumnPath;
 use plimsoll_model::{SegmentId, UnixNanos};
 use plimsoll_otlp::Table;
 
-use crate::chunk::Use;
+use crate::chunk::{Effort, Use};
 use crate::encode::EncodedSegment;
 
 /// Rows in a row group, at most: what a reader prunes and works on at once.
 pub(crate) const ROW_GROUP_ROWS: usize = 131_072;
 
-/// The level of zstd for rows from the tail, which are soon written again, and for those of merges, which stay.
-pub(crate) const FLUSHED_LEVEL: i32 = 1;
-pub(crate) const MERGED_LEVEL: i32 = 6;
+/// For rows from the tail, which are soon written again.
+pub(crate) const FLUSHED: Effort = Effort { level: 1, worth: 4 };
+/// For rows of merges, which stay.
+pub(crate) const MERGED: Effort = Effort { level: 3, worth: 16 };
 
 /// The format, in every footer.
 pub(crate) const FORMAT: &str = "1";

@@ -18,7 +18,7 @@ use crate::coalesce::coalesce;
 use crate::compact::{Compactor, Job};
 use crate::error::StoreError;
 use crate::flush::{Sealed, SegmentCount, apply, seal, segment_id, show, unreadable};
-use crate::layout::FLUSHED_LEVEL;
+use crate::layout::FLUSHED;
 use crate::merge::{self, Failed};
 use crate::plan::{Candidate, plan};
 use crate::retention::{Fate, Retention, evicted};
@@ -196,7 +196,7 @@ impl Maintenance {
         // What is there now, and not what comes meanwhile: others wait for this thread as well.
         let folded = self.shared.folding.folded();
         // For all parts, and no longer.
-        let mut encoder = Encoder::new(FLUSHED_LEVEL).map_err(|problem| unreadable("the encoder", &problem))?;
+        let mut encoder = Encoder::new(FLUSHED).map_err(|problem| unreadable("the encoder", &problem))?;
         while let Some(cut) = self.shared.folding.cut(&self.shared, extent != Extent::Parts) {
             self.sealed = seal(&self.shared, cut, &mut encoder, &mut self.segments)?;
             self.finish()?;

@@ -29,7 +29,7 @@ use crate::chunk::{self, Encoder, Places};
 use crate::encode::EncodedSegment;
 use crate::error::StoreError;
 use crate::flush::write_file;
-use crate::layout::{MERGED_LEVEL, ROW_GROUP_ROWS, footer, properties, used};
+use crate::layout::{MERGED, ROW_GROUP_ROWS, footer, properties, used};
 use crate::order::Order;
 use crate::promote::{Extractor, MAP, NotInteger, Promoted, Sample, TYPES};
 use crate::shared::Shared;
@@ -243,7 +243,7 @@ impl Writing<'_> {
         let writer = ArrowWriter::try_new(out, Arc::clone(&schema), Some(properties))?;
         let (mut file, _) = writer.into_serialized_writer()?;
         let descriptor = file.schema_descr().clone();
-        let mut encoder = Encoder::new(MERGED_LEVEL)?;
+        let mut encoder = Encoder::new(MERGED)?;
         while let Some((places, ranges)) = next() {
             let mut row_group = file.next_row_group()?;
             let own = base.fields().iter().map(|field| -> Result<_, Interrupted> {

@@ -21,7 +21,7 @@ pub struct MemoryBudget {
     pub in_flight: u64,
     /// Rows that are not in segments yet.
     pub tail: u64,
-    /// Set aside for sorting and encoding one segment.
+    /// For sorting and encoding one part of a flush, which has rows of as many bytes; and for one column of a merge.
     pub encoder: u64,
     /// Aggregates and open traces.
     pub signals: u64,

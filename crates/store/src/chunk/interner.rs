@@ -33,7 +33,8 @@ impl Entry<'_> {
 
 /// The distinct texts so far.
 pub(crate) struct Interner<'a> {
-    /// Half a hash and one more than a number; zero is free. A power of two, at most half full.
+    /// Half a hash and one more than a number; zero is free. A power of two, at most three quarters full, so that it
+    /// stays as near as it can.
     table: Vec<u64>,
     entries: Vec<Entry<'a>>,
     /// What the texts are long together.
@@ -123,7 +124,7 @@ impl<'a> Interner<'a> {
                 hash = mix(first ^ self.seed[0] ^ hash, last ^ self.seed[1]);
             }
         }
-        (mix(hash, self.seed[0]) >> 32) as u32
+        (hash >> 32) as u32
     }
 
     /// Returns the number of a text, a new one where it is new.
@@ -158,7 +159,7 @@ impl<'a> Interner<'a> {
         self.bytes += entry.bytes.len();
         self.entries.push(entry);
         self.table[at] = u64::from(hash) << 32 | u64::from(number + 1);
-        if self.entries.len() * 2 > self.table.len() {
+        if self.entries.len() * 4 > self.table.len() * 3 {
             self.grow();
         }
         number
@@ -166,7 +167,7 @@ impl<'a> Interner<'a> {
 
     fn grow(&mut self) {
         let before: Vec<u64> = self.table.iter().copied().filter(|slot| *slot != 0).collect();
-        let length = self.table.len() * 4;
+        let length = self.table.len() * 2;
         self.table.clear();
         self.table.resize(length, 0);
         for slot in before {

@@ -48,6 +48,15 @@ pub(crate) struct Use {
     pub(crate) looked_up: bool,
 }
 
+/// What is spent on making pages smaller.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Effort {
+    /// The level of zstd.
+    pub(crate) level: i32,
+    /// Pages are compressed where that takes off one of so many bytes.
+    pub(crate) worth: usize,
+}
+
 /// Encodes columns, one after the other; keeps what they are made in.
 pub(crate) struct Encoder {
     scratch: Scratch,
@@ -80,9 +89,9 @@ struct Target<'g, 'f, W: Write + Send> {
 }
 
 impl Encoder {
-    /// Begins with nothing; pages are compressed at `level` of zstd.
-    pub(crate) fn new(level: i32) -> Result<Self> {
-        Ok(Self { scratch: Scratch::new(level)?, buffers: Buffers::default() })
+    /// Begins with nothing.
+    pub(crate) fn new(effort: Effort) -> Result<Self> {
+        Ok(Self { scratch: Scratch::new(effort)?, buffers: Buffers::default() })
     }
 
     /// Appends all columns of `rows` to a row group; `columns` gives for each its field, its arrays, which lie end to end, and its

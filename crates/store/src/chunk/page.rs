@@ -2,8 +2,8 @@
 //!
 //! *Layout.* A chunk is its dictionary page, where it has one, and its data pages of the first version, each behind a header in
 //! Thrift's compact protocol, which has the CRC-32 of the page. Every page is a frame of zstd with a checksum of what is in it, so that
-//! readers that look at no CRC meet damage all the same. Whether it pays to compress a chunk is tried on its first page; where it does
-//! not, its frames hold the bytes as they are.
+//! readers that look at no CRC meet damage all the same. Whether it pays to compress is tried on the dictionary and on the first data
+//! page of a chunk; where it does not, frames hold the bytes as they are.
 //!
 //! *Source.* <https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift>, RFC 8878 (frames of zstd).
 
@@ -19,16 +19,16 @@ use twox_hash::XxHash64;
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::CParameter;
 
+use super::Effort;
 use super::bits::{varint, zigzag};
 
-/// A chunk is compressed where that takes off a sixteenth of its first page.
-const WORTH: usize = 16;
 /// A page of fewer bytes is not worth compressing.
 const TINY: usize = 64;
 
 /// What is kept from one column to the next, so that it is not made anew.
 pub(super) struct Scratch {
     compressor: Compressor<'static>,
+    worth: usize,
     compressed: Vec<u8>,
     /// The chunk under construction.
     bytes: Vec<u8>,
@@ -37,11 +37,11 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    pub(super) fn new(level: i32) -> Result<Self> {
+    pub(super) fn new(effort: Effort) -> Result<Self> {
         let external = |problem| ParquetError::External(Box::new(problem));
-        let mut compressor = Compressor::new(level).map_err(external)?;
+        let mut compressor = Compressor::new(effort.level).map_err(external)?;
         compressor.set_parameter(CParameter::ChecksumFlag(true)).map_err(external)?;
-        Ok(Self { compressor, compressed: Vec::new(), bytes: Vec::new(), page: Vec::new() })
+        Ok(Self { compressor, worth: effort.worth, compressed: Vec::new(), bytes: Vec::new(), page: Vec::new() })
     }
 }
 
@@ -57,6 +57,7 @@ pub(super) struct Finished<'s> {
 /// A chunk under construction.
 pub(super) struct Chunk<'s> {
     compressor: &'s mut Compressor<'static>,
+    worth: usize,
     compressed: &'s mut Vec<u8>,
     bytes: &'s mut Vec<u8>,
     descriptor: ColumnDescPtr,
@@ -73,8 +74,8 @@ pub(super) struct Chunk<'s> {
 
 impl<'s> Chunk<'s> {
     /// Begins a chunk; `bounded` where every page will come with bounds or be all null. `compress` where it is known.
-    pub(super) fn begin(
-        compressor: &'s mut Compressor<'static>,
+    fn begin(
+        (compressor, worth): (&'s mut Compressor<'static>, usize),
         buffers: (&'s mut Vec<u8>, &'s mut Vec<u8>),
         descriptor: ColumnDescPtr,
         bounded: bool,
@@ -85,6 +86,7 @@ impl<'s> Chunk<'s> {
         let index = bounded.then(|| ColumnIndexBuilder::new(descriptor.physical_type()));
         Self {
             compressor,
+            worth,
             compressed,
             bytes,
             descriptor,
@@ -101,27 +103,35 @@ impl<'s> Chunk<'s> {
     }
 
     /// Fills `compressed` with `body` as a frame, compressed where that pays.
-    fn frame(&mut self, body: &[u8]) -> Result<()> {
+    fn frame(&mut self, body: &[u8], kind: PageType) -> Result<()> {
         self.compressed.clear();
-        if self.compress.is_none() && body.len() < TINY {
-            self.compress = Some(false);
-        }
-        if self.compress != Some(false) {
+        let known = match kind {
+            // A chunk that is all one value may know what is to be done; texts are not what their numbers are.
+            PageType::DICTIONARY_PAGE => self.compress.filter(|compress| !compress),
+            _ => self.compress,
+        };
+        let try_it = known.unwrap_or(body.len() >= TINY);
+        if try_it {
             self.compressed.reserve(zstd::zstd_safe::compress_bound(body.len()));
             let outcome = self.compressor.compress_to_buffer(body, self.compressed);
             outcome.map_err(|e| ParquetError::External(Box::new(e)))?;
-            let pays = self.compressed.len() + body.len() / WORTH < body.len();
-            if *self.compress.get_or_insert(pays) {
+            let pays = known.is_some() || self.compressed.len() + body.len() / self.worth < body.len();
+            if kind == PageType::DATA_PAGE {
+                self.compress = Some(pays);
+            }
+            if pays {
                 return Ok(());
             }
             self.compressed.clear();
+        } else if kind == PageType::DATA_PAGE {
+            self.compress = Some(false);
         }
         stored(body, self.compressed);
         Ok(())
     }
 
     fn write(&mut self, body: &[u8], kind: PageType, values: usize, encoding: Encoding) -> Result<(usize, usize)> {
-        self.frame(body)?;
+        self.frame(body, kind)?;
         let size = |bytes: usize| {
             i32::try_from(bytes).map_err(|_| ParquetError::General(format!("a page of {bytes} bytes is too large")))
         };
@@ -207,7 +217,13 @@ impl Scratch {
         compress: Option<bool>,
     ) -> (Chunk<'_>, &mut Vec<u8>) {
         let buffers = (&mut self.compressed, &mut self.bytes);
-        let chunk = Chunk::begin(&mut self.compressor, buffers, ColumnDescPtr::clone(descriptor), bounded, compress);
+        let chunk = Chunk::begin(
+            (&mut self.compressor, self.worth),
+            buffers,
+            ColumnDescPtr::clone(descriptor),
+            bounded,
+            compress,
+        );
         self.page.clear();
         (chunk, &mut self.page)
     }
