@@ -117,20 +117,25 @@ fn a_configuration_is_checked_whole_and_completions_are_printed() {
 }
 
 #[test]
-fn the_example_in_the_documentation_is_a_valid_configuration() {
+fn every_example_in_the_documentation_is_a_valid_configuration() {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md"))
         .expect("the page");
-    let example = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let examples: Vec<&str> = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(examples.len() >= 3, "{examples:?}");
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("plimsoll.yaml");
-    std::fs::write(&file, example).expect("is writable");
-    let checked = Command::new(PLIMSOLL)
-        .arg("check-config")
-        .arg(&file)
-        .env("OPS_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-        .output()
-        .expect("the binary runs");
-    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+    for example in examples {
+        std::fs::write(&file, example).expect("is writable");
+        let checked = Command::new(PLIMSOLL)
+            .arg("check-config")
+            .arg(&file)
+            .env("OPS_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+            .env("PAGERDUTY_KEY", "0123456789abcdef0123456789abcdef")
+            .env("SLACK_WEBHOOK", "https://hooks.slack.com/services/T0/B0/x")
+            .output()
+            .expect("the binary runs");
+        assert_eq!(checked.status.code(), Some(0), "{example}\n{}", text(&checked.stderr));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
