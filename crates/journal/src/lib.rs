@@ -40,5 +40,5 @@ mod writer;
 pub use format::FRAME_BYTES_MAX;
 pub use local::LocalJournal;
 pub use options::JournalOptions;
-pub use port::{CommitError, Frame, Journal, JournalStatus, ReplayError, ReplayReport};
+pub use port::{CommitError, Frame, Journal, JournalStatus, LogFileStatus, ReplayError, ReplayReport};
 pub use reader::read_image;

@@ -14,9 +14,9 @@ use tracing::warn;
 use crate::ahead::{Ahead, By};
 use crate::disk::{DirLock, Disk, LocalDisk};
 use crate::files::{Files, LogFile};
-use crate::format::VERSION;
+use crate::format::{VERSION, file_name};
 use crate::options::JournalOptions;
-use crate::port::{CommitError, Frame, Journal, JournalStatus, ReplayError, ReplayReport};
+use crate::port::{CommitError, Frame, Journal, JournalStatus, LogFileStatus, ReplayError, ReplayReport};
 use crate::quarantine;
 use crate::reader::{Item, Reader};
 use crate::recovery::{Recovered, recover};
@@ -84,6 +84,23 @@ impl LocalJournal {
     /// Says whether [`Journal::trim`] up to this frame would give anything back.
     pub fn would_trim(&self, through: SequenceNumber) -> bool {
         self.files.would_take(through.0)
+    }
+
+    /// Lists the log files, oldest first.
+    pub fn log_files(&self) -> Vec<LogFileStatus> {
+        let files = self.files.snapshot();
+        let next = self.next.load(Ordering::Relaxed);
+        let ends = files.iter().skip(1).map(|file| file.first).chain([next]).collect::<Vec<_>>();
+        files
+            .iter()
+            .zip(ends)
+            .map(|(file, end)| LogFileStatus {
+                name: file_name(file.first),
+                first: SequenceNumber(file.first),
+                end: SequenceNumber(end.max(file.first)),
+                bytes: file.bytes,
+            })
+            .collect()
     }
 
     /// Reads one log file; returns the last number in it, where it ends with a whole frame.

@@ -158,3 +158,16 @@ pub struct JournalStatus {
     /// Nanoseconds spent in `fdatasync` since opening.
     pub sync_ns: u64,
 }
+
+/// One file of a log on local disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFileStatus {
+    /// Its name within the directory.
+    pub name: String,
+    /// Number of its first frame, or of the frame that it waits for.
+    pub first: SequenceNumber,
+    /// The number behind its last frame; equal to `first` where it has none.
+    pub end: SequenceNumber,
+    /// Bytes on disk.
+    pub bytes: u64,
+}

@@ -20,6 +20,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::QueryError;
+use crate::give_way::Ingest;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::planning::Planning;
@@ -52,6 +53,7 @@ pub(crate) struct Shared {
     pub(crate) catalog: Arc<dyn Catalog>,
     pub(crate) limits: QueryLimits,
     pub(crate) sessions: Sessions,
+    pub(crate) ingest: Arc<Ingest>,
     pub(crate) queries: Arc<Queries>,
     pub(crate) journal: Option<JournalSource>,
     pub(crate) verified: Arc<Verified>,
@@ -78,20 +80,24 @@ impl DataFusionEngine {
         limits: QueryLimits,
         journal: Option<JournalSource>,
     ) -> Result<Self, QueryError> {
+        let nice = limits.nice;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(limits.threads.max(1))
             .thread_name("plimsoll-query")
             .thread_stack_size(STACK_BYTES)
+            .on_thread_start(move || lower_priority(nice))
             .enable_all()
             .build()
             .map_err(|error| QueryError::Unreadable(format!("cannot start query threads: {error}")))?;
         let sessions = Sessions::new(&limits)?;
+        let ingest = Ingest::new(store.clone(), limits.give_way);
         let slots = Arc::new(Semaphore::new(limits.concurrency.max(1)));
         let shared = Shared {
             store,
             catalog,
             limits,
             sessions,
+            ingest,
             queries: Arc::default(),
             journal,
             verified: Arc::default(),
@@ -104,6 +110,11 @@ impl DataFusionEngine {
     /// Returns the bytes of memory that running queries have reserved.
     pub fn reserved_bytes(&self) -> usize {
         self.shared.sessions.runtime().memory_pool.reserved()
+    }
+
+    /// Returns for how long queries have given way to rows that came in, all of their tasks together.
+    pub fn gave_way(&self) -> Duration {
+        self.shared.ingest.paused()
     }
 
     /// Returns how many queries run and how many wait.
@@ -202,6 +213,17 @@ impl SqlEngine for DataFusionEngine {
         })
         .await
     }
+}
+
+/// Lets others have the processor first. Without the right to, or beyond Linux, where this would be the whole process, nothing
+/// changes.
+fn lower_priority(nice: i32) {
+    #[cfg(target_os = "linux")]
+    if nice > 0 {
+        let _ = rustix::process::setpriority_process(None, nice.min(19));
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = nice;
 }
 
 fn listed(tables: &Tables, memory_bytes: usize) -> Result<Vec<TableEntry>, QueryError> {

@@ -201,6 +201,8 @@ pub(crate) fn tidy(text: &str) -> String {
     // What came before lists each type that was tried.
     text = text.find("No function matches").map_or(text, |at| &text[at..]);
     text = text.split("This issue was likely caused by a bug").next().unwrap_or(text);
+    // Text that repeats is held as a dictionary, which is nothing that a statement could say.
+    let text = text.replace("Dictionary(UInt32, Utf8)", "Utf8");
     let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let line = line.trim_end_matches(['.', ' ']);
     let mut chars = line.chars();

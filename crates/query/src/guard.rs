@@ -23,6 +23,7 @@ use crate::error::{QueryError, nearest, tidy};
 use crate::functions::latest_deploy;
 use crate::params::{Given, Parameters, Placed};
 use crate::postgres::{self, Adapted};
+use crate::quantified;
 use crate::tables::trace;
 
 /// Brackets, `CASE`s and subqueries that may be open at once.
@@ -139,6 +140,7 @@ pub(crate) fn check(
         }
     }
     let parameters = Parameters::new(given, types).place(query.as_mut())?;
+    quantified::rewrite(query);
     let mut walk = Walk { describing: matches!(given, Given::Nothing), ..Walk::default() };
     match Visit::visit(query.as_ref(), &mut walk) {
         ControlFlow::Break(error) => Err(error),

@@ -3,19 +3,23 @@
 //! [`DataFusionEngine`] answers in process. [`Format`] turns an answer into bytes. `docs/sql.md` describes the tables and the
 //! functions for those who query.
 
+mod coded;
 mod engine;
 mod error;
 mod format;
 mod friendly;
 mod functions;
+mod give_way;
 mod guard;
 mod interrupt;
+mod late;
 mod lower;
 mod output;
 mod params;
 mod planning;
 mod port;
 pub mod postgres;
+mod quantified;
 mod queries;
 mod running;
 mod session;
@@ -26,5 +30,6 @@ pub use error::QueryError;
 pub use format::{Cells, Format, json_cells};
 pub use output::type_name;
 pub use params::Parameter;
-pub use port::{Description, QueryLimits, QueryRequest, QueryResult, SpillLimits, SqlEngine, TableEntry};
-pub use tables::system::{JournalFacts, JournalSource};
+pub use port::{Description, GiveWay, QueryLimits, QueryRequest, QueryResult, SpillLimits, SqlEngine, TableEntry};
+pub use quantified::array_items;
+pub use tables::system::{JournalFacts, JournalFile, JournalSource};

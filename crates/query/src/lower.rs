@@ -16,6 +16,50 @@ pub(crate) fn lower(filter: Expr, stored: &Schema) -> Result<Expr> {
     filter.transform_up(|expr| Ok(lower_one(expr, stored))).map(|done| done.data)
 }
 
+/// Rewrites one comparison outside of filters, where null is not the same as false; `type_of` gives the types of columns.
+pub(crate) fn lower_value(expr: Expr, type_of: &dyn Fn(&Column) -> Option<DataType>) -> Transformed<Expr> {
+    let lowered = match &expr {
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Eq | Operator::NotEq), right }) => {
+            match (text(left), text(right)) {
+                (None, Some(value)) => exactly(left, *op, value, type_of),
+                (Some(value), None) => exactly(right, *op, value, type_of),
+                _ => None,
+            }
+        }
+        _ => None,
+    };
+    match lowered {
+        Some(lowered) => Transformed::yes(lowered),
+        None => Transformed::no(expr),
+    }
+}
+
+fn exactly(tested: &Expr, op: Operator, value: &str, type_of: &dyn Fn(&Column) -> Option<DataType>) -> Option<Expr> {
+    let Expr::ScalarFunction(call) = tested else { return None };
+    let [Expr::Column(column)] = call.args.as_slice() else { return None };
+    let (data_type, tested) = (type_of(column)?, Expr::Column(column.clone()));
+    if let (hex::NAME, DataType::FixedSizeBinary(width)) = (call.func.name(), &data_type) {
+        return id(value, *width).map(|id| binary(tested, op, id));
+    }
+    let names = names::ALL.into_iter().find(|names| names.function == call.func.name())?;
+    let (number, null_too) = names.number(value)?;
+    if data_type != DataType::Int32 {
+        return None;
+    }
+    if !names.null_is_first {
+        return Some(binary(tested, op, lit(number)));
+    }
+    // Of these null is shown as a word, so that comparing gives true or false.
+    let same = op == Operator::Eq;
+    let distinct = if same { Operator::IsNotDistinctFrom } else { Operator::IsDistinctFrom };
+    let compared = binary(tested.clone(), distinct, lit(number));
+    Some(match (null_too, same) {
+        (false, _) => compared,
+        (true, true) => compared.or(tested.is_null()),
+        (true, false) => compared.and(tested.is_not_null()),
+    })
+}
+
 fn lower_one(expr: Expr, stored: &Schema) -> Transformed<Expr> {
     let lowered = match &expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => match (text(left), text(right)) {

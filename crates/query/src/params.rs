@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType as SqlType, ExactNumberInfo, Expr, LimitClause, Query, TimezoneInfo, Value as Literal, VisitMut,
-    VisitorMut,
+    Array, CastKind, DataType as SqlType, ExactNumberInfo, Expr, LimitClause, Query, TimezoneInfo, Value as Literal,
+    VisitMut, VisitorMut,
 };
 use plimsoll_model::UnixNanos;
 use serde_json::Value;
@@ -35,31 +35,52 @@ pub enum Parameter {
     Bytes(Vec<u8>),
     /// An instant.
     Time(UnixNanos),
+    /// Several of them, none of which is a list: what `= ANY($1)` takes.
+    List(Vec<Parameter>),
 }
 
 impl Parameter {
     /// Reads parameter `$number` from JSON.
     ///
     /// # Errors
-    /// The value is a list or an object.
+    /// The value is an object, or a list with a list or an object in it.
     pub fn from_json(number: usize, value: &Value) -> Result<Self, QueryError> {
+        let scalar = |value: &Value| {
+            Ok(match value {
+                Value::Null => Self::Null,
+                Value::Bool(value) => Self::Boolean(*value),
+                Value::Number(value) => Self::Number(value.to_string()),
+                Value::String(value) => Self::Text(value.clone()),
+                Value::Array(_) | Value::Object(_) => {
+                    return Err(QueryError::Invalid(format!(
+                        "parameter `${number}` is an object or has one in it, or lists in a list: give text, a number, true, false, \
+                         null, or one list of those"
+                    )));
+                }
+            })
+        };
         match value {
-            Value::Null => Ok(Self::Null),
-            Value::Bool(value) => Ok(Self::Boolean(*value)),
-            Value::Number(value) => Ok(Self::Number(value.to_string())),
-            Value::String(value) => Ok(Self::Text(value.clone())),
-            Value::Array(_) | Value::Object(_) => Err(QueryError::Invalid(format!(
-                "parameter `${number}` is a list or an object: give text, a number, true, false or null"
-            ))),
+            Value::Array(items) => items.iter().map(scalar).collect::<Result<_, _>>().map(Self::List),
+            other => scalar(other),
         }
     }
 
     /// Reads all parameters of a JSON list.
     ///
     /// # Errors
-    /// One of them is a list or an object.
+    /// Those of [`Self::from_json`].
     pub fn all_from_json(values: &[Value]) -> Result<Vec<Self>, QueryError> {
         values.iter().enumerate().map(|(at, value)| Self::from_json(at + 1, value)).collect()
+    }
+
+    /// Returns the bytes that its value takes, about.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Number(text) | Self::Text(text) => text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+            Self::List(items) => items.iter().map(Self::bytes).sum(),
+            Self::Null | Self::Boolean(_) | Self::Integer(_) | Self::Float(_) | Self::Time(_) => 16,
+        }
     }
 
     fn literal(&self) -> Expr {
@@ -84,6 +105,9 @@ impl Parameter {
             Self::Time(at) => {
                 let text = Expr::value(Literal::SingleQuotedString(at.to_rfc3339()));
                 return cast(text, SqlType::Timestamp(None, TimezoneInfo::None));
+            }
+            Self::List(items) => {
+                return Expr::Array(Array { elem: items.iter().map(Self::literal).collect(), named: true });
             }
         };
         Expr::value(value)
@@ -136,6 +160,8 @@ pub(crate) struct Parameters<'a> {
     highest: usize,
     /// Parameters that count rows, which the planner does not say of them.
     whole: Vec<usize>,
+    /// Parameters that are lists.
+    lists: Vec<usize>,
     /// True between an expression that is a placeholder and its value.
     within: bool,
 }
@@ -147,6 +173,8 @@ pub(crate) struct Placed {
     pub(crate) count: usize,
     /// Which of them stand after `LIMIT` and `OFFSET`.
     pub(crate) whole: Vec<usize>,
+    /// Which of them stand for a list, after `ANY` or `ALL`.
+    pub(crate) lists: Vec<usize>,
 }
 
 impl<'a> Parameters<'a> {
@@ -155,7 +183,7 @@ impl<'a> Parameters<'a> {
             Given::Values(values) => values.len(),
             Given::Nothing => 0,
         };
-        Self { given, types, used: vec![false; count], highest: 0, whole: Vec::new(), within: false }
+        Self { given, types, used: vec![false; count], highest: 0, whole: Vec::new(), lists: Vec::new(), within: false }
     }
 
     /// Puts them into `statement` and returns what it has of them.
@@ -169,7 +197,7 @@ impl<'a> Parameters<'a> {
                 self.used.len(),
                 unused + 1
             ))),
-            None => Ok(Placed { count: self.highest, whole: self.whole }),
+            None => Ok(Placed { count: self.highest, whole: self.whole, lists: self.lists }),
         }
     }
 
@@ -229,18 +257,18 @@ impl VisitorMut for Parameters<'_> {
             None => [None, None],
         };
         for count in counts.into_iter().flatten() {
-            if let Expr::Value(value) = count
-                && let Literal::Placeholder(name) = &value.value
-                && let Some(number) = name.strip_prefix('$').and_then(|n| n.parse().ok())
-            {
-                self.whole.push(number);
-            }
+            self.whole.extend(placeholder(count));
         }
         ControlFlow::Continue(())
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<QueryError> {
         self.within = matches!(expr, Expr::Value(value) if matches!(value.value, Literal::Placeholder(_)));
+        if let Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } = expr
+            && let Some(number) = placeholder(right)
+        {
+            self.lists.push(number);
+        }
         ControlFlow::Continue(())
     }
 
@@ -279,6 +307,18 @@ impl VisitorMut for Parameters<'_> {
             Ok(_) => ControlFlow::Break(QueryError::Invalid(format!("`{name}` cannot stand here: write its value"))),
             Err(error) => ControlFlow::Break(error),
         }
+    }
+}
+
+/// Returns the number of `$n`, which may stand in brackets and have its type behind it.
+fn placeholder(expr: &Expr) -> Option<usize> {
+    match expr {
+        Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => placeholder(inner),
+        Expr::Value(value) => match &value.value {
+            Literal::Placeholder(name) => name.strip_prefix('$')?.parse().ok(),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

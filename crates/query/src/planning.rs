@@ -62,7 +62,7 @@ impl<'a> Planning<'a> {
         let snapshot = shared.store.snapshot();
         let footers = shared.sessions.runtime().cache_manager.get_file_metadata_cache();
         let verified = allow_missing.then(|| Arc::clone(&shared.verified));
-        let reads = Reads::new(snapshot.object_store(), footers, verified);
+        let reads = Reads::new(snapshot.clone(), footers, verified);
         Self { shared, snapshot, reads, interrupt, memory }
     }
 
@@ -116,7 +116,12 @@ impl<'a> Planning<'a> {
         let checked = guard::check(sql, given, types, self.shared.limits.sql_bytes_max)?;
         let describing = matches!(given, Given::Nothing);
         let facts = self.facts(&checked, describing).await?;
-        let state = self.shared.sessions.session(&self.tables(), &facts, &self.interrupt, self.memory.clone());
+        let state = self.shared.sessions.session(
+            &self.tables(),
+            &facts,
+            (&self.interrupt, &self.shared.ingest),
+            self.memory.clone(),
+        );
         known_tables(&state, &checked.statement)?;
         let plan = match (state.statement_to_plan(checked.statement).await, checked.fallback) {
             (Ok(plan), _) => plan,
@@ -149,7 +154,7 @@ impl<'a> Planning<'a> {
     pub(crate) async fn describe(&self, sql: &str, types: &[Option<DataType>]) -> Result<Description, QueryError> {
         let (state, plan, placed) = self.logical(sql, Given::Nothing, types).await?;
         let implied = plan.get_parameter_types().map_err(|error| self.invalid(&error))?;
-        let params: Vec<DataType> = (0..placed.count)
+        let items: Vec<DataType> = (0..placed.count)
             .map(|at| {
                 let said = types.get(at).cloned().flatten();
                 let implied = || implied.get(&format!("${}", at + 1)).cloned().flatten();
@@ -160,7 +165,7 @@ impl<'a> Planning<'a> {
                 }
             })
             .collect();
-        let nothing = params
+        let nothing = items
             .iter()
             .enumerate()
             .map(|(at, data_type)| {
@@ -172,6 +177,14 @@ impl<'a> Planning<'a> {
             .replace_params_with_values(&ParamValues::Map(nothing))
             .and_then(|plan| state.optimize(&plan))
             .map_err(|error| self.invalid(&error))?;
+        let params = items
+            .into_iter()
+            .enumerate()
+            .map(|(at, item)| match placed.lists.contains(&(at + 1)) {
+                true if !matches!(item, DataType::List(_)) => DataType::new_list(item, true),
+                _ => item,
+            })
+            .collect();
         Ok(Description { params, schema: Arc::clone(Output::new(plan.schema().as_arrow()).schema()) })
     }
 }

@@ -118,6 +118,19 @@ pub struct QueryLimits {
     pub sql_bytes_max: usize,
     /// Threads that queries run on.
     pub threads: usize,
+    /// How much less of a processor those threads get than others do that want it, from 0 to 19.
+    pub nice: i32,
+    /// When queries give way to rows that come in; never where it is `None`.
+    pub give_way: Option<GiveWay>,
+}
+
+/// How full the tail is where queries give way to those who write segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GiveWay {
+    /// Bytes in the tail from which on they pause.
+    pub from_bytes: u64,
+    /// Bytes at which they pause most.
+    pub until_bytes: u64,
 }
 
 /// What may be written of what does not fit into memory.

@@ -6,6 +6,7 @@
 //!   there is none, the query fails with an error that names the setting.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use datafusion::common::exec_err;
@@ -23,16 +24,19 @@ use datafusion::prelude::SessionConfig;
 use object_store::ObjectStore;
 use url::Url;
 
+use crate::coded::Coded;
 use crate::error::QueryError;
 use crate::friendly::{FriendlyLists, FriendlyPlanner};
 use crate::functions;
 use crate::functions::latest_deploy::{self, DeployIndex};
+use crate::give_way::{GivesWay, Ingest};
 use crate::guard::REFUSED_FUNCTIONS;
 use crate::interrupt::{Interrupt, Interruptible};
+use crate::late::{LateColumns, PlainComparisons};
 use crate::port::{QueryLimits, SpillLimits};
 use crate::postgres;
 use crate::tables::around::{Around, Deploys};
-use crate::tables::attributes::AttributeColumns;
+use crate::tables::attribute_columns::AttributeColumns;
 use crate::tables::trace::{self, TraceTree};
 use crate::tables::{CATALOG, Namespace, SCHEMA, Tables};
 
@@ -44,6 +48,12 @@ pub(crate) const SEGMENTS_URL: &str = "plimsoll://segments";
 const FOOTER_SHARE: usize = 4;
 /// The most that is used for them.
 const FOOTER_BYTES_MAX: usize = 128 << 20;
+
+/// Rows of a batch: as many as are worth the cost of one, and fewer where memory is short, as a sort that spills holds several
+/// batches of each partition at once, and rows may take a kilobyte.
+const BATCH_ROWS: RangeInclusive<usize> = 1_024..=8_192;
+/// Memory of each thread for each row of a batch.
+const ROW_BYTES: usize = 3_400;
 
 /// Share of the queries' memory that a sort keeps free, and the most that it does.
 const SORT_SHARE: usize = 32;
@@ -89,10 +99,16 @@ impl Sessions {
             .with_target_partitions(limits.threads.max(1))
             .with_create_default_catalog_and_schema(false)
             .with_default_catalog_and_schema(CATALOG, SCHEMA);
+        let rows = limits.memory_bytes.saturating_sub(footers) / limits.threads.max(1) / ROW_BYTES;
+        let rows = rows.clamp(*BATCH_ROWS.start(), *BATCH_ROWS.end());
+        config = config.with_batch_size(1 << rows.ilog2());
         let options = config.options_mut();
         options.sql_parser.map_string_types_to_utf8view = false;
         // What a sort keeps free to merge what it spilled: the default is more than a small budget has.
         options.execution.sort_spill_reservation_bytes = (limits.memory_bytes / SORT_SHARE).min(SORT_BYTES_MAX);
+        // It tells columns apart by name alone, and a face has columns of the names that are stored: `AttributeColumns` does
+        // what it is for.
+        options.optimizer.enable_leaf_expression_pushdown = false;
         options.execution.parquet.pushdown_filters = true;
         options.execution.parquet.bloom_filter_on_read = true;
         let mut planners = SessionStateDefaults::default_expr_planners();
@@ -111,6 +127,8 @@ impl Sessions {
             .with_expr_planners(planners)
             .with_analyzer_rules(rules)
             .with_optimizer_rule(Arc::new(AttributeColumns))
+            .with_optimizer_rule(Arc::new(PlainComparisons))
+            .with_optimizer_rule(Arc::new(LateColumns))
             .with_scalar_functions(scalar)
             .with_aggregate_functions(aggregate)
             .with_window_functions(SessionStateDefaults::default_window_functions())
@@ -125,7 +143,7 @@ impl Sessions {
         &self,
         tables: &Arc<Tables>,
         facts: &Facts,
-        interrupt: &Arc<Interrupt>,
+        (interrupt, ingest): (&Arc<Interrupt>, &Arc<Ingest>),
         memory: Option<Arc<dyn MemoryPool>>,
     ) -> SessionState {
         let runtime = RuntimeEnv {
@@ -136,6 +154,8 @@ impl Sessions {
         let mut state = SessionStateBuilder::new_from_existing(self.state.clone())
             .with_catalog_list(Arc::new(Namespace(Arc::clone(tables))))
             .with_runtime_env(Arc::new(runtime))
+            .with_physical_optimizer_rule(Arc::new(Coded))
+            .with_physical_optimizer_rule(Arc::new(GivesWay(Arc::clone(ingest))))
             .with_physical_optimizer_rule(Arc::new(Interruptible(Arc::clone(interrupt))))
             .build();
         for (name, function) in Around::functions(tables, facts) {

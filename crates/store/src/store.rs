@@ -131,7 +131,7 @@ impl Store {
     /// Returns one consistent view of everything published so far: no gap and no duplicate between tail and segments.
     pub fn snapshot(&self) -> Snapshot {
         let shared = &self.handle.shared;
-        Snapshot { view: shared.view.load_full(), files: shared.files.reader(), wanted: Arc::clone(&shared.wanted) }
+        Snapshot { view: shared.view.load_full(), files: Arc::clone(&shared.files), wanted: Arc::clone(&shared.wanted) }
     }
 
     /// Calls `visit` with the stored rows of every segment of `table` that reaches past `since`, oldest first, and returns how many
@@ -196,6 +196,11 @@ impl Store {
         let done = self.handle.shared.folding.watch(published);
         // An error says that the store was closed: nothing more will be folded.
         let _ = done.await;
+    }
+
+    /// Returns the bytes of memory that rows take which are in no segment yet.
+    pub fn tail_bytes(&self) -> u64 {
+        self.handle.shared.view.load().tail_bytes()
     }
 
     /// Returns counters and gauges, without I/O.

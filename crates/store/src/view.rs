@@ -5,6 +5,7 @@
 //!
 //! *Cost.* A snapshot is one atomic load and one reference count; it holds no lock and makes nobody wait.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,6 +16,7 @@ use plimsoll_catalog::SegmentRecord;
 use plimsoll_model::SequenceNumber;
 use plimsoll_otlp::Table;
 
+use crate::files::{SegmentFiles, SegmentRead};
 use crate::tail::TailList;
 use crate::wanted::Wanted;
 
@@ -118,7 +120,7 @@ impl View {
 #[derive(Clone)]
 pub struct Snapshot {
     pub(crate) view: Arc<View>,
-    pub(crate) files: Arc<dyn ObjectStore>,
+    pub(crate) files: Arc<dyn SegmentFiles>,
     pub(crate) wanted: Arc<Wanted>,
 }
 
@@ -148,7 +150,15 @@ impl Snapshot {
 
     /// Returns where the segments' paths are to be read.
     pub fn object_store(&self) -> Arc<dyn ObjectStore> {
-        Arc::clone(&self.files)
+        self.files.reader()
+    }
+
+    /// Opens the segment at `path`, to read parts of it on the calling thread.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn open(&self, path: &str) -> io::Result<Arc<dyn SegmentRead>> {
+        self.files.open(path)
     }
 
     /// Notes that a query asked for attribute `key` of `table`: the next merges give it a column of its own.

@@ -85,6 +85,10 @@ def catalogue(connection):
     assert "TABLE" in connection.adbc_get_table_types()
     schema = connection.adbc_get_table_schema("logs", db_schema_filter="public")
     assert "severity_text" in schema.names, schema
+    with connection.cursor() as cursor:
+        # The schema of an answer, without the answer.
+        told = cursor.adbc_execute_schema("SELECT name, duration_ns FROM spans")
+        same([(field.name, str(field.type)) for field in told], [("name", "string"), ("duration_ns", "int64")])
     info = connection.adbc_get_info()
     same(info["vendor_name"], "Plimsoll")
 

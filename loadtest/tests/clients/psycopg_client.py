@@ -92,6 +92,18 @@ def parameters():
             for binary in (False, True):
                 told = connection.cursor(binary=binary).execute("SELECT %b" if binary else "SELECT %s", (value,)).fetchone()[0]
                 assert told == value or str(told) == str(value), (told, value)
+        # Lists, quoted as need be, named by the client or found out from the statement.
+        for binary in (False, True):
+            for prepare in (False, True):
+                cursor = connection.cursor(binary=binary)
+                count = lambda sql, value: cursor.execute(f"SELECT count(*) FROM spans WHERE {sql}", (value,), prepare=prepare).fetchone()[0]
+                same(count("name = ANY(%s)", ["it's, {x}", 'a "b"', None, name]) > 0, True)
+                same(count("name <> ALL(%s)", [name]) + count("name = ANY(%s)", [name]), SPANS)
+                same(count("trace_id = ANY(%s)", [trace.upper(), "x"]) >= 1, True)
+                same(count("duration_ns = ANY(%s)", [long, long + 1]) >= 1, True)
+                same(count("start_time >= ALL(%s)", [start - week, start - 2 * week]), SPANS)
+                same(count("name = ANY(%s)", []), 0)
+        same(connection.execute("SELECT %s::text[]", (["a", 'b "c"'],)).fetchone()[0], ["a", 'b "c"'])
         # Prepared once and run often.
         for n in range(8):
             told = connection.execute("SELECT %s + 1", (n,), prepare=True).fetchone()[0]

@@ -1,4 +1,4 @@
-//! Programs that query, as people run them: psql, psycopg, ADBC's Flight SQL driver with pyarrow and DuckDB, curl.
+//! Programs that query, as people run them: psql, psycopg, the Flight SQL drivers of ADBC and JDBC, pyarrow, DuckDB, curl.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -49,12 +49,17 @@ async fn run(mut command: Command) -> Output {
 
 /// Runs one of the scripts beside this test; it checks what it sees itself.
 async fn script(python: &Path, name: &str, stage: &Stage, password: &str) {
+    checks_itself(Command::new(python), name, stage, password).await;
+}
+
+async fn checks_itself(mut command: Command, name: &str, stage: &Stage, password: &str) {
     let at = stage.server.addresses();
-    let mut command = Command::new(python);
     command
         .arg(peers::repository().join("loadtest/tests/clients").join(name))
         .env("PLIMSOLL_POSTGRES_PORT", at.postgres.port().to_string())
         .env("PLIMSOLL_FLIGHT", at.grpc_api.to_string())
+        .env("PLIMSOLL_API", at.api_url())
+        .env("PLIMSOLL_DATA", stage.dir().join("data"))
         .env("PLIMSOLL_PASSWORD", password)
         .env("PLIMSOLL_SPANS", SPANS.to_string());
     let output = run(command).await;
@@ -149,6 +154,31 @@ async fn flight_sql_serves_adbc_and_what_reads_arrow() {
     };
     let stage = filled(&[]).await;
     script(&python, "flight_client.py", &stage, "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_are_told_in_the_same_sentence_over_every_face_and_do_no_harm() {
+    let Some(python) = peers::clients() else {
+        return;
+    };
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let file = directory.path().join("plimsoll.yaml");
+    let settings = "query:\n  timeout: 2s\n  concurrency: 2\nstore:\n  flush_interval: 1s\n";
+    std::fs::write(&file, settings).expect("the directory is writable");
+    let stage = filled(&["--config", &file.display().to_string()]).await;
+    script(&python, "mistakes.py", &stage, "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flight_sql_serves_jdbc() {
+    let Some(driver) = peers::jdbc() else {
+        return;
+    };
+    let stage = filled(&[]).await;
+    let mut command = Command::new("java");
+    // Arrow's memory reaches into the JDK's.
+    command.args(["--add-opens=java.base/java.nio=ALL-UNNAMED", "-cp"]).arg(&driver);
+    checks_itself(command, "Jdbc.java", &stage, "").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

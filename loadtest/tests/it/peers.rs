@@ -44,6 +44,12 @@ pub(crate) fn psql() -> Option<PathBuf> {
     PSQL.get_or_init(|| prepare("psql.sh")).clone()
 }
 
+/// Arrow's JDBC driver for Flight SQL, which `java` runs.
+pub(crate) fn jdbc() -> Option<PathBuf> {
+    static JDBC: OnceLock<Option<PathBuf>> = OnceLock::new();
+    JDBC.get_or_init(|| prepare("jdbc.sh")).clone()
+}
+
 /// The recorded day of real telemetry: `PLIMSOLL_TRAINTICKET`, else `shared/data/trainticket` beside the repository.
 pub(crate) fn trainticket() -> Option<PathBuf> {
     let dir = std::env::var_os("PLIMSOLL_TRAINTICKET")

@@ -26,7 +26,7 @@ pub(crate) struct Names {
     /// The words, by number.
     words: &'static [&'static str],
     /// True where null is shown as the first word.
-    null_is_first: bool,
+    pub(crate) null_is_first: bool,
 }
 
 /// Span kinds.

@@ -1,29 +1,26 @@
 //! Attribute keys that have a column of their own in some segments: which, and how queries come to use them.
 //!
-//! `attribute(attributes, 'k')` beside a scan becomes a column `attributes.k` of the stored table ([`AttributeColumns`]); the
-//! scan reads it from the segments that have it and computes it from the map for all others, and does the same within
-//! filters. What comes out is the same text either way; only what is decoded differs.
+//! `attribute(attributes, 'k')` above a scan becomes a column `attributes.k` of the stored table
+//! ([`super::attribute_columns`]); the scan reads it from the segments that have it and computes it from the map for all others,
+//! and does the same within filters. What comes out is the same text either way; only what is decoded differs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
-use datafusion::catalog::default_table_source::{provider_as_source, source_as_provider};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result, ScalarValue};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{Cast, Expr, LogicalPlan, Projection, TableScanBuilder, TryCast, lit};
-use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+use datafusion::logical_expr::{Cast, Expr, TryCast, lit};
 use parquet::basic::Type;
 use parquet::schema::types::SchemaDescriptor;
 
-use super::stored::StoredTable;
 use crate::functions::{FACE, FACE_ATTRIBUTE, attribute};
 
 /// The column with all attributes.
-const MAP: &str = "attributes";
+pub(super) const MAP: &str = "attributes";
 
-fn column_name(key: &str) -> String {
+/// Returns the name of the column of `key`.
+pub(super) fn column_name(key: &str) -> String {
     format!("{MAP}.{key}")
 }
 
@@ -42,9 +39,8 @@ fn key(expr: &Expr) -> Option<&str> {
     }
 }
 
-/// Adds the keys that `expr` asks for to `keys`, each once; says whether it also uses the map as a whole.
-pub(super) fn keys(expr: &Expr, keys: &mut Vec<String>) -> Result<bool> {
-    let mut whole = false;
+/// Adds the keys that `expr` asks for to `keys`, each once.
+pub(super) fn keys(expr: &Expr, keys: &mut Vec<String>) -> Result<()> {
     expr.apply(|expr| {
         if let Some(key) = key(expr) {
             if !keys.iter().any(|known| known == key) {
@@ -52,13 +48,12 @@ pub(super) fn keys(expr: &Expr, keys: &mut Vec<String>) -> Result<bool> {
             }
             return Ok(TreeNodeRecursion::Jump);
         }
-        whole |= matches!(expr, Expr::Column(column) if column.name == MAP);
         Ok(TreeNodeRecursion::Continue)
     })?;
-    Ok(whole)
+    Ok(())
 }
 
-/// Turns columns of `keys` back into what they stand for: filters that were pushed down after [`AttributeColumns`] name them.
+/// Turns columns of `keys` back into what they stand for: filters that were pushed down after the optimizer put them there name them.
 pub(super) fn unfold(filter: Expr, keys: &[String]) -> Result<Expr> {
     let unfolded = filter.transform_up(|expr| {
         let Expr::Column(column) = &expr else { return Ok(Transformed::no(expr)) };
@@ -144,77 +139,6 @@ impl Promoted {
         })?;
         Ok(rewritten.data)
     }
-}
-
-/// Turns `attribute(attributes, 'k')` in a projection right above a scan into a column of the scan, where the map as a whole is
-/// not needed.
-#[derive(Debug)]
-pub(crate) struct AttributeColumns;
-
-impl OptimizerRule for AttributeColumns {
-    fn name(&self) -> &str {
-        "attribute_columns"
-    }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        Some(ApplyOrder::BottomUp)
-    }
-
-    fn supports_rewrite(&self) -> bool {
-        true
-    }
-
-    fn rewrite(&self, plan: LogicalPlan, _config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        match &plan {
-            LogicalPlan::Projection(projection) => Ok(match above_scan(projection, &plan)? {
-                Some(plan) => Transformed::yes(plan),
-                None => Transformed::no(plan),
-            }),
-            _ => Ok(Transformed::no(plan)),
-        }
-    }
-}
-
-fn above_scan(projection: &Projection, plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
-    let LogicalPlan::TableScan(scan) = projection.input.as_ref() else { return Ok(None) };
-    let Ok(provider) = source_as_provider(&scan.source) else { return Ok(None) };
-    let Some(stored) = provider.downcast_ref::<StoredTable>() else { return Ok(None) };
-    let mut asked = stored.keys().to_vec();
-    let before = asked.len();
-    let mut whole = false;
-    for expr in &projection.expr {
-        whole |= keys(expr, &mut asked)?;
-    }
-    if whole || asked.len() == before {
-        return Ok(None);
-    }
-    let schema = scan.source.schema();
-    let all = || (0..schema.fields().len()).collect();
-    let mut columns: Vec<usize> = scan.projection.clone().unwrap_or_else(all);
-    columns.retain(|at| schema.field(*at).name() != MAP);
-    columns.extend(schema.fields().len()..schema.fields().len() + asked.len() - before);
-    let source = provider_as_source(Arc::new(stored.with_keys(asked)));
-    let scan = TableScanBuilder::new(scan.table_name.clone(), source)
-        .with_projection(Some(columns))
-        .with_filters(scan.filters.clone())
-        .with_fetch(scan.fetch)
-        .build()?;
-    let names = NamePreserver::new(plan);
-    let exprs = projection.expr.iter().map(|expr| {
-        let name = names.save(expr);
-        let rewritten = expr.clone().transform_down(|expr| {
-            Ok(match key(&expr) {
-                Some(key) => {
-                    let column = Expr::Column(Column::new(Some(scan.table_name.clone()), column_name(key)));
-                    Transformed::new(column, true, TreeNodeRecursion::Jump)
-                }
-                None => Transformed::no(expr),
-            })
-        })?;
-        Ok(name.restore(rewritten.data))
-    });
-    let exprs = exprs.collect::<Result<Vec<Expr>>>()?;
-    Ok(Some(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(LogicalPlan::TableScan(scan.clone())))?)))
 }
 
 #[cfg(test)]

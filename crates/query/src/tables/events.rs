@@ -8,7 +8,6 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Fields};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{Column, Result, UnnestOptions};
-use datafusion::datasource::provider_as_source;
 use datafusion::functions::core::expr_ext::FieldAccessor;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, ident, lit};
 use plimsoll_otlp::Table;
@@ -83,15 +82,15 @@ pub(super) fn span_links(tables: &Tables) -> Result<Arc<dyn TableProvider>> {
 pub(super) fn exceptions(tables: &Tables) -> Result<Arc<dyn TableProvider>> {
     let of = |key: &str| attribute::udf().call(vec![ident("attributes"), lit(key)]);
     let text = |expr: Expr, name: &str| cast(expr, DataType::Utf8).alias(name);
-    let columns = |source: &str, id: &dyn Fn(&str) -> Expr| {
+    let columns = |source: &str| {
         let mut columns = vec![ident("time")];
         columns.extend(
             ["service_name", "service_namespace", "service_version", "environment", "service_instance_id"]
                 .map(|column| text(ident(column), column)),
         );
         columns.extend([
-            id("trace_id"),
-            id("span_id"),
+            ident("trace_id"),
+            ident("span_id"),
             text(of("exception.type"), "exception_type"),
             text(of("exception.message"), "exception_message"),
             text(of("exception.stacktrace"), "exception_stacktrace"),
@@ -102,13 +101,11 @@ pub(super) fn exceptions(tables: &Tables) -> Result<Arc<dyn TableProvider>> {
     };
     let from_spans = LogicalPlanBuilder::from(span_events_plan(tables)?)
         .filter(ident("name").eq(lit("exception")))?
-        .project(columns("span", &|name: &str| ident(name)))?
+        .project(columns("span"))?
         .build()?;
-    // From the stored rows: above their face the optimizer moves the attributes below it, and takes the stored ids for the shown.
-    let hexadecimal = |name: &str| hex::udf().call(vec![ident(name)]).alias(name);
-    let from_logs = LogicalPlanBuilder::scan("logs_stored", provider_as_source(tables.stored(Table::Logs)), None)?
+    let from_logs = LogicalPlanBuilder::from(face::plan(Table::Logs, tables.stored(Table::Logs))?)
         .filter(of("exception.type").is_not_null().or(of("exception.message").is_not_null()))?
-        .project(columns("log", &hexadecimal))?
+        .project(columns("log"))?
         .build()?;
     LogicalPlanBuilder::from(from_spans).union(from_logs)?.build().map(Face::table)
 }

@@ -11,12 +11,15 @@ use plimsoll_otlp::Table;
 use plimsoll_store::{Snapshot, Store};
 
 pub(crate) mod around;
-pub(crate) mod attributes;
+pub(crate) mod attribute_columns;
+mod attributes;
 mod events;
 pub(crate) mod face;
 mod facts;
 mod operations;
 pub(crate) mod reads;
+mod repeated;
+mod segment_reader;
 mod stored;
 pub(crate) mod system;
 pub(crate) mod trace;

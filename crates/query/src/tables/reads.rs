@@ -11,19 +11,19 @@ use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::ParquetFileReaderFactory;
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::{ParquetFileMetrics, ParquetFileReaderFactory};
 use datafusion::error::DataFusionError;
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::StreamExt;
-use object_store::ObjectStore;
 use parking_lot::Mutex;
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
 use parquet::arrow::async_reader::AsyncFileReader;
 use plimsoll_catalog::SegmentRecord;
+use plimsoll_store::Snapshot;
 
 use super::attributes::Promoted;
+use super::segment_reader::SegmentReader;
 use crate::error::QueryError;
 
 /// Bytes read from the end of a segment at once: footers are smaller than this.
@@ -31,7 +31,8 @@ pub(super) const FOOTER_BYTES: usize = 64 << 10;
 
 /// Opens the segments that one query reads, and notes them.
 pub(crate) struct Reads {
-    inner: CachedParquetFileReaderFactory,
+    snapshot: Snapshot,
+    footers: Arc<FileMetadataCache>,
     opened: Mutex<Vec<PartitionedFile>>,
     /// Set where the query answers without the segments that cannot be read.
     verified: Option<Arc<Verified>>,
@@ -46,14 +47,14 @@ pub(crate) struct Verified(Mutex<HashSet<String>>);
 const VERIFIED_MAX: usize = 100_000;
 
 impl Reads {
-    /// Makes the reader of a query that reads from `files`; with `verified`, of one that does without what cannot be read.
+    /// Makes the reader of a query over `snapshot`, which keeps `footers`; with `verified`, of one that does without what cannot
+    /// be read.
     pub(crate) fn new(
-        files: Arc<dyn ObjectStore>,
-        metadata_cache: Arc<FileMetadataCache>,
+        snapshot: Snapshot,
+        footers: Arc<FileMetadataCache>,
         verified: Option<Arc<Verified>>,
     ) -> Arc<Self> {
-        let inner = CachedParquetFileReaderFactory::new(files, metadata_cache);
-        Arc::new(Self { inner, opened: Mutex::default(), verified, left_out: Mutex::default() })
+        Arc::new(Self { snapshot, footers, opened: Mutex::default(), verified, left_out: Mutex::default() })
     }
 
     /// Returns the paths of the segments that were left out, in order.
@@ -109,7 +110,7 @@ impl Reads {
     /// Returns which of `keys` have a column of their own in a segment; its footer is read once and kept.
     pub(super) async fn promoted(&self, segment: &SegmentRecord, keys: &[String]) -> Result<Promoted> {
         let file = PartitionedFile::new(segment.path.clone(), segment.bytes);
-        let mut reader = self.create_reader(0, file, Some(FOOTER_BYTES), &ExecutionPlanMetricsSet::new())?;
+        let mut reader = self.reader(0, file, &ExecutionPlanMetricsSet::new());
         let metadata = reader.get_metadata(None).await?;
         Ok(Promoted::of(metadata.file_metadata().schema_descr(), keys))
     }
@@ -129,10 +130,14 @@ impl Reads {
         None
     }
 
+    fn reader(&self, partition: usize, file: PartitionedFile, metrics: &ExecutionPlanMetricsSet) -> SegmentReader {
+        let metrics = ParquetFileMetrics::new(partition, file.object_meta.location.as_ref(), metrics);
+        SegmentReader::new(file, self.snapshot.clone(), Arc::clone(&self.footers), FOOTER_BYTES, metrics)
+    }
+
     /// Reads a segment through.
     async fn read(&self, file: PartitionedFile) -> Result<()> {
-        let reader: Box<dyn AsyncFileReader> =
-            self.inner.create_reader(0, file, None, &ExecutionPlanMetricsSet::new())?;
+        let reader = self.reader(0, file, &ExecutionPlanMetricsSet::new());
         let mut rows = ParquetRecordBatchStreamBuilder::new(reader).await?.build()?;
         while let Some(batch) = rows.next().await {
             batch?;
@@ -146,11 +151,11 @@ impl ParquetFileReaderFactory for Reads {
         &self,
         partition: usize,
         file: PartitionedFile,
-        metadata_size_hint: Option<usize>,
+        _metadata_size_hint: Option<usize>,
         metrics: &ExecutionPlanMetricsSet,
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
         self.opened.lock().push(file.clone());
-        self.inner.create_reader(partition, file, metadata_size_hint, metrics)
+        Ok(Box::new(self.reader(partition, file, metrics)))
     }
 }
 

@@ -39,6 +39,7 @@ use plimsoll_store::Snapshot;
 
 use super::attributes::{self, Promoted};
 use super::reads::{FOOTER_BYTES, Reads};
+use super::repeated;
 use crate::lower::lower;
 use crate::session::SEGMENTS_URL;
 
@@ -53,13 +54,14 @@ pub(crate) struct StoredTable {
 
 impl StoredTable {
     pub(super) fn new(table: Table, snapshot: Snapshot, reads: Arc<Reads>) -> Self {
-        Self { table, snapshot, reads, keys: Vec::new(), schema: Arc::clone(table.schema()) }
+        Self { table, snapshot, reads, keys: Vec::new(), schema: Arc::clone(repeated::schema(table)) }
     }
 
     /// Returns the same table with a column of text behind the others for each of `keys`.
     pub(crate) fn with_keys(&self, keys: Vec<String>) -> Self {
         let virtual_columns = keys.iter().map(|key| Arc::new(attributes::field(key, DataType::Utf8)));
-        let fields: Vec<FieldRef> = self.table.schema().fields().iter().cloned().chain(virtual_columns).collect();
+        let fields: Vec<FieldRef> =
+            repeated::schema(self.table).fields().iter().cloned().chain(virtual_columns).collect();
         Self {
             table: self.table,
             snapshot: self.snapshot.clone(),
@@ -84,7 +86,7 @@ impl StoredTable {
             return Ok(segments);
         }
         let Some(predicate) = predicate else { return Ok(segments) };
-        let builder = PruningPredicateBuilder::new().with_file_schema(Arc::clone(self.table.schema()));
+        let builder = PruningPredicateBuilder::new().with_file_schema(Arc::clone(repeated::schema(self.table)));
         let Some(pruning) = builder.build(Arc::clone(predicate)) else { return Ok(segments) };
         let times = SegmentTimes { column: self.table.time_column(), segments: &segments };
         let kept = pruning.prune(&times)?;
@@ -179,7 +181,7 @@ impl TableProvider for StoredTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let base = self.table.schema();
+        let base = repeated::schema(self.table);
         let wanted: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let filter = filters
             .iter()
@@ -216,13 +218,13 @@ impl TableProvider for StoredTable {
         let mut parts: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(groups.len() + 1);
         for (promoted, segments) in &groups {
             let threads = state.config().target_partitions();
-            parts.push(
-                part.plan(promoted, |schema, columns| self.read_segments(segments, schema, columns, threads, limit))?,
-            );
+            parts.push(part.plan(base, promoted, |schema, columns| {
+                self.read_segments(segments, schema, columns, threads, limit)
+            })?);
         }
         let tail = self.snapshot.tail(self.table);
         if !tail.is_empty() {
-            parts.push(part.plan(&Promoted::default(), |schema, columns| {
+            parts.push(part.plan(self.table.schema(), &Promoted::default(), |schema, columns| {
                 let source = MemorySourceConfig::try_new(&[tail], Arc::clone(schema), Some(columns.to_vec()))?;
                 Ok(DataSourceExec::from_data_source(source))
             })?);
@@ -254,17 +256,17 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// Plans one part, whose rows have the columns of `promoted` behind those of the table and are read by `read`.
+    /// Plans one part, whose rows have the columns of `promoted` behind those of `base` and are read by `read`.
     fn plan(
         &self,
+        base: &SchemaRef,
         promoted: &Promoted,
         read: impl FnOnce(&SchemaRef, &[usize]) -> Result<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let base = self.stored.table.schema();
         let schema = promoted.behind(base);
-        let filter = self.filter.map(|filter| promoted.rewrite(filter.clone())).transpose()?;
+        let filter = self.filter.map(|filter| repeated::over(base, promoted.rewrite(filter.clone())?)).transpose()?;
         let shown = |at: usize| match at.checked_sub(base.fields().len()) {
-            None => Expr::Column(Column::from_name(base.field(at).name())),
+            None => repeated::shown(base.field(at)),
             Some(at) => promoted.value(&self.stored.keys[at]),
         };
         let outputs: Vec<Expr> = self.wanted.iter().map(|at| shown(*at)).collect();

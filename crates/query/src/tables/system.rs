@@ -22,22 +22,33 @@ use super::facts::rows;
 use crate::queries::{Query, State};
 
 /// What the journal says of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct JournalFacts {
     /// The next frame's number.
     pub next_frame: u64,
     /// The oldest frame still held; equal to `next_frame` where none is.
     pub oldest_frame: u64,
-    /// Bytes on disk.
-    pub bytes: u64,
-    /// Log files on disk.
-    pub files: u64,
+    /// Log files on disk, oldest first.
+    pub files: Vec<JournalFile>,
     /// True after a failed sync.
     pub poisoned: bool,
     /// Groups committed since the server started.
     pub commits: u64,
     /// Nanoseconds spent in `fdatasync` since then.
     pub sync_ns: u64,
+}
+
+/// A log file of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct JournalFile {
+    /// Its name.
+    pub file: String,
+    /// Number of its first frame, or of the frame that it waits for.
+    pub first_frame: u64,
+    /// The number behind its last frame.
+    pub end_frame: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
 }
 
 /// Asks the journal what it says of itself.
@@ -85,15 +96,27 @@ impl SystemTable {
             }
             System::Journal => {
                 let status = self.tables.store.status();
-                let one = self.tables.journal.as_ref().map(|journal| JournalRow {
-                    journal: journal(),
+                let facts = self.tables.journal.as_ref().map(|journal| journal()).unwrap_or_default();
+                let last = facts.files.len().saturating_sub(1);
+                let files = facts.files.iter().enumerate().map(|(at, file)| JournalRow {
+                    file,
+                    state: match (at == last, file.end_frame > status.checkpoint.0.saturating_add(1)) {
+                        (true, _) => "written",
+                        (false, true) => "needed",
+                        (false, false) => "flushed",
+                    },
+                    next_frame: facts.next_frame,
+                    oldest_frame: facts.oldest_frame,
+                    poisoned: facts.poisoned,
+                    commits: facts.commits,
+                    sync_ns: facts.sync_ns,
                     published_frame: status.published.0,
                     folded_frame: status.folded.0,
                     checkpoint_frame: status.checkpoint.0,
                     tail_rows: status.tail_rows,
                     tail_bytes: status.tail_bytes,
                 });
-                rows(schema, &one.into_iter().collect::<Vec<_>>())
+                rows(schema, &files.collect::<Vec<_>>())
             }
             System::Queries => {
                 let all = self.tables.queries.all();
@@ -201,10 +224,13 @@ impl<'a> SegmentRow<'a> {
 
 static JOURNAL: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
+        text("file"),
+        text("state"),
+        number("first_frame"),
+        number("end_frame"),
+        number("bytes"),
         number("next_frame"),
         number("oldest_frame"),
-        number("bytes"),
-        number("files"),
         is("poisoned", DataType::Boolean),
         number("commits"),
         number("sync_ns"),
@@ -217,9 +243,16 @@ static JOURNAL: LazyLock<SchemaRef> = LazyLock::new(|| {
 });
 
 #[derive(Serialize)]
-struct JournalRow {
+struct JournalRow<'a> {
     #[serde(flatten)]
-    journal: JournalFacts,
+    file: &'a JournalFile,
+    /// `written` to, `needed` for rows that are in no segment yet, or `flushed`: its rows are in segments.
+    state: &'static str,
+    next_frame: u64,
+    oldest_frame: u64,
+    poisoned: bool,
+    commits: u64,
+    sync_ns: u64,
     published_frame: u64,
     folded_frame: u64,
     checkpoint_frame: u64,

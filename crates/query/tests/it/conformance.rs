@@ -35,7 +35,16 @@ async fn conforms(engine: &dyn SqlEngine) {
         matches!(run("SELECT 1", vec![json!(1)]).await, Err(QueryError::Invalid(_))),
         "a value without a parameter"
     );
-    assert!(matches!(run("SELECT $1", vec![json!([1])]).await, Err(QueryError::Invalid(_))), "a list is no parameter");
+    let (any, both) = ("SELECT * FROM spans WHERE duration_ns = ANY($1)", json!([1_000_000, null, 2_000_000]));
+    assert_eq!(run(any, vec![both]).await, Ok(2));
+    assert_eq!(run(any, vec![json!([])]).await, Ok(0));
+    assert_eq!(
+        run("SELECT * FROM spans WHERE NOT name <> ALL($1)", vec![json!(["POST /charge", "it's"])]).await,
+        Ok(20)
+    );
+    for nested in [json!([[1]]), json!({"a": 1}), json!([{"a": 1}])] {
+        assert!(matches!(run("SELECT $1", vec![nested]).await, Err(QueryError::Invalid(_))), "only lists of values");
+    }
     assert!(matches!(run("DROP TABLE spans", vec![]).await, Err(QueryError::Refused(_))), "writes are refused");
     assert!(matches!(run("SELECT nonsense FROM spans", vec![]).await, Err(QueryError::Invalid(_))), "unknown names");
     let hostile = "x' OR 'a' = 'a";
@@ -46,7 +55,7 @@ async fn conforms(engine: &dyn SqlEngine) {
 async fn describes(engine: &dyn SqlEngine) {
     /// Text, the types that a client gives its parameters, and their values.
     type Statement = (&'static str, Vec<Option<DataType>>, Vec<Parameter>);
-    let statements: [Statement; 11] = [
+    let statements: [Statement; 13] = [
         ("SELECT 1 AS one, 'x' AS x, NULL AS nothing", vec![], vec![]),
         ("SELECT * FROM spans WHERE trace_id = $1", vec![], vec![Parameter::Text("ab".to_owned())]),
         (
@@ -73,6 +82,16 @@ async fn describes(engine: &dyn SqlEngine) {
             "SELECT service_version, quantile(histogram_merge(latency_buckets, latency_counts), $1) AS p FROM operations GROUP BY 1",
             vec![Some(DataType::Float64)],
             vec![Parameter::Float(0.5)],
+        ),
+        (
+            "SELECT name FROM spans WHERE name = ANY($1)",
+            vec![],
+            vec![Parameter::List(vec![Parameter::Text("POST /charge".to_owned()), Parameter::Null])],
+        ),
+        (
+            "SELECT name FROM spans WHERE duration_ns = ANY($1::bigint[])",
+            vec![],
+            vec![Parameter::List(vec![Parameter::Integer(1_000_000)])],
         ),
     ];
     for (sql, types, params) in statements {

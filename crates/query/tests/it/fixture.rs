@@ -66,6 +66,8 @@ pub(crate) fn limits() -> QueryLimits {
         concurrency: 4,
         sql_bytes_max: 64 << 10,
         threads: 2,
+        nice: 0,
+        give_way: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::future::join_all;
 use plimsoll_otlp::Signal;
-use plimsoll_query::{QueryError, QueryLimits, QueryRequest, SpillLimits, SqlEngine};
+use plimsoll_query::{GiveWay, QueryError, QueryLimits, QueryRequest, SpillLimits, SqlEngine};
 
 use crate::fixture::{Shop, limits, traces};
 
@@ -101,7 +101,7 @@ async fn what_does_not_fit_into_memory_spills_within_its_limit_and_is_gone_after
         "SELECT trace_id, span_id, name, resource_attributes::text FROM spans ORDER BY duration_ns + 1, trace_id";
     let spilling = |bytes_max| QueryLimits {
         // A quarter is kept for footers; the rest is too little for all rows, and enough to merge what was spilled.
-        memory_bytes: 48 << 20,
+        memory_bytes: 32 << 20,
         spill: Some(SpillLimits { directory: place.clone(), bytes_max }),
         ..limits()
     };
@@ -112,6 +112,22 @@ async fn what_does_not_fit_into_memory_spills_within_its_limit_and_is_gone_after
     assert_eq!(shop.csv(spilled).await.as_deref(), Ok("true,true,80000,done\n"));
     wait_until_idle(&shop).await;
     assert_eq!(files(&place), 0);
+}
+
+#[tokio::test]
+async fn queries_give_way_while_rows_come_in_faster_than_they_are_written_and_answer_all_the_same() {
+    let counted = "SELECT name, count(*), count(DISTINCT trace_id) FROM spans GROUP BY name";
+    // The tail of this store is beyond any such limit, or below it.
+    for (until_bytes, gives_way) in [(1, true), (1 << 40, false)] {
+        let give_way = Some(GiveWay { from_bytes: until_bytes - 1, until_bytes });
+        let shop = many(QueryLimits { give_way, ..limits() }, 60_000).await;
+        assert_eq!(shop.csv(counted).await.as_deref(), Ok("POST /charge,60000,60000\n"));
+        assert_eq!(shop.engine.gave_way() > Duration::ZERO, gives_way, "{:?}", shop.engine.gave_way());
+        shop.store.flush().await.expect("flushes");
+        let before = shop.engine.gave_way();
+        assert_eq!(shop.csv(counted).await.as_deref(), Ok("POST /charge,60000,60000\n"));
+        assert_eq!(shop.engine.gave_way(), before, "nothing waits to be written");
+    }
 }
 
 #[tokio::test]

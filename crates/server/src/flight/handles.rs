@@ -29,12 +29,7 @@ pub(super) struct Statement {
 
 impl Statement {
     fn bytes(&self) -> usize {
-        let params = self.params.iter().map(|param| match param {
-            Parameter::Text(text) | Parameter::Number(text) => text.len(),
-            Parameter::Bytes(bytes) => bytes.len(),
-            _ => 16,
-        });
-        self.sql.len() + params.sum::<usize>() + 256
+        self.sql.len() + self.params.iter().map(Parameter::bytes).sum::<usize>() + 256
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `service.rs` | the calls |
+//! | `schema.rs` | the calls of Flight |
+//! | `service.rs` | those of them that are Flight SQL's |
+//! | `face.rs` | what they share |
 //! | `handles.rs` | tickets, prepared statements, answers under way |
 //! | `parameters.rs` | parameters out of batches |
 //! | `metadata.rs` | what the server says of itself |
@@ -12,11 +14,14 @@
 //! client takes them; a client that goes away ends its query.
 
 mod auth;
+mod face;
 mod handles;
 mod metadata;
 mod parameters;
+mod schema;
 mod service;
 mod status;
 
 pub(crate) use auth::Auth;
-pub use service::FlightFace;
+pub use face::FlightFace;
+pub(crate) use schema::FlightCalls;

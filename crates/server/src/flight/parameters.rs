@@ -70,6 +70,18 @@ fn value(column: &ArrayRef) -> Option<(Parameter, Option<DataType>)> {
             Parameter::Time(UnixNanos(u64::try_from(nanos).ok()?))
         }
         DataType::Date32 | DataType::Date64 => Parameter::Text(array_value_to_string(column, 0).ok()?),
+        DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => {
+            let items = match data_type {
+                DataType::List(_) => column.as_list::<i32>().value(0),
+                DataType::LargeList(_) => column.as_list::<i64>().value(0),
+                _ => column.as_fixed_size_list().value(0),
+            };
+            let item = |at| match value(&items.slice(at, 1))?.0 {
+                Parameter::List(_) => None,
+                item => Some(item),
+            };
+            return Some((Parameter::List((0..items.len()).map(item).collect::<Option<_>>()?), None));
+        }
         _ => return None,
     };
     Some((parameter, named))
@@ -78,7 +90,7 @@ fn value(column: &ArrayRef) -> Option<(Parameter, Option<DataType>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Int32Array, StringArray, TimestampMicrosecondArray};
+    use arrow::array::{Int32Array, ListBuilder, StringArray, StringBuilder, TimestampMicrosecondArray};
     use arrow::datatypes::{Field, Schema};
     use std::sync::Arc;
 
@@ -105,6 +117,20 @@ mod tests {
         assert_eq!(params, wanted);
         assert_eq!(types[0], Some(DataType::Int32));
         assert_eq!(types[1], None);
+    }
+
+    #[test]
+    fn a_list_is_one_parameter_and_a_list_of_lists_is_none() {
+        let mut builder = ListBuilder::new(StringBuilder::new());
+        builder.append_value([Some("a"), None]);
+        let list: ArrayRef = Arc::new(builder.finish());
+        let (params, types) = read(&batch(vec![list])).expect("one row");
+        assert_eq!(params, [Parameter::List(vec![Parameter::Text("a".to_owned()), Parameter::Null])]);
+        assert_eq!(types, [None]);
+        let mut nested = ListBuilder::new(ListBuilder::new(StringBuilder::new()));
+        nested.values().append_value([Some("a")]);
+        nested.append(true);
+        assert!(read(&batch(vec![Arc::new(nested.finish())])).is_err());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 use super::connections::Connections;
 use super::{convert, v1};
 use crate::faces::FaceCounters;
-use crate::flight::{Auth, FlightFace};
+use crate::flight::{Auth, FlightCalls, FlightFace};
 
 /// The longest that a call may wait.
 const WAIT_MAX: Duration = Duration::from_secs(600);
@@ -53,7 +53,7 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(super::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    reporter.set_serving::<FlightServiceServer<FlightFace>>().await;
+    reporter.set_serving::<FlightServiceServer<FlightCalls>>().await;
     let auth = Auth(token);
     // tonic's interceptors answer with its own status type, which is large.
     #[allow(clippy::result_large_err)]
@@ -66,7 +66,7 @@ pub async fn serve(
         .add_service(health)
         .add_service(reflection)
         .add_service(v1::deploy_service_server::DeployServiceServer::with_interceptor(api.clone(), authorise.clone()))
-        .add_service(FlightServiceServer::with_interceptor(api.flight.clone(), authorise.clone()))
+        .add_service(FlightServiceServer::with_interceptor(FlightCalls(api.flight.clone()), authorise.clone()))
         .add_service(v1::verdict_service_server::VerdictServiceServer::with_interceptor(api, authorise))
         .serve_with_incoming_shutdown(connections.stream(), stop)
         .await?;

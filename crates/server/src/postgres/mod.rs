@@ -9,7 +9,8 @@
 //! | `wire.rs`, `reply.rs` | messages of clients and of the server, as bytes |
 //! | `connection.rs` | a socket with its buffers and their limits |
 //! | `startup.rs`, `scram.rs` | how a session begins, and its password |
-//! | `session.rs` | messages in their order, statements, portals, cursors, transactions |
+//! | `session.rs` | messages in their order, statements, cursors, transactions |
+//! | `extended.rs`, `prepared.rs` | the extended protocol, and what it keeps: prepared statements, portals |
 //! | `lexer.rs`, `command.rs`, `settings.rs`, `local.rs` | statements about the session |
 //! | `values.rs`, `decimal.rs`, `time.rs` | parameters, and forms of single values |
 //! | `rows.rs`, `column.rs` | answers |
@@ -24,8 +25,10 @@ mod column;
 mod command;
 mod connection;
 mod decimal;
+mod extended;
 mod lexer;
 mod local;
+mod prepared;
 mod reply;
 mod rows;
 mod scram;
@@ -48,8 +51,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::faces::FaceCounters;
 use connection::{Connection, Gone};
+use prepared::Kept;
 use scram::Verifier;
-use session::{Kept, Session};
+use session::Session;
 use startup::Started;
 
 /// Connections beyond those of sessions, for cancel requests and for being told that there are too many.

@@ -8,12 +8,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use plimsoll_query::postgres::ColumnType;
-use plimsoll_query::{Description, Parameter, QueryRequest, QueryResult};
-use tokio::sync::OnceCell;
+use plimsoll_query::{Parameter, QueryRequest, QueryResult};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -21,69 +18,21 @@ use super::Shared;
 use super::cancel::Entered;
 use super::command::Command;
 use super::connection::{Connection, Gone};
+use super::extended::unknown_statement;
 use super::lexer;
 use super::local;
+use super::prepared::{Portal, Prepared};
 use super::reply::{self, Transaction};
-use super::rows::{Form, Rows, Sent, Stopped, attended, csv_cell, described, expand};
+use super::rows::{Form, Rows, Sent, Stopped, attended, csv_cell};
 use super::settings::{REPORTED, Settings};
 use super::sqlstate::Problem;
-use super::values;
-use super::wire::{Message, Target};
+use super::wire::Message;
 
-const PREPARED_MAX: usize = 1_000;
-const OPEN_MAX: usize = 16;
-/// Text that prepared statements of all sessions may hold.
-const PREPARED_BYTES_MAX: usize = 16 << 20;
-
-/// Bytes that prepared statements of all sessions hold.
-#[derive(Debug, Default)]
-pub(super) struct Kept(AtomicUsize);
-
-/// A statement that is kept.
-struct Prepared {
-    sql: String,
-    command: Command,
-    /// Types that the client named; zero where it did not.
-    types: Vec<u32>,
-    description: OnceCell<Description>,
-    kept: Arc<Kept>,
-}
-
-impl Prepared {
-    fn new(sql: String, types: Vec<u32>, kept: &Arc<Kept>) -> Result<Self, Problem> {
-        // A count for a bound, with nothing published through it: relaxed is enough.
-        let before = kept.0.fetch_add(sql.len(), Ordering::Relaxed);
-        let prepared =
-            Self { command: Command::of(&sql), types, description: OnceCell::new(), kept: Arc::clone(kept), sql };
-        if before + prepared.sql.len() > PREPARED_BYTES_MAX {
-            return Err(Problem::error("53200", "prepared statements of all sessions hold too much")
-                .hint("`DEALLOCATE` those that are not needed any more"));
-        }
-        Ok(prepared)
-    }
-
-    fn engine_types(&self) -> Vec<Option<arrow::datatypes::DataType>> {
-        self.types.iter().map(|oid| values::engine_type(*oid)).collect()
-    }
-}
-
-impl Drop for Prepared {
-    fn drop(&mut self) {
-        self.kept.0.fetch_sub(self.sql.len(), Ordering::Relaxed);
-    }
-}
-
-/// A statement with its parameters.
-struct Portal {
-    prepared: Arc<Prepared>,
-    values: Vec<Parameter>,
-    formats: Vec<i16>,
-    rows: Option<Rows>,
-    finished: bool,
-}
+/// Cursors, and portals, that may be open at once.
+pub(super) const OPEN_MAX: usize = 16;
 
 /// What a statement comes to before anything of it is sent.
-enum Outcome {
+pub(super) enum Outcome {
     Rows(Rows),
     Copy(Rows, Option<bool>),
     Fetch { name: String, rows: Option<u64>, silent: bool },
@@ -92,13 +41,13 @@ enum Outcome {
 
 /// One session.
 pub(super) struct Session {
-    shared: Arc<Shared>,
-    entered: Entered,
-    settings: Settings,
-    transaction: Transaction,
-    prepared: HashMap<String, Arc<Prepared>>,
-    portals: HashMap<String, Portal>,
-    cursors: HashMap<String, Rows>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) entered: Entered,
+    pub(super) settings: Settings,
+    pub(super) transaction: Transaction,
+    pub(super) prepared: HashMap<String, Arc<Prepared>>,
+    pub(super) portals: HashMap<String, Portal>,
+    pub(super) cursors: HashMap<String, Rows>,
 }
 
 impl Session {
@@ -230,7 +179,7 @@ impl Session {
     }
 
     /// Sends all of an outcome, its columns first.
-    async fn deliver(
+    pub(super) async fn deliver(
         &mut self,
         connection: &mut Connection,
         outcome: Outcome,
@@ -283,7 +232,7 @@ impl Session {
         Ok(())
     }
 
-    async fn fetch(
+    pub(super) async fn fetch(
         &mut self,
         connection: &mut Connection,
         name: &str,
@@ -310,7 +259,7 @@ impl Session {
     }
 
     /// Does what a statement asks for, as far as that is possible before its rows are sent.
-    async fn perform(
+    pub(super) async fn perform(
         &mut self,
         connection: &mut Connection,
         command: &Command,
@@ -459,277 +408,4 @@ impl Session {
         let explains = sql.trim_start().get(..7).is_some_and(|word| word.eq_ignore_ascii_case("explain"));
         Ok(Rows::new(result, sql, if explains { "EXPLAIN" } else { "SELECT" }))
     }
-
-    fn keep(&mut self, name: &str, sql: String, types: Vec<u32>) -> Result<(), Problem> {
-        if name.is_empty() {
-            self.prepared.remove(name);
-        } else if self.prepared.contains_key(name) {
-            return Err(Problem::error("42P05", format!("there is a prepared statement `{name}` already")));
-        }
-        if self.prepared.len() >= PREPARED_MAX {
-            return Err(Problem::error("54000", format!("{PREPARED_MAX} statements are prepared"))
-                .hint("`DEALLOCATE` those that are not needed any more"));
-        }
-        let prepared = Prepared::new(sql, types, &self.shared.kept)?;
-        self.prepared.insert(name.to_owned(), Arc::new(prepared));
-        Ok(())
-    }
-
-    /// Answers a message of the extended protocol.
-    async fn extended(&mut self, connection: &mut Connection, message: Message) -> Result<(), Stopped> {
-        let running = Arc::clone(&self.entered.running);
-        let cancelled = running.begin();
-        let done = match message {
-            Message::Parse { name, sql, types } => self.parse(connection, &name, &sql, types),
-            Message::Bind { portal, statement, formats, values, results } => {
-                self.bind(connection, portal, &statement, (formats, values), results, &cancelled).await
-            }
-            Message::Describe(Target::Statement(name)) => self.describe_statement(connection, &name, &cancelled).await,
-            Message::Describe(Target::Portal(name)) => self.describe_portal(connection, &name, &cancelled).await,
-            Message::Execute { portal, rows } => self.execute(connection, &portal, rows, &cancelled).await,
-            Message::Close(target) => {
-                match target {
-                    Target::Statement(name) => drop(self.prepared.remove(&name)),
-                    Target::Portal(name) => drop(self.portals.remove(&name)),
-                }
-                reply::close_complete(&mut connection.out);
-                Ok(())
-            }
-            _ => Err(Problem::error("08P01", "this message does not belong here").into()),
-        };
-        running.end();
-        done
-    }
-
-    fn parse(&mut self, connection: &mut Connection, name: &str, sql: &str, types: Vec<u32>) -> Result<(), Stopped> {
-        let statements = lexer::statements(sql);
-        if statements.len() > 1 {
-            return Err(Problem::error("42601", "a prepared statement is one statement, not several").into());
-        }
-        self.keep(name, statements.first().copied().unwrap_or_default().to_owned(), types)?;
-        reply::parse_complete(&mut connection.out);
-        Ok(())
-    }
-
-    async fn bind(
-        &mut self,
-        connection: &mut Connection,
-        portal: String,
-        statement: &str,
-        (formats, values): (Vec<i16>, Vec<Option<Bytes>>),
-        results: Vec<i16>,
-        cancelled: &CancellationToken,
-    ) -> Result<(), Stopped> {
-        let prepared = Arc::clone(self.prepared.get(statement).ok_or_else(|| unknown_statement(statement))?);
-        let values = self.read_values(connection, &prepared, values, &formats, cancelled).await?;
-        self.portals.remove(&portal);
-        if self.portals.len() >= OPEN_MAX {
-            return Err(Problem::error("54000", format!("{OPEN_MAX} portals are open: close one")).into());
-        }
-        self.portals.insert(portal, Portal { prepared, values, formats: results, rows: None, finished: false });
-        reply::bind_complete(&mut connection.out);
-        Ok(())
-    }
-
-    /// Reads parameters by the types that the client named, else by those that the statement implies.
-    async fn read_values(
-        &mut self,
-        connection: &mut Connection,
-        prepared: &Prepared,
-        given: Vec<Option<Bytes>>,
-        formats: &[i16],
-        cancelled: &CancellationToken,
-    ) -> Result<Vec<Parameter>, Stopped> {
-        let binary = expand(formats, given.len())?;
-        let named = |at: usize| prepared.types.get(at).copied().filter(|oid| !matches!(oid, 0 | 705));
-        let open = given.iter().enumerate().any(|(at, value)| value.is_some() && named(at).is_none());
-        let implied = if open {
-            let description = self.description(connection, prepared, cancelled).await?;
-            description.params.iter().map(ColumnType::of_type).collect()
-        } else {
-            Vec::new()
-        };
-        let mut values = Vec::with_capacity(given.len());
-        for (at, (value, binary)) in given.into_iter().zip(binary).enumerate() {
-            let of = match named(at) {
-                Some(oid) => ColumnType::from_oid(oid).ok_or_else(|| {
-                    Problem::error(
-                        "42704",
-                        format!("parameter `${}` has a type that is not known here ({oid})", at + 1),
-                    )
-                    .hint("send it as text")
-                })?,
-                None => implied.get(at).copied().unwrap_or(ColumnType::TEXT),
-            };
-            values.push(values::read(at + 1, value, binary, of)?);
-        }
-        Ok(values)
-    }
-
-    async fn description<'p>(
-        &mut self,
-        connection: &mut Connection,
-        prepared: &'p Prepared,
-        cancelled: &CancellationToken,
-    ) -> Result<&'p Description, Stopped> {
-        let engine = Arc::clone(&self.shared.engine);
-        let types = prepared.engine_types();
-        let work = prepared.description.get_or_try_init(|| engine.describe(&prepared.sql, &types));
-        attended(connection, cancelled, work).await?.map_err(|error| Problem::of(&error, &prepared.sql).into())
-    }
-
-    async fn describe_statement(
-        &mut self,
-        connection: &mut Connection,
-        name: &str,
-        cancelled: &CancellationToken,
-    ) -> Result<(), Stopped> {
-        let prepared = Arc::clone(self.prepared.get(name).ok_or_else(|| unknown_statement(name))?);
-        if !matches!(prepared.command, Command::Query) || prepared.sql.is_empty() {
-            reply::parameter_description(&mut connection.out, &[]);
-            match &prepared.command {
-                Command::Show(name) => {
-                    let columns = local::show(name, &self.settings)?.schema;
-                    reply::row_description(&mut connection.out, &described(&columns, &[]));
-                }
-                Command::Fetch { name, silent: false, .. } if self.cursors.contains_key(name) => {
-                    reply::row_description(&mut connection.out, &self.cursors[name].described());
-                }
-                _ => reply::no_data(&mut connection.out),
-            }
-            return Ok(());
-        }
-        let description = self.description(connection, &prepared, cancelled).await?;
-        let types: Vec<u32> = (description.params.iter().enumerate())
-            .map(|(at, implied)| match prepared.types.get(at) {
-                None | Some(0) => ColumnType::of_type(implied).oid(),
-                Some(named) => *named,
-            })
-            .collect();
-        reply::parameter_description(&mut connection.out, &types);
-        reply::row_description(&mut connection.out, &described(&description.schema, &[]));
-        Ok(())
-    }
-
-    async fn describe_portal(
-        &mut self,
-        connection: &mut Connection,
-        name: &str,
-        cancelled: &CancellationToken,
-    ) -> Result<(), Stopped> {
-        // A cursor is a portal too, under the same name.
-        if let (None, Some(cursor)) = (self.portals.get(name), self.cursors.get(name)) {
-            reply::row_description(&mut connection.out, &cursor.described());
-            return Ok(());
-        }
-        let portal = self.portals.get(name).ok_or_else(|| unknown_portal(name))?;
-        let prepared = Arc::clone(&portal.prepared);
-        match &prepared.command {
-            Command::Query if prepared.sql.is_empty() => reply::no_data(&mut connection.out),
-            // The query begins here, so that it is planned once; its rows wait for `Execute`.
-            Command::Query | Command::Show(_) | Command::Execute { .. } => {
-                self.begin(connection, name, cancelled).await?;
-                match self.portals.get(name).and_then(|portal| portal.rows.as_ref()) {
-                    Some(rows) => reply::row_description(&mut connection.out, &rows.described()),
-                    None => reply::no_data(&mut connection.out),
-                }
-            }
-            Command::Fetch { name: cursor, silent: false, .. } => {
-                let formats = portal.formats.clone();
-                match self.cursors.get_mut(cursor) {
-                    Some(cursor) => {
-                        cursor.set_formats(&formats)?;
-                        reply::row_description(&mut connection.out, &cursor.described());
-                    }
-                    None => reply::no_data(&mut connection.out),
-                }
-            }
-            _ => reply::no_data(&mut connection.out),
-        }
-        Ok(())
-    }
-
-    /// Starts the query of a portal, where it has not begun.
-    async fn begin(
-        &mut self,
-        connection: &mut Connection,
-        name: &str,
-        cancelled: &CancellationToken,
-    ) -> Result<(), Stopped> {
-        let portal = self.portals.get(name).ok_or_else(|| unknown_portal(name))?;
-        if portal.rows.is_some() || portal.finished {
-            return Ok(());
-        }
-        let (prepared, values, formats) = (Arc::clone(&portal.prepared), portal.values.clone(), portal.formats.clone());
-        let types = prepared.engine_types();
-        let outcome = self.perform(connection, &prepared.command, &prepared.sql, &values, &types, cancelled).await?;
-        if let (Outcome::Rows(mut rows), Some(portal)) = (outcome, self.portals.get_mut(name)) {
-            rows.set_formats(&formats)?;
-            portal.rows = Some(rows);
-        }
-        Ok(())
-    }
-
-    async fn execute(
-        &mut self,
-        connection: &mut Connection,
-        name: &str,
-        rows: u32,
-        cancelled: &CancellationToken,
-    ) -> Result<(), Stopped> {
-        let portal = self.portals.get(name).ok_or_else(|| unknown_portal(name))?;
-        let prepared = Arc::clone(&portal.prepared);
-        if prepared.sql.is_empty() {
-            reply::empty_query(&mut connection.out);
-            return Ok(());
-        }
-        if !matches!(prepared.command, Command::Query | Command::Show(_) | Command::Execute { .. }) {
-            let (values, formats) = (portal.values.clone(), portal.formats.clone());
-            let types = prepared.engine_types();
-            let outcome =
-                self.perform(connection, &prepared.command, &prepared.sql, &values, &types, cancelled).await?;
-            return match outcome {
-                Outcome::Fetch { name, rows, silent } => {
-                    if let Some(cursor) = self.cursors.get_mut(&name) {
-                        cursor.set_formats(&formats)?;
-                    }
-                    self.fetch(connection, &name, rows, silent, cancelled).await
-                }
-                other => self.deliver(connection, other, cancelled).await,
-            };
-        }
-        self.begin(connection, name, cancelled).await?;
-        let Some(portal) = self.portals.get_mut(name) else { return Err(unknown_portal(name).into()) };
-        let Some(answer) = portal.rows.as_mut() else {
-            // All rows were sent before: asked again, there are none.
-            reply::command_complete(&mut connection.out, "SELECT 0");
-            return Ok(());
-        };
-        let sent = answer.send(connection, cancelled, u64::from(rows), Form::Rows).await;
-        let tag = answer.tag;
-        if !matches!(sent, Ok(Sent::Part(_))) {
-            // The slot is free for others.
-            portal.rows = None;
-            portal.finished = true;
-        }
-        match sent? {
-            Sent::All(sent) => {
-                self.shared.counters.rows.add(sent);
-                reply::command_complete(&mut connection.out, &format!("{tag} {sent}"));
-            }
-            Sent::Part(sent) => {
-                self.shared.counters.rows.add(sent);
-                reply::portal_suspended(&mut connection.out);
-            }
-        }
-        Ok(())
-    }
-}
-
-fn unknown_statement(name: &str) -> Problem {
-    Problem::error("26000", format!("there is no prepared statement `{name}`"))
-}
-
-fn unknown_portal(name: &str) -> Problem {
-    Problem::error("34000", format!("there is no portal `{name}`"))
 }

@@ -4,6 +4,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use bytes::{Buf, Bytes};
 use plimsoll_model::UnixNanos;
 use plimsoll_query::Parameter;
+use plimsoll_query::array_items;
 use plimsoll_query::postgres::{ColumnType, PgType};
 
 use super::decimal;
@@ -36,8 +37,8 @@ pub(super) fn read(number: usize, value: Option<Bytes>, binary: bool, of: Column
         Problem::error("22P03", format!("parameter `${number}` is no {form} form of its type ({of:?})"))
     };
     if of.array {
-        let text = if binary { array(value, of.element) } else { String::from_utf8(value.to_vec()).ok() };
-        return text.map(Parameter::Text).ok_or_else(wrong);
+        let items = if binary { binary_items(value, of.element) } else { text_items(&value, of.element) };
+        return items.map(Parameter::List).ok_or_else(wrong);
     }
     if binary {
         return from_binary(value, of.element).ok_or_else(wrong);
@@ -133,13 +134,13 @@ fn from_binary(mut value: Bytes, of: PgType) -> Option<Parameter> {
     value.is_empty().then_some(parameter)
 }
 
-/// Writes a binary array as the text of an array, which the statement's reader knows after `ANY`.
-fn array(mut value: Bytes, of: PgType) -> Option<String> {
+/// Reads the items of an array in its binary form.
+fn binary_items(mut value: Bytes, of: PgType) -> Option<Vec<Parameter>> {
     let dimensions = value.try_get_u32().ok()?;
     let _nulls = value.try_get_u32().ok()?;
     let _oid = value.try_get_u32().ok()?;
     if dimensions == 0 {
-        return Some("{}".to_owned());
+        return value.is_empty().then(Vec::new);
     }
     if dimensions != 1 {
         return None;
@@ -148,19 +149,20 @@ fn array(mut value: Bytes, of: PgType) -> Option<String> {
     let _lower = value.try_get_u32().ok()?;
     let mut items = Vec::new();
     for _ in 0..count {
-        let length = usize::try_from(value.try_get_i32().ok()?).ok()?;
-        if length > value.len() {
-            return None;
-        }
-        items.push(match from_binary(value.split_to(length), of)? {
-            Parameter::Integer(number) => number.to_string(),
-            Parameter::Float(number) => number.to_string(),
-            Parameter::Number(text) | Parameter::Text(text) => text,
-            Parameter::Boolean(value) => value.to_string(),
-            Parameter::Null | Parameter::Bytes(_) | Parameter::Time(_) => return None,
+        items.push(match value.try_get_i32().ok()? {
+            -1 => Parameter::Null,
+            length => {
+                let length = usize::try_from(length).ok().filter(|length| *length <= value.len())?;
+                from_binary(value.split_to(length), of)?
+            }
         });
     }
-    Some(format!("{{{}}}", items.join(",")))
+    value.is_empty().then_some(items)
+}
+
+fn text_items(value: &[u8], of: PgType) -> Option<Vec<Parameter>> {
+    let items = array_items(std::str::from_utf8(value).ok()?)?;
+    items.into_iter().map(|item| item.map_or(Some(Parameter::Null), |item| from_text(&item, of))).collect()
 }
 
 #[cfg(test)]
@@ -183,6 +185,23 @@ mod tests {
         let at = binary(0_i64.to_be_bytes().to_vec(), PgType::Timestamptz).expect("an instant");
         assert_eq!(at, Parameter::Time(UnixNanos(946_684_800_000_000_000)));
         assert_eq!(binary(0_i32.to_be_bytes().to_vec(), PgType::Date), text("2000-01-01", PgType::Date));
+    }
+
+    #[test]
+    fn both_forms_of_an_array_are_the_same_list() {
+        let of = ColumnType { element: PgType::Int8, array: true };
+        let text = read(1, Some(Bytes::from_static(b"{7,NULL}")), false, of).expect("an array");
+        let mut binary = Vec::new();
+        for part in [1_u32, 1, 20, 2, 1, 8] {
+            binary.extend_from_slice(&part.to_be_bytes());
+        }
+        binary.extend_from_slice(&7_i64.to_be_bytes());
+        binary.extend_from_slice(&(-1_i32).to_be_bytes());
+        assert_eq!(read(1, Some(Bytes::from(binary)), true, of).expect("an array"), text);
+        assert_eq!(text, Parameter::List(vec![Parameter::Integer(7), Parameter::Null]));
+        for wrong in ["7", "{7", "{a}", "{{7}}"] {
+            assert!(read(1, Some(Bytes::from(wrong)), false, of).is_err(), "{wrong}");
+        }
     }
 
     #[test]

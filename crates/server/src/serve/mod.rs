@@ -23,7 +23,10 @@ use plimsoll_catalog::{Catalog, CatalogError, SqliteCatalog};
 use plimsoll_ingest::{FingerprintOptions, Fingerprints, Ingest, IngestError, IngestOptions, Readiness, ReplaySummary};
 use plimsoll_journal::{Journal, JournalOptions, LocalJournal, ReplayError};
 use plimsoll_model::{SequenceNumber, UnixNanos};
-use plimsoll_query::{DataFusionEngine, JournalFacts, JournalSource, QueryError, QueryLimits, SpillLimits, SqlEngine};
+use plimsoll_query::{
+    DataFusionEngine, GiveWay, JournalFacts, JournalFile, JournalSource, QueryError, QueryLimits, SpillLimits,
+    SqlEngine,
+};
 use plimsoll_signals::SignalState;
 use plimsoll_store::{Clock, Store, StoreError, StoreOptions};
 use plimsoll_watch::{WatchOptions, Watcher};
@@ -515,14 +518,25 @@ fn journal_facts(journal: &Arc<LocalJournal>) -> JournalSource {
         JournalFacts {
             next_frame: status.next.0,
             oldest_frame: status.oldest.0,
-            bytes: status.bytes,
-            files: status.files,
+            files: journal
+                .log_files()
+                .into_iter()
+                .map(|log| JournalFile {
+                    file: log.name,
+                    first_frame: log.first.0,
+                    end_frame: log.end.0,
+                    bytes: log.bytes,
+                })
+                .collect(),
             poisoned: status.poisoned,
             commits: status.commits,
             sync_ns: status.sync_ns,
         }
     })
 }
+
+/// Receivers and the committer get three quarters of a core that a query wants too.
+const QUERY_NICE: i32 = 5;
 
 fn query_limits(config: &Config) -> QueryLimits {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
@@ -535,6 +549,9 @@ fn query_limits(config: &Config) -> QueryLimits {
         concurrency: config.query.concurrency,
         threads: if config.query.threads == 0 { cores } else { config.query.threads },
         sql_bytes_max: 1 << 20,
+        nice: QUERY_NICE,
+        // Requests are held up from half on: queries give way before that.
+        give_way: Some(GiveWay { from_bytes: config.memory.tail / 5 * 2, until_bytes: config.memory.tail / 2 }),
     }
 }
 
