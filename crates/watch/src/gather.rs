@@ -8,8 +8,9 @@ use plimsoll_verdict::JudgeInput;
 
 use crate::source::SignalSource;
 
-/// Buckets without any request of another version after which the time before is the control.
-const ALONE_BUCKETS: u64 = 6;
+/// Buckets without any request of another version after which the time before is the control: no more than one, or a
+/// replacement would be judged by it before anybody asked what else happened.
+const ALONE_BUCKETS: u64 = 1;
 
 /// Fills in the aggregates: those of the service, of its callers and callees, and, where the time before is the control, of
 /// services that are neither connected with it nor among `touched`.

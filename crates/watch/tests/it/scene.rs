@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use plimsoll_catalog::{Catalog, SqliteCatalog};
+use plimsoll_model::aggregates::VitalsSeries;
 use plimsoll_model::signal::{AgeClass, Fingerprint, OperationCell, OperationKey, OperationKind, OperationSeries};
 use plimsoll_model::{Bucket, Deploy, Interval, ServiceKey, UnixNanos, Verdict};
-use plimsoll_verdict::TolerancePolicy;
+use plimsoll_verdict::{TolerancePolicy, ToleranceRule};
 use plimsoll_watch::{NewDeploy, SignalSource, VersionObservation, WatchOptions, Watcher};
 
 /// The bucket in which deploys start.
@@ -18,6 +19,8 @@ pub(crate) const START: u64 = 180_000_000;
 pub(crate) struct Script {
     series: Mutex<Vec<OperationSeries>>,
     seen: Mutex<Vec<VersionObservation>>,
+    /// Services that nobody connects with any other.
+    pub(crate) unrelated: Mutex<Vec<VitalsSeries>>,
 }
 
 impl SignalSource for Script {
@@ -32,6 +35,15 @@ impl SignalSource for Script {
 
     fn related(&self, _: &ServiceKey) -> Vec<ServiceKey> {
         Vec::new()
+    }
+
+    fn unrelated(&self, _: &ServiceKey, touched: &BTreeSet<ServiceKey>, within: Interval) -> Vec<VitalsSeries> {
+        let mut found = self.unrelated.lock().expect("not poisoned").clone();
+        found.retain(|series| !touched.contains(&series.service));
+        for series in &mut found {
+            series.cells.retain(|(bucket, _)| within.contains(bucket.start()));
+        }
+        found
     }
 
     fn known_fingerprints(&self, _: &ServiceKey, _: UnixNanos) -> BTreeSet<Fingerprint> {
@@ -74,7 +86,14 @@ async fn watcher(catalog: &Arc<dyn Catalog>, script: &Arc<Script>, clock: &Arc<A
     let options = WatchOptions {
         interval: Duration::from_secs(5),
         infer_deploys: true,
-        tolerances: TolerancePolicy::default(),
+        tolerances: TolerancePolicy {
+            rules: vec![ToleranceRule {
+                service: Some("lenient".to_owned()),
+                settings: ["error_points", "error_floor"].map(|key| (key.to_owned(), 0.5)).to_vec(),
+                ..ToleranceRule::default()
+            }],
+            ..TolerancePolicy::default()
+        },
         audience: Arc::new(|service| vec![format!("{}-oncall", service.environment)]),
         ui_base: "http://127.0.0.1:4319".to_owned(),
         judged_per_tick: 64,

@@ -1,11 +1,12 @@
 //! From a marker, or the lack of one, to verdicts and events.
 
 use plimsoll_catalog::DeployFilter;
+use plimsoll_model::aggregates::{Vitals, VitalsSeries};
 use plimsoll_model::verdict::Phase;
-use plimsoll_model::{DeployId, VerdictKind};
+use plimsoll_model::{Bucket, DeployId, ServiceKey, VerdictKind};
 use plimsoll_watch::NewDeploy;
 
-use crate::scene::{Scene, marker, service};
+use crate::scene::{START, Scene, marker, service};
 
 const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -268,4 +269,48 @@ async fn a_service_that_is_only_known_elsewhere_is_said_to_be() {
     scene.look(2..3).await;
     let words = scene.verdict(&deploy).await.data_quality;
     assert!(!words.contains(&"seen_elsewhere".to_owned()), "{words:?}");
+}
+
+#[tokio::test]
+async fn a_service_is_held_to_its_own_tolerances() {
+    for (name, expected) in [("payment", true), ("lenient", false)] {
+        let mut scene = Scene::new().await;
+        scene.service.service = name.to_owned();
+        scene.traffic("1", -100..60, 500, 5);
+        scene.traffic("2", 0..60, 500, 60);
+        let marker = NewDeploy { service: name.to_owned(), ..marker("2") };
+        let (deploy, _) = scene.watcher.register(marker, None).await.expect("valid");
+        scene.look(0..40).await;
+        let verdict = scene.verdict(&deploy).await;
+        assert_eq!(verdict.verdict == VerdictKind::Regressed, expected, "{name}: {}", verdict.summary);
+    }
+}
+
+#[tokio::test]
+async fn an_outage_of_services_that_nobody_touched_is_not_the_deploys_unless_they_were_deployed_as_well() {
+    for (deployed, expected) in [(false, false), (true, true)] {
+        let scene = Scene::new().await;
+        scene.traffic("1", -100..0, 500, 5);
+        scene.traffic("2", 0..60, 500, 60);
+        let others: Vec<VitalsSeries> = ["ads", "mail", "search"]
+            .map(|name| VitalsSeries {
+                service: ServiceKey::new("prod", name),
+                cells: (START - 100..START + 60)
+                    .map(|bucket| {
+                        let errors = if bucket < START { 2 } else { 24 };
+                        (Bucket(bucket), Vitals { requests: 200, errors, log_latency_sum: 0 })
+                    })
+                    .collect(),
+            })
+            .to_vec();
+        scene.script.unrelated.lock().expect("not poisoned").clone_from(&others);
+        for other in others.iter().filter(|_| deployed) {
+            let marker = NewDeploy { service: other.service.service.clone(), ..marker("9") };
+            scene.watcher.register(marker, None).await.expect("valid");
+        }
+        let (deploy, _) = scene.watcher.register(marker("2"), None).await.expect("valid");
+        scene.look(0..40).await;
+        let verdict = scene.verdict(&deploy).await;
+        assert_eq!(verdict.verdict == VerdictKind::Regressed, expected, "deployed {deployed}: {}", verdict.summary);
+    }
 }
