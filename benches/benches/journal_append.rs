@@ -1,11 +1,12 @@
-//! The journal: frames made durable, by size of the group, beside one `fdatasync` for each frame.
+//! The journal: frames made durable, by size of the group, beside one `fdatasync` for each frame, and beside one for each group through
+//! the page cache.
 //!
 //! The directory is below the system's temporary one; `TMPDIR` names another disk. A file system in memory measures the code
 //! and not the disk.
 
 use std::fs::{self, File};
 use std::hint::black_box;
-use std::io::Write;
+use std::io::{IoSlice, Write};
 use std::path::Path;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -65,6 +66,30 @@ fn sync_per_frame(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// The plain log: one write and one `fdatasync` for each group, through the page cache, without checksums.
+fn page_cache(criterion: &mut Criterion) {
+    let body = vec![0x5a; FRAME_BYTES];
+    let mut group = criterion.benchmark_group("journal_append/page_cache");
+    for frames in GROUPS {
+        let dir = tempfile::tempdir().expect("there is a temporary directory");
+        let path = dir.path().join("plain.log");
+        let mut file = File::create(&path).expect("the temporary directory can be written");
+        let slices = vec![IoSlice::new(&body); frames];
+        group.throughput(Throughput::Bytes((frames * FRAME_BYTES) as u64));
+        group.bench_function(BenchmarkId::from_parameter(frames), |bencher| {
+            bencher.iter(|| {
+                let written = file.write_vectored(black_box(&slices)).expect("there is space");
+                assert_eq!(written, frames * FRAME_BYTES, "as many slices as the system takes at once");
+                file.sync_data().expect("the disk works");
+                if file.metadata().is_ok_and(|metadata| metadata.len() > JournalOptions::FILE_BYTES_MAX) {
+                    file = File::create(&path).expect("the temporary directory can be written");
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
 /// Opens and replays a log of 64 MiB.
 fn replay(criterion: &mut Criterion) {
     let body = vec![0x5a; FRAME_BYTES];
@@ -96,5 +121,5 @@ fn replay(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, group_commit, sync_per_frame, replay);
+criterion_group!(benches, group_commit, sync_per_frame, page_cache, replay);
 criterion_main!(benches);

@@ -6,9 +6,12 @@
 //! tail is full and then shut until a flush is done makes everybody wait for half a second now and then. So requests are held
 //! up a little as soon as the tail is half full, and longer the fuller it is: the core that they leave alone is what a flush needs.
 //!
+//! *Pressure.* Where the process takes more memory than it should, the tail's limit is lowered by as much, down to half: less comes in
+//! until what is there is written. Half is above the size at which the store flushes, so that it is never waited for in vain.
+//!
 //! *Cost.* An atomic load or two a request while open; the lock and the wake-ups are paid on changes only.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -75,6 +78,8 @@ pub(crate) struct Gate {
     fast: AtomicU8,
     /// How long a request is held up, in microseconds.
     pace_us: AtomicU32,
+    /// Bytes that the process takes and should not.
+    pressure: AtomicU64,
     state: watch::Sender<Readiness>,
 }
 
@@ -83,6 +88,7 @@ impl Gate {
         Self {
             fast: AtomicU8::new(Readiness::Replaying as u8),
             pace_us: AtomicU32::new(0),
+            pressure: AtomicU64::new(0),
             state: watch::Sender::new(Readiness::Replaying),
         }
     }
@@ -117,8 +123,15 @@ impl Gate {
         Duration::from_micros(u64::from(self.pace_us.load(Ordering::Relaxed)))
     }
 
+    /// Lowers the tail's limit by `bytes` from the next look at the store on, until called again.
+    pub(crate) fn press(&self, bytes: u64) {
+        // Relaxed: the number stands for itself.
+        self.pressure.store(bytes, Ordering::Relaxed);
+    }
+
     /// Follows what the store says, of which `tail_bytes_max` is the limit; true where that changed something.
     pub(crate) fn load(&self, load: SinkLoad, tail_bytes_max: u64) -> bool {
+        let tail_bytes_max = tail_bytes_max - self.pressure.load(Ordering::Relaxed).min(tail_bytes_max / 2);
         self.pace_us.store(pace_us(load.tail_bytes, tail_bytes_max), Ordering::Relaxed);
         let next = match (load.disk_full, load.tail_bytes > tail_bytes_max) {
             (true, _) => Readiness::DiskFull,
@@ -168,6 +181,24 @@ mod tests {
         let paces = [0, 50, 51, 75, 100, 1_000, u64::MAX].map(|bytes| pace_us(bytes, 100));
         assert_eq!(paces, [0, 0, 4_000, 100_000, 200_000, 200_000, 200_000]);
         assert_eq!(pace_us(5, 0), 0);
+    }
+
+    #[test]
+    fn pressure_lowers_the_limit_of_the_tail_down_to_half() {
+        let gate = Gate::new();
+        gate.replayed();
+        let full = |tail_bytes| {
+            gate.load(load(tail_bytes, false), 100);
+            gate.readiness() == Readiness::TailFull
+        };
+        assert!(!full(100));
+        gate.press(30);
+        assert!(full(71) && !full(70));
+        assert!(gate.pace() == PACE_MAX, "requests are held up before that");
+        gate.press(u64::MAX);
+        assert!(full(51) && !full(50));
+        gate.press(0);
+        assert!(!full(100));
     }
 
     #[test]

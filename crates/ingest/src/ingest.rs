@@ -226,9 +226,10 @@ impl Ingest {
         }
     }
 
-    /// Takes `bytes` of the in-flight budget out of use, three quarters of it at the most, until called again with fewer: for
-    /// when the process takes more memory than it should.
+    /// Takes `bytes` of the in-flight budget out of use, three quarters of it at the most, and lowers the tail's limit by as much, to half at
+    /// the least, until called again with fewer: for when the process takes more memory than it should.
     pub fn withhold(&self, bytes: usize) {
+        self.gate.press(bytes as u64);
         self.budget.withhold(bytes);
     }
 

@@ -15,8 +15,8 @@ use plimsoll_model::SegmentId;
 
 use crate::error::StoreError;
 use crate::merge::{self, Failed, merge};
+use crate::priority::background;
 use crate::shared::Shared;
-use crate::store::background;
 use crate::trim::{self, trim};
 
 /// What the thread is asked for.

@@ -12,6 +12,7 @@
 //! | `tail` | the batches of a table that are not in segments yet |
 //! | `folding` | the thread that folds every published batch, once and in order |
 //! | `maintain` | the thread that flushes, coalesces, merges and retires |
+//! | `priority` | whose turn it is on a core |
 //! | `flush` | one flush, step by step |
 //! | `coalesce` | which small batches of the tail become one |
 //! | `plan`, `compact`, `merge` | which segments become one; the thread that does it; how |
@@ -43,6 +44,7 @@ mod merge;
 mod options;
 mod order;
 mod plan;
+mod priority;
 mod promote;
 mod reading;
 mod recovery;

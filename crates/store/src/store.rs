@@ -17,6 +17,7 @@ use crate::folding::Folding;
 use crate::gather::memory_size;
 use crate::maintain::Maintenance;
 use crate::options::{Clock, StoreOptions};
+use crate::priority::Eager;
 use crate::reading::read;
 use crate::recovery::recover;
 use crate::shared::{Requests, Shared};
@@ -35,6 +36,7 @@ pub struct Store {
 
 struct Handle {
     shared: Arc<Shared>,
+    eager: Arc<Eager>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -92,13 +94,16 @@ impl Store {
         let maintenance =
             Maintenance::new(Arc::clone(&shared), catalog, runtime, trim, recovered.missing).map_err(failed)?;
         let folder = Arc::clone(&shared);
+        let eager = Arc::new(Eager::new());
+        let threads = Arc::clone(&eager);
         let folding = std::thread::Builder::new()
             .name("store-fold".to_owned())
-            .spawn(move || background(|| folder.folding.run(&folder)));
-        let store = Self { handle: Arc::new(Handle { shared, threads: Mutex::new(vec![folding.map_err(failed)?]) }) };
+            .spawn(move || threads.run(|| folder.folding.run(&folder)));
+        let threads = Mutex::new(vec![folding.map_err(failed)?]);
+        let store = Self { handle: Arc::new(Handle { shared, eager: Arc::clone(&eager), threads }) };
         let maintaining = std::thread::Builder::new()
             .name("store-maintain".to_owned())
-            .spawn(move || background(|| maintenance.run()));
+            .spawn(move || eager.run(|| maintenance.run()));
         store.handle.threads.lock().push(maintaining.map_err(failed)?);
         Ok(store)
     }
@@ -190,6 +195,12 @@ impl Store {
         ended.filter_map(|thread| thread.thread().name().map(str::to_owned)).collect()
     }
 
+    /// Lets folding and flushing have the core only after whatever else wants it: for when requests are taken, and no rows of before are waited
+    /// for any more.
+    pub fn give_way(&self) {
+        self.handle.eager.give_way();
+    }
+
     /// Waits until everything published so far has been folded and is seen by new snapshots.
     pub async fn folded(&self) {
         let published = self.handle.shared.view.load().published;
@@ -235,18 +246,6 @@ impl Store {
         self.handle.join();
         outcome
     }
-}
-
-/// Runs work that nobody waits for as long as there is room in the tail: after whatever else wants the core. Where the tail
-/// is full ingest stops, and the core is its own.
-pub(crate) fn background(work: impl FnOnce()) {
-    /// The lowest there is: the receivers get all but a fiftieth of a core that both want.
-    const LOWEST: i32 = 19;
-    // On Linux this is the calling thread alone.
-    if let Err(error) = rustix::process::setpriority_process(None, LOWEST) {
-        tracing::debug!(%error, "a background thread keeps its priority");
-    }
-    work();
 }
 
 impl Handle {

@@ -16,7 +16,7 @@ use plimsoll_store::{Fold, Published, Store, StoreOptions};
 use prost::Message;
 
 use crate::fakes::{FakeJournal, FakeSink, Mode, RECEIVED, Rig, clock, options, until};
-use crate::requests::{logs, points, span_bytes};
+use crate::requests::{gzip, logs, points, span_bytes, zlib, zstd};
 use crate::wire::{PROTOBUF, grpc, http1, message, post};
 
 /// The payload of a frame of `count` spans.
@@ -105,6 +105,44 @@ async fn what_was_acknowledged_is_visible_at_once_and_the_same_after_a_restart()
     assert_eq!((summary.journal.frames, summary.rows, summary.undecodable), (7, 31, 0));
     assert_eq!(tables.map(|table| tail(&after.store, table)), seen);
     assert_eq!(after.ingest.counters().replayed_rows.get(), 31);
+    after.ingest.drain().await;
+    after.store.close().await.expect("closes");
+}
+
+/// Plain, it takes more than a block of the disk; compressed, a fraction of it.
+const SPANS: usize = 4_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_compressed_is_kept_compressed_and_comes_back_as_the_same_rows() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let before = node(dir.path(), options(), JournalOptions::FILE_BYTES_MAX).await;
+    before.ingest.replayed().await.expect("nothing to replay");
+    let addrs = before.ingest.local_addrs();
+    let plain = span_bytes(SPANS);
+    type Compress = fn(&[u8]) -> Vec<u8>;
+    let encodings: [(&str, Compress); 2] = [("gzip", gzip), ("zstd", zstd)];
+    for (encoding, compress) in encodings {
+        let headers = [("grpc-encoding", encoding)];
+        let answer = grpc(addrs.otlp_grpc, &headers, message(true, &compress(&plain))).await;
+        assert_eq!(answer.header("grpc-status"), "0", "{encoding}");
+    }
+    let encodings: [(&str, Compress); 2] = [("deflate", zlib), ("gzip", gzip)];
+    for (count, (encoding, compress)) in encodings.into_iter().enumerate() {
+        let body = compress(&logs(SPANS + count).encode_to_vec());
+        let headers = [PROTOBUF, ("content-encoding", encoding)];
+        assert_eq!(http1(addrs.otlp_http, post("/v1/logs", &headers, body)).await.status, 200, "{encoding}");
+    }
+    let tables = [Table::Spans, Table::Logs];
+    let seen = tables.map(|table| tail(&before.store, table));
+    assert_eq!(seen.each_ref().map(RecordBatch::num_rows), [2 * SPANS, 2 * SPANS + 1]);
+    before.ingest.drain().await;
+    drop(before);
+
+    let after = node(dir.path(), options(), JournalOptions::FILE_BYTES_MAX).await;
+    let summary = after.ingest.replayed().await.expect("replays");
+    assert_eq!((summary.journal.frames, summary.undecodable), (4, 0));
+    assert!(summary.journal.bytes < plain.len() as u64, "{} bytes of frames", summary.journal.bytes);
+    assert_eq!(tables.map(|table| tail(&after.store, table)), seen);
     after.ingest.drain().await;
     after.store.close().await.expect("closes");
 }

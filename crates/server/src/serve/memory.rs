@@ -1,11 +1,12 @@
 //! The backstop of P3: what the process really takes, held against `memory_limit`.
 //!
 //! *Why.* Every part counts what it holds, but not what the allocator, the kernel's copies on its behalf or a library take on
-//! top. So resident memory is looked at ten times a second. What is above the limit is withheld from requests in flight, of which a part is
-//! always left, so that whatever else takes memory can slow ingest down and never stop it.
+//! top. So resident memory is looked at ten times a second. What is above seven eighths of the limit is withheld from requests in
+//! flight and from the tail, of which a part is always left, so that whatever else takes memory can slow ingest down and never stop it.
 //!
-//! *Freed pages* are kept for whoever takes them next, and are given back as memory gets short: twice a second near the limit, every few
-//! seconds below, and never where the process takes no more than it does when it is idle.
+//! *Freed pages* are kept for whoever takes them next, and are given back as memory gets short: at every look where something is
+//! withheld, twice a second above three quarters, every few seconds below, and never where the process takes no more than it does when it is
+//! idle.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,11 +20,8 @@ use crate::allocator;
 /// How often memory is looked at.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Looks before freed pages are asked for again, near the limit: asking takes milliseconds.
-const COLLECT_NEAR: u32 = 5;
-
-/// The same, below.
-const COLLECT_BELOW: u32 = 30;
+/// Looks before freed pages are asked for again, from an eighth, a quarter, and further below the limit: asking takes milliseconds.
+const COLLECT: [u32; 3] = [1, 5, 30];
 
 /// What an idle process may keep.
 const IDLE_BYTES: u64 = 48 << 20;
@@ -73,18 +71,24 @@ pub(super) async fn watch(limit: u64, resident: Arc<Resident>, ingest: Arc<Inges
             let _ = tokio::task::spawn_blocking(allocator::collect).await;
             bytes = resident.look().unwrap_or(bytes);
         }
-        ingest.withhold(usize::try_from(bytes.saturating_sub(limit)).unwrap_or(usize::MAX));
+        ingest.withhold(usize::try_from(bytes.saturating_sub(near(limit))).unwrap_or(usize::MAX));
     }
+}
+
+/// From here on the limit is near.
+fn near(limit: u64) -> u64 {
+    limit - limit / 8
 }
 
 /// Says whether freed pages are to be given back, where that was done last so many looks ago.
 fn is_due(bytes: u64, limit: u64, looks: u32) -> bool {
-    let near = limit - limit / 4;
-    match bytes {
-        bytes if bytes > near => looks >= COLLECT_NEAR,
-        bytes if bytes > IDLE_BYTES => looks >= COLLECT_BELOW,
-        _ => false,
-    }
+    let step = match bytes {
+        bytes if bytes > near(limit) => COLLECT[0],
+        bytes if bytes > limit - limit / 4 => COLLECT[1],
+        bytes if bytes > IDLE_BYTES => COLLECT[2],
+        _ => return false,
+    };
+    looks >= step
 }
 
 /// Reads `VmRSS` from `/proc/self/status`; `None` where there is none.
@@ -103,6 +107,9 @@ mod tests {
     fn freed_pages_go_back_more_often_the_shorter_memory_is() {
         let limit = 512 << 20;
         let due = |mib: u64| (0..1_000).find(|looks| is_due(mib << 20, limit, *looks));
-        assert_eq!([40, 49, 384, 385, 512, 1_000].map(due), [None, Some(30), Some(30), Some(5), Some(5), Some(5)]);
+        assert_eq!(
+            [40, 49, 384, 385, 448, 449, 1_000].map(due),
+            [None, Some(30), Some(30), Some(5), Some(5), Some(1), Some(1)]
+        );
     }
 }

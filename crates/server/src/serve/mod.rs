@@ -399,6 +399,7 @@ impl Server {
         let replayed = ingest.replayed().await.map_err(ServeError::Replay)?;
         let _ = self.stages.replayed.set(replayed);
         self.stages.store.folded().await;
+        self.stages.store.give_way();
         self.health.set(Reason::Replaying, None);
 
         let (watcher, stop) = (self.stages.watcher.clone(), self.stop_work.clone());
