@@ -125,6 +125,11 @@ impl Folding {
         self.queue.lock().folded
     }
 
+    /// Says whether a part of a flush is whole.
+    pub(crate) fn has_cut(&self) -> bool {
+        !self.queue.lock().cuts.is_empty()
+    }
+
     /// Returns the last frame folded, and where flushes before it will end.
     pub(crate) fn cuts(&self) -> (SequenceNumber, Vec<SequenceNumber>) {
         let queue = self.queue.lock();

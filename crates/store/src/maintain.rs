@@ -158,6 +158,7 @@ impl Maintenance {
         let oldest = view.tails().filter_map(|(_, tail)| tail.iter().next().map(|batch| batch.at)).min();
         let old = oldest.is_some_and(|at| (self.shared.clock)().since(at) >= options.tail_age_flush);
         let large = large || view.tail_bytes() >= options.tail_bytes_flush as u64;
+        let large = large && self.shared.folding.has_cut();
         match (old, large && oldest.is_some() || self.sealed.is_some()) {
             (true, _) => Some(Extent::Folded),
             (false, true) => Some(Extent::Parts),

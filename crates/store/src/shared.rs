@@ -73,9 +73,9 @@ impl Shared {
         }
     }
 
-    /// Has the tail flushed if it is too large.
+    /// Has the tail flushed if it is too large and a part of it is whole: without one there would be nothing to do yet.
     pub(crate) fn flush_if_large(&self) {
-        if self.view.load().tail_bytes() < self.options.tail_bytes_flush as u64 {
+        if self.view.load().tail_bytes() < self.options.tail_bytes_flush as u64 || !self.folding.has_cut() {
             return;
         }
         let mut requests = self.requests.lock();

@@ -70,7 +70,7 @@ async fn a_crash_at_any_step_of_a_flush_counts_every_row_once_after_replay() {
 #[tokio::test]
 async fn a_crash_at_any_step_of_a_flush_in_parts_counts_every_row_once_after_replay() {
     // Every frame is a part, for all that it takes.
-    crash_at_any_step(1, 13, STEPS * 3).await;
+    crash_at_any_step(1, 12, STEPS * 2).await;
 }
 
 async fn crash_at_any_step(encoder_bytes: usize, to: u64, most: i64) {

@@ -31,6 +31,8 @@ pub(crate) struct World {
     pub(crate) now: Arc<AtomicU64>,
     pub(crate) files: Arc<Moody>,
     pub(crate) trimmed: Arc<AtomicU64>,
+    /// How many catalogs were forgotten.
+    pub(crate) forgotten: u32,
 }
 
 impl World {
@@ -53,6 +55,7 @@ impl World {
             now: Arc::new(AtomicU64::new(1_700_000_000_000_000_000)),
             files: Arc::new(Moody::new(root)),
             trimmed: Arc::default(),
+            forgotten: 0,
         }
     }
 
@@ -65,7 +68,8 @@ impl World {
     }
 
     pub(crate) async fn catalog(&self) -> Arc<dyn Catalog> {
-        Arc::new(SqliteCatalog::open(self.directory.path().join("catalog.sqlite")).await.expect("the catalog opens"))
+        let name = format!("catalog-{}.sqlite", self.forgotten);
+        Arc::new(SqliteCatalog::open(self.directory.path().join(name)).await.expect("the catalog opens"))
     }
 
     pub(crate) async fn open(&self) -> Store {
