@@ -5,7 +5,8 @@ use std::fmt;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use plimsoll_ingest::{Histogram, Reason};
+use plimsoll_alert::SinkCounters;
+use plimsoll_ingest::{Histogram, Reason, RequestCounters};
 use plimsoll_journal::Journal;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet};
@@ -32,6 +33,40 @@ pub(super) async fn render(State(state): State<ApiState>) -> Response {
         }
     }
 }
+
+/// One family of counters: its name, what it counts, and where that stands.
+type Family<C> = (&'static str, &'static str, fn(&C) -> u64);
+
+const BY_REQUEST: [Family<RequestCounters>; 7] = [
+    ("requests", "Export requests that came in", |c| c.requests.get()),
+    ("requests_accepted", "Export requests acked", |c| c.accepted.get()),
+    (
+        "requests_repeated",
+        "Export requests acked that were stored before, byte for byte, and were not stored again",
+        |c| c.repeated.get(),
+    ),
+    ("records_accepted", "Records acked: durable and visible", |c| c.records.get()),
+    ("records_rejected", "Records left out of acked requests, as partial success says", |c| c.rejected_records.get()),
+    ("received_bytes", "Body bytes as they came", |c| c.wire_bytes.get()),
+    ("body_bytes", "Body bytes once inflated", |c| c.body_bytes.get()),
+];
+
+const BY_FACE: [Family<FaceCounters>; 6] = [
+    ("face_connections_accepted", "Connections that were let in", |c| c.accepted.get()),
+    ("face_connections_refused", "Connections that were turned away", |c| c.refused.get()),
+    ("face_statements", "Statements that clients ran", |c| c.statements.get()),
+    ("face_statements_failed", "Statements that ended with an error", |c| c.failed.get()),
+    ("face_statements_cancelled", "Statements that ended because their client cancelled them or went away", |c| {
+        c.cancelled.get()
+    }),
+    ("face_rows", "Rows that were sent to clients", |c| c.rows.get()),
+];
+
+const BY_SINK: [Family<SinkCounters>; 3] = [
+    ("deliveries_delivered", "Regression events accepted by a sink", |c| c.delivered),
+    ("deliveries_retried", "Attempts that failed and are tried again", |c| c.retried),
+    ("deliveries_failed", "Regression events given up", |c| c.failed),
+];
 
 struct Scrape {
     stages: std::sync::Arc<Stages>,
@@ -113,30 +148,12 @@ impl Scrape {
     fn ingest(&self, writer: &mut Writer<'_, '_>) -> fmt::Result {
         let Some(ingest) = self.stages.ingest() else { return Ok(()) };
         let counters = ingest.counters();
-        let rows = || {
-            counters.by_request().map(|(signal, protocol, counted)| {
-                ([("signal", signal.to_string()), ("protocol", protocol.name().to_owned())], counted)
-            })
-        };
-        writer.counters("requests", "Export requests that came in", rows().map(|(l, c)| (l, c.requests.get())))?;
-        writer.counters("requests_accepted", "Export requests acked", rows().map(|(l, c)| (l, c.accepted.get())))?;
-        writer.counters(
-            "requests_repeated",
-            "Export requests acked that were stored before, byte for byte, and were not stored again",
-            rows().map(|(l, c)| (l, c.repeated.get())),
-        )?;
-        writer.counters(
-            "records_accepted",
-            "Records acked: durable and visible",
-            rows().map(|(l, c)| (l, c.records.get())),
-        )?;
-        writer.counters(
-            "records_rejected",
-            "Records left out of acked requests, as partial success says",
-            rows().map(|(l, c)| (l, c.rejected_records.get())),
-        )?;
-        writer.counters("received_bytes", "Body bytes as they came", rows().map(|(l, c)| (l, c.wire_bytes.get())))?;
-        writer.counters("body_bytes", "Body bytes once inflated", rows().map(|(l, c)| (l, c.body_bytes.get())))?;
+        for (name, help, value) in BY_REQUEST {
+            let rows = counters.by_request().map(|(signal, protocol, counted)| {
+                ([("signal", signal.to_string()), ("protocol", protocol.name().to_owned())], value(counted))
+            });
+            writer.counters(name, help, rows)?;
+        }
         let refused = counters.by_request().flat_map(|(signal, protocol, counted)| {
             Reason::ALL.into_iter().filter(|reason| counted.refused(*reason) > 0).map(move |reason| {
                 let labels = [
@@ -273,16 +290,7 @@ impl Scrape {
             all.map(|(face, counters)| ([("face", face.to_owned())], value(counters)))
         };
         writer.gauges("face_connections", "Open connections of clients that query", rows(|c| c.open.get()))?;
-        writer.counters("face_connections_accepted", "Connections that were let in", rows(|c| c.accepted.get()))?;
-        writer.counters("face_connections_refused", "Connections that were turned away", rows(|c| c.refused.get()))?;
-        writer.counters("face_statements", "Statements that clients ran", rows(|c| c.statements.get()))?;
-        writer.counters("face_statements_failed", "Statements that ended with an error", rows(|c| c.failed.get()))?;
-        writer.counters(
-            "face_statements_cancelled",
-            "Statements that ended because their client cancelled them or went away",
-            rows(|c| c.cancelled.get()),
-        )?;
-        writer.counters("face_rows", "Rows that were sent to clients", rows(|c| c.rows.get()))
+        BY_FACE.into_iter().try_for_each(|(name, help, value)| writer.counters(name, help, rows(value)))
     }
 
     fn aggregates(&self, writer: &mut Writer<'_, '_>) -> fmt::Result {
@@ -329,8 +337,20 @@ impl Scrape {
             watch.churned_versions,
         )?;
         writer.counter("regression_events", "Regression events queued", watch.events)?;
-        self.stages.deliveries(|name, help, rows| {
-            writer.counters(name, help, rows.into_iter().map(|(sink, value)| ([("sink", sink)], value)))
-        })
+        let sinks = self.stages.sinks();
+        let rows = |value: fn(&SinkCounters) -> u64| {
+            sinks.iter().map(move |(sink, counters)| ([("sink", sink.clone())], value(counters)))
+        };
+        writer.gauges(
+            "deliveries_pending",
+            "Regression events that a sink has not accepted yet",
+            rows(|c| c.pending),
+        )?;
+        writer.gauges(
+            "sinks_disabled",
+            "1 after a sink said that it wants no more events",
+            rows(|c| c.disabled.into()),
+        )?;
+        BY_SINK.into_iter().try_for_each(|(name, help, value)| writer.counters(name, help, rows(value)))
     }
 }

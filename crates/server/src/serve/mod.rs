@@ -90,21 +90,9 @@ impl Stages {
         self.ingest.get()
     }
 
-    /// Calls `emit` with each counter of deliveries: name, help, and a value for each sink.
-    ///
-    /// # Errors
-    /// What `emit` returned.
-    pub fn deliveries<E>(
-        &self,
-        mut emit: impl FnMut(&str, &str, Vec<(String, u64)>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let sinks = self.alerts.counters();
-        let column = |value: fn(&plimsoll_alert::SinkCounters) -> u64| {
-            sinks.iter().map(|(name, counters)| (name.clone(), value(counters))).collect::<Vec<_>>()
-        };
-        emit("deliveries_delivered", "Regression events accepted by a sink", column(|c| c.delivered))?;
-        emit("deliveries_retried", "Attempts that failed and are tried again", column(|c| c.retried))?;
-        emit("deliveries_failed", "Regression events given up", column(|c| c.failed))
+    /// Returns what became of the events of each sink.
+    pub fn sinks(&self) -> Vec<(String, plimsoll_alert::SinkCounters)> {
+        self.alerts.counters()
     }
 
     /// Returns what is wrong without being in the way of taking telemetry.
