@@ -14,10 +14,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Above this a stage counts as dearer: below lie the seeds of hash maps.
 const TOLERANCE_PERCENT: f64 = 3.0;
 
-const USAGE: &str = "usage: plimsoll-instructions [--save] [PART OF A STAGE'S NAME..]
+/// Runs of a stage whose time is taken, of which the shortest counts.
+const TIMED_RUNS: usize = 15;
+
+const USAGE: &str = "usage: plimsoll-instructions [--save | --time] [PART OF A STAGE'S NAME..]
 
 Counts the instructions a record of every stage, or of those whose name holds one of the words, and compares with
 benches/instructions.tsv (PLIMSOLL_INSTRUCTIONS names another file). --save keeps what was counted there.
+--time tells nanoseconds of processor time a record instead, the least of fifteen runs.
 Exit code 1: a stage has become dearer by more than 3 %, or could not be counted.";
 
 fn main() -> ExitCode {
@@ -28,6 +32,7 @@ fn main() -> ExitCode {
             let _ = writeln!(std::io::stdout(), "{USAGE}");
             return ExitCode::SUCCESS;
         }
+        Some("--time") => time(&arguments[1..]).map(|()| false),
         _ => compare(&arguments),
     };
     match told {
@@ -50,17 +55,49 @@ fn run(name: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Returns the stages whose name holds one of the words.
+fn wanted(words: &[&String]) -> Result<Vec<String>, String> {
+    let wanted = |name: &String| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
+    let names: Vec<String> = stages::names().into_iter().filter(wanted).collect();
+    if names.is_empty() {
+        return Err(format!("no stage's name holds any of {words:?}; the stages are {:?}", stages::names()));
+    }
+    Ok(names)
+}
+
+/// Processor time that this thread has used, in nanoseconds: what other processes do costs none of it.
+fn used_ns() -> Result<u64, String> {
+    const PATH: &str = "/proc/thread-self/schedstat";
+    let text = std::fs::read_to_string(PATH).map_err(|problem| format!("`{PATH}`: {problem}"))?;
+    let first = text.split_whitespace().next().and_then(|number| number.parse().ok());
+    first.ok_or_else(|| format!("`{PATH}` does not begin with a number"))
+}
+
+fn time(words: &[String]) -> Result<(), String> {
+    let names = wanted(&words.iter().collect::<Vec<_>>())?;
+    let mut stdout = std::io::stdout();
+    let _ = writeln!(stdout, "{:<42} {:>12}", "stage", "ns a record");
+    for name in names {
+        let mut least = u64::MAX;
+        for _ in 0..TIMED_RUNS {
+            let Some(mut stage) = stages::stage(&name) else { continue };
+            stage.warm_up();
+            let before = used_ns()?;
+            stage.run();
+            least = least.min(used_ns()?.saturating_sub(before));
+        }
+        let _ = writeln!(stdout, "{name:<42} {:>12.0}", least as f64 / stages::records(&name) as f64);
+    }
+    Ok(())
+}
+
 fn compare(arguments: &[String]) -> Result<bool, String> {
     let save = arguments.iter().any(|argument| argument == "--save");
     let words: Vec<&String> = arguments.iter().filter(|argument| *argument != "--save").collect();
     if let Some(unknown) = words.iter().find(|word| word.starts_with('-')) {
         return Err(format!("unknown option `{unknown}`\n{USAGE}"));
     }
-    let wanted = |name: &String| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
-    let names: Vec<String> = stages::names().into_iter().filter(wanted).collect();
-    if names.is_empty() {
-        return Err(format!("no stage's name holds any of {words:?}; the stages are {:?}", stages::names()));
-    }
+    let names = wanted(&words)?;
     let path = std::env::var_os("PLIMSOLL_INSTRUCTIONS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.tsv"), PathBuf::from);
     let mut kept = callgrind::kept(&std::fs::read_to_string(&path).unwrap_or_default());

@@ -26,6 +26,7 @@ pub mod event;
 pub mod feedback;
 pub mod id;
 pub mod log;
+pub mod logarithm;
 pub mod metric;
 pub mod presence;
 pub mod sentence;

@@ -31,12 +31,7 @@ pub struct Histogram(pub BTreeMap<i16, u64>);
 impl Histogram {
     /// Returns the index of the bucket that holds `nanos`; zero counts as one nanosecond.
     pub fn index_of(nanos: u64) -> i16 {
-        if nanos <= 1 {
-            return -1;
-        }
-        // ceil(log2(x) * 16) - 1. Exact at powers of two; elsewhere the rounding of log2 is far below a bucket's width.
-        let exact = (nanos as f64).log2() * f64::from(1_u32 << HISTOGRAM_SCALE);
-        exact.ceil() as i16 - 1
+        crate::logarithm::bucket(nanos)
     }
 
     /// Returns the index of the bucket that holds `value`, in whatever unit it has; `None` where it is not positive.

@@ -58,8 +58,6 @@ pub(crate) struct Assembly {
     pub(crate) self_ns: Vec<u64>,
     pub(crate) requests: Vec<u32>,
     pub(crate) calls: Vec<Call>,
-    /// The span above all of each.
-    pub(crate) root: Vec<u32>,
     /// Services of spans that came twice, of spans whose own process had their parent and never sent it, and of calls
     /// whose clocks disagree.
     pub(crate) duplicated: Vec<u32>,
@@ -73,56 +71,87 @@ pub(crate) struct Assembly {
     children: Vec<u32>,
     critical: Vec<u64>,
     stack: Vec<(u32, u64, u64)>,
-    walks: Vec<u32>,
     next: Vec<u32>,
     shifts: Vec<i64>,
+    keys: Vec<(u64, u32)>,
+    ids: Vec<u64>,
+    spare: Vec<Node>,
 }
 
 impl Assembly {
     /// Assembles `self.nodes`, which it puts in order.
     pub(crate) fn run(&mut self) {
-        self.nodes.sort_unstable();
-        let (before, duplicated) = (self.nodes.len(), &mut self.duplicated);
-        duplicated.clear();
-        self.nodes.dedup_by(|again, node| {
-            let same = again.id == node.id;
-            if same {
-                duplicated.push(again.service);
-            }
-            same
-        });
-        self.duplicates = (before - self.nodes.len()) as u64;
+        self.put_in_order();
         self.orphaned.clear();
         self.skewed.clear();
         self.cycles = 0;
         self.find_parents();
         self.list_children();
+        if self.order.len() < self.nodes.len() {
+            // What no root leads to runs in circles.
+            self.cut_circles();
+            self.list_children();
+        }
         self.find_requests();
         self.align_clocks();
         self.find_origins();
         self.find_times();
     }
 
+    /// Puts the nodes in order of their ids, each id once.
+    fn put_in_order(&mut self) {
+        self.duplicated.clear();
+        self.keys.clear();
+        self.keys.extend(self.nodes.iter().zip(0..).map(|(node, at)| (node.id, at)));
+        self.keys.sort_unstable();
+        let before = self.nodes.len();
+        if self.keys.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+            let duplicated = &mut self.duplicated;
+            self.nodes.sort_unstable();
+            self.nodes.dedup_by(|again, node| {
+                let same = again.id == node.id;
+                if same {
+                    duplicated.push(again.service);
+                }
+                same
+            });
+        } else {
+            self.spare.clear();
+            self.spare.extend(self.keys.iter().map(|(_, at)| self.nodes[*at as usize]));
+            std::mem::swap(&mut self.nodes, &mut self.spare);
+        }
+        self.duplicates = (before - self.nodes.len()) as u64;
+        self.ids.clear();
+        self.ids.extend(self.nodes.iter().map(|node| node.id));
+    }
+
     /// Finds the span with this id.
     pub(crate) fn find(&self, id: u64) -> Option<u32> {
-        self.nodes.binary_search_by_key(&id, |node| node.id).ok().map(|at| at as u32)
+        self.ids.binary_search(&id).ok().map(|at| at as u32)
     }
 
     fn find_parents(&mut self) {
-        let n = self.nodes.len();
         self.parent.clear();
-        for node in 0..n {
-            let parent = if self.nodes[node].parent == 0 { None } else { self.find(self.nodes[node].parent) };
-            let Node { service, serves, consumes, .. } = self.nodes[node];
-            if self.nodes[node].parent != 0 && parent.is_none() && !serves && !consumes {
+        // Spans side by side often have one parent.
+        let mut met = (0, NONE);
+        for at in 0..self.nodes.len() {
+            let Node { parent, service, serves, consumes, .. } = self.nodes[at];
+            if parent != met.0 {
+                met = (parent, if parent == 0 { NONE } else { self.find(parent).unwrap_or(NONE) });
+            }
+            let up = met.1;
+            if parent != 0 && up == NONE && !serves && !consumes {
                 self.orphaned.push(service);
             }
-            self.parent.push(parent.filter(|p| *p as usize != node).unwrap_or(NONE));
+            self.parent.push(if up as usize == at { NONE } else { up });
         }
+    }
+
+    /// Makes a root of one span of each circle of parents.
+    fn cut_circles(&mut self) {
+        let n = self.nodes.len();
         // 0: not seen, otherwise the number of the walk that saw it: meeting one's own walk again is a circle.
-        let mut walk = std::mem::take(&mut self.walks);
-        walk.clear();
-        walk.resize(n, 0_u32);
+        let mut walk = vec![0_u32; n];
         for first in 0..n {
             let (mut at, mine) = (first, first as u32 + 1);
             while walk[at] == 0 {
@@ -141,7 +170,6 @@ impl Assembly {
                 at = up as usize;
             }
         }
-        self.walks = walk;
     }
 
     fn list_children(&mut self) {
@@ -170,12 +198,16 @@ impl Assembly {
             self.order.extend_from_slice(&self.children[from..to]);
             at += 1;
         }
-        self.root.clear();
-        self.root.resize(n, NONE);
+    }
+
+    /// Returns the span above all of each.
+    pub(crate) fn roots(&self) -> Vec<u32> {
+        let mut root = vec![NONE; self.nodes.len()];
         for &at in &self.order {
             let up = self.parent[at as usize];
-            self.root[at as usize] = if up == NONE { at } else { self.root[up as usize] };
+            root[at as usize] = if up == NONE { at } else { root[up as usize] };
         }
+        root
     }
 
     fn child_range(&self, node: u32) -> (usize, usize) {
@@ -213,6 +245,14 @@ impl Assembly {
 
     /// Moves callees that lie outside the call that waited for them, with all that is below them.
     fn align_clocks(&mut self) {
+        let Some(first) = self.nodes.first() else { return };
+        if self.nodes.iter().all(|node| node.service == first.service) {
+            // One service has one clock.
+            for (node, up) in self.nodes.iter_mut().zip(&self.parent) {
+                node.end = if *up == NONE { node.end } else { node.end.max(node.start) };
+            }
+            return;
+        }
         let mut shift = std::mem::take(&mut self.shifts);
         shift.clear();
         shift.resize(self.nodes.len(), 0_i64);
@@ -244,6 +284,9 @@ impl Assembly {
     fn find_origins(&mut self) {
         self.origin.clear();
         self.origin.resize(self.nodes.len(), NONE);
+        if !self.nodes.iter().any(|node| node.failed) {
+            return;
+        }
         for &at in self.order.iter().rev() {
             let node = self.nodes[at as usize];
             let answered_well = self.is_request(at) && !node.failed;
@@ -301,6 +344,9 @@ impl Assembly {
         self.critical.resize(n, 0);
         for node in 0..n {
             let (from, to) = (self.child_from[node] as usize, self.child_from[node + 1] as usize);
+            if to - from < 2 {
+                continue;
+            }
             let nodes = &self.nodes;
             self.children[from..to].sort_unstable_by_key(|child| {
                 let child = nodes[*child as usize];

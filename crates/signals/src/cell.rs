@@ -2,6 +2,7 @@
 //!
 //! *Cost.* About 200 bytes for a quiet operation. What only failing requests need stands behind one pointer.
 
+use plimsoll_model::logarithm::bucket_and_ln;
 use plimsoll_model::signal::{CalleeTime, ExceptionCount, Exemplars, Fingerprint, Histogram, LOG_UNIT};
 
 use crate::drill::Drill;
@@ -104,24 +105,20 @@ pub(crate) struct Cell {
     pub(crate) rare: Option<Box<Rare>>,
 }
 
-/// Index of the histogram's bucket and natural logarithm, from one logarithm.
-fn latency_of(nanos: u64) -> (i16, f64) {
-    if nanos <= 1 {
-        return (Histogram::index_of(nanos), 0.0);
-    }
-    let octaves = (nanos as f64).log2();
-    (((octaves * 16.0).ceil() as i16) - 1, octaves * std::f64::consts::LN_2)
+/// In units of 1/[`LOG_UNIT`]; logarithms of whole nanoseconds are not negative.
+fn units(value: f64) -> i64 {
+    (value * LOG_UNIT + 0.5) as i64
 }
 
 impl Cell {
     /// Counts a request; returns its logarithm of latency in units of 1/[`LOG_UNIT`].
     pub(crate) fn record_request(&mut self, nanos: u64, trace_id: u128, weight: u64) -> i64 {
-        let (index, log) = latency_of(nanos);
-        let log_units = (log * LOG_UNIT).round() as i64;
+        let (index, log) = bucket_and_ln(nanos);
+        let log_units = units(log);
         self.requests += 1;
         self.weighted_requests = self.weighted_requests.saturating_add(weight);
         self.log_sum += log_units;
-        self.log_sum_sq += (log * log * LOG_UNIT).round() as i64;
+        self.log_sum_sq += units(log * log);
         let slowest = self.latency.0.last().map(|(i, _)| *i);
         if slowest.is_none_or(|slowest| index > slowest) {
             self.slow.0.clear();
@@ -155,7 +152,7 @@ impl Cell {
     pub(crate) fn record_self_time(&mut self, nanos: u64) {
         self.assembled += 1;
         self.self_time_ns = self.self_time_ns.saturating_add(nanos);
-        self.self_time.add(latency_of(nanos).0, 1);
+        self.self_time.add(Histogram::index_of(nanos), 1);
     }
 
     pub(crate) fn record_blame(&mut self, party: u32, max: usize, other: u32) -> Recorded {
@@ -195,6 +192,22 @@ impl Cell {
             ExceptionCount { exception_type: crate::OTHER.to_owned(), message: String::new(), count: seen.count };
         add_exception(exceptions, Fingerprint(0), &other);
         true
+    }
+
+    /// Gives back room that is not filled.
+    pub(crate) fn shrink(&mut self) {
+        self.latency.0.shrink_to_fit();
+        self.self_time.0.shrink_to_fit();
+        self.callees.shrink_to_fit();
+        self.values.0.shrink_to_fit();
+        self.slow.0.shrink_to_fit();
+        self.good.0.shrink_to_fit();
+        if let Some(rare) = &mut self.rare {
+            rare.classes.0.shrink_to_fit();
+            rare.exceptions.shrink_to_fit();
+            rare.blame.0.shrink_to_fit();
+            rare.failed.0.shrink_to_fit();
+        }
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
@@ -242,17 +255,5 @@ fn add_exception(exceptions: &mut Vec<(Fingerprint, ExceptionCount)>, fingerprin
             }
         }
         Err(at) => exceptions.insert(at, (fingerprint, seen.clone())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_short_way_to_a_bucket_is_the_models_way() {
-        for nanos in (0..64).flat_map(|e| [1_u64 << e, (1_u64 << e) + 1, (1_u64 << e) + (1_u64 << e) / 3]) {
-            assert_eq!(latency_of(nanos).0, Histogram::index_of(nanos), "{nanos}");
-        }
     }
 }

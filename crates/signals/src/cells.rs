@@ -57,7 +57,7 @@ impl CellStore {
     }
 
     /// Adds to what the watcher sees, without anything becoming pending.
-    pub(crate) fn settle(&mut self, series: u32, bucket: u64, cell: Cell) {
+    pub(crate) fn settle(&mut self, series: u32, bucket: u64, mut cell: Cell) {
         if self.series.len() <= series as usize {
             self.series.resize_with(series as usize + 1, SeriesCells::default);
         }
@@ -65,6 +65,8 @@ impl CellStore {
             std::collections::btree_map::Entry::Occupied(mut mine) => mine.get_mut().merge(&cell),
             std::collections::btree_map::Entry::Vacant(slot) => {
                 self.rolling += 1;
+                // It is kept for hours and hardly ever added to.
+                cell.shrink();
                 slot.insert(Box::new(cell));
             }
         }

@@ -19,8 +19,13 @@ impl SignalState {
     pub(crate) fn close(&mut self, trace: &mut ClosedTrace) {
         let mut assembly = std::mem::take(&mut self.assembly);
         assembly.nodes.clear();
+        // Spans of a trace mostly come in runs of one version.
+        let mut met = (u32::MAX, 0);
         for (source, span) in trace.spans.iter().enumerate() {
-            let service = self.registry.versions.key(span.version).service;
+            if met.0 != span.version {
+                met = (span.version, self.registry.versions.key(span.version).service);
+            }
+            let service = met.1;
             assembly.nodes.push(Node {
                 id: span.id,
                 start: span.start,
@@ -68,7 +73,7 @@ impl SignalState {
             version: span.version,
             operation: span.what,
             age: span.age,
-            bucket: span.bucket,
+            bucket: u64::from(span.bucket),
             start: span.start,
             end: span.end,
             trace,
@@ -91,38 +96,45 @@ impl SignalState {
                 let operation = (request != NONE).then(|| span_of(request).what);
                 (self.registry.party_id(span_of(origin).version, operation), request == at)
             });
-            let Some(cell) = self.cell(span.version, span.what, span.age, span.bucket) else { continue };
+            let Some(cell) = self.cell(span.version, span.what, span.age, u64::from(span.bucket)) else { continue };
             cell.record_self_time(assembly.self_ns[at as usize]);
             if let Some((party, own)) = blamed {
                 cell.error_origins += u64::from(own);
                 let recorded = cell.record_blame(party, max, other);
-                self.registry.note_edge(span.version, party, span.bucket, recorded);
+                self.registry.note_edge(span.version, party, u64::from(span.bucket), recorded);
             }
         }
         for call in &assembly.calls {
             let (caller, callee) = (span_of(call.caller), span_of(call.callee));
             let party = self.registry.party_id(callee.version, Some(callee.what));
             let time = CalleeTime { calls: 1, critical_ns: call.critical_ns };
-            let Some(cell) = self.cell(caller.version, caller.what, caller.age, caller.bucket) else { continue };
+            let Some(cell) = self.cell(caller.version, caller.what, caller.age, u64::from(caller.bucket)) else {
+                continue;
+            };
             let recorded = cell.record_callee(party, time, max, other);
-            self.registry.note_edge(caller.version, party, caller.bucket, recorded);
+            self.registry.note_edge(caller.version, party, u64::from(caller.bucket), recorded);
         }
     }
 
     /// Counts each topmost request by the versions of all services below it.
     fn count_paths(&mut self, assembly: &Assembly, trace: &ClosedTrace) {
+        let [first, others @ ..] = trace.spans.as_slice() else { return };
+        if others.iter().all(|span| span.version == first.version) {
+            return;
+        }
         let span_of = |at: u32| &trace.spans[assembly.nodes[at as usize].source as usize];
-        for &at in &assembly.requests {
-            if !assembly.is_topmost(at) {
-                continue;
-            }
+        let roots = assembly.roots();
+        // Of each root the versions below it, so that many requests of one root cost no more than one.
+        let mut below: Vec<(u32, u32)> = roots.iter().zip(0..).map(|(root, at)| (*root, span_of(at).version)).collect();
+        below.sort_unstable();
+        below.dedup();
+        for &at in assembly.requests.iter().filter(|at| assembly.is_topmost(**at)) {
+            let root = roots[at as usize];
+            let from = below.partition_point(|(other, _)| *other < root);
             let mut versions = std::mem::take(&mut self.path_at_hand);
             versions.clear();
-            let below = (0..assembly.nodes.len() as u32)
-                .filter(|other| assembly.root[*other as usize] == assembly.root[at as usize]);
-            versions.extend(below.map(|other| span_of(other).version));
-            versions.sort_unstable();
-            versions.dedup();
+            let mine = below[from..].iter().take_while(|(other, _)| *other == root).take(PARTICIPANTS_MAX + 1);
+            versions.extend(mine.map(|(_, version)| *version));
             if versions.len() > 1 {
                 self.count_path(&versions, span_of(at), trace.id);
             }
@@ -148,7 +160,7 @@ impl SignalState {
                 PathId { operation: entry.what, path: self.sides.path_sets.intern(versions.into()) }
             }
         };
-        let Some(cell) = self.sides.paths.cell(&id, entry.bucket, limits) else { return };
+        let Some(cell) = self.sides.paths.cell(&id, u64::from(entry.bucket), limits) else { return };
         let log = (entry.end.saturating_sub(entry.start).max(1) as f64).ln();
         cell.traces += 1;
         cell.log_latency_sum = cell.log_latency_sum.saturating_add((log * LOG_UNIT).round() as i64);
@@ -198,7 +210,7 @@ impl SignalState {
                 (waiting.version, self.service_operation(service), waiting.age, waiting.bucket)
             } else {
                 let span = &trace.spans[assembly.nodes[request as usize].source as usize];
-                (span.version, span.what, span.age, span.bucket)
+                (span.version, span.what, span.age, u64::from(span.bucket))
             };
             self.count_exception(version, operation, age, bucket, waiting.fingerprint, &waiting.seen);
         }

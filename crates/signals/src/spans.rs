@@ -81,6 +81,10 @@ impl SignalState {
             let bucket = self.bucket_of(emitter.service, end, received);
             run.count(self, emitter, bucket, end.min(received));
             let age = Self::age_of(emitter, start);
+            if end < start {
+                self.registry.counters.negative_durations += 1;
+                self.registry.service[emitter.service as usize].quality.say(Word::NegativeDurations, received);
+            }
             let state = trace_state.get(row);
             if !same_text(state, weighed.0) {
                 weighed = (state, weight_of(state));
@@ -133,9 +137,6 @@ impl SignalState {
                 let service = &mut self.registry.service[emitter.service as usize];
                 if std::mem::take(&mut service.collapsed) {
                     service.quality.say(Word::CollapsedOperations, received);
-                }
-                if end < start {
-                    service.quality.say(Word::NegativeDurations, received);
                 }
                 values.clear();
                 values.extend_from_slice(resources.values(emitter));
@@ -193,7 +194,7 @@ impl SignalState {
                 end,
                 version: emitter.version,
                 what,
-                bucket,
+                bucket: bucket as u32,
                 class,
                 weight: weighed.1 as u32,
                 role,
@@ -270,7 +271,6 @@ impl SignalState {
 
     pub(crate) fn count_request(&mut self, request: &RequestSpan<'_>) {
         let (max, other) = (self.registry.limits.entries_per_cell_max, crate::registry::OTHER_NAME);
-        let backwards = request.end < request.start;
         let Some(cell) = self.cell(request.version, request.operation, request.age, request.bucket) else { return };
         let weight = request.weight;
         let log_latency_sum = cell.record_request(request.end.saturating_sub(request.start), request.trace, weight);
@@ -287,7 +287,6 @@ impl SignalState {
         }
         let counters = &mut self.registry.counters;
         counters.requests += 1;
-        counters.negative_durations += u64::from(backwards);
         counters.other += u64::from(overflowed);
         self.registry.version[request.version as usize].requests += 1;
     }

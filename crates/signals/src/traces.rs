@@ -24,7 +24,8 @@ pub(crate) struct OpenSpan {
     pub(crate) version: u32,
     /// The operation where it serves, else the name it would have as one.
     pub(crate) what: u32,
-    pub(crate) bucket: u64,
+    /// Number of the bucket of ten seconds, which is enough until the year 3331.
+    pub(crate) bucket: u32,
     pub(crate) class: u32,
     /// How many spans it stands for.
     pub(crate) weight: u32,

@@ -161,8 +161,7 @@ impl Scanner<'_, '_> {
             self.key = Key::None;
         }
         let is_space = |byte: Option<&u8>| byte.is_some_and(|byte| CLASSES[usize::from(*byte)] & SPACE != 0);
-        let single = !is_space(self.bytes.get(self.at + 1));
-        if byte == b' ' && single {
+        if byte == b' ' && !is_space(self.bytes.get(self.at + 1)) {
             self.at += 1;
             return;
         }
@@ -194,6 +193,15 @@ impl Scanner<'_, '_> {
         }
         self.at = end;
         let next = self.byte(0);
+        // Most words are letters and stand in a sentence: their length says whether there is more to ask.
+        if seen == 0
+            && self.key == Key::None
+            && matches!(end - begin, 1..=2 | 6..HEX_LETTERS_MIN)
+            && !matches!(next, b':' | b'=')
+            && self.bytes[begin] != b'\\'
+        {
+            return;
+        }
         if next == b':' && self.byte(1) == b'/' && self.byte(2) == b'/' {
             // An address runs on through what would separate words.
             let rest = &self.bytes[end..];

@@ -5,6 +5,7 @@ use std::time::Duration;
 use plimsoll_signals::{OTHER, SignalLimits, SignalState};
 
 use crate::build::{SERVER, always, key, send, span, total};
+use crate::memory::held;
 
 fn named(from: u64, to: u64, received: u64) -> Vec<crate::build::Sent> {
     let letters = |i: u64| i.to_string().bytes().map(|b| char::from(b - b'0' + b'a')).collect::<String>();
@@ -14,10 +15,18 @@ fn named(from: u64, to: u64, received: u64) -> Vec<crate::build::Sent> {
 #[test]
 fn a_million_operation_names_cost_what_a_thousand_do() {
     let limits = SignalLimits { names_max: 5_000, open_spans_max: 4_000, ..SignalLimits::default() };
+    let before = held();
     let mut state = SignalState::new(limits);
+    let mut after_some = 0;
     for chunk in 0..250_u64 {
         send(&mut state, 100, &named(chunk * 4_000, (chunk + 1) * 4_000, 100));
+        if chunk == 49 {
+            after_some = held() - before;
+        }
     }
+    let after_all = held() - before;
+    assert!(after_all <= after_some + after_some / 50, "{after_some} bytes after 200,000, {after_all} after a million");
+    assert!(after_all < 24 << 20, "{after_all} bytes");
     let size = state.size();
     assert!(size.operations <= 1_001 && size.series <= 1_001 && size.names <= 5_000, "{size:?}");
     assert!(size.open_spans <= 4_000 && size.pending_cells <= 1_001, "{size:?}");

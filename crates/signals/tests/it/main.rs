@@ -3,8 +3,10 @@
 mod assembly;
 mod bounds;
 mod build;
+mod dialects;
 mod exceptions;
 mod lines;
+mod memory;
 mod merging;
 mod metrics;
 mod operations;

@@ -27,6 +27,22 @@ fn each_oddity_has_its_word() {
     assert_eq!(words(&[root(), root()]), ["duplicate_spans"]);
     assert_eq!(words(&[root(), span("a", INTERNAL, "i", 2, 99, 50_010, 50_020)]), ["broken_parents"]);
     assert_eq!(words(&[span("a", SERVER, "x", 1, 0, 60_000, 50_000)]), ["negative_durations"]);
+    assert_eq!(words(&[root(), span("a", CLIENT, "call", 2, 1, 60_000, 50_050)]), ["negative_durations"]);
+    let inner = |id: u64, parent: u64| span("a", INTERNAL, "i", id, parent, 50_010, 50_020);
+    assert_eq!(words(&[root(), inner(2, 3), inner(3, 2)]), ["broken_parents"]);
+    // From its end to its receipt.
+    let received_after = |minutes: u64| {
+        let mut late = crate::build::state();
+        send(&mut late, 50_100 + minutes * 60_000, &[root()]);
+        assert_eq!(total(&late, "a", "x").requests, 1);
+        late.data_quality(&key("a"))
+    };
+    assert!(received_after(59).is_empty());
+    assert_eq!(received_after(70), ["late_spans"]);
+    assert_eq!(received_after(2 * 24 * 60), ["misdated_spans"]);
+    let mut sampled = root();
+    sampled.trace_state = "ot=th:8";
+    assert_eq!(words(&[sampled]), ["sampled_spans"]);
     let mut unversioned = root();
     unversioned.version = String::new();
     assert_eq!(words(&[unversioned]), ["unversioned_telemetry"]);

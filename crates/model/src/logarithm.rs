@@ -1,0 +1,102 @@
+//! Logarithms of whole numbers by table: the bucket of a latency and its natural logarithm.
+//!
+//! *Invariants.* Nothing but integers, multiplications and additions in a fixed order, so that every machine and every
+//! library of mathematics gives the same, which sums of logarithms are compared by. Buckets are exact. The logarithm is within
+//! 1e-10: the rest of its series after seven terms, at a distance of at most 4.4 % from a number of the table.
+
+use crate::signal::HISTOGRAM_SCALE;
+
+const STEPS: usize = 1 << HISTOGRAM_SCALE;
+
+/// `2^(63 + k/16)`, rounded down.
+const EDGES: [u64; STEPS] = [
+    0x8000_0000_0000_0000,
+    0x85aa_c367_cc48_7b14,
+    0x8b95_c1e3_ea8b_d6e6,
+    0x91c3_d373_ab11_c336,
+    0x9837_f051_8db8_a96f,
+    0x9ef5_3260_91a1_11ad,
+    0xa5fe_d6a9_b151_38ea,
+    0xad58_3eea_42a1_4ac6,
+    0xb504_f333_f9de_6484,
+    0xbd08_a39f_580c_36be,
+    0xc567_2a11_5506_dadd,
+    0xce24_8c15_1f84_80e3,
+    0xd744_fcca_d69d_6af4,
+    0xe0cc_deec_2a94_e111,
+    0xeac0_c6e7_dd24_392e,
+    0xf525_7d15_2486_cc2c,
+];
+
+/// `2^(-k/16)`.
+const INVERSE: [f64; STEPS] = [
+    1.0,
+    0.9576032806985737,
+    0.9170040432046712,
+    0.8781260801866497,
+    0.8408964152537145,
+    0.8052451659746271,
+    0.7711054127039704,
+    0.7384130729697497,
+    std::f64::consts::FRAC_1_SQRT_2,
+    0.6771277734684463,
+    0.6484197773255048,
+    0.620928906036742,
+    0.5946035575013605,
+    0.5693943173783458,
+    0.5452538663326288,
+    0.5221368912137069,
+];
+
+/// How many edges are below each sixteenth of an octave.
+const BELOW: [u8; 16] = [0, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 13, 14, 15, 16];
+
+/// Finds the octave, how many edges of it are below the number, and the number with its first bit in front.
+fn place(number: u64) -> (u32, usize, u64) {
+    let octave = 63 - number.leading_zeros();
+    let front = number << (63 - octave);
+    let mut below = usize::from(BELOW[(front >> 59) as usize & 15]);
+    while below < STEPS && front > EDGES[below] {
+        below += 1;
+    }
+    (octave, below, front)
+}
+
+/// Returns the index of the bucket of scale 4 that holds the number: `2^(i/16) < number <= 2^((i+1)/16)`. Zero counts as one.
+pub(crate) fn bucket(number: u64) -> i16 {
+    let (octave, below, _) = place(number.max(1));
+    (octave as i16) * STEPS as i16 + below as i16 - 1
+}
+
+/// Returns the bucket as above, and the natural logarithm. Zero counts as one.
+pub fn bucket_and_ln(number: u64) -> (i16, f64) {
+    let (octave, below, front) = place(number.max(1));
+    let index = (octave as i16) * STEPS as i16 + below as i16 - 1;
+    let step = below.saturating_sub(1);
+    let x = front as f64 * (1.0 / 9_223_372_036_854_775_808.0) * INVERSE[step] - 1.0;
+    let last = -1.0 / 6.0 + x * (1.0 / 7.0);
+    let series = x * (1.0 + x * (-1.0 / 2.0 + x * (1.0 / 3.0 + x * (-1.0 / 4.0 + x * (1.0 / 5.0 + x * last)))));
+    let steps = octave * STEPS as u32 + step as u32;
+    (index, f64::from(steps) * (std::f64::consts::LN_2 / STEPS as f64) + series)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_and_logarithms_are_those_of_the_library() {
+        let mut number = 1_u64;
+        let mut worst: f64 = 0.0;
+        for step in 0..200_000_u64 {
+            let (index, ln) = bucket_and_ln(number);
+            worst = worst.max((ln - (number as f64).ln()).abs());
+            let by_library = ((number as f64).log2() * 16.0).ceil() as i16 - 1;
+            assert_eq!((index, bucket(number)), (by_library, by_library), "{number}");
+            number = if number > 1 << 50 { 1 + step % 4_096 } else { number + number / 37 + step % 3 + 1 };
+        }
+        assert!(worst < 1e-10, "{worst}");
+        assert_eq!(bucket_and_ln(0), (-1, 0.0));
+        assert_eq!(bucket_and_ln(u64::MAX).0, 1_023);
+    }
+}
