@@ -11,6 +11,7 @@
 //! | [`flight`] | Arrow Flight SQL |
 //! | [`faces`] | what those count |
 //! | [`telemetry`] | Plimsoll's own logs and spans |
+//! | `explain` | what engineers see of a verdict |
 //! | [`backtest`] | recorded telemetry and past deploys through the same engine |
 //! | [`demo`] | a shop, a good deploy, a bad deploy |
 
@@ -20,6 +21,7 @@ pub mod backtest;
 pub mod cli;
 pub mod config;
 pub mod demo;
+mod explain;
 pub mod faces;
 pub mod flight;
 pub mod grpc;

@@ -9,6 +9,7 @@ use crate::cell::Recorded;
 use crate::columns::SchemaError;
 use crate::registry::SeriesKey;
 use crate::rows::{OperationRow, decode_operations, encode_operations};
+use crate::side::Part;
 use crate::side_rows::Recall;
 use crate::state::SignalState;
 
@@ -17,7 +18,7 @@ impl SignalState {
     /// comes without rows. The same cells always give the same bytes.
     pub fn pending_rows(&self) -> Vec<(Table, RecordBatch)> {
         let operations = self.pending_operations().map(|rows| (Table::Operations, rows));
-        let signals = self.pending_signals().map(|rows| (Table::Signals, rows));
+        let signals = self.signals_of(Part::Pending).map(|rows| (Table::Signals, rows));
         operations.into_iter().chain(signals).collect()
     }
 
@@ -37,13 +38,18 @@ impl SignalState {
     /// Takes those rows: from here on they are the caller's to keep. What the watcher sees stays as it is.
     pub fn take_rows(&mut self) -> Vec<(Table, RecordBatch)> {
         let rows = self.pending_rows();
+        self.settle();
+        rows
+    }
+
+    /// Lets go of those rows without making them: for whoever keeps none. What the watcher sees stays as it is.
+    pub fn settle(&mut self) {
         for (id, second, cell) in self.pending_history() {
             self.sides.history.settle(id, second, &cell);
         }
         self.sides.settle_pending();
         self.cells.settle_pending();
         self.bound_cells();
-        rows
     }
 
     /// Adds rows stored before, after a restart: they are seen by the watcher and never become pending again. Buckets

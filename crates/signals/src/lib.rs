@@ -20,10 +20,12 @@
 //! | `exception`, `frame` | fingerprints |
 //! | `cell`, `cells` | compact cells; pending and rolling ones |
 //! | `side`, `sides` | cells of everything beside operations |
+//! | `groups` | groups of log templates, kept from question to question |
 //! | `quality` | words about the telemetry of a service |
 //! | `registry`, `intern` | text as numbers, with every cap |
 //! | `queries`, `vitals` | what the watcher asks, of the service and of those unrelated to it |
 //! | `checkpoint`, `rows`, `side_rows`, `recall` | rows of the tables `operations` and `signals`, both ways |
+//! | `excerpt` | rows of a few services from a bucket on, as bytes |
 //! | `limits` | bounds and counters |
 //!
 //! *Invariants.* No clock, no I/O, no verdict. Adding is all that ever happens to a cell, so any split of the same rows
@@ -41,7 +43,9 @@ mod columns;
 mod drill;
 mod events;
 mod exception;
+mod excerpt;
 mod frame;
+mod groups;
 mod instances;
 mod intern;
 mod limits;
@@ -70,6 +74,7 @@ mod weight;
 
 pub use columns::SchemaError;
 pub use exception::exception;
+pub use excerpt::{Excerpt, ExcerptError};
 pub use limits::{OTHER, SignalCounters, SignalLimits};
 pub use queries::{SignalSize, VersionTraffic};
 pub use rows::{OperationRow, decode_operations, encode_operations};

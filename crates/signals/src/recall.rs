@@ -15,17 +15,26 @@ use crate::columns::SchemaError;
 use crate::lines::{OTHER_TEMPLATE, template_hash};
 use crate::points::PointCell;
 use crate::registry::NO_NAME;
+use crate::side::Part;
 use crate::side_rows::{Recall, SignalRow, decode, encode};
 use crate::sides::{ActionId, ArmId, HISTORY_WIDTHS, HistoryId, LogId, MetricId, MetricName, PathId, level_of};
 use crate::state::SignalState;
 
 const BUCKET_S: u32 = (Bucket::WIDTH_NS / 1_000_000_000) as u32;
 
+/// Returns the second at which the first wide bucket begins that holds any of `bucket` or later.
+pub(crate) fn first_wide(bucket: u64) -> u64 {
+    let widest = HISTORY_WIDTHS.iter().map(|(width, _)| u64::from(*width)).max().unwrap_or(1);
+    bucket * u64::from(BUCKET_S) / widest * widest
+}
+
 impl SignalState {
-    /// Returns the rows of `signals` folded since the last checkpoint; `None` where there are none.
-    pub(crate) fn pending_signals(&self) -> Option<RecordBatch> {
+    /// Returns the rows of `signals` that a part of the cells are; `None` where there are none.
+    pub(crate) fn signals_of(&self, part: Part<'_>) -> Option<RecordBatch> {
         let mut rows = Vec::new();
-        for (version, bucket, cell) in self.sides.presence.each_pending() {
+        let of_version = |version: u32| part.wants(self.registry.versions.key(version).service);
+        for (version, bucket, cell) in self.sides.presence.cells_of(part).filter(|(version, ..)| of_version(**version))
+        {
             rows.push(SignalRow {
                 spans: cell.spans,
                 logs: cell.logs,
@@ -37,7 +46,7 @@ impl SignalState {
                 ..self.row("presence", *version, bucket)
             });
         }
-        for (id, bucket, cell) in self.sides.logs.each_pending() {
+        for (id, bucket, cell) in self.sides.logs.cells_of(part).filter(|(id, ..)| of_version(id.version)) {
             let Some(template) = self.sides.templates.get(&id.template) else { continue };
             rows.push(SignalRow {
                 name: template.to_string(),
@@ -47,13 +56,13 @@ impl SignalState {
                 ..self.row("log", id.version, bucket)
             });
         }
-        for (id, bucket, cell) in self.sides.metrics.each_pending() {
+        for (id, bucket, cell) in self.sides.metrics.cells_of(part).filter(|(id, ..)| of_version(id.version)) {
             rows.push(self.metric_row(id, bucket, cell));
         }
-        for (id, bucket, cell) in self.sides.arms.each_pending() {
+        for (id, bucket, cell) in self.sides.arms.cells_of(part).filter(|(id, ..)| of_version(id.version)) {
             rows.push(self.arm_row(id, bucket, cell));
         }
-        for (id, bucket, cell) in self.sides.actions.each_pending() {
+        for (id, bucket, cell) in self.sides.actions.cells_of(part).filter(|(id, ..)| of_version(id.version)) {
             rows.push(SignalRow {
                 name: self.registry.names.key(id.action).to_string(),
                 count: cell.count,
@@ -61,7 +70,11 @@ impl SignalState {
                 ..self.row("action", id.version, bucket)
             });
         }
-        for (id, bucket, cell) in self.sides.paths.each_pending() {
+        let meets = |id: &PathId| {
+            part.wants(self.registry.operations.key(id.operation).service)
+                || self.sides.path_sets.key(id.path).iter().any(|version| of_version(*version))
+        };
+        for (id, bucket, cell) in self.sides.paths.cells_of(part).filter(|(id, ..)| meets(id)) {
             rows.push(SignalRow {
                 count: cell.traces,
                 errors: cell.failed,
@@ -72,7 +85,17 @@ impl SignalState {
                 ..self.operation_row("path", id.operation, Bucket(bucket).start(), BUCKET_S)
             });
         }
-        for (id, second, cell) in self.pending_history() {
+        let mut history = self.pending_history();
+        if let Part::Since { bucket, .. } = part {
+            let from = first_wide(bucket);
+            history.retain(|(id, second, _)| {
+                *second >= from && part.wants(self.registry.operations.key(id.operation).service)
+            });
+            let settled = self.sides.history.cells_of(Part::Since { bucket: from, services: &[] });
+            let settled = settled.filter(|(id, ..)| part.wants(self.registry.operations.key(id.operation).service));
+            history.extend(settled.map(|(id, second, cell)| (*id, second, *cell)));
+        }
+        for (id, second, cell) in history {
             rows.push(SignalRow {
                 count: cell.requests,
                 errors: cell.errors,

@@ -44,6 +44,30 @@ impl<C> Default for SideSeries<C> {
     }
 }
 
+/// Which cells become rows.
+#[derive(Clone, Copy)]
+pub(crate) enum Part<'a> {
+    /// Those that await a checkpoint.
+    Pending,
+    /// All of some services, from a bucket on.
+    Since {
+        /// Number of the first bucket.
+        bucket: u64,
+        /// Numbers of the services.
+        services: &'a [u32],
+    },
+}
+
+impl Part<'_> {
+    /// Says whether cells of a service belong to it.
+    pub(crate) fn wants(self, service: u32) -> bool {
+        match self {
+            Self::Pending => true,
+            Self::Since { services, .. } => services.contains(&service),
+        }
+    }
+}
+
 /// How much one sort may hold.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SideLimits {
@@ -163,8 +187,17 @@ impl<K: Hash + Eq + Clone, C: Additive> Side<K, C> {
         self.places.iter().filter_map(|(key, series)| Some((key.as_ref()?, series)))
     }
 
-    pub(crate) fn each_pending(&self) -> impl Iterator<Item = (&K, u64, &C)> {
-        self.each().flat_map(|(key, series)| series.pending.iter().map(move |(bucket, cell)| (key, *bucket, cell)))
+    /// Returns the cells of a part, those that await a checkpoint and those that do not apart.
+    pub(crate) fn cells_of(&self, part: Part<'_>) -> impl Iterator<Item = (&K, u64, &C)> {
+        let (from, settled) = match part {
+            Part::Pending => (0, false),
+            Part::Since { bucket, .. } => (bucket, true),
+        };
+        self.each().flat_map(move |(key, series)| {
+            let pending = series.pending.iter().map(|(bucket, cell)| (*bucket, cell)).filter(move |(b, _)| *b >= from);
+            let rolling = settled.then(|| series.rolling.range(from..)).into_iter().flatten();
+            pending.chain(rolling.map(|(bucket, cell)| (*bucket, cell))).map(move |(bucket, cell)| (key, bucket, cell))
+        })
     }
 
     /// Calls `visit` with every cell.

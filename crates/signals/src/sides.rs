@@ -10,10 +10,10 @@ use plimsoll_model::log::{Level, LogCell, LogSeries};
 use plimsoll_model::metric::{MetricKey, MetricSeries, MetricShape};
 use plimsoll_model::presence::{PresenceCell, PresenceSeries};
 use plimsoll_model::signal::{AgeClass, OperationSeries};
-use plimsoll_model::template::group;
 use plimsoll_model::{Bucket, Interval, ServiceAggregates, ServiceKey, UnixNanos};
 
 use crate::cell::Cell;
+use crate::groups::KnownGroups;
 use crate::intern::{FixedMap, Interner};
 use crate::points::PointCell;
 use crate::registry::NO_NAME;
@@ -82,6 +82,7 @@ pub(crate) struct Sides {
     pub(crate) logs: Side<LogId, LogCell>,
     /// Text of the templates by hash.
     pub(crate) templates: FixedMap<u64, Arc<str>>,
+    pub(crate) groups: KnownGroups,
     pub(crate) metrics: Side<MetricId, PointCell>,
     pub(crate) arms: Side<ArmId, Cell>,
     pub(crate) actions: Side<ActionId, ActionCell>,
@@ -229,37 +230,34 @@ impl SignalState {
     fn logs_of(&self, service: u32, buckets: &std::ops::Range<u64>) -> Vec<LogSeries> {
         let mine = |key: &LogId| self.registry.versions.key(key.version).service == service;
         let found = self.sides.logs.within(buckets, mine);
-        let mut texts: Vec<&str> =
-            found.iter().filter_map(|(key, _)| self.sides.templates.get(&key.template)).map(AsRef::as_ref).collect();
-        texts.sort_unstable();
-        texts.dedup();
-        let groups = group(&texts);
+        let ids = found.iter().map(|(key, _)| key.template).collect();
+        let groups = self.sides.groups.of(service, ids, |id| self.sides.templates.get(&id).map(AsRef::as_ref));
         let known = &self.registry.service[service as usize].templates;
-        let mut series: BTreeMap<(String, Level, String), BTreeMap<u64, LogCell>> = BTreeMap::new();
+        let mut series: BTreeMap<(u32, Level, &str), BTreeMap<u64, LogCell>> = BTreeMap::new();
         let mut first_of_group: BTreeMap<&str, UnixNanos> = BTreeMap::new();
         for (key, cells) in &found {
-            let Some(text) = self.sides.templates.get(&key.template) else { continue };
-            let Ok(at) = texts.binary_search(&text.as_ref()) else { continue };
+            let Some(group) = groups.get(&key.template) else { continue };
             let first_cell = cells.first_key_value().map_or(UnixNanos(0), |(bucket, _)| Bucket(*bucket).start());
             let first = known.get(&key.template).copied().unwrap_or(first_cell);
-            let of_group = first_of_group.entry(&groups[at]).or_insert(first);
+            let of_group = first_of_group.entry(group).or_insert(first);
             *of_group = first.min(*of_group);
-            let key = (self.version_of(key.version).1, level_of(key.level), groups[at].clone());
-            let merged = series.entry(key).or_default();
+            let merged = series.entry((key.version, level_of(key.level), group)).or_default();
             for (bucket, cell) in cells {
                 merged.entry(*bucket).or_default().add(cell);
             }
         }
-        series
+        let mut found: Vec<LogSeries> = series
             .into_iter()
             .map(|((version, level, template), cells)| LogSeries {
-                first_seen: first_of_group.get(template.as_str()).copied().unwrap_or_default(),
-                version,
-                template,
+                first_seen: first_of_group.get(template).copied().unwrap_or_default(),
+                version: self.version_of(version).1,
+                template: template.to_owned(),
                 level,
                 cells: bucketed(cells),
             })
-            .collect()
+            .collect();
+        found.sort_by(|a, b| (&a.version, a.level, &a.template).cmp(&(&b.version, b.level, &b.template)));
+        found
     }
 
     fn metrics_of(&self, service: u32, buckets: &std::ops::Range<u64>) -> Vec<MetricSeries> {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use plimsoll_catalog::{CatalogError, DeployFilter};
-use plimsoll_model::{Deploy, DeployId, RegressionEvent, Verdict};
+use plimsoll_model::{Deploy, DeployId, RegressionEvent, UnixNanos, Verdict, VerdictKind};
 use plimsoll_verdict::unseen;
 use tokio::sync::{broadcast, watch};
 
@@ -58,6 +58,19 @@ impl Watcher {
         let Some(deploy) = self.catalog.deploys(&filter).await?.into_iter().next() else { return Ok(None) };
         let verdict = self.verdict(&deploy.id).await?;
         Ok(verdict.map(|verdict| (deploy, verdict)))
+    }
+
+    /// Returns what is said of a watched deploy at the moment, and whether nothing more is expected of it; `None` where
+    /// it has not been judged, or is watched no longer.
+    pub fn standing(&self, id: &DeployId) -> Option<(VerdictKind, bool)> {
+        let open = self.open.lock();
+        let open = open.get(id)?;
+        open.verdict.as_ref().map(|verdict| (verdict.verdict, open.closed))
+    }
+
+    /// Returns the time by the watcher's clock.
+    pub fn now(&self) -> UnixNanos {
+        (self.clock)()
     }
 
     /// Returns regression events from now on; a receiver that lags too far misses some and is told so.

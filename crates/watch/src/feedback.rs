@@ -1,10 +1,11 @@
 //! What humans say of verdicts: kept, counted, and heeded until it expires.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_catalog::CatalogError;
-use plimsoll_model::{Answer, DeployId, Feedback, Suppressed, UnixNanos, VerdictKind};
+use plimsoll_model::{Answer, DeployId, Feedback, ServiceKey, Suppressed, UnixNanos, VerdictKind};
 use serde::Serialize;
 
 use crate::register::FinishError;
@@ -12,8 +13,14 @@ use crate::watcher::Watcher;
 
 /// How long `wrong` and `known` silence what they were said of.
 const EXPIRES_AFTER: Duration = Duration::from_secs(30 * 86_400);
+/// How long they may be told to.
+const EXPIRES_MAX: Duration = Duration::from_secs(366 * 86_400);
 /// Answers that are looked through.
-pub(crate) const FEEDBACK_MAX: u32 = 1_000;
+const FEEDBACK_MAX: u32 = 1_000;
+/// How long what was read of a service is taken for what it is; what is said here is seen at once.
+const KEPT: Duration = Duration::from_secs(30);
+/// Services of which it is kept.
+const SERVICES_KEPT: usize = 4_096;
 
 /// How often verdicts were right, as far as anybody said so.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -43,21 +50,52 @@ pub(crate) fn suppressed(feedback: &[Feedback], now: UnixNanos) -> BTreeSet<Supp
 }
 
 impl Watcher {
+    /// Returns what was said of a service's verdicts.
+    pub(crate) async fn known_feedback(
+        &self,
+        service: &ServiceKey,
+        now: UnixNanos,
+    ) -> Result<Arc<[Feedback]>, CatalogError> {
+        let fresh = |at: UnixNanos| now.since(at) < KEPT;
+        if let Some((at, known)) = self.feedback.lock().get(service)
+            && fresh(*at)
+        {
+            return Ok(Arc::clone(known));
+        }
+        let known: Arc<[Feedback]> = self.catalog.feedback(Some(service), FEEDBACK_MAX).await?.into();
+        let mut kept = self.feedback.lock();
+        if kept.len() >= SERVICES_KEPT {
+            kept.retain(|_, (at, _)| fresh(*at));
+        }
+        if kept.len() < SERVICES_KEPT {
+            kept.insert(service.clone(), (now, Arc::clone(&known)));
+        }
+        Ok(known)
+    }
+
     /// Records what a human says of a deploy's verdict. `wrong` and `known` silence its findings on later deploys of the
-    /// service for thirty days.
+    /// service until `until`, or for thirty days.
     ///
     /// # Errors
-    /// There is no such deploy, nobody said it, or the catalog cannot be written.
+    /// There is no such deploy, nobody said it, `until` is past or more than a year ahead, or the catalog cannot be written.
     pub async fn answer(
         &self,
         id: &DeployId,
         answer: Answer,
         actor: &str,
         reason: &str,
+        until: Option<UnixNanos>,
     ) -> Result<Feedback, FinishError> {
-        let mut problems = Vec::new();
+        let (mut problems, given_at) = (Vec::new(), (self.clock)());
         if actor.trim().is_empty() {
             problems.push("`actor` is required: say whose answer it is".to_owned());
+        }
+        if let Some(until) = until {
+            if answer == Answer::Right {
+                problems.push("`until` goes with `wrong` and `known`: what was right silences nothing".to_owned());
+            } else if until <= given_at || until > given_at + EXPIRES_MAX {
+                problems.push(format!("`until` is `{until}`: set it within a year from now on ({given_at})"));
+            }
         }
         for (name, text, most) in [("actor", actor, 1_024), ("reason", reason, 16_384)] {
             if text.len() > most {
@@ -70,7 +108,6 @@ impl Watcher {
         let deploy = self.catalog.deploy(id).await?.ok_or_else(|| FinishError::Unknown(id.clone()))?;
         let verdict = self.verdict(id).await?;
         let regressed = verdict.as_ref().is_some_and(|verdict| verdict.verdict == VerdictKind::Regressed);
-        let given_at = (self.clock)();
         let found = verdict.iter().flat_map(|verdict| &verdict.findings).filter(|finding| !finding.symptom);
         let silences = answer != Answer::Right;
         let feedback = Feedback {
@@ -84,10 +121,12 @@ impl Watcher {
                 .filter(|_| silences)
                 .map(|finding| Suppressed { signal: finding.signal, operation: finding.operation.clone() })
                 .collect(),
-            expires_at: silences.then(|| given_at + EXPIRES_AFTER),
+            expires_at: silences.then(|| until.unwrap_or(given_at + EXPIRES_AFTER)),
             given_at,
         };
         self.catalog.insert_feedback(&feedback).await?;
+        // Whoever asks from here on reads it anew.
+        self.feedback.lock().remove(&feedback.service);
         Ok(feedback)
     }
 
@@ -113,7 +152,7 @@ impl Watcher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plimsoll_model::{ServiceKey, SignalKind};
+    use plimsoll_model::SignalKind;
 
     #[test]
     fn the_latest_answer_counts_until_it_expires() {

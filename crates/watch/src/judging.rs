@@ -1,5 +1,6 @@
 //! One deploy judged: what bears on it is gathered, the verdict is stored, and who is to know is told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_catalog::CatalogError;
@@ -8,7 +9,7 @@ use plimsoll_verdict::{JudgeInput, unseen};
 
 use crate::announce::event_for;
 use crate::closing::{is_closed, is_news};
-use crate::feedback::{FEEDBACK_MAX, suppressed};
+use crate::feedback::suppressed;
 use crate::gather::gather;
 use crate::open::Open;
 use crate::placeholder::announced_elsewhere;
@@ -95,9 +96,9 @@ impl Watcher {
             Vec::new()
         });
         let elsewhere = known_versions.is_empty() && self.is_seen_elsewhere(&deploy.service).await;
-        let feedback = self.catalog.feedback(Some(&deploy.service), FEEDBACK_MAX).await.unwrap_or_else(|error| {
+        let feedback = self.known_feedback(&deploy.service, now).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "feedback could not be read; judging without it");
-            Vec::new()
+            Arc::default()
         });
         let suppressed = suppressed(&feedback, deploy.started_at);
         let began = std::time::Instant::now();

@@ -68,6 +68,21 @@ impl Watcher {
         Ok(if let [_] = places.as_slice() { places.remove(0) } else { service })
     }
 
+    /// Watches a deploy as it was recorded elsewhere, id and all; one that is known is left as it is.
+    ///
+    /// # Errors
+    /// The catalog cannot be written.
+    pub async fn admit(&self, deploy: Deploy) -> Result<(), CatalogError> {
+        match self.catalog.insert_deploy(&deploy, None).await? {
+            Inserted::Existing(existing) => self.take_up(&existing).await,
+            Inserted::Created => {
+                count(&self.counts.registered, 1);
+                self.open.lock().insert(deploy, None, false);
+                Ok(())
+            }
+        }
+    }
+
     /// Watches a recorded deploy that nobody watches: whoever recorded it went away before it was taken up.
     async fn take_up(&self, deploy: &Deploy) -> Result<(), CatalogError> {
         if self.open.lock().get(&deploy.id).is_none() {

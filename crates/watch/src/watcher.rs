@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use plimsoll_catalog::{Catalog, CatalogError, DeployFilter, VersionRecord};
-use plimsoll_model::{RegressionEvent, ServiceKey, UnixNanos};
+use plimsoll_model::{Feedback, RegressionEvent, ServiceKey, UnixNanos};
 use plimsoll_verdict::TolerancePolicy;
 use tokio::sync::{broadcast, watch};
 
@@ -100,6 +100,8 @@ pub struct Watcher {
     pub(crate) arrivals: Mutex<VecDeque<VersionObservation>>,
     /// Versions of services as last read.
     pub(crate) versions: Mutex<BTreeMap<ServiceKey, (UnixNanos, Vec<VersionRecord>)>>,
+    /// Feedback on services as last read.
+    pub(crate) feedback: Mutex<BTreeMap<ServiceKey, (UnixNanos, Arc<[Feedback]>)>>,
     pub(crate) changed: watch::Sender<u64>,
     pub(crate) events: broadcast::Sender<RegressionEvent>,
     pub(crate) counts: Counts,
@@ -136,6 +138,7 @@ impl Watcher {
             churning: Mutex::default(),
             arrivals: Mutex::default(),
             versions: Mutex::default(),
+            feedback: Mutex::default(),
             changed: watch::Sender::new(0),
             events: broadcast::Sender::new(STREAM_DEPTH),
             counts: Counts::default(),

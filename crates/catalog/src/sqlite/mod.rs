@@ -47,11 +47,13 @@ pub struct SqliteOptions {
     pub busy_timeout: Duration,
     /// Connections that read.
     pub readers: usize,
+    /// False for what nobody keeps: nothing is synced, and a crash may leave a broken file behind.
+    pub durable: bool,
 }
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { busy_timeout: Duration::from_secs(5), readers: 3 }
+        Self { busy_timeout: Duration::from_secs(5), readers: 3, durable: true }
     }
 }
 

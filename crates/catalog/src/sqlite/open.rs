@@ -25,8 +25,8 @@ pub(super) async fn open(path: &Path, options: SqliteOptions) -> Result<SqliteCa
 
     let base =
         SqliteConnectOptions::new().filename(path).busy_timeout(options.busy_timeout).disable_statement_logging();
-    let writing =
-        base.clone().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full).foreign_keys(true);
+    let synchronous = if options.durable { SqliteSynchronous::Full } else { SqliteSynchronous::Off };
+    let writing = base.clone().journal_mode(SqliteJournalMode::Wal).synchronous(synchronous).foreign_keys(true);
     // Checked before the write-ahead log is switched on, which would already change the file.
     let mut first = base.clone().create_if_missing(true).connect().await.map_err(|e| fault(&name, e))?;
     check(&name, &mut first).await?;

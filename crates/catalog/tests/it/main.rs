@@ -11,7 +11,7 @@ use plimsoll_model::verdict::Phase;
 use plimsoll_model::{RegressionEvent, SequenceNumber};
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
-const IMPATIENT: SqliteOptions = SqliteOptions { busy_timeout: Duration::from_millis(10), readers: 1 };
+const IMPATIENT: SqliteOptions = SqliteOptions { busy_timeout: Duration::from_millis(10), readers: 1, durable: true };
 
 async fn raw(path: &Path) -> SqliteConnection {
     sqlx::sqlite::SqliteConnectOptions::new()

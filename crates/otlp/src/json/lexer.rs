@@ -1,5 +1,7 @@
 //! A pull reader of JSON text that keeps what trees lose: the order of members, repeated keys, a number's own digits.
 //!
+//! *Cost.* Text without escapes is borrowed, eight bytes a step; nothing is allocated for it.
+//!
 //! *Source.* RFC 8259.
 
 use std::borrow::Cow;
@@ -28,16 +30,19 @@ impl<'a> Lexer<'a> {
         Self { text, at: 0 }
     }
 
+    #[inline]
     fn bytes(&self) -> &'a [u8] {
         self.text.as_bytes()
     }
 
+    #[inline]
     fn space(&mut self) {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.bytes().get(self.at) {
             self.at += 1;
         }
     }
 
+    #[inline]
     fn peek(&mut self) -> Option<u8> {
         self.space();
         self.bytes().get(self.at).copied()
@@ -51,6 +56,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Says what value comes next without taking it.
+    #[inline]
     pub(crate) fn next(&mut self) -> Result<Next> {
         match self.peek() {
             Some(b'n') => Ok(Next::Null),
@@ -64,6 +70,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Takes the byte `wanted`.
+    #[inline]
     fn take(&mut self, wanted: u8) -> Result<()> {
         if self.peek() == Some(wanted) {
             self.at += 1;
@@ -131,24 +138,47 @@ impl<'a> Lexer<'a> {
     pub(crate) fn string(&mut self) -> Result<Cow<'a, str>> {
         self.take(b'"')?;
         let start = self.at;
-        loop {
-            match self.bytes().get(self.at) {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(Cow::Borrowed(&self.text[start..self.at - 1]));
-                }
-                Some(b'\\') => return self.escaped(start).map(Cow::Owned),
-                Some(0x20..) => self.at += 1,
-                _ => return Err(format!("a string is not closed, {}", self.found())),
+        self.plain();
+        match self.bytes().get(self.at) {
+            Some(b'"') => {
+                self.at += 1;
+                Ok(Cow::Borrowed(&self.text[start..self.at - 1]))
+            }
+            Some(b'\\') => self.escaped(start).map(Cow::Owned),
+            _ => Err(format!("a string is not closed, {}", self.found())),
+        }
+    }
+
+    /// Goes on to the next quote, backslash or control character, or to the end.
+    #[inline]
+    fn plain(&mut self) {
+        const ONES: u64 = u64::MAX / 255;
+        const HIGHS: u64 = ONES << 7;
+        const QUOTES: u64 = ONES * b'"' as u64;
+        const BACKSLASHES: u64 = ONES * b'\\' as u64;
+        // The high bit of each byte that is zero; a false one only ever stands above a true one (Mycroft).
+        let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+        let rest = &self.bytes()[self.at..];
+        let (words, tail) = rest.as_chunks::<8>();
+        for (index, word) in words.iter().enumerate() {
+            let word = u64::from_le_bytes(*word);
+            let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
+            let found = zeros(word ^ QUOTES) | zeros(word ^ BACKSLASHES) | control;
+            if found != 0 {
+                self.at += index * 8 + found.trailing_zeros() as usize / 8;
+                return;
             }
         }
+        let ends = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+        self.at += words.len() * 8 + tail.iter().position(ends).unwrap_or(tail.len());
     }
 
     /// Takes the rest of a string that began at `start` and has an escape at the present position.
     fn escaped(&mut self, start: usize) -> Result<String> {
         let mut out = self.text[start..self.at].to_owned();
-        let mut plain = self.at;
         loop {
+            let plain = self.at;
+            self.plain();
             match self.bytes().get(self.at) {
                 Some(b'"') => {
                     out.push_str(&self.text[plain..self.at]);
@@ -159,9 +189,7 @@ impl<'a> Lexer<'a> {
                     out.push_str(&self.text[plain..self.at]);
                     self.at += 1;
                     out.push(self.escape()?);
-                    plain = self.at;
                 }
-                Some(0x20..) => self.at += 1,
                 _ => return Err(format!("a string is not closed, {}", self.found())),
             }
         }
@@ -236,6 +264,7 @@ impl<'a> Lexer<'a> {
         Ok(Some(key))
     }
 
+    #[inline]
     fn more(&mut self, first: bool, end: u8) -> Result<bool> {
         if self.peek() == Some(end) {
             self.at += 1;

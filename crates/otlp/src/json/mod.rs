@@ -67,7 +67,8 @@ pub fn json_to_protobuf(signal: Signal, json: &[u8]) -> Result<Vec<u8>, JsonErro
     let text = simdutf8::compat::from_utf8(json)
         .map_err(|error| format!("the text is not valid UTF-8 from byte {} on", error.valid_up_to()))?;
     let mut lexer = Lexer::new(text);
-    let mut writer = Writer::default();
+    // Names of fields and digits in hexadecimal take more room than the wire does.
+    let mut writer = Writer::with_capacity(json.len() / 2);
     transcode::message(&mut lexer, &mut writer, message)?;
     lexer.end()?;
     Ok(writer.into_bytes())

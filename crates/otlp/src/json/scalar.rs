@@ -7,6 +7,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::lexer::{Lexer, Next};
+use crate::wire::Writer;
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -49,6 +50,13 @@ pub(super) fn integer<T: TryFrom<i128>>(lexer: &mut Lexer<'_>) -> Result<T> {
 }
 
 fn whole(digits: &str) -> Option<i128> {
+    if let 1..=19 = digits.len()
+        && digits.bytes().all(|digit| digit.is_ascii_digit())
+    {
+        // Nineteen digits fit, and almost every number is of that kind.
+        let value = digits.bytes().fold(0_u64, |value, digit| value * 10 + u64::from(digit - b'0'));
+        return Some(i128::from(value));
+    }
     if let Ok(value) = digits.parse() {
         return Some(value);
     }
@@ -82,11 +90,28 @@ pub(super) fn base64(lexer: &mut Lexer<'_>) -> Result<Vec<u8>> {
     engine.decode(text.as_bytes()).map_err(|_| format!("`{text}` is not base64"))
 }
 
-/// Takes an id in hexadecimal.
-pub(super) fn hex(lexer: &mut Lexer<'_>) -> Result<Vec<u8>> {
+/// Takes an id in hexadecimal and writes the field that it is.
+pub(super) fn hex(lexer: &mut Lexer<'_>, writer: &mut Writer, tag: u32) -> Result<()> {
     let text = text(lexer)?;
-    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let bytes = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect::<Option<Vec<u8>>>();
-    bytes.filter(|_| rest.is_empty()).ok_or_else(|| format!("`{text}` is not hexadecimal"))
+    let mut wrong = !rest.is_empty();
+    let bytes = pairs.iter().map(|[high, low]| {
+        let (high, low) = (NIBBLES[usize::from(*high)], NIBBLES[usize::from(*low)]);
+        wrong |= (high | low) > 0xf;
+        high << 4 | low & 0xf
+    });
+    writer.bytes_of(tag, bytes);
+    if wrong { Err(format!("`{text}` is not hexadecimal")) } else { Ok(()) }
 }
+
+/// The value of each hexadecimal digit; more than 15 for what is none.
+const NIBBLES: [u8; 256] = {
+    let mut nibbles = [0xff; 256];
+    let mut value = 0;
+    while value < 16 {
+        nibbles[b"0123456789abcdef"[value] as usize] = value as u8;
+        nibbles[b"0123456789ABCDEF"[value] as usize] = value as u8;
+        value += 1;
+    }
+    nibbles
+};

@@ -29,9 +29,10 @@ fn fields(lexer: &mut Lexer<'_>, writer: &mut Writer, message: &Message, levels_
     }
     lexer.begin_object()?;
     let mut first = true;
+    let mut expected = 0;
     while let Some(key) = lexer.member(first)? {
         first = false;
-        match message.fields.iter().find(|field| is_named(field.name, &key)) {
+        match find(message.fields, &key, &mut expected) {
             Some(field) => {
                 field_value(lexer, writer, field, levels_left).map_err(|error| error.within(field.name))?;
             }
@@ -41,11 +42,20 @@ fn fields(lexer: &mut Lexer<'_>, writer: &mut Writer, message: &Message, levels_
     Ok(())
 }
 
-/// Says whether `key` is the lowerCamelCase `name` or the same in snake_case.
+/// Finds a field by its name, first where the one after the last is `expected`: senders keep to an order.
+fn find<'f>(fields: &'f [Field], key: &str, expected: &mut usize) -> Option<&'f Field> {
+    let (before, after) = fields.split_at((*expected).min(fields.len()));
+    let exact = after.iter().chain(before).position(|field| field.name == key).map(|ahead| {
+        let at = *expected + ahead;
+        if at >= fields.len() { at - fields.len() } else { at }
+    });
+    let found = exact.or_else(|| fields.iter().position(|field| key.contains('_') && is_named(field.name, key)))?;
+    *expected = found + 1;
+    fields.get(found)
+}
+
+/// Says whether `key` is the lowerCamelCase `name` in snake_case.
 fn is_named(name: &str, key: &str) -> bool {
-    if name == key {
-        return true;
-    }
     let mut rest = key.bytes();
     name.bytes().all(|byte| {
         if byte.is_ascii_uppercase() {
@@ -93,7 +103,7 @@ fn one(lexer: &mut Lexer<'_>, writer: &mut Writer, field: &Field, levels_left: u
         Kind::Double => writer.double(tag, scalar::double(lexer)?),
         Kind::Text => writer.bytes(tag, scalar::text(lexer)?.as_bytes()),
         Kind::Bytes => writer.bytes(tag, &scalar::base64(lexer)?),
-        Kind::Id => writer.bytes(tag, &scalar::hex(lexer)?),
+        Kind::Id => scalar::hex(lexer, writer, tag)?,
     }
     Ok(())
 }

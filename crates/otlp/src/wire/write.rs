@@ -16,6 +16,11 @@ pub(crate) struct Writer {
 pub(crate) struct Open(usize);
 
 impl Writer {
+    /// Begins with room for `bytes`.
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes) }
+    }
+
     /// Returns what was written.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.bytes
@@ -27,6 +32,7 @@ impl Writer {
     }
 
     /// Appends a varint.
+    #[inline]
     pub(crate) fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.bytes.push(value as u8 | 0x80);
@@ -103,6 +109,13 @@ impl Writer {
         self.varint(u64::from(tag));
         self.varint(value.len() as u64);
         self.bytes.extend_from_slice(value);
+    }
+
+    /// Appends bytes that are made one by one.
+    pub(crate) fn bytes_of(&mut self, tag: u32, value: impl ExactSizeIterator<Item = u8>) {
+        self.varint(u64::from(tag));
+        self.varint(value.len() as u64);
+        self.bytes.extend(value);
     }
 
     /// Appends bytes or text unless there are none.

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use plimsoll_catalog::DeployFilter;
-use plimsoll_model::{Answer, Decision, DecisionKind, Deploy, DeployId, DeployStatus, Feedback, UnixNanos};
-use plimsoll_watch::{FinishError, NewDeploy, Precision, RegisterError};
+use plimsoll_model::{Decision, DecisionKind, Deploy, DeployId, DeployStatus, UnixNanos};
+use plimsoll_watch::{FinishError, NewDeploy, RegisterError};
 use serde::Deserialize;
 
 use super::ApiState;
-use super::problem::{Json, Problem, Query};
+use super::problem::{Json, Path, Problem, Query};
 
 /// Most rows of a listing.
 pub(super) const LIMIT_MAX: u32 = 1_000;
@@ -47,31 +47,32 @@ pub(super) struct Listing {
     limit: Option<String>,
 }
 
+impl Listing {
+    /// Checks it.
+    pub(super) fn filter(self) -> Result<DeployFilter, Problem> {
+        let mut problems = Vec::new();
+        let since = self.since.as_deref().and_then(|text| {
+            let at = UnixNanos::parse_rfc3339(text);
+            if at.is_none() {
+                problems
+                    .push(format!("`since` is `{text}`: write it as RFC 3339, for instance `2026-01-31T12:00:00Z`"));
+            }
+            at
+        });
+        let limit = parse_limit(self.limit.as_deref(), &mut problems);
+        if !problems.is_empty() {
+            return Err(Problem::invalid(problems));
+        }
+        let Self { service, namespace, environment, version, .. } = self;
+        Ok(DeployFilter { service, namespace, environment, version, since, limit })
+    }
+}
+
 pub(super) async fn list(
     State(state): State<ApiState>,
     Query(listing): Query<Listing>,
 ) -> Result<axum::Json<Vec<Deploy>>, Problem> {
-    let mut problems = Vec::new();
-    let since = listing.since.as_deref().and_then(|text| {
-        let at = UnixNanos::parse_rfc3339(text);
-        if at.is_none() {
-            problems.push(format!("`since` is `{text}`: write it as RFC 3339, for instance `2026-01-31T12:00:00Z`"));
-        }
-        at
-    });
-    let limit = parse_limit(listing.limit.as_deref(), &mut problems);
-    if !problems.is_empty() {
-        return Err(Problem::invalid(problems));
-    }
-    let filter = DeployFilter {
-        service: listing.service,
-        namespace: listing.namespace,
-        environment: listing.environment,
-        version: listing.version,
-        since,
-        limit,
-    };
-    Ok(axum::Json(state.catalog.deploys(&filter).await?))
+    Ok(axum::Json(state.catalog.deploys(&listing.filter()?).await?))
 }
 
 /// Reads a `limit`; 100 where absent.
@@ -125,30 +126,6 @@ pub(super) async fn decide(
     let id = DeployId::from_text(id);
     let decision = state.watcher.decide(&id, body.decision, &body.actor, &body.reason).await?;
     Ok((StatusCode::CREATED, axum::Json(decision)))
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct NewFeedback {
-    answer: Answer,
-    #[serde(default)]
-    actor: String,
-    #[serde(default)]
-    reason: String,
-}
-
-pub(super) async fn answer(
-    State(state): State<ApiState>,
-    Path(id): Path<String>,
-    Json(body): Json<NewFeedback>,
-) -> Result<(StatusCode, axum::Json<Feedback>), Problem> {
-    let id = DeployId::from_text(id);
-    let feedback = state.watcher.answer(&id, body.answer, &body.actor, &body.reason).await?;
-    Ok((StatusCode::CREATED, axum::Json(feedback)))
-}
-
-pub(super) async fn precision(State(state): State<ApiState>) -> Result<axum::Json<Precision>, Problem> {
-    Ok(axum::Json(state.watcher.precision().await?))
 }
 
 pub(super) async fn decisions(

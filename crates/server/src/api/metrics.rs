@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use plimsoll_alert::SinkCounters;
 use plimsoll_ingest::{Histogram, Reason, RequestCounters};
 use plimsoll_journal::Journal;
+use plimsoll_watch::Precision;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -24,7 +25,10 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 pub(super) async fn render(State(state): State<ApiState>) -> Response {
     let mut registry = Registry::with_prefix("plimsoll");
     let reasons = state.health.reasons();
-    registry.register_collector(Box::new(Scrape { stages: state.stages.clone(), ready: reasons.is_empty() }));
+    // A catalog that cannot be read has its own counters: the scrape does without what humans said.
+    let precision = state.watcher.precision().await.ok();
+    let ready = reasons.is_empty();
+    registry.register_collector(Box::new(Scrape { stages: state.stages.clone(), ready, precision }));
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &registry) {
         Ok(()) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
@@ -71,6 +75,7 @@ const BY_SINK: [Family<SinkCounters>; 3] = [
 struct Scrape {
     stages: std::sync::Arc<Stages>,
     ready: bool,
+    precision: Option<Precision>,
 }
 
 impl fmt::Debug for Scrape {
@@ -91,6 +96,10 @@ impl Writer<'_, '_> {
 
     fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let value = i64::try_from(value).unwrap_or(i64::MAX);
+        ConstGauge::new(value).encode(self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+    }
+
+    fn ratio(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
         ConstGauge::new(value).encode(self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
     }
 
@@ -320,6 +329,39 @@ impl Scrape {
             "aggregates_evicted",
             "Cells that the watcher lost sight of before their time",
             counted.evicted_cells,
+        )?;
+        writer.counter("folded_logs", "Log records folded into aggregates", counted.logs)?;
+        writer.counter("folded_points", "Metric points folded into aggregates", counted.points)?;
+        writer.counter(
+            "points_left_out",
+            "Metric points left out of aggregates: no room for their series, or older than the point before",
+            counted.points_left_out,
+        )?;
+        writer.counter("metric_resets", "Counters and histograms that began anew", counted.resets)?;
+        writer.counter("folded_exceptions", "Exceptions counted", counted.exceptions)?;
+        writer.counter(
+            "exceptions_forgotten",
+            "Exceptions not remembered for lack of room: they may count as new again",
+            counted.forgotten_fingerprints,
+        )?;
+        writer.counter("negative_durations", "Spans that end before they start", counted.negative_durations)?;
+        writer.counter("duplicate_spans", "Spans that their trace had already", counted.duplicate_spans)?;
+        writer.counter(
+            "spans_unassembled",
+            "Spans left out of assembly because their trace was too large",
+            counted.spans_unassembled,
+        )?;
+        writer.counter("parent_cycles", "Chains of parents that ran in a circle", counted.parent_cycles)?;
+        writer.counter(
+            "sides_as_other",
+            "Log records and flag arms counted as `{other}` because there are too many",
+            counted.other_sides,
+        )?;
+        writer.counter("traces_pathless", "Traces counted without the versions they met", counted.pathless_traces)?;
+        writer.counter(
+            "instances_untracked",
+            "Instances whose age is not followed for lack of room",
+            counted.untracked_instances,
         )
     }
 
@@ -337,6 +379,18 @@ impl Scrape {
             watch.churned_versions,
         )?;
         writer.counter("regression_events", "Regression events queued", watch.events)?;
+        if let Some(said) = self.precision {
+            let answers = [("right", said.right), ("wrong", said.wrong), ("known", said.known)];
+            writer.gauges(
+                "regressions_answered",
+                "Deploys called regressed, by the latest that a human said of it",
+                answers.map(|(answer, count)| ([("answer", answer)], count)),
+            )?;
+            if let Some(precision) = said.precision {
+                let help = "Share of the deploys called regressed that were, as far as humans said so";
+                writer.ratio("gate_precision_ratio", help, precision)?;
+            }
+        }
         let sinks = self.stages.sinks();
         let rows = |value: fn(&SinkCounters) -> u64| {
             sinks.iter().map(move |(sink, counters)| ([("sink", sink.clone())], value(counters)))

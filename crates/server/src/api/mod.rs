@@ -3,7 +3,8 @@
 //! | file | owns |
 //! |---|---|
 //! | `deploys.rs` | marking, listing and finishing deploys, decisions on them |
-//! | `verdicts.rs` | verdicts, the gate, regressions, deliveries |
+//! | `verdicts.rs` | verdicts and their explanation, the gate, regressions, deliveries |
+//! | `feedback.rs` | what humans say of verdicts, and how often those were right |
 //! | `sql.rs` | queries and the format of their rows |
 //! | `health.rs` | `/livez`, `/readyz` |
 //! | `metrics.rs` | `/metrics` |
@@ -11,6 +12,7 @@
 //! | `openapi.json`, `page.html` | what is served as it stands |
 
 mod deploys;
+mod feedback;
 mod health;
 mod metrics;
 mod problem;
@@ -61,9 +63,11 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/v1/deploys/{id}", get(deploys::show))
         .route("/api/v1/deploys/{id}/finish", post(deploys::finish))
         .route("/api/v1/deploys/{id}/verdict", get(verdicts::show))
+        .route("/api/v1/deploys/{id}/explain", get(verdicts::explain))
         .route("/api/v1/deploys/{id}/decisions", post(deploys::decide).get(deploys::decisions))
-        .route("/api/v1/deploys/{id}/feedback", post(deploys::answer))
-        .route("/api/v1/precision", get(deploys::precision))
+        .route("/api/v1/deploys/{id}/feedback", post(feedback::answer).get(feedback::list))
+        .route("/api/v1/precision", get(feedback::precision))
+        .route("/api/v1/verdicts", get(verdicts::list))
         .route("/api/v1/gate", get(verdicts::gate))
         .route("/api/v1/regressions", get(verdicts::regressions))
         .route("/api/v1/deliveries", get(verdicts::deliveries))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use plimsoll_catalog::{Delivery, DeliveryState, DeployFilter, VerdictFilter};
 use plimsoll_model::{Deploy, DeployId, Verdict, VerdictKind};
@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::ApiState;
-use super::deploys::{LIMIT_MAX, parse_limit};
-use super::problem::{Problem, Query};
+use super::deploys::{LIMIT_MAX, Listing, parse_limit};
+use super::problem::{Path, Problem, Query};
 use crate::config::parse_duration;
+use crate::explain::{self, Explained};
 
 /// The longest that a call may wait.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(600);
@@ -36,6 +37,17 @@ pub(super) async fn show(
     };
     let verdict = state.watcher.wait_decided(&DeployId::from_text(&id), wait).await?;
     verdict.map(axum::Json).ok_or_else(|| Problem::not_found("deploy", &id))
+}
+
+pub(super) async fn explain(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Explained>, Problem> {
+    let id = DeployId::from_text(&id);
+    let deploy = state.catalog.deploy(&id).await?;
+    let verdict = state.watcher.verdict(&id).await?;
+    let (deploy, verdict) = deploy.zip(verdict).ok_or_else(|| Problem::not_found("deploy", id.as_str()))?;
+    Ok(axum::Json(explain::explain(state.catalog.as_ref(), state.engine.as_ref(), deploy, verdict).await?))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -98,15 +110,29 @@ pub(super) struct RegressionListing {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Regression {
+pub(super) struct Judged {
     deploy: Deploy,
     verdict: Verdict,
+}
+
+/// Lists deploys with their verdicts, newest first.
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Query(listing): Query<Listing>,
+) -> Result<axum::Json<Vec<Judged>>, Problem> {
+    let mut found = Vec::new();
+    for deploy in state.catalog.deploys(&listing.filter()?).await? {
+        if let Some(verdict) = state.watcher.verdict(&deploy.id).await? {
+            found.push(Judged { deploy, verdict });
+        }
+    }
+    Ok(axum::Json(found))
 }
 
 pub(super) async fn regressions(
     State(state): State<ApiState>,
     Query(listing): Query<RegressionListing>,
-) -> Result<axum::Json<Vec<Regression>>, Problem> {
+) -> Result<axum::Json<Vec<Judged>>, Problem> {
     let mut problems = Vec::new();
     let limit = parse_limit(listing.limit.as_deref(), &mut problems);
     let open_only = match listing.state.as_deref() {
@@ -129,7 +155,7 @@ pub(super) async fn regressions(
         }
         if let Some(deploy) = state.catalog.deploy(&stored.deploy_id).await? {
             let verdict = state.watcher.verdict(&stored.deploy_id).await?.unwrap_or(stored);
-            regressions.push(Regression { deploy, verdict });
+            regressions.push(Judged { deploy, verdict });
         }
     }
     Ok(axum::Json(regressions))

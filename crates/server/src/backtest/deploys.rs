@@ -1,25 +1,30 @@
-//! Past deploys, as JSON lines.
+//! Past deploys, as JSON lines: as they are announced, or as `GET /api/v1/deploys` lists them.
 
 use std::path::Path;
 
-use plimsoll_model::UnixNanos;
+use plimsoll_model::{Deploy, UnixNanos};
 use plimsoll_watch::NewDeploy;
+use serde_json::Value;
+
+/// One past deploy.
+#[derive(Debug, Clone)]
+pub(crate) enum Past {
+    /// As a pipeline announces it: it gets an id here.
+    Announced(Box<NewDeploy>),
+    /// As it was recorded: it keeps its id, and so do its findings.
+    Recorded(Box<Deploy>),
+}
 
 /// Reads all of them, earliest first.
 ///
 /// # Errors
 /// Every line that makes no sense, with its number.
-pub(super) fn read(path: &Path) -> Result<Vec<(UnixNanos, NewDeploy)>, String> {
+pub(super) fn read(path: &Path) -> Result<Vec<(UnixNanos, Past)>, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("`{}`: {error}", path.display()))?;
     let mut deploys = Vec::new();
     let mut problems = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let parsed = serde_json::from_str::<NewDeploy>(line).map_err(|error| error.to_string()).and_then(|marker| {
-            let at = marker.started_at.as_deref().and_then(UnixNanos::parse_rfc3339);
-            let missing = "`started_at` is required, as RFC 3339, for instance `2026-01-31T12:00:00Z`";
-            at.map(|at| (at, marker)).ok_or_else(|| missing.to_owned())
-        });
-        match parsed {
+        match parse(line) {
             Ok(deploy) => deploys.push(deploy),
             Err(problem) => problems.push(format!("`{}` line {}: {problem}", path.display(), number + 1)),
         }
@@ -32,4 +37,16 @@ pub(super) fn read(path: &Path) -> Result<Vec<(UnixNanos, NewDeploy)>, String> {
     }
     deploys.sort_by_key(|(at, _)| *at);
     Ok(deploys)
+}
+
+fn parse(line: &str) -> Result<(UnixNanos, Past), String> {
+    let value: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    if value.get("id").is_some() {
+        let deploy: Deploy = serde_json::from_value(value).map_err(|error| error.to_string())?;
+        return Ok((deploy.started_at, Past::Recorded(Box::new(deploy))));
+    }
+    let marker: NewDeploy = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    let at = marker.started_at.as_deref().and_then(UnixNanos::parse_rfc3339);
+    let at = at.ok_or("`started_at` is required, as RFC 3339, for instance `2026-01-31T12:00:00Z`")?;
+    Ok((at, Past::Announced(Box::new(marker))))
 }

@@ -1,6 +1,9 @@
 //! Recorded telemetry: files of OTLP/JSON lines, merged by time.
 //!
-//! *Cost.* One line of each file is held at a time. A line stands at the latest event in it, as if it had arrived that moment.
+//! A line stands at the latest event in it, as if it had arrived that moment; an event that is ten minutes ahead of the middle
+//! one is not believed.
+//!
+//! *Cost.* One line of each file is held at a time; text is read into the same buffer and decoded from there.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -8,11 +11,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, TimestampNanosecondArray};
-use arrow::compute::max;
 use arrow::datatypes::TimestampNanosecondType;
 use plimsoll_model::UnixNanos;
 use plimsoll_otlp::schema::UTC;
 use plimsoll_otlp::{Signal, Table, decode, json_to_protobuf};
+
+/// Longest line that is read.
+const LINE_BYTES_MAX: u64 = 256 << 20;
+/// An event so far ahead of the middle one of its line is not believed.
+const AHEAD_NS: u64 = 600_000_000_000;
 
 /// The rows of one line.
 pub(super) struct Rows {
@@ -84,7 +91,8 @@ fn is_recording(path: &Path) -> bool {
 
 struct Recording {
     path: PathBuf,
-    reader: Box<dyn BufRead>,
+    reader: Box<dyn BufRead + Send>,
+    text: Vec<u8>,
     line: u64,
     head: Option<Rows>,
     ended: bool,
@@ -96,7 +104,7 @@ impl Recording {
     fn open(path: &Path) -> Result<Self, String> {
         let unreadable = |error: std::io::Error| format!("`{}`: {error}", path.display());
         let file = File::open(path).map_err(unreadable)?;
-        let plain: Box<dyn Read> = match path.extension().and_then(|extension| extension.to_str()) {
+        let plain: Box<dyn Read + Send> = match path.extension().and_then(|extension| extension.to_str()) {
             Some("zst") => Box::new(zstd::Decoder::new(file).map_err(unreadable)?),
             Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(file)),
             _ => Box::new(file),
@@ -105,6 +113,7 @@ impl Recording {
         Ok(Self {
             path: path.to_owned(),
             reader,
+            text: Vec::new(),
             line: 0,
             head: None,
             ended: false,
@@ -115,21 +124,29 @@ impl Recording {
 
     /// Reads on until a line has rows that count, or the file ends.
     fn fill(&mut self) -> Result<(), String> {
-        let mut text = String::new();
         while self.head.is_none() && !self.ended {
-            text.clear();
-            let read = self.reader.read_line(&mut text);
-            if read.map_err(|error| format!("`{}` after line {}: {error}", self.path.display(), self.line))? == 0 {
+            self.text.clear();
+            let read = self.reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut self.text);
+            let failed = |error| format!("`{}` after line {}: {error}", self.path.display(), self.line);
+            if read.map_err(failed)? == 0 {
                 self.ended = true;
                 break;
             }
             self.line += 1;
-            if text.trim().is_empty() {
-                continue;
+            if self.text.len() as u64 >= LINE_BYTES_MAX && self.text.last() != Some(&b'\n') {
+                return Err(format!(
+                    "`{}` line {} is longer than {} MiB: write one export request a line",
+                    self.path.display(),
+                    self.line,
+                    LINE_BYTES_MAX >> 20
+                ));
             }
-            match rows(text.trim()) {
-                Ok(rows) => self.head = rows,
-                Err(problem) => self.refuse(&problem),
+            match self.text.trim_ascii() {
+                [] => {}
+                text => match rows(text) {
+                    Ok(rows) => self.head = rows,
+                    Err(problem) => self.refuse(&problem),
+                },
             }
         }
         Ok(())
@@ -146,28 +163,38 @@ impl Recording {
     }
 }
 
-/// Decodes one line; `None` where it has no rows that are folded.
-fn rows(line: &str) -> Result<Option<Rows>, String> {
+/// Decodes one line; `None` where it has no rows.
+fn rows(line: &[u8]) -> Result<Option<Rows>, String> {
     let known = [
         ("resourceSpans", Signal::Traces, "end_time"),
         ("resourceLogs", Signal::Logs, "time"),
         ("resourceMetrics", Signal::Metrics, "time"),
     ];
     // The request's only key stands at its beginning; the rest is left to the decoder.
-    let key = line.split('"').nth(1).unwrap_or_default();
-    let Some((_, signal, time)) = known.into_iter().find(|(name, _, _)| *name == key) else {
+    let key = line.split(|byte| *byte == b'"').nth(1).unwrap_or_default();
+    let Some((_, signal, time)) = known.into_iter().find(|(name, _, _)| name.as_bytes() == key) else {
+        let key: String = String::from_utf8_lossy(key).chars().take(80).collect();
         return Err(format!("`{key}` is none of `resourceSpans`, `resourceLogs`, `resourceMetrics`"));
     };
-    if signal == Signal::Metrics {
-        return Ok(None);
-    }
-    let request = json_to_protobuf(signal, line.as_bytes()).map_err(|error| error.to_string())?;
+    let request = json_to_protobuf(signal, line).map_err(|error| error.to_string())?;
     let decoded = decode(signal, &request, UnixNanos(0)).map_err(|error| error.to_string())?;
-    let column = decoded.batch.column_by_name(time);
-    let latest = column.and_then(|column| max(column.as_primitive::<TimestampNanosecondType>()));
-    let Some(at) = latest.and_then(|at| u64::try_from(at).ok()).filter(|at| *at > 0) else { return Ok(None) };
+    let Some(at) = latest(&decoded.batch, time) else { return Ok(None) };
     let batch = received(decoded.batch, at)?;
     Ok(Some(Rows { table: signal.table(), batch, at: UnixNanos(at) }))
+}
+
+/// Finds the latest event of a line.
+fn latest(batch: &RecordBatch, time: &str) -> Option<u64> {
+    let column = batch.column_by_name(time)?.as_primitive::<TimestampNanosecondType>();
+    let mut times: Vec<u64> =
+        column.iter().flatten().filter_map(|at| u64::try_from(at).ok()).filter(|at| *at > 0).collect();
+    if times.is_empty() {
+        return None;
+    }
+    let middle = times.len() / 2;
+    let (_, middle, after) = times.select_nth_unstable(middle);
+    let believed = middle.saturating_add(AHEAD_NS);
+    after.iter().copied().filter(|at| *at <= believed).max().or(Some(*middle))
 }
 
 /// Sets the time of receipt of all rows.

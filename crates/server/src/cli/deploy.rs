@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::client::Api;
 use super::output::{self, Tone};
-use super::{ClientArgs, Outcome, Output};
+use super::verdict::Format;
+use super::{ClientArgs, Outcome};
 
 #[derive(Debug, Args)]
 pub(super) struct DeployArgs {
@@ -59,7 +60,7 @@ pub(super) struct DeployArgs {
     idempotency_key: Option<String>,
     /// How to print it
     #[arg(short, long, value_enum, default_value = "table")]
-    output: Output,
+    output: Format,
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -100,7 +101,7 @@ pub(super) async fn run(args: DeployArgs) -> Outcome {
     let response = api.send(request).await?;
     let known = response.status() == reqwest::StatusCode::OK;
     let deploy: Value = response.json().await.map_err(|error| api.no_answer(&error))?;
-    if args.output == Output::Table {
+    if args.output == Format::Table {
         let id = output::cell(&deploy["id"]);
         output::line(&id);
         let note = if known { "recorded before" } else { "recorded" };

@@ -6,6 +6,7 @@
 mod check_config;
 mod client;
 mod deploy;
+mod feedback;
 pub(crate) mod output;
 mod serve;
 mod sql;
@@ -38,6 +39,10 @@ enum Command {
     Deploy(Box<deploy::DeployArgs>),
     /// Print the verdict on a deploy; exits 0 pass, 1 regressed, 3 inconclusive, 4 timed out or unreachable
     Verdict(verdict::VerdictArgs),
+    /// Say whether a verdict was right; what was wrong or known stays silent on later deploys for a while
+    Feedback(feedback::FeedbackArgs),
+    /// Print how often deploys that were called regressed were, as far as anybody said so
+    Precision(feedback::PrecisionArgs),
     /// Run a query
     Sql(sql::SqlArgs),
     /// Say what Plimsoll would have said about past deploys, from recorded telemetry
@@ -142,6 +147,8 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => crate::demo::run(args),
         Command::Deploy(args) => client::block_on(deploy::run(*args)),
         Command::Verdict(args) => client::block_on(verdict::run(args)),
+        Command::Feedback(args) => client::block_on(feedback::run(args)),
+        Command::Precision(args) => client::block_on(feedback::precision(args)),
         Command::Sql(args) => client::block_on(sql::run(args)),
         Command::Backtest(args) => client::block_on(crate::backtest::run(args)),
         Command::CheckConfig { file } => check_config::run(&file),

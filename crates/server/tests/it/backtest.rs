@@ -92,5 +92,5 @@ fn what_cannot_be_used_is_named() {
         .expect("is writable");
     assert!(complaint(backtest(directory.path())).contains("holds no `.jsonl` files"));
     std::fs::write(otlp.join("empty.jsonl"), "\n").expect("is writable");
-    assert!(complaint(backtest(directory.path())).contains("no spans and no logs"));
+    assert!(complaint(backtest(directory.path())).contains("no spans, no logs and no metrics"));
 }

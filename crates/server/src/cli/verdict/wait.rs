@@ -1,0 +1,67 @@
+//! The gate of a pipeline: waits for a verdict, prints it, and answers by its exit code.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use plimsoll_model::{Verdict, VerdictKind};
+use reqwest::Method;
+
+use super::{Format, not_a_verdict, page, path_segment};
+use crate::cli::client::Api;
+use crate::cli::{ClientArgs, Failure, Outcome, output};
+
+/// The longest that one request waits: proxies give up on idle connections after a minute.
+const POLL_MAX: Duration = Duration::from_secs(30);
+
+pub(super) async fn run(client: &ClientArgs, deploy: &str, wait: Option<Duration>, format: Format) -> Outcome {
+    let api = Api::new(client)?;
+    let deploy = path_segment(deploy)?;
+    let deadline = wait.map(|wait| tokio::time::Instant::now() + wait);
+    let spinner = spinner(wait.is_some());
+    let (verdict, text) = loop {
+        let left = deadline.map_or(Duration::ZERO, |at| at.saturating_duration_since(tokio::time::Instant::now()));
+        let poll = left.min(POLL_MAX);
+        let request = api
+            .request(Method::GET, &format!("/deploys/{deploy}/verdict?wait={}ms", poll.as_millis()))
+            .timeout(poll + Duration::from_secs(30));
+        let text = match api.json(request).await {
+            Ok(verdict) => verdict,
+            // A server that restarts is worth waiting for.
+            Err(failure) if left > poll && failure.code == ExitCode::from(4) => {
+                tokio::time::sleep(Duration::from_secs(1).min(left)).await;
+                continue;
+            }
+            Err(failure) => return Err(not_a_verdict(failure)),
+        };
+        let verdict: Verdict = serde_json::from_value(text.clone())
+            .map_err(|error| Failure::failed(format!("the server's answer is not a verdict: {error}")))?;
+        spinner.set_message(verdict.summary.clone());
+        if verdict.decided || left <= poll {
+            break (verdict, text);
+        }
+    };
+    spinner.finish_and_clear();
+    let timed_out = wait.is_some() && !verdict.decided;
+    match format {
+        Format::Table => page::summary(&verdict),
+        Format::Json => output::json(&text),
+    }
+    if timed_out {
+        return Err(Failure::unreachable("no decision in the time given; the recommendation until then is hold"));
+    }
+    Ok(ExitCode::from(match verdict.verdict {
+        VerdictKind::Pass => 0,
+        VerdictKind::Regressed => 1,
+        VerdictKind::Inconclusive => 3,
+    }))
+}
+
+fn spinner(wanted: bool) -> indicatif::ProgressBar {
+    if !wanted {
+        return indicatif::ProgressBar::hidden();
+    }
+    // Draws to standard error, and only on a terminal.
+    let spinner = indicatif::ProgressBar::new_spinner().with_message("waiting for the verdict");
+    spinner.enable_steady_tick(Duration::from_millis(120));
+    spinner
+}
