@@ -86,6 +86,9 @@ pub(crate) fn count(counter: &AtomicU64, by: u64) {
     counter.fetch_add(by, Ordering::Relaxed);
 }
 
+/// What was said of verdicts on each service, with when it was read.
+pub(crate) type KnownFeedback = BTreeMap<ServiceKey, (UnixNanos, Arc<[Feedback]>)>;
+
 /// Registers deploys, judges them until they are decided, and announces what is confirmed.
 pub struct Watcher {
     pub(crate) options: WatchOptions,
@@ -101,7 +104,7 @@ pub struct Watcher {
     /// Versions of services as last read.
     pub(crate) versions: Mutex<BTreeMap<ServiceKey, (UnixNanos, Vec<VersionRecord>)>>,
     /// Feedback on services as last read.
-    pub(crate) feedback: Mutex<BTreeMap<ServiceKey, (UnixNanos, Arc<[Feedback]>)>>,
+    pub(crate) feedback: Mutex<KnownFeedback>,
     pub(crate) changed: watch::Sender<u64>,
     pub(crate) events: broadcast::Sender<RegressionEvent>,
     pub(crate) counts: Counts,
