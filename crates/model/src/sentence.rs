@@ -66,6 +66,12 @@ pub fn of(finding: &Finding) -> String {
             number(candidate.value),
             number(baseline.value)
         ),
+        SignalKind::Silence if finding.unit == "restarts/h" => format!(
+            "{who} starts again and again: {} restarts an hour of each instance against {} ({} starts)",
+            number(candidate.value),
+            number(baseline.value),
+            grouped(candidate.n)
+        ),
         SignalKind::Silence if subject.is_empty() => {
             format!("{who} has not served a single request since it was deployed")
         }
@@ -228,6 +234,7 @@ mod tests {
         assert!(said(NewLog, "ratio", "`no seat`").contains("logs the error `no seat`, never seen before"));
         assert!(said(NewLog, "messages/request", "").contains("errors a request against"));
         assert!(said(NewLog, "messages/min", "").contains("errors a minute against"));
+        assert!(said(Silence, "restarts/h", "").contains("starts again and again"));
         assert!(said(Metric, "level", "`heap` in By").contains("has `heap` in By at"));
         assert!(said(Silence, "requests/s", "").contains("not served a single request"));
         assert!(said(Silence, "requests/s", "2026-01-01T00:00:00Z").contains("served nothing since"));

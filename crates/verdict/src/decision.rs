@@ -104,7 +104,7 @@ fn recovered(input: &JudgeInput, fold: &Fold, triggered: &[(Subject, Bucket)], e
     };
     // What went silent by itself has not recovered; what was bad and is gone has.
     let earliest = triggered.iter().min_by_key(|(_, at)| *at);
-    let silent = earliest.is_some_and(|(subject, _)| matches!(subject, Subject::Silence));
+    let silent = earliest.is_some_and(|(subject, _)| matches!(subject, Subject::Silence | Subject::Restarts));
     if since >= fold.frame.from && !served(true) && !silent {
         return served(false);
     }

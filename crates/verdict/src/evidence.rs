@@ -76,6 +76,23 @@ pub(crate) fn requests(scope: &Scope<'_>) -> String {
     )
 }
 
+/// Starts of instances of both arms, and how often an instance started again.
+pub(crate) fn restarts(scope: &Scope<'_>) -> String {
+    format!(
+        "WITH cells AS (SELECT {arm} AS arm, bucket_start, instances, starts FROM signals WHERE kind = 'presence' AND {rows}), \
+         began AS (SELECT arm, count(DISTINCT start) AS starts FROM (SELECT arm, unnest(starts) AS start FROM cells) AS entries \
+         GROUP BY arm), \
+         there AS (SELECT arm, bucket_start, count(DISTINCT instance) AS n FROM (SELECT arm, bucket_start, \
+         unnest(instances) AS instance FROM cells) AS entries GROUP BY arm, bucket_start), \
+         served AS (SELECT arm, median(n) AS instances, sum(n) AS served FROM there GROUP BY arm) \
+         SELECT served.arm, coalesce(starts, 0) AS starts, instances, 360.0 * CASE WHEN coalesce(starts, 0) > instances \
+         THEN starts - instances ELSE 0 END / served AS restarts_per_hour \
+         FROM served LEFT JOIN began ON served.arm = began.arm ORDER BY 1",
+        arm = arm(scope),
+        rows = rows(scope)
+    )
+}
+
 /// Calls to one callee a request, in both arms.
 pub(crate) fn calls(scope: &Scope<'_>, service: &str, operation: &str) -> String {
     format!(

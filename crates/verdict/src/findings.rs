@@ -14,6 +14,7 @@ use crate::input::JudgeInput;
 use crate::latency;
 use crate::paths;
 use crate::rate;
+use crate::restarts::Starts;
 use crate::standing::Standing;
 use crate::subject::Subject;
 use crate::summary;
@@ -295,6 +296,26 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 }),
                 exemplars: Vec::new(),
                 service: None,
+            }
+        }
+        Subject::Restarts => {
+            let [candidate, control] = [&fold.restarts.candidate, &fold.restarts.control];
+            let sample = |arm: &Starts| Sample { value: arm.an_hour(), n: arm.starts as u64 };
+            // So many more or fewer starts are within chance.
+            let (again, chance) = (candidate.again(), 2.0 * candidate.again().sqrt());
+            let ratio = |n: f64| candidate.an_hour() * n / again.max(1.0) / control.an_hour().max(1.0);
+            let control_span = Interval { from: fold.frame.before_span().from, to: fold.frame.candidate_span().to };
+            Numbers {
+                service: None,
+                operation: String::new(),
+                baseline: sample(control),
+                candidate: sample(candidate),
+                unit: "restarts/h",
+                interval: [ratio((again - chance).max(0.0)), ratio(again + chance)],
+                sql: evidence::restarts(&Scope { control_span, ..whole(input, fold) }),
+                explanation: Explanation::default(),
+                identity: "restarts".to_owned(),
+                exemplars: Vec::new(),
             }
         }
         Subject::Throughput | Subject::Silence => {

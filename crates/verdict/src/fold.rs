@@ -20,6 +20,7 @@ use crate::metrics::{self, MetricTest};
 use crate::novelty::Novelty;
 use crate::operation::{self, Dealing, Moment, Operation, YOUNG_BUCKETS};
 use crate::paths::{Paths, Step};
+use crate::restarts::Restarts;
 use crate::slot::Look;
 use crate::tolerances::Tolerances;
 
@@ -39,6 +40,7 @@ pub(crate) struct Fold {
     pub(crate) paths: Paths,
     pub(crate) metrics: Vec<MetricTest>,
     pub(crate) flow: Flow,
+    pub(crate) restarts: Restarts,
     pub(crate) drift: Drift,
     /// True where operations were read from metrics.
     pub(crate) measured: bool,
@@ -116,6 +118,7 @@ impl Fold {
             paths: Paths::new(input, &frame, dealing),
             metrics: Vec::new(),
             flow: Flow::new(&traffic),
+            restarts: Restarts::default(),
             drift: Drift::of(input, &frame),
             measured: input.measured.is_some(),
             gate: 0.0,
@@ -157,7 +160,8 @@ impl Fold {
 
     /// Says whether anything is followed that only a look at the whole brings up to date.
     pub(crate) fn needs_whole(&self) -> bool {
-        !self.metrics.is_empty() || !self.logs.all.is_empty() || !self.log_flow.tests.is_empty()
+        let looping = self.restarts.candidate.again() > 0.0;
+        looping || !self.metrics.is_empty() || !self.logs.all.is_empty() || !self.log_flow.tests.is_empty()
     }
 
     /// About how much memory it takes.
@@ -235,6 +239,9 @@ impl Fold {
         if !input.aggregates.metrics.is_empty() {
             let alone = self.requests() + self.control_requests() == 0;
             self.metrics = metrics::tests(&self.frame, &input.aggregates.metrics, alone, tolerances);
+        }
+        if !input.aggregates.presence.is_empty() {
+            self.restarts = Restarts::of(&self.frame, &input.aggregates.presence, tolerances);
         }
     }
 

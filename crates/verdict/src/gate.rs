@@ -38,7 +38,7 @@ impl Fold {
         self.gate = (sum + rest).max(f64::MIN_POSITIVE).ln();
         for (subject, _) in &subjects {
             let standing = *self.standing(*subject);
-            let apart = matches!(subject, Subject::Metric(_));
+            let apart = matches!(subject, Subject::Metric(_) | Subject::Restarts);
             if apart
                 || self.is_suppressed(*subject)
                 || standing.elsewhere
@@ -61,7 +61,7 @@ impl Fold {
 
     fn enough(&self, subject: Subject, tolerances: &Tolerances) -> bool {
         match subject {
-            Subject::Throughput | Subject::Silence => true,
+            Subject::Throughput | Subject::Silence | Subject::Restarts => true,
             Subject::Alone(index) => self.operations[index].candidate >= tolerances.requests_min,
             Subject::Path(index) => self.paths.tests[index].test.sums.rates().n_b >= tolerances.requests_min as f64,
             // A message says by itself that something went wrong; a few requests are enough to count them by.
@@ -151,6 +151,7 @@ impl Fold {
                 (all > 0 && bad as f64 / all as f64 > 0.5 * tolerances.exception_share, all as f64)
             }
             Subject::Metric(index) => (self.metrics[index].exceeds, LASTING_REQUESTS),
+            Subject::Restarts => (self.restarts.goes_on(to), LASTING_REQUESTS),
             Subject::LogErrors
             | Subject::LogFlow(_)
             | Subject::Path(_)

@@ -10,7 +10,7 @@
 //! | [`e_process`], [`two_sample`] | the sequential tests, of what is rare and of what is not |
 //! | [`rate`] | confidence bounds |
 //! | [`dispersion`] | how bursty the counts are |
-//! | `errors`, `latency`, `alone`, `novelty`, `logs`, `log_flow`, `metrics`, `calls`, `flow` | the signals; `settling` for young instances |
+//! | `errors`, `latency`, `alone`, `novelty`, `logs`, `log_flow`, `metrics`, `calls`, `flow`, `restarts` | the signals; `settling` for young instances |
 //! | `fold`, `operation`, `counts`, `standing` | all tests carried forward bucket by bucket |
 //! | `subject`, `gate` | what the tests are about, their weights, and the lines that they cross |
 //! | `decision` | many tests, one answer |
@@ -54,6 +54,7 @@ mod paths;
 mod policy;
 pub mod quality;
 pub mod rate;
+mod restarts;
 mod session;
 mod settling;
 mod slot;

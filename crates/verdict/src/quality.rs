@@ -1,7 +1,9 @@
 //! The words that say what limits the trust to be put in a verdict. They are stable: programs may rely on them.
 
-use plimsoll_model::Design;
+use std::time::Duration;
+
 use plimsoll_model::signal::WEIGHT_UNIT;
+use plimsoll_model::{Bucket, Design};
 
 use crate::findings::Test;
 use crate::fold::Fold;
@@ -33,6 +35,12 @@ pub const BURSTY: &str = "bursty";
 
 /// Something got worse that humans called wrong or known before; it decides nothing until that expires.
 pub const SUPPRESSED: &str = "suppressed";
+/// The marker came more than a minute after the start that it tells, or that its version's first sight tells.
+pub const MARKED_LATE: &str = "marked_late";
+/// The marker came before the start that it tells: nothing is judged until then.
+pub const MARKED_AHEAD: &str = "marked_ahead";
+/// So many deploys are open at once that each is looked at less than once a minute.
+pub const MANY_DEPLOYS: &str = "many_deploys";
 /// An operation was renamed with the candidate; it is compared under both names.
 pub const RENAMED_OPERATION: &str = "renamed_operation";
 /// An operation that only the candidate has was held against an objective.
@@ -51,6 +59,9 @@ pub const WEIGHTED_SPANS: &str = "weighted_spans";
 pub const SAMPLED_SPANS: &str = "sampled_spans";
 /// Nothing but the levels of metrics is known of the service.
 pub const METRICS_ONLY: &str = "metrics_only";
+
+/// A marker that comes so soon after the start comes with it.
+const MARKED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Lists the words that apply, in alphabetical order.
 pub(crate) fn words(input: &JudgeInput, fold: &Fold, tests: &[Test]) -> Vec<String> {
@@ -90,6 +101,9 @@ pub(crate) fn words(input: &JudgeInput, fold: &Fold, tests: &[Test]) -> Vec<Stri
         op.candidate as f64 >= 0.1 * requests as f64 && op.errors.standing.dispersion >= 2.0
     };
     say(BURSTY, seen && fold.operations.iter().any(bursty));
+    let (started, marked) = (input.deploy.started_at, input.deploy.created_at);
+    say(MARKED_LATE, !input.deploy.inferred && marked.since(started) > MARKED_WITHIN);
+    say(MARKED_AHEAD, !input.deploy.inferred && started.since(marked) > Bucket::WIDTH);
     say(RENAMED_OPERATION, !fold.frame.renamed.is_empty());
     let fresh =
         fold.control_requests() > 0 && fold.subjects().iter().any(|(subject, _)| matches!(subject, Subject::Alone(_)));

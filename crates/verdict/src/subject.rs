@@ -48,6 +48,8 @@ pub(crate) enum Subject {
     Throughput,
     /// Requests of the candidate.
     Silence,
+    /// Starts of the candidate's instances.
+    Restarts,
 }
 
 impl Subject {
@@ -59,7 +61,7 @@ impl Subject {
             Self::NewLog(_) | Self::LogErrors | Self::LogFlow(_) => SignalKind::NewLog,
             Self::Metric(_) => SignalKind::Metric,
             Self::Calls(..) | Self::Throughput => SignalKind::Throughput,
-            Self::Silence => SignalKind::Silence,
+            Self::Silence | Self::Restarts => SignalKind::Silence,
         }
     }
 }
@@ -116,6 +118,9 @@ impl Fold {
         found.extend((0..self.paths.tests.len()).map(|index| (Subject::Path(index), PATHS_SHARE / tops)));
         // Metrics have levels of their own: they are looked at minute by minute, beside the gate.
         found.extend((0..self.metrics.len()).map(|index| (Subject::Metric(index), 0.0)));
+        if self.restarts.candidate.starts > 0.0 {
+            found.push((Subject::Restarts, 0.0));
+        }
         found.push((Subject::Throughput, FLOW_SHARE));
         found.push((Subject::Silence, FLOW_SHARE));
         found
@@ -151,6 +156,7 @@ impl Fold {
             Subject::Metric(index) => &self.metrics[index].standing,
             Subject::Throughput => &self.flow.throughput,
             Subject::Silence => &self.flow.silence,
+            Subject::Restarts => &self.restarts.standing,
         }
     }
 
@@ -174,6 +180,7 @@ impl Fold {
             Subject::Metric(index) => &mut self.metrics[index].standing,
             Subject::Throughput => &mut self.flow.throughput,
             Subject::Silence => &mut self.flow.silence,
+            Subject::Restarts => &mut self.restarts.standing,
         }
     }
 
@@ -211,7 +218,8 @@ impl Fold {
             | Subject::Path(_)
             | Subject::Metric(_)
             | Subject::Throughput
-            | Subject::Silence => own(""),
+            | Subject::Silence
+            | Subject::Restarts => own(""),
         }
     }
 

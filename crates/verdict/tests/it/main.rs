@@ -5,6 +5,7 @@ mod drift;
 mod measured;
 mod paths;
 mod reference;
+mod restarts;
 mod signals;
 mod simulation;
 mod verdicts;

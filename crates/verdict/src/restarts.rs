@@ -1,0 +1,148 @@
+//! Restarts: a candidate whose instances start again and again answers well in between, and nothing else tells.
+//!
+//! Every instance of a rollout starts once; so do those that replace others as a service grows. What counts is starts beyond
+//! as many as instances were there in half of the time. The control's own such starts, over the time that its instances served, say how
+//! often that happens anyway, and at least [`RATE_MIN`] is always taken for usual. Against that rate, times [`TOLERATED`], the
+//! candidate's starts are tested by the mixture e-process of a Poisson rate, tempered because instances fall together.
+//!
+//! *Invariants.* What is said after a bucket follows from that bucket and earlier ones.
+
+use std::collections::BTreeMap;
+
+use plimsoll_model::Bucket;
+use plimsoll_model::presence::PresenceSeries;
+
+use crate::design::{Frame, Role};
+use crate::standing::Standing;
+use crate::tolerances::Tolerances;
+
+/// Starts of one instance in one bucket that are always usual: one in half an hour.
+const RATE_MIN: f64 = 1.0 / 180.0;
+/// Times the usual rate that is tolerated.
+const TOLERATED: f64 = 2.0;
+/// Rates, in multiples of the tolerated one, that the evidence is averaged over.
+const RATIOS: [f64; 5] = [2.0, 4.0, 8.0, 16.0, 32.0];
+/// Evidence is divided by this: what kills one instance kills its neighbours.
+const DISPERSION: f64 = 1.5;
+/// Restarts without which nothing is said ..
+const RESTARTS_MIN: f64 = 4.0;
+/// .. and of each instance: what starts all of them again once is no loop.
+const ROUNDS_MIN: f64 = 2.0;
+/// Share of `alpha` that this test may spend; like metrics it stands beside the gate.
+const SHARE: f64 = 0.1;
+/// Buckets after the trigger in which another start confirms.
+const LASTING_BUCKETS: u64 = 3;
+/// Buckets without a start after which restarts are over.
+const OVER_BUCKETS: u64 = 30;
+
+/// Starts and time of one arm.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Starts {
+    pub(crate) starts: f64,
+    /// How many buckets had so many instances.
+    there: BTreeMap<u64, u64>,
+    /// Buckets in which instances were there, one by one.
+    pub(crate) served: f64,
+    /// The last bucket with a start.
+    pub(crate) last: Option<Bucket>,
+}
+
+impl Starts {
+    fn add(&mut self, bucket: Bucket, starts: u64, instances: u64) {
+        self.starts += starts as f64;
+        if instances > 0 {
+            *self.there.entry(instances).or_default() += 1;
+        }
+        self.served += instances as f64;
+        if starts > 0 {
+            self.last = Some(bucket);
+        }
+    }
+
+    /// Median of the instances that were there.
+    fn instances(&self) -> f64 {
+        let (half, mut seen) = (self.there.values().sum::<u64>().div_ceil(2), 0);
+        let median = self.there.iter().find(|(_, buckets)| {
+            seen += **buckets;
+            seen >= half
+        });
+        median.map_or(0.0, |(instances, _)| *instances as f64)
+    }
+
+    /// Starts beyond the first of each instance.
+    pub(crate) fn again(&self) -> f64 {
+        (self.starts - self.instances()).max(0.0)
+    }
+
+    /// Restarts of an instance an hour.
+    pub(crate) fn an_hour(&self) -> f64 {
+        360.0 * self.again() / self.served.max(1.0)
+    }
+}
+
+/// The test.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Restarts {
+    pub(crate) standing: Standing,
+    pub(crate) candidate: Starts,
+    pub(crate) control: Starts,
+}
+
+impl Restarts {
+    /// Looks at every bucket of the frame.
+    pub(crate) fn of(frame: &Frame, presence: &[PresenceSeries], tolerances: &Tolerances) -> Self {
+        let mut test = Self { standing: Standing { dispersion: DISPERSION, ..Standing::default() }, ..Self::default() };
+        let mut cells: Vec<(Bucket, bool, u64, u64)> = Vec::new();
+        for series in presence {
+            for (bucket, cell) in &series.cells {
+                if let Some(role) = frame.role(&series.version, *bucket) {
+                    cells.push((*bucket, role == Role::Candidate, cell.starts.count(), cell.instances.count()));
+                }
+            }
+        }
+        cells.sort_unstable();
+        let level = (1.0 / (tolerances.alpha * SHARE)).ln();
+        let mut cells = cells.into_iter().peekable();
+        for bucket in (frame.earliest.0..frame.end.0).map(Bucket) {
+            while let Some((at, candidate, starts, instances)) = cells.next_if(|cell| cell.0 <= bucket) {
+                let arm = if candidate { &mut test.candidate } else { &mut test.control };
+                arm.add(at, starts, instances);
+            }
+            if bucket >= frame.from && test.candidate.starts > 0.0 {
+                test.look(bucket, level);
+            }
+        }
+        test
+    }
+
+    fn look(&mut self, bucket: Bucket, level: f64) {
+        let usual = ((self.control.again() + 1.0) / (self.control.served + 1.0 / RATE_MIN)).max(RATE_MIN);
+        let expected = TOLERATED * usual * self.candidate.served.max(self.candidate.starts);
+        let again = self.candidate.again();
+        let terms = RATIOS.map(|ratio| (again * ratio.ln() - (ratio - 1.0) * expected) / DISPERSION);
+        let top = terms.into_iter().fold(f64::NEG_INFINITY, f64::max);
+        let mean = terms.iter().map(|term| (term - top).exp()).sum::<f64>() / RATIOS.len() as f64;
+        self.standing.moved(top + mean.ln());
+        let exceeded = again >= RESTARTS_MIN && again >= ROUNDS_MIN * self.candidate.instances();
+        if exceeded && self.standing.exceeded_at.is_none() {
+            self.standing.exceeded_at = Some(bucket);
+        }
+        if !exceeded || self.standing.log_e < level {
+            return;
+        }
+        match self.standing.triggered_at {
+            None => self.standing.triggered_at = Some(bucket),
+            Some(at) => {
+                let goes_on = self.candidate.last.is_some_and(|last| last > at);
+                if goes_on && bucket.0 >= at.0 + LASTING_BUCKETS {
+                    self.standing.confirmed_at = self.standing.confirmed_at.or(Some(bucket));
+                }
+            }
+        }
+    }
+
+    /// Says whether instances started again of late.
+    pub(crate) fn goes_on(&self, to: Bucket) -> bool {
+        self.candidate.last.is_some_and(|last| last.0 + OVER_BUCKETS > to.0)
+    }
+}
