@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use plimsoll_catalog::CatalogError;
 use plimsoll_model::{DeployId, Interval, RegressionEvent, UnixNanos, Verdict};
-use plimsoll_verdict::{JudgeInput, unseen};
+use plimsoll_verdict::{JudgeInput, quality, unseen};
 
 use crate::announce::event_for;
 use crate::closing::{is_closed, is_news};
@@ -83,6 +83,12 @@ impl Watcher {
         STORE_EVERY * (1 + open / STORED_EACH)
     }
 
+    /// Says whether more deploys are open than can be looked at within a minute.
+    fn is_crowded(&self) -> bool {
+        let looks = (60.0 / self.options.interval.as_secs_f64().max(0.1)).max(1.0);
+        self.open.lock().len() as f64 > looks * self.options.judged_per_tick as f64
+    }
+
     /// Gathers what bears on a deploy and judges it, on a thread that may take its time.
     async fn judge(&self, open: &Open, superseded_at: Option<UnixNanos>, now: UnixNanos) -> Verdict {
         let deploy = open.deploy.clone();
@@ -90,6 +96,7 @@ impl Watcher {
         let tolerances = self.options.tolerances.of(&deploy.service);
         let touched = self.open.lock().touched(deploy.started_at - TOUCHED_WITHIN, now);
         let previous = open.verdict.clone();
+        let crowded = self.is_crowded();
         let churning = self.churning.lock().get(&deploy.service).is_some_and(|at| now.since(*at) < CHURN_REMEMBERED);
         let known_versions = self.known_versions(&deploy.service, now).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "versions could not be read; judging without them");
@@ -108,6 +115,9 @@ impl Watcher {
             let mut data_quality = signals.data_quality(&deploy.service);
             if elsewhere {
                 data_quality.push(SEEN_ELSEWHERE.to_owned());
+            }
+            if crowded {
+                data_quality.push(quality::MANY_DEPLOYS.to_owned());
             }
             if churning {
                 data_quality.push("version_churn".to_owned());

@@ -147,6 +147,11 @@ async fn a_deploy_marked_after_the_fact_began_when_its_version_was_first_seen() 
         NewDeploy { started_at: Some((seen + MINUTE).to_rfc3339()), run_url: Some("r".to_owned()), ..marker("x4") };
     let (told, _) = scene.watcher.register(told, None).await.expect("valid");
     assert!(told.started_at <= seen + MINUTE);
+    scene.look(21..22).await;
+    for deploy in [&late, &told] {
+        let words = scene.verdict(deploy).await.data_quality;
+        assert!(words.contains(&"marked_late".to_owned()), "{words:?}");
+    }
     let (rollback, _) = scene
         .watcher
         .register(NewDeploy { kind: Some("rollback".to_owned()), ..marker("1") }, None)
@@ -169,7 +174,9 @@ async fn a_deploy_that_is_still_to_come_is_not_judged_before_it_starts() {
     scene.look(1..10).await;
     assert_eq!(scene.verdict(&deploy).await.revision, 0);
     scene.look(21..23).await;
-    assert!(scene.verdict(&deploy).await.revision > 0);
+    let verdict = scene.verdict(&deploy).await;
+    assert!(verdict.revision > 0);
+    assert!(verdict.data_quality.contains(&"marked_ahead".to_owned()), "{:?}", verdict.data_quality);
 }
 
 #[tokio::test]
@@ -180,6 +187,25 @@ async fn a_service_never_seen_is_said_to_have_no_traffic() {
     let verdict = scene.verdict(&deploy).await;
     assert_eq!((verdict.verdict, verdict.decided), (VerdictKind::Inconclusive, false));
     assert!(verdict.data_quality.contains(&"no_candidate_traffic".to_owned()), "{:?}", verdict.data_quality);
+}
+
+#[tokio::test]
+async fn more_deploys_at_once_than_can_be_looked_at_within_a_minute_are_all_judged_and_say_so() {
+    // Twelve looks a minute at 64 deploys each.
+    const DEPLOYS: u64 = 800;
+    let scene = Scene::new().await;
+    let mut made = Vec::new();
+    for number in 0..DEPLOYS {
+        let marker = NewDeploy { service: format!("service-{number}"), ..marker("2") };
+        made.push(scene.watcher.register(marker, None).await.expect("valid").0);
+    }
+    scene.look(0..DEPLOYS / 64 + 1).await;
+    for deploy in &made {
+        let verdict = scene.verdict(deploy).await;
+        assert!(verdict.revision > 0, "nobody is left out");
+        assert!(verdict.data_quality.contains(&"many_deploys".to_owned()), "{:?}", verdict.data_quality);
+    }
+    assert!(scene.events().await.is_empty());
 }
 
 #[tokio::test]
