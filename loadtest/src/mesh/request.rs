@@ -47,6 +47,8 @@ struct Call {
     caller: &'static str,
     parent: [u8; 8],
     at: u64,
+    /// The exception that what is asked leads to.
+    spoiled: Option<&'static str>,
 }
 
 /// What faults make of one request.
@@ -72,7 +74,7 @@ impl World {
         let sampled = self.scenario.weather.iter().any(|weather| matches!(weather, Weather::Sampled));
         let trace = Trace { id: self.rng.random(), region, on, sampled };
         let version = self.version("gateway", at);
-        let call = Call { operation: entry, version, caller: "", parent: [0; 8], at };
+        let call = Call { operation: entry, version, caller: "", parent: [0; 8], at, spoiled: None };
         self.serve(&trace, &call);
     }
 
@@ -154,8 +156,22 @@ impl World {
                 {
                     errors += share;
                 }
+                Weather::Slowdown { service, times, from_s, to_s }
+                    if *service == op.service && since >= *from_s && since < *to_s =>
+                {
+                    fate.slower *= times;
+                }
+                Weather::Spells { service, times, for_s, every_s }
+                    if *service == op.service && since.rem_euclid(*every_s) < *for_s =>
+                {
+                    fate.slower *= times;
+                }
                 _ => {}
             }
+        }
+        if call.spoiled.is_some() {
+            fate.fails = call.spoiled;
+            bad = true;
         }
         if fate.fails.is_none() && self.rng.random::<f64>() < errors {
             fate.fails = Some(if fate.renamed_exception { "shop.Unavailable" } else { "shop.TemporarilyUnavailable" });
@@ -245,9 +261,14 @@ impl World {
             self.touched(at);
             return Served { end: at, failed: false };
         }
+        let misuse = self.faults(caller.service, from.version, at).find_map(|fault| match fault.effect {
+            Effect::Misuses(of, share, exception) if of == callee.service => Some((share, exception)),
+            _ => None,
+        });
+        let spoiled = misuse.filter(|(share, _)| self.rng.random::<f64>() < *share).map(|(_, exception)| exception);
         let id: [u8; 8] = self.rng.random();
         let there = at + (0.5 * MS) as u64;
-        let call = Call { operation: target, version, caller: caller.service, parent: id, at: there };
+        let call = Call { operation: target, version, caller: caller.service, parent: id, at: there, spoiled };
         let served = if refused {
             Served { end: at + (2.0 * MS) as u64, failed: true }
         } else if callee.consumes() {

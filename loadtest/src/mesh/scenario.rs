@@ -107,6 +107,8 @@ pub(super) enum Effect {
     ColdStart(f64, f64),
     /// It calls another version of a callee.
     CallsVersion(&'static str, &'static str),
+    /// A share of its calls to a callee are such that they fail there, with an exception.
+    Misuses(&'static str, f64, &'static str),
     /// A share of orders is lost without a word.
     LoseOrders(f64),
 }
@@ -141,6 +143,10 @@ pub(super) enum Weather {
     Visits(&'static str, f64),
     /// All versions of a service fail this share of requests between two moments after the start.
     Outage { service: &'static str, share: f64, from_s: f64, to_s: f64 },
+    /// All versions of a service are so many times slower between two moments after the start.
+    Slowdown { service: &'static str, times: f64, from_s: f64, to_s: f64 },
+    /// All versions of a service are always so many times slower for so many seconds of every so many.
+    Spells { service: &'static str, times: f64, for_s: f64, every_s: f64 },
     /// All versions of a service fail this share of requests, always.
     Errors(&'static str, f64),
     /// Nothing ever fails by itself.

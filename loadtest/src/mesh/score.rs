@@ -68,7 +68,15 @@ pub(super) struct Run {
 }
 
 /// Reads all verdicts.
-pub(super) async fn read(api: &Api, worlds: &[World], received: &Received, seed: u64) -> Result<Run, Error> {
+///
+/// Where the run lay in the `past`, what a later deploy had replaced before anybody looked is not paged.
+pub(super) async fn read(
+    api: &Api,
+    worlds: &[World],
+    received: &Received,
+    seed: u64,
+    past: bool,
+) -> Result<Run, Error> {
     let mut outcomes = Vec::new();
     for world in worlds {
         let recorded = api.deploys(&world.environment).await?;
@@ -112,7 +120,11 @@ pub(super) async fn read(api: &Api, worlds: &[World], received: &Received, seed:
                 Some(id) => of(base, id, &api.verdict(id).await?, world, received),
                 None => base,
             };
-            outcomes.push(judge(outcome, deploy.expected));
+            let mut judged = judge(outcome, deploy.expected);
+            let mut later =
+                world.scenario.deploys.iter().filter(|d| d.service == deploy.service && d.at_s > deploy.at_s);
+            judged.pages_right |= past && later.next().is_some();
+            outcomes.push(judged);
         }
         // A deploy that nobody made, taken from a version that was seen.
         for (recorded, _) in recorded.iter().zip(told).filter(|(_, told)| !told) {

@@ -89,18 +89,54 @@ impl Printable for MeshReport {
     }
 }
 
+/// The same deploy in every run.
+struct Row<'a> {
+    runs: Vec<&'a Outcome>,
+}
+
+impl Row<'_> {
+    fn cells(&self) -> Vec<String> {
+        let first = self.runs[0];
+        let of = |count: usize, all: usize| if all == 0 { String::new() } else { format!("{count}/{all}") };
+        let count = |keep: &dyn Fn(&&&Outcome) -> bool| self.runs.iter().filter(keep).count();
+        let named = count(&|o| o.culprit_right == Some(true));
+        let mut seconds: Vec<f64> = self.runs.iter().filter_map(|o| o.seconds).collect();
+        seconds.sort_by(f64::total_cmp);
+        let median = seconds.get(seconds.len() / 2).filter(|_| first.expected == "bad");
+        vec![
+            first.scenario.to_owned(),
+            format!("{} {}, {}", first.service, first.version, first.strategy),
+            if first.expected == "bad" && !first.suffices { "bad, too little" } else { first.expected }.to_owned(),
+            of(count(&|o| o.verdict == "regressed"), self.runs.len()),
+            of(count(&|o| o.verdict == "pass"), self.runs.len()),
+            if first.expected == "bad" { of(named, count(&|o| o.culprit_right.is_some())) } else { String::new() },
+            median.map_or_else(String::new, |seconds| format!("{seconds:.0}")),
+            of(count(&|o| o.pages_right), self.runs.len()),
+        ]
+    }
+}
+
 impl MeshReport {
-    /// Returns it as Markdown.
+    /// Returns it as Markdown: the score, one row a deploy over all seeds, and every miss in its own words.
     pub fn markdown(&self) -> String {
+        const COLUMNS: [&str; 8] =
+            ["scenario", "deploy", "is", "regressed", "passed", "culprit first", "median s", "paged right"];
         let mut text = String::from("| | |\n|---|---|\n");
         for (name, value) in self.totals.rows() {
             let _ = writeln!(text, "| {name} | {value} |");
         }
-        text.push('\n');
-        let _ = writeln!(text, "| {} |", HEADINGS.join(" | "));
-        let _ = writeln!(text, "|{}", "---|".repeat(HEADINGS.len()));
+        let _ = writeln!(text, "\n| {} |\n|{}", COLUMNS.join(" | "), "---|".repeat(COLUMNS.len()));
+        let mut rows: Vec<Row<'_>> = Vec::new();
         for outcome in &self.outcomes {
-            let _ = writeln!(text, "| {} |", outcome.row().join(" | "));
+            let what = |o: &Outcome| (o.scenario, o.service.clone(), o.strategy.clone(), o.expected);
+            // Versions of pods differ from run to run.
+            match rows.iter_mut().find(|row| what(row.runs[0]) == what(outcome)) {
+                Some(row) => row.runs.push(outcome),
+                None => rows.push(Row { runs: vec![outcome] }),
+            }
+        }
+        for row in rows {
+            let _ = writeln!(text, "| {} |", row.cells().join(" | "));
         }
         let wrong = self.outcomes.iter().filter(|o| !o.right || o.culprit_right == Some(false) || !o.pages_right);
         for (at, outcome) in wrong.enumerate() {
@@ -109,11 +145,12 @@ impl MeshReport {
             }
             let _ = writeln!(
                 text,
-                "- seed {}, {} ({} {}): {} [{}]",
+                "- seed {}, {} ({} {}, {} events): {} [{}]",
                 outcome.seed,
                 outcome.scenario,
                 outcome.service,
                 outcome.version,
+                outcome.detected,
                 outcome.summary,
                 outcome.data_quality.join(", ")
             );

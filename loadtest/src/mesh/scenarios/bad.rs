@@ -61,6 +61,25 @@ fn requests() -> Vec<Scenario> {
             .weather(Weather::Errors("shipping", 0.08))
             .release("shipping", HALF, blames("shipping", "POST /quotes"))
             .with(Effect::Fail(0.25, "shop.shipping.NoCarrier")),
+        named("one failure in thirty more, canary 50 %", "/checkout")
+            .rate(30.0)
+            .release("payment", HALF, blames("payment", "POST /charge"))
+            .with(Effect::Fail(0.035, "shop.payment.CardDeclined")),
+        named("half as slow again, canary 20 %", "/search")
+            .rate(30.0)
+            .release("search", FIFTH, blames("search", "GET /search"))
+            .with(Effect::Slow { share: 1.0, times: 1.5, add_ms: 0.0 }),
+        named("errors of a consumer", "/checkout")
+            .release("notifier", HALF, blames("notifier", "orders process"))
+            .with(Effect::Fail(0.20, "shop.notifier.Unaddressed")),
+        named("errors as traffic rises, at once", "/search")
+            .weather(Weather::Swing(0.5, 3_000.0))
+            .release("search", Strategy::AtOnce, blames("search", "GET /search"))
+            .with(Effect::Fail(0.12, "shop.search.IndexGone")),
+        named("errors during an outage of a callee", "/cart")
+            .weather(Weather::Outage { service: "pricing", share: 0.3, from_s: 20.0, to_s: 260.0 })
+            .release("cart", HALF, blames("cart", "GET /cart"))
+            .with(Effect::Fail(0.20, "shop.cart.Stale")),
         named("sampled 1 %", "/products/{id}")
             .weather(Weather::Sampled)
             .release("catalog", HALF, blames("catalog", "GET /products/{id}"))
@@ -120,7 +139,7 @@ fn narrow() -> Vec<Scenario> {
         named("too little traffic, errors", "")
             .rate(0.17)
             .too_little()
-            .release("gateway", HALF, Expected::Inconclusive)
+            .release("gateway", HALF, Expected::Either)
             .with(Effect::Fail(0.10, "shop.gateway.Upstream")),
     ]
 }
@@ -178,6 +197,9 @@ fn several() -> Vec<Scenario> {
             .release("checkout", Strategy::AtOnce, Expected::Harmless)
             .release("payment", Strategy::AtOnce, blames("payment", "POST /charge"))
             .with(Effect::Fail(0.20, "shop.payment.CardDeclined")),
+        named("calls that a callee cannot answer", "/checkout")
+            .release("checkout", HALF, blames("checkout", "POST /orders"))
+            .with(Effect::Misuses("payment", 0.25, "shop.payment.BadRequest")),
         named("wrong version of a callee", "/checkout")
             .deploy(Deploy {
                 service: "payment",

@@ -19,10 +19,10 @@ pub(super) fn all() -> Vec<Scenario> {
 fn nothing() -> Vec<Scenario> {
     let named = Scenario::named;
     vec![
-        named("nothing, canary 50 %", "/checkout").release("payment", HALF, FINE).short(),
-        named("nothing, at once", "/search").release("search", Strategy::AtOnce, FINE).short(),
+        named("nothing, canary 50 %", "/checkout").rate(30.0).release("payment", HALF, FINE).short(),
+        named("nothing, at once", "/search").rate(30.0).release("search", Strategy::AtOnce, FINE).short(),
         named("nothing, canary 5 %", "/products/{id}").rate(40.0).release("catalog", TWENTIETH, FINE),
-        named("nothing, rolling", "/cart").release("cart", Strategy::Rolling(120.0), FINE),
+        named("nothing, rolling", "/cart").rate(30.0).release("cart", Strategy::Rolling(120.0), FINE),
         named("nothing, not marked, ageless", "/account").ageless().release("account", HALF, FINE).marked(None),
         named("configuration, nothing", "/cart").change("pricing", "config", FINE),
         named("flag, nothing", "/checkout").change("checkout", "flag", FINE),
@@ -102,6 +102,21 @@ fn elsewhere() -> Vec<Scenario> {
         named("outage of a callee, configuration", "/products/{id}")
             .change("catalog", "config", FINE)
             .weather(outage(0.3)),
+        named("a callee slows down, at once", "/cart")
+            .release("cart", Strategy::AtOnce, FINE)
+            .weather(Weather::Slowdown { service: "pricing", times: 3.0, from_s: 20.0, to_s: 500.0 }),
+        named("a callee slows down, canary 50 %", "/products/{id}")
+            .release("catalog", HALF, FINE)
+            .weather(Weather::Slowdown { service: "inventory", times: 3.0, from_s: 20.0, to_s: 500.0 }),
+        named("slow spells as ever", "/search")
+            .weather(Weather::Spells { service: "search", times: 3.0, for_s: 15.0, every_s: 97.0 })
+            .release("search", HALF, FINE),
+        named("slow spells as ever, at once", "/account")
+            .weather(Weather::Spells { service: "account", times: 3.0, for_s: 15.0, every_s: 97.0 })
+            .release("account", Strategy::AtOnce, FINE),
+        named("an outage just before", "/products/{id}")
+            .weather(Weather::Outage { service: "catalog", share: 0.4, from_s: -300.0, to_s: -30.0 })
+            .release("catalog", Strategy::AtOnce, FINE),
         named("bots come", "/products/{id}").release("catalog", HALF, FINE).weather(Weather::Visits("/robots", 12.0)),
         named("bots come, at once", "/products/{id}")
             .release("gateway", Strategy::AtOnce, FINE)
