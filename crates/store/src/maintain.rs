@@ -225,7 +225,11 @@ impl Maintenance {
     /// Everything but flushing. Nothing here is urgent: what fails is tried again at the next tick.
     fn tidy(&mut self, asked: bool) {
         self.measure();
-        if let Err(problem) = coalesce(&self.shared) {
+        // What is sealed ends at a frame that is no cut any more: a batch made across it would stay whole, and be there twice once
+        // the commit is confirmed.
+        if self.sealed.is_none()
+            && let Err(problem) = coalesce(&self.shared)
+        {
             tracing::error!(error = %problem, "small batches could not be coalesced");
         }
         // A merge that may or may not have happened comes first: retiring one of its inputs would bring it back.

@@ -69,22 +69,34 @@ pub(crate) fn trim(shared: &Shared, job: &Job, stop: &AtomicBool) -> Result<Opti
     let encoded = EncodedSegment { rows, times: input.times, received_to: input.received_to };
     let portion = (column_bytes(shared) / source.row_bytes).clamp(1, ROW_GROUP_ROWS as u64);
     let mut groups = groups(&kept, portion);
-    let mut stopped = false;
+    // What ends the work early goes past the writer of files, which knows only of its own errors.
+    let mut cut = None;
     let written = write_file(shared, job.table, job.id.clone(), input.frames, &facts, |facts, out| {
         let writing = Writing { table: job.table, sources: std::slice::from_ref(&source), stop };
         let outcome = writing.run(&encoded, &promoted, facts, out, &mut || groups.next());
         outcome.map(|()| encoded).map_err(|problem| match problem {
-            Interrupted::Output(problem) | Interrupted::Cut(Cut::Input(_, problem)) => problem,
+            Interrupted::Output(problem) => problem,
             Interrupted::Cut(early) => {
-                stopped = matches!(early, Cut::Stopped);
+                cut = Some(early);
                 ParquetError::General("interrupted".to_owned())
             }
         })
     });
-    match written {
-        Ok(record) => Ok(Some(SegmentChange { add: vec![record], remove: vec![input.id.clone()], checkpoint: None })),
-        Err(_) if stopped => Ok(None),
-        Err(problem) => Err(damaged(problem)),
+    // A disk that is full says nothing of the input.
+    let unwritten = |problem| Failed { damaged: Vec::new(), problem };
+    match cut {
+        Some(Cut::Stopped) => Ok(None),
+        Some(Cut::Input(_, problem)) => Err(damaged(unreadable(&input.path, &problem))),
+        // The column is the input's own.
+        Some(Cut::NotInteger(key)) => {
+            let problem = ParquetError::General(format!("a value of `{key}` is not an integer, and its column is"));
+            Err(damaged(unreadable(&input.path, &problem)))
+        }
+        Some(Cut::Output(problem)) => Err(unwritten(problem)),
+        None => {
+            let record = written.map_err(unwritten)?;
+            Ok(Some(SegmentChange { add: vec![record], remove: vec![input.id.clone()], checkpoint: None }))
+        }
     }
 }
 

@@ -134,6 +134,29 @@ async fn a_commit_that_fails_before_or_after_it_happened_is_made_once() {
 }
 
 #[tokio::test]
+async fn batches_made_of_small_ones_do_not_reach_across_a_commit_that_is_not_confirmed() {
+    for lie in [false, true] {
+        let world = World::new();
+        let catalog = Arc::new(Unsure { inner: world.catalog().await, failures: AtomicU32::new(0), lie });
+        let store = world.open_with(Arc::clone(&catalog) as Arc<dyn Catalog>).await;
+        // Enough of every table for small batches to be put together, before the cut and across it.
+        publish(&store, 1, 300);
+        catalog.failures.store(u32::MAX, Ordering::SeqCst);
+        store.flush().await.expect_err("the catalog failed");
+        publish(&store, 300, 600);
+        store.folded().await;
+        store.maintain().await.expect("maintained");
+        check(&world, &store, 600, "not confirmed");
+        catalog.failures.store(0, Ordering::SeqCst);
+        assert_eq!(store.flush().await.expect("flushed"), SequenceNumber(599));
+        check(&world, &store, 600, "confirmed");
+        drop(store);
+        let store = world.open().await;
+        check(&world, &store, 600, "after reopening");
+    }
+}
+
+#[tokio::test]
 async fn a_crash_around_the_commit_counts_every_row_once_after_replay() {
     for lie in [false, true] {
         let world = World::new();

@@ -11,6 +11,7 @@ use arrow::compute::{concat_batches, take};
 use arrow::datatypes::{DataType, Float64Type};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::basic::{Encoding, Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 use plimsoll_model::UnixNanos;
@@ -71,10 +72,25 @@ fn slices_are_written_as_what_they_show() {
 
 #[test]
 fn what_a_null_hides_is_not_written() {
-    /// Nulls in every third row.
+    /// Nulls in every third row, one after the other below and above all that is shown.
     fn nulls(rows: usize) -> NullBuffer {
         NullBuffer::from_iter((0..rows).map(|row| row % 3 != 0))
     }
+    fn text(row: usize) -> String {
+        match row % 6 {
+            0 => format!("! hidden: {row}"),
+            3 => format!("~ hidden: {row}"),
+            _ => format!("shown: {row}"),
+        }
+    }
+    fn number(row: usize) -> f64 {
+        match row % 6 {
+            0 => -1e300,
+            3 => 1e300,
+            _ => row as f64,
+        }
+    }
+    let (mut texts, mut numbers) = (0, 0);
     for table in Table::ALL {
         let rows = batch(table, 90, 3);
         let schema = rows.schema();
@@ -84,12 +100,11 @@ fn what_a_null_hides_is_not_written() {
             }
             Some(match array.data_type() {
                 DataType::Utf8 => {
-                    let text = StringArray::from_iter_values((0..90).map(|row| format!("hidden or not: {row}")));
-                    let (offsets, values, _) = text.into_parts();
+                    let (offsets, values, _) = StringArray::from_iter_values((0..90).map(text)).into_parts();
                     Arc::new(StringArray::new(offsets, values, Some(nulls(90))))
                 }
                 DataType::Float64 => {
-                    let values = (0..90).map(f64::from).collect::<ScalarBuffer<f64>>();
+                    let values = (0..90).map(number).collect::<ScalarBuffer<f64>>();
                     Arc::new(Float64Array::new(values, Some(nulls(90))))
                 }
                 DataType::List(item) => {
@@ -105,10 +120,24 @@ fn what_a_null_hides_is_not_written() {
         });
         let file = check(table, &[hiding.clone(), batch(table, 10, 4)], "hidden");
         for (leaf, chunk) in metadata(&file).row_group(0).columns().iter().enumerate() {
-            let most = chunk.statistics().and_then(|statistics| statistics.max_bytes_opt());
-            assert!(most != Some(b"hidden or not: 90".as_slice()), "leaf {leaf} has bounds of what is hidden");
+            let Some(statistics) = chunk.statistics() else { continue };
+            let (Some(least), Some(most)) = (statistics.min_bytes_opt(), statistics.max_bytes_opt()) else { continue };
+            let context = format!("leaf {leaf} of {}", table.name());
+            match chunk.column_type() {
+                Type::BYTE_ARRAY => {
+                    assert!(!least.starts_with(b"! hidden") && !most.starts_with(b"~ hidden"), "{context}");
+                    texts += u32::from(least.starts_with(b"shown"));
+                }
+                Type::DOUBLE => {
+                    let bound = |bytes: &[u8]| f64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+                    assert!(bound(least) > -1e300 && bound(most) < 1e300, "{context}");
+                    numbers += 1;
+                }
+                _ => {}
+            }
         }
     }
+    assert!(texts > 0 && numbers > 0, "bounds of {texts} leaves of text, {numbers} of numbers");
 }
 
 #[test]
@@ -156,7 +185,6 @@ fn thousands_of_distinct_texts_come_back_whether_they_repeat_or_not() {
     for (rows, distinct) in
         [(4_095, 4_095), (4_096, 4_096), (9_000, 9_000), (20_000, 4_096), (20_000, 5_000), (20_000, 1)]
     {
-        let column = "scope_name";
         let of = |seed: u64| {
             let rows = batch(Table::Logs, rows / 2, seed);
             let count = rows.num_rows();
@@ -174,9 +202,19 @@ fn thousands_of_distinct_texts_come_back_whether_they_repeat_or_not() {
             })
         };
         let file = check(Table::Logs, &[of(0), of(1)], &format!("{distinct} of {rows}"));
+        // What is short is not looked at for long; else a quarter has to repeat.
+        let repeats = rows < 4_096 || distinct * 4 <= rows * 3;
         let metadata = metadata(&file);
-        let names = metadata.row_group(0).columns().iter().map(|chunk| chunk.column_path().string());
-        assert!(names.into_iter().any(|name| name == column));
+        for column in ["severity_text", "body"] {
+            let mut chunks = metadata.row_group(0).columns().iter();
+            let chunk = chunks.find(|chunk| chunk.column_path().string() == column).expect("a column");
+            let by_number = chunk.encodings().any(|encoding| encoding == Encoding::RLE_DICTIONARY);
+            assert_eq!(
+                (chunk.dictionary_page_offset().is_some(), by_number),
+                (repeats, repeats),
+                "`{column}`, {distinct} of {rows}"
+            );
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Rows go by age, by environment and for want of space, and no others do.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrow::array::AsArray;
@@ -45,6 +46,46 @@ async fn rows_of_an_environment_go_when_their_own_time_is_up_and_the_rest_stays(
         total(&expected(Table::Spans, 30)),
         "the rule is of logs"
     );
+}
+
+#[tokio::test]
+async fn a_segment_that_a_full_disk_kept_from_being_trimmed_is_trimmed_once_there_is_space() {
+    // The file cannot be made; it cannot be written.
+    for full in [true, false] {
+        let mut world = World::new();
+        let hours = |n: u64| Duration::from_secs(n * 3_600);
+        world.options.retention = hours(100);
+        let store = world.open().await;
+        publish(&store, 1, 30);
+        store.flush().await.expect("flushed");
+        let before = environments(&world, &store);
+        let all = world.rows(&store.snapshot(), Table::Logs);
+        let (short, others) = before.split_first().expect("there are some");
+        assert!(!others.is_empty(), "{before:?}");
+        store.close().await.expect("closed");
+        drop(store);
+
+        let rule = RetentionRule { table: Some(Table::Logs), environment: Some(short.clone()), keep: hours(10) };
+        world.options.retention_rules = vec![rule];
+        // Opened while nothing is due: what fails is the trimming.
+        let store = world.open().await;
+        store.maintain().await.expect("maintained");
+        match full {
+            true => world.files.full.store(true, Ordering::SeqCst),
+            false => world.files.fail_after(1),
+        }
+        world.advance(hours(20));
+        for _ in 0..3 {
+            store.maintain().await.expect("maintained");
+        }
+        assert_eq!(world.rows(&store.snapshot(), Table::Logs), all, "nothing is lost");
+        assert_eq!(store.status().unreadable_segments, 0, "the input can be read");
+        world.files.behave();
+        for _ in 0..3 {
+            store.maintain().await.expect("maintained");
+        }
+        assert_eq!(environments(&world, &store), others);
+    }
 }
 
 fn environments(world: &World, store: &Store) -> Vec<String> {
