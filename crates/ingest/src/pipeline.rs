@@ -212,7 +212,17 @@ impl Pipeline {
             }
             _ => None,
         };
-        let request = if packed.is_some() { wire } else { request };
+        // The other one goes now, and not with the acknowledgement.
+        let request = match packed {
+            Some(_) => {
+                drop(request);
+                wire
+            }
+            None => {
+                drop(wire);
+                request
+            }
+        };
         reservation.settle(request.len().saturating_add(rows_bytes));
         let (done, committed) = oneshot::channel();
         let header = FrameHeader { signal, received: at, packed }.encode();
@@ -302,6 +312,7 @@ impl Pipeline {
         let needed = |size| self.expansion.needed(signal, size);
         // Given back with what was too much, when the decoder is gone.
         self.grow(reservation, needed(allowance).saturating_add(encoding.decoder_bytes(&body))).await?;
+        let held = body.len();
         let mut inflater = Inflater::new(encoding, body, allowance).map_err(damaged)?;
         loop {
             let (same, progress) = self
@@ -312,7 +323,8 @@ impl Pipeline {
                 .await?;
             match progress {
                 Progress::Done(inflated) => {
-                    reservation.settle(needed(inflated.len()));
+                    // The body as it came is kept: it may be what the journal takes.
+                    reservation.settle(needed(inflated.len()).saturating_add(held));
                     return Ok(Bytes::from(inflated));
                 }
                 Progress::More if allowance >= limit => return Err(Refusal::too_large(limit, true)),
@@ -384,19 +396,23 @@ fn nanos(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::sync::mpsc;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
 
     use super::*;
 
-    fn pipeline() -> Arc<Pipeline> {
+    fn pipeline(bytes: usize) -> Arc<Pipeline> {
         Arc::new(Pipeline {
             counters: Arc::new(Counters::default()),
             gate: Arc::new(Gate::new()),
-            budget: Budget::new(100),
+            budget: Budget::new(bytes),
             lanes: Arc::new(Lanes::new(1, 1)),
             clock: Arc::new(|| UnixNanos(0)),
             limits: Limits {
-                request_bytes_max: 100,
+                request_bytes_max: bytes,
                 inline_bytes_max: 0,
                 park: Duration::from_secs(20),
                 body_timeout: Duration::from_secs(20),
@@ -411,7 +427,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn work_whose_client_left_keeps_its_turn_and_its_bytes_until_it_is_done() {
-        let pipeline = pipeline();
+        let pipeline = pipeline(100);
         let (begun, has_begun) = tokio::sync::oneshot::channel();
         let (finish, may_finish) = mpsc::channel::<()>();
         let request = tokio::spawn({
@@ -436,5 +452,62 @@ mod tests {
         let _turn = pipeline.large.acquire().await.expect("its turn comes back");
         let deadline = Instant::now() + Duration::from_secs(20);
         assert!(pipeline.budget.reserve(0, 100, deadline).await.is_some(), "and so do its bytes");
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(bytes).expect("writes to memory");
+        encoder.finish().expect("writes to memory")
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_inflated_is_reserved_for_as_long_as_it_is_held() {
+        let pipeline = pipeline(1 << 20);
+        let body = Bytes::from(gzip(&[7; 5_000]));
+        let mut reservation = pipeline.reserve(0, body.len()).await.expect("there is room");
+        let inflated = pipeline.inflate(Signal::Logs, body.clone(), Encoding::Gzip, &mut reservation).await;
+        let inflated = inflated.expect("inflates").len();
+        assert_eq!(inflated, 5_000);
+        let held = pipeline.expansion.needed(Signal::Logs, inflated) + body.len();
+        assert_eq!(pipeline.budget.used(), held as u64);
+    }
+
+    /// Tells by its count whether anybody still holds the bytes.
+    struct Watched(Vec<u8>, #[expect(dead_code, reason = "is there to be counted")] Arc<()>);
+
+    impl AsRef<[u8]> for Watched {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_body_that_the_journal_takes_outlives_the_decoding() {
+        let record = r#"{"body":{"stringValue":"one of many words, and then some more of them"}}"#;
+        let records = vec![record; 20].join(",");
+        let json = format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{records}]}}]}}]}}"#);
+        let protobuf = plimsoll_otlp::json_to_protobuf(Signal::Logs, json.as_bytes()).expect("is OTLP");
+        for (protocol, plain, kept) in
+            [(Protocol::HttpJson, json.into_bytes(), false), (Protocol::HttpProtobuf, protobuf, true)]
+        {
+            let (pipeline, holders) = (pipeline(1 << 20), Arc::new(()));
+            let wire = gzip(&plain);
+            let body = Bytes::from_owner(Watched(wire.clone(), Arc::clone(&holders)));
+            let reservation = pipeline.reserve(0, body.len()).await.expect("there is room");
+            let request = tokio::spawn({
+                let pipeline = Arc::clone(&pipeline);
+                let arrival = Arrival { signal: Signal::Logs, protocol, connection: 0 };
+                async move { pipeline.take(arrival, Received { body, encoding: Encoding::Gzip, reservation }).await }
+            });
+            let lanes = Arc::clone(&pipeline.lanes);
+            assert!(tokio::task::spawn_blocking(move || lanes.wait()).await.expect("waits"));
+            let mut group = Vec::new();
+            pipeline.lanes.drain(&mut group, |_| false);
+            let entry = group.pop().expect("was queued");
+            assert_eq!(Arc::strong_count(&holders), if kept { 2 } else { 1 }, "{protocol:?}");
+            assert_eq!(entry.request == wire, kept, "{protocol:?}");
+            entry.done.send(Ok(())).expect("somebody waits");
+            assert!(request.await.expect("ends").is_ok());
+        }
     }
 }

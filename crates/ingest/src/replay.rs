@@ -6,8 +6,9 @@
 //! *Invariants.*
 //! - Frames become the rows they were: decoding depends on the request and on the time kept beside it.
 //! - Rows are published in the order of their frames.
-//! - Never more than one group above the tail's budget, and beside it [`READ_BYTES`] of frames or one: the replay waits for
-//!   segments to be written, and never gives up for want of memory.
+//! - Never more than one group above the tail's budget, and beside it frames that weigh [`READ_BYTES`] or one: the replay waits for
+//!   segments to be written, and never gives up for want of memory. A frame weighs itself and what comes out of it, from when it
+//!   is read until its turn: the request where it is compressed, and rows, taken to be as long as the request.
 //! - A frame that cannot be read is counted, logged and passed over.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,16 +18,17 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 use plimsoll_journal::{Journal, ReplayError, ReplayReport};
 use plimsoll_model::{SequenceNumber, UnixNanos};
-use plimsoll_otlp::Decoded;
+use plimsoll_otlp::{Decoded, REQUEST_BYTES_MAX};
 use plimsoll_store::Published;
 
 use crate::counters::Counters;
 use crate::fingerprints::{Fingerprint, Fingerprints};
-use crate::frame::FrameHeader;
+use crate::frame::{FrameHeader, Packed};
 use crate::gate::{Gate, Readiness};
 use crate::sink::Sink;
 
-/// Frames that were read and are not decoded yet, together; requests are refused meanwhile and leave room for them.
+/// Frames that were read and whose turn has not come, decoded or not, together; requests are refused meanwhile and leave room for
+/// them. One that weighs more is alone.
 const READ_BYTES: usize = 16 << 20;
 
 /// Frames that wait for one decoder, and results that wait for their turn.
@@ -65,12 +67,15 @@ pub(crate) struct Replay<'a> {
 struct Job {
     sequence: SequenceNumber,
     payload: Vec<u8>,
+    weight: usize,
 }
 
 /// A frame that was decoded, and what it took before.
 struct Done {
     sequence: SequenceNumber,
+    /// Length of the payload.
     bytes: usize,
+    weight: usize,
     told: Option<Told>,
     rows: Rows,
 }
@@ -89,7 +94,20 @@ enum Rows {
     Undecodable(String),
 }
 
-/// Bytes of frames that may be read ahead.
+/// Returns what a frame takes while it is decoded: itself, the request where that is compressed, and rows, as long as the request.
+fn weight(payload: &[u8]) -> usize {
+    let comes_out = match FrameHeader::decode(payload) {
+        // What claims to be longer than any request is not inflated.
+        Ok((FrameHeader { packed: Some(Packed { inflated, .. }), .. }, _)) => {
+            2 * (inflated as usize).min(REQUEST_BYTES_MAX)
+        }
+        Ok((_, request)) => request.len(),
+        Err(_) => 0,
+    };
+    payload.len() + comes_out
+}
+
+/// Bytes that frames read ahead may weigh.
 #[derive(Default)]
 struct Room {
     /// Taken now, and whether nobody will give any back.
@@ -99,17 +117,17 @@ struct Room {
 
 impl Room {
     /// Waits for room; false where nobody takes what is read any more.
-    fn take(&self, bytes: usize) -> bool {
+    fn take(&self, weight: usize) -> bool {
         let mut state = self.state.lock();
-        while !state.1 && state.0 > 0 && state.0 + bytes > READ_BYTES {
+        while !state.1 && state.0 > 0 && state.0 + weight > READ_BYTES {
             self.given_back.wait(&mut state);
         }
-        state.0 += bytes;
+        state.0 += weight;
         !state.1
     }
 
-    fn give_back(&self, bytes: usize) {
-        self.state.lock().0 -= bytes;
+    fn give_back(&self, weight: usize) {
+        self.state.lock().0 -= weight;
         self.given_back.notify_one();
     }
 }
@@ -183,22 +201,23 @@ impl Replay<'_> {
         let mut turns = jobs.iter().cycle();
         journal.replay(from, &mut |sequence, payload| {
             stop_if_draining(self.gate, sequence)?;
-            let given = room.take(payload.len())
+            let weight = weight(payload);
+            let given = room.take(weight)
                 && turns
                     .next()
-                    .is_some_and(|decoder| decoder.send(Job { sequence, payload: payload.to_vec() }).is_ok());
+                    .is_some_and(|decoder| decoder.send(Job { sequence, payload: payload.to_vec(), weight }).is_ok());
             // Said by whoever stopped to take them.
             if given { Ok(()) } else { Err(ReplayError::Visitor { at: sequence, problem: "stopped".to_owned() }) }
         })
     }
 
     fn decode(&self, checkpoint: SequenceNumber, jobs: &Receiver<Job>, results: &Sender<Done>) {
-        for Job { sequence, payload } in jobs {
+        for Job { sequence, payload, weight } in jobs {
             // A defect in the decoder must not become a crash loop.
             let look = || self.look(sequence, &payload, sequence <= checkpoint);
             let (told, rows) = catch_unwind(AssertUnwindSafe(look))
                 .unwrap_or_else(|_| (None, Rows::Undecodable("the decoder failed on it".to_owned())));
-            if results.send(Done { sequence, bytes: payload.len(), told, rows }).is_err() {
+            if results.send(Done { sequence, bytes: payload.len(), weight, told, rows }).is_err() {
                 return;
             }
         }
@@ -238,14 +257,14 @@ impl Replay<'_> {
         for decoder in results.iter().cycle() {
             // The one whose turn it is has ended: there was no frame for it, and so none after that.
             let Ok(done) = decoder.recv() else { break };
-            room.give_back(done.bytes);
+            room.give_back(done.weight);
             self.take(done, group)?;
         }
         Ok(())
     }
 
     fn take(&self, done: Done, group: &mut Group) -> Result<(), ReplayError> {
-        let Done { sequence, bytes, told, rows } = done;
+        let Done { sequence, bytes, told, rows, .. } = done;
         stop_if_draining(self.gate, sequence)?;
         if let Some(Told { fingerprint, received, complete }) = told {
             self.fingerprints.replayed(sequence, fingerprint, received, complete);
@@ -295,5 +314,107 @@ fn stop_if_draining(gate: &Gate, at: SequenceNumber) -> Result<(), ReplayError> 
     match gate.readiness() {
         Readiness::Draining => Err(ReplayError::Visitor { at, problem: "shutting down".to_owned() }),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::ops::RangeInclusive;
+
+    use plimsoll_journal::{CommitError, Frame, JournalStatus};
+    use plimsoll_otlp::Signal;
+
+    use super::*;
+    use crate::inflate::Encoding;
+    use crate::sink::SinkLoad;
+
+    /// Has one frame many times over, and nothing else.
+    struct Same(Vec<u8>, u64);
+
+    impl Journal for Same {
+        fn commit(&self, _frames: &[Frame<'_>]) -> Result<RangeInclusive<SequenceNumber>, CommitError> {
+            panic!("a replay commits nothing")
+        }
+
+        fn replay(
+            &self,
+            _after: SequenceNumber,
+            visit: &mut dyn FnMut(SequenceNumber, &[u8]) -> Result<(), ReplayError>,
+        ) -> Result<ReplayReport, ReplayError> {
+            (1..=self.1).try_for_each(|sequence| visit(SequenceNumber(sequence), &self.0))?;
+            Ok(ReplayReport::default())
+        }
+
+        fn trim(&self, _through: SequenceNumber) -> Result<(), ReplayError> {
+            Ok(())
+        }
+
+        fn status(&self) -> JournalStatus {
+            JournalStatus::default()
+        }
+    }
+
+    struct Nowhere;
+
+    impl Sink for Nowhere {
+        fn checkpoint(&self) -> SequenceNumber {
+            SequenceNumber::ZERO
+        }
+
+        fn publish(&self, _rows: Vec<Published>) {}
+
+        fn load(&self) -> SinkLoad {
+            SinkLoad::default()
+        }
+    }
+
+    fn packed(inflated: u32) -> Vec<u8> {
+        let packed = Some(Packed { encoding: Encoding::Zstd, inflated });
+        let header = FrameHeader { signal: Signal::Logs, received: UnixNanos(1), packed };
+        [&header.encode()[..], b"small"].concat()
+    }
+
+    #[test]
+    fn frames_are_read_ahead_by_what_comes_out_of_them() {
+        const FRAMES: u64 = 40;
+        // Three at a time; alone; alone, whatever it claims.
+        for (inflated, at_once) in [(2_500_000, 3), (READ_BYTES as u32, 1), (u32::MAX, 1)] {
+            let (counters, gate, fingerprints) = (Counters::default(), Gate::new(), Fingerprints::off());
+            let replay = Replay {
+                sink: &Nowhere,
+                counters: &counters,
+                gate: &gate,
+                fingerprints: &fingerprints,
+                tail_bytes_max: 0,
+            };
+            let (journal, room) = (Same(packed(inflated), FRAMES), Room::default());
+            let (sender, jobs) = bounded(FRAMES as usize);
+            std::thread::scope(|scope| {
+                let _closing = Closing(&room);
+                let reader =
+                    scope.spawn(|| replay.read(&journal, SequenceNumber::ZERO, vec![sender], &room).map(|_| ()));
+                let mut held = VecDeque::new();
+                for _ in 0..FRAMES {
+                    if held.len() == at_once {
+                        assert!(jobs.is_empty(), "{inflated} bytes: one more was read");
+                        room.give_back(held.pop_front().expect("holds some"));
+                    }
+                    held.push_back(jobs.recv().expect("another frame").weight);
+                }
+                held.into_iter().for_each(|weight| room.give_back(weight));
+                reader.join().expect("ends").expect("reads all");
+            });
+            assert_eq!(room.state.lock().0, 0, "what was taken is what was given back");
+        }
+    }
+
+    #[test]
+    fn a_frame_weighs_itself_and_what_comes_out_of_it() {
+        let plain = FrameHeader { signal: Signal::Logs, received: UnixNanos(1), packed: None };
+        assert_eq!(weight(&[&plain.encode()[..], &[7; 100]].concat()), 11 + 100 + 100);
+        assert_eq!(weight(&packed(1_000)), 15 + 5 + 2_000);
+        assert_eq!(weight(&packed(u32::MAX)), 15 + 5 + 2 * REQUEST_BYTES_MAX);
+        assert_eq!(weight(b"junk"), 4);
     }
 }
