@@ -169,6 +169,9 @@ impl Vitals {
 pub struct VitalsSeries {
     /// The service.
     pub service: ServiceKey,
+    /// From here on it was touched, and nothing is told of it.
+    #[serde(default)]
+    pub until: Option<Bucket>,
     /// How it fared, bucket by bucket.
     pub cells: Vec<(Bucket, Vitals)>,
 }

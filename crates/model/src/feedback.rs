@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::DeployId;
 use crate::service::ServiceKey;
 use crate::time::UnixNanos;
-use crate::verdict::SignalKind;
+use crate::verdict::{Finding, SignalKind};
 
 /// Whether a verdict was right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -26,6 +26,18 @@ pub struct Suppressed {
     pub signal: SignalKind,
     /// The operation where it showed; empty for the service as a whole.
     pub operation: String,
+}
+
+impl Suppressed {
+    /// What stands in place of an operation where instances start again and again, which has the signal of silence.
+    pub const RESTARTS: &str = "(restarts)";
+
+    /// Names what a finding is about.
+    pub fn of(finding: &Finding) -> Self {
+        let restarts = finding.signal == SignalKind::Silence && finding.unit == "restarts/h";
+        let operation = if restarts { Self::RESTARTS } else { &finding.operation };
+        Self { signal: finding.signal, operation: operation.to_owned() }
+    }
 }
 
 /// One answer on one deploy.

@@ -290,17 +290,17 @@ impl OperationCell {
             std::cmp::Ordering::Equal => self.slow_exemplars.merge(&other.slow_exemplars),
             std::cmp::Ordering::Less => {}
         }
-        self.requests += other.requests;
-        self.errors += other.errors;
+        self.requests = self.requests.saturating_add(other.requests);
+        self.errors = self.errors.saturating_add(other.errors);
         self.weighted_requests = self.weighted_requests.saturating_add(other.weighted_requests);
         self.weighted_errors = self.weighted_errors.saturating_add(other.weighted_errors);
-        self.error_origins += other.error_origins;
-        self.log_latency_sum += other.log_latency_sum;
-        self.log_latency_sum_sq += other.log_latency_sum_sq;
+        self.error_origins = self.error_origins.saturating_add(other.error_origins);
+        self.log_latency_sum = self.log_latency_sum.saturating_add(other.log_latency_sum);
+        self.log_latency_sum_sq = self.log_latency_sum_sq.saturating_add(other.log_latency_sum_sq);
         self.latency.merge(&other.latency);
         self.self_time.merge(&other.self_time);
-        self.self_time_ns += other.self_time_ns;
-        self.assembled += other.assembled;
+        self.self_time_ns = self.self_time_ns.saturating_add(other.self_time_ns);
+        self.assembled = self.assembled.saturating_add(other.assembled);
         for (class, count) in &other.errors_by_class {
             *self.errors_by_class.entry(class.clone()).or_default() += count;
         }

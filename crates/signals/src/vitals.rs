@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_model::aggregates::{Vitals, VitalsSeries};
-use plimsoll_model::{Bucket, Interval, ServiceKey};
+use plimsoll_model::{Bucket, Interval, ServiceKey, UnixNanos};
 
 use crate::cell::Cell;
 use crate::state::SignalState;
@@ -15,11 +15,12 @@ const SERVICES_MAX: usize = 32;
 
 impl SignalState {
     /// Returns how services of the same environment fared that neither reach `service` nor are reached by it, through
-    /// however many calls, and are not among `touched`: what happens to them is not its doing.
+    /// however many calls, nor call anything that it reaches: what happens to them is not its doing. Of those that are
+    /// `touched` it is told up to then, and nothing of those touched before.
     pub fn unrelated(
         &self,
         service: &ServiceKey,
-        touched: &BTreeSet<ServiceKey>,
+        touched: &BTreeMap<ServiceKey, UnixNanos>,
         within: Interval,
     ) -> Vec<VitalsSeries> {
         let kin = self.kin(service);
@@ -28,12 +29,17 @@ impl SignalState {
             .registry
             .services
             .iter()
-            .filter(|(_, key)| key.environment == service.environment && !kin.contains(*key) && !touched.contains(*key))
+            .filter(|(_, key)| key.environment == service.environment && !kin.contains(*key))
             .map(|(id, key)| (key, id))
             .collect();
         others.sort_unstable();
         let mut found = Vec::new();
         for (key, id) in others {
+            let until = touched.get(key).map(|at| at.bucket());
+            let buckets = buckets.start..until.map_or(buckets.end, |until| until.0.min(buckets.end));
+            if buckets.is_empty() {
+                continue;
+            }
             let mut sums: BTreeMap<u64, Vitals> = BTreeMap::new();
             let mut add = |bucket: u64, cell: &Cell| {
                 let told = cell.assembled * 2 >= cell.requests;
@@ -52,7 +58,7 @@ impl SignalState {
             sums.retain(|_, vitals| vitals.requests > 0);
             if !sums.is_empty() {
                 let cells = sums.into_iter().map(|(bucket, vitals)| (Bucket(bucket), vitals)).collect();
-                found.push(VitalsSeries { service: key.clone(), cells });
+                found.push(VitalsSeries { service: key.clone(), until, cells });
             }
             if found.len() == SERVICES_MAX {
                 break;
@@ -61,7 +67,8 @@ impl SignalState {
         found
     }
 
-    /// The service itself, all that call it and all that it calls, however far away.
+    /// The service itself, all that it calls, and all that call any of those, however far away: a deploy that exhausts what
+    /// several share makes the others fail as well.
     fn kin(&self, service: &ServiceKey) -> BTreeSet<ServiceKey> {
         let mut edges: Vec<(ServiceKey, ServiceKey)> = Vec::new();
         self.each_edge(|from, (namespace, called)| {
@@ -74,9 +81,8 @@ impl SignalState {
                 edges.push((from.clone(), to));
             }
         });
-        let reach = |forward: bool| {
-            let mut reached = BTreeSet::from([service.clone()]);
-            let mut fresh = vec![service.clone()];
+        let reach = |forward: bool, mut reached: BTreeSet<ServiceKey>| {
+            let mut fresh: Vec<ServiceKey> = reached.iter().cloned().collect();
             while let Some(here) = fresh.pop() {
                 for (from, to) in &edges {
                     let (at, next) = if forward { (from, to) } else { (to, from) };
@@ -87,8 +93,6 @@ impl SignalState {
             }
             reached
         };
-        let mut kin = reach(true);
-        kin.extend(reach(false));
-        kin
+        reach(false, reach(true, BTreeSet::from([service.clone()])))
     }
 }

@@ -74,6 +74,11 @@ pub(crate) struct Arms<'a> {
 
 /// Traces an excess of errors.
 pub(crate) fn of_errors(arms: &Arms<'_>) -> Origin {
+    excess_errors(arms).1
+}
+
+/// Traces an excess of errors, and says how many failures came in addition where most of them began.
+pub(crate) fn excess_errors(arms: &Arms<'_>) -> (f64, Origin) {
     let (candidate, control) = (arms.candidate, arms.control);
     let scale = candidate.assembled as f64 / control.assembled.max(1) as f64;
     // By service and operation; versions differ between the arms of the deployed service itself.
@@ -87,7 +92,14 @@ pub(crate) fn of_errors(arms: &Arms<'_>) -> Origin {
         }
     }
     let most = excess.values().max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(amount, _)| *amount > 0.0);
-    settle(arms, most.map(|(_, party)| *party))
+    let Some((amount, party)) = most else { return (0.0, settle(arms, None)) };
+    // One version of it may have failed all along, and another be what failed more.
+    let of = candidate.blame.iter().filter(|(p, _)| (&p.service, &p.operation) == (&party.service, &party.operation));
+    let more = |(party, count): &(&Party, &u64)| {
+        **count as f64 - control.blame.get(*party).map_or(0.0, |was| *was as f64 * scale)
+    };
+    let version = of.max_by(|a, b| more(a).total_cmp(&more(b))).map(|(party, _)| party);
+    (*amount, settle(arms, version))
 }
 
 /// Traces a growth of latency.
@@ -99,6 +111,7 @@ pub(crate) fn of_latency(arms: &Arms<'_>) -> Origin {
     let per_request = |ns: u64, arm: &Arm| ns as f64 / arm.assembled as f64;
     let own = per_request(candidate.self_ns, candidate) - per_request(control.self_ns, control);
     let mut growth: BTreeMap<(&str, &str), (f64, &Party)> = BTreeMap::new();
+    let mut most_of: BTreeMap<(&str, &str), f64> = BTreeMap::new();
     for (party, (calls, ns)) in &candidate.callees {
         let entry = growth.entry((&party.service, &party.operation)).or_insert((0.0, party));
         // Only calls that became slower are the callee's doing; more calls are the caller's.
@@ -109,7 +122,13 @@ pub(crate) fn of_latency(arms: &Arms<'_>) -> Origin {
             .fold((0, 0), |sum, (_, (calls, ns))| (sum.0 + calls, sum.1 + ns));
         let mean_was = if was.0 > 0 { was.1 as f64 / was.0 as f64 } else { 0.0 };
         if was.0 > 0 {
-            entry.0 += (*ns as f64 - mean_was * *calls as f64) / candidate.assembled as f64;
+            let amount = (*ns as f64 - mean_was * *calls as f64) / candidate.assembled as f64;
+            entry.0 += amount;
+            // The version that grew most answers for all of them.
+            let most = most_of.entry((&party.service, &party.operation)).or_insert(f64::NEG_INFINITY);
+            if amount > *most {
+                (*most, entry.1) = (amount, party);
+            }
         }
     }
     let most = growth.values().max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(amount, _)| *amount > own.max(0.0));
@@ -148,5 +167,46 @@ fn settle(arms: &Arms<'_>, party: Option<&Party>) -> Origin {
         },
         elsewhere: true,
         traced: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn party(service: &str, version: &str) -> Party {
+        Party {
+            namespace: String::new(),
+            service: service.to_owned(),
+            version: version.to_owned(),
+            operation: "POST /charge".to_owned(),
+        }
+    }
+
+    fn arms<'a>(candidate: &'a Arm, control: &'a Arm) -> Arms<'a> {
+        let design = Design::Concurrent;
+        Arms { service: "checkout", version: "2", operation: "POST /orders", design, candidate, control }
+    }
+
+    #[test]
+    fn the_version_that_fails_more_is_named_and_not_one_that_failed_all_along() {
+        let control = Arm { assembled: 1_000, blame: [(party("payment", "1"), 10)].into(), ..Arm::default() };
+        let blame = [(party("payment", "1"), 40), (party("payment", "2"), 200)].into();
+        let candidate = Arm { assembled: 4_000, blame, ..Arm::default() };
+        let (amount, origin) = excess_errors(&arms(&candidate, &control));
+        assert!((amount - 200.0).abs() < 1e-9, "{amount}");
+        assert!(origin.elsewhere && origin.culprit.version == "2", "{origin:?}");
+        // Where both call what failed all along, it fails because of the candidate.
+        let candidate = Arm { blame: [(party("payment", "1"), 240)].into(), ..candidate };
+        assert!(!of_errors(&arms(&candidate, &control)).elsewhere);
+    }
+
+    #[test]
+    fn the_version_that_grew_slow_is_named_and_not_one_that_is_as_it_was() {
+        let control = Arm { assembled: 100, callees: [(party("payment", "1"), (100, 1_000))].into(), ..Arm::default() };
+        let callees = [(party("payment", "1"), (100, 1_000)), (party("payment", "2"), (100, 9_000))].into();
+        let candidate = Arm { assembled: 200, callees, ..Arm::default() };
+        let origin = of_latency(&arms(&candidate, &control));
+        assert!(origin.elsewhere && origin.culprit.version == "2", "{origin:?}");
     }
 }

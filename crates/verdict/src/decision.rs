@@ -12,7 +12,7 @@
 //! being taken back.
 
 use plimsoll_model::verdict::Phase;
-use plimsoll_model::{Bucket, UnixNanos};
+use plimsoll_model::{Bucket, Design, UnixNanos};
 
 use crate::e_process::{Exceedance, Stratum};
 use crate::fold::Fold;
@@ -193,6 +193,10 @@ fn levels_well(fold: &Fold, minutes: u64, tolerances: &Tolerances) -> bool {
 
 fn shown_well(fold: &Fold, wholes: &Option<[Whole; 2]>, tolerances: &Tolerances) -> bool {
     if fold.paired() < tolerances.requests_min || fold.paired() * 2 < fold.requests() {
+        return false;
+    }
+    // What all go through is excused, and what is excused is no proof of health.
+    if fold.design() == Design::BeforeAfter && fold.drift.shared() {
         return false;
     }
     // What nothing can be held against may be as it should; where it fails it is no ground to promote.

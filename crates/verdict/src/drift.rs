@@ -16,7 +16,7 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_model::aggregates::{HistoryCell, Vitals};
+use plimsoll_model::aggregates::{HistoryCell, Vitals, VitalsSeries};
 use plimsoll_model::signal::LOG_UNIT;
 use plimsoll_model::{Bucket, UnixNanos};
 
@@ -33,6 +33,8 @@ const TRAILING: usize = 12;
 const REQUESTS_MIN: f64 = 20.0;
 /// Failures at the usual rate that are added to both sides of a growth.
 const PRIOR: f64 = 5.0;
+/// Standard deviations of a count of failures that are noise.
+const NOISE: f64 = 2.0;
 /// A growth below this is noise; the drift that is always tolerated covers it.
 const RATIO_MIN: f64 = 1.25;
 const SLOWER_MIN: f64 = 1.05;
@@ -86,10 +88,10 @@ struct Change {
 
 impl Change {
     fn excused(self) -> Excused {
-        let errors = if self.errors >= RATIO_MIN { self.errors } else { 1.0 };
+        let errors = if self.errors >= RATIO_MIN && self.points > 0.0 { self.errors } else { 1.0 };
         Excused {
             errors,
-            points: if errors > 1.0 { self.points.max(0.0) } else { 0.0 },
+            points: if errors > 1.0 { self.points } else { 0.0 },
             latency: if self.latency >= SLOWER_MIN { self.latency } else { 1.0 },
             traffic: (1.0 / self.traffic.max(1e-3)).max(1.0),
             shared: false,
@@ -129,7 +131,9 @@ impl Level {
         let errors = (self.errors + PRIOR) / (expected + PRIOR);
         let latency = (self.log_sum / self.requests - before.log_sum / before.requests).exp();
         let traffic = (self.requests / self.seconds) / (before.requests / before.seconds);
-        Some(Change { errors, points: (self.errors - expected) / self.requests, latency, traffic })
+        // What chance alone would add is nothing that all go through.
+        let beyond = self.errors - expected - NOISE * (expected + PRIOR).sqrt();
+        Some(Change { errors, points: beyond.max(0.0) / self.requests, latency, traffic })
     }
 }
 
@@ -248,7 +252,7 @@ fn moved(at: UnixNanos, shift: u64) -> Option<u64> {
 
 /// Services that were not touched.
 struct Untouched<'a> {
-    all: Vec<(&'a str, Level, BTreeMap<u64, Vitals>)>,
+    all: Vec<(&'a VitalsSeries, Level, BTreeMap<u64, Vitals>)>,
 }
 
 impl<'a> Untouched<'a> {
@@ -264,7 +268,7 @@ impl<'a> Untouched<'a> {
             before.seconds = first.map_or(0.0, |first| 10.0 * (frame.start.0 - first) as f64);
             if before.requests >= REQUESTS_MIN {
                 let after = series.cells.iter().filter(|(b, _)| *b >= frame.start && *b < frame.end);
-                all.push((series.service.service.as_str(), before, after.map(|(b, v)| (b.0, *v)).collect()));
+                all.push((series, before, after.map(|(b, v)| (b.0, *v)).collect()));
             }
         }
         if all.len() < UNTOUCHED_MIN {
@@ -274,7 +278,7 @@ impl<'a> Untouched<'a> {
     }
 
     fn names(&self) -> Vec<String> {
-        self.all.iter().map(|(name, ..)| (*name).to_owned()).collect()
+        self.all.iter().map(|(series, ..)| series.service.service.clone()).collect()
     }
 
     /// What most of them go through in the buckets up to `bucket`.
@@ -283,6 +287,7 @@ impl<'a> Untouched<'a> {
         let changes: Vec<Change> = self
             .all
             .iter()
+            .filter(|(series, ..)| series.until.is_none_or(|until| bucket < until.0))
             .filter_map(|(_, before, after)| {
                 let mut level = Level { seconds: 10.0 * TRAILING as f64, ..Level::default() };
                 after.range(from..=bucket).for_each(|(_, vitals)| level.add_vitals(vitals));

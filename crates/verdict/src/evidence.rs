@@ -84,7 +84,7 @@ pub(crate) fn restarts(scope: &Scope<'_>) -> String {
          GROUP BY arm), \
          there AS (SELECT arm, bucket_start, count(DISTINCT instance) AS n FROM (SELECT arm, bucket_start, \
          unnest(instances) AS instance FROM cells) AS entries GROUP BY arm, bucket_start), \
-         served AS (SELECT arm, median(n) AS instances, sum(n) AS served FROM there GROUP BY arm) \
+         served AS (SELECT arm, max(n) AS instances, sum(n) AS served FROM there GROUP BY arm) \
          SELECT served.arm, coalesce(starts, 0) AS starts, instances, 360.0 * CASE WHEN coalesce(starts, 0) > instances \
          THEN starts - instances ELSE 0 END / served AS restarts_per_hour \
          FROM served LEFT JOIN began ON served.arm = began.arm ORDER BY 1",

@@ -5,6 +5,8 @@ use plimsoll_model::Bucket;
 use crate::alone;
 use crate::errors;
 use crate::fold::Fold;
+use crate::metrics;
+use crate::restarts;
 use crate::subject::Subject;
 use crate::tolerances::Tolerances;
 
@@ -20,9 +22,15 @@ pub(crate) const LASTING_REQUESTS: f64 = 20.0;
 const LASTING_REQUESTS_MIN: f64 = 5.0;
 
 impl Fold {
+    /// Returns the logarithm of what the gate must reach: it spends what the tests beside it leave of `alpha`.
+    fn level(&self, tolerances: &Tolerances) -> f64 {
+        let levels = if self.requests() + self.control_requests() == 0 { metrics::SHARE_ALONE } else { metrics::SHARE };
+        -(tolerances.alpha * (1.0 - levels - restarts::SHARE)).ln()
+    }
+
     /// Looks at every test once the bucket is in.
     pub(crate) fn look(&mut self, bucket: Bucket, tolerances: &Tolerances) {
-        let level = (1.0 / tolerances.alpha).ln();
+        let level = self.level(tolerances);
         let subjects = self.subjects();
         let mut sum = 0.0;
         for (subject, weight) in &subjects {
@@ -86,7 +94,7 @@ impl Fold {
                 return true;
             }
         }
-        if !standing.stands((1.0 / tolerances.alpha).ln(), (1.0 / tolerances.bound_alpha).ln()) || now <= at {
+        if !standing.stands(self.level(tolerances), (1.0 / tolerances.bound_alpha).ln()) || now <= at {
             return false;
         }
         if matches!(

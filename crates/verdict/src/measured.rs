@@ -206,18 +206,46 @@ fn operation(key: &MetricKey) -> String {
     }
 }
 
+/// Chooses the metric that counts requests, and the one that counts failures among them: several of them count the same.
+///
+/// The first tells most of what requests are: attributes that say how they went, and a name of what serves them. The second
+/// is named like it, or there is none.
+fn chosen(metrics: &[MetricSeries], timed: bool) -> [Option<&str>; 2] {
+    let mut offered: [BTreeMap<&str, bool>; 2] = Default::default();
+    for MetricSeries { key, .. } in metrics {
+        let Some(what) = counts(key).filter(|what| matches!(what, Counts::Durations(_)) == timed) else { continue };
+        let tells = key.attributes.keys().any(|name| {
+            ["status", "code", "outcome", "method", "route", "error.type"].iter().any(|word| name.contains(word))
+        });
+        let of = offered[usize::from(matches!(what, Counts::Failures))].entry(&key.name).or_default();
+        *of |= tells;
+    }
+    let served = |name: &str| ["http", "rpc", "server"].iter().any(|word| name.to_ascii_lowercase().contains(word));
+    let counted =
+        offered[0].iter().min_by_key(|(name, tells)| (!**tells, !served(name), **name)).map(|(name, _)| *name);
+    let family = |name: &str| name.split(['_', '.', '-', '/']).next().unwrap_or_default().to_ascii_lowercase();
+    // Where requests are counted under a name that nothing else shares, failures may be under another.
+    let alone = offered[0].len() == 1 && offered[1].len() == 1;
+    let failed = counted.and_then(|counted| {
+        let like = |name: &str| alone || family(name) == family(counted);
+        let shared = |name: &str| name.bytes().zip(counted.bytes()).take_while(|(one, other)| one == other).count();
+        let all = offered[1].keys().filter(|name| like(name));
+        all.max_by_key(|name| (shared(name), std::cmp::Reverse(**name))).copied()
+    });
+    [counted, failed]
+}
+
 /// Reads operations out of request metrics: out of histograms, and only where there are none out of counters.
 fn operations(metrics: &[MetricSeries]) -> (Vec<OperationSeries>, Sources) {
     let timed = metrics.iter().any(|series| matches!(counts(&series.key), Some(Counts::Durations(_))));
     let mut cells: BTreeMap<OperationKey, BTreeMap<Bucket, OperationCell>> = BTreeMap::new();
     let mut sources = Sources::new();
-    // One metric only: several of them count the same requests.
-    let mut chosen: [Option<&str>; 2] = [None, None];
+    let chosen = chosen(metrics, timed);
     for series in metrics {
         let key = &series.key;
         let Some(what) = counts(key).filter(|what| matches!(what, Counts::Durations(_)) == timed) else { continue };
         let place = usize::from(matches!(what, Counts::Failures));
-        if *chosen[place].get_or_insert(&key.name) != key.name {
+        if chosen[place] != Some(key.name.as_str()) {
             continue;
         }
         let name = operation(key);
@@ -249,7 +277,9 @@ fn operations(metrics: &[MetricSeries]) -> (Vec<OperationSeries>, Sources) {
                     sum.merge(&durations(cell, unit_ns, bad));
                 }
                 Counts::Requests => sum.merge(&requests(cell.sum.value(), bad)),
-                Counts::Failures => sum.errors += cell.sum.value().max(0.0).round() as u64,
+                Counts::Failures => {
+                    sum.errors = sum.errors.saturating_add(cell.sum.value().max(0.0).round() as u64);
+                }
             }
         }
     }
@@ -266,7 +296,7 @@ fn requests(n: f64, bad: bool) -> OperationCell {
     OperationCell {
         requests: n,
         errors: if bad { n } else { 0 },
-        weighted_requests: n * WEIGHT_UNIT,
+        weighted_requests: n.saturating_mul(WEIGHT_UNIT),
         ..OperationCell::default()
     }
 }
@@ -275,10 +305,12 @@ fn durations(cell: &MetricCell, unit_ns: u64, bad: bool) -> OperationCell {
     let mut counted = requests(cell.count as f64, bad);
     let shift = ((unit_ns as f64).log2() * f64::from(1_u32 << HISTOGRAM_SCALE)).round() as i16;
     for (index, count) in &cell.values.0 {
-        *counted.latency.0.entry(index.saturating_add(shift)).or_default() += count;
+        let sum = counted.latency.0.entry(index.saturating_add(shift)).or_default();
+        *sum = sum.saturating_add(*count);
     }
     if cell.zeros > 0 {
-        *counted.latency.0.entry(Histogram::index_of(1)).or_default() += cell.zeros;
+        let sum = counted.latency.0.entry(Histogram::index_of(1)).or_default();
+        *sum = sum.saturating_add(cell.zeros);
     }
     // The buckets of a metric are coarse and their sum is exact: growth is taken from the mean.
     let mean_ns = cell.sum.value() / cell.count.max(1) as f64 * unit_ns as f64;

@@ -30,13 +30,13 @@ const WINDOWS_MIN: usize = 4;
 /// Prior variance of the effect, in units of the noise's.
 const PRIOR: f64 = 30.0;
 /// Share of `alpha` that all metrics together may spend.
-const SHARE: f64 = 0.2;
+pub(crate) const SHARE: f64 = 0.2;
 const BUCKETS_A_MINUTE: u64 = 6;
 
 /// Share of the placebo moves that may be as large.
 const PLACEBO_MAX: f64 = 0.02;
 /// Share of `alpha` where a service has nothing but metrics.
-const SHARE_ALONE: f64 = 0.9;
+pub(crate) const SHARE_ALONE: f64 = 0.8;
 
 const WORSE_UP: [&str; 24] = [
     "memory",

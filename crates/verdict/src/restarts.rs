@@ -1,13 +1,12 @@
 //! Restarts: a candidate whose instances start again and again answers well in between, and nothing else tells.
 //!
 //! Every instance of a rollout starts once; so do those that replace others as a service grows. What counts is starts beyond
-//! as many as instances were there in half of the time. The control's own such starts, over the time that its instances served, say how
-//! often that happens anyway, and at least [`RATE_MIN`] is always taken for usual. Against that rate, times [`TOLERATED`], the
+//! the most instances that were there at once: a canary that is promoted starts as many as it grows by. The control's own such
+//! starts, over the time that its instances served, say how often that happens anyway, and at least [`RATE_MIN`] is always
+//! taken for usual. Against that rate, times [`TOLERATED`], the
 //! candidate's starts are tested by the mixture e-process of a Poisson rate, tempered because instances fall together.
 //!
 //! *Invariants.* What is said after a bucket follows from that bucket and earlier ones.
-
-use std::collections::BTreeMap;
 
 use plimsoll_model::Bucket;
 use plimsoll_model::presence::PresenceSeries;
@@ -29,7 +28,7 @@ const RESTARTS_MIN: f64 = 4.0;
 /// .. and of each instance: what starts all of them again once is no loop.
 const ROUNDS_MIN: f64 = 2.0;
 /// Share of `alpha` that this test may spend; like metrics it stands beside the gate.
-const SHARE: f64 = 0.1;
+pub(crate) const SHARE: f64 = 0.1;
 /// Buckets after the trigger in which another start confirms.
 const LASTING_BUCKETS: u64 = 3;
 /// Buckets without a start after which restarts are over.
@@ -39,8 +38,8 @@ const OVER_BUCKETS: u64 = 30;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Starts {
     pub(crate) starts: f64,
-    /// How many buckets had so many instances.
-    there: BTreeMap<u64, u64>,
+    /// The most instances in one bucket.
+    peak: u64,
     /// Buckets in which instances were there, one by one.
     pub(crate) served: f64,
     /// The last bucket with a start.
@@ -50,23 +49,16 @@ pub(crate) struct Starts {
 impl Starts {
     fn add(&mut self, bucket: Bucket, starts: u64, instances: u64) {
         self.starts += starts as f64;
-        if instances > 0 {
-            *self.there.entry(instances).or_default() += 1;
-        }
+        self.peak = self.peak.max(instances);
         self.served += instances as f64;
         if starts > 0 {
             self.last = Some(bucket);
         }
     }
 
-    /// Median of the instances that were there.
+    /// The most instances that were there at once.
     fn instances(&self) -> f64 {
-        let (half, mut seen) = (self.there.values().sum::<u64>().div_ceil(2), 0);
-        let median = self.there.iter().find(|(_, buckets)| {
-            seen += **buckets;
-            seen >= half
-        });
-        median.map_or(0.0, |(instances, _)| *instances as f64)
+        self.peak as f64
     }
 
     /// Starts beyond the first of each instance.

@@ -21,6 +21,9 @@ const PATHS_SHARE: f64 = 0.02;
 const LOG_FLOW_SHARE: f64 = 0.02;
 const FLOW_SHARE: f64 = 0.03;
 
+/// Messages or exceptions that one failure passed on may leave: attempts are repeated, and layers report.
+const SAID_EACH: f64 = 3.0;
+
 /// What a test is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Subject {
@@ -81,6 +84,7 @@ impl Fold {
                 self.operations.get(operation).map_or_else(String::new, |op| op.name.clone())
             }
             Subject::Path(index) => self.paths.tests[index].operation.clone(),
+            Subject::Restarts => Suppressed::RESTARTS.to_owned(),
             _ => String::new(),
         };
         self.suppressed.contains(&Suppressed { signal: subject.signal(), operation })
@@ -209,18 +213,45 @@ impl Fold {
             Subject::Latency(index) => culprit::of_latency(&self.arms(index)),
             Subject::Alone(index) | Subject::Calls(index, _) => own(&self.operations[index].name),
             Subject::New(fingerprint) => {
-                let operation = self.novelty.all.get(&fingerprint).map_or(0, |seen| seen.operation());
+                let seen = self.novelty.all.get(&fingerprint);
+                let thrown: u64 = seen.map_or(0, |seen| seen.candidate.values().sum());
+                if let Some(origin) = self.echoed(thrown as f64) {
+                    return origin;
+                }
+                let operation = seen.map_or(0, |seen| seen.operation());
                 own(self.operations.get(operation).map_or("", |op| &op.name))
             }
-            Subject::NewLog(_)
-            | Subject::LogErrors
-            | Subject::LogFlow(_)
+            Subject::NewLog(fingerprint) => {
+                let said: u64 = self.logs.all.get(&fingerprint).map_or(0, |seen| seen.candidate.values().sum());
+                self.echoed(said as f64).unwrap_or_else(|| own(""))
+            }
+            Subject::LogErrors => self.echoed(0.0).unwrap_or_else(|| own("")),
+            Subject::LogFlow(_)
             | Subject::Path(_)
             | Subject::Metric(_)
             | Subject::Throughput
             | Subject::Silence
             | Subject::Restarts => own(""),
         }
+    }
+
+    /// Returns where failures come from that the service passes on, where those account for `said` messages or exceptions:
+    /// what it says of them is no news of its own.
+    fn echoed(&self, said: f64) -> Option<Origin> {
+        let (mut own, mut passed_on) = (0.0, 0.0);
+        let mut most: Option<(f64, Origin)> = None;
+        for (amount, origin) in (0..self.operations.len()).map(|index| culprit::excess_errors(&self.arms(index))) {
+            if !origin.elsewhere {
+                own += amount;
+                continue;
+            }
+            passed_on += amount;
+            if most.as_ref().is_none_or(|(least, _)| amount > *least) {
+                most = Some((amount, origin));
+            }
+        }
+        let accounts = passed_on > own && said <= SAID_EACH * passed_on;
+        most.filter(|_| accounts).map(|(_, origin)| origin)
     }
 
     fn arms(&self, index: usize) -> Arms<'_> {

@@ -117,10 +117,7 @@ impl Watcher {
             actor: actor.to_owned(),
             reason: reason.to_owned(),
             regressed,
-            suppressed: found
-                .filter(|_| silences)
-                .map(|finding| Suppressed { signal: finding.signal, operation: finding.operation.clone() })
-                .collect(),
+            suppressed: found.filter(|_| silences).map(Suppressed::of).collect(),
             expires_at: silences.then(|| until.unwrap_or(given_at + EXPIRES_AFTER)),
             given_at,
         };

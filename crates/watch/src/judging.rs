@@ -23,7 +23,7 @@ const STORED_EACH: u32 = 256;
 const CHURN_REMEMBERED: Duration = Duration::from_secs(600);
 /// Data quality: no telemetry names the service as its marker does, but some names it with another environment or namespace.
 const SEEN_ELSEWHERE: &str = "seen_elsewhere";
-/// A service that was deployed so long before a deploy, or since, is no untouched one.
+/// A service that was deployed so long before a deploy is no untouched one, nor is one since its own.
 const TOUCHED_WITHIN: Duration = Duration::from_secs(1_800);
 
 impl Watcher {
@@ -94,7 +94,7 @@ impl Watcher {
         let deploy = open.deploy.clone();
         let signals = self.signals.clone();
         let tolerances = self.options.tolerances.of(&deploy.service);
-        let touched = self.open.lock().touched(deploy.started_at - TOUCHED_WITHIN, now);
+        let touched = self.open.lock().touched(&deploy, deploy.started_at - TOUCHED_WITHIN, now);
         let previous = open.verdict.clone();
         let crowded = self.is_crowded();
         let churning = self.churning.lock().get(&deploy.service).is_some_and(|at| now.since(*at) < CHURN_REMEMBERED);

@@ -4,7 +4,7 @@
 //! whose turn came first: turns lie closer together where an answer is near, and every turn comes. Ten thousand markers at
 //! once therefore delay each other, and what was already being judged only as much as its share.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -178,10 +178,17 @@ impl OpenDeploys {
             .min()
     }
 
-    /// Lists the services of which any deploy started within the given time.
-    pub(crate) fn touched(&self, from: UnixNanos, to: UnixNanos) -> BTreeSet<ServiceKey> {
+    /// Says from when on services of which a deploy started within the given time are no control for `deploy`: from that
+    /// start on, and where that was no later than its own, never.
+    pub(crate) fn touched(&self, deploy: &Deploy, from: UnixNanos, to: UnixNanos) -> BTreeMap<ServiceKey, UnixNanos> {
+        let mut touched = BTreeMap::new();
         let started = self.by_id.values().map(|open| &open.deploy);
-        started.filter(|d| d.started_at >= from && d.started_at <= to).map(|d| d.service.clone()).collect()
+        for other in started.filter(|other| other.started_at >= from && other.started_at <= to) {
+            let at = if other.started_at <= deploy.started_at { UnixNanos(0) } else { other.started_at };
+            let first = touched.entry(other.service.clone()).or_insert(at);
+            *first = at.min(*first);
+        }
+        touched
     }
 
     /// Says whether a marker announced what this deploy was only inferred from.
@@ -259,6 +266,17 @@ mod tests {
         assert!(judged.values().all(|times| (2..=6).contains(times)), "{:?}", judged.values().max());
         assert!(judged[&suspect] >= *judged.values().min().expect("some"));
         assert_eq!(open.len(), 10_000);
+    }
+
+    #[test]
+    fn a_service_stays_untouched_up_to_its_own_deploy() {
+        let mut open = OpenDeploys::default();
+        for (number, at) in [(1, 1_000), (2, 900), (2, 1_200), (3, 1_100), (3, 1_300), (4, 100), (5, 1_000)] {
+            open.insert(deploy(number, at), None, false);
+        }
+        let touched = open.touched(&deploy(1, 1_000), UnixNanos::from_secs(500), UnixNanos::from_secs(2_000));
+        let at = |number: usize| touched.get(&deploy(number, 0).service).map(|at| at.0 / 1_000_000_000);
+        assert_eq!([2, 3, 4, 5].map(at), [Some(0), Some(1_100), None, Some(0)]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The aggregates that verdicts are computed from, as a port.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_model::aggregates::VitalsSeries;
 use plimsoll_model::signal::{Fingerprint, OperationSeries};
@@ -21,9 +21,14 @@ pub trait SignalSource: Send + Sync + 'static {
     /// Returns the services that call it or that it calls.
     fn related(&self, service: &ServiceKey) -> Vec<ServiceKey>;
 
-    /// Returns how services of the same environment fared that are not connected with it by calls and are not among
-    /// `touched`.
-    fn unrelated(&self, service: &ServiceKey, touched: &BTreeSet<ServiceKey>, within: Interval) -> Vec<VitalsSeries> {
+    /// Returns how services of the same environment fared that are not connected with it by calls, those that were
+    /// `touched` up to then.
+    fn unrelated(
+        &self,
+        service: &ServiceKey,
+        touched: &BTreeMap<ServiceKey, UnixNanos>,
+        within: Interval,
+    ) -> Vec<VitalsSeries> {
         let _ = (service, touched, within);
         Vec::new()
     }

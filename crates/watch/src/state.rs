@@ -1,6 +1,6 @@
 //! The fold's own state as a source.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::Mutex;
 use plimsoll_model::aggregates::VitalsSeries;
@@ -24,7 +24,12 @@ impl SignalSource for Mutex<SignalState> {
         self.lock().related(service)
     }
 
-    fn unrelated(&self, service: &ServiceKey, touched: &BTreeSet<ServiceKey>, within: Interval) -> Vec<VitalsSeries> {
+    fn unrelated(
+        &self,
+        service: &ServiceKey,
+        touched: &BTreeMap<ServiceKey, UnixNanos>,
+        within: Interval,
+    ) -> Vec<VitalsSeries> {
         self.lock().unrelated(service, touched, within)
     }
 

@@ -1,5 +1,7 @@
 //! Blame and time of whole traces.
 
+use std::collections::BTreeMap;
+
 use plimsoll_model::signal::{OperationCell, Party};
 use plimsoll_signals::SignalState;
 
@@ -194,8 +196,11 @@ fn unrelated_services_are_those_that_no_chain_of_calls_connects() {
     // A shop window beside it: it is reached from nowhere and reaches nobody.
     spans.push(span("window", SERVER, "GET /window", 90, 0, 0, 5).failed().trace(99));
     spans.push(span("billing", SERVER, "GET /bill", 91, 0, 0, 5).trace(98));
+    // It calls what checkout calls, which checkout may wear out.
+    spans.push(span("kiosk", SERVER, "POST /buy", 92, 0, 0, 5).trace(97));
+    spans.push(span("payment", SERVER, "POST /pay", 93, 92, 1, 4).trace(97));
     let state = closed(&spans);
-    let touched = std::collections::BTreeSet::from([crate::build::key("billing")]);
+    let touched = BTreeMap::from([(crate::build::key("billing"), plimsoll_model::UnixNanos(0))]);
     let found = |service: &str| {
         let vitals = state.unrelated(&crate::build::key(service), &touched, crate::build::always());
         vitals.into_iter().map(|series| (series.service.service.clone(), series.cells)).collect::<Vec<_>>()
@@ -206,5 +211,15 @@ fn unrelated_services_are_those_that_no_chain_of_calls_connects() {
         let (_, vitals) = others[0].1[0];
         assert_eq!((vitals.requests, vitals.errors), (1, 1));
     }
-    assert_eq!(found("window").len(), 3);
+    let names: Vec<String> = found("window").into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["checkout", "front", "kiosk", "payment"]);
+    // Up to its own deploy it tells what happens to others.
+    let at = state.unrelated(&crate::build::key("front"), &BTreeMap::new(), crate::build::always());
+    let last = at.iter().find(|series| series.service.service == "window").and_then(|series| series.cells.last());
+    let bucket = last.expect("it served").0;
+    for (until, told) in [(bucket, false), (plimsoll_model::Bucket(bucket.0 + 1), true)] {
+        let touched = BTreeMap::from([(crate::build::key("window"), until.start())]);
+        let others = state.unrelated(&crate::build::key("front"), &touched, crate::build::always());
+        assert_eq!(others.iter().any(|o| o.service.service == "window" && o.until == Some(until)), told);
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use plimsoll_model::drill::{AttributeValue, Outcome};
 use plimsoll_model::log::{Level, LogCell, LogSeries};
 use plimsoll_model::metric::{ExactSum, MetricCell, MetricKey, MetricSeries, MetricShape};
-use plimsoll_model::signal::AgeClass;
+use plimsoll_model::signal::{AgeClass, Party};
 use plimsoll_model::{Bucket, SignalKind, VerdictKind};
 use plimsoll_verdict::{JudgeInput, judge};
 
@@ -195,4 +195,36 @@ fn a_flag_that_breaks_one_arm_is_judged_by_its_arms() {
         "{sql}"
     );
     assert_ne!(judged(1.0).verdict, VerdictKind::Regressed);
+}
+
+#[test]
+fn what_is_logged_of_failures_passed_on_is_told_of_the_callee_whose_new_version_fails() {
+    let scenario = Scenario { share: 0.5, error_effect: 6.0, after_s: 600, ..Scenario::default() };
+    let judged = |passed_on: bool, messages: u64| {
+        let mut input = simulate(&scenario, 1);
+        let party = |version: &str| Party {
+            namespace: String::new(),
+            service: "bank".to_owned(),
+            version: version.to_owned(),
+            operation: "POST /charge".to_owned(),
+        };
+        for series in input.series.iter_mut().filter(|_| passed_on) {
+            for (_, cell) in &mut series.cells {
+                // The former version of the callee always failed now and then, and still does.
+                let newer = if series.key.version == "2" { cell.errors * 5 / 6 } else { 0 };
+                cell.assembled = cell.requests;
+                cell.blame = [(party("7"), cell.errors - newer), (party("8"), newer)].into();
+                cell.blame.retain(|_, count| *count > 0);
+            }
+        }
+        let text = "upstream failed: issuer timed out";
+        input.aggregates.logs = vec![logs("2", text, Level::Error, START..START + 60, messages)];
+        judge(&input)
+    };
+    let verdict = judged(true, 3);
+    assert_ne!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+    assert!(verdict.findings.iter().all(|finding| finding.culprit.version == "8"), "{:?}", verdict.findings);
+    assert_eq!(judged(false, 3).verdict, VerdictKind::Regressed);
+    // So many messages are of more than those failures.
+    assert_eq!(judged(true, 120).verdict, VerdictKind::Regressed);
 }

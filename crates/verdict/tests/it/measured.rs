@@ -189,3 +189,31 @@ fn failures_that_were_kept_more_often_are_counted_by_weight() {
     let harmless = sampled(1.0);
     assert_ne!(harmless.verdict, VerdictKind::Regressed, "{}", harmless.summary);
 }
+
+#[test]
+fn requests_served_are_told_from_other_requests_by_what_a_metric_says_of_them() {
+    let scenario = Scenario { share: 0.5, error_effect: 5.0, before_s: 1_800, after_s: 1_500, ..Scenario::default() };
+    let mut input = without_spans(&scenario, MetricShape::Counter, 44);
+    // It sorts first, and says nothing of how requests went.
+    let mut cached: Vec<MetricSeries> = Vec::new();
+    for series in &input.aggregates.metrics {
+        let key = key("cache_requests_total", "", MetricShape::Counter, &series.key.version, &[]);
+        if cached.iter().all(|other| other.key != key) {
+            cached.push(MetricSeries { key, cells: series.cells.clone() });
+        }
+    }
+    input.aggregates.metrics.splice(0..0, cached);
+    let verdict = judge(&input);
+    assert_eq!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+    assert!(verdict.findings[0].summary.contains("http_requests_total"), "{}", verdict.summary);
+}
+
+#[test]
+fn counters_beyond_all_counting_are_judged_without_a_panic() {
+    let mut input = without_spans(&Scenario { share: 0.5, ..Scenario::default() }, MetricShape::Counter, 45);
+    for (_, cell) in input.aggregates.metrics.iter_mut().flat_map(|series| &mut series.cells) {
+        cell.sum = ExactSum::of(1e19);
+    }
+    let verdict = judge(&input);
+    assert!(says(&verdict, quality::RATES_FROM_METRICS), "{:?}", verdict.data_quality);
+}

@@ -1,28 +1,36 @@
 //! Instances that start again and again.
 
 use plimsoll_model::presence::{Distinct, PresenceCell, PresenceSeries};
-use plimsoll_model::{Bucket, SignalKind, VerdictKind};
+use plimsoll_model::{Bucket, SignalKind, Suppressed, VerdictKind};
 use plimsoll_verdict::judge;
 
 use crate::simulation::{START, Scenario, simulate};
 
 /// Two instances from `from` to `to`, whose starts lie in the buckets that `starts` says, two each.
 fn presence(version: &str, from: u64, to: u64, starts: impl Fn(u64) -> bool) -> PresenceSeries {
+    grown(version, from, to, |_| 2, |bucket| if starts(bucket) { 2 } else { 0 })
+}
+
+/// So many instances, of which so many start.
+fn grown(
+    version: &str,
+    from: u64,
+    to: u64,
+    there: impl Fn(u64) -> usize,
+    starts: impl Fn(u64) -> usize,
+) -> PresenceSeries {
     let mut hash = 7_u64;
     let mut next = || {
         hash = hash.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         hash
     };
-    let instances = {
-        let mut instances = Distinct::default();
-        (0..2).for_each(|_| instances.offer(next()));
-        instances
-    };
+    let known: Vec<u64> =
+        (from..to).map(&there).max().map_or_else(Vec::new, |most| (0..most).map(|_| next()).collect());
     let cells = (from..to).map(|bucket| {
-        let mut cell = PresenceCell { spans: 100, instances: instances.clone(), ..PresenceCell::default() };
-        if starts(bucket) {
-            (0..2).for_each(|_| cell.starts.offer(next()));
-        }
+        let mut instances = Distinct::default();
+        known.iter().take(there(bucket)).for_each(|instance| instances.offer(*instance));
+        let mut cell = PresenceCell { spans: 100, instances, ..PresenceCell::default() };
+        (0..starts(bucket)).for_each(|_| cell.starts.offer(next()));
         (Bucket(bucket), cell)
     });
     PresenceSeries { version: version.to_owned(), cells: cells.collect() }
@@ -42,6 +50,14 @@ fn a_crash_loop_is_a_regression_though_what_is_answered_is_answered_well() {
     assert!(finding.summary.contains("starts again and again"), "{}", finding.summary);
     assert!(finding.sql.contains("kind = 'presence'"), "{}", finding.sql);
 
+    // Who was called wrong about silence still hears of restarts, and not of what was called wrong itself.
+    let silence = Suppressed { operation: String::new(), ..Suppressed::of(finding) };
+    for (suppressed, expected) in [(silence, true), (Suppressed::of(finding), false)] {
+        input.suppressed = [suppressed].into();
+        assert_eq!(judge(&input).verdict == VerdictKind::Regressed, expected);
+    }
+    input.suppressed.clear();
+
     // A rollout, and one restart of everything on top of it.
     let once = presence("2", START, START + 60, |bucket| bucket == START || bucket == START + 20);
     input.aggregates.presence = vec![old(), once];
@@ -50,4 +66,23 @@ fn a_crash_loop_is_a_regression_though_what_is_answered_is_answered_well() {
     // Where instances always come and go nothing is new about it.
     input.aggregates.presence = vec![presence("1", START - 120, START + 60, |bucket| bucket % 4 == 0), looping];
     assert_ne!(judge(&input).verdict, VerdictKind::Regressed);
+}
+
+#[test]
+fn a_canary_that_is_promoted_starts_instances_and_does_not_restart_them() {
+    let mut input =
+        simulate(&Scenario { share: 0.5, errors: 0.002, before_s: 1_200, after_s: 900, ..Scenario::default() }, 12);
+    let old = || presence("1", START - 120, START + 90, |_| false);
+    // One for ten minutes and then twenty, a few of them in each bucket.
+    let there =
+        |bucket: u64| if bucket < START + 60 { 1 } else { (5 * (bucket as usize - START as usize - 59)).min(20) };
+    let begun = |bucket: u64| there(bucket) - if bucket == START { 0 } else { there(bucket - 1) };
+    input.aggregates.presence = vec![old(), grown("2", START, START + 90, there, begun)];
+    let verdict = judge(&input);
+    assert_ne!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+
+    // The same fleet, of which a third starts again every half minute.
+    let looping = |bucket: u64| begun(bucket) + if bucket > START + 64 && bucket.is_multiple_of(3) { 7 } else { 0 };
+    input.aggregates.presence = vec![old(), grown("2", START, START + 90, there, looping)];
+    assert_eq!(judge(&input).verdict, VerdictKind::Regressed);
 }

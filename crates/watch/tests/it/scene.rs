@@ -1,6 +1,6 @@
 //! A service with scripted traffic, a clock that tests move, and a catalog on disk.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -37,12 +37,19 @@ impl SignalSource for Script {
         Vec::new()
     }
 
-    fn unrelated(&self, _: &ServiceKey, touched: &BTreeSet<ServiceKey>, within: Interval) -> Vec<VitalsSeries> {
+    fn unrelated(
+        &self,
+        _: &ServiceKey,
+        touched: &BTreeMap<ServiceKey, UnixNanos>,
+        within: Interval,
+    ) -> Vec<VitalsSeries> {
         let mut found = self.unrelated.lock().expect("not poisoned").clone();
-        found.retain(|series| !touched.contains(&series.service));
         for series in &mut found {
+            series.until = touched.get(&series.service).map(|at| at.bucket());
+            series.cells.retain(|(bucket, _)| series.until.is_none_or(|until| *bucket < until));
             series.cells.retain(|(bucket, _)| within.contains(bucket.start()));
         }
+        found.retain(|series| series.until != Some(Bucket(0)));
         found
     }
 

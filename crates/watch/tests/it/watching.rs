@@ -314,13 +314,18 @@ async fn a_service_is_held_to_its_own_tolerances() {
 
 #[tokio::test]
 async fn an_outage_of_services_that_nobody_touched_is_not_the_deploys_unless_they_were_deployed_as_well() {
-    for (deployed, expected) in [(false, false), (true, true)] {
+    for (deployed, straggling, expected) in [(false, false, false), (false, true, false), (true, false, true)] {
         let scene = Scene::new().await;
         scene.traffic("1", -100..0, 500, 5);
+        if straggling {
+            // What is left of the former version still answers a request now and then.
+            (20..60).for_each(|bucket| scene.traffic("1", bucket..bucket + 1, 1, 0));
+        }
         scene.traffic("2", 0..60, 500, 60);
         let others: Vec<VitalsSeries> = ["ads", "mail", "search"]
             .map(|name| VitalsSeries {
                 service: ServiceKey::new("prod", name),
+                until: None,
                 cells: (START - 100..START + 60)
                     .map(|bucket| {
                         let errors = if bucket < START { 2 } else { 24 };
