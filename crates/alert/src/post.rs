@@ -78,7 +78,7 @@ async fn judge(at: UnixNanos, mut response: Response) -> Answer {
     let status = response.status();
     let header = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let after = header(RETRY_AFTER).and_then(|text| parse_retry_after(text, at));
-    let location = header(LOCATION).map(shown);
+    let location = header(LOCATION).map(place);
     let said = read(&mut response).await;
     let problem = format!("answered {status}{said}");
     if status.is_success() {
@@ -104,6 +104,11 @@ async fn read(response: &mut Response) -> String {
     }
     let text = shown(&String::from_utf8_lossy(&bytes));
     if text.is_empty() { text } else { format!(": {text}") }
+}
+
+/// Says where a redirect leads, without the path, which may repeat a secret.
+fn place(location: &str) -> String {
+    Url::parse(location).map_or_else(|_| "another path".to_owned(), |url| url.origin().ascii_serialization())
 }
 
 /// Makes foreign text fit for a log line.

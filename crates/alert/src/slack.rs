@@ -93,9 +93,9 @@ fn section(text: &str) -> Value {
 
 /// Writes a link, where the address can stand in one.
 fn link(address: &str, text: &str) -> Option<String> {
-    let address = openable(address).filter(|address| address.len() <= 500)?;
-    let fits = !address.contains(|c: char| c.is_whitespace() || matches!(c, '|' | '<' | '>'));
-    fits.then(|| format!("<{}|{text}>", address.replace('&', "&amp;")))
+    let address = openable(address)?.replace('&', "&amp;");
+    let fits = address.len() <= 500 && !address.contains(|c: char| c.is_whitespace() || matches!(c, '|' | '<' | '>'));
+    fits.then(|| format!("<{address}|{text}>"))
 }
 
 /// Escapes text, and cuts it where it would take more than `most` characters escaped.

@@ -8,17 +8,38 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     Array, ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, Statement, Value, VisitMut, VisitorMut,
+    visit_expressions,
 };
 
 /// Items that are compared one by one: each makes the syntax tree deeper. Longer lists are left to the planner, which refuses them.
 const CHAIN_MAX: usize = 100;
 
+/// Parts of expressions that comparisons one by one may add to a statement: lists over lists would multiply without end.
+const ROOM: usize = 2_000;
+
 /// Rewrites `statement`.
 pub(crate) fn rewrite(statement: &mut Statement) {
-    let _: ControlFlow<()> = VisitMut::visit(statement, &mut Quantified);
+    let _: ControlFlow<()> = VisitMut::visit(statement, &mut Quantified { room: ROOM });
 }
 
-struct Quantified;
+struct Quantified {
+    /// What is left of [`ROOM`].
+    room: usize,
+}
+
+impl Quantified {
+    /// Takes the room for one comparison of `left` for each item; false where there is not enough.
+    fn fits(&mut self, left: &Expr, items: usize) -> bool {
+        let mut parts = 0;
+        let _: ControlFlow<()> = visit_expressions(left, |_| {
+            parts += 1;
+            ControlFlow::Continue(())
+        });
+        let room = self.room.checked_sub(items.saturating_mul(parts + 2));
+        self.room = room.unwrap_or(self.room);
+        room.is_some()
+    }
+}
 
 impl VisitorMut for Quantified {
     type Break = ();
@@ -40,7 +61,9 @@ impl VisitorMut for Quantified {
             _ => return ControlFlow::Continue(()),
         };
         let within = matches!((&*op, any), (BinaryOperator::Eq, true) | (BinaryOperator::NotEq, false));
-        if let Some(items) = items(right).filter(|items| within || items.len() <= CHAIN_MAX) {
+        if let Some(items) =
+            items(right).filter(|items| within || (items.len() <= CHAIN_MAX && self.fits(left, items.len())))
+        {
             *expr = Expr::Nested(Box::new(compared(left, op, items, any)));
         }
         ControlFlow::Continue(())
@@ -177,6 +200,13 @@ mod tests {
         assert_eq!(rewritten("a = ANY(b)"), "a = ANY(b)");
         assert_eq!(rewritten("'{x,\"y z\"}'::text[]"), "ARRAY['x', 'y z']::TEXT[]");
         assert_eq!(rewritten("'no list'::text[]"), "'no list'::TEXT[]");
+    }
+
+    #[test]
+    fn lists_over_lists_do_not_multiply_without_end() {
+        let list = (0..100).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+        let any = format!(" < ANY('{{{list}}}')");
+        assert!(rewritten(&format!("a{}", any.repeat(8))).len() < 100_000);
     }
 
     #[test]

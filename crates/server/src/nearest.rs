@@ -2,8 +2,11 @@
 
 /// Returns the known name nearest to `written`, where one is near enough to be a slip of the pen.
 pub(crate) fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
+    let length = written.chars().count();
     known
         .iter()
+        // Whatever differs by more in length alone is not near; what somebody sends may be long.
+        .filter(|known| known.len().abs_diff(length) <= known.len().max(3) / 2)
         .map(|known| (strsim::damerau_levenshtein(known, written), *known))
         .min()
         .filter(|(distance, known)| *distance <= known.len().max(3) / 2)

@@ -127,7 +127,7 @@ def locked_catalog():
 
 def damaged_segment():
     """The same sentence, with the path, over each face; the rest only for who asks for it."""
-    written = "SELECT coalesce(sum(rows), 0) FROM plimsoll.segments WHERE table_name = 'spans'"
+    written = "SELECT coalesce(sum(rows), 0)::bigint FROM plimsoll.segments WHERE table_name = 'spans'"
     give_up = time.monotonic() + 60
     while http(written)[1] != [[SPANS]]:
         assert time.monotonic() < give_up, "spans are in no segment yet"

@@ -175,9 +175,13 @@ async fn a_redirect_is_not_followed_and_said_to_be_one() {
     let running = start(vec![sink("ops", &format!("{}/hook", server.uri()))], &outbox, &time);
     let settled = outbox.settled(1).await;
     let DeliveryOutcome::Retry { error, .. } = &settled[0].2 else { panic!("{settled:?}") };
+    // Where it leads, but not the path: that may repeat a secret.
     assert_eq!(
         *error,
-        format!("answered 307 Temporary Redirect to `{to}`, and redirects are not followed: change `url`")
+        format!(
+            "answered 307 Temporary Redirect to `{}`, and redirects are not followed: change `url`",
+            elsewhere.uri()
+        )
     );
     assert!(received(&elsewhere).await.is_empty());
     running.stop().await;

@@ -28,7 +28,7 @@ pub(super) struct FeedbackArgs {
     #[arg(long, default_value = "")]
     reason: String,
     /// Whose answer it is
-    #[arg(long, env = "USER")]
+    #[arg(long, env = "USER", default_value = "")]
     actor: String,
     /// How to print it
     #[arg(short, long, value_enum, default_value = "table")]

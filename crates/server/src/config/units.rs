@@ -64,7 +64,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
             "w" => 604_800.0,
             _ => return None,
         };
-        total += Duration::try_from_secs_f64(number * secs).ok()?;
+        total = total.checked_add(Duration::try_from_secs_f64(number * secs).ok()?)?;
         rest = &after[end..];
     }
     (!text.is_empty()).then_some(total)
@@ -73,6 +73,11 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_time_than_there_is_is_no_duration() {
+        assert_eq!(parse_duration("10000000000000000000s10000000000000000000s"), None);
+    }
 
     #[test]
     fn sizes_are_read_in_both_families_of_units() {

@@ -501,8 +501,12 @@ fn ingest_options(config: &Config, fingerprints: Arc<Fingerprints>) -> IngestOpt
 
 /// Says how `plimsoll.journal` is read.
 fn journal_facts(journal: &Arc<LocalJournal>) -> JournalSource {
-    let journal = journal.clone();
+    // Whoever still holds a query must not hold the directory: the journal gives it up when it is dropped.
+    let journal = Arc::downgrade(journal);
     Arc::new(move || {
+        let Some(journal) = journal.upgrade() else {
+            return JournalFacts::default();
+        };
         let status = journal.status();
         JournalFacts {
             next_frame: status.next.0,
