@@ -154,6 +154,24 @@ fn lowercase(text: &str) -> String {
     if letters.as_str().starts_with(char::is_uppercase) { text.to_owned() } else { first + letters.as_str() }
 }
 
+/// A segment of the path whose errors are problems.
+pub(super) struct Path<T>(pub(super) T);
+
+impl<S, T> axum::extract::FromRequestParts<S> for Path<T>
+where
+    T: serde::de::DeserializeOwned + Send,
+    S: Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut axum::http::request::Parts, state: &S) -> Result<Self, Problem> {
+        match axum::extract::Path::<T>::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(value)) => Ok(Self(value)),
+            Err(rejection) => Err(Problem::new(rejection.status(), rejection.body_text())),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,24 +203,6 @@ mod tests {
             ),
         ] {
             assert_eq!(plain(&said), wanted);
-        }
-    }
-}
-
-/// A segment of the path whose errors are problems.
-pub(super) struct Path<T>(pub(super) T);
-
-impl<S, T> axum::extract::FromRequestParts<S> for Path<T>
-where
-    T: serde::de::DeserializeOwned + Send,
-    S: Send + Sync,
-{
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut axum::http::request::Parts, state: &S) -> Result<Self, Problem> {
-        match axum::extract::Path::<T>::from_request_parts(parts, state).await {
-            Ok(axum::extract::Path(value)) => Ok(Self(value)),
-            Err(rejection) => Err(Problem::new(rejection.status(), rejection.body_text())),
         }
     }
 }
