@@ -42,7 +42,9 @@ impl<'a> Gather<'a> {
             return Err(Refusal::too_large(limit, false));
         }
         let room = announced.unwrap_or(FIRST_STEP.min(limit));
-        let reservation = pipeline.reserve(arrival.connection, need(pipeline, arrival, room, compressed)).await?;
+        // Who does not say how much comes may send all that a stream may.
+        let wire = announced.unwrap_or(usize::MAX);
+        let reservation = pipeline.reserve(arrival.peer, need(pipeline, arrival, room, compressed), wire).await?;
         Ok(Self {
             pipeline,
             arrival,

@@ -7,6 +7,8 @@
 //! - Connections that wait take turns, each with its first request in line, so that a flood on one of them cannot starve
 //!   another. Reservations that grow come before new ones: what was begun is finished first.
 //! - A reservation is given back when it is dropped, whatever ended the request.
+//! - Nobody waits for those who wait: not more requests of a connection than leave room for the bodies of its others
+//!   ([`Peer::unread_max`]), and no request that holds a part when all others that hold any want more as well.
 //! - A need above the whole capacity waits until it can have all of it, and then runs alone.
 //! - [`Budget::withhold`] takes a part out of use, never more than three quarters: some always goes through.
 //!
@@ -19,6 +21,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
+use crate::connection::Peer;
 use crate::turns::Turns;
 
 /// See the module.
@@ -40,6 +43,9 @@ struct State {
 
 #[derive(Debug)]
 struct Waiter {
+    peer: Peer,
+    /// What was sent of it and stays unread while it waits.
+    unread: usize,
     need: i64,
     /// What it has already, where it grows.
     held: i64,
@@ -47,12 +53,29 @@ struct Waiter {
     granted: oneshot::Sender<Reservation>,
 }
 
+/// Who waits.
+#[derive(Debug, Clone, Copy)]
+enum Waits {
+    /// A request that holds `held` already.
+    Growing { held: i64 },
+    /// One that holds nothing, and of which `unread` is left in its connection's window.
+    Arriving { unread: usize },
+}
+
 /// Bytes taken from a [`Budget`], until dropped.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     budget: Arc<Budget>,
-    connection: usize,
+    peer: Peer,
     bytes: i64,
+}
+
+impl State {
+    /// Returns what requests of `peer` that wait leave unread.
+    fn unread(&self, peer: Peer) -> usize {
+        let waiting = self.arriving.of(peer.number).filter(|waiter| !waiter.granted.is_closed());
+        waiting.map(|waiter| waiter.unread).sum()
+    }
 }
 
 impl Budget {
@@ -87,21 +110,23 @@ impl Budget {
         }
     }
 
-    /// Takes `bytes` for a request of `connection`, at once or not at all.
-    pub(crate) fn try_reserve(self: &Arc<Self>, connection: usize, bytes: usize) -> Option<Reservation> {
-        self.take_now(connection, bytes, None)
+    /// Takes `bytes` for a request of `peer`, at once or not at all.
+    pub(crate) fn try_reserve(self: &Arc<Self>, peer: Peer, bytes: usize) -> Option<Reservation> {
+        self.take_now(peer, bytes, None)
     }
 
-    /// Takes `bytes` for a request of `connection`; waits in line for them until `deadline`.
+    /// Takes `bytes` for a request of `peer`; waits in line for them until `deadline`,
+    /// unless too many of `peer` do so already. Of its body of `wire` bytes nothing is read meanwhile.
     pub(crate) async fn reserve(
         self: &Arc<Self>,
-        connection: usize,
+        peer: Peer,
         bytes: usize,
+        wire: usize,
         deadline: Instant,
     ) -> Option<Reservation> {
-        match self.take_now(connection, bytes, None) {
+        match self.take_now(peer, bytes, None) {
             Some(taken) => Some(taken),
-            None => self.wait(connection, bytes, None, deadline).await,
+            None => self.wait(peer, bytes, Waits::Arriving { unread: peer.unread(wire) }, deadline).await,
         }
     }
 
@@ -120,8 +145,16 @@ impl Budget {
         (others <= 0).then_some(most.max(0))
     }
 
+    /// Says whether one who has `held` already would wait in a ring: with everybody who could give something back waiting as well.
+    fn all_wait(&self, state: &State, held: i64) -> bool {
+        let waiting = state.growing.iter().filter(|waiter| !waiter.granted.is_closed());
+        let held_waiting: i64 = waiting.map(|waiter| waiter.held).sum();
+        let held_by_all = self.capacity - state.withheld - state.free;
+        held_waiting > 0 && held_by_all <= held_waiting + held
+    }
+
     /// `held` is `None` for a request that arrives.
-    fn take_now(self: &Arc<Self>, connection: usize, bytes: usize, held: Option<i64>) -> Option<Reservation> {
+    fn take_now(self: &Arc<Self>, peer: Peer, bytes: usize, held: Option<i64>) -> Option<Reservation> {
         let need = self.need(bytes);
         let mut state = self.state.lock();
         let in_line = !state.growing.is_empty() || (held.is_none() && !state.arriving.is_empty());
@@ -130,22 +163,26 @@ impl Budget {
         }
         let need = self.grant(&state, need, held.unwrap_or(0))?;
         state.free -= need;
-        Some(Reservation { budget: Arc::clone(self), connection, bytes: need })
+        Some(Reservation { budget: Arc::clone(self), peer, bytes: need })
     }
 
-    async fn wait(
-        self: &Arc<Self>,
-        connection: usize,
-        bytes: usize,
-        held: Option<i64>,
-        deadline: Instant,
-    ) -> Option<Reservation> {
+    async fn wait(self: &Arc<Self>, peer: Peer, bytes: usize, waits: Waits, deadline: Instant) -> Option<Reservation> {
         let (granted, wait) = oneshot::channel();
-        let waiter = Waiter { need: self.need(bytes), held: held.unwrap_or(0), granted };
+        let need = self.need(bytes);
         {
             let mut state = self.state.lock();
-            let line = if held.is_some() { &mut state.growing } else { &mut state.arriving };
-            line.push(connection, waiter);
+            match waits {
+                Waits::Growing { held } if self.all_wait(&state, held) => return None,
+                Waits::Growing { held } => {
+                    state.growing.push(peer.number, Waiter { peer, unread: 0, need, held, granted });
+                }
+                Waits::Arriving { unread } if state.unread(peer).saturating_add(unread) > peer.unread_max => {
+                    return None;
+                }
+                Waits::Arriving { unread } => {
+                    state.arriving.push(peer.number, Waiter { peer, unread, need, held: 0, granted });
+                }
+            }
         }
         // Whoever gives up, cancelled or late, lets those behind have what it stood in front of.
         let _left_the_line = OnLeave(self);
@@ -169,10 +206,10 @@ impl Budget {
             }
             let State { free, growing, arriving, .. } = &mut *state;
             let line = if growing.is_empty() { arriving } else { growing };
-            let Some((connection, Waiter { granted, .. })) = line.pop() else { return };
+            let Some((_, Waiter { peer, granted, .. })) = line.pop() else { return };
             let Some(need) = need.filter(|_| !granted.is_closed()) else { continue };
             *free -= need;
-            let reservation = Reservation { budget: Arc::clone(self), connection, bytes: need };
+            let reservation = Reservation { budget: Arc::clone(self), peer, bytes: need };
             if let Err(mut unclaimed) = granted.send(reservation) {
                 // It gave up this very moment. Dropping would lock again: account for it here.
                 *free += need;
@@ -193,7 +230,7 @@ impl Drop for OnLeave<'_> {
 impl Reservation {
     /// Takes `more` bytes, at once or not at all.
     pub(crate) fn try_grow(&mut self, more: usize) -> bool {
-        let Some(mut taken) = self.budget.take_now(self.connection, self.room_for(more), Some(self.bytes)) else {
+        let Some(mut taken) = self.budget.take_now(self.peer, self.room_for(more), Some(self.bytes)) else {
             return false;
         };
         self.bytes += std::mem::take(&mut taken.bytes);
@@ -208,9 +245,9 @@ impl Reservation {
     /// Takes `more` bytes; waits for them until `deadline`, ahead of new requests. False where they could not be had.
     pub(crate) async fn grow(&mut self, more: usize, deadline: Instant) -> bool {
         let more = self.room_for(more);
-        let taken = match self.budget.take_now(self.connection, more, Some(self.bytes)) {
+        let taken = match self.budget.take_now(self.peer, more, Some(self.bytes)) {
             Some(taken) => Some(taken),
-            None => self.budget.wait(self.connection, more, Some(self.bytes), deadline).await,
+            None => self.budget.wait(self.peer, more, Waits::Growing { held: self.bytes }, deadline).await,
         };
         let Some(mut taken) = taken else { return false };
         self.bytes += std::mem::take(&mut taken.bytes);
@@ -219,7 +256,7 @@ impl Reservation {
 
     /// Hands over what is held, to whoever outlives this; what is left holds nothing.
     pub(crate) fn lend(&mut self) -> Self {
-        Self { budget: Arc::clone(&self.budget), connection: self.connection, bytes: std::mem::take(&mut self.bytes) }
+        Self { budget: Arc::clone(&self.budget), peer: self.peer, bytes: std::mem::take(&mut self.bytes) }
     }
 
     /// States that exactly `bytes` are held from here on.
@@ -247,6 +284,10 @@ mod tests {
 
     use super::*;
 
+    fn peer(number: usize) -> Peer {
+        Peer { number, stream_bytes: 100, unread_max: 800 }
+    }
+
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(20)
     }
@@ -254,9 +295,9 @@ mod tests {
     #[tokio::test]
     async fn what_is_dropped_comes_back() {
         let budget = Budget::new(100);
-        let first = budget.reserve(0, 60, soon()).await.expect("there is room");
+        let first = budget.reserve(peer(0), 60, 60, soon()).await.expect("there is room");
         assert_eq!(budget.used(), 60);
-        assert!(budget.try_reserve(0, 41).is_none());
+        assert!(budget.try_reserve(peer(0), 41).is_none());
         drop(first);
         assert_eq!(budget.used(), 0);
     }
@@ -264,23 +305,23 @@ mod tests {
     #[tokio::test]
     async fn a_wait_ends_at_its_deadline_and_leaves_nothing_behind() {
         let budget = Budget::new(100);
-        let held = budget.try_reserve(0, 100).expect("there is room");
-        assert!(budget.reserve(0, 1, Instant::now() + Duration::from_millis(20)).await.is_none());
+        let held = budget.try_reserve(peer(0), 100).expect("there is room");
+        assert!(budget.reserve(peer(0), 1, 1, Instant::now() + Duration::from_millis(20)).await.is_none());
         drop(held);
         assert_eq!(budget.used(), 0);
-        assert!(budget.try_reserve(0, 100).is_some());
+        assert!(budget.try_reserve(peer(0), 100).is_some());
     }
 
     #[tokio::test]
     async fn nobody_overtakes_the_one_in_front_and_growth_comes_first() {
         let budget = Budget::new(100);
-        let mut held = budget.try_reserve(0, 90).expect("there is room");
+        let mut held = budget.try_reserve(peer(0), 90).expect("there is room");
         let line = Arc::clone(&budget);
-        let large = tokio::spawn(async move { line.reserve(0, 80, soon()).await });
+        let large = tokio::spawn(async move { line.reserve(peer(0), 80, 80, soon()).await });
         while budget.state.lock().arriving.is_empty() {
             tokio::task::yield_now().await;
         }
-        assert!(budget.try_reserve(0, 5).is_none(), "ten bytes are free, but someone waits");
+        assert!(budget.try_reserve(peer(0), 5).is_none(), "ten bytes are free, but someone waits");
         assert!(held.grow(10, soon()).await, "what was begun is finished first");
         drop(held);
         let large = large.await.expect("does not panic").expect("its turn came");
@@ -291,16 +332,15 @@ mod tests {
     #[tokio::test]
     async fn one_that_gives_up_lets_those_behind_it_through() {
         let budget = Budget::new(100);
-        let _held = budget.try_reserve(0, 90).expect("there is room");
+        let _held = budget.try_reserve(peer(0), 90).expect("there is room");
         let line = Arc::clone(&budget);
-        let large =
-            tokio::spawn(
-                async move { line.reserve(0, 80, Instant::now() + Duration::from_millis(20)).await.is_some() },
-            );
+        let large = tokio::spawn(async move {
+            line.reserve(peer(0), 80, 80, Instant::now() + Duration::from_millis(20)).await.is_some()
+        });
         while budget.state.lock().arriving.is_empty() {
             tokio::task::yield_now().await;
         }
-        let small = budget.reserve(0, 5, soon()).await;
+        let small = budget.reserve(peer(0), 5, 5, soon()).await;
         assert!(small.is_some(), "the large one gave up, nothing was given back, five bytes are free");
         assert!(!large.await.expect("does not panic"));
     }
@@ -308,9 +348,9 @@ mod tests {
     #[tokio::test]
     async fn a_need_above_the_capacity_runs_alone() {
         let budget = Budget::new(100);
-        let giant = budget.reserve(0, 1_000, soon()).await.expect("it can have everything");
+        let giant = budget.reserve(peer(0), 1_000, 1_000, soon()).await.expect("it can have everything");
         assert_eq!(budget.used(), 100);
-        assert!(budget.try_reserve(0, 1).is_none());
+        assert!(budget.try_reserve(peer(0), 1).is_none());
         drop(giant);
         assert_eq!(budget.used(), 0);
     }
@@ -318,12 +358,12 @@ mod tests {
     #[tokio::test]
     async fn settling_above_what_was_taken_holds_others_back() {
         let budget = Budget::new(100);
-        let mut one = budget.try_reserve(0, 10).expect("there is room");
+        let mut one = budget.try_reserve(peer(0), 10).expect("there is room");
         one.settle(150);
         assert_eq!(budget.used(), 150);
-        assert!(budget.try_reserve(0, 1).is_none());
+        assert!(budget.try_reserve(peer(0), 1).is_none());
         one.settle(99);
-        assert!(budget.try_reserve(0, 1).is_some());
+        assert!(budget.try_reserve(peer(0), 1).is_some());
     }
 
     #[tokio::test]
@@ -334,7 +374,7 @@ mod tests {
             let budget = Arc::clone(&budget);
             tasks.spawn(async move {
                 let deadline = Instant::now() + Duration::from_millis((n % 7) as u64);
-                if let Some(mut taken) = budget.reserve(0, n % 65, deadline).await {
+                if let Some(mut taken) = budget.reserve(peer(0), n % 65, 0, deadline).await {
                     tokio::task::yield_now().await;
                     taken.grow(n % 3, deadline).await;
                     taken.settle(n % 40);
@@ -347,20 +387,20 @@ mod tests {
         }
         while tasks.join_next().await.is_some() {}
         assert_eq!(budget.used(), 0);
-        assert!(budget.try_reserve(0, 64).is_some());
+        assert!(budget.try_reserve(peer(0), 64).is_some());
     }
 
     #[tokio::test]
     async fn connections_that_wait_take_turns() {
         let budget = Budget::new(100);
-        let held = budget.try_reserve(0, 100).expect("there is room");
+        let held = budget.try_reserve(peer(0), 100).expect("there is room");
         let served = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = tokio::task::JoinSet::new();
         let mut wait = |connection, expected| {
             let (budget, served) = (Arc::clone(&budget), Arc::clone(&served));
             let line = Arc::clone(&budget);
             tasks.spawn(async move {
-                let taken = budget.reserve(connection, 100, soon()).await.expect("its turn comes");
+                let taken = budget.reserve(peer(connection), 100, 100, soon()).await.expect("its turn comes");
                 served.lock().push(connection);
                 tokio::task::yield_now().await;
                 drop(taken);
@@ -386,12 +426,13 @@ mod tests {
     async fn a_request_grows_past_what_is_withheld_once_nobody_else_holds_any() {
         let budget = Budget::new(100);
         budget.withhold(75);
-        let mut alone = budget.try_reserve(0, 20).expect("free");
+        let mut alone = budget.try_reserve(peer(0), 20).expect("free");
         assert!(alone.try_grow(10), "it holds what it would wait for");
-        let other = budget.try_reserve(1, 10);
+        let other = budget.try_reserve(peer(1), 10);
         assert!(other.is_none(), "there is none left for others");
         drop(alone);
-        let (mut one, other) = (budget.try_reserve(0, 10).expect("free"), budget.try_reserve(1, 10).expect("free"));
+        let (mut one, other) =
+            (budget.try_reserve(peer(0), 10).expect("free"), budget.try_reserve(peer(1), 10).expect("free"));
         assert!(!one.try_grow(50), "others hold some");
         drop(other);
         assert!(one.try_grow(50));
@@ -402,19 +443,56 @@ mod tests {
     #[tokio::test]
     async fn what_is_withheld_is_missed_and_never_all_of_it() {
         let budget = Budget::new(100);
-        let held = budget.try_reserve(0, 60).expect("there is room");
+        let held = budget.try_reserve(peer(0), 60).expect("there is room");
         budget.withhold(70);
         assert_eq!((budget.used(), budget.withheld()), (60, 70));
-        assert!(budget.try_reserve(1, 1).is_none());
+        assert!(budget.try_reserve(peer(1), 1).is_none());
         drop(held);
         let line = Arc::clone(&budget);
-        let giant = tokio::spawn(async move { line.reserve(2, 100, soon()).await.map(|taken| taken.bytes) });
+        let giant = tokio::spawn(async move { line.reserve(peer(2), 100, 100, soon()).await.map(|taken| taken.bytes) });
         assert_eq!(giant.await.expect("does not panic"), Some(30), "all that there is");
         budget.withhold(1_000);
         assert_eq!(budget.withheld(), 75);
-        assert!(budget.try_reserve(1, 25).is_some());
+        assert!(budget.try_reserve(peer(1), 25).is_some());
         budget.withhold(0);
         assert_eq!((budget.used(), budget.withheld()), (0, 0));
-        assert!(budget.try_reserve(1, 100).is_some());
+        assert!(budget.try_reserve(peer(1), 100).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_connection_with_its_window_full_of_requests_that_wait_is_refused_the_next_at_once() {
+        let budget = Budget::new(100);
+        let narrow = Peer { number: 1, stream_bytes: 100, unread_max: 150 };
+        let held = budget.try_reserve(narrow, 100).expect("there is room");
+        let line = Arc::clone(&budget);
+        let waits = tokio::spawn(async move { line.reserve(narrow, 10, 1_000, soon()).await.is_some() });
+        while budget.state.lock().arriving.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let never = Instant::now() + Duration::from_secs(3_600);
+        assert!(budget.reserve(narrow, 10, 51, never).await.is_none(), "and not once its time is up");
+        let line = Arc::clone(&budget);
+        let small = tokio::spawn(async move { line.reserve(narrow, 10, 50, soon()).await.is_some() });
+        while budget.state.lock().arriving.len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        drop(held);
+        assert!(small.await.expect("does not panic"), "one that leaves some of the window may wait");
+        assert!(waits.await.expect("does not panic"), "the one that waits is served");
+    }
+
+    #[tokio::test]
+    async fn of_requests_that_all_hold_a_part_and_want_more_one_is_refused_at_once() {
+        let budget = Budget::new(100);
+        let mut first = budget.try_reserve(peer(0), 50).expect("there is room");
+        let mut second = budget.try_reserve(peer(1), 50).expect("there is room");
+        let grows = tokio::spawn(async move { first.grow(40, soon()).await });
+        while budget.state.lock().growing.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let never = Instant::now() + Duration::from_secs(3_600);
+        assert!(!second.grow(40, never).await, "nobody but the two could give anything back");
+        drop(second);
+        assert!(grows.await.expect("does not panic"));
     }
 }

@@ -16,6 +16,12 @@ use crate::options::WINDOW_BYTES_MIN;
 /// What an HTTP/2 client sends before anything else; an HTTP/1 request is rarely shorter.
 const PREFACE_LEN: usize = 24;
 
+/// How many streams fit a connection's window, each with all that it may send unread.
+const STREAMS_BEGUN: u32 = 8;
+
+/// The least that a stream may send unread: a frame.
+const STREAM_BYTES_MIN: u32 = 16 << 10;
+
 /// The receive windows of all connections together.
 ///
 /// *Invariant.* The windows granted never exceed the capacity by more than the smallest window a connection.
@@ -53,6 +59,40 @@ pub(crate) struct Window {
 impl Window {
     pub(crate) fn bytes(&self) -> u32 {
         u32::try_from(self.taken).unwrap_or(u32::MAX).clamp(WINDOW_BYTES_MIN, i32::MAX as u32)
+    }
+
+    /// Returns what one stream may have sent before anyone read it, `most` at the most: a part of the connection's window.
+    pub(crate) fn stream_bytes(&self, most: u32) -> u32 {
+        (self.bytes() / STREAMS_BEGUN).max(STREAM_BYTES_MIN).min(most)
+    }
+
+    /// Returns the peer `number`, which speaks on this connection.
+    pub(crate) fn peer(&self, number: usize, stream_bytes_most: u32) -> Peer {
+        let stream_bytes = self.stream_bytes(stream_bytes_most);
+        let unread_max = self.bytes().saturating_sub(stream_bytes).max(stream_bytes);
+        Peer { number, stream_bytes: stream_bytes as usize, unread_max: unread_max as usize }
+    }
+}
+
+/// Who sends a request: a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// A number that no other connection has, as a rule.
+    pub(crate) number: usize,
+    /// What one of its requests may have sent before anyone read it.
+    pub(crate) stream_bytes: usize,
+    /// The same for all of its requests that wait for room.
+    ///
+    /// What was sent of a request that waits stays unread, in the connection's window. Were the window full of such requests,
+    /// those that were given room could not send the rest of theirs, and would keep the room from the ones that wait: everybody
+    /// would wait for everybody. So some of the window is left, and the next request that would have to wait is refused at once.
+    pub(crate) unread_max: usize,
+}
+
+impl Peer {
+    /// Returns how much of a body of `wire` bytes stays unread while it waits.
+    pub(crate) fn unread(&self, wire: usize) -> usize {
+        wire.min(self.stream_bytes)
     }
 }
 

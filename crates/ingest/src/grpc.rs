@@ -20,6 +20,7 @@ use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
 use crate::body::Gather;
+use crate::connection::Peer;
 use crate::counters::Protocol;
 use crate::inflate::{self, Encoding};
 use crate::pipeline::{Arrival, Pipeline, Received};
@@ -47,7 +48,7 @@ pub(crate) struct GrpcFace {
 }
 
 impl GrpcFace {
-    pub(crate) async fn handle(&self, connection: usize, request: Request<Incoming>) -> Response<Body> {
+    pub(crate) async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Response<Body> {
         let grpc = request.headers().get(CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes()));
         if !grpc {
             return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE);
@@ -67,7 +68,7 @@ impl GrpcFace {
         }
         match SERVICES.iter().find(|(_, name)| *name == service) {
             Some((signal, _)) if method == "Export" => {
-                let arrival = Arrival { signal: *signal, protocol: Protocol::Grpc, connection };
+                let arrival = Arrival { signal: *signal, protocol: Protocol::Grpc, peer };
                 match self.pipeline.answer(arrival, Box::pin(self.export(arrival, request))).await {
                     Ok(rejected) => accepted(&rejected),
                     Err(refusal) => refused(&refusal),

@@ -17,6 +17,7 @@ use plimsoll_otlp::{Rejected, Signal};
 use tonic::body::Body;
 
 use crate::body::Gather;
+use crate::connection::Peer;
 use crate::counters::Protocol;
 use crate::inflate::{self, Encoding};
 use crate::pipeline::{Arrival, Pipeline, Received};
@@ -39,7 +40,7 @@ enum Format {
 }
 
 impl HttpFace {
-    pub(crate) async fn handle(&self, connection: usize, request: Request<Incoming>) -> Response<Body> {
+    pub(crate) async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Response<Body> {
         let format = format(request.headers());
         let signal = match request.uri().path() {
             "/v1/traces" => Signal::Traces,
@@ -55,7 +56,7 @@ impl HttpFace {
             Some(Format::Protobuf) => Protocol::HttpProtobuf,
             _ => Protocol::HttpJson,
         };
-        let arrival = Arrival { signal, protocol, connection };
+        let arrival = Arrival { signal, protocol, peer };
         let answer = self.pipeline.answer(arrival, Box::pin(self.export(arrival, format, request))).await;
         let format = format.unwrap_or(Format::Json);
         match answer {

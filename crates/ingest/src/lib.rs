@@ -24,6 +24,7 @@
 //!
 //! *Never knows.* SQL, verdicts, or what is in a record.
 
+mod admission;
 mod body;
 mod budget;
 mod committer;

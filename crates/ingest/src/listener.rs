@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 
-use crate::connection::{Prompt, Windows};
+use crate::connection::{Peer, Prompt, Windows};
 use crate::counters::Counters;
 use crate::grpc::GrpcFace;
 use crate::http::HttpFace;
@@ -36,10 +36,10 @@ pub(crate) enum Face {
 }
 
 impl Face {
-    async fn handle(&self, connection: usize, request: Request<Incoming>) -> Response<Body> {
+    async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Response<Body> {
         match self {
-            Self::Grpc(face) => face.handle(connection, request).await,
-            Self::Http(face) => face.handle(connection, request).await,
+            Self::Grpc(face) => face.handle(peer, request).await,
+            Self::Http(face) => face.handle(peer, request).await,
         }
     }
 }
@@ -107,15 +107,16 @@ impl Acceptor {
             .timer(TokioTimer::new())
             .adaptive_window(false)
             .initial_connection_window_size(window.bytes())
-            .initial_stream_window_size(window.bytes().min(options.http2.stream_window_bytes))
+            .initial_stream_window_size(window.stream_bytes(options.http2.stream_window_bytes))
             .max_concurrent_streams(options.http2.streams_max)
             .max_pending_accept_reset_streams(options.http2.pending_resets_max)
             .max_header_list_size(options.http2.header_list_bytes_max)
             .keep_alive_interval(options.http2.keepalive_interval)
             .keep_alive_timeout(options.http2.keepalive_timeout);
+        let peer = window.peer(number, options.http2.stream_window_bytes);
         let service = service_fn(move |request| {
             let face = face.clone();
-            async move { Ok::<_, Infallible>(face.handle(number, request).await) }
+            async move { Ok::<_, Infallible>(face.handle(peer, request).await) }
         });
         let io = TokioIo::new(Prompt::new(stream, options.handshake_timeout));
         let connection = builder.serve_connection(io, service);

@@ -21,16 +21,17 @@ use plimsoll_model::UnixNanos;
 use plimsoll_otlp::{Decoded, Rejected, Signal};
 use plimsoll_store::Clock;
 use tokio::sync::{Semaphore, oneshot};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::{Budget, Reservation};
 use crate::committer::Entry;
+use crate::connection::Peer;
 use crate::counters::{Counters, Protocol, RequestCounters};
 use crate::expansion::Expansion;
 use crate::fingerprints::{Claim, Claimed, Fingerprint, Fingerprints};
 use crate::frame::{FrameHeader, Packed};
-use crate::gate::{Gate, Readiness};
+use crate::gate::Gate;
 use crate::inflate::{Encoding, Inflater, Progress};
 use crate::lanes::Lanes;
 use crate::refusal::{Reason, Refusal};
@@ -66,8 +67,8 @@ pub(crate) struct Limits {
 pub(crate) struct Arrival {
     pub(crate) signal: Signal,
     pub(crate) protocol: Protocol,
-    /// A number that its connection shares with no other, as a rule; says in which lane it is queued.
-    pub(crate) connection: usize,
+    /// Who sends it; says in which lane it is queued.
+    pub(crate) peer: Peer,
 }
 
 /// A body that was read in full.
@@ -123,59 +124,6 @@ impl Pipeline {
         answer
     }
 
-    /// Returns once requests may come in.
-    pub(crate) async fn admit(&self) -> Result<(), Refusal> {
-        let pace = self.gate.pace().min(self.limits.park);
-        if !pace.is_zero() {
-            self.counters.paced_ns.add(nanos(pace));
-            tokio::time::sleep(pace).await;
-        }
-        let pass = self.gate.pass(Instant::now() + self.limits.park);
-        if self.gate.readiness() == Readiness::TailFull { self.parked(pass).await } else { pass.await }
-    }
-
-    /// Reads a whole body by `read`, within the time that it may take.
-    pub(crate) async fn body<T>(&self, read: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
-        tokio::select! {
-            // Most bodies are there already.
-            biased;
-            read = timeout(self.limits.body_timeout, read) => read.unwrap_or_else(|_| {
-                Err(Refusal::new(Reason::BodyTimeout, "the body took too long to arrive: see `body_timeout`"))
-            }),
-            () = self.hurry.cancelled() => Err(Refusal::overloaded(Reason::Draining)),
-        }
-    }
-
-    /// Waits for the next piece of a body.
-    pub(crate) async fn piece<T>(&self, next: impl Future<Output = T>) -> Result<T, Refusal> {
-        timeout(self.limits.stall_timeout, next)
-            .await
-            .map_err(|_| Refusal::new(Reason::BodyTimeout, "the client stopped sending its body: see `stall_timeout`"))
-    }
-
-    /// Takes `bytes` of the budget for a request of `connection`, parking if need be.
-    pub(crate) async fn reserve(&self, connection: usize, bytes: usize) -> Result<Reservation, Refusal> {
-        if let Some(taken) = self.budget.try_reserve(connection, bytes) {
-            return Ok(taken);
-        }
-        let taken = self.parked(self.budget.reserve(connection, bytes, Instant::now() + self.limits.park)).await;
-        taken.ok_or_else(|| Refusal::overloaded(Reason::InFlight))
-    }
-
-    /// Takes `more` of the budget, parking if need be.
-    pub(crate) async fn grow(&self, reservation: &mut Reservation, more: usize) -> Result<(), Refusal> {
-        if reservation.try_grow(more) || self.parked(reservation.grow(more, Instant::now() + self.limits.park)).await {
-            return Ok(());
-        }
-        Err(Refusal::overloaded(Reason::InFlight))
-    }
-
-    async fn parked<T>(&self, wait: impl Future<Output = T>) -> T {
-        self.counters.parked_total.add(1);
-        let _parked = self.counters.parked.hold();
-        wait.await
-    }
-
     /// Makes a request durable and visible; returns what was left out of it.
     pub(crate) async fn take(&self, arrival: Arrival, received: Received) -> Result<Rejected, Refusal> {
         let counters = self.counters.of(arrival.signal, arrival.protocol);
@@ -204,7 +152,7 @@ impl Pipeline {
         }
         let rows_bytes = batch.get_array_memory_size();
         self.expansion.learn(arrival.signal, request.len(), rows_bytes);
-        let Arrival { signal, protocol, connection } = arrival;
+        let Arrival { signal, protocol, peer } = arrival;
         // The journal takes a body as it came, unless it was converted; what was inflated for the decoder is not needed any more.
         let packed = match u32::try_from(request.len()) {
             Ok(inflated) if encoding != Encoding::Identity && protocol != Protocol::HttpJson => {
@@ -226,7 +174,7 @@ impl Pipeline {
         reservation.settle(request.len().saturating_add(rows_bytes));
         let (done, committed) = oneshot::channel();
         let header = FrameHeader { signal, received: at, packed }.encode();
-        self.queue(connection, Entry { header, request, signal, protocol, batch, reservation, claim, done }).await?;
+        self.queue(peer.number, Entry { header, request, signal, protocol, batch, reservation, claim, done }).await?;
         match committed.await {
             Ok(Ok(())) => Ok(rejected),
             Ok(Err(Reason::TooLarge)) => Err(Refusal::too_large(self.limits.request_bytes_max, true)),
@@ -390,7 +338,7 @@ impl Drop for Unanswered<'_> {
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
+pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -403,6 +351,8 @@ mod tests {
     use flate2::write::GzEncoder;
 
     use super::*;
+
+    const PEER: Peer = Peer { number: 0, stream_bytes: 1 << 20, unread_max: 8 << 20 };
 
     fn pipeline(bytes: usize) -> Arc<Pipeline> {
         Arc::new(Pipeline {
@@ -433,7 +383,7 @@ mod tests {
         let request = tokio::spawn({
             let pipeline = Arc::clone(&pipeline);
             async move {
-                let mut reservation = pipeline.reserve(0, 60).await?;
+                let mut reservation = pipeline.reserve(PEER, 60, 60).await?;
                 let work = move || {
                     let _ = begun.send(());
                     let _ = may_finish.recv();
@@ -451,7 +401,7 @@ mod tests {
         finish.send(()).expect("the work waits");
         let _turn = pipeline.large.acquire().await.expect("its turn comes back");
         let deadline = Instant::now() + Duration::from_secs(20);
-        assert!(pipeline.budget.reserve(0, 100, deadline).await.is_some(), "and so do its bytes");
+        assert!(pipeline.budget.reserve(PEER, 100, 100, deadline).await.is_some(), "and so do its bytes");
     }
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -464,7 +414,7 @@ mod tests {
     async fn a_body_that_is_inflated_is_reserved_for_as_long_as_it_is_held() {
         let pipeline = pipeline(1 << 20);
         let body = Bytes::from(gzip(&[7; 5_000]));
-        let mut reservation = pipeline.reserve(0, body.len()).await.expect("there is room");
+        let mut reservation = pipeline.reserve(PEER, body.len(), body.len()).await.expect("there is room");
         let inflated = pipeline.inflate(Signal::Logs, body.clone(), Encoding::Gzip, &mut reservation).await;
         let inflated = inflated.expect("inflates").len();
         assert_eq!(inflated, 5_000);
@@ -493,10 +443,10 @@ mod tests {
             let (pipeline, holders) = (pipeline(1 << 20), Arc::new(()));
             let wire = gzip(&plain);
             let body = Bytes::from_owner(Watched(wire.clone(), Arc::clone(&holders)));
-            let reservation = pipeline.reserve(0, body.len()).await.expect("there is room");
+            let reservation = pipeline.reserve(PEER, body.len(), body.len()).await.expect("there is room");
             let request = tokio::spawn({
                 let pipeline = Arc::clone(&pipeline);
-                let arrival = Arrival { signal: Signal::Logs, protocol, connection: 0 };
+                let arrival = Arrival { signal: Signal::Logs, protocol, peer: PEER };
                 async move { pipeline.take(arrival, Received { body, encoding: Encoding::Gzip, reservation }).await }
             });
             let lanes = Arc::clone(&pipeline.lanes);

@@ -39,6 +39,16 @@ impl<T> Turns<T> {
         }
     }
 
+    /// Returns those of `party` in line.
+    pub(crate) fn of(&self, party: usize) -> impl Iterator<Item = &T> {
+        self.lines.get(&party).into_iter().flatten()
+    }
+
+    /// Returns everybody in line, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.lines.values().flatten()
+    }
+
     /// Returns whose turn it is.
     pub(crate) fn front(&self) -> Option<&T> {
         self.lines.get(self.parties.front()?)?.front()

@@ -8,7 +8,7 @@ use plimsoll_otlp::Signal;
 
 use crate::fakes::{Mode, Rig, options, until};
 use crate::requests::span_bytes;
-use crate::wire::{JSON, PROTOBUF, grpc, http1, message, post};
+use crate::wire::{JSON, PROTOBUF, TRACES, grpc, grpc_request, h2, http1, message, post, whole};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn overload_parks_then_refuses_retryably_over_both_protocols() {
@@ -112,4 +112,42 @@ async fn a_disk_without_space_for_segments_refuses_at_once_and_is_not_ready() {
     let refused = http1(rig.http(), post("/v1/traces", &[PROTOBUF], span_bytes(1))).await;
     assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (503, "10"));
     assert!(!rig.ingest.status().readiness.is_ready());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_wait_do_not_stand_in_the_way_of_those_that_have_room() {
+    let mut options = options();
+    let body = span_bytes(4_000);
+    options.transport_bytes = 1;
+    // Room for one of them at a time, and more of each than a connection may have sent unread.
+    options.request_bytes_max = body.len();
+    options.in_flight_bytes = 3 * body.len();
+    assert!(body.len() > 3 * 65_535);
+    // None is refused because it waited for long: either it is done, or this takes an hour.
+    options.park = Duration::from_secs(3_600);
+    let rig = Rig::start(options).await;
+    let mut calls = Vec::new();
+    for _ in 0..4 {
+        let mut sender = h2(rig.grpc()).await;
+        // The windows hold once the client has read them.
+        let first = sender.send_request(grpc_request(TRACES, &[], message(false, &span_bytes(1)))).await;
+        assert_eq!(whole(first.expect("is answered")).await.header("grpc-status"), "0");
+        for _ in 0..8 {
+            let (mut sender, request) = (sender.clone(), grpc_request(TRACES, &[], message(false, &body)));
+            calls.push(tokio::spawn(async move {
+                let answer = whole(sender.send_request(request).await.expect("is answered")).await;
+                answer.header("grpc-status").to_owned()
+            }));
+        }
+    }
+    let mut taken = 0;
+    for call in calls {
+        let status = call.await.expect("does not panic");
+        assert!(status == "0" || status == "14", "taken, or to be sent again: {status}");
+        taken += u64::from(status == "0");
+    }
+    let counters = rig.ingest.counters().of(Signal::Traces, Protocol::Grpc);
+    assert!(taken >= 4, "one of each connection at the least: {taken}");
+    assert_eq!(counters.refused(Reason::InFlight), 32 - taken);
+    rig.nothing_in_flight().await;
 }

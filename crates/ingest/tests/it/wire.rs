@@ -65,7 +65,8 @@ impl Answer {
     }
 }
 
-async fn whole(response: Response<hyper::body::Incoming>) -> Answer {
+/// Reads an answer to its end.
+pub(crate) async fn whole(response: Response<hyper::body::Incoming>) -> Answer {
     let (head, body) = response.into_parts();
     let body = body.collect().await.expect("the answer is read");
     let trailers = body.trailers().cloned().unwrap_or_default();

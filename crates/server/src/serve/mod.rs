@@ -9,26 +9,23 @@
 mod fatal;
 mod listener;
 mod memory;
+mod options;
 pub mod shutdown;
 mod signals;
+mod stages;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use parking_lot::Mutex;
 use plimsoll_alert::{AlertOptions, Deliverer};
 use plimsoll_catalog::{Catalog, CatalogError, SqliteCatalog};
-use plimsoll_ingest::{FingerprintOptions, Fingerprints, Ingest, IngestError, IngestOptions, Readiness, ReplaySummary};
+use plimsoll_ingest::{FingerprintOptions, Fingerprints, Ingest, IngestError};
 use plimsoll_journal::{Journal, JournalOptions, LocalJournal, ReplayError};
 use plimsoll_model::{SequenceNumber, UnixNanos};
-use plimsoll_query::{
-    DataFusionEngine, GiveWay, JournalFacts, JournalFile, JournalSource, QueryError, QueryLimits, SpillLimits,
-    SqlEngine,
-};
-use plimsoll_signals::SignalState;
-use plimsoll_store::{Clock, Store, StoreError, StoreOptions};
+use plimsoll_query::{DataFusionEngine, QueryError, SqlEngine};
+use plimsoll_store::{Clock, Store, StoreError};
 use plimsoll_watch::{WatchOptions, Watcher};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -43,6 +40,7 @@ use crate::grpc;
 use crate::postgres::{Postgres, PostgresOptions};
 use fatal::Fatal;
 pub use memory::Resident;
+pub use stages::Stages;
 
 /// How long calls that are under way may take once the server stops.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -60,97 +58,6 @@ pub struct Addresses {
     pub grpc_api: SocketAddr,
     /// The Postgres protocol, where it is on.
     pub postgres: Option<SocketAddr>,
-}
-
-/// The stages, for whoever reads their counters.
-pub struct Stages {
-    ingest: std::sync::OnceLock<Arc<Ingest>>,
-    alerts: Arc<Deliverer>,
-    /// The requests that are stored already.
-    pub fingerprints: Arc<Fingerprints>,
-    /// What the faces count about their clients.
-    pub faces: Faces,
-    /// The journal.
-    pub journal: Arc<LocalJournal>,
-    /// The store.
-    pub store: Store,
-    /// The watcher.
-    pub watcher: Arc<Watcher>,
-    /// The aggregates.
-    pub aggregates: Arc<Mutex<SignalState>>,
-    /// What the process takes.
-    pub resident: Arc<Resident>,
-    /// What the last replay met.
-    pub replayed: std::sync::OnceLock<ReplaySummary>,
-}
-
-impl Stages {
-    /// Returns the receivers, once they are started.
-    pub fn ingest(&self) -> Option<&Arc<Ingest>> {
-        self.ingest.get()
-    }
-
-    /// Returns what became of the events of each sink.
-    pub fn sinks(&self) -> Vec<(String, plimsoll_alert::SinkCounters)> {
-        self.alerts.counters()
-    }
-
-    /// Returns what is wrong without being in the way of taking telemetry.
-    pub fn degraded(&self) -> Vec<String> {
-        let store = self.store.status();
-        let mut degraded = Vec::new();
-        if store.missing_segments > 0 {
-            degraded.push(format!(
-                "{} segments with {} rows are missing or damaged: queries that need them fail unless they set `allow_missing_segments`",
-                store.missing_segments, store.missing_rows
-            ));
-        }
-        if store.fold_failures > 0 {
-            degraded.push(format!(
-                "{} batches could not be folded into aggregates: verdicts do without them",
-                store.fold_failures
-            ));
-        }
-        if store.merge_failures > 0 {
-            degraded.push(format!(
-                "{} merges of segments failed by a defect, see the log: those segments stay as they are until the next start",
-                store.merge_failures
-            ));
-        }
-        if let Some(replayed) = self.replayed.get().filter(|r| r.journal.quarantined > 0 || r.undecodable > 0) {
-            degraded.push(format!(
-                "{} damaged stretches of the journal were moved to `journal/quarantine`, {} frames could not be decoded",
-                replayed.journal.quarantined, replayed.undecodable
-            ));
-        }
-        degraded
-    }
-
-    /// Takes over what the stages know about themselves.
-    pub fn refresh_health(&self, health: &Health) {
-        let store = self.store.status();
-        health.set(
-            Reason::DiskFull,
-            store.disk_full.then(|| "the disk is full: free space or lower `store.retention`".to_owned()),
-        );
-        health.set(
-            Reason::FlushFailing,
-            (!store.last_flush_error.is_empty())
-                .then(|| format!("segments cannot be written: {}", store.last_flush_error)),
-        );
-        let journal = match () {
-            () if self.journal.status().poisoned => Some("the journal failed and takes no more writes: restart"),
-            () if !self.journal.is_intact() => Some("the journal was removed from under the process: restart"),
-            () => None,
-        };
-        health.set(Reason::JournalPoisoned, journal.map(str::to_owned));
-        let ended = self.store.ended_threads();
-        let stopping = self.ingest().is_some_and(|ingest| ingest.status().readiness == Readiness::Draining);
-        health.set(
-            Reason::ThreadEnded,
-            (!ended.is_empty() && !stopping).then(|| format!("{} ended unexpectedly: restart", ended.join(" and "))),
-        );
-    }
 }
 
 /// A running server.
@@ -236,16 +143,7 @@ impl Server {
         let fingerprints = open_fingerprints(&config, &clock)?;
         let (trimmed, remembered) = (journal.clone(), fingerprints.clone());
         let store = Store::open(
-            StoreOptions {
-                root: data_dir.join("segments"),
-                tail_bytes_flush: usize_of(config.memory.tail / 3),
-                encoder_bytes: usize_of(config.memory.encoder),
-                tail_age_flush: config.store.flush_interval,
-                retention: config.store.retention,
-                retention_rules: config.store.retention_rules.clone(),
-                disk_bytes_max: config.store.disk_max,
-                disk_reserve_bytes: config.store.disk_reserve,
-            },
+            options::store(&config),
             catalog.clone(),
             Box::new(signals::Folding(aggregates.clone())),
             Box::new(move |through: SequenceNumber| {
@@ -269,8 +167,8 @@ impl Server {
         let engine: Arc<dyn SqlEngine> = Arc::new(DataFusionEngine::with_journal(
             store.clone(),
             catalog.clone(),
-            query_limits(&config),
-            Some(journal_facts(&journal)),
+            options::query(&config),
+            Some(options::journal(&journal)),
         )?);
         let ui_base = config.public_url.clone().unwrap_or_else(|| format!("http://{api_address}"));
         let sinks = config.sinks.clone();
@@ -299,7 +197,7 @@ impl Server {
         )
         .map_err(|error| ServeError::Alerts(error.to_string()))?;
         let stages = Arc::new(Stages {
-            ingest: std::sync::OnceLock::new(),
+            ingest: OnceLock::new(),
             alerts: Arc::new(alerts),
             fingerprints,
             resident: Arc::default(),
@@ -308,7 +206,7 @@ impl Server {
             store: store.clone(),
             watcher: watcher.clone(),
             aggregates: aggregates.clone(),
-            replayed: std::sync::OnceLock::new(),
+            replayed: OnceLock::new(),
         });
 
         let health = Arc::new(Health::default());
@@ -374,7 +272,7 @@ impl Server {
         self.health.set(Reason::Replaying, Some("the journal is being replayed".to_owned()));
         let fatal = self.fatal.clone();
         let journal: Arc<dyn Journal> = self.stages.journal.clone();
-        let options = ingest_options(config, self.stages.fingerprints.clone());
+        let options = options::ingest(config, self.stages.fingerprints.clone());
         let ingest =
             Ingest::start(options, journal, self.stages.store.clone(), clock, move |reason| fatal.set(reason)).await?;
         let ingest = Arc::new(ingest);
@@ -475,77 +373,11 @@ fn open_fingerprints(config: &Config, clock: &Clock) -> Result<Arc<Fingerprints>
     let options = FingerprintOptions {
         dir: dir.clone(),
         window: config.ingest.retry_window,
-        bytes: usize_of(config.memory.retries),
+        bytes: options::usize_of(config.memory.retries),
         entropy: entropy() as u64,
         clock: clock.clone(),
     };
     Fingerprints::open(options).map_err(|source| data_dir_error(&dir, source))
-}
-
-fn ingest_options(config: &Config, fingerprints: Arc<Fingerprints>) -> IngestOptions {
-    let defaults = IngestOptions::default();
-    IngestOptions {
-        otlp_grpc: config.listen.otlp_grpc,
-        otlp_http: config.listen.otlp_http,
-        request_bytes_max: usize_of(config.ingest.request_bytes_max),
-        in_flight_bytes: usize_of(config.memory.requests()),
-        transport_bytes: usize_of(config.memory.transport()),
-        tail_bytes_max: usize_of(config.memory.tail),
-        lanes: if config.ingest.lanes == 0 { defaults.lanes } else { config.ingest.lanes },
-        park: config.ingest.park,
-        connections_max: config.ingest.connections_max,
-        fingerprints,
-        ..defaults
-    }
-}
-
-/// Says how `plimsoll.journal` is read.
-fn journal_facts(journal: &Arc<LocalJournal>) -> JournalSource {
-    // Whoever still holds a query must not hold the directory: the journal gives it up when it is dropped.
-    let journal = Arc::downgrade(journal);
-    Arc::new(move || {
-        let Some(journal) = journal.upgrade() else {
-            return JournalFacts::default();
-        };
-        let status = journal.status();
-        JournalFacts {
-            next_frame: status.next.0,
-            oldest_frame: status.oldest.0,
-            files: journal
-                .log_files()
-                .into_iter()
-                .map(|log| JournalFile {
-                    file: log.name,
-                    first_frame: log.first.0,
-                    end_frame: log.end.0,
-                    bytes: log.bytes,
-                })
-                .collect(),
-            poisoned: status.poisoned,
-            commits: status.commits,
-            sync_ns: status.sync_ns,
-        }
-    })
-}
-
-/// Receivers and the committer get three quarters of a core that a query wants too.
-const QUERY_NICE: i32 = 5;
-
-fn query_limits(config: &Config) -> QueryLimits {
-    let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    QueryLimits {
-        memory_bytes: usize_of(config.memory.query),
-        spill: (config.query.spill_max > 0)
-            .then(|| SpillLimits { directory: config.data_dir.join("spill"), bytes_max: config.query.spill_max }),
-        timeout: config.query.timeout,
-        rows_max: config.query.rows_max,
-        concurrency: config.query.concurrency,
-        threads: if config.query.threads == 0 { cores } else { config.query.threads },
-        sql_bytes_max: 1 << 20,
-        nice: QUERY_NICE,
-        // Requests are held up from half on: queries give way before that.
-        give_way: Some(GiveWay { from_bytes: config.memory.tail / 5 * 2, until_bytes: config.memory.tail / 2 }),
-    }
 }
 
 fn spawn_api(listener: TcpListener, router: axum::Router, stop: CancellationToken) -> JoinHandle<()> {
@@ -575,10 +407,6 @@ fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
 
 fn data_dir_error(path: &Path, source: std::io::Error) -> ServeError {
     ServeError::DataDir { path: path.display().to_string(), source }
-}
-
-fn usize_of(bytes: u64) -> usize {
-    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 fn now() -> UnixNanos {

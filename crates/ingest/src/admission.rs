@@ -1,0 +1,67 @@
+//! What a request waits for before it is taken: that requests may come in, its body, and room for it.
+//!
+//! *Parking before refusing.* Each wait has a limit of its own, and only what is still missing then is refused; the ones that waited
+//! are counted, so that `park` can be set by what it saves.
+
+use tokio::time::{Instant, timeout};
+
+use crate::budget::Reservation;
+use crate::connection::Peer;
+use crate::gate::Readiness;
+use crate::pipeline::{Pipeline, nanos};
+use crate::refusal::{Reason, Refusal};
+
+impl Pipeline {
+    /// Returns once requests may come in.
+    pub(crate) async fn admit(&self) -> Result<(), Refusal> {
+        let pace = self.gate.pace().min(self.limits.park);
+        if !pace.is_zero() {
+            self.counters.paced_ns.add(nanos(pace));
+            tokio::time::sleep(pace).await;
+        }
+        let pass = self.gate.pass(Instant::now() + self.limits.park);
+        if self.gate.readiness() == Readiness::TailFull { self.parked(pass).await } else { pass.await }
+    }
+
+    /// Reads a whole body by `read`, within the time that it may take.
+    pub(crate) async fn body<T>(&self, read: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+        tokio::select! {
+            // Most bodies are there already.
+            biased;
+            read = timeout(self.limits.body_timeout, read) => read.unwrap_or_else(|_| {
+                Err(Refusal::new(Reason::BodyTimeout, "the body took too long to arrive: see `body_timeout`"))
+            }),
+            () = self.hurry.cancelled() => Err(Refusal::overloaded(Reason::Draining)),
+        }
+    }
+
+    /// Waits for the next piece of a body.
+    pub(crate) async fn piece<T>(&self, next: impl Future<Output = T>) -> Result<T, Refusal> {
+        timeout(self.limits.stall_timeout, next)
+            .await
+            .map_err(|_| Refusal::new(Reason::BodyTimeout, "the client stopped sending its body: see `stall_timeout`"))
+    }
+
+    /// Takes `bytes` of the budget for a request of `peer` with a body of `wire` bytes, parking if need be.
+    pub(crate) async fn reserve(&self, peer: Peer, bytes: usize, wire: usize) -> Result<Reservation, Refusal> {
+        if let Some(taken) = self.budget.try_reserve(peer, bytes) {
+            return Ok(taken);
+        }
+        let taken = self.parked(self.budget.reserve(peer, bytes, wire, Instant::now() + self.limits.park)).await;
+        taken.ok_or_else(|| Refusal::overloaded(Reason::InFlight))
+    }
+
+    /// Takes `more` of the budget, parking if need be.
+    pub(crate) async fn grow(&self, reservation: &mut Reservation, more: usize) -> Result<(), Refusal> {
+        if reservation.try_grow(more) || self.parked(reservation.grow(more, Instant::now() + self.limits.park)).await {
+            return Ok(());
+        }
+        Err(Refusal::overloaded(Reason::InFlight))
+    }
+
+    pub(crate) async fn parked<T>(&self, wait: impl Future<Output = T>) -> T {
+        self.counters.parked_total.add(1);
+        let _parked = self.counters.parked.hold();
+        wait.await
+    }
+}
