@@ -5,6 +5,7 @@
 //! *Pace.* Rows come in faster than they can be written to segments for a while, not for ever. A gate that is open until the
 //! tail is full and then shut until a flush is done makes everybody wait for half a second now and then. So requests are held
 //! up a little as soon as the tail is half full, and longer the fuller it is: the core that they leave alone is what a flush needs.
+//! What a flush under way has written counts as gone for that, or requests would be held up the longest right before it ends.
 //!
 //! *Pressure.* Where the process takes more memory than it should, the tail's limit is lowered by as much, down to half: less comes in
 //! until what is there is written. Half is above the size at which the store flushes, so that it is never waited for in vain.
@@ -132,7 +133,7 @@ impl Gate {
     /// Follows what the store says, of which `tail_bytes_max` is the limit; true where that changed something.
     pub(crate) fn load(&self, load: SinkLoad, tail_bytes_max: u64) -> bool {
         let tail_bytes_max = tail_bytes_max - self.pressure.load(Ordering::Relaxed).min(tail_bytes_max / 2);
-        self.pace_us.store(pace_us(load.tail_bytes, tail_bytes_max), Ordering::Relaxed);
+        self.pace_us.store(pace_us(load.unwritten_bytes, tail_bytes_max), Ordering::Relaxed);
         let next = match (load.disk_full, load.tail_bytes > tail_bytes_max) {
             (true, _) => Readiness::DiskFull,
             (false, true) => Readiness::TailFull,
@@ -161,9 +162,9 @@ impl Gate {
 }
 
 /// Nothing up to half of the limit, from there on in proportion.
-fn pace_us(tail_bytes: u64, tail_bytes_max: u64) -> u32 {
+fn pace_us(unwritten_bytes: u64, tail_bytes_max: u64) -> u32 {
     let half = tail_bytes_max / 2;
-    let above = tail_bytes.saturating_sub(half).min(half);
+    let above = unwritten_bytes.saturating_sub(half).min(half);
     let longest = PACE_MAX.as_micros() as u64;
     u32::try_from(u128::from(above) * u128::from(longest) / u128::from(half.max(1))).unwrap_or(u32::MAX)
 }
@@ -173,7 +174,7 @@ mod tests {
     use super::*;
 
     fn load(tail_bytes: u64, disk_full: bool) -> SinkLoad {
-        SinkLoad { tail_bytes, disk_full }
+        SinkLoad { tail_bytes, unwritten_bytes: tail_bytes, disk_full }
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub trait Sink: Send + Sync + 'static {
 pub struct SinkLoad {
     /// Memory that published rows take until they are in segments.
     pub tail_bytes: u64,
+    /// How much of that is left to be written: segments that nobody can see yet are not.
+    pub unwritten_bytes: u64,
     /// True while the disk is too full to write segments.
     pub disk_full: bool,
 }
@@ -35,6 +37,6 @@ impl Sink for Store {
 
     fn load(&self) -> SinkLoad {
         let status = self.status();
-        SinkLoad { tail_bytes: status.tail_bytes, disk_full: status.disk_full }
+        SinkLoad { tail_bytes: status.tail_bytes, unwritten_bytes: status.unwritten_bytes, disk_full: status.disk_full }
     }
 }

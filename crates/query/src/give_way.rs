@@ -52,7 +52,7 @@ impl Ingest {
     /// Pauses after having worked for `worked`, where that is called for.
     async fn give_way(&self, worked: Duration) -> bool {
         let Some(limits) = self.limits else { return false };
-        let pause = pause(worked, self.store.tail_bytes(), limits);
+        let pause = pause(worked, self.store.unwritten_bytes(), limits);
         if pause < PAUSE_MIN {
             return false;
         }
@@ -70,8 +70,8 @@ impl fmt::Debug for Ingest {
 }
 
 /// Returns how long to pause.
-fn pause(worked: Duration, tail_bytes: u64, limits: GiveWay) -> Duration {
-    let above = tail_bytes.saturating_sub(limits.from_bytes);
+fn pause(worked: Duration, unwritten_bytes: u64, limits: GiveWay) -> Duration {
+    let above = unwritten_bytes.saturating_sub(limits.from_bytes);
     let room = limits.until_bytes.saturating_sub(limits.from_bytes).max(1);
     let share = (above as f64 / room as f64).min(1.0);
     worked.mul_f64(f64::from(PAUSES) * share).min(PAUSE_MAX)

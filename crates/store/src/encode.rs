@@ -40,10 +40,11 @@ pub fn encode_segment(
     facts: &[(&str, String)],
     out: impl Write + Send,
 ) -> Result<EncodedSegment, ParquetError> {
-    encode_with(&mut Encoder::new(FLUSHED)?, table, batches, received, facts, out)
+    encode_with(&mut Encoder::new(FLUSHED)?, table, batches, received, facts, out, &mut |_, _| ())
 }
 
-/// Like [`encode_segment`], in the memory of an encoder that lives on.
+/// Like [`encode_segment`], in the memory of an encoder that lives on; says `written` for each column of each row group: which it
+/// is, and of how many rows.
 pub(crate) fn encode_with(
     encoder: &mut Encoder,
     table: Table,
@@ -51,6 +52,7 @@ pub(crate) fn encode_with(
     received: UnixNanos,
     facts: &[(&str, String)],
     out: impl Write + Send,
+    written: &mut dyn FnMut(usize, usize),
 ) -> Result<EncodedSegment, ParquetError> {
     let schema = table.schema();
     if let Some(other) = batches.iter().find(|batch| batch.schema_ref().fields() != schema.fields()) {
@@ -72,10 +74,14 @@ pub(crate) fn encode_with(
     for rows in order.groups(ROW_GROUP_ROWS) {
         let mut row_group = file.next_row_group()?;
         let columns = schema.fields().iter().enumerate().map(|(at, field)| -> Result<_, ParquetError> {
+            if at > 0 {
+                written(at - 1, rows.len());
+            }
             let arrays: Vec<ArrayRef> = batches.iter().map(|batch| ArrayRef::clone(batch.column(at))).collect();
             Ok((field.as_ref(), arrays, used(table, field.name())))
         });
         encoder.append(&mut row_group, &descriptor, &rows, columns)?;
+        written(schema.fields().len() - 1, rows.len());
         row_group.close()?;
     }
     file.close()?;

@@ -22,6 +22,7 @@ use crate::layout::path;
 use crate::shared::Shared;
 use crate::tail::TailList;
 use crate::view::{LiveSegment, View};
+use crate::written::Costs;
 
 /// A flush whose files are durable and which the catalog may or may not know.
 #[derive(Debug)]
@@ -47,6 +48,7 @@ pub(crate) fn seal(
     shared: &Shared,
     checkpoint: SequenceNumber,
     encoder: &mut Encoder,
+    costs: &mut Costs,
     count: &mut SegmentCount,
 ) -> Result<Option<Sealed>, StoreError> {
     let view = shared.view.load_full();
@@ -55,8 +57,10 @@ pub(crate) fn seal(
         return Ok(None);
     }
     let mut parts: Vec<(Table, Vec<&RecordBatch>, SequenceNumber)> = Vec::new();
+    let mut bytes = 0;
     for (table, tail) in view.tails() {
         let flushed: Vec<_> = tail.iter().take_while(|batch| batch.last <= checkpoint).collect();
+        bytes += flushed.iter().map(|batch| batch.bytes).sum::<u64>();
         if let Some(first) = flushed.first() {
             parts.push((table, flushed.iter().map(|batch| &batch.rows.batch).collect(), first.rows.sequence));
         }
@@ -71,15 +75,21 @@ pub(crate) fn seal(
     let mut change = SegmentChange { checkpoint: Some(checkpoint), ..SegmentChange::default() };
     let sealed_at = (shared.clock)();
     let files = format!("{checkpoint}/{}", parts.len());
+    let rows = |batches: &[&RecordBatch]| batches.iter().map(|batch| batch.num_rows()).sum();
+    let mut progress =
+        costs.begin(&shared.written, bytes, parts.iter().map(|(table, batches, _)| (*table, rows(batches))));
     for (table, batches, first) in parts {
         let id = segment_id(shared, table, checkpoint, count);
         let facts = [("plimsoll.flush", files.clone())];
         let written = write_file(shared, table, id, (first, checkpoint), &facts, |facts, out| {
-            encode_with(encoder, table, &batches, sealed_at, facts, out)
+            encode_with(encoder, table, &batches, sealed_at, facts, out, &mut |at, rows| {
+                progress.column(table, at, rows);
+            })
         });
         match written {
             Ok(record) => change.add.push(record),
             Err(problem) => {
+                shared.written.end();
                 for written in &change.add {
                     // Best effort: what is left is removed at the next opening.
                     let _ = shared.files.remove(&written.path);
@@ -175,6 +185,7 @@ pub(crate) fn show(shared: &Shared, sealed: &Sealed) {
         view.checkpoint = view.checkpoint.max(sealed.checkpoint);
         apply(shared, view, &sealed.change);
     });
+    shared.written.end();
 }
 
 /// Adds and removes segments as the catalog did.

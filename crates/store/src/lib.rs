@@ -13,7 +13,7 @@
 //! | `folding` | the thread that folds every published batch, once and in order |
 //! | `maintain` | the thread that flushes, coalesces, merges and retires |
 //! | `priority` | whose turn it is on a core |
-//! | `flush` | one flush, step by step |
+//! | `flush`, `written` | one flush, step by step; how far it is |
 //! | `coalesce` | which small batches of the tail become one |
 //! | `plan`, `compact`, `merge` | which segments become one; the thread that does it; how |
 //! | `order`, `sources` | the order of a merge; its inputs, read column by column |
@@ -58,6 +58,7 @@ mod tail;
 mod trim;
 mod view;
 mod wanted;
+mod written;
 
 pub use encode::{EncodedSegment, encode_segment};
 pub use error::StoreError;

@@ -24,6 +24,7 @@ use crate::plan::{Candidate, plan};
 use crate::retention::{Fate, Retention, evicted};
 use crate::shared::{Requests, Shared};
 use crate::trim::{self, environments};
+use crate::written::Costs;
 
 /// How much of the tail a flush takes, in parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub(crate) struct Maintenance {
     /// Segments that could not be read; they are left alone until the next start.
     unreadable: HashSet<SegmentId>,
     segments: SegmentCount,
+    /// What the columns of earlier flushes cost.
+    costs: Costs,
     /// What segments hold whose age makes that matter.
     environments: HashMap<SegmentId, BTreeSet<String>>,
     /// The next one to trim.
@@ -93,6 +96,7 @@ impl Maintenance {
             merged: None,
             unreadable: HashSet::new(),
             segments: 0,
+            costs: Costs::default(),
             environments: HashMap::new(),
             trims: Vec::new(),
             compactor,
@@ -199,7 +203,7 @@ impl Maintenance {
         // For all parts, and no longer.
         let mut encoder = Encoder::new(FLUSHED).map_err(|problem| unreadable("the encoder", &problem))?;
         while let Some(cut) = self.shared.folding.cut(&self.shared, extent != Extent::Parts) {
-            self.sealed = seal(&self.shared, cut, &mut encoder, &mut self.segments)?;
+            self.sealed = seal(&self.shared, cut, &mut encoder, &mut self.costs, &mut self.segments)?;
             self.finish()?;
             self.shared.folding.flushed(cut);
             if cut >= folded {

@@ -1,4 +1,7 @@
-//! Whose turn it is on a core: background threads after the receivers, once there are any.
+//! Whose turn it is on a core: receivers, then folding and flushing, then queries (which see to it themselves), then merges.
+//!
+//! *Why flushing comes before queries.* Rows that cannot be written stay in the tail, and a full tail holds requests up: queries that
+//! took the core from a flush would take it from the receivers.
 //!
 //! *Why two steps.* While rows of the journal are replayed nobody is served, and what is being waited for is the flush: it has the
 //! priority of the process. From then on nobody waits for it as long as there is room in the tail; where that is full, ingest stops, and the core
@@ -7,12 +10,14 @@
 use parking_lot::Mutex;
 use rustix::process::{Pid, setpriority_process};
 
-/// The lowest there is: the receivers get all but a fiftieth of a core that both want.
+/// What is waited for in the end: the receivers get three quarters of a core that both want.
+const SOON: i32 = 5;
+/// The lowest there is: all others get all but a fiftieth of a core that they want too.
 const LOWEST: i32 = 19;
 
 /// Runs work that never has to be waited for.
 pub(crate) fn background(work: impl FnOnce()) {
-    lower(None);
+    lower(None, LOWEST);
     work();
 }
 
@@ -32,7 +37,7 @@ impl Eager {
             match (&mut *threads, own_thread()) {
                 (Some(threads), Some(thread)) => threads.push(thread),
                 // A thread that could not be found again must not stay in the way for good.
-                _ => lower(None),
+                _ => lower(None, SOON),
             }
         }
         work();
@@ -41,14 +46,14 @@ impl Eager {
     /// Lowers the priority of every thread that runs, and of those that are started later.
     pub(crate) fn give_way(&self) {
         for thread in self.0.lock().take().into_iter().flatten() {
-            lower(Some(thread));
+            lower(Some(thread), SOON);
         }
     }
 }
 
 /// On Linux a number names one thread, and none the calling one.
-fn lower(thread: Option<Pid>) {
-    if let Err(error) = setpriority_process(thread, LOWEST) {
+fn lower(thread: Option<Pid>, nice: i32) {
+    if let Err(error) = setpriority_process(thread, nice) {
         tracing::debug!(%error, "a background thread keeps its priority");
     }
 }
@@ -78,13 +83,13 @@ mod tests {
                     assert_eq!(own(), start);
                     met.wait();
                     told.wait();
-                    assert_eq!(own(), LOWEST);
+                    assert_eq!(own(), SOON);
                 });
             });
             met.wait();
             eager.give_way();
             told.wait();
-            scope.spawn(|| eager.run(|| assert_eq!(own(), LOWEST)));
+            scope.spawn(|| eager.run(|| assert_eq!(own(), SOON)));
         });
         assert_eq!(own(), start, "and nobody else");
     }

@@ -14,6 +14,7 @@ use crate::options::{Clock, StoreOptions};
 use crate::status::StoreStatus;
 use crate::view::{Garbage, View};
 use crate::wanted::Wanted;
+use crate::written::Written;
 
 pub(crate) struct Shared {
     pub(crate) options: StoreOptions,
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     /// The counters; gauges are filled in when asked for.
     pub(crate) counters: Mutex<StoreStatus>,
     pub(crate) garbage: Garbage,
+    /// The part of the tail that a flush under way has written.
+    pub(crate) written: Written,
     /// Attribute keys that queries asked for.
     pub(crate) wanted: Arc<Wanted>,
 }
@@ -69,6 +72,7 @@ impl Shared {
             wake: Condvar::new(),
             counters: Mutex::new(counters),
             garbage,
+            written: Written::default(),
             wanted: Arc::default(),
         }
     }
@@ -83,6 +87,11 @@ impl Shared {
             requests.large = true;
             self.wake.notify_one();
         }
+    }
+
+    /// Returns what the rows weigh that are in no segment, seen or unseen.
+    pub(crate) fn unwritten_bytes(&self) -> u64 {
+        self.view.load().tail_bytes().saturating_sub(self.written.bytes())
     }
 
     /// Replaces the view by a changed copy, in one swap.

@@ -10,6 +10,8 @@ pub struct StoreStatus {
     pub tail_rows: u64,
     /// Memory they take.
     pub tail_bytes: u64,
+    /// How much of that is not even in segments that are about to be shown.
+    pub unwritten_bytes: u64,
     /// Batches they are in.
     pub tail_batches: u64,
     /// Live segments and their size in bytes, by table.

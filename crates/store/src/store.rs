@@ -214,6 +214,12 @@ impl Store {
         self.handle.shared.view.load().tail_bytes()
     }
 
+    /// Returns how much of [`Self::tail_bytes`] nobody has begun to get rid of: the flush under way counts with what it has not
+    /// written yet. Falls evenly, where the tail falls in steps.
+    pub fn unwritten_bytes(&self) -> u64 {
+        self.handle.shared.unwritten_bytes()
+    }
+
     /// Returns counters and gauges, without I/O.
     pub fn status(&self) -> StoreStatus {
         let shared = &self.handle.shared;
@@ -228,6 +234,7 @@ impl Store {
             let segments = view.segments(table);
             status.segments.push((table, segments.len() as u64, segments.iter().map(|s| s.record.bytes).sum()));
         }
+        status.unwritten_bytes = shared.unwritten_bytes();
         status.published = view.published;
         status.checkpoint = view.checkpoint;
         status.folded = shared.folding.folded();

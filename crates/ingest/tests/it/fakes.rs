@@ -149,6 +149,7 @@ impl Sink for Shared {
     fn load(&self) -> SinkLoad {
         SinkLoad {
             tail_bytes: self.0.tail_bytes.load(Ordering::SeqCst),
+            unwritten_bytes: self.0.tail_bytes.load(Ordering::SeqCst),
             disk_full: self.0.disk_full.load(Ordering::SeqCst) != 0,
         }
     }

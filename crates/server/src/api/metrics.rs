@@ -246,6 +246,7 @@ impl Scrape {
         let store = self.stages.store.status();
         writer.gauge("tail_rows", "Rows that are not in segments yet", store.tail_rows)?;
         writer.gauge("tail_bytes", "Memory they take", store.tail_bytes)?;
+        writer.gauge("tail_unwritten_bytes", "The part of it that no flush has written yet", store.unwritten_bytes)?;
         let tables = || {
             store.segments.iter().map(|(table, count, bytes)| ([("table", table.name().to_owned())], *count, *bytes))
         };

@@ -70,8 +70,8 @@ pub(super) fn journal(journal: &Arc<LocalJournal>) -> JournalSource {
     })
 }
 
-/// Receivers and the committer get three quarters of a core that a query wants too.
-const QUERY_NICE: i32 = 5;
+/// Receivers get nearly all of a core that a query wants too, and a flush nine tenths of one: see the store's priorities.
+const QUERY_NICE: i32 = 15;
 
 /// How queries are run.
 pub(super) fn query(config: &Config) -> QueryLimits {
