@@ -1,5 +1,7 @@
 //! Everything beside the operations that is known of a service over a stretch of time.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::log::LogSeries;
@@ -75,9 +77,16 @@ pub struct PathCell {
     pub log_latency_sum_sq: i64,
     /// Some that failed.
     pub failed_exemplars: Exemplars,
+    /// Traces in which a request of a service failed, by [`PathCell::party`], whether or not the entry did.
+    pub failed_within: BTreeMap<String, u64>,
 }
 
 impl PathCell {
+    /// Names a service in [`Self::failed_within`]: its namespace, where it has one, a slash and its name.
+    pub fn party(namespace: &str, service: &str) -> String {
+        if namespace.is_empty() { service.to_owned() } else { format!("{namespace}/{service}") }
+    }
+
     /// Adds all of `other`.
     pub fn merge(&mut self, other: &Self) {
         self.traces += other.traces;
@@ -85,6 +94,9 @@ impl PathCell {
         self.log_latency_sum = self.log_latency_sum.saturating_add(other.log_latency_sum);
         self.log_latency_sum_sq = self.log_latency_sum_sq.saturating_add(other.log_latency_sum_sq);
         self.failed_exemplars.merge(&other.failed_exemplars);
+        for (party, traces) in &other.failed_within {
+            *self.failed_within.entry(party.clone()).or_default() += traces;
+        }
     }
 }
 

@@ -128,6 +128,13 @@ impl SignalState {
         let mut below: Vec<(u32, u32)> = roots.iter().zip(0..).map(|(root, at)| (*root, span_of(at).version)).collect();
         below.sort_unstable();
         below.dedup();
+        // And the services of which a request failed.
+        let failed =
+            assembly.requests.iter().map(|at| (roots[*at as usize], span_of(*at))).filter(|(_, span)| span.failed);
+        let mut failed: Vec<(u32, u32)> =
+            failed.map(|(root, span)| (root, self.registry.versions.key(span.version).service)).collect();
+        failed.sort_unstable();
+        failed.dedup();
         for &at in assembly.requests.iter().filter(|at| assembly.is_topmost(**at)) {
             let root = roots[at as usize];
             let from = below.partition_point(|(other, _)| *other < root);
@@ -136,13 +143,15 @@ impl SignalState {
             let mine = below[from..].iter().take_while(|(other, _)| *other == root).take(PARTICIPANTS_MAX + 1);
             versions.extend(mine.map(|(_, version)| *version));
             if versions.len() > 1 {
-                self.count_path(&versions, span_of(at), trace.id);
+                let from = failed.partition_point(|(other, _)| *other < root);
+                let to = failed.partition_point(|(other, _)| *other <= root);
+                self.count_path(&versions, span_of(at), trace.id, &failed[from..to]);
             }
             self.path_at_hand = versions;
         }
     }
 
-    fn count_path(&mut self, versions: &[u32], entry: &OpenSpan, trace: u128) {
+    fn count_path(&mut self, versions: &[u32], entry: &OpenSpan, trace: u128, failed: &[(u32, u32)]) {
         let versions = if versions.len() > PARTICIPANTS_MAX { &[] } else { versions };
         let limits = self.side_limits();
         let known = self.sides.path_sets.get(versions).map(|path| PathId { operation: entry.what, path });
@@ -163,11 +172,16 @@ impl SignalState {
         let Some(cell) = self.sides.paths.cell(&id, u64::from(entry.bucket), limits) else { return };
         let log = (entry.end.saturating_sub(entry.start).max(1) as f64).ln();
         cell.traces += 1;
-        cell.log_latency_sum = cell.log_latency_sum.saturating_add((log * LOG_UNIT).round() as i64);
-        cell.log_latency_sum_sq = cell.log_latency_sum_sq.saturating_add((log * log * LOG_UNIT).round() as i64);
+        cell.log_sum = cell.log_sum.saturating_add((log * LOG_UNIT).round() as i64);
+        cell.log_sum_sq = cell.log_sum_sq.saturating_add((log * log * LOG_UNIT).round() as i64);
+        if failed.is_empty() {
+            return;
+        }
+        let failures = cell.failures.get_or_insert_default();
+        failed.iter().for_each(|(_, service)| failures.within.add(*service, 1));
         if entry.failed {
             cell.failed += 1;
-            cell.failed_exemplars.offer(trace.to_be_bytes());
+            failures.exemplars.offer(trace.to_be_bytes());
         }
     }
 

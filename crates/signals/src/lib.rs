@@ -19,7 +19,7 @@
 //! | `name` | names of operations |
 //! | `exception`, `frame` | fingerprints |
 //! | `cell`, `cells` | compact cells; pending and rolling ones |
-//! | `side`, `sides` | cells of everything beside operations |
+//! | `side`, `sides`, `paths` | cells of everything beside operations |
 //! | `groups` | groups of log templates, kept from question to question |
 //! | `quality` | words about the telemetry of a service |
 //! | `registry`, `intern` | text as numbers, with every cap |
@@ -53,6 +53,7 @@ mod lines;
 mod logs;
 mod metrics;
 mod name;
+mod paths;
 mod point_columns;
 mod points;
 mod presence;

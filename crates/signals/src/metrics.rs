@@ -2,7 +2,7 @@
 //!
 //! A cumulative stream counts from its second point on; its first counts whole where the stream began after the first row
 //! was folded. A later start, or a value that became less, is a new beginning: the value counts whole, and the instance has
-//! started anew. Points that say "no value" and points older than the one before are passed over.
+//! started anew; so it has where a count of restarts grew. Points that say "no value" and points older than the one before are passed over.
 //!
 //! *Cost.* One hash for each value of an attribute, and one look-up of the stream where it is cumulative. What the series of
 //! a point is, is remembered; nothing is allocated for a point whose stream and series are known.
@@ -24,6 +24,10 @@ use crate::state::SignalState;
 use crate::streams::{Added, Point};
 
 const NO_RECORDED_VALUE: u32 = 1;
+/// How often a container restarted in its pod: by convention, and as the Collector names it.
+const RESTARTS: [&str; 2] = ["k8s.container.restart.count", "k8s.container.restarts"];
+/// Tells what follows restarts from what follows the values of the same stream.
+const RESTARTS_SALT: u128 = 0x7265_7374_6172_7473;
 /// Longest name or value of an attribute kept, in bytes.
 const TEXT_BYTES_MAX: usize = 128;
 
@@ -59,6 +63,7 @@ impl SignalState {
             .attributes
             .roles(|key| Role { seed: xxh3_64(key.as_bytes()), wanted: allowed.iter().any(|known| known == key) });
         let mut name = ("", "", 0_u128);
+        let mut counts_restarts = false;
         let (mut reading, mut spare) = (Reading::default(), Reading::default());
         for row in 0..batch.num_rows() {
             let received = received.get(row);
@@ -75,6 +80,7 @@ impl SignalState {
             let (text, unit) = (points.name.get(row), points.unit.get(row));
             if !(same_text(text, name.0) && same_text(unit, name.1)) {
                 name = (text, unit, xxh3_128_with_seed(text.as_bytes(), xxh3_64(unit.as_bytes())));
+                counts_restarts = RESTARTS.contains(&text);
             }
             let names = points.names(
                 row,
@@ -83,6 +89,9 @@ impl SignalState {
                 emitter,
                 Self::age_of(emitter, time) as u8,
             );
+            if counts_restarts {
+                self.note_restarts(names.stream, time, reading.value, emitter, received);
+            }
             let mut reset = false;
             if cumulative {
                 let start = points.start.get(row);
@@ -119,6 +128,17 @@ impl SignalState {
         }
         run.end(self);
         Ok(())
+    }
+
+    /// Takes what a container was said to have restarted so far: more than before is a start.
+    fn note_restarts(&mut self, stream: u128, time: u64, value: f64, emitter: Emitter, received: u64) {
+        let mut counted = Reading { value, ..Reading::default() };
+        let point = Point { key: stream ^ RESTARTS_SALT, start: 0, time, reading: &mut counted };
+        let (opened, max) = (self.instances.opened(), self.registry.limits.streams_max);
+        let added = self.streams.advance(point, opened, max, &mut Reading::default());
+        if added == Added::Since && counted.value > 0.0 {
+            self.note_start(emitter, time.min(received), received);
+        }
     }
 
     fn leave_point_out(&mut self, emitter: Emitter, received: u64) {

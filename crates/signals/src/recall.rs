@@ -13,6 +13,7 @@ use plimsoll_model::{Bucket, UnixNanos};
 use crate::cell::{Cell, Sparse};
 use crate::columns::SchemaError;
 use crate::lines::{OTHER_TEMPLATE, template_hash};
+use crate::paths::PathSums;
 use crate::points::PointCell;
 use crate::registry::NO_NAME;
 use crate::side::Part;
@@ -75,12 +76,14 @@ impl SignalState {
                 || self.sides.path_sets.key(id.path).iter().any(|version| of_version(*version))
         };
         for (id, bucket, cell) in self.sides.paths.cells_of(part).filter(|(id, ..)| meets(id)) {
+            let cell = cell.spell(&self.registry);
             rows.push(SignalRow {
                 count: cell.traces,
                 errors: cell.failed,
                 log_sum: cell.log_latency_sum,
                 log_sum_sq: cell.log_latency_sum_sq,
-                failed: cell.failed_exemplars.clone(),
+                failed: cell.failed_exemplars,
+                classes: cell.failed_within,
                 path: self.participants(self.sides.path_sets.key(id.path)),
                 ..self.operation_row("path", id.operation, Bucket(bucket).start(), BUCKET_S)
             });
@@ -332,7 +335,9 @@ impl SignalState {
                         log_latency_sum: row.log_sum,
                         log_latency_sum_sq: row.log_sum_sq,
                         failed_exemplars: row.failed,
+                        failed_within: row.classes,
                     };
+                    let cell = PathSums::of(&cell, &row.path, environment, &mut self.registry);
                     self.sides.paths.settle(id, bucket, &cell);
                 }
                 "history" => {

@@ -8,12 +8,13 @@
 use std::collections::BTreeMap;
 use std::hash::Hash;
 
-use plimsoll_model::aggregates::{ActionCell, HistoryCell, PathCell};
+use plimsoll_model::aggregates::{ActionCell, HistoryCell};
 use plimsoll_model::log::LogCell;
 use plimsoll_model::presence::PresenceCell;
 
 use crate::cell::Cell;
 use crate::intern::FixedMap;
+use crate::paths::PathSums;
 use crate::points::PointCell;
 
 /// Something that adds up.
@@ -30,7 +31,7 @@ macro_rules! additive {
         }
     )*};
 }
-additive!(PresenceCell, LogCell, PointCell, ActionCell, PathCell, HistoryCell, Cell);
+additive!(PresenceCell, LogCell, PointCell, ActionCell, PathSums, HistoryCell, Cell);
 
 /// One series: what awaits a checkpoint, ascending, and what is looked back on.
 pub(crate) struct SideSeries<C> {

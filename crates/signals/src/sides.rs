@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use plimsoll_model::aggregates::{
-    ActionCell, ActionSeries, ArmSeries, HistoryCell, HistorySeries, Participant, PathCell, PathSeries,
+    ActionCell, ActionSeries, ArmSeries, HistoryCell, HistorySeries, Participant, PathSeries,
 };
 use plimsoll_model::log::{Level, LogCell, LogSeries};
 use plimsoll_model::metric::{MetricKey, MetricSeries, MetricShape};
@@ -15,6 +15,7 @@ use plimsoll_model::{Bucket, Interval, ServiceAggregates, ServiceKey, UnixNanos}
 use crate::cell::Cell;
 use crate::groups::KnownGroups;
 use crate::intern::{FixedMap, Interner};
+use crate::paths::PathSums;
 use crate::points::PointCell;
 use crate::registry::NO_NAME;
 use crate::side::{Additive, Side, SideLimits};
@@ -86,7 +87,7 @@ pub(crate) struct Sides {
     pub(crate) metrics: Side<MetricId, PointCell>,
     pub(crate) arms: Side<ArmId, Cell>,
     pub(crate) actions: Side<ActionId, ActionCell>,
-    pub(crate) paths: Side<PathId, PathCell>,
+    pub(crate) paths: Side<PathId, PathSums>,
     /// Sets of versions, each in order of their numbers.
     pub(crate) path_sets: Interner<Arc<[u32]>>,
     /// How many paths each entry has.
@@ -358,7 +359,7 @@ impl SignalState {
                     entry: self.registry.services.key(operation.service).clone(),
                     operation: self.registry.names.key(operation.name).to_string(),
                     path: self.participants(self.sides.path_sets.key(key.path)),
-                    cells: bucketed(cells),
+                    cells: cells.iter().map(|(b, cell)| (Bucket(*b), cell.spell(&self.registry))).collect(),
                 }
             })
             .collect();

@@ -2,6 +2,7 @@
 //!
 //! Where the control is the time before, two things tell what time alone does to a service:
 //! - *the same hours before*, yesterday and a week ago: how its own errors, latency and traffic changed at this hour then;
+//!   a day on which it was changed within those hours is left out, because it may show that change's own harm;
 //! - *services that were not touched*: neither deployed lately nor connected by calls. What most of them go through at once,
 //!   an outage of what all share or a shift of traffic, is not the deploy's doing. The median over them counts, and it takes
 //!   two; one alone may have troubles of its own.
@@ -143,6 +144,8 @@ pub(crate) struct Drift {
     by_bucket: BTreeMap<Bucket, Excused>,
     /// Days before whose same hours were held.
     pub(crate) days: Vec<u32>,
+    /// True where a day was left out because the service was changed then.
+    pub(crate) left_out: bool,
     /// Untouched services that were looked at.
     pub(crate) untouched: Vec<String>,
 }
@@ -153,6 +156,7 @@ impl Drift {
         let mut drift = Self::default();
         let seasons = seasons(input, frame);
         drift.days = seasons.iter().map(|(day, _)| *day).collect();
+        drift.left_out = !input.aggregates.history.is_empty() && DAYS.iter().any(|day| changed(input, frame, *day));
         let untouched = Untouched::of(input, frame);
         drift.untouched = untouched.names();
         if seasons.is_empty() && drift.untouched.is_empty() {
@@ -211,10 +215,19 @@ impl Season {
     }
 }
 
-/// Gathers the same hours of days before.
+/// Says whether the service was changed on a day within the hours that would be looked at: what happened then may be that
+/// change's doing, and is no season.
+fn changed(input: &JudgeInput, frame: &Frame, day: u32) -> bool {
+    let (from, end) = (frame.earliest.0 * 10, frame.start.0 * 10 + input.tolerances.watch_max_s + 600);
+    let moments = input.changed_at.iter().filter(|at| **at < input.deploy.started_at);
+    let mut shifted = moments.filter_map(|at| moved(*at, u64::from(day) * 86_400));
+    shifted.any(|second| (from..end).contains(&second))
+}
+
+/// Gathers the same hours of days before, those left out on which the service was changed.
 fn seasons(input: &JudgeInput, frame: &Frame) -> Vec<(u32, Season)> {
     let mut found = Vec::new();
-    for day in DAYS {
+    for day in DAYS.into_iter().filter(|day| !changed(input, frame, *day)) {
         let shift = u64::from(day) * 86_400;
         // The finest width that holds the hours.
         for width_s in [60_u32, 600] {

@@ -39,6 +39,8 @@ pub(crate) struct Fold {
     pub(crate) log_flow: LogFlow,
     pub(crate) paths: Paths,
     pub(crate) metrics: Vec<MetricTest>,
+    /// True where metrics have a past, and so may spend their share of alpha.
+    pub(crate) levels: bool,
     pub(crate) flow: Flow,
     pub(crate) restarts: Restarts,
     pub(crate) drift: Drift,
@@ -117,6 +119,7 @@ impl Fold {
             log_flow: LogFlow::new(input, &frame, requests.values().sum()),
             paths: Paths::new(input, &frame, dealing),
             metrics: Vec::new(),
+            levels: metrics::any(&frame, &input.aggregates.metrics),
             flow: Flow::new(&traffic),
             restarts: Restarts::default(),
             drift: Drift::of(input, &frame),

@@ -24,7 +24,11 @@ const LASTING_REQUESTS_MIN: f64 = 5.0;
 impl Fold {
     /// Returns the logarithm of what the gate must reach: it spends what the tests beside it leave of `alpha`.
     fn level(&self, tolerances: &Tolerances) -> f64 {
-        let levels = if self.requests() + self.control_requests() == 0 { metrics::SHARE_ALONE } else { metrics::SHARE };
+        let levels = match self.levels {
+            _ if self.requests() + self.control_requests() == 0 => metrics::SHARE_ALONE,
+            true => metrics::SHARE,
+            false => 0.0,
+        };
         -(tolerances.alpha * (1.0 - levels - restarts::SHARE)).ln()
     }
 

@@ -30,6 +30,8 @@ pub struct JudgeInput {
     pub known_fingerprints: BTreeSet<Fingerprint>,
     /// Versions of the service that were seen before the start.
     pub known_versions: BTreeSet<String>,
+    /// When the service was changed before, as far back as is known: a version first seen, another deploy begun.
+    pub changed_at: BTreeSet<UnixNanos>,
     /// The feature flag whose variants stand for versions, where the series are those of its arms.
     pub flag: Option<String>,
     /// Where the series were read from request metrics: from which. Left empty by whoever gathers the input.
@@ -59,6 +61,7 @@ impl JudgeInput {
             untouched: Vec::new(),
             known_fingerprints: BTreeSet::new(),
             known_versions: BTreeSet::new(),
+            changed_at: BTreeSet::new(),
             flag: None,
             measured: None,
             weighted: false,

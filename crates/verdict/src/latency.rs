@@ -2,7 +2,9 @@
 //!
 //! The edges are quantiles of the control before the start. In the body of the distribution, at p50 and p75, two exact
 //! Bernoulli samples are compared ([`crate::two_sample`]); in the tail, at p90, p95 and p99, exceedances are counted
-//! ([`crate::e_process`]); the five are averaged. "Slower than tolerated" shifts the candidate's edge: a growth by the factor
+//! ([`crate::e_process`]); the five are averaged. Where both arms serve side by side, half of the evidence is staked on a
+//! shift of the whole distribution instead ([`crate::ordered`]); elsewhere that half does as the five do, because what
+//! time of day excuses is a ratio at an edge. "Slower than tolerated" shifts the candidate's edge: a growth by the factor
 //! `2^(s/16)` moves every observation up by `s` buckets of the histogram, so counting the candidate above `edge + s` against
 //! the control above `edge` tests "the growth is at most that factor".
 //!
@@ -17,6 +19,7 @@ use crate::counts::{Counts, Edges, P95, QUANTILES};
 use crate::dispersion::{self, Measure, Tempering};
 use crate::e_process::{self, Exceedance, Stratum};
 use crate::errors;
+use crate::ordered::{self, Ordered};
 use crate::rate::{self, RateSums};
 use crate::slot::Pair;
 use crate::standing::Standing;
@@ -40,6 +43,9 @@ pub(crate) struct LatencyTest {
     tail: [Exceedance; TAIL],
     beyond_body: [TwoSample; BODY],
     beyond_tail: [Exceedance; TAIL],
+    /// The whole distribution, and the logarithm of the mean over single edges: of any growth, and beyond the tolerated.
+    shift: [Ordered; 2],
+    edgewise: [f64; 2],
     /// Control's observations above each edge, and all, before the start and since.
     reference: ([f64; QUANTILES.len()], f64),
     tempering: [Tempering; 2],
@@ -74,6 +80,8 @@ impl LatencyTest {
             tail: Default::default(),
             beyond_body: Default::default(),
             beyond_tail: Default::default(),
+            shift: Default::default(),
+            edgewise: [0.0; 2],
             reference,
             tempering: Default::default(),
             before: MEASURED.map(arm),
@@ -130,8 +138,21 @@ impl LatencyTest {
             values[BODY + i] = self.tail[i].value();
             beyond[BODY + i] = self.beyond_tail[i].value();
         }
-        self.standing.moved(e_process::log_mean(&values));
-        self.standing.beyond = e_process::log_mean(&beyond);
+        let tempered = 1.0 / phi[0].max(phi[1]);
+        let expected = categories(&self.reference.0, self.reference.1);
+        let control = categories(&a.above, a.timed);
+        let edgewise = [e_process::log_mean(&values), e_process::log_mean(&beyond)];
+        for (i, above) in [&b.above, &b.beyond].into_iter().enumerate() {
+            if pair.side_by_side {
+                self.shift[i].push(&categories(above, b.timed), &control, &expected, tempered);
+            } else {
+                self.shift[i].follow(edgewise[i] - self.edgewise[i]);
+            }
+        }
+        self.edgewise = edgewise;
+        let both = [0, 1].map(|i| e_process::log_mean(&[edgewise[i], self.shift[i].value()]));
+        self.standing.moved(both[0]);
+        self.standing.beyond = both[1];
         if self.standing.exceeded_at.is_none() && self.standing.beyond >= (1.0 / tolerances.bound_alpha).ln() {
             self.standing.exceeded_at = Some(pair.bucket);
         }
@@ -149,6 +170,8 @@ impl LatencyTest {
         self.tail = Default::default();
         self.beyond_body = Default::default();
         self.beyond_tail = Default::default();
+        self.shift = Default::default();
+        self.edgewise = [0.0; 2];
     }
 
     /// Shares of the control above the edges of the p95 and the p99.
@@ -162,6 +185,18 @@ impl LatencyTest {
         rates.n_b >= tolerances.requests_min as f64
             && rates.difference(self.standing.dispersion * self.caution, tolerances.bound_alpha).1 < 0.0
     }
+}
+
+/// Tells the observations between the edges from those above each.
+fn categories(above: &[f64; QUANTILES.len()], all: f64) -> ordered::Sample {
+    let mut sample = ordered::Sample::default();
+    let mut left = all;
+    for (n, above) in sample.iter_mut().zip(above) {
+        *n = (left - above).max(0.0);
+        left = *above;
+    }
+    sample[QUANTILES.len()] = left;
+    sample
 }
 
 /// Returns bounds of the growth of the p95, as a factor; each holds at all times with probability `1 - alpha`.

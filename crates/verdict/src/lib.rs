@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `design`, `slot` | who is compared with whom, and what stands against what |
 //! | `drift` | what time alone would have changed: same hours before, services not touched |
-//! | [`e_process`], [`two_sample`] | the sequential tests, of what is rare and of what is not |
+//! | [`e_process`], [`two_sample`], [`ordered`] | the sequential tests, of what is rare, of what is not, and of a whole distribution |
 //! | [`rate`] | confidence bounds |
 //! | [`dispersion`] | how bursty the counts are |
 //! | `errors`, `latency`, `alone`, `novelty`, `logs`, `log_flow`, `metrics`, `calls`, `flow`, `restarts` | the signals; `settling` for young instances |
@@ -50,6 +50,7 @@ mod measured;
 mod metrics;
 mod novelty;
 mod operation;
+pub mod ordered;
 mod paths;
 mod policy;
 pub mod quality;

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use plimsoll_model::Bucket;
 use plimsoll_model::metric::{MetricKey, MetricSeries, MetricShape};
 
-use crate::design::Frame;
+use crate::design::{Frame, Role};
 use crate::measured::{POD_ATTRIBUTES, VERSION_ATTRIBUTES};
 use crate::standing::Standing;
 use crate::tolerances::Tolerances;
@@ -157,6 +157,17 @@ pub(crate) fn tests(frame: &Frame, series: &[MetricSeries], alone: bool, toleran
         Some(test)
     });
     tested.collect()
+}
+
+/// Says whether any metric has a past by which it can be tested; known at the start, it settles who may spend what of alpha.
+pub(crate) fn any(frame: &Frame, series: &[MetricSeries]) -> bool {
+    let enough = (WINDOWS_MIN + 1) * WINDOW;
+    series.iter().filter(|s| direction(&s.key).is_some()).any(|series| {
+        let before = series.cells.iter().filter(|(b, _)| frame.role(&series.key.version, *b) == Some(Role::Before));
+        let mut minutes: Vec<u64> = before.map(|(bucket, _)| bucket.0 / BUCKETS_A_MINUTE).collect();
+        minutes.dedup();
+        minutes.len() >= enough
+    })
 }
 
 /// Says whether more is worse; `None` where nobody can say.

@@ -7,7 +7,9 @@
 //!
 //! The same table, summed, tells two deploys apart: for the version of every service that took part the odds of failure are
 //! set against its other versions, with all others' versions held equal. Who is blamed although his odds are even, while
-//! another's are not, is innocent ([`Paths::instead`]).
+//! another's are not, is innocent ([`Paths::instead`]). Failures are always those that are to be excused: at the top for
+//! what shows at the top, and of the judged service's own requests for what shows there. What a caller swallowed never
+//! reaches the top, and that the top is well acquits nobody of it.
 //!
 //! *Source.* Mantel and Haenszel (1959); Robins, Breslow and Greenland (1986) for the variance of the logarithm.
 
@@ -55,7 +57,18 @@ struct Total {
     operation: String,
     path: Vec<Participant>,
     failed: f64,
+    /// Traces in which a request of the judged service failed.
+    own_failed: f64,
     traces: f64,
+}
+
+/// Which failures are contrasted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failures {
+    /// Of the request at the top.
+    Top,
+    /// Of requests of the judged service.
+    Own,
 }
 
 /// All of them.
@@ -63,6 +76,8 @@ struct Total {
 pub(crate) struct Paths {
     pub(crate) tests: Vec<PathTest>,
     totals: Vec<Total>,
+    /// The judged service, as cells name it.
+    party: String,
 }
 
 /// One cell of a path, with the test and lane that it belongs to.
@@ -86,7 +101,8 @@ pub(crate) fn split(path: &[Participant], namespace: &str, service: &str) -> Opt
 impl Paths {
     /// Starts from the time before.
     pub(crate) fn new(input: &JudgeInput, frame: &Frame, dealing: Dealing) -> Self {
-        let mut paths = Self::default();
+        let party = PathCell::party(&frame.service.namespace, &frame.service.service);
+        let mut paths = Self { party, ..Self::default() };
         let mut before: BTreeMap<usize, BTreeMap<Bucket, (f64, f64)>> = BTreeMap::new();
         for series in &input.aggregates.paths {
             let Some((version, others)) = own(series, frame) else { continue };
@@ -174,7 +190,7 @@ impl Paths {
         let same = |t: &Total| t.entry == series.entry && t.operation == series.operation && t.path == series.path;
         self.totals.iter().position(same).unwrap_or_else(|| {
             let (entry, operation, path) = (series.entry.clone(), series.operation.clone(), series.path.clone());
-            self.totals.push(Total { entry, operation, path, failed: 0.0, traces: 0.0 });
+            self.totals.push(Total { entry, operation, path, failed: 0.0, own_failed: 0.0, traces: 0.0 });
             self.totals.len() - 1
         })
     }
@@ -185,6 +201,7 @@ impl Paths {
             let total = &mut self.totals[step.total];
             total.traces += step.cell.traces as f64;
             total.failed += step.cell.failed as f64;
+            total.own_failed += step.cell.failed_within.get(&self.party).copied().unwrap_or(0) as f64;
         }
         for (index, test) in self.tests.iter_mut().enumerate() {
             for (at, (_, slots, past)) in test.lanes.iter_mut().enumerate() {
@@ -201,10 +218,14 @@ impl Paths {
         }
     }
 
-    /// Names whose version explains the failures at the top, where the judged one's does not although both could be told.
-    pub(crate) fn instead(&self, frame: &Frame) -> Option<Participant> {
+    /// Names whose version explains the failures, where the judged one's does not although both could be told; `None` where
+    /// none of them is known to have been seen in a path.
+    pub(crate) fn instead(&self, frame: &Frame, failures: Failures) -> Option<Participant> {
         let service = &frame.service;
-        let own = self.odds(&service.namespace, &service.service, &frame.version)?;
+        if failures == Failures::Own && self.totals.iter().all(|total| total.own_failed <= 0.0) {
+            return None;
+        }
+        let own = self.odds(&service.namespace, &service.service, &frame.version, failures)?;
         if own.errors() >= EVEN && own.log >= EVEN_MAX.ln() {
             return None;
         }
@@ -212,15 +233,26 @@ impl Paths {
         others.retain(|p| p.service != service.service || p.namespace != service.namespace);
         others.sort_unstable();
         others.dedup();
-        let told = others.into_iter().filter_map(|p| Some((self.odds(&p.namespace, &p.service, &p.version)?, p)));
+        let told =
+            others.into_iter().filter_map(|p| Some((self.odds(&p.namespace, &p.service, &p.version, failures)?, p)));
         let most = told.max_by(|(a, _), (b, _)| a.errors().total_cmp(&b.errors()));
         most.filter(|(odds, _)| odds.errors() >= UNEVEN && odds.log >= ODDS_MIN.ln()).map(|(_, p)| p.clone())
     }
 
+    /// Traces through the candidate in which a request of the judged service failed.
+    pub(crate) fn own_failures(&self, frame: &Frame) -> f64 {
+        let of_candidate = |total: &&Total| {
+            let own = split(&total.path, &frame.service.namespace, &frame.service.service);
+            own.is_some_and(|(version, _)| version == frame.version)
+        };
+        self.totals.iter().filter(of_candidate).map(|total| total.own_failed).sum()
+    }
+
     /// Odds of failure under one version of a service against its others, all else equal.
-    fn odds(&self, namespace: &str, service: &str, version: &str) -> Option<Odds> {
+    fn odds(&self, namespace: &str, service: &str, version: &str, failures: Failures) -> Option<Odds> {
         let mut strata: BTreeMap<_, [(f64, f64); 2]> = BTreeMap::new();
-        for Total { entry, operation, path, failed, traces } in &self.totals {
+        for Total { entry, operation, path, failed, own_failed, traces } in &self.totals {
+            let failed = if failures == Failures::Own { own_failed } else { failed };
             let Some((own, others)) = split(path, namespace, service) else { continue };
             let arm = &mut strata.entry((entry, operation, others)).or_default()[usize::from(own != version)];
             *arm = (arm.0 + failed, arm.1 + traces);

@@ -50,6 +50,8 @@ pub const NEW_OPERATION: &str = "new_operation";
 pub const SHARED_SHIFT: &str = "shared_shift";
 /// The service changed likewise at the same hours before; that much was not held against the deploy.
 pub const SEASONAL_SHIFT: &str = "seasonal_shift";
+/// The service was changed at the same hours of a day before: that day excuses nothing.
+pub const SEASON_CHANGED: &str = "season_changed";
 
 /// Requests, failures and latency were read from the service's request metrics, not from spans.
 pub const RATES_FROM_METRICS: &str = "rates_from_metrics";
@@ -96,6 +98,7 @@ pub(crate) fn words(input: &JudgeInput, fold: &Fold, tests: &[Test]) -> Vec<Stri
     say(SHORT_BASELINE, before_after && fold.control_requests() > 0 && short);
     say(SHARED_SHIFT, before_after && fold.drift.shared());
     say(SEASONAL_SHIFT, before_after && fold.drift.seasonal());
+    say(SEASON_CHANGED, before_after && fold.drift.left_out);
     say(CALLEE_FAILING, tests.iter().any(|test| test.standing.elsewhere));
     let bursty = |op: &crate::operation::Operation| {
         op.candidate as f64 >= 0.1 * requests as f64 && op.errors.standing.dispersion >= 2.0

@@ -1,9 +1,9 @@
 //! Whether a growth of latency stays once young instances have grown up.
 //!
 //! A young instance is slow and gets faster. Where the control has none of the same age, what the candidate shows is fitted
-//! by `c + d exp(-t / tau)` for several `tau`, and a growth counts only if `c`, the level that would remain, exceeds the
-//! threshold by more than its uncertainty for each of them, and by the more the
-//! more operations there are. Doubt delays and does not acquit: after five minutes nothing is young.
+//! by `c + d exp(-t / tau)` with `d >= 0` for several `tau`, and a growth counts only if for each of them no `c` up to the
+//! threshold, the level that would remain, fits nearly as well as the best one: by the signed root of the likelihood ratio,
+//! and by the more the more operations there are. Doubt delays and does not acquit: after five minutes nothing is young.
 
 /// One bucket of what is watched: seconds since the first, the value, and the variance of its error.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,34 +24,34 @@ const POINTS_MIN: usize = 3;
 /// spent on it, at most one.
 pub(crate) fn remains(points: &[Point], threshold: f64, weight: f64) -> bool {
     // A normal tail falls off as exp(-z^2 / 2): so many more standard errors make it `weight` times as likely.
-    let errors = (ERRORS * ERRORS - 2.0 * weight.clamp(1e-9, 1.0).ln()).sqrt();
-    let above = |tau: &f64| level(points, *tau, errors).is_some_and(|low| low > threshold);
-    points.len() >= POINTS_MIN && CONSTANTS.iter().all(above)
+    let least = ERRORS * ERRORS - 2.0 * weight.clamp(1e-9, 1.0).ln();
+    points.len() >= POINTS_MIN && CONSTANTS.iter().all(|tau| misfit(points, *tau, threshold) > least)
 }
 
-/// Lower bound of the level that remains if it settles with time constant `tau`.
-fn level(points: &[Point], tau: f64, errors: f64) -> Option<f64> {
-    let (mut w, mut wu, mut wy) = (0.0, 0.0, 0.0);
+/// How much worse a level of `threshold` fits than the best one, where that is higher: twice the logarithm of the likelihood
+/// ratio, zero where the best level is no higher.
+fn misfit(points: &[Point], tau: f64, threshold: f64) -> f64 {
+    let (mut w, mut wu, mut wy, mut wuu, mut wuy, mut wyy) = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0);
     for p in points {
-        let weight = 1.0 / p.variance.max(1e-12);
+        let (weight, u, y) = (1.0 / p.variance.max(1e-12), (-p.at_s / tau).exp(), p.value - threshold);
         w += weight;
-        wu += weight * (-p.at_s / tau).exp();
-        wy += weight * p.value;
+        wu += weight * u;
+        wy += weight * y;
+        wuu += weight * u * u;
+        wuy += weight * u * y;
+        wyy += weight * y * y;
     }
-    let (mean_u, mean_y) = (wu / w, wy / w);
-    let (mut suu, mut suy) = (0.0, 0.0);
-    for p in points {
-        let (weight, u) = (1.0 / p.variance.max(1e-12), (-p.at_s / tau).exp() - mean_u);
-        suu += weight * u * u;
-        suy += weight * u * (p.value - mean_y);
-    }
-    if suu <= 0.0 {
-        return None;
+    let (suu, suy) = (wuu - wu * wu / w, wuy - wu * wy / w);
+    if suu <= 0.0 || wuu <= 0.0 {
+        return 0.0;
     }
     // What grows is not settling: a slope the other way is taken for none.
     let slope = (suy / suu).max(0.0);
-    let error = (1.0 / w + mean_u * mean_u / suu).sqrt();
-    Some(mean_y - slope * mean_u - errors * error)
+    let level = (wy - slope * wu) / w;
+    let best = wyy - wy * wy / w - slope * slope * suu;
+    let held = (wuy / wuu).max(0.0);
+    let at_threshold = wyy - held * held * wuu;
+    if level > 0.0 { (at_threshold - best).max(0.0) } else { 0.0 }
 }
 
 #[cfg(test)]

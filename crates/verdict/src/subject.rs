@@ -7,7 +7,9 @@ use plimsoll_model::signal::Fingerprint;
 use plimsoll_model::{Culprit, Design, SignalKind, Suppressed};
 
 use crate::culprit::{self, Arms, Origin};
+use crate::design::Role;
 use crate::fold::Fold;
+use crate::paths::Failures;
 use crate::standing::Standing;
 
 const ERRORS_SHARE: f64 = 0.34;
@@ -23,6 +25,9 @@ const FLOW_SHARE: f64 = 0.03;
 
 /// Messages or exceptions that one failure passed on may leave: attempts are repeated, and layers report.
 const SAID_EACH: f64 = 3.0;
+
+/// Failures or exceptions that a trace in which the service failed may hold on average.
+const EACH_TRACE: f64 = 2.0;
 
 /// What a test is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,9 +205,11 @@ impl Fold {
             traced: true,
         };
         let counted = matches!(subject, Subject::Errors(_) | Subject::Path(_) | Subject::New(_));
+        let failures = if matches!(subject, Subject::Path(_)) { Failures::Top } else { Failures::Own };
         if counted
             && self.design() == Design::Concurrent
-            && let Some(other) = self.paths.instead(&self.frame)
+            && self.shows_in_paths(subject)
+            && let Some(other) = self.paths.instead(&self.frame, failures)
         {
             // With everybody else's version held equal the candidate does not fail more, and another does.
             let culprit = Culprit { service: other.service, version: other.version, operation: String::new() };
@@ -233,6 +240,21 @@ impl Fold {
             | Subject::Silence
             | Subject::Restarts => own(""),
         }
+    }
+
+    /// Says whether traces through the candidate hold the failures in question: requests that call nobody, and traces that
+    /// are not whole, are in no path.
+    fn shows_in_paths(&self, subject: Subject) -> bool {
+        let failures = match subject {
+            Subject::Errors(index) => {
+                self.operations[index].pooled[Role::Candidate as usize].iter().map(|(errors, _)| errors).sum()
+            }
+            Subject::New(fingerprint) => {
+                self.novelty.all.get(&fingerprint).map_or(0.0, |seen| seen.candidate.values().sum::<u64>() as f64)
+            }
+            _ => 0.0,
+        };
+        failures <= EACH_TRACE * self.paths.own_failures(&self.frame)
     }
 
     /// Returns where failures come from that the service passes on, where those account for `said` messages or exceptions:

@@ -11,6 +11,7 @@ use crate::announce::event_for;
 use crate::closing::{is_closed, is_news};
 use crate::feedback::suppressed;
 use crate::gather::gather;
+use crate::markers::Known;
 use crate::open::Open;
 use crate::placeholder::announced_elsewhere;
 use crate::watcher::{Watcher, count};
@@ -98,11 +99,11 @@ impl Watcher {
         let previous = open.verdict.clone();
         let crowded = self.is_crowded();
         let churning = self.churning.lock().get(&deploy.service).is_some_and(|at| now.since(*at) < CHURN_REMEMBERED);
-        let known_versions = self.known_versions(&deploy.service, now).await.unwrap_or_else(|error| {
+        let known = self.known_versions(&deploy.service, now).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "versions could not be read; judging without them");
-            Vec::new()
+            Known::default()
         });
-        let elsewhere = known_versions.is_empty() && self.is_seen_elsewhere(&deploy.service).await;
+        let elsewhere = known.versions.is_empty() && self.is_seen_elsewhere(&deploy.service).await;
         let feedback = self.known_feedback(&deploy.service, now).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "feedback could not be read; judging without it");
             Arc::default()
@@ -139,7 +140,9 @@ impl Watcher {
                 }
             }
             gather(signals.as_ref(), &touched, &mut input);
-            input.known_versions = known_versions
+            input.changed_at = known.changed_at;
+            input.known_versions = known
+                .versions
                 .into_iter()
                 .filter(|known| known.first_seen < input.deploy.started_at)
                 .map(|known| known.version)

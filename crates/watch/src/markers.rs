@@ -1,8 +1,9 @@
 //! Deploys as they are announced, and what becomes of them by hand: how they ended, what was decided.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use plimsoll_catalog::{CatalogError, Inserted, VersionRecord};
+use plimsoll_catalog::{CatalogError, DeployFilter, Inserted, VersionRecord};
 use plimsoll_model::{Decision, DecisionKind, Deploy, DeployId, DeployKind, DeployStatus, ServiceKey, UnixNanos};
 
 use crate::closing::is_closed;
@@ -12,8 +13,19 @@ use crate::watcher::{Watcher, count};
 
 /// How long the versions of a service, once read, are taken for what they are.
 const VERSIONS_KEPT: Duration = Duration::from_secs(30);
+/// How far back deploys of a service are looked up, which covers the days whose hours are compared, and how many.
+const CHANGES_WITHIN: Duration = Duration::from_secs(9 * 86_400);
+const CHANGES_MAX: u32 = 1_000;
 /// Services whose versions are kept.
 const SERVICES_KEPT: usize = 4_096;
+
+/// What is known of a service's past.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Known {
+    pub(crate) versions: Vec<VersionRecord>,
+    /// When a version was first seen or a deploy began.
+    pub(crate) changed_at: BTreeSet<UnixNanos>,
+}
 
 impl Watcher {
     /// Records a deploy. Returns it, and whether it is new.
@@ -129,19 +141,28 @@ impl Watcher {
         self.catalog.places(&service.service).await.is_ok_and(|places| !places.is_empty() && !places.contains(service))
     }
 
-    /// Returns the versions of a service, which change rarely: read again after a while, and when a new one is seen.
-    pub(crate) async fn known_versions(
-        &self,
-        service: &ServiceKey,
-        now: UnixNanos,
-    ) -> Result<Vec<VersionRecord>, CatalogError> {
+    /// Returns the versions of a service and its deploys, which change rarely: read again after a while, and when a new
+    /// version is seen.
+    pub(crate) async fn known_versions(&self, service: &ServiceKey, now: UnixNanos) -> Result<Known, CatalogError> {
         let fresh = |at: UnixNanos| now.since(at) < VERSIONS_KEPT;
         if let Some((at, known)) = self.versions.lock().get(service)
             && fresh(*at)
         {
             return Ok(known.clone());
         }
-        let known = self.catalog.versions(service).await?;
+        let versions = self.catalog.versions(service).await?;
+        let ServiceKey { environment, namespace, service: name } = service.clone();
+        let filter = DeployFilter {
+            service: Some(name),
+            namespace: Some(namespace),
+            environment: Some(environment),
+            since: Some(now - CHANGES_WITHIN),
+            limit: CHANGES_MAX,
+            ..DeployFilter::default()
+        };
+        let begun = self.catalog.deploys(&filter).await?.into_iter().map(|deploy| deploy.started_at);
+        let changed_at = versions.iter().map(|known| known.first_seen).chain(begun).collect();
+        let known = Known { versions, changed_at };
         let mut kept = self.versions.lock();
         if kept.len() >= SERVICES_KEPT {
             kept.retain(|_, (at, _)| fresh(*at));

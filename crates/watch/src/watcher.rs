@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use plimsoll_catalog::{Catalog, CatalogError, DeployFilter, VersionRecord};
+use plimsoll_catalog::{Catalog, CatalogError, DeployFilter};
 use plimsoll_model::{Feedback, RegressionEvent, ServiceKey, UnixNanos};
 use plimsoll_verdict::TolerancePolicy;
 use tokio::sync::{broadcast, watch};
 
 use crate::closing::{RECOVERY_WATCH, is_closed};
+use crate::markers::Known;
 use crate::open::OpenDeploys;
 use crate::source::{SignalSource, VersionObservation};
 
@@ -102,7 +103,7 @@ pub struct Watcher {
     /// Versions that the source told of and that are not settled yet.
     pub(crate) arrivals: Mutex<VecDeque<VersionObservation>>,
     /// Versions of services as last read.
-    pub(crate) versions: Mutex<BTreeMap<ServiceKey, (UnixNanos, Vec<VersionRecord>)>>,
+    pub(crate) versions: Mutex<BTreeMap<ServiceKey, (UnixNanos, Known)>>,
     /// Feedback on services as last read.
     pub(crate) feedback: Mutex<KnownFeedback>,
     pub(crate) changed: watch::Sender<u64>,

@@ -185,3 +185,18 @@ fn a_service_with_too_many_series_keeps_those_it_had_and_says_so() {
     assert_eq!(state.counters().points_left_out, 190);
     assert!(state.data_quality(&key("a")).contains(&"metrics_left_out".to_owned()));
 }
+
+#[test]
+fn a_growing_count_of_restarts_is_starts_of_the_container() {
+    for name in ["k8s.container.restart.count", "k8s.container.restarts"] {
+        let mut state = state();
+        for (time, value) in [(1_000, 3.0), (11_000, 3.0), (21_000, 4.0), (31_000, 6.0), (41_000, 6.0), (51_000, 0.0)] {
+            let mut points = Gauge { data_points: vec![number(0, time, value, "")] };
+            points.data_points[0].attributes.clear();
+            send(&mut state, "1", "i", time + 10, name, Data::Gauge(points));
+        }
+        let presence = state.aggregates(&key("a"), always()).presence;
+        let starts: Vec<u64> = presence[0].cells.iter().map(|(_, cell)| cell.starts.count()).collect();
+        assert_eq!(starts.iter().sum::<u64>(), 2, "{name}: {starts:?}");
+    }
+}

@@ -189,6 +189,92 @@ fn traces_are_counted_by_the_versions_that_took_part() {
 }
 
 #[test]
+fn a_path_tells_which_services_failed_though_the_top_did_not() {
+    let mut state = state();
+    let mut all = vec![
+        span("front", SERVER, "GET /", 1, 0, 0, 100),
+        span("front", CLIENT, "call", 2, 1, 10, 90),
+        span("cart", SERVER, "add", 3, 2, 15, 85),
+        span("cart", SERVER, "add", 4, 2, 15, 85),
+    ];
+    // Two attempts of one trace count once.
+    all[2].failed = true;
+    all[3].failed = true;
+    send(&mut state, 200, &all);
+    state.close_traces();
+    let mut restarted = SignalState::new(SignalLimits::default());
+    for (table, batch) in state.take_rows() {
+        restarted.load(table, &batch).expect("own rows");
+    }
+    for state in [&state, &restarted] {
+        let paths = state.aggregates(&key("cart"), always()).paths;
+        let cell = &paths[0].cells[0].1;
+        assert_eq!((cell.traces, cell.failed), (1, 0));
+        assert_eq!(cell.failed_within, [("cart".to_owned(), 1)].into());
+    }
+}
+
+#[test]
+fn a_container_that_starts_again_in_its_pod_is_seen_by_what_its_resource_tells() {
+    const POD: &str = "2023-11-14T22:13:20Z";
+    // Seconds, instance id and what else the resource says; and how many starts there were after the first minutes.
+    type Resource = (&'static str, &'static [(&'static str, &'static str)]);
+    let starts = |resources: &[Resource]| -> u64 {
+        let mut state = state();
+        // Somebody else has been there for long.
+        send(&mut state, 1_000, &[span("b", SERVER, "x", 1, 0, 0, 1)]);
+        for (i, (instance, told)) in resources.iter().enumerate() {
+            let at = 120_000 + 20_000 * i as u64;
+            let mut sent = span("a", SERVER, "x", i as u64 + 1, 0, at, at + 1);
+            sent.instance = instance;
+            sent.resource.push(("k8s.pod.start_time", POD.to_owned()));
+            sent.resource.push(("k8s.pod.uid", "pod".to_owned()));
+            sent.resource.extend(told.iter().map(|(key, value)| (*key, (*value).to_owned())));
+            send(&mut state, at + 100, &[sent]);
+        }
+        let presence = state.aggregates(&key("a"), always()).presence;
+        let late = presence
+            .iter()
+            .flat_map(|series| &series.cells)
+            .filter(|(b, _)| b.start().0 >= crate::build::T0 + 100_000 * crate::build::MS);
+        late.map(|(_, cell)| cell.starts.count()).sum()
+    };
+    let same: Resource = ("pod-1", &[]);
+    assert_eq!(starts(&[same, same, same, same]), 0, "nothing tells of it");
+    for key in ["k8s.container.restart_count", "container.id", "process.pid"] {
+        let told: Vec<Resource> = match key {
+            "k8s.container.restart_count" => vec![
+                ("pod-1", &[("k8s.container.restart_count", "0")]),
+                ("pod-1", &[("k8s.container.restart_count", "0")]),
+                ("pod-1", &[("k8s.container.restart_count", "1")]),
+                ("pod-1", &[("k8s.container.restart_count", "2")]),
+            ],
+            "container.id" => vec![
+                ("pod-1", &[("container.id", "aa")]),
+                ("pod-1", &[("container.id", "bb")]),
+                ("pod-1", &[("container.id", "bb")]),
+                ("pod-1", &[("container.id", "cc")]),
+            ],
+            _ => vec![
+                ("pod-1", &[("process.pid", "7")]),
+                ("pod-1", &[("process.pid", "9")]),
+                ("pod-1", &[("process.pid", "12")]),
+            ],
+        };
+        assert_eq!(starts(&told), 2, "{key}");
+    }
+    // The SDK makes an id for each process.
+    assert_eq!(starts(&[("id-1", &[]), ("id-2", &[]), ("id-2", &[]), ("id-3", &[])]), 2);
+    // Workers that share an id are no restarts: one is taken for it until the first comes back.
+    let workers: Vec<Resource> = (0..12)
+        .map(|i| -> Resource {
+            if i % 2 == 0 { ("pod-1", &[("process.pid", "7")]) } else { ("pod-1", &[("process.pid", "9")]) }
+        })
+        .collect();
+    assert_eq!(starts(&workers), 1);
+}
+
+#[test]
 fn everything_comes_back_from_stored_rows_and_replay_gives_the_same_bytes() {
     let build = || {
         let mut state = SignalState::new(SignalLimits { actions: vec!["done".to_owned()], ..SignalLimits::default() });

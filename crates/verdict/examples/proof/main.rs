@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --release -p plimsoll-verdict --example proof -- null DEPLOYS [STATE-FILE]
-//! cargo run --release -p plimsoll-verdict --example proof -- power DEPLOYS
+//! cargo run --release -p plimsoll-verdict --example proof -- power DEPLOYS [ROW]
 //! cargo run --release -p plimsoll-verdict --example proof -- reference DEPLOYS
 //! cargo run --release -p plimsoll-verdict --example proof -- cost
 //! ```
@@ -34,7 +34,7 @@ fn main() {
     let number = args.get(1).and_then(|arg| arg.parse().ok()).unwrap_or(60);
     match args.first().map(String::as_str) {
         Some("null") => null(number, args.get(2).map(String::as_str)),
-        Some("power") => power(number),
+        Some("power") => power(number, args.get(2).map_or("", String::as_str)),
         Some("reference") => reference(number),
         Some("cost") => cost::run(),
         _ => println!("say `null`, `power`, `reference` or `cost`"),
@@ -200,7 +200,8 @@ fn fine() -> Tolerances {
     }
 }
 
-fn power(deploys: u64) {
+/// Prints all rows whose first three columns hold `wanted`.
+fn power(deploys: u64, wanted: &str) {
     let latencies = Latencies::new();
     println!("| effect | requests/s | share | floor s | fine: caught, median, p90 | default: caught, median, p90 |");
     println!("|---|---|---|---|---|---|");
@@ -216,6 +217,10 @@ fn power(deploys: u64) {
                     before_s: 1_800,
                     ..Fleet::default()
                 };
+                let row = format!("{} | {rate} | {} %", effect.name, share * 100.0);
+                if !row.contains(wanted) {
+                    continue;
+                }
                 let floor = (1..=2).contains(&r).then(|| effect.floors[(r - 1) + 2 * s]).flatten();
                 let results = Mutex::new([Vec::new(), Vec::new()]);
                 each(0..deploys, |seed| {
@@ -233,7 +238,7 @@ fn power(deploys: u64) {
                     format!("{caught}/{deploys}, {}, {}", quantile(&delays, 0.5), quantile(&delays, 0.9))
                 });
                 let floor = floor.map_or_else(|| "-".to_owned(), |floor| floor.to_string());
-                println!("| {} | {rate} | {} % | {floor} | {} | {} |", effect.name, share * 100.0, told[0], told[1]);
+                println!("| {row} | {floor} | {} | {} |", told[0], told[1]);
             }
         }
     }

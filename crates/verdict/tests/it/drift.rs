@@ -155,3 +155,18 @@ fn traffic_that_ebbs_as_it_does_every_day_is_no_loss() {
     let others = untouched(3, (0.01, 50.0, 1.0), (0.01, 50.0, 0.25));
     assert_ne!(ebb(Vec::new(), others).verdict, VerdictKind::Regressed);
 }
+
+#[test]
+fn a_day_on_which_the_service_was_changed_excuses_nothing() {
+    let mut input = replaced(&Scenario { error_effect: 3.0, ..Scenario::default() }, 24);
+    input.aggregates.history = vec![same_hours(7, 600, (0.01, 1.0), (0.03, 1.0))];
+    let week_ago = (START * 10) - 7 * 86_400;
+    // What was harmed by its own deploy then is no season; a deploy of another hour has nothing to do with it.
+    for (second, expected) in [(week_ago + 60, true), (week_ago - 1_200, true), (week_ago - 6 * 3_600, false)] {
+        input.changed_at = [UnixNanos::from_secs(second)].into();
+        let verdict = judge(&input);
+        assert_eq!(verdict.verdict == VerdictKind::Regressed, expected, "{}", verdict.summary);
+        assert_eq!(verdict.comparison.same_hours_days.is_empty(), expected);
+        assert_eq!(says(&verdict, quality::SEASON_CHANGED), expected, "{:?}", verdict.data_quality);
+    }
+}

@@ -191,6 +191,31 @@ fn failures_that_were_kept_more_often_are_counted_by_weight() {
 }
 
 #[test]
+fn what_weights_say_of_a_bucket_does_not_depend_on_when_one_looks() {
+    // The rest is kept ever more rarely, so weights over the whole watch are others at each look.
+    let mut input =
+        simulate(&Scenario { share: 0.5, rate: 400.0, error_effect: 1.9, after_s: 600, ..Scenario::default() }, 46);
+    for series in &mut input.series {
+        for (bucket, cell) in &mut series.cells {
+            let one_in = if bucket.0 < START + 20 { 10 } else { 100 };
+            let good = (cell.requests - cell.errors) / one_in;
+            cell.requests = good + cell.errors;
+            cell.weighted_requests = (one_in * good + cell.errors) * WEIGHT_UNIT;
+            cell.weighted_errors = cell.errors * WEIGHT_UNIT * if bucket.0 < START + 20 { 1 } else { 3 };
+        }
+    }
+    let end = input.now;
+    let once = judge(&input);
+    for bucket in START..=end.bucket().0 {
+        input.now = Bucket(bucket).start();
+        input.previous = Some(judge(&input));
+    }
+    let often = input.previous.expect("was judged");
+    assert!(says(&once, quality::WEIGHTED_SPANS));
+    assert_eq!((once.verdict, once.phase, once.decided_at), (often.verdict, often.phase, often.decided_at));
+}
+
+#[test]
 fn requests_served_are_told_from_other_requests_by_what_a_metric_says_of_them() {
     let scenario = Scenario { share: 0.5, error_effect: 5.0, before_s: 1_800, after_s: 1_500, ..Scenario::default() };
     let mut input = without_spans(&scenario, MetricShape::Counter, 44);

@@ -56,12 +56,17 @@ fn a_callee_that_answers_wrongly_and_says_nothing_is_found_through_its_callers()
     }
 }
 
-/// Of 100 traces in ten seconds those that meet both new versions are many: the rollouts go hand in hand.
-fn hand_in_hand(fails: impl Fn(&str, &str) -> bool) -> Vec<PathSeries> {
-    let mut all = vec![path("1", "1", START - 120..START, 100, 1)];
-    for (payment, cart, traces) in [("1", "1", 40), ("2", "2", 40), ("1", "2", 10), ("2", "1", 10)] {
-        let failed = if fails(payment, cart) { traces / 5 } else { 0 };
-        all.push(path(payment, cart, START..START + 60, traces, failed));
+/// Of 500 traces in ten seconds those that meet both new versions are many: the rollouts go hand in hand. Of some the top
+/// fails, of some payment.
+fn hand_in_hand(top: impl Fn(&str, &str) -> bool, own: impl Fn(&str, &str) -> bool) -> Vec<PathSeries> {
+    let mut all = vec![path("1", "1", START - 120..START, 500, 5)];
+    for (payment, cart, traces) in [("1", "1", 200), ("2", "2", 200), ("1", "2", 50), ("2", "1", 50)] {
+        let failed = |fails: bool| if fails { traces / 5 } else { 0 };
+        let mut series = path(payment, cart, START..START + 60, traces, failed(top(payment, cart)));
+        for (_, cell) in &mut series.cells {
+            cell.failed_within.insert("payment".to_owned(), failed(own(payment, cart)));
+        }
+        all.push(series);
     }
     all
 }
@@ -71,15 +76,39 @@ fn of_two_deploys_at_once_the_innocent_one_is_not_blamed() {
     let mut input =
         simulate(&Scenario { share: 0.5, error_effect: 5.0, before_s: 1_200, after_s: 600, ..Scenario::default() }, 32);
     // The deploy's own numbers are bad: most of its requests meet the bad cart.
-    input.aggregates.paths = hand_in_hand(|_, cart| cart == "2");
+    let (by_cart, by_payment) = (|_: &str, cart: &str| cart == "2", |payment: &str, _: &str| payment == "2");
+    input.aggregates.paths = hand_in_hand(by_cart, by_cart);
     let innocent = judge(&input);
     assert_ne!(innocent.verdict, VerdictKind::Regressed, "{}", innocent.summary);
     let found = &innocent.findings[0];
     assert!(found.symptom, "{}", found.summary);
     assert_eq!((found.culprit.service.as_str(), found.culprit.version.as_str()), ("cart", "2"));
 
-    input.aggregates.paths = hand_in_hand(|payment, _| payment == "2");
+    input.aggregates.paths = hand_in_hand(by_payment, by_payment);
     let guilty = judge(&input);
     assert_eq!(guilty.verdict, VerdictKind::Regressed, "{}", guilty.summary);
     assert_eq!(guilty.findings[0].culprit.service, "payment");
+}
+
+#[test]
+fn failures_that_a_caller_swallows_are_not_excused_by_what_fails_at_the_top() {
+    let mut input =
+        simulate(&Scenario { share: 0.5, error_effect: 5.0, before_s: 1_200, after_s: 600, ..Scenario::default() }, 32);
+    let (by_cart, by_payment) = (|_: &str, cart: &str| cart == "2", |payment: &str, _: &str| payment == "2");
+    // At the top everything goes with the cart; what payment fails at itself goes with payment.
+    input.aggregates.paths = hand_in_hand(by_cart, by_payment);
+    let verdict = judge(&input);
+    assert_eq!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+    assert_eq!(verdict.findings[0].culprit.service, "payment");
+    // Nor where most of what fails is in no path at all, or paths do not say which services failed.
+    input.aggregates.paths = hand_in_hand(by_cart, by_cart);
+    for series in &mut input.aggregates.paths {
+        series.cells.retain(|(bucket, _)| bucket.0 % 5 == 0);
+    }
+    assert_eq!(judge(&input).verdict, VerdictKind::Regressed);
+    input.aggregates.paths = hand_in_hand(by_cart, by_cart);
+    for (_, cell) in input.aggregates.paths.iter_mut().flat_map(|series| &mut series.cells) {
+        cell.failed_within.clear();
+    }
+    assert_eq!(judge(&input).verdict, VerdictKind::Regressed);
 }

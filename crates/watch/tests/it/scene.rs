@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use plimsoll_catalog::{Catalog, SqliteCatalog};
-use plimsoll_model::aggregates::VitalsSeries;
+use plimsoll_model::aggregates::{HistorySeries, VitalsSeries};
 use plimsoll_model::signal::{AgeClass, Fingerprint, OperationCell, OperationKey, OperationKind, OperationSeries};
-use plimsoll_model::{Bucket, Deploy, Interval, ServiceKey, UnixNanos, Verdict};
+use plimsoll_model::{Bucket, Deploy, Interval, ServiceAggregates, ServiceKey, UnixNanos, Verdict};
 use plimsoll_verdict::{TolerancePolicy, ToleranceRule};
 use plimsoll_watch::{NewDeploy, SignalSource, VersionObservation, WatchOptions, Watcher};
 
@@ -21,6 +21,8 @@ pub(crate) struct Script {
     seen: Mutex<Vec<VersionObservation>>,
     /// Services that nobody connects with any other.
     pub(crate) unrelated: Mutex<Vec<VitalsSeries>>,
+    /// The same hours of days before.
+    pub(crate) history: Mutex<Vec<HistorySeries>>,
 }
 
 impl SignalSource for Script {
@@ -31,6 +33,11 @@ impl SignalSource for Script {
             series.cells.retain(|(bucket, _)| within.contains(bucket.start()));
         }
         found
+    }
+
+    fn aggregates(&self, _: &ServiceKey, _: Interval) -> ServiceAggregates {
+        let history = self.history.lock().expect("not poisoned").clone();
+        ServiceAggregates { history, ..ServiceAggregates::default() }
     }
 
     fn related(&self, _: &ServiceKey) -> Vec<ServiceKey> {

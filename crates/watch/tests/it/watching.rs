@@ -1,7 +1,7 @@
 //! From a marker, or the lack of one, to verdicts and events.
 
 use plimsoll_catalog::DeployFilter;
-use plimsoll_model::aggregates::{Vitals, VitalsSeries};
+use plimsoll_model::aggregates::{HistoryCell, HistorySeries, Vitals, VitalsSeries};
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Bucket, DeployId, ServiceKey, VerdictKind};
 use plimsoll_watch::NewDeploy;
@@ -343,5 +343,32 @@ async fn an_outage_of_services_that_nobody_touched_is_not_the_deploys_unless_the
         scene.look(0..40).await;
         let verdict = scene.verdict(&deploy).await;
         assert_eq!(verdict.verdict == VerdictKind::Regressed, expected, "deployed {deployed}: {}", verdict.summary);
+    }
+}
+
+#[tokio::test]
+async fn the_day_before_excuses_what_it_always_does_and_not_what_a_deploy_did_then() {
+    for changed in [false, true] {
+        let scene = Scene::new().await;
+        scene.traffic("1", -180..0, 500, 5);
+        scene.traffic("2", 0..100, 500, 15);
+        let cells = (0..180_u64).map(|minute| {
+            let second = START * 10 - 86_400 - 3_600 + 60 * minute;
+            let errors = if minute < 60 { 30 } else { 90 };
+            let log = (40e6_f64.ln() * 3_000.0 * plimsoll_model::signal::LOG_UNIT) as i64;
+            let cell = HistoryCell { requests: 3_000, errors, log_latency_sum: log, ..HistoryCell::default() };
+            (plimsoll_model::UnixNanos::from_secs(second), cell)
+        });
+        let (operation, kind) = ("POST /charge".to_owned(), plimsoll_model::signal::OperationKind::Server);
+        let history = HistorySeries { operation, kind, width_s: 60, cells: cells.collect() };
+        scene.script.history.lock().expect("not poisoned").push(history);
+        if changed {
+            // Yesterday at this time the version came that serves until today.
+            scene.seen("1", 1 - 8_640);
+        }
+        let (deploy, _) = scene.watcher.register(marker("2"), None).await.expect("valid");
+        scene.look(0..60).await;
+        let verdict = scene.verdict(&deploy).await;
+        assert_eq!(verdict.verdict == VerdictKind::Regressed, changed, "{}", verdict.summary);
     }
 }
