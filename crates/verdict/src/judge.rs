@@ -13,6 +13,7 @@ use crate::input::JudgeInput;
 use crate::measured;
 use crate::quality;
 use crate::summary;
+use crate::surprise;
 use crate::symptoms;
 use crate::weights;
 
@@ -29,19 +30,13 @@ pub fn judge(input: &JudgeInput) -> Verdict {
     conclude(input, &fold)
 }
 
-/// Returns how much speaks against the service itself, whether or not it suffices for a verdict: the largest logarithm of
-/// the evidence of any of its tests that does not point elsewhere, with what that test is about.
+/// Returns how unusual the service is since the start of the deploy, by what it emits against its own past, and which of its
+/// series is the most unusual.
 ///
-/// It ranks services by what happened to them at one moment; no error probability belongs to it.
+/// It ranks services by what happened to them at one moment, whether or not any test has the traffic to decide; no error
+/// probability belongs to it.
 pub fn suspicion(input: &JudgeInput) -> (f64, String) {
-    if let Some(asked) = asked_otherwise(input) {
-        return suspicion(&asked);
-    }
-    let mut fold = Fold::new(Frame::of(input), input);
-    fold.advance(input);
-    let tests = fold.subjects().into_iter().filter(|(subject, _)| !fold.origin(*subject).elsewhere);
-    let most = tests.map(|(subject, _)| (fold.standing(subject).sup, subject)).max_by(|a, b| a.0.total_cmp(&b.0));
-    most.map_or((0.0, String::new()), |(log_e, subject)| (log_e, format!("{subject:?}")))
+    surprise::largest(input).map_or((0.0, String::new()), |most| (most.log, most.about))
 }
 
 /// Returns the same question put better, where there is a better one: of a flag's arms, of request metrics, of weights.

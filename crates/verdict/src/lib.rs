@@ -20,6 +20,7 @@
 //! | `drill` | attribute values that the excess has in common |
 //! | `paths` | versions of all who took part: callees that answer wrongly, two deploys at once |
 //! | `culprit`, `symptoms` | where the cause lies and where else it shows |
+//! | `surprise` | where to look first, if nothing can be decided |
 //! | `findings`, `explain`, `comparison`, `evidence`, `summary`, [`quality`] | what a reader gets to see |
 
 mod alone;
@@ -62,6 +63,7 @@ mod slot;
 mod standing;
 mod subject;
 mod summary;
+mod surprise;
 mod symptoms;
 mod tolerances;
 pub mod two_sample;

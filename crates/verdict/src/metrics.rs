@@ -171,7 +171,7 @@ pub(crate) fn any(frame: &Frame, series: &[MetricSeries]) -> bool {
 }
 
 /// Says whether more is worse; `None` where nobody can say.
-fn direction(key: &MetricKey) -> Option<bool> {
+pub(crate) fn direction(key: &MetricKey) -> Option<bool> {
     if named(&key.name, &WORSE_DOWN) {
         return Some(false);
     }

@@ -8,4 +8,5 @@ mod reference;
 mod restarts;
 mod signals;
 mod simulation;
+mod suspicion;
 mod verdicts;

@@ -7,7 +7,7 @@
 //! The directory holds OTLP as JSON lines (`*.jsonl`, `*.jsonl.zst`) and `faults.json`, a list of `time`, `service` and
 //! `kind`. Each fault is posed as a change of configuration of its service at its time, and judged after so many seconds, or when the next begins; so
 //! is each of the same services at the time of another's fault, where it is innocent. At the time of each fault all services
-//! are asked, and ranked by what speaks against them.
+//! are asked, and ranked by how unusual they are since.
 //!
 //! `plain` takes the past as it was, earlier faults of the same service included; `clean` leaves out four minutes of each
 //! earlier fault, as somebody would who knows of them; `levels` looks at nothing but the levels of metrics.
@@ -32,6 +32,9 @@ use recording::Recordings;
 
 /// How long after its beginning a fault is left out of the past.
 const ILL: Duration = Duration::from_secs(240);
+
+/// What was emitted until a moment is asked for so much later: by then it has come in, and its traces are closed.
+const SETTLED: Duration = Duration::from_secs(60);
 
 /// An innocent service had no fault of its own for so long.
 const QUIET: Duration = Duration::from_secs(3_600);
@@ -117,7 +120,7 @@ fn main() {
             // What the next fault does is not held against this one.
             let next = faults.get(asked + 1).map_or(UnixNanos::MAX, |next| next.at);
             let until = (fault.at + Duration::from_secs(seconds)).min(next);
-            if until > now {
+            if until + SETTLED > now {
                 break;
             }
             let earlier: Vec<UnixNanos> = faults[..asked].iter().map(|fault| fault.at).collect();
@@ -177,7 +180,7 @@ fn ask(
 
 fn print(faults: &[Fault], all: &[BTreeMap<String, Said>]) {
     println!(
-        "| fault | kind | said | rank | requests before, after | errors logged before, after | minutes of metrics | what speaks most against it |"
+        "| fault | kind | said | rank | requests before, after | errors logged before, after | minutes of metrics | what is most unusual about it |"
     );
     println!("|---|---|---|---|---|---|---|---|");
     let mut kinds: BTreeMap<&str, [usize; 6]> = BTreeMap::new();
