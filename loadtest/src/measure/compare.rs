@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::client::Protocol;
 use crate::compression::Compression;
 use crate::generate::{Load, Mix, Pace, Until};
+use crate::measure::machine::source;
 use crate::measure::{Session, loadgen};
 use crate::records::Shape;
 use crate::stats::Quantiles;
@@ -262,6 +263,5 @@ pub(crate) fn best(runs: &[Run]) -> Vec<&Run> {
 
 /// Where the scripts that prepare peers are, beside this crate's source.
 pub fn peer_scripts() -> PathBuf {
-    std::env::var_os("PLIMSOLL_PEERS")
-        .map_or_else(|| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("peers"), PathBuf::from)
+    std::env::var_os("PLIMSOLL_PEERS").map_or_else(|| source().join("peers"), PathBuf::from)
 }

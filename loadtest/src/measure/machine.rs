@@ -1,6 +1,6 @@
 //! Which machine and which program a table is of.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Where a measurement was made.
@@ -33,7 +33,7 @@ impl Machine {
         let name = cpu.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split(':').nth(1));
         let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let kib = memory.lines().next().and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-        let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let source = source();
         let commit = said("git", &["-C", &source.to_string_lossy(), "rev-parse", "--short", "HEAD"]);
         let changed = said("git", &["-C", &source.to_string_lossy(), "status", "--porcelain", "--untracked-files=no"]);
         let disk = said("df", &["--output=source,fstype", &work_dir.to_string_lossy()]);
@@ -52,6 +52,12 @@ impl Machine {
             date: jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M").to_string(),
         }
     }
+}
+
+/// Returns where this crate's source is: in the checkout that one stands in, or else where the program was built.
+pub(crate) fn source() -> PathBuf {
+    let here = PathBuf::from("loadtest");
+    if here.join("peers").is_dir() { here } else { PathBuf::from(env!("CARGO_MANIFEST_DIR")) }
 }
 
 /// A path without the directories that it has on this machine only.
