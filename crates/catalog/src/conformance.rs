@@ -212,7 +212,7 @@ async fn verdicts(catalog: Arc<dyn Catalog>) -> Outcome {
     let deploys: Vec<Deploy> = (1..=4).map(sample_deploy).collect();
     for (deploy, phase) in deploys.iter().zip(phases) {
         catalog.insert_deploy(deploy, None).await?;
-        catalog.commit_verdict(&sample_verdict(deploy, phase, 1), None, &[]).await?;
+        catalog.commit_verdict(&sample_verdict(deploy, phase, 1), None, &[], None).await?;
     }
     assert_eq!(catalog.verdict(&deploys[0].id).await?, Some(sample_verdict(&deploys[0], Phase::Clear, 1)));
     assert_eq!(catalog.verdict(&DeployId::from_text("dep_nobody")).await?, None);
@@ -230,7 +230,10 @@ async fn verdicts(catalog: Arc<dyn Catalog>) -> Outcome {
     assert_eq!(listed(VerdictFilter { since, ..any }).await?, ids(&[3, 2]));
 
     let second = sample_verdict(&deploys[2], Phase::Recovered, 2);
-    catalog.commit_verdict(&second, None, &[]).await?;
+    catalog.commit_verdict(&second, None, &[], Some(&[1, 2, 3])).await?;
+    assert_eq!(catalog.evidence(&second.deploy_id).await?, Some(vec![1, 2, 3]), "evidence comes back as it was kept");
+    catalog.commit_verdict(&second, None, &[], None).await?;
+    assert_eq!(catalog.evidence(&second.deploy_id).await?, None, "that of a former verdict is not kept");
     assert_eq!(catalog.verdict(&deploys[2].id).await?, Some(second), "the latest takes the place of the former");
     let open = catalog.verdicts(&VerdictFilter { open_regression: Some(true), ..VerdictFilter::default() }).await?;
     assert_eq!(open.len(), 1);
@@ -316,12 +319,12 @@ async fn outbox(catalog: Arc<dyn Catalog>) -> Outcome {
     let detected = event(&deploy, &verdict, EventKind::Detected);
     let sinks = ["ops".to_owned(), "chat".to_owned()];
     for _ in 0..2 {
-        catalog.commit_verdict(&verdict, Some(&detected), &sinks).await?;
+        catalog.commit_verdict(&verdict, Some(&detected), &sinks, None).await?;
     }
     // The same event with another body is still the same event.
     let mut altered = detected.clone();
     altered.source = "/other".to_owned();
-    catalog.commit_verdict(&verdict, Some(&altered), &sinks).await?;
+    catalog.commit_verdict(&verdict, Some(&altered), &sinks, None).await?;
     assert_eq!(catalog.deliveries(None, 0).await?.len(), 2, "one event is queued once for each sink");
 
     let (now, lease) = (UnixNanos::from_secs(1_600_000_000), Duration::from_secs(30));
@@ -362,7 +365,7 @@ async fn outbox(catalog: Arc<dyn Catalog>) -> Outcome {
         [("chat", DeliveryState::Delivered, 1, ""), ("ops", DeliveryState::Failed, 2, "410 gone")],
         "newest first; what was delivered stays delivered"
     );
-    catalog.commit_verdict(&verdict, Some(&detected), &sinks).await?;
+    catalog.commit_verdict(&verdict, Some(&detected), &sinks, None).await?;
     assert!(catalog.lease_deliveries(UnixNanos::MAX, lease, 10).await?.is_empty(), "settled is not queued again");
     assert!(catalog.deliveries(Some(&DeployId::from_text("dep_nobody")), 0).await?.is_empty());
     Ok(())
@@ -379,7 +382,7 @@ async fn outbox_order(catalog: Arc<dyn Catalog>) -> Outcome {
     ] {
         let verdict = sample_verdict(deploy, phase, revision);
         let event = event(deploy, &verdict, kind);
-        catalog.commit_verdict(&verdict, Some(&event), &sinks).await?;
+        catalog.commit_verdict(&verdict, Some(&event), &sinks, None).await?;
         queued.push(event.id);
     }
     let ids = |leased: Vec<crate::Delivery>| leased.into_iter().map(|d| d.event_id).collect::<Vec<_>>();

@@ -48,18 +48,23 @@ pub trait Catalog: Send + Sync + 'static {
         at: UnixNanos,
     ) -> Result<Option<Deploy>, CatalogError>;
 
-    /// Stores a verdict in place of the deploy's former one and queues its event, for every sink named, in the same transaction.
-    /// An event that is queued for a sink is not queued for it again, and keeps the body it had.
+    /// Stores a verdict in place of the deploy's former one, what it was judged from in place of what the former was, and
+    /// queues its event, for every sink named, in the same transaction. Without evidence none is kept. An event that is queued
+    /// for a sink is not queued for it again, and keeps the body it had.
     async fn commit_verdict(
         &self,
         verdict: &Verdict,
         event: Option<&RegressionEvent>,
         sinks: &[String],
+        evidence: Option<&[u8]>,
     ) -> Result<(), CatalogError>;
 
     /// Gives a deploy the namespace that its telemetry turned out to have, which its marker did not name; `None`: there is no
     /// such deploy.
     async fn place_deploy(&self, id: &DeployId, namespace: &str) -> Result<Option<Deploy>, CatalogError>;
+
+    /// Returns what the deploy's latest verdict was judged from, where that is kept.
+    async fn evidence(&self, deploy: &DeployId) -> Result<Option<Vec<u8>>, CatalogError>;
 
     /// Returns the deploy's latest verdict.
     async fn verdict(&self, deploy: &DeployId) -> Result<Option<Verdict>, CatalogError>;

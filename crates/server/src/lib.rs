@@ -12,6 +12,7 @@
 //! | [`faces`] | what those count |
 //! | [`telemetry`] | Plimsoll's own logs and spans |
 //! | `explain` | what engineers see of a verdict |
+//! | `stored` | the same engine over what the store holds: replay of a verdict, past deploys |
 //! | [`backtest`] | recorded telemetry and past deploys through the same engine |
 //! | [`demo`] | a shop, a good deploy, a bad deploy |
 
@@ -28,4 +29,5 @@ pub mod grpc;
 mod nearest;
 pub mod postgres;
 pub mod serve;
+mod stored;
 pub mod telemetry;

@@ -135,6 +135,12 @@ impl SignalState {
         Ok(())
     }
 
+    /// Lets time pass without any telemetry: traces close and old buckets go as if something had been received at `to`.
+    pub fn pass(&mut self, to: UnixNanos) {
+        self.watermark = self.watermark.max(to.0);
+        self.pass_time();
+    }
+
     /// Closes every open trace, as if nothing more could come: for the end of a recording.
     pub fn close_traces(&mut self) {
         self.close_until(u64::MAX);

@@ -5,8 +5,8 @@ use std::thread::JoinHandle;
 
 use arrow::array::RecordBatch;
 use parking_lot::Mutex;
-use plimsoll_catalog::Catalog;
-use plimsoll_model::{SequenceNumber, UnixNanos};
+use plimsoll_catalog::{Catalog, SegmentRecord};
+use plimsoll_model::{Interval, SequenceNumber, UnixNanos};
 use plimsoll_otlp::Table;
 use tokio::sync::oneshot;
 
@@ -143,9 +143,15 @@ impl Store {
     /// segments could not be read. Rows before `since` may be among them; those of the tail are not. Blocks, and holds one segment in
     /// memory at a time.
     pub fn read_segments(&self, table: Table, since: UnixNanos, visit: &mut dyn FnMut(&RecordBatch)) -> usize {
+        self.read_segments_within(table, Interval { from: since, to: UnixNanos::MAX }, visit)
+    }
+
+    /// Does what [`Self::read_segments`] does, for the segments that hold any of `within`.
+    pub fn read_segments_within(&self, table: Table, within: Interval, visit: &mut dyn FnMut(&RecordBatch)) -> usize {
         let shared = &self.handle.shared;
         let mut unreadable = 0;
-        for record in self.snapshot().segments(table).iter().filter(|record| record.times.to > since) {
+        let reaches = |record: &&SegmentRecord| record.times.to > within.from && record.times.from < within.to;
+        for record in self.snapshot().segments(table).iter().filter(reaches) {
             let mut batches = Vec::new();
             match read(shared, record, &mut batches) {
                 Ok(()) => batches.iter().for_each(&mut *visit),

@@ -8,6 +8,7 @@ use plimsoll_model::{Deploy, DeployId, RegressionEvent, UnixNanos, Verdict, Verd
 use plimsoll_verdict::unseen;
 use tokio::sync::{broadcast, watch};
 
+use crate::open::Open;
 use crate::watcher::{WatchCounters, Watcher};
 
 impl Watcher {
@@ -16,7 +17,13 @@ impl Watcher {
     /// # Errors
     /// The catalog cannot be read.
     pub async fn verdict(&self, id: &DeployId) -> Result<Option<Verdict>, CatalogError> {
-        let known = self.open.lock().get(id).map(|open| (open.deploy.clone(), open.verdict.clone()));
+        // What is decided is shown as it is stored, so that it can be judged again; its numbers lag half a minute behind.
+        let kept = self.options.keep_evidence;
+        let shown = |open: &Open| match (&open.verdict, &open.stored) {
+            (Some(verdict), Some(stored)) if kept && verdict.decided && stored.decided => Some(stored.clone()),
+            (verdict, _) => verdict.clone(),
+        };
+        let known = self.open.lock().get(id).map(|open| (open.deploy.clone(), shown(open)));
         let deploy = match known {
             Some((_, Some(verdict))) => return Ok(Some(verdict)),
             Some((deploy, None)) => deploy,
@@ -66,6 +73,11 @@ impl Watcher {
         let open = self.open.lock();
         let open = open.get(id)?;
         open.verdict.as_ref().map(|verdict| (verdict.verdict, open.closed))
+    }
+
+    /// Stops judging a deploy: what was said of it last stands.
+    pub fn release(&self, id: &DeployId) {
+        self.open.lock().close(id, true);
     }
 
     /// Returns the time by the watcher's clock.

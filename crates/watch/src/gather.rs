@@ -2,22 +2,42 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_model::{Interval, ServiceKey, UnixNanos};
+use plimsoll_model::{Bucket, Interval, ServiceKey, UnixNanos};
+use plimsoll_signals::Excerpt;
 use plimsoll_verdict::JudgeInput;
 
+use crate::gathered::Question;
 use crate::source::SignalSource;
 
+/// What was read beside the judgement's input, for whoever keeps what it was judged from.
+#[derive(Debug, Clone, Default)]
+pub struct Beside {
+    /// Services that call the deployed one or that it calls.
+    pub neighbours: Vec<ServiceKey>,
+    /// Rows from the bucket that was asked for on; none where none was.
+    pub excerpt: Excerpt,
+}
+
 /// Fills in the aggregates: those of the service, of its callers and callees, and of services that are neither connected
-/// with it nor `touched` by then.
+/// with it nor `touched` by then. Rows from `keep_from` on come back as they are.
 ///
-/// The latter are asked for whatever else serves by now: buckets in which the time before is the control may lie behind.
-pub fn gather(signals: &dyn SignalSource, touched: &BTreeMap<ServiceKey, UnixNanos>, input: &mut JudgeInput) {
+/// Untouched services are asked for whatever else serves by now: buckets in which the time before is the control may lie
+/// behind.
+pub fn gather(
+    signals: &dyn SignalSource,
+    touched: &BTreeMap<ServiceKey, UnixNanos>,
+    input: &mut JudgeInput,
+    keep_from: Option<Bucket>,
+) -> Beside {
     let from = input.deploy.started_at - input.tolerances.lookback();
     let within = Interval { from, to: input.now.bucket().end() };
-    let service = &input.deploy.service;
-    input.series = signals.series(service, within);
-    input.aggregates = signals.aggregates(service, within);
-    input.untouched = signals.unrelated(service, touched, within);
-    input.related = signals.related(service).iter().flat_map(|other| signals.series(other, within)).collect();
-    input.known_fingerprints = signals.known_fingerprints(service, input.deploy.started_at);
+    let service = input.deploy.service.clone();
+    let started_at = input.deploy.started_at;
+    let read = signals.gather(&Question { service, within, started_at, keep_from });
+    input.series = read.series;
+    input.aggregates = read.aggregates;
+    input.related = read.related;
+    input.known_fingerprints = read.known_fingerprints;
+    input.untouched = signals.unrelated(&input.deploy.service, touched, within);
+    Beside { neighbours: read.neighbours, excerpt: read.excerpt }
 }

@@ -9,6 +9,7 @@ use plimsoll_verdict::{JudgeInput, quality, unseen};
 
 use crate::announce::event_for;
 use crate::closing::{is_closed, is_news};
+use crate::evidence::{Evidence, UNSETTLED};
 use crate::feedback::suppressed;
 use crate::gather::gather;
 use crate::markers::Known;
@@ -39,9 +40,12 @@ impl Watcher {
             (open, superseded_at, marked, beside)
         };
         let now = (self.clock)();
-        let verdict =
+        let (verdict, evidence) = if marked && open.announced.is_none() {
             // What was told of the inferred deploy is also ended there.
-            if marked && open.announced.is_none() { announced_elsewhere(&open, now) } else { self.judge(&open, superseded_at, now).await };
+            (announced_elsewhere(&open, now), None)
+        } else {
+            self.judge(&open, superseded_at, now).await
+        };
         // One shipment, one page: whoever announced it also tells its end.
         let (event, announced) = if beside { (None, None) } else { event_for(open.announced.as_ref(), &verdict) };
         let event = event
@@ -50,7 +54,7 @@ impl Watcher {
             event.is_some() || open.stored.as_ref().is_none_or(|stored| is_news(stored, &verdict, self.store_every()));
         if store {
             let sinks = if event.is_some() { (self.options.audience)(&open.deploy.service) } else { Vec::new() };
-            self.catalog.commit_verdict(&verdict, event.as_ref(), &sinks).await?;
+            self.catalog.commit_verdict(&verdict, event.as_ref(), &sinks, evidence.as_deref()).await?;
         }
         let told = open
             .verdict
@@ -90,8 +94,9 @@ impl Watcher {
         self.open.lock().len() as f64 > looks * self.options.judged_per_tick as f64
     }
 
-    /// Gathers what bears on a deploy and judges it, on a thread that may take its time.
-    async fn judge(&self, open: &Open, superseded_at: Option<UnixNanos>, now: UnixNanos) -> Verdict {
+    /// Gathers what bears on a deploy and judges it, on a thread that may take its time. A verdict that is to be stored
+    /// comes with what it was judged from.
+    async fn judge(&self, open: &Open, superseded_at: Option<UnixNanos>, now: UnixNanos) -> (Verdict, Option<Vec<u8>>) {
         let deploy = open.deploy.clone();
         let signals = self.signals.clone();
         let tolerances = self.options.tolerances.of(&deploy.service);
@@ -111,6 +116,9 @@ impl Watcher {
         let suppressed = suppressed(&feedback, deploy.started_at);
         let began = std::time::Instant::now();
         let session = open.session.clone();
+        let (stored, store_every) = (open.stored.clone(), self.store_every());
+        let keep = self.options.keep_evidence;
+        let is_stored = move |verdict: &Verdict| stored.as_ref().is_none_or(|old| is_news(old, verdict, store_every));
         let gather = move || {
             let mut session = session.lock();
             let mut data_quality = signals.data_quality(&deploy.service);
@@ -135,11 +143,14 @@ impl Watcher {
             // Most looks find nothing new, and for that the latest buckets do.
             if let Some(since) = session.since() {
                 input.series = signals.series(&input.deploy.service, within(since));
-                if let Some(verdict) = session.judge_latest(&input) {
-                    return verdict;
+                let latest = session.judge_latest(&input);
+                // What is stored is judged from the whole, so that it can be judged again.
+                if let Some(verdict) = latest.filter(|verdict| !(keep && is_stored(verdict))) {
+                    return (verdict, None);
                 }
             }
-            gather(signals.as_ref(), &touched, &mut input);
+            let keep_from = (now - UNSETTLED).bucket();
+            let beside = gather(signals.as_ref(), &touched, &mut input, keep.then_some(keep_from));
             input.changed_at = known.changed_at;
             input.known_versions = known
                 .versions
@@ -147,14 +158,22 @@ impl Watcher {
                 .filter(|known| known.first_seen < input.deploy.started_at)
                 .map(|known| known.version)
                 .collect();
-            session.judge_all(&input)
+            let verdict = session.judge_all(&input);
+            let evidence = (keep && is_stored(&verdict)).then(|| {
+                let evidence = Evidence::of(&input, beside.neighbours, keep_from, beside.excerpt);
+                evidence.to_bytes().unwrap_or_else(|error| {
+                    tracing::warn!(%error, "a verdict is stored without what it was judged from");
+                    None
+                })
+            });
+            (verdict, evidence.flatten())
         };
         let verdict = match tokio::task::spawn_blocking(gather).await {
             Ok(verdict) => verdict,
             Err(error) => {
                 count(&self.counts.failures, 1);
                 tracing::error!(deploy = %open.deploy.id, %error, "judging failed; the last verdict stands");
-                open.verdict.clone().unwrap_or_else(|| unseen(&open.deploy, now))
+                (open.verdict.clone().unwrap_or_else(|| unseen(&open.deploy, now)), None)
             }
         };
         count(&self.counts.judged, 1);

@@ -11,7 +11,8 @@
 //! | `placeholder` | the verdict that stands where another deploy is judged instead |
 //! | `announce` | which change of a verdict is an event |
 //! | `markers` | deploys as they are announced, ended and decided upon |
-//! | `gather` | what bears on a deploy, read from the aggregates |
+//! | `gathered`, `gather` | what bears on a deploy, read from the aggregates |
+//! | `evidence` | what is kept of that to judge again |
 //! | `judging` | one deploy judged, stored and told of |
 //! | `closing` | what is worth storing, and when nothing more is expected |
 //! | `answers` | what is asked of the watcher |
@@ -25,8 +26,10 @@ mod announce;
 mod answers;
 mod arrivals;
 mod closing;
+mod evidence;
 mod feedback;
 mod gather;
+mod gathered;
 mod infer;
 mod judging;
 mod markers;
@@ -37,8 +40,10 @@ mod source;
 mod state;
 mod watcher;
 
+pub use evidence::{Evidence, EvidenceError};
 pub use feedback::Precision;
-pub use gather::gather;
+pub use gather::{Beside, gather};
+pub use gathered::{Gathered, Question};
 pub use register::{FinishError, NewDeploy, RegisterError};
 pub use source::{SignalSource, VersionObservation};
 pub use watcher::{Audience, Clock, Entropy, WatchCounters, WatchOptions, Watcher};

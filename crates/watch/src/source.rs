@@ -6,6 +6,8 @@ use plimsoll_model::aggregates::VitalsSeries;
 use plimsoll_model::signal::{Fingerprint, OperationSeries};
 use plimsoll_model::{Interval, ServiceAggregates, ServiceKey, UnixNanos};
 
+use crate::gathered::{Gathered, Question, one_by_one};
+
 /// Where the watcher reads aggregates. Calls are short and do not block on I/O.
 pub trait SignalSource: Send + Sync + 'static {
     /// Returns the operations of a service, all versions, within a stretch of event time.
@@ -35,6 +37,11 @@ pub trait SignalSource: Send + Sync + 'static {
 
     /// Returns the exceptions of a service that were seen before `before`, as far back as is known.
     fn known_fingerprints(&self, service: &ServiceKey, before: UnixNanos) -> BTreeSet<Fingerprint>;
+
+    /// Returns all that bears on a deploy, as it was at one moment.
+    fn gather(&self, asked: &Question) -> Gathered {
+        one_by_one(self, asked)
+    }
 
     /// Returns versions that were seen for the first time since the last call, each once.
     fn take_new_versions(&self) -> Vec<VersionObservation>;

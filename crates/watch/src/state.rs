@@ -8,6 +8,7 @@ use plimsoll_model::signal::{Fingerprint, OperationSeries};
 use plimsoll_model::{Interval, ServiceAggregates, ServiceKey, UnixNanos};
 use plimsoll_signals::SignalState;
 
+use crate::gathered::{Gathered, Question};
 use crate::source::{SignalSource, VersionObservation};
 
 /// The state behind a lock that its fold shares; each question holds the lock for one walk over the series.
@@ -35,6 +36,25 @@ impl SignalSource for Mutex<SignalState> {
 
     fn known_fingerprints(&self, service: &ServiceKey, before: UnixNanos) -> BTreeSet<Fingerprint> {
         self.lock().known_fingerprints(service, before)
+    }
+
+    fn gather(&self, asked: &Question) -> Gathered {
+        // One lock for all of it: nothing is folded in between.
+        let state = self.lock();
+        let Question { service, within, started_at, keep_from } = asked;
+        let neighbours = state.related(service);
+        let excerpt = keep_from.map(|from| {
+            let services: Vec<ServiceKey> = std::iter::once(service).chain(&neighbours).cloned().collect();
+            state.excerpt(&services, from)
+        });
+        Gathered {
+            series: state.series(service, *within),
+            aggregates: state.aggregates(service, *within),
+            related: neighbours.iter().flat_map(|other| state.series(other, *within)).collect(),
+            known_fingerprints: state.known_fingerprints(service, *started_at),
+            excerpt: excerpt.unwrap_or_default(),
+            neighbours,
+        }
     }
 
     fn take_new_versions(&self) -> Vec<VersionObservation> {

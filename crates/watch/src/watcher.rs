@@ -45,6 +45,8 @@ pub struct WatchOptions {
     pub ui_base: String,
     /// Deploys judged per look at most.
     pub judged_per_tick: usize,
+    /// Whether what stored verdicts were judged from is kept, to judge again.
+    pub keep_evidence: bool,
 }
 
 /// What the watcher has done so far.

@@ -185,7 +185,12 @@ impl Catalog for Outbox {
         _verdict: &Verdict,
         _event: Option<&RegressionEvent>,
         _sinks: &[String],
+        _evidence: Option<&[u8]>,
     ) -> Result<(), CatalogError> {
+        unreachable!("delivery needs the outbox only")
+    }
+
+    async fn evidence(&self, _deploy: &DeployId) -> Result<Option<Vec<u8>>, CatalogError> {
         unreachable!("delivery needs the outbox only")
     }
 

@@ -199,8 +199,13 @@ impl Catalog for SqliteCatalog {
         verdict: &Verdict,
         event: Option<&RegressionEvent>,
         sinks: &[String],
+        evidence: Option<&[u8]>,
     ) -> Result<(), CatalogError> {
-        verdicts::commit(self, verdict, event, sinks).await
+        verdicts::commit(self, verdict, event, sinks, evidence).await
+    }
+
+    async fn evidence(&self, deploy: &DeployId) -> Result<Option<Vec<u8>>, CatalogError> {
+        verdicts::evidence(self, deploy).await
     }
 
     async fn verdict(&self, deploy: &DeployId) -> Result<Option<Verdict>, CatalogError> {

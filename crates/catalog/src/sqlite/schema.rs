@@ -118,4 +118,12 @@ CREATE INDEX versions_by_service ON versions (service, environment, namespace);
 
 PRAGMA user_version = 3;
 ",
+    "
+CREATE TABLE evidence (
+    deploy_id TEXT PRIMARY KEY REFERENCES verdicts (deploy_id),
+    body BLOB NOT NULL
+) STRICT;
+
+PRAGMA user_version = 4;
+",
 ];

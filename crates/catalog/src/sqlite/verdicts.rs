@@ -22,6 +22,7 @@ pub(super) async fn commit(
     verdict: &Verdict,
     event: Option<&RegressionEvent>,
     sinks: &[String],
+    evidence: Option<&[u8]>,
 ) -> Result<(), CatalogError> {
     let body = catalog.json(verdict)?;
     let mut writer = catalog.writer.lock().await;
@@ -39,6 +40,27 @@ pub(super) async fn commit(
     .execute(&mut *transaction)
     .await
     .map_err(|e| catalog.fault(e))?;
+    match evidence {
+        Some(evidence) => {
+            sqlx::query(
+                "INSERT INTO evidence (deploy_id, body) VALUES (?1, ?2)
+                 ON CONFLICT (deploy_id) DO UPDATE SET body = excluded.body",
+            )
+            .bind(verdict.deploy_id.as_str())
+            .bind(evidence)
+            .execute(&mut *transaction)
+            .await
+            .map_err(|e| catalog.fault(e))?;
+        }
+        // What the former verdict was judged from says nothing of this one.
+        None => {
+            sqlx::query("DELETE FROM evidence WHERE deploy_id = ?1")
+                .bind(verdict.deploy_id.as_str())
+                .execute(&mut *transaction)
+                .await
+                .map_err(|e| catalog.fault(e))?;
+        }
+    }
     if let Some(event) = event {
         outbox::queue(catalog, &mut transaction, event, &verdict.deploy_id, sinks).await?;
     }
@@ -52,6 +74,14 @@ pub(super) async fn get(catalog: &SqliteCatalog, deploy: &DeployId) -> Result<Op
         .await
         .map_err(|e| catalog.fault(e))?;
     body.map(|text| catalog.read_json(&text)).transpose()
+}
+
+pub(super) async fn evidence(catalog: &SqliteCatalog, deploy: &DeployId) -> Result<Option<Vec<u8>>, CatalogError> {
+    sqlx::query_scalar("SELECT body FROM evidence WHERE deploy_id = ?1")
+        .bind(deploy.as_str())
+        .fetch_optional(&mut *catalog.reader().await)
+        .await
+        .map_err(|e| catalog.fault(e))
 }
 
 pub(super) async fn list(catalog: &SqliteCatalog, filter: &VerdictFilter) -> Result<Vec<Verdict>, CatalogError> {

@@ -52,7 +52,7 @@ async fn what_was_committed_is_there_after_reopening() {
     {
         let catalog = open(&path).await;
         catalog.insert_deploy(&deploy, Some("key")).await.expect("inserted");
-        catalog.commit_verdict(&verdict, Some(&event), &["ops".to_owned()]).await.expect("committed");
+        catalog.commit_verdict(&verdict, Some(&event), &["ops".to_owned()], None).await.expect("committed");
         catalog.commit_segments(change(5)).await.expect("committed");
         catalog.close().await.expect("closed");
     }
@@ -88,6 +88,26 @@ async fn a_copy_taken_while_it_is_written_is_some_committed_state() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn a_catalog_of_format_three_is_opened_and_keeps_evidence_from_then_on() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("catalog.db");
+    let deploy = sample_deploy(1);
+    let verdict = sample_verdict(&deploy, Phase::Confirmed, 1);
+    {
+        let catalog = open(&path).await;
+        catalog.insert_deploy(&deploy, None).await.expect("inserted");
+        catalog.commit_verdict(&verdict, None, &[], None).await.expect("committed");
+        catalog.close().await.expect("closed");
+    }
+    sqlx::raw_sql("DROP TABLE evidence; PRAGMA user_version = 3").execute(&mut raw(&path).await).await.expect("set");
+    let catalog = open(&path).await;
+    assert_eq!(catalog.verdict(&deploy.id).await.expect("read"), Some(verdict.clone()));
+    assert_eq!(catalog.evidence(&deploy.id).await.expect("read"), None);
+    catalog.commit_verdict(&verdict, None, &[], Some(&[7])).await.expect("committed");
+    assert_eq!(catalog.evidence(&deploy.id).await.expect("read"), Some(vec![7]));
 }
 
 #[tokio::test]

@@ -137,7 +137,7 @@ impl Shop {
     async fn record_facts(&self) {
         let deploy = deploy();
         self.catalog.insert_deploy(&deploy, None).await.expect("recorded");
-        self.catalog.commit_verdict(&verdict(&deploy), None, &[]).await.expect("recorded");
+        self.catalog.commit_verdict(&verdict(&deploy), None, &[], None).await.expect("recorded");
         let decision = Decision {
             deploy_id: deploy.id.clone(),
             decision: DecisionKind::Rollback,

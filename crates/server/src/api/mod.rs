@@ -5,6 +5,7 @@
 //! | `deploys.rs` | marking, listing and finishing deploys, decisions on them |
 //! | `verdicts.rs` | verdicts and their explanation, the gate, regressions, deliveries |
 //! | `feedback.rs` | what humans say of verdicts, and how often those were right |
+//! | `past.rs` | replay of a verdict, past deploys judged from what is stored |
 //! | `sql.rs` | queries and the format of their rows |
 //! | `health.rs` | `/livez`, `/readyz` |
 //! | `metrics.rs` | `/metrics` |
@@ -15,6 +16,7 @@ mod deploys;
 mod feedback;
 mod health;
 mod metrics;
+mod past;
 mod problem;
 mod sql;
 mod verdicts;
@@ -29,6 +31,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use plimsoll_catalog::Catalog;
 use plimsoll_query::SqlEngine;
+use plimsoll_verdict::TolerancePolicy;
 use plimsoll_watch::Watcher;
 
 use crate::serve::Stages;
@@ -51,6 +54,10 @@ pub struct ApiState {
     pub health: Arc<Health>,
     /// Everything that counts something.
     pub stages: Arc<Stages>,
+    /// What counts as worse.
+    pub tolerances: TolerancePolicy,
+    /// Room for one that judges the past at a time.
+    pub past: Arc<tokio::sync::Semaphore>,
     /// The bearer token to ask for, where one is set.
     pub token: Option<Arc<str>>,
 }
@@ -64,6 +71,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/v1/deploys/{id}/finish", post(deploys::finish))
         .route("/api/v1/deploys/{id}/verdict", get(verdicts::show))
         .route("/api/v1/deploys/{id}/explain", get(verdicts::explain))
+        .route("/api/v1/deploys/{id}/replay", post(past::replay))
+        .route("/api/v1/backtest", post(past::backtest))
         .route("/api/v1/deploys/{id}/decisions", post(deploys::decide).get(deploys::decisions))
         .route("/api/v1/deploys/{id}/feedback", post(feedback::answer).get(feedback::list))
         .route("/api/v1/precision", get(feedback::precision))

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use plimsoll_model::{Deploy, UnixNanos};
+use plimsoll_model::{Deploy, ServiceKey, UnixNanos};
 use plimsoll_watch::NewDeploy;
 use serde_json::Value;
 
@@ -13,6 +13,20 @@ pub(crate) enum Past {
     Announced(Box<NewDeploy>),
     /// As it was recorded: it keeps its id, and so do its findings.
     Recorded(Box<Deploy>),
+}
+
+impl Past {
+    /// Returns the service deployed.
+    pub(crate) fn service(&self) -> ServiceKey {
+        match self {
+            Self::Recorded(deploy) => deploy.service.clone(),
+            Self::Announced(marker) => ServiceKey {
+                environment: marker.environment.clone(),
+                namespace: marker.namespace.clone().unwrap_or_default(),
+                service: marker.service.clone(),
+            },
+        }
+    }
 }
 
 /// Reads all of them, earliest first.
@@ -40,7 +54,14 @@ pub(super) fn read(path: &Path) -> Result<Vec<(UnixNanos, Past)>, String> {
 }
 
 fn parse(line: &str) -> Result<(UnixNanos, Past), String> {
-    let value: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    from_json(serde_json::from_str(line).map_err(|error| error.to_string())?)
+}
+
+/// Reads one, with when it started.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn from_json(value: Value) -> Result<(UnixNanos, Past), String> {
     if value.get("id").is_some() {
         let deploy: Deploy = serde_json::from_value(value).map_err(|error| error.to_string())?;
         return Ok((deploy.started_at, Past::Recorded(Box::new(deploy))));

@@ -5,11 +5,13 @@
 //!
 //! | file | owns |
 //! |---|---|
+//! | `asked` | the same of a running server, from what it holds |
 //! | `deploys` | past deploys as they are written down |
 //! | `recording`, `feed` | recorded telemetry, merged by time and read ahead |
 //! | `timeline`, `clock` | the engine with event time as its clock |
 //! | `report` | what is printed |
 
+mod asked;
 mod clock;
 mod deploys;
 mod feed;
@@ -26,31 +28,46 @@ use plimsoll_signals::SignalLimits;
 use plimsoll_verdict::TolerancePolicy;
 
 use crate::cli::output;
-use crate::cli::{Failure, Outcome};
+use crate::cli::{ClientArgs, Failure, Outcome};
 use crate::config::{Config, Overrides};
+pub(crate) use deploys::{Past, from_json};
 use feed::Feed;
 pub use report::BacktestOutput;
-use timeline::Timeline;
+pub(crate) use timeline::{Judged, Timeline};
 
 /// Arguments of `plimsoll backtest`.
 #[derive(Debug, Clone, Args)]
 pub struct BacktestArgs {
     /// Recorded telemetry, OTLP as JSON lines; plain, `.gz` or `.zst`; of a directory all such files
-    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    #[arg(long, required_unless_present = "from_store", conflicts_with = "from_store", num_args = 1.., value_name = "PATH")]
     pub otlp: Vec<PathBuf>,
+    /// Judge from what a running server holds, instead of from a recording
+    #[arg(long)]
+    pub from_store: bool,
+    /// With `--from-store`: deploys that started since, a duration such as `7d` or a time in RFC 3339 [default: 7d]
+    #[arg(long, value_name = "TIME", requires = "from_store")]
+    pub since: Option<String>,
+    /// With `--from-store`: deploys of this service only
+    #[arg(long, requires = "from_store")]
+    pub service: Option<String>,
+    /// With `--from-store`: deploys in this environment only
+    #[arg(long, requires = "from_store")]
+    pub environment: Option<String>,
     /// Past deploys as JSON lines, in the form that `POST /api/v1/deploys` takes, with `started_at`, or in the form that
-    /// `GET /api/v1/deploys` lists them
-    #[arg(long, value_name = "FILE")]
-    pub deploys: PathBuf,
+    /// `GET /api/v1/deploys` lists them; with `--from-store` those that the server knows, where absent
+    #[arg(long, value_name = "FILE", required_unless_present = "from_store")]
+    pub deploys: Option<PathBuf>,
     /// Judge for the last time at this moment, RFC 3339 [default: when the recording ends]
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub until: Option<UnixNanos>,
     /// Configuration file (YAML) with the tolerances and attributes to judge by
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "from_store")]
     pub config: Option<PathBuf>,
     /// How to print the verdicts
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: BacktestOutput,
+    #[command(flatten)]
+    client: ClientArgs,
 }
 
 fn moment(text: &str) -> Result<UnixNanos, String> {
@@ -62,8 +79,12 @@ fn moment(text: &str) -> Result<UnixNanos, String> {
 /// # Errors
 /// A file cannot be read, a deploy makes no sense, or there is no telemetry at all.
 pub async fn run(args: BacktestArgs) -> Outcome {
+    if args.from_store {
+        return asked::run(args).await;
+    }
     let (tolerances, limits) = settings(args.config.as_deref())?;
-    let deploys = deploys::read(&args.deploys).map_err(Failure::failed)?;
+    let file = args.deploys.ok_or_else(|| Failure::usage("`--deploys FILE` is required"))?;
+    let deploys = deploys::read(&file).map_err(Failure::failed)?;
     let feed = Feed::open(&args.otlp).map_err(Failure::failed)?;
     let mut timeline = Timeline::start(deploys, tolerances, limits).await.map_err(Failure::failed)?;
     while let Some(rows) = feed.next() {

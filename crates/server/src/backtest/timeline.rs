@@ -6,10 +6,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use parking_lot::Mutex;
-use plimsoll_catalog::{SqliteCatalog, SqliteOptions};
+use plimsoll_catalog::{Catalog, SqliteCatalog, SqliteOptions};
 use plimsoll_model::{Bucket, DeployId, UnixNanos, Verdict, VerdictKind};
 use plimsoll_otlp::Table;
 use plimsoll_signals::{SignalLimits, SignalState};
@@ -34,7 +35,10 @@ pub(crate) struct Judged {
 pub(crate) struct Timeline {
     clock: Arc<EventClock>,
     state: Arc<Mutex<SignalState>>,
+    catalog: Arc<SqliteCatalog>,
     watcher: Watcher,
+    /// How long each deploy is judged at most.
+    watched: Option<Duration>,
     deploys: std::iter::Peekable<std::vec::IntoIter<(UnixNanos, Past)>>,
     begun: Vec<Begun>,
     next_look: Option<Bucket>,
@@ -45,6 +49,7 @@ pub(crate) struct Timeline {
 /// A deploy that has started.
 struct Begun {
     id: DeployId,
+    at: UnixNanos,
     first_regressed_at: Option<UnixNanos>,
     /// Whether another look may still find it regressed.
     watched: bool,
@@ -71,10 +76,11 @@ impl Timeline {
             audience: Arc::new(|_| Vec::new()),
             ui_base: String::new(),
             judged_per_tick: usize::MAX,
+            keep_evidence: false,
         };
         let watcher = Watcher::start(
             options,
-            catalog,
+            catalog.clone(),
             state.clone(),
             Arc::new(move || told.now()),
             // Ids follow from the order of the deploys alone. Relaxed: one thread asks.
@@ -82,7 +88,32 @@ impl Timeline {
         );
         let watcher = watcher.await.map_err(|error| error.to_string())?;
         let deploys = deploys.into_iter().peekable();
-        Ok(Self { clock, state, watcher, deploys, begun: Vec::new(), next_look: None, _scratch: scratch })
+        Ok(Self {
+            clock,
+            state,
+            catalog,
+            watcher,
+            watched: None,
+            deploys,
+            begun: Vec::new(),
+            next_look: None,
+            _scratch: scratch,
+        })
+    }
+
+    /// Has each deploy judged for so long at most.
+    pub(crate) fn watching(self, at_most: Duration) -> Self {
+        Self { watched: Some(at_most), ..self }
+    }
+
+    /// Returns the state that rows are folded into or loaded into.
+    pub(crate) fn state(&self) -> &Arc<Mutex<SignalState>> {
+        &self.state
+    }
+
+    /// Returns the catalog that the watcher reads.
+    pub(crate) fn catalog(&self) -> &dyn Catalog {
+        self.catalog.as_ref()
     }
 
     /// Lets time pass until `to`: deploys start, and every 10 s of it the open ones are judged.
@@ -148,7 +179,7 @@ impl Timeline {
                 }
             };
             if self.begun.iter().all(|begun| begun.id != id) {
-                self.begun.push(Begun { id, first_regressed_at: None, watched: true });
+                self.begun.push(Begun { id, at, first_regressed_at: None, watched: true });
             }
         }
         Ok(())
@@ -161,10 +192,14 @@ impl Timeline {
         self.state.lock().settle();
         for begun in self.begun.iter_mut().filter(|begun| begun.watched) {
             let Some((verdict, closed)) = self.watcher.standing(&begun.id) else { continue };
-            if verdict == VerdictKind::Regressed {
+            if verdict == VerdictKind::Regressed && begun.first_regressed_at.is_none() {
                 begun.first_regressed_at = Some(now);
             }
-            begun.watched = !closed && begun.first_regressed_at.is_none();
+            let over = self.watched.is_some_and(|watched| now >= begun.at + watched);
+            if over && !closed {
+                self.watcher.release(&begun.id);
+            }
+            begun.watched = !closed && !over && (begun.first_regressed_at.is_none() || self.watched.is_some());
         }
         Ok(())
     }

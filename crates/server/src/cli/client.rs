@@ -17,14 +17,14 @@ pub(super) fn block_on(command: impl Future<Output = Outcome>) -> Outcome {
 }
 
 /// A server's API.
-pub(super) struct Api {
+pub(crate) struct Api {
     base: String,
     token: Option<String>,
     client: Client,
 }
 
 impl Api {
-    pub(super) fn new(args: &ClientArgs) -> Result<Self, Failure> {
+    pub(crate) fn new(args: &ClientArgs) -> Result<Self, Failure> {
         let base = args.api.trim_end_matches('/').to_owned();
         if !(base.starts_with("http://") || base.starts_with("https://")) {
             return Err(Failure::usage(format!(
@@ -39,7 +39,7 @@ impl Api {
     }
 
     /// Starts a request to `path`, below `/api/v1`.
-    pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.client.request(method, format!("{}/api/v1{path}", self.base));
         match &self.token {
             Some(token) => request.bearer_auth(token),
@@ -48,17 +48,17 @@ impl Api {
     }
 
     /// Sends a request and returns the response, if it is a success.
-    pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
         let response = request.send().await.map_err(|error| self.no_answer(&error))?;
         if response.status().is_success() { Ok(response) } else { Err(refused(response).await) }
     }
 
     /// Sends a request and returns the JSON of the response, if it is a success.
-    pub(super) async fn json(&self, request: RequestBuilder) -> Result<Value, Failure> {
+    pub(crate) async fn json(&self, request: RequestBuilder) -> Result<Value, Failure> {
         self.send(request).await?.json().await.map_err(|error| self.no_answer(&error))
     }
 
-    pub(super) fn no_answer(&self, error: &reqwest::Error) -> Failure {
+    pub(crate) fn no_answer(&self, error: &reqwest::Error) -> Failure {
         let reason = if error.is_timeout() {
             "no answer in time".to_owned()
         } else if error.is_connect() {

@@ -4,7 +4,7 @@
 //! 4 timed out or unreachable.
 
 mod check_config;
-mod client;
+pub(crate) mod client;
 mod deploy;
 mod feedback;
 pub(crate) mod output;
@@ -117,7 +117,7 @@ pub struct DemoArgs {
 
 /// Arguments that every client command takes.
 #[derive(Debug, Clone, Args)]
-struct ClientArgs {
+pub(crate) struct ClientArgs {
     /// Address of the server's API
     #[arg(long, env = "PLIMSOLL_API", default_value = "http://127.0.0.1:4319", value_name = "URL")]
     api: String,

@@ -182,6 +182,7 @@ impl Server {
                 }),
                 ui_base,
                 judged_per_tick: 256,
+                keep_evidence: true,
             },
             catalog.clone(),
             aggregates.clone(),
@@ -219,6 +220,8 @@ impl Server {
             engine: engine.clone(),
             health: health.clone(),
             stages: stages.clone(),
+            tolerances: config.watch.tolerances.clone(),
+            past: Arc::new(tokio::sync::Semaphore::new(1)),
             token: token.clone(),
         };
         let flight = FlightFace::new(engine.clone(), token.clone(), stages.faces.grpc.clone());

@@ -6,3 +6,4 @@ mod backtest;
 mod command_line;
 mod grpc;
 mod server;
+mod telling;

@@ -235,8 +235,13 @@ impl Catalog for Unsure {
         verdict: &Verdict,
         event: Option<&RegressionEvent>,
         sinks: &[String],
+        evidence: Option<&[u8]>,
     ) -> Result<(), CatalogError> {
-        self.inner.commit_verdict(verdict, event, sinks).await
+        self.inner.commit_verdict(verdict, event, sinks, evidence).await
+    }
+
+    async fn evidence(&self, deploy: &DeployId) -> Result<Option<Vec<u8>>, CatalogError> {
+        self.inner.evidence(deploy).await
     }
 
     async fn verdict(&self, deploy: &DeployId) -> Result<Option<Verdict>, CatalogError> {

@@ -111,6 +111,7 @@ async fn watcher(catalog: &Arc<dyn Catalog>, script: &Arc<Script>, clock: &Arc<A
         audience: Arc::new(|service| vec![format!("{}-oncall", service.environment)]),
         ui_base: "http://127.0.0.1:4319".to_owned(),
         judged_per_tick: 64,
+        keep_evidence: true,
     };
     let (now, entropy) = (clock.clone(), AtomicU64::new(1));
     Watcher::start(

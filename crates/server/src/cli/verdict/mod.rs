@@ -1,12 +1,14 @@
-//! `plimsoll verdict`: prints the verdict on a deploy and turns it into an exit code; shows and explains it.
+//! `plimsoll verdict`: prints the verdict on a deploy and turns it into an exit code; shows, explains and replays it.
 //!
 //! | file | owns |
 //! |---|---|
 //! | `wait` | the gate of a pipeline: waits, prints, answers by its exit code |
 //! | `page` | a verdict for people |
 //! | `sparkline` | numbers over time in one line |
+//! | `replay` | the verdict computed again from stored rows |
 
 mod page;
+mod replay;
 mod sparkline;
 mod wait;
 
@@ -49,6 +51,8 @@ enum Action {
     Show(ShowArgs),
     /// Say why the verdict is what it is: comparison, evidence, split, traces and the query of each finding
     Explain(ExplainArgs),
+    /// Compute the verdict again from stored rows; exits 0 if it comes out the same, byte for byte, and 1 if not
+    Replay(ShowArgs),
 }
 
 /// One deploy.
@@ -100,6 +104,7 @@ pub(super) async fn run(args: VerdictArgs) -> Outcome {
             }
         }
         Some(Action::Explain(args)) => explain(args).await?,
+        Some(Action::Replay(args)) => return replay::run(&args).await,
         None => {
             let deploy = args.deploy.ok_or_else(|| Failure::usage("name a deploy, `dep_..`"))?;
             return wait::run(&args.client, &deploy, args.wait, args.output).await;

@@ -1,0 +1,122 @@
+//! Stored rows of `operations` and `signals` into a state.
+//!
+//! *Cost.* One segment is held at a time; of its rows only those wanted are looked at further.
+
+use std::collections::BTreeSet;
+
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray};
+use arrow::compute::{cast, filter_record_batch};
+use arrow::datatypes::{DataType, TimeUnit, TimestampNanosecondType};
+use arrow::error::ArrowError;
+use plimsoll_model::{Interval, ServiceKey, UnixNanos};
+use plimsoll_otlp::Table;
+use plimsoll_signals::{SignalLimits, SignalState};
+use plimsoll_store::Store;
+
+/// Cells that are held of each sort, to judge from: twice what a server holds.
+const CELLS_MAX: usize = 262_144;
+
+/// Which rows are wanted.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    /// Of these environments.
+    pub(super) environments: BTreeSet<String>,
+    /// Of these services; of all, where it is empty.
+    pub(super) services: BTreeSet<ServiceKey>,
+    /// Rows of ten seconds that start within.
+    pub(super) cells: Interval,
+    /// Rows about the weeks before that start within.
+    pub(super) history: Interval,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Loaded {
+    pub(super) rows: u64,
+    /// Segments that could not be read.
+    pub(super) unreadable: usize,
+}
+
+impl Loaded {
+    pub(super) fn add(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.unreadable += other.unreadable;
+    }
+}
+
+/// Makes an empty state to load into.
+pub(super) fn limits() -> SignalLimits {
+    SignalLimits { rolling_cells_max: CELLS_MAX, side_cells_max: CELLS_MAX, ..SignalLimits::default() }
+}
+
+/// Adds what is wanted to a state. Blocks.
+///
+/// # Errors
+/// Stored rows are in another schema than this release's.
+pub(super) fn load(
+    store: &Store,
+    wanted: &Wanted,
+    add: &mut dyn FnMut(Table, &RecordBatch) -> Result<(), String>,
+) -> Result<Loaded, String> {
+    let mut loaded = Loaded::default();
+    let mut failure = None;
+    for table in [Table::Operations, Table::Signals] {
+        let within = match table {
+            Table::Signals => Interval {
+                from: wanted.cells.from.min(wanted.history.from),
+                to: wanted.cells.to.max(wanted.history.to),
+            },
+            _ => wanted.cells,
+        };
+        if within.from >= within.to {
+            continue;
+        }
+        loaded.unreadable += store.read_segments_within(table, within, &mut |batch| {
+            let added = pick(table, batch, wanted).map_err(|error| error.to_string()).and_then(|rows| {
+                loaded.rows += rows.num_rows() as u64;
+                add(table, &rows)
+            });
+            if let Err(error) = added {
+                failure.get_or_insert(error);
+            }
+        });
+    }
+    failure.map_or(Ok(loaded), Err)
+}
+
+/// Adds rows to a state.
+pub(super) fn into(state: &mut SignalState, table: Table, rows: &RecordBatch) -> Result<(), String> {
+    state.load(table, rows).map_err(|error| error.to_string())
+}
+
+/// Picks the rows that are wanted.
+fn pick(table: Table, batch: &RecordBatch, wanted: &Wanted) -> Result<RecordBatch, ArrowError> {
+    let text = |name: &str| -> Result<StringArray, ArrowError> {
+        let column =
+            batch.column_by_name(name).ok_or_else(|| ArrowError::SchemaError(format!("no column `{name}`")))?;
+        Ok(cast(column, &DataType::Utf8)?.as_string::<i32>().clone())
+    };
+    let start = batch.column_by_name("bucket_start");
+    let start = start.ok_or_else(|| ArrowError::SchemaError("no column `bucket_start`".to_owned()))?;
+    let start = cast(start, &DataType::Timestamp(TimeUnit::Nanosecond, None))?;
+    let start = start.as_primitive::<TimestampNanosecondType>();
+    let (environment, namespace, service) = (text("environment")?, text("service_namespace")?, text("service_name")?);
+    let kind = if table == Table::Signals { Some(text("kind")?) } else { None };
+    let value = |column: &StringArray, row: usize| if column.is_null(row) { "" } else { column.value(row) }.to_owned();
+    let picked: BooleanArray = (0..batch.num_rows())
+        .map(|row| {
+            let at = UnixNanos(u64::try_from(start.value(row)).unwrap_or(0));
+            let kind = kind.as_ref().map_or("", |kind| kind.value(row));
+            let within = if kind == "history" { wanted.history } else { wanted.cells };
+            let environment = value(&environment, row);
+            let mut fits = at >= within.from && at < within.to && wanted.environments.contains(&environment);
+            // A path bears on every service that it leads through.
+            if fits && !wanted.services.is_empty() && kind != "path" {
+                let key = ServiceKey { environment, namespace: value(&namespace, row), service: value(&service, row) };
+                fits = wanted.services.contains(&key);
+            }
+            Some(fits)
+        })
+        .collect();
+    filter_record_batch(batch, &picked)
+}
