@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
+use tracing::debug;
 
 use crate::blocks::{Aligned, BLOCK_BYTES, write_blocks};
 
@@ -48,10 +49,22 @@ pub(crate) trait DirLock: Send + Sync {
     fn is_held(&self) -> bool;
 }
 
-impl DirLock for File {
+/// The lock file of a directory, held.
+struct Held(File);
+
+impl DirLock for Held {
     fn is_held(&self) -> bool {
         // Where the system does not say, a commit will.
-        DiskFile::is_linked(self).unwrap_or(true)
+        DiskFile::is_linked(&self.0).unwrap_or(true)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child process has it open too, from when it is made until it runs its program.
+        if let Err(error) = rustix::fs::flock(&self.0, FlockOperation::Unlock) {
+            debug!(%error, "the journal's directory is given up once its lock file is closed");
+        }
     }
 }
 
@@ -110,6 +123,12 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
+fn hold(dir: &Path) -> io::Result<Held> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("lock"))?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(Held(file))
+}
+
 /// The disk of this machine.
 pub(crate) struct LocalDisk;
 
@@ -134,9 +153,7 @@ impl Disk for LocalDisk {
     }
 
     fn lock(&self, dir: &Path) -> io::Result<Box<dyn DirLock>> {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("lock"))?;
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Box::new(file))
+        Ok(Box::new(hold(dir)?))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -263,5 +280,24 @@ impl DiskFile for DirectFile {
 
     fn is_linked(&self) -> io::Result<bool> {
         DiskFile::is_linked(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_given_up_while_a_child_process_that_is_being_made_still_has_its_lock_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let held = hold(dir.path()).expect("nobody has it");
+        // What a child has between `fork` and `exec`: another descriptor of the same open file.
+        let inherited = held.0.try_clone().expect("is open");
+        assert_eq!(hold(dir.path()).map(|_| ()).expect_err("is held").kind(), ErrorKind::WouldBlock);
+        drop(held);
+        let next = hold(dir.path()).expect("it was given up");
+        drop(inherited);
+        assert_eq!(hold(dir.path()).map(|_| ()).expect_err("is held").kind(), ErrorKind::WouldBlock);
+        drop(next);
     }
 }

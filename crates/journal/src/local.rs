@@ -24,7 +24,7 @@ use crate::writer::Writer;
 
 type Visit<'a> = dyn FnMut(SequenceNumber, &[u8]) -> Result<(), ReplayError> + 'a;
 
-/// The log of one directory. Dropping it marks the log as closed and lets another process have it.
+/// The log of one directory. Closing or dropping it marks the log as closed and lets another process have it.
 ///
 /// Frames may be as long as [`FRAME_BYTES_MAX`](crate::FRAME_BYTES_MAX). A log file that was begun is kept until a later one
 /// holds every frame that is still wanted, so up to `file_bytes_max` of trimmed frames stay on disk.
@@ -39,7 +39,8 @@ pub struct LocalJournal {
     poisoned: AtomicBool,
     commits: AtomicU64,
     sync_ns: AtomicU64,
-    lock: Box<dyn DirLock>,
+    /// `None` once it is closed.
+    lock: Mutex<Option<Box<dyn DirLock>>>,
 }
 
 impl LocalJournal {
@@ -77,8 +78,18 @@ impl LocalJournal {
             poisoned: AtomicBool::new(false),
             commits: AtomicU64::new(0),
             sync_ns: AtomicU64::new(0),
-            lock,
+            lock: Mutex::new(Some(lock)),
         })
+    }
+
+    /// Marks the log as closed and lets another process have the directory, whoever still holds this value. What is committed
+    /// later is refused, and nothing is trimmed: the directory may be somebody else's by then.
+    pub fn close(&self) {
+        let Some(lock) = self.lock.lock().take() else { return };
+        if let Err(error) = self.writer.lock().close() {
+            warn!(path = %self.options.dir.display(), %error, "the end of the journal could not be marked");
+        }
+        drop(lock);
     }
 
     /// Says whether [`Journal::trim`] up to this frame would give anything back.
@@ -198,6 +209,11 @@ impl Journal for LocalJournal {
     }
 
     fn trim(&self, through: SequenceNumber) -> Result<(), ReplayError> {
+        // Held until the end: files are removed from a directory that is this journal's only.
+        let lock = self.lock.lock();
+        if lock.is_none() {
+            return Ok(());
+        }
         let files = self.files.take_through(through.0);
         // Oldest first; a crash may still leave an older one and not a later one, which replay does not mind as long as it
         // is asked for nothing that was trimmed.
@@ -220,7 +236,7 @@ impl Journal for LocalJournal {
     }
 
     fn is_intact(&self) -> bool {
-        self.lock.is_held()
+        self.lock.lock().as_ref().is_none_or(|lock| lock.is_held())
     }
 
     fn status(&self) -> JournalStatus {
@@ -239,8 +255,6 @@ impl Journal for LocalJournal {
 
 impl Drop for LocalJournal {
     fn drop(&mut self) {
-        if let Err(error) = self.writer.get_mut().close() {
-            warn!(path = %self.options.dir.display(), %error, "the end of the journal could not be marked");
-        }
+        self.close();
     }
 }

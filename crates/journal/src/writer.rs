@@ -230,10 +230,12 @@ impl Writer {
         }
     }
 
-    /// Marks the end of the log, so that whatever is damaged later is known to have been durable.
+    /// Marks the end of the log, so that whatever is damaged later is known to have been durable. Takes nothing after that.
     pub(crate) fn close(&mut self) -> io::Result<()> {
         self.ahead.stop();
-        let Some(mut active) = self.active.take().filter(|_| self.poison.is_none()) else { return Ok(()) };
+        let failed = self.poison.is_some();
+        self.poison.get_or_insert_with(|| "it is closed".to_owned());
+        let Some(mut active) = self.active.take().filter(|_| !failed) else { return Ok(()) };
         let mark = FrameHeader::close(active.marker, self.next).encode();
         let begun = active.end - active.partial.len() as u64;
         let mut appending = self.blocks.after(active.file.as_ref(), begun, &active.partial);

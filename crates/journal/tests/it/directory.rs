@@ -28,6 +28,26 @@ fn a_directory_in_use_is_refused_by_name() {
 }
 
 #[test]
+fn a_closed_journal_gives_its_directory_up_and_leaves_it_alone_whoever_still_holds_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let first = open(dir.path());
+    commit(&first, &["a", "b"]);
+    first.close();
+    let second = open(dir.path());
+    commit(&second, &["c"]);
+    let frame = [plimsoll_journal::Frame { header: b"", body: b"lost" }];
+    let refused = first.commit(&frame).expect_err("the directory is another's").to_string();
+    assert!(refused.contains("closed"), "{refused}");
+    first.trim(SequenceNumber(2)).expect("does nothing");
+    drop(first);
+    assert!(second.is_intact());
+    assert!(matches!(error(LocalJournal::open(options(dir.path()))), ReplayError::InUse { .. }));
+    let (found, report) = read(&second);
+    assert_eq!(found.iter().map(|(n, text)| format!("{n}{text}")).collect::<String>(), "1a2b3c");
+    assert_eq!((report.torn_bytes, report.quarantined), (0, 0), "the first was marked as closed");
+}
+
+#[test]
 fn missing_directories_are_made() {
     let dir = tempfile::tempdir().expect("a directory");
     let deep = dir.path().join("a/b/journal");

@@ -45,6 +45,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(limits.connections));
     let connections = TaskTracker::new();
+    // Whoever does not wait for them to end takes them along.
+    let abort = CancellationToken::new();
+    let _dropped = abort.clone().drop_guard();
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok((stream, _)) => {
@@ -52,9 +55,9 @@ pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits,
                     tracing::debug!("a connection to the API was closed: there are {} of them", limits.connections);
                     continue;
                 };
-                let (router, stop) = (router.clone(), stop.clone());
+                let (router, stop, abort) = (router.clone(), stop.clone(), abort.clone());
                 connections.spawn(async move {
-                    connection(stream, router, limits, stop).await;
+                    abort.run_until_cancelled(connection(stream, router, limits, stop)).await;
                     drop(place);
                 });
             }
@@ -92,8 +95,9 @@ async fn connection(stream: TcpStream, router: Router, limits: Limits, stop: Can
     });
     // Which protocol it speaks is read before any of the above applies; a client that says nothing has that long for it.
     let mut first = [0; 1];
-    match tokio::time::timeout(limits.headers, stream.peek(&mut first)).await {
-        Ok(Ok(read)) if read > 0 => {}
+    let spoken = tokio::time::timeout(limits.headers, stream.peek(&mut first));
+    match stop.run_until_cancelled(spoken).await {
+        Some(Ok(Ok(read))) if read > 0 => {}
         _ => return,
     }
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
@@ -169,5 +173,25 @@ mod tests {
         stop.cancel();
         let mut rest = Vec::new();
         held.read_to_end(&mut rest).await.expect("an idle connection is closed when the server stops");
+    }
+    #[tokio::test]
+    async fn a_connection_that_never_asked_does_not_hold_the_listener_back_when_it_stops() {
+        let limits = Limits { connections: 1, headers: Duration::from_secs(3_600) };
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let to = listener.local_addr().expect("is bound");
+        let stop = CancellationToken::new();
+        let held = Arc::new(());
+        let state = held.clone();
+        let router = Router::new().route("/", get(|| async { "here" })).layer(axum::Extension(state));
+        let serving = tokio::spawn(serve(listener, router, limits, stop.clone()));
+        let mut silent = TcpStream::connect(to).await.expect("connects");
+        // It was taken in: the only place is gone.
+        while !ask(to).await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        stop.cancel();
+        tokio::time::timeout(Duration::from_secs(30), serving).await.expect("ends").expect("does not panic");
+        assert_eq!(silent.read(&mut [0; 1]).await.expect("is closed in order"), 0);
+        assert_eq!(Arc::strong_count(&held), 1, "nothing of the service is held any more");
     }
 }

@@ -326,7 +326,8 @@ impl Server {
         self.fatal.wait().await
     }
 
-    /// Stops in order: receivers drain, the work behind them finishes, the tail is flushed, the API closes.
+    /// Stops in order: receivers drain, the work behind them finishes, the tail is flushed, the API closes. The data directory
+    /// is free for the next server then.
     ///
     /// # Errors
     /// The last flush failed; the journal holds what it would have written.
@@ -352,6 +353,8 @@ impl Server {
                 task.abort();
             }
         }
+        // Whoever still reads a counter somewhere must not hold the directory.
+        self.stages.journal.close();
         tracing::info!("stopped");
         Ok(flushed?)
     }

@@ -150,6 +150,29 @@ async fn rows_and_aggregates_survive_a_restart_without_gap_or_duplicate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_next_server_can_have_the_directory_at_once_whoever_still_holds_something_of_the_one_before() {
+    let server = Running::start().await;
+    server.send_spans("1.0.0", 0, 7).await;
+    let running = server.server.as_ref().expect("runs");
+    // A task that was not waited for holds them, a client of each listener holds a connection that it never asked anything on.
+    let held = running.stages().clone();
+    let addresses = running.addresses();
+    let mut silent = Vec::new();
+    for address in [addresses.api, addresses.grpc_api, addresses.postgres.expect("is on")] {
+        silent.push(tokio::net::TcpStream::connect(address).await.expect("connects"));
+    }
+    let directory = server.stop().await;
+    let server = Running::start_with(directory, |_| {}).await;
+    assert_eq!(server.value("SELECT count(*) FROM spans").await, json!(7));
+    server.send_spans("1.0.0", 7, 7).await;
+    drop((held, silent));
+    let directory = server.stop().await;
+    let server = Running::start_with(directory, |_| {}).await;
+    assert_eq!(server.value("SELECT count(*) FROM spans").await, json!(14));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn health_and_metrics_tell_what_goes_on() {
     let server = Running::start().await;
     assert_eq!(server.get("/livez").await.0, StatusCode::OK);
