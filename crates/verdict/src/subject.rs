@@ -26,6 +26,9 @@ const FLOW_SHARE: f64 = 0.03;
 /// Messages or exceptions that one failure passed on may leave: attempts are repeated, and layers report.
 const SAID_EACH: f64 = 3.0;
 
+/// Requests at the top that one failure passed on may fail: one, and some for traces that are not whole.
+const FAILED_EACH: f64 = 1.5;
+
 /// Failures or exceptions that a trace in which the service failed may hold on average.
 const EACH_TRACE: f64 = 2.0;
 
@@ -222,7 +225,7 @@ impl Fold {
             Subject::New(fingerprint) => {
                 let seen = self.novelty.all.get(&fingerprint);
                 let thrown: u64 = seen.map_or(0, |seen| seen.candidate.values().sum());
-                if let Some(origin) = self.echoed(thrown as f64) {
+                if let Some(origin) = self.echoed(thrown as f64, SAID_EACH) {
                     return origin;
                 }
                 let operation = seen.map_or(0, |seen| seen.operation());
@@ -230,15 +233,17 @@ impl Fold {
             }
             Subject::NewLog(fingerprint) => {
                 let said: u64 = self.logs.all.get(&fingerprint).map_or(0, |seen| seen.candidate.values().sum());
-                self.echoed(said as f64).unwrap_or_else(|| own(""))
+                self.echoed(said as f64, SAID_EACH).unwrap_or_else(|| own(""))
             }
-            Subject::LogErrors => self.echoed(0.0).unwrap_or_else(|| own("")),
-            Subject::LogFlow(_)
-            | Subject::Path(_)
-            | Subject::Metric(_)
-            | Subject::Throughput
-            | Subject::Silence
-            | Subject::Restarts => own(""),
+            Subject::LogErrors => self.echoed(0.0, SAID_EACH).unwrap_or_else(|| own("")),
+            Subject::Path(index) => {
+                let rates = self.paths.tests[index].test.sums.rates();
+                let more = rates.bad_b - rates.rate_a * rates.n_b;
+                self.echoed(more, FAILED_EACH).unwrap_or_else(|| own(""))
+            }
+            Subject::LogFlow(_) | Subject::Metric(_) | Subject::Throughput | Subject::Silence | Subject::Restarts => {
+                own("")
+            }
         }
     }
 
@@ -257,9 +262,9 @@ impl Fold {
         failures <= EACH_TRACE * self.paths.own_failures(&self.frame)
     }
 
-    /// Returns where failures come from that the service passes on, where those account for `said` messages or exceptions:
-    /// what it says of them is no news of its own.
-    fn echoed(&self, said: f64) -> Option<Origin> {
+    /// Returns where failures come from that the service passes on, where those account for `said` messages, exceptions or
+    /// failures further up, `each` of them for so many: what comes of them is no news of its own.
+    fn echoed(&self, said: f64, each: f64) -> Option<Origin> {
         let (mut own, mut passed_on) = (0.0, 0.0);
         let mut most: Option<(f64, Origin)> = None;
         for (amount, origin) in (0..self.operations.len()).map(|index| culprit::excess_errors(&self.arms(index))) {
@@ -272,7 +277,7 @@ impl Fold {
                 most = Some((amount, origin));
             }
         }
-        let accounts = passed_on > own && said <= SAID_EACH * passed_on;
+        let accounts = passed_on > own && said <= each * passed_on;
         most.filter(|_| accounts).map(|(_, origin)| origin)
     }
 

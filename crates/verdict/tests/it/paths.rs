@@ -1,6 +1,7 @@
 //! Versions of all who took part: callees that answer wrongly and say nothing, and two deploys at once.
 
 use plimsoll_model::aggregates::{Participant, PathCell, PathSeries};
+use plimsoll_model::signal::Party;
 use plimsoll_model::{Bucket, Design, ServiceKey, SignalKind, VerdictKind};
 use plimsoll_verdict::{JudgeInput, judge};
 
@@ -111,4 +112,32 @@ fn failures_that_a_caller_swallows_are_not_excused_by_what_fails_at_the_top() {
         cell.failed_within.clear();
     }
     assert_eq!(judge(&input).verdict, VerdictKind::Regressed);
+}
+
+#[test]
+fn what_a_callee_breaks_is_not_held_against_the_deploy_between_it_and_the_top() {
+    let after = Scenario { share: 1.0, error_effect: 15.0, before_s: 1_200, after_s: 600, ..Scenario::default() };
+    let mut input = simulate(&after, 33);
+    // Before and since, what fails in payment fails because of the bank, which breaks as payment is deployed.
+    let bank = Party {
+        namespace: String::new(),
+        service: "bank".to_owned(),
+        version: "7".to_owned(),
+        operation: "POST /transfers".to_owned(),
+    };
+    for (_, cell) in input.series.iter_mut().flat_map(|series| &mut series.cells).filter(|(_, cell)| cell.errors > 0) {
+        cell.blame.insert(bank.clone(), cell.errors);
+    }
+    let top =
+        |failed| vec![path("1", "1", START - 120..START, 1_000, 10), path("2", "1", START..START + 60, 1_000, failed)];
+    input.aggregates.paths = top(150);
+    let verdict = judge(&input);
+    assert_ne!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+    let culprits: Vec<&str> = verdict.findings.iter().map(|finding| finding.culprit.service.as_str()).collect();
+    assert!(!culprits.is_empty() && culprits.iter().all(|culprit| *culprit == "bank"), "{culprits:?}");
+    // What the bank does not account for is the deploy's own.
+    input.aggregates.paths = top(600);
+    let verdict = judge(&input);
+    assert_eq!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+    assert_eq!(verdict.findings[0].culprit.service, "payment");
 }
