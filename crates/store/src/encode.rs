@@ -16,6 +16,7 @@ use plimsoll_otlp::Table;
 use crate::chunk::Encoder;
 use crate::layout::{FLUSHED, ROW_GROUP_ROWS, footer, properties, used};
 use crate::sort::Order;
+use crate::sums::Summed;
 
 /// What a segment turned out to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +69,8 @@ pub(crate) fn encode_with(
 
     let properties = properties(table, schema, order.len(), footer(table, &encoded, facts));
     // The library's writer makes the file's schema and puts Arrow's beside it; the columns are our own.
-    let writer = ArrowWriter::try_new(out, schema.clone(), Some(properties))?;
+    let mut out = Summed::new(out);
+    let writer = ArrowWriter::try_new(&mut out, schema.clone(), Some(properties))?;
     let (mut file, _) = writer.into_serialized_writer()?;
     let descriptor = file.schema_descr().clone();
     for rows in order.groups(ROW_GROUP_ROWS) {
@@ -84,7 +86,9 @@ pub(crate) fn encode_with(
         written(schema.fields().len() - 1, rows.len());
         row_group.close()?;
     }
+    file.inner_mut().hold();
     file.close()?;
+    out.finish()?;
     Ok(encoded)
 }
 

@@ -10,6 +10,7 @@ use plimsoll_otlp::Table;
 
 use crate::chunk::{Effort, Use};
 use crate::encode::EncodedSegment;
+use crate::sums;
 
 /// Rows in a row group, at most: what a reader prunes and works on at once.
 pub(crate) const ROW_GROUP_ROWS: usize = 131_072;
@@ -88,6 +89,7 @@ pub(crate) fn used(table: Table, column: &str) -> Use {
 pub(crate) fn footer(table: Table, encoded: &EncodedSegment, facts: &[(&str, String)]) -> Vec<KeyValue> {
     let own = [
         ("plimsoll.format", FORMAT.to_owned()),
+        (sums::KEY, sums::BLOCK.to_string()),
         ("plimsoll.table", table.name().to_owned()),
         ("plimsoll.received_to", encoded.received_to.0.to_string()),
         ("plimsoll.times", format!("{}-{}", encoded.times.from.0, encoded.times.to.0)),

@@ -54,6 +54,7 @@ mod sort;
 mod sources;
 mod status;
 mod store;
+mod sums;
 mod tail;
 mod trim;
 mod view;

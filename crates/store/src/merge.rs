@@ -34,6 +34,7 @@ use crate::order::Order;
 use crate::promote::{Extractor, MAP, NotInteger, Promoted, Sample, TYPES};
 use crate::shared::Shared;
 use crate::sources::Source;
+use crate::sums::Summed;
 
 /// Columns of attribute keys that are in memory at once.
 const EXTRACTED: usize = 16;
@@ -240,7 +241,8 @@ impl Writing<'_> {
         let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<Field>>()));
         let rows = usize::try_from(encoded.rows).unwrap_or(usize::MAX);
         let properties = properties(self.table, &schema, rows, footer(self.table, encoded, facts));
-        let writer = ArrowWriter::try_new(out, Arc::clone(&schema), Some(properties))?;
+        let mut out = Summed::new(out);
+        let writer = ArrowWriter::try_new(&mut out, Arc::clone(&schema), Some(properties))?;
         let (mut file, _) = writer.into_serialized_writer()?;
         let descriptor = file.schema_descr().clone();
         let mut encoder = Encoder::new(MERGED)?;
@@ -261,7 +263,9 @@ impl Writing<'_> {
             encoder.append(&mut row_group, &descriptor, &places, own.chain(behind))?;
             row_group.close()?;
         }
+        file.inner_mut().hold();
         file.close()?;
+        out.finish().map_err(ParquetError::from)?;
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! Reading a whole segment back, row for row, without SQL.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use plimsoll_catalog::SegmentRecord;
@@ -9,11 +11,14 @@ use crate::error::StoreError;
 use crate::flush::unreadable;
 use crate::shared::Shared;
 use crate::sources::typed;
+use crate::sums;
 
 /// Appends a segment's rows to `batches`.
 pub(crate) fn read(shared: &Shared, record: &SegmentRecord, batches: &mut Vec<RecordBatch>) -> Result<(), StoreError> {
     let path = &record.path;
-    let content = shared.files.read(path).map_err(|source| StoreError::Io { path: path.clone(), source })?;
+    let failed = |source| StoreError::Io { path: path.clone(), source };
+    let content = shared.files.read(path).map_err(failed)?;
+    sums::check(Arc::new(content.clone()), content.len() as u64).map_err(failed)?;
     let reader = ParquetRecordBatchReaderBuilder::try_new(content).and_then(|builder| builder.build());
     let mut rows = 0;
     for batch in reader.map_err(|e| unreadable(path, &e))? {

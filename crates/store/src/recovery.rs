@@ -8,6 +8,7 @@
 //! | files, and a catalog that is new | taken into it ([`adopt`]) |
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use plimsoll_catalog::{Catalog, SegmentChange, SegmentRecord};
@@ -15,9 +16,10 @@ use plimsoll_model::{Interval, SegmentId, SequenceNumber, UnixNanos};
 use plimsoll_otlp::Table;
 
 use crate::error::StoreError;
-use crate::files::SegmentFiles;
+use crate::files::{SegmentFiles, SegmentRead};
 use crate::flush::unreadable;
 use crate::status::StoreStatus;
+use crate::sums::Checked;
 
 /// What is left to work with.
 pub(crate) struct Recovered {
@@ -115,7 +117,11 @@ struct Footer {
 }
 
 fn footer(files: &dyn SegmentFiles, path: &str, bytes: u64) -> Result<Footer, StoreError> {
-    let content = files.read(path).map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
+    let failed = |source| StoreError::Io { path: path.to_owned(), source };
+    let content = files.read(path).map_err(failed)?;
+    // The last byte is compared with the whole footer around it.
+    let checked = Checked::new(Arc::new(content.clone()), content.len() as u64);
+    checked.read_at((content.len() as u64).saturating_sub(1), content.len().min(1)).map_err(failed)?;
     let reader = SerializedFileReader::new(content).map_err(|e| unreadable(path, &e))?;
     let metadata = reader.metadata().file_metadata();
     let facts: HashMap<&str, &str> = metadata

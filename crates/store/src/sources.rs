@@ -28,6 +28,7 @@ use crate::error::StoreError;
 use crate::files::SegmentRead;
 use crate::flush::unreadable;
 use crate::shared::Shared;
+use crate::sums::Checked;
 
 /// Rows decoded at once.
 const BATCH: usize = 8_192;
@@ -44,7 +45,8 @@ pub(crate) struct Source {
 impl Source {
     pub(crate) fn open(shared: &Shared, record: &SegmentRecord) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Io { path: record.path.clone(), source };
-        let file = Opened { file: shared.files.open(&record.path).map_err(failed)?, bytes: record.bytes };
+        let file = shared.files.open(&record.path).map_err(failed)?;
+        let file = Opened { file: Arc::new(Checked::new(file, record.bytes)), bytes: record.bytes };
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
         let metadata = ArrowReaderMetadata::load(&file, options).map_err(|e| unreadable(&record.path, &e))?;
         let rows = metadata.metadata().file_metadata().num_rows();

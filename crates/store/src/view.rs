@@ -17,6 +17,7 @@ use plimsoll_model::SequenceNumber;
 use plimsoll_otlp::Table;
 
 use crate::files::{SegmentFiles, SegmentRead};
+use crate::sums::{self, Checked};
 use crate::tail::TailList;
 use crate::wanted::Wanted;
 
@@ -153,12 +154,21 @@ impl Snapshot {
         self.files.reader()
     }
 
-    /// Opens the segment at `path`, to read parts of it on the calling thread.
+    /// Opens the segment at `path`, which has `bytes` bytes, to read parts of it on the calling thread. What is read has been
+    /// compared with the checksums in the file, where it has them.
     ///
     /// # Errors
     /// It cannot be opened.
-    pub fn open(&self, path: &str) -> io::Result<Arc<dyn SegmentRead>> {
-        self.files.open(path)
+    pub fn open(&self, path: &str, bytes: u64) -> io::Result<Arc<dyn SegmentRead>> {
+        Ok(Arc::new(Checked::new(self.files.open(path)?, bytes)))
+    }
+
+    /// Reads the segment at `path`, which has `bytes` bytes, through and compares it with its checksums.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not what was written.
+    pub fn check(&self, path: &str, bytes: u64) -> io::Result<()> {
+        sums::check(self.files.open(path)?, bytes)
     }
 
     /// Notes that a query asked for attribute `key` of `table`: the next merges give it a column of its own.

@@ -111,7 +111,8 @@ impl Reads {
     pub(super) async fn promoted(&self, segment: &SegmentRecord, keys: &[String]) -> Result<Promoted> {
         let file = PartitionedFile::new(segment.path.clone(), segment.bytes);
         let mut reader = self.reader(0, file, &ExecutionPlanMetricsSet::new());
-        let metadata = reader.get_metadata(None).await?;
+        let named = |problem| QueryError::damaged(&segment.path, &DataFusionError::from(problem));
+        let metadata = reader.get_metadata(None).await.map_err(named)?;
         Ok(Promoted::of(metadata.file_metadata().schema_descr(), keys))
     }
 
@@ -135,8 +136,9 @@ impl Reads {
         SegmentReader::new(file, self.snapshot.clone(), Arc::clone(&self.footers), FOOTER_BYTES, metrics)
     }
 
-    /// Reads a segment through.
+    /// Reads a segment through: all that has a checksum, and then all rows.
     async fn read(&self, file: PartitionedFile) -> Result<()> {
+        self.snapshot.check(file.object_meta.location.as_ref(), file.object_meta.size)?;
         let reader = self.reader(0, file, &ExecutionPlanMetricsSet::new());
         let mut rows = ParquetRecordBatchStreamBuilder::new(reader).await?.build()?;
         while let Some(batch) = rows.next().await {

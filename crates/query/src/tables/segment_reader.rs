@@ -49,7 +49,8 @@ impl SegmentReader {
         if let Some(opened) = self.opened.get() {
             return Ok(opened);
         }
-        let opened = self.snapshot.open(self.file.object_meta.location.as_ref())?;
+        let file = &self.file.object_meta;
+        let opened = self.snapshot.open(file.location.as_ref(), file.size)?;
         Ok(self.opened.get_or_init(|| opened))
     }
 

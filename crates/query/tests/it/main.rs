@@ -1,6 +1,7 @@
 //! SQL as its users meet it: over a store filled through OTLP.
 
 mod attribute_columns;
+mod bit_flips;
 mod conformance;
 mod damage;
 mod documentation;

@@ -19,7 +19,7 @@ use plimsoll_store::{Store, StoreError};
 use crate::world::{World, expected, expected_requests, publish};
 
 /// More than a flush of four tables takes.
-const STEPS: i64 = 32;
+const STEPS: i64 = 48;
 
 fn check(world: &World, store: &Store, to: u64, context: &str) {
     let snapshot = store.snapshot();

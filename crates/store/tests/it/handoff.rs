@@ -104,6 +104,7 @@ async fn the_footer_says_what_the_catalog_says() {
             format!("plimsoll.frames={}-9", record.frames.0),
             format!("plimsoll.received_to={}", record.received_to.0),
             format!("plimsoll.sealed_at={}", record.created_at.0),
+            "plimsoll.sums=8192".to_owned(),
             format!("plimsoll.table={}", table.name()),
             format!("plimsoll.times={}-{}", record.times.from.0, record.times.to.0),
         ];
