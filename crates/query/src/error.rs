@@ -136,23 +136,39 @@ pub(crate) fn unknown(what: &str, name: &str, known: &[&str]) -> String {
     }
 }
 
-/// Returns the known name that is nearest, where any is near at all.
+/// Returns the known name that takes the fewest slips of the pen to get to, where any is near at all.
 pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let name = name.to_lowercase();
     known
         .iter()
+        // Whether it is near depends on how much is alike, which a count of slips does not say of long names.
         .map(|candidate| (strsim::jaro_winkler(&name, candidate), *candidate))
-        .filter(|(score, _)| *score > 0.7)
-        .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1)))
-        .map(|(_, candidate)| candidate)
+        .filter(|(alike, _)| *alike > 0.7)
+        .map(|(alike, candidate)| (strsim::damerau_levenshtein(&name, candidate), alike, candidate))
+        .filter(|(slips, _, candidate)| {
+            *slips <= (name.len() / 3).max(2) || candidate.contains(&name) || name.contains(candidate)
+        })
+        .min_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)).then(a.2.cmp(b.2)))
+        .map(|(_, _, candidate)| candidate)
 }
+
+const TIMES: &str = "write a time like `'2026-01-31T12:00:00Z'`, or `now() - INTERVAL '1 hour'`";
 
 /// What to write instead, by what a message begins with or has in it.
 const HELP: &[(&str, &str)] = &[
+    (
+        "cannot coerce arithmetic expression timestamp",
+        "add and subtract an interval, for instance `x - INTERVAL '1 hour'`",
+    ),
     ("cannot coerce arithmetic expression", "cast one side, for instance `x::double`"),
+    (
+        "cannot infer common argument type for comparison operation map",
+        "compare one of its values, `attributes['key']`",
+    ),
+    ("cannot infer common string type", "cast the other side, for instance `x::text`"),
     ("cannot infer common argument type", "cast one side, for instance `x::double` or `x::text`"),
     ("cannot cast string", "`TRY_CAST(x AS ..)` gives null instead"),
-    ("error parsing timestamp", "write a time like `'2026-01-31T12:00:00Z'`, or `now() - INTERVAL '1 hour'`"),
+    ("error parsing timestamp", TIMES),
     ("non-boolean predicate", "compare it with something, for instance `x > 0`"),
     ("divide by zero", "write `x / nullif(y, 0)`"),
 ];
@@ -170,7 +186,27 @@ fn helpful(text: String) -> String {
             "`{function}` does not take ({types}): cast the argument, for instance `{function}(x::double)` or `{function}(x::text)`"
         );
     }
+    // What an array's function says comes wrapped up in where it was called.
+    let text = match text.split_once("ArrowError(").and_then(|(_, inner)| inner.split_once("(\"")) {
+        Some((_, inner)) => tidy(inner.split("\")").next().unwrap_or(inner)),
+        None => text,
+    };
     let lower = text.to_lowercase();
+    if lower.contains("must be in group by") {
+        return match text.split_once("column \"").and_then(|(_, rest)| rest.split('"').next()) {
+            Some(column) => format!(
+                "`{column}` is neither in `GROUP BY` nor inside an aggregate: group by it, or take one of its values with `max(..)` or `first_value(..)`"
+            ),
+            None => text,
+        };
+    }
+    if lower.starts_with("projections require unique expression names") {
+        let name = text.split('"').nth(1).map_or("the same", |name| name.rsplit(" AS ").next().unwrap_or(name));
+        return format!("two columns are called `{name}`: give each a name of its own with `AS`");
+    }
+    if lower.contains("cannot infer common argument type") && lower.contains("timestamp") {
+        return format!("{text}: {TIMES}");
+    }
     match HELP.iter().find(|(sign, _)| lower.contains(sign)) {
         Some((_, help)) => format!("{text}: {help}"),
         None => text,
@@ -201,8 +237,7 @@ pub(crate) fn tidy(text: &str) -> String {
     // What came before lists each type that was tried.
     text = text.find("No function matches").map_or(text, |at| &text[at..]);
     text = text.split("This issue was likely caused by a bug").next().unwrap_or(text);
-    // Text that repeats is held as a dictionary, which is nothing that a statement could say.
-    let text = text.replace("Dictionary(UInt32, Utf8)", "Utf8");
+    let text = crate::spelling::in_sql(text);
     let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let line = line.trim_end_matches(['.', ' ']);
     let mut chars = line.chars();
@@ -225,12 +260,16 @@ mod tests {
         assert_eq!(tidy("SQL error: ParserError(\"Expected: end"), "expected: end");
         let wordy =
             "Internal error: sum failed.. This issue was likely caused by a bug. No function matches 'sum(Utf8)'";
-        assert_eq!(tidy(wordy), "no function matches 'sum(Utf8)'");
+        assert_eq!(tidy(wordy), "no function matches 'sum(text)'");
     }
 
     #[test]
     fn the_nearest_name_is_offered_only_where_it_is_near() {
         assert_eq!(nearest("servicename", &["service_name", "name"]), Some("service_name"));
         assert_eq!(nearest("zzz", &["service_name", "name"]), None);
+        assert_eq!(nearest("nosuch", &["cosh"]), None);
+        assert_eq!(nearest("duration", &["duration_ns", "ratio"]), Some("duration_ns"));
+        assert_eq!(nearest("srvice_name", &["scope_name", "service_name"]), Some("service_name"));
+        assert_eq!(nearest("start_tiem", &["start_time", "status_code"]), Some("start_time"));
     }
 }

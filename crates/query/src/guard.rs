@@ -10,7 +10,7 @@
 
 use std::ops::ControlFlow;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema};
 use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
 use datafusion::sql::sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, ObjectName, Query, Select, SetExpr, Statement, TableFactor, Value, Visit,
@@ -21,6 +21,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::error::{QueryError, nearest, tidy};
 use crate::functions::latest_deploy;
+use crate::headings::{self, Headings};
 use crate::params::{Given, Parameters, Placed};
 use crate::postgres::{self, Adapted};
 use crate::quantified;
@@ -63,6 +64,8 @@ pub(crate) struct Checked {
     pub(crate) deploys: Vec<String>,
     /// True where it asks for the latest deploy of something.
     pub(crate) latest_deploy: bool,
+    /// What its columns are called.
+    pub(crate) headings: Headings,
     /// What it has of parameters.
     pub(crate) parameters: Placed,
     /// What to answer where the statement cannot be planned: SQL without rows, for queries of the catalogue that can have none.
@@ -101,24 +104,8 @@ pub(crate) fn check(
         .tokenize()
         .map_err(|error| QueryError::Invalid(format!("cannot read the statement: {}", tidy(&error.to_string()))))?;
     measure(&tokens)?;
-    let (mut statement, fallback) = match postgres::adapt(sql) {
-        Adapted::Catalogue(statement) => {
-            let fallback = postgres::empty_answer(&statement);
-            (Parsed::Statement(statement), fallback)
-        }
-        Adapted::Other => {
-            let mut statements = DFParserBuilder::new(sql)
-                .with_dialect(&dialect)
-                .with_recursion_limit(RECURSION_MAX)
-                .build()
-                .and_then(|mut parser| parser.parse_statements())
-                .map_err(|error| QueryError::from_planning(&error, 0))?;
-            let (Some(statement), None) = (statements.pop_front(), statements.pop_front()) else {
-                return Err(QueryError::Invalid("give exactly one SQL statement".to_owned()));
-            };
-            (statement, None)
-        }
-    };
+    let (mut statement, fallback) = parse(sql, &dialect)?;
+    let headings = Headings::of(&statement, headings::as_written);
     let query = match &mut statement {
         Parsed::Statement(inner) => inner,
         Parsed::Explain(explain) => match explain.statement.as_mut() {
@@ -148,10 +135,38 @@ pub(crate) fn check(
             statement: soften(statement),
             deploys: walk.deploys,
             latest_deploy: walk.latest_deploy,
+            headings,
             parameters,
             fallback,
         }),
     }
+}
+
+/// Parses one statement; with it comes what to answer where it cannot be planned.
+fn parse(sql: &str, dialect: &GenericDialect) -> Result<(Parsed, Option<String>), QueryError> {
+    if let Adapted::Catalogue(statement) = postgres::adapt(sql) {
+        let fallback = postgres::empty_answer(&statement);
+        return Ok((Parsed::Statement(statement), fallback));
+    }
+    let mut statements = DFParserBuilder::new(sql)
+        .with_dialect(dialect)
+        .with_recursion_limit(RECURSION_MAX)
+        .build()
+        .and_then(|mut parser| parser.parse_statements())
+        .map_err(|error| QueryError::from_planning(&error, 0))?;
+    let (Some(statement), None) = (statements.pop_front(), statements.pop_front()) else {
+        return Err(QueryError::Invalid("give exactly one SQL statement".to_owned()));
+    };
+    Ok((statement, None))
+}
+
+/// Returns what Postgres calls the columns of a statement that was answered with `schema`.
+pub(crate) fn postgres_names(sql: &str, schema: &Schema) -> Vec<String> {
+    let headings = match parse(sql, &GenericDialect {}) {
+        Ok((statement, _)) => Headings::of(&statement, headings::as_in_postgres),
+        Err(_) => Headings::default(),
+    };
+    headings.list(schema)
 }
 
 fn refused(text: impl Into<String>) -> QueryError {

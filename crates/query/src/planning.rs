@@ -23,6 +23,7 @@ use crate::engine::Shared;
 use crate::error::{QueryError, unknown};
 use crate::functions::latest_deploy::DeployIndex;
 use crate::guard::{self, Checked};
+use crate::headings::Headings;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::params::{Given, Placed};
@@ -112,7 +113,7 @@ impl<'a> Planning<'a> {
         sql: &str,
         given: Given<'_>,
         types: &[Option<DataType>],
-    ) -> Result<(SessionState, LogicalPlan, Placed), QueryError> {
+    ) -> Result<(SessionState, LogicalPlan, Placed, Headings), QueryError> {
         let checked = guard::check(sql, given, types, self.shared.limits.sql_bytes_max)?;
         let describing = matches!(given, Given::Nothing);
         let facts = self.facts(&checked, describing).await?;
@@ -136,15 +137,15 @@ impl<'a> Planning<'a> {
             .with_allow_statements(false)
             .verify_plan(&plan)
             .map_err(|error| QueryError::Refused(crate::error::tidy(&error.strip_backtrace())))?;
-        Ok((state, plan, checked.parameters))
+        Ok((state, plan, checked.parameters, checked.headings))
     }
 
     /// Plans `request` until it only needs to be run.
     pub(crate) async fn plan(&self, request: &QueryRequest) -> Result<Planned, QueryError> {
         let given = Given::Values(&request.params);
-        let (state, plan, _) = self.logical(&request.sql, given, &request.types).await?;
+        let (state, plan, _, headings) = self.logical(&request.sql, given, &request.types).await?;
         let optimized = state.optimize(&plan).map_err(|error| self.invalid(&error))?;
-        let schema = Arc::clone(Output::new(optimized.schema().as_arrow()).schema());
+        let schema = headings.apply(Output::new(optimized.schema().as_arrow()).schema());
         let planner = Arc::clone(state.query_planner());
         let plan = planner.create_physical_plan(&optimized, &state).await.map_err(|error| self.invalid(&error))?;
         Ok(Planned { plan, schema, state })
@@ -152,7 +153,7 @@ impl<'a> Planning<'a> {
 
     /// Says what a statement takes and gives.
     pub(crate) async fn describe(&self, sql: &str, types: &[Option<DataType>]) -> Result<Description, QueryError> {
-        let (state, plan, placed) = self.logical(sql, Given::Nothing, types).await?;
+        let (state, plan, placed, headings) = self.logical(sql, Given::Nothing, types).await?;
         let implied = plan.get_parameter_types().map_err(|error| self.invalid(&error))?;
         let items: Vec<DataType> = (0..placed.count)
             .map(|at| {
@@ -185,7 +186,7 @@ impl<'a> Planning<'a> {
                 _ => item,
             })
             .collect();
-        Ok(Description { params, schema: Arc::clone(Output::new(plan.schema().as_arrow()).schema()) })
+        Ok(Description { params, schema: headings.apply(Output::new(plan.schema().as_arrow()).schema()) })
     }
 }
 

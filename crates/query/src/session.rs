@@ -33,6 +33,7 @@ use crate::give_way::{GivesWay, Ingest};
 use crate::guard::REFUSED_FUNCTIONS;
 use crate::interrupt::{Interrupt, Interruptible};
 use crate::late::{LateColumns, PlainComparisons};
+use crate::plain_text::PlainText;
 use crate::port::{QueryLimits, SpillLimits};
 use crate::postgres;
 use crate::tables::around::{Around, Deploys};
@@ -115,6 +116,7 @@ impl Sessions {
         planners.insert(0, Arc::new(FriendlyPlanner));
         let mut rules = Analyzer::new().rules;
         rules.insert(0, Arc::new(FriendlyLists));
+        rules.insert(1, Arc::new(PlainText));
         let mut scalar = SessionStateDefaults::default_scalar_functions();
         scalar.retain(|udf| !REFUSED_FUNCTIONS.contains(&udf.name()));
         scalar.extend(functions::scalar());

@@ -96,9 +96,10 @@ CATALOGUE = {
                 LEFT JOIN pg_catalog.pg_description d
                        ON (c.oid = d.objoid AND d.objsubid = 0 AND d.classoid = 'pg_class'::regclass)
            WHERE c.relnamespace = n.oid AND c.relname LIKE 'spa%'
-             AND (false OR (c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'))
+             AND (false OR (c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema')
+                        OR (c.relkind = 'v' AND n.nspname <> 'pg_catalog' AND n.nspname <> 'information_schema'))
            ORDER BY "TABLE_TYPE", "TABLE_SCHEM", "TABLE_NAME" """,
-        "span_events",
+        "span_events|VIEW",
     ),
     "columns, JDBC": (
         """SELECT * FROM (SELECT current_database() AS current_database, n.nspname, c.relname, a.attname, a.atttypid,

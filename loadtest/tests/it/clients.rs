@@ -203,7 +203,7 @@ async fn curl_gets_rows_in_every_format() {
     for (accept, wanted) in [
         ("application/json", "\"rows\":[[3000]]"),
         ("application/x-ndjson", "{\"n\":3000}"),
-        ("text/csv", "n\r\n3000\r\n"),
+        ("text/csv", "n\n3000\n"),
         // Arrow's stream has no marker but its own: the name of the column is in its schema.
         ("application/vnd.apache.arrow.stream", "n"),
         ("application/vnd.apache.parquet", "PAR1"),

@@ -49,6 +49,8 @@ enum Kind {
     Signed(Int64Array),
     Unsigned(UInt64Array),
     Float(Float64Array),
+    /// Digits, as many as there are.
+    Decimal(StringArray),
     Text(StringArray),
     Json(StringArray),
     Bytes(BinaryArray),
@@ -80,6 +82,9 @@ impl Cells {
             }
             DataType::Float16 | DataType::Float32 | DataType::Float64 => {
                 Kind::Float(cast(array, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
+            }
+            DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..) => {
+                Kind::Decimal(cast(array, &DataType::Utf8)?.as_string().clone())
             }
             DataType::Utf8 if json => Kind::Json(array.as_string().clone()),
             DataType::Utf8 => Kind::Text(array.as_string().clone()),
@@ -158,6 +163,7 @@ impl Cells {
             Kind::Signed(values) => write(out, values.value(row)),
             Kind::Unsigned(values) => write(out, values.value(row)),
             Kind::Float(values) => float(values.value(row), out),
+            Kind::Decimal(texts) => out.extend_from_slice(texts.value(row).as_bytes()),
             Kind::Text(texts) => string(texts.value(row), out),
             Kind::Json(texts) => json_text(texts.value(row), out),
             Kind::Bytes(bytes) => string(&digits(bytes.value(row)), out),

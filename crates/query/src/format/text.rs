@@ -117,7 +117,7 @@ impl Encoder for JsonLines {
     }
 }
 
-/// A header and RFC 4180 rows. Null is an empty field, empty text is `""`.
+/// A header and rows, quoted as RFC 4180 has it; each ends with a line feed. Null is an empty field, empty text is `""`.
 pub(super) struct Csv {
     schema: SchemaRef,
 }
@@ -137,7 +137,7 @@ impl Encoder for Csv {
             }
             quoted(field.name().as_bytes(), &mut out);
         }
-        out.extend_from_slice(b"\r\n");
+        out.push(b'\n');
         Ok(out)
     }
 
@@ -158,7 +158,7 @@ impl Encoder for Csv {
                     quoted(&field, &mut out);
                 }
             }
-            out.extend_from_slice(b"\r\n");
+            out.push(b'\n');
         }
         Ok(out)
     }

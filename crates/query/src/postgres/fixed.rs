@@ -20,7 +20,6 @@ const OWN: &[&str] = &["pg_settings", "pg_roles", "pg_authid", "pg_user", "pg_da
 
 /// Tables without rows whose shape no other place has.
 const BARE: &[(&str, &str)] = &[
-    ("pg_views", "schemaname viewname viewowner definition"),
     ("pg_matviews", "schemaname matviewname matviewowner tablespace hasindexes ispopulated definition"),
     ("pg_indexes", "schemaname tablename indexname tablespace indexdef"),
     ("pg_sequences", "schemaname sequencename sequenceowner data_type start_value min_value max_value last_value"),
@@ -30,7 +29,6 @@ const BARE: &[(&str, &str)] = &[
     ("pg_stat_user_tables", "relid schemaname relname seq_scan seq_tup_read idx_scan n_live_tup n_dead_tup"),
     ("pg_available_extensions", "name default_version installed_version comment"),
     ("pg_timezone_names", "name abbrev utc_offset is_dst"),
-    ("information_schema_views", "table_catalog table_schema table_name view_definition check_option is_updatable"),
     (
         "information_schema_table_constraints",
         "constraint_catalog constraint_schema constraint_name table_catalog table_schema table_name constraint_type \

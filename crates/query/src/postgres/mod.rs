@@ -23,6 +23,12 @@ mod statement;
 pub use fixed::SERVER_VERSION;
 pub use pg_type::{ColumnType, PgType};
 
+/// Returns what Postgres calls the columns of `sql`, which was answered, or described, with `schema`: by the column or the
+/// function that each comes from, or `?column?`.
+pub fn column_names(sql: &str, schema: &arrow::datatypes::Schema) -> Vec<String> {
+    crate::guard::postgres_names(sql, schema)
+}
+
 pub(crate) use functions::scalar;
 pub(crate) use namespace::{PG_CATALOG, PgCatalog};
 pub(crate) use statement::{Adapted, adapt, empty_answer, soften};

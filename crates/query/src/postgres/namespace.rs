@@ -21,9 +21,11 @@ pub(super) const ABOUT_RELATIONS: &[&str] = &[
     "pg_class",
     "pg_attribute",
     "pg_tables",
+    "pg_views",
     "information_schema_tables",
     "information_schema_columns",
     "information_schema_schemata",
+    "information_schema_views",
 ];
 
 /// The schema, for as long as one query runs.

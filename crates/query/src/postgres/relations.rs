@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::json::ReaderBuilder;
 use datafusion::catalog::CatalogProvider;
 use datafusion::common::Result;
+use datafusion::logical_expr::TableType;
 use serde_json::{Value, json};
 
 use super::ColumnType;
@@ -33,6 +34,7 @@ pub(super) struct Relation {
     schema_oid: i32,
     schema: String,
     name: String,
+    view: bool,
     columns: SchemaRef,
 }
 
@@ -58,6 +60,7 @@ pub(super) async fn list(namespace: &Namespace) -> Result<Vec<Relation>> {
                 schema_oid,
                 schema: schema.clone(),
                 name,
+                view: table.table_type() == TableType::View,
                 // The types that clients are sent.
                 columns: Arc::clone(Output::new(&table.schema()).schema()),
             });
@@ -68,11 +71,14 @@ pub(super) async fn list(namespace: &Namespace) -> Result<Vec<Relation>> {
 
 /// Builds one table of the catalogue; `None` where it is not about relations.
 pub(super) fn build(name: &str, namespace: &Namespace, relations: &[Relation]) -> Option<Result<RecordBatch>> {
+    let views = || relations.iter().filter(|relation| relation.view);
     Some(match name {
         "pg_namespace" => rows(&namespace_columns(), namespaces(namespace)),
         "pg_class" => rows(&class_columns(), relations.iter().map(class)),
         "pg_attribute" => rows(&attribute_columns(), relations.iter().flat_map(attributes)),
-        "pg_tables" => rows(&tables_columns(), relations.iter().map(table)),
+        "pg_tables" => rows(&tables_columns(), relations.iter().filter(|relation| !relation.view).map(table)),
+        "pg_views" => rows(&columns(&DataType::Utf8, "schemaname viewname viewowner definition"), views().map(view)),
+        "information_schema_views" => rows(&info_views_columns(), views().map(info_view)),
         "information_schema_tables" => rows(&info_tables_columns(), relations.iter().map(info_table)),
         "information_schema_columns" => rows(&info_columns_columns(), relations.iter().flat_map(info_columns)),
         "information_schema_schemata" => rows(&schemata_columns(), schemata(namespace)),
@@ -139,7 +145,7 @@ fn class(relation: &Relation) -> Value {
         "oid": relation.oid, "relname": relation.name, "relnamespace": relation.schema_oid, "reltype": 0, "reloftype": 0,
         "relowner": OWNER.0, "relam": 2, "relfilenode": relation.oid, "reltablespace": 0, "relpages": 0, "reltuples": -1.0,
         "relallvisible": 0, "reltoastrelid": 0, "relhasindex": false, "relisshared": false, "relpersistence": "p",
-        "relkind": "r", "relnatts": relation.columns.fields().len(), "relchecks": 0, "relhasrules": false,
+        "relkind": if relation.view { "v" } else { "r" }, "relnatts": relation.columns.fields().len(), "relchecks": 0, "relhasrules": false,
         "relhastriggers": false, "relhassubclass": false, "relrowsecurity": false, "relforcerowsecurity": false,
         "relispopulated": true, "relreplident": "n", "relispartition": false, "relrewrite": 0, "relfrozenxid": 0,
         "relminmxid": 0, "relhasoids": false,
@@ -197,8 +203,29 @@ fn info_tables_columns() -> Vec<Column> {
 
 fn info_table(relation: &Relation) -> Value {
     json!({
-        "table_catalog": CATALOG, "table_schema": relation.schema, "table_name": relation.name, "table_type": "BASE TABLE",
+        "table_catalog": CATALOG, "table_schema": relation.schema, "table_name": relation.name, "table_type": if relation.view { "VIEW" } else { "BASE TABLE" },
         "is_insertable_into": "NO", "is_typed": "NO",
+    })
+}
+
+/// Views are made in the server: there is no statement that defines them.
+fn view(relation: &Relation) -> Value {
+    json!({"schemaname": relation.schema, "viewname": relation.name, "viewowner": OWNER.1})
+}
+
+fn info_views_columns() -> Vec<Column> {
+    columns(
+        &DataType::Utf8,
+        "table_catalog table_schema table_name view_definition check_option is_updatable is_insertable_into \
+         is_trigger_updatable is_trigger_deletable is_trigger_insertable_into",
+    )
+}
+
+fn info_view(relation: &Relation) -> Value {
+    json!({
+        "table_catalog": CATALOG, "table_schema": relation.schema, "table_name": relation.name, "check_option": "NONE",
+        "is_updatable": "NO", "is_insertable_into": "NO", "is_trigger_updatable": "NO", "is_trigger_deletable": "NO",
+        "is_trigger_insertable_into": "NO",
     })
 }
 

@@ -66,7 +66,7 @@ fn span_events_plan(tables: &Tables) -> Result<LogicalPlan> {
 
 /// Builds `span_events`: one row an event.
 pub(super) fn span_events(tables: &Tables) -> Result<Arc<dyn TableProvider>> {
-    span_events_plan(tables).map(Face::table)
+    span_events_plan(tables).map(Face::view)
 }
 
 /// Builds `span_links`: one row a link; the ids of the span linked to are `linked_trace_id` and `linked_span_id`.
@@ -75,7 +75,7 @@ pub(super) fn span_links(tables: &Tables) -> Result<Arc<dyn TableProvider>> {
         "trace_id" | "span_id" => format!("linked_{field}"),
         other => other.to_owned(),
     })
-    .map(Face::table)
+    .map(Face::view)
 }
 
 /// Builds `exceptions`: span events named `exception`, and log records with `exception.type` or `exception.message`.
@@ -107,5 +107,5 @@ pub(super) fn exceptions(tables: &Tables) -> Result<Arc<dyn TableProvider>> {
         .filter(of("exception.type").is_not_null().or(of("exception.message").is_not_null()))?
         .project(columns("log"))?
         .build()?;
-    LogicalPlanBuilder::from(from_spans).union(from_logs)?.build().map(Face::table)
+    LogicalPlanBuilder::from(from_spans).union(from_logs)?.build().map(Face::view)
 }

@@ -20,17 +20,27 @@ use crate::functions::{hex, names, template};
 /// Stored columns that are not shown: the wire bytes of resource and scope.
 pub(crate) const HIDDEN: &[&str] = &["resource", "scope"];
 
-/// A view that counts as a table.
+/// A plan under a name: a table as it is shown, or a view of others.
 #[derive(Debug)]
 pub(crate) struct Face {
     schema: SchemaRef,
     plan: LogicalPlan,
+    kind: TableType,
 }
 
 impl Face {
     /// Makes a table of `plan`.
     pub(crate) fn table(plan: LogicalPlan) -> Arc<dyn TableProvider> {
-        Arc::new(Self { schema: Arc::new(plan.schema().as_arrow().clone()), plan })
+        Self::of(plan, TableType::Base)
+    }
+
+    /// Makes a view of `plan`.
+    pub(crate) fn view(plan: LogicalPlan) -> Arc<dyn TableProvider> {
+        Self::of(plan, TableType::View)
+    }
+
+    fn of(plan: LogicalPlan, kind: TableType) -> Arc<dyn TableProvider> {
+        Arc::new(Self { schema: Arc::new(plan.schema().as_arrow().clone()), plan, kind })
     }
 }
 
@@ -41,7 +51,7 @@ impl TableProvider for Face {
     }
 
     fn table_type(&self) -> TableType {
-        TableType::Base
+        self.kind
     }
 
     fn get_logical_plan(&self) -> Option<Cow<'_, LogicalPlan>> {

@@ -53,5 +53,5 @@ pub(super) fn operations_total(tables: &Tables) -> Result<Arc<dyn TableProvider>
     let keys: Vec<Expr> = KEY.iter().map(|name| ident(*name)).collect();
     let shown = KEY.iter().chain(&SUMS).chain(&HISTOGRAMS).map(|name| ident(*name));
     let face = face::plan(Table::Operations, tables.stored(Table::Operations))?;
-    LogicalPlanBuilder::from(face).aggregate(keys, aggregates)?.project(shown)?.build().map(Face::table)
+    LogicalPlanBuilder::from(face).aggregate(keys, aggregates)?.project(shown)?.build().map(Face::view)
 }

@@ -152,13 +152,13 @@ impl Shop {
     pub(crate) async fn csv(&self, sql: &str) -> Result<String, QueryError> {
         let text = self.encoded(QueryRequest::new(sql), Format::Csv).await?;
         let text = String::from_utf8(text).expect("CSV is text");
-        Ok(text.split_once("\r\n").map_or(String::new(), |(_, rows)| rows.replace("\r\n", "\n")))
+        Ok(text.split_once('\n').map_or(String::new(), |(_, rows)| rows.to_owned()))
     }
 
     /// Answers `sql` as CSV with its header.
     pub(crate) async fn csv_with_header(&self, sql: &str) -> Result<String, QueryError> {
         let text = self.encoded(QueryRequest::new(sql), Format::Csv).await?;
-        Ok(String::from_utf8(text).expect("CSV is text").replace("\r\n", "\n"))
+        Ok(String::from_utf8(text).expect("CSV is text"))
     }
 
     pub(crate) async fn encoded(&self, request: QueryRequest, format: Format) -> Result<Vec<u8>, QueryError> {

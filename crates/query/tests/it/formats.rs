@@ -108,6 +108,54 @@ async fn odd_values_have_a_stated_form_in_text() {
 }
 
 #[tokio::test]
+async fn columns_without_a_name_are_called_as_they_are_written() {
+    let shop = Shop::open().await;
+    let sql = "SELECT 1, 'x', count(*), max(duration_ns) + 1, max(name) AS last FROM spans WHERE name <> 'none'";
+    let csv = shop.csv_with_header(sql).await.expect("encodes");
+    assert_eq!(csv, "1,'x',count(*),max(duration_ns) + 1,last\n1,x,20,20000001,POST /charge\n");
+    let described = {
+        use plimsoll_query::SqlEngine;
+        shop.engine.describe(sql, &[]).await.expect("describes")
+    };
+    let fields = described.schema.fields();
+    let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+    assert_eq!(names, ["1", "'x'", "count(*)", "max(duration_ns) + 1", "last"]);
+    let in_postgres = plimsoll_query::postgres::column_names(sql, &described.schema);
+    assert_eq!(in_postgres, ["?column?", "?column?", "count", "?column?", "last"]);
+}
+
+#[tokio::test]
+async fn decimals_and_sums_of_signed_and_unsigned_numbers_are_numbers_in_json() {
+    let shop = Shop::open().await;
+    let sql = "SELECT sum(1::bigint unsigned) + sum(duration_ns) AS both, 1.50::decimal(10, 2) AS price FROM spans";
+    let bytes = shop.encoded(QueryRequest::new(sql), Format::Json).await.expect("encodes");
+    let text = String::from_utf8(bytes).expect("text");
+    assert!(text.contains("[210000020,1.50]"), "{text}");
+    assert!(serde_json::from_str::<Value>(&text).is_ok());
+}
+
+#[tokio::test]
+async fn views_are_told_from_tables_by_every_list_of_them() {
+    use plimsoll_query::SqlEngine;
+    let shop = Shop::open().await;
+    let listed = shop.engine.tables().await.expect("lists");
+    let mut views: Vec<&str> = listed.iter().filter(|entry| entry.is_view).map(|entry| entry.name.as_str()).collect();
+    views.sort_unstable();
+    assert_eq!(views, ["exceptions", "operations_total", "span_events", "span_links"]);
+    let wanted = format!("{}\n", views.join("\n"));
+    for sql in [
+        "SELECT table_name FROM information_schema.tables WHERE table_type = 'VIEW' AND table_schema = 'public' ORDER BY 1",
+        "SELECT table_name FROM information_schema.views WHERE table_schema = 'public' ORDER BY 1",
+        "SELECT relname FROM pg_catalog.pg_class WHERE relkind = 'v' ORDER BY 1",
+        "SELECT viewname FROM pg_catalog.pg_views ORDER BY 1",
+    ] {
+        assert_eq!(shop.csv(sql).await.as_deref(), Ok(wanted.as_str()), "{sql}");
+    }
+    let shown = shop.csv("SHOW TABLES").await.expect("shows");
+    assert!(shown.contains("exceptions,VIEW") && shown.contains("spans,BASE TABLE"), "{shown}");
+}
+
+#[tokio::test]
 async fn an_answer_without_rows_is_whole_in_every_format() {
     let shop = Shop::open().await;
     let none = || QueryRequest::new("SELECT name, attributes FROM spans WHERE false");
@@ -116,7 +164,7 @@ async fn an_answer_without_rows_is_whole_in_every_format() {
     assert_eq!(json["rows"], json!([]));
     assert_eq!(json["columns"][0]["name"], "name");
     assert_eq!(shop.encoded(none(), Format::JsonLines).await.expect("encodes"), b"");
-    assert_eq!(shop.encoded(none(), Format::Csv).await.expect("encodes"), b"name,attributes\r\n");
+    assert_eq!(shop.encoded(none(), Format::Csv).await.expect("encodes"), b"name,attributes\n");
     for format in [Format::ArrowStream, Format::Parquet] {
         assert!(!shop.encoded(none(), format).await.expect("encodes").is_empty());
     }

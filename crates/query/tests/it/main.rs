@@ -4,6 +4,7 @@ mod attribute_columns;
 mod bit_flips;
 mod conformance;
 mod damage;
+mod dictionaries;
 mod documentation;
 mod fixture;
 mod formats;

@@ -147,7 +147,7 @@ impl Session {
             match &prepared.command {
                 Command::Show(name) => {
                     let columns = local::show(name, &self.settings)?.schema;
-                    reply::row_description(&mut connection.out, &described(&columns, &[]));
+                    reply::row_description(&mut connection.out, &described(&prepared.sql, &columns, &[]));
                 }
                 Command::Fetch { name, silent: false, .. } if self.cursors.contains_key(name) => {
                     reply::row_description(&mut connection.out, &self.cursors[name].described());
@@ -164,7 +164,7 @@ impl Session {
             })
             .collect();
         reply::parameter_description(&mut connection.out, &types);
-        reply::row_description(&mut connection.out, &described(&description.schema, &[]));
+        reply::row_description(&mut connection.out, &described(&prepared.sql, &description.schema, &[]));
         Ok(())
     }
 

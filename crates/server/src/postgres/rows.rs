@@ -5,7 +5,7 @@ use arrow::datatypes::SchemaRef;
 use bytes::BufMut;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use plimsoll_query::postgres::ColumnType;
+use plimsoll_query::postgres::{ColumnType, column_names};
 use plimsoll_query::{QueryError, QueryResult};
 use tokio_util::sync::CancellationToken;
 
@@ -99,7 +99,7 @@ impl Rows {
 
     /// Returns the columns.
     pub(super) fn described(&self) -> Vec<Described> {
-        described(&self.schema, &self.binary)
+        described(&self.sql, &self.schema, &self.binary)
     }
 
     /// Sends at most `rows` rows (zero is all).
@@ -229,14 +229,14 @@ pub(super) fn expand(formats: &[i16], count: usize) -> Result<Vec<bool>, Problem
     }
 }
 
-/// Describes columns of `schema`.
-pub(super) fn described(schema: &SchemaRef, binary: &[bool]) -> Vec<Described> {
-    let columns = schema.fields().iter().enumerate();
+/// Describes columns of `schema`, which answer `sql`.
+pub(super) fn described(sql: &str, schema: &SchemaRef, binary: &[bool]) -> Vec<Described> {
+    let columns = schema.fields().iter().zip(column_names(sql, schema)).enumerate();
     columns
-        .map(|(at, field)| {
+        .map(|(at, (field, name))| {
             let of = ColumnType::of(field);
             let binary = binary.get(at).copied().unwrap_or(false);
-            Described { name: field.name().clone(), oid: of.oid(), length: of.length(), binary }
+            Described { name, oid: of.oid(), length: of.length(), binary }
         })
         .collect()
 }

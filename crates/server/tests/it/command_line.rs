@@ -70,7 +70,7 @@ async fn client_commands_do_what_rest_does_and_exit_as_documented() {
             "-o",
             "csv",
         ]);
-        assert_eq!(text(&rows.stdout).replace("\r\n", "\n"), "n\n3\n", "{}", text(&rows.stderr));
+        assert_eq!(text(&rows.stdout), "n\n3\n", "{}", text(&rows.stderr));
         let table = plimsoll(&["sql", "SELECT 1 AS one", "--api", &api]);
         assert!(text(&table.stdout).contains("one") && !text(&table.stdout).contains('\u{1b}'), "no colour in a pipe");
         let refused = plimsoll(&["sql", "DROP TABLE spans", "--api", &api]);
