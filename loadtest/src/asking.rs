@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::client::{Connection, Endpoint, Protocol, Reply};
 use crate::compression::Compression;
 use crate::dataset::{BATCH, Dataset};
+use crate::mira::Mira;
 use crate::process::usage;
 use crate::questions::{CLICKHOUSE_SETUP, DUCKDB_SETUP, QUESTIONS, Question};
 use crate::{Addresses, Error, Printable, Server, ServerOptions};
@@ -45,6 +46,8 @@ pub struct Asking {
     pub duckdb: Option<PathBuf>,
     /// Interpreter with chdb.
     pub clickhouse: Option<PathBuf>,
+    /// The program `mira`.
+    pub mira: Option<PathBuf>,
     /// The script that asks them.
     pub script: PathBuf,
     /// More arguments of `plimsoll serve`.
@@ -77,6 +80,10 @@ pub struct Answer {
     pub duckdb: Option<Times>,
     /// ClickHouse over tables of its own.
     pub clickhouse: Option<Times>,
+    /// Mira over HTTP, loaded with the same records.
+    pub mira: Option<Times>,
+    /// What of the question Mira cannot express.
+    pub mira_cannot: Option<&'static str>,
 }
 
 /// All questions.
@@ -136,7 +143,15 @@ impl Asking {
         for question in &asked {
             progress(question.name);
             let plimsoll = self.ask(&server, question, &deploy).await?;
-            answers.push(Answer { name: question.name, asks: question.asks, plimsoll, duckdb: None, clickhouse: None });
+            answers.push(Answer {
+                name: question.name,
+                asks: question.asks,
+                plimsoll,
+                duckdb: None,
+                clickhouse: None,
+                mira: None,
+                mira_cannot: question.mira.err(),
+            });
         }
         let sql = server.sql();
         let records = sql.number("SELECT count(*) FROM spans").await? + sql.number("SELECT count(*) FROM logs").await?;
@@ -151,6 +166,16 @@ impl Asking {
             let questions = asked.iter().map(|question| (question.name, self.fill(question.clickhouse, &deploy, 7)));
             let report = self.others(python, "clickhouse", &filled(&CLICKHOUSE_SETUP), questions.collect())?;
             answers.iter_mut().for_each(|answer| answer.clickhouse = report.times(answer.name));
+        }
+        if let Some(program) = &self.mira {
+            let mira = self.mira(program, &mut progress).await?;
+            for (answer, question) in answers.iter_mut().zip(&asked) {
+                if let Ok(document) = question.mira {
+                    progress(question.name);
+                    answer.mira = Some(self.ask_mira(&mira, document).await?);
+                }
+            }
+            mira.end().await?;
         }
         Ok(Answers { records, load_seconds, segments: self.segments()?, answers })
     }
@@ -174,6 +199,46 @@ impl Asking {
             compression: Compression::None,
             timeout: Duration::from_secs(60),
         };
+        self.send_all(endpoint, progress).await?;
+        // A graceful end flushes what is left.
+        server.stop(Duration::from_secs(120)).await?;
+        Ok(())
+    }
+
+    /// Starts Mira with the records of the data set: kept beside those of Plimsoll for the next time.
+    async fn mira(&self, program: &Path, progress: &mut impl FnMut(&str)) -> Result<Mira, Error> {
+        let dir = self.data_dir.with_extension("mira");
+        let loaded = dir.join("loaded");
+        if !loaded.exists() {
+            progress("loading Mira");
+            let mira = Mira::start(program, &dir).await?;
+            self.send_all(mira.endpoint(), progress).await?;
+            mira.end().await?;
+            std::fs::write(&loaded, "").map_err(Error::file(&loaded))?;
+        }
+        Mira::start(program, &dir).await
+    }
+
+    async fn ask_mira(&self, mira: &Mira, document: &str) -> Result<Times, Error> {
+        let (mut times, mut rows, mut used) = (Vec::new(), 0, None);
+        for round in 0..=self.rounds as u64 {
+            let document = self.fill(document, "", round + 7);
+            let began = Instant::now();
+            rows = mira.ask(document).await?;
+            // The first round warms.
+            if round > 0 {
+                times.push(began.elapsed().as_secs_f64() * 1e3);
+            } else {
+                used = usage(mira.pid());
+            }
+        }
+        let spent = usage(mira.pid()).zip(used).map(|(after, before)| after.cpu.saturating_sub(before.cpu));
+        let cpu_ms = spent.map_or(f64::NAN, |spent| spent.as_secs_f64() * 1e3 / self.rounds as f64);
+        Ok(quantiles(rows, times, cpu_ms))
+    }
+
+    /// Sends every record of the data set.
+    async fn send_all(&self, endpoint: Endpoint, progress: &mut impl FnMut(&str)) -> Result<(), Error> {
         let next = Arc::new(AtomicU64::new(0));
         let mut workers = tokio::task::JoinSet::new();
         for _ in 0..IN_FLIGHT {
@@ -184,7 +249,7 @@ impl Asking {
         loop {
             tokio::select! {
                 ended = workers.join_next() => match ended {
-                    None => break,
+                    None => return Ok(()),
                     Some(outcome) => outcome.map_err(|problem| Error::Usage(format!("a sender panicked: {problem}")))??,
                 },
                 _ = ticks.tick() => {
@@ -192,9 +257,6 @@ impl Asking {
                 }
             }
         }
-        // A graceful end flushes what is left.
-        server.stop(Duration::from_secs(120)).await?;
-        Ok(())
     }
 
     /// Waits until no segment has come or gone for a while.
@@ -354,7 +416,7 @@ impl Printable for Answers {
     fn table(&self) -> Table {
         let mut table = Table::new();
         table.load_preset(ASCII_MARKDOWN);
-        table.set_header(["question", "rows", "Plimsoll p50 / p99 / CPU ms", "DuckDB", "ClickHouse"]);
+        table.set_header(["question", "rows", "Plimsoll p50 / p99 / CPU ms", "DuckDB", "ClickHouse", "Mira"]);
         let cell = |times: &Times, rows: usize| {
             let other = if times.rows == rows { String::new() } else { format!(" ({} rows)", times.rows) };
             format!("{:.0} / {:.0} / {:.0}{other}", times.p50_ms, times.p99_ms, times.cpu_ms)
@@ -368,6 +430,10 @@ impl Printable for Answers {
                 cell(&answer.plimsoll, rows),
                 optional(&answer.duckdb),
                 optional(&answer.clickhouse),
+                match answer.mira_cannot {
+                    Some(why) => why.to_owned(),
+                    None => optional(&answer.mira),
+                },
             ]);
         }
         table

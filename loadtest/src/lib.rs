@@ -15,6 +15,7 @@ mod generate;
 mod kill;
 mod measure;
 mod mesh;
+mod mira;
 mod otlp_json;
 mod process;
 mod questions;

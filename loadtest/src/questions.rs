@@ -15,7 +15,12 @@ pub struct Question {
     pub(crate) duckdb: &'static str,
     /// Over `otel_traces` and `otel_logs` as the Collector's ClickHouse exporter makes them.
     pub(crate) clickhouse: &'static str,
+    /// A document for Mira's query API, or what of the question that cannot express.
+    pub(crate) mira: Result<&'static str, &'static str>,
 }
+
+/// Mira gives back records; only its alerts count them.
+const NO_GROUPS: Result<&str, &str> = Err("neither counts nor groups");
 
 /// The questions.
 pub const QUESTIONS: [Question; 10] = [
@@ -28,6 +33,9 @@ pub const QUESTIONS: [Question; 10] = [
             attributes FROM spans WHERE trace_id = unhex('{trace}') ORDER BY start_time",
         clickhouse: "SELECT SpanId, ParentSpanId, ServiceName, SpanName, Timestamp, Duration, StatusCode, SpanAttributes \
             FROM otel_traces WHERE TraceId = '{trace}' ORDER BY Timestamp",
+        mira: Ok(
+            r#"{"signal":"traces","from":0,"to":{end},"where":[{"field":"trace_id","eq":"{trace}"}],"limit":1000}"#,
+        ),
     },
     Question {
         name: "service hour",
@@ -41,6 +49,7 @@ pub const QUESTIONS: [Question; 10] = [
         clickhouse: "SELECT SpanName, count() AS n, avg(StatusCode = 'Error') AS errors, \
             quantileTDigest(0.95)(Duration) AS p95 FROM otel_traces \
             WHERE ServiceName = 'checkout' AND Timestamp >= fromUnixTimestamp64Nano({start}) GROUP BY SpanName ORDER BY n DESC",
+        mira: NO_GROUPS,
     },
     Question {
         name: "around deploy",
@@ -58,6 +67,7 @@ pub const QUESTIONS: [Question; 10] = [
             WHERE ServiceName = 'checkout' AND ResourceAttributes['service.namespace'] = 'shop' \
             AND ResourceAttributes['deployment.environment.name'] = 'prod' AND Timestamp >= fromUnixTimestamp64Nano({start}) \
             AND Timestamp < fromUnixTimestamp64Nano({end}) GROUP BY phase, SpanName ORDER BY phase, n DESC",
+        mira: NO_GROUPS,
     },
     Question {
         name: "count by service",
@@ -65,6 +75,7 @@ pub const QUESTIONS: [Question; 10] = [
         plimsoll: "SELECT service_name, count(*) AS n FROM spans GROUP BY service_name ORDER BY n DESC, service_name",
         duckdb: "SELECT service_name, count(*) AS n FROM spans GROUP BY service_name ORDER BY n DESC, service_name",
         clickhouse: "SELECT ServiceName, count() AS n FROM otel_traces GROUP BY ServiceName ORDER BY n DESC, ServiceName",
+        mira: NO_GROUPS,
     },
     Question {
         name: "log search",
@@ -75,6 +86,8 @@ pub const QUESTIONS: [Question; 10] = [
             AND body LIKE '%{log}%' ORDER BY time DESC LIMIT 50",
         clickhouse: "SELECT Timestamp, Body FROM otel_logs WHERE ServiceName = 'checkout' \
             AND Timestamp >= fromUnixTimestamp64Nano({start}) AND Body LIKE '%{log}%' ORDER BY Timestamp DESC LIMIT 50",
+        mira: Ok(r#"{"signal":"logs","from":{start},"to":{end},"limit":50,
+            "where":[{"attr":"service.name","eq":"checkout"},{"field":"body","contains":"{log}"}]}"#),
     },
     Question {
         name: "rare attribute",
@@ -85,6 +98,7 @@ pub const QUESTIONS: [Question; 10] = [
             WHERE attributes['shop.coupon'] IS NOT NULL GROUP BY coupon ORDER BY n DESC, coupon",
         clickhouse: "SELECT SpanAttributes['shop.coupon'] AS coupon, count() AS n FROM otel_traces \
             WHERE mapContains(SpanAttributes, 'shop.coupon') GROUP BY coupon ORDER BY n DESC, coupon",
+        mira: NO_GROUPS,
     },
     Question {
         name: "errors by tenant",
@@ -97,6 +111,7 @@ pub const QUESTIONS: [Question; 10] = [
         clickhouse: "SELECT SpanAttributes['shop.tenant'] AS tenant, count() AS n FROM otel_traces \
             WHERE ServiceName = 'checkout' AND StatusCode = 'Error' AND Timestamp >= fromUnixTimestamp64Nano({start}) \
             GROUP BY tenant ORDER BY n DESC, tenant LIMIT 10",
+        mira: NO_GROUPS,
     },
     Question {
         name: "slowest",
@@ -107,6 +122,7 @@ pub const QUESTIONS: [Question; 10] = [
             WHERE start_time >= make_timestamp_ns({start})::TIMESTAMPTZ_NS ORDER BY duration_ns DESC LIMIT 20",
         clickhouse: "SELECT TraceId, ServiceName, SpanName, Duration FROM otel_traces \
             WHERE Timestamp >= fromUnixTimestamp64Nano({start}) ORDER BY Duration DESC LIMIT 20",
+        mira: Err("orders by time only"),
     },
     Question {
         name: "errors by minute",
@@ -120,6 +136,7 @@ pub const QUESTIONS: [Question; 10] = [
         clickhouse: "SELECT toStartOfMinute(Timestamp) AS minute, ServiceName, count() AS n FROM otel_traces \
             WHERE Timestamp >= fromUnixTimestamp64Nano({start}) AND StatusCode = 'Error' GROUP BY minute, ServiceName \
             ORDER BY minute, ServiceName",
+        mira: NO_GROUPS,
     },
     Question {
         name: "newest errors",
@@ -128,6 +145,7 @@ pub const QUESTIONS: [Question; 10] = [
         duckdb: "SELECT time, service_name, body FROM logs WHERE severity_number >= 17 ORDER BY time DESC LIMIT 100",
         clickhouse: "SELECT Timestamp, ServiceName, Body FROM otel_logs WHERE SeverityNumber >= 17 \
             ORDER BY Timestamp DESC LIMIT 100",
+        mira: Ok(r#"{"signal":"logs","from":0,"to":{end},"where":[{"field":"severity_number","gte":17}],"limit":100}"#),
     },
 ];
 

@@ -42,6 +42,9 @@ pub(super) struct Arguments {
     /// A Python with chdb (`loadtest/peers/clickhouse.sh` prints one), to ask it too.
     #[arg(long)]
     clickhouse: Option<PathBuf>,
+    /// The program `mira` (`loadtest/peers/mira.sh` prints its path), to load and ask it too.
+    #[arg(long)]
+    mira: Option<PathBuf>,
     /// The script that asks them.
     #[arg(long, default_value = "loadtest/peers/questions.py")]
     script: PathBuf,
@@ -83,6 +86,7 @@ impl Arguments {
             only: self.only,
             duckdb: self.duckdb,
             clickhouse: self.clickhouse,
+            mira: self.mira,
             script: self.script,
             arguments: self.arguments,
         })
