@@ -16,7 +16,7 @@ pub(crate) struct Point {
 /// Time constants, in seconds, that a warm-up may have.
 const CONSTANTS: [f64; 3] = [20.0, 40.0, 80.0];
 /// Standard errors by which the level of an only operation must exceed the threshold.
-const ERRORS: f64 = 1.3;
+const ERRORS: f64 = 1.4;
 /// Points without which nothing can be told.
 const POINTS_MIN: usize = 3;
 

@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release -p plimsoll-verdict --example proof -- null DEPLOYS [STATE-FILE]
 //! cargo run --release -p plimsoll-verdict --example proof -- power DEPLOYS [ROW]
+//! cargo run --release -p plimsoll-verdict --example proof -- warm-ups DEPLOYS
 //! cargo run --release -p plimsoll-verdict --example proof -- reference DEPLOYS
 //! cargo run --release -p plimsoll-verdict --example proof -- cost
 //! ```
@@ -35,9 +36,10 @@ fn main() {
     match args.first().map(String::as_str) {
         Some("null") => null(number, args.get(2).map(String::as_str)),
         Some("power") => power(number, args.get(2).map_or("", String::as_str)),
+        Some("warm-ups") => warm_ups(number),
         Some("reference") => reference(number),
         Some("cost") => cost::run(),
-        _ => println!("say `null`, `power`, `reference` or `cost`"),
+        _ => println!("say `null`, `power`, `warm-ups`, `reference` or `cost`"),
     }
 }
 
@@ -240,6 +242,25 @@ fn power(deploys: u64, wanted: &str) {
                 let floor = floor.map_or_else(|| "-".to_owned(), |floor| floor.to_string());
                 println!("| {row} | {floor} | {} | {} |", told[0], told[1]);
             }
+        }
+    }
+}
+
+/// Harmless deploys whose instances are three times slower at first, with no control as young.
+fn warm_ups(deploys: u64) {
+    let latencies = Latencies::new();
+    println!("| time constant s | share | called regressed |");
+    println!("|---|---|---|");
+    for warm_up_s in [20.0, 45.0, 60.0, 90.0] {
+        for share in [0.05, 0.5] {
+            let fleet = Fleet { share, warm_up: 2.0, warm_up_s, ..Fleet::default() };
+            let called = AtomicU64::new(0);
+            each(0..deploys, |seed| {
+                let regressed = delay(&simulate(&fleet, &latencies, 3_000_000 + seed)).is_some();
+                // Relaxed: a counter, read once all threads are done.
+                called.fetch_add(u64::from(regressed), Ordering::Relaxed);
+            });
+            println!("| {warm_up_s} | {} % | {}/{deploys} |", share * 100.0, called.load(Ordering::Relaxed));
         }
     }
 }
