@@ -321,6 +321,8 @@ async fn outbox(catalog: Arc<dyn Catalog>) -> Outcome {
     for _ in 0..2 {
         catalog.commit_verdict(&verdict, Some(&detected), &sinks, None).await?;
     }
+    assert_eq!(catalog.last_event(&deploy.id).await?, Some(EventKind::Detected));
+    assert_eq!(catalog.last_event(&DeployId::from_text("dep_nobody")).await?, None);
     // The same event with another body is still the same event.
     let mut altered = detected.clone();
     altered.source = "/other".to_owned();

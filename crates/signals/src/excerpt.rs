@@ -9,9 +9,11 @@
 use arrow::array::RecordBatch;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
+use plimsoll_model::signal::OperationCell;
 use plimsoll_model::{Bucket, ServiceKey, UnixNanos};
 use plimsoll_otlp::Table;
 
+use crate::cell::Cell;
 use crate::columns::SchemaError;
 use crate::recall::first_wide;
 use crate::rows::{OperationRow, encode_operations};
@@ -83,12 +85,14 @@ impl Excerpt {
 }
 
 impl SignalState {
-    /// Returns everything known of some services from a bucket on, as rows; of the past in wide buckets, that which starts at
-    /// [`Self::history_from`] or later.
-    pub fn excerpt(&self, services: &[ServiceKey], from: Bucket) -> Excerpt {
-        let services: Vec<u32> = services.iter().filter_map(|key| self.registry.services.get(key)).collect();
-        let operations = self.operations_since(&services, from).map(|rows| (Table::Operations, rows));
-        let part = Part::Since { bucket: from.0, services: &services };
+    /// Returns everything known of a service from a bucket on, as rows; of the past in wide buckets, that which starts at
+    /// [`Self::history_from`] or later. Of its neighbours, what says whether they suffer from it, and nothing else.
+    pub fn excerpt(&self, service: &ServiceKey, neighbours: &[ServiceKey], from: Bucket) -> Excerpt {
+        let known = |key: &ServiceKey| self.registry.services.get(key);
+        let own: Vec<u32> = known(service).into_iter().collect();
+        let others: Vec<u32> = neighbours.iter().filter(|key| *key != service).filter_map(known).collect();
+        let operations = self.operations_since(&own, &others, from).map(|rows| (Table::Operations, rows));
+        let part = Part::Since { bucket: from.0, services: &own };
         let signals = self.signals_of(part).map(|rows| (Table::Signals, rows));
         Excerpt { tables: operations.into_iter().chain(signals).collect() }
     }
@@ -106,18 +110,42 @@ impl SignalState {
         excerpt.tables.iter().try_for_each(|(table, batch)| self.load(*table, batch))
     }
 
-    fn operations_since(&self, services: &[u32], from: Bucket) -> Option<RecordBatch> {
+    fn operations_since(&self, own: &[u32], others: &[u32], from: Bucket) -> Option<RecordBatch> {
         let mut rows: Vec<OperationRow> = Vec::new();
-        for &id in services.iter().flat_map(|service| &self.registry.service[*service as usize].series) {
+        let series = |services: &'_ [u32]| -> Vec<u32> {
+            services.iter().flat_map(|service| &self.registry.service[*service as usize].series).copied().collect()
+        };
+        let all = series(own).into_iter().map(|id| (id, true)).chain(series(others).into_iter().map(|id| (id, false)));
+        for (id, whole) in all {
             let Some(cells) = self.cells.series(id) else { continue };
             let pending = cells.pending.iter().map(|(bucket, cell)| (*bucket, cell));
             let rolling = cells.rolling.range(from.0..).map(|(bucket, cell)| (*bucket, cell.as_ref()));
             let key = self.registry.operation_key(id);
             let all = pending.filter(|(bucket, _)| *bucket >= from.0).chain(rolling);
-            rows.extend(all.map(|(bucket, cell)| (key.clone(), Bucket(bucket), self.registry.spell(cell))));
+            let spell = |cell: &Cell| {
+                let cell = self.registry.spell(cell);
+                if whole { cell } else { outline(cell) }
+            };
+            rows.extend(all.map(|(bucket, cell)| (key.clone(), Bucket(bucket), spell(cell))));
         }
         // Stable: of two rows with one key the one that awaits a checkpoint comes first.
         rows.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
         (!rows.is_empty()).then(|| encode_operations(&rows))
+    }
+}
+
+/// What a neighbour's cell says of whether it suffers: how it fared, whom it calls and whom it blames, and traces that show it.
+fn outline(cell: OperationCell) -> OperationCell {
+    OperationCell {
+        requests: cell.requests,
+        errors: cell.errors,
+        latency: cell.latency,
+        self_time_ns: cell.self_time_ns,
+        assembled: cell.assembled,
+        blame: cell.blame,
+        callees: cell.callees,
+        failed_exemplars: cell.failed_exemplars,
+        slow_exemplars: cell.slow_exemplars,
+        ..OperationCell::default()
     }
 }

@@ -7,6 +7,7 @@ use plimsoll_model::signal::{Fingerprint, Histogram, OperationCell, OperationSer
 use plimsoll_model::{Bucket, Interval, ServiceKey, UnixNanos};
 
 use crate::cell::Cell;
+use crate::limits::SignalLimits;
 use crate::registry::Registry;
 use crate::state::{SignalState, VersionObservation};
 
@@ -46,6 +47,10 @@ pub struct SignalSize {
     pub rolling_cells: usize,
     /// Cells of everything beside operations.
     pub side_cells: usize,
+    /// Operations of the service that has the most of them.
+    pub operations_of_one: usize,
+    /// Log templates of the service that has the most of them.
+    pub templates_of_one: usize,
     /// Streams of cumulative metrics that are followed.
     pub streams: usize,
     /// Traces still open.
@@ -193,6 +198,11 @@ impl SignalState {
         self.registry.service[service as usize].quality.words(self.watermark)
     }
 
+    /// Returns its bounds.
+    pub fn limits(&self) -> &SignalLimits {
+        &self.registry.limits
+    }
+
     /// Returns how much the state holds right now.
     pub fn size(&self) -> SignalSize {
         SignalSize {
@@ -205,6 +215,8 @@ impl SignalState {
             pending_cells: self.cells.pending_len(),
             rolling_cells: self.cells.rolling_len(),
             side_cells: self.sides.cells(),
+            operations_of_one: self.registry.service.iter().map(|service| service.operations).max().unwrap_or(0),
+            templates_of_one: self.registry.service.iter().map(|service| service.templates.len()).max().unwrap_or(0),
             streams: self.streams.len(),
             open_traces: self.traces.len(),
             open_spans: self.traces.open_spans(),

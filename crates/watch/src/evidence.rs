@@ -4,7 +4,8 @@
 //! the deploy and the settings as they were, the verdict before, what was known of old, and those rows of the last
 //! [`UNSETTLED`] that may still change, because traces close late and requests come late.
 //!
-//! *Layout.* zstd of: length of the JSON (u64, little endian), the JSON, an [`Excerpt`].
+//! *Layout.* zstd of: length of the JSON (u64, little endian), the JSON, an [`Excerpt`]. Where nothing is kept, the JSON says
+//! why not, and no excerpt follows.
 //!
 //! *Cost.* A few dozen kilobytes a deploy; what would take more than [`BYTES_MAX`] is not kept, and a replay says so.
 
@@ -25,7 +26,9 @@ use crate::gathered::Gathered;
 /// Rows of buckets so long ago are taken not to change any more: a trace is closed after two minutes at the latest.
 pub(crate) const UNSETTLED: Duration = Duration::from_secs(180);
 /// What is kept of one verdict at most.
-const BYTES_MAX: usize = 4 << 20;
+pub(crate) const BYTES_MAX: usize = 4 << 20;
+/// How hard zstd tries.
+const LEVEL: i32 = 3;
 /// What is read of one at most, once it is inflated.
 const INFLATED_MAX: u64 = 256 << 20;
 /// The form that is written.
@@ -70,8 +73,43 @@ struct Reach {
 
 /// Bytes that are no evidence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("what the verdict was judged from cannot be read: {0}")]
-pub struct EvidenceError(String);
+pub enum EvidenceError {
+    /// It was left out when the verdict was stored, for this reason.
+    #[error("what the verdict was judged from was not kept: {0}")]
+    NotKept(String),
+    /// They cannot be read, or what was judged from cannot be written.
+    #[error("what the verdict was judged from cannot be read: {0}")]
+    Unreadable(String),
+}
+
+/// What is read first: which form it has, and whether there is more.
+#[derive(Debug, Serialize, Deserialize)]
+struct Head {
+    format: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    not_kept: Option<String>,
+}
+
+fn unreadable(problem: impl ToString) -> EvidenceError {
+    EvidenceError::Unreadable(problem.to_string())
+}
+
+/// Says in place of evidence why there is none.
+///
+/// # Errors
+/// It cannot be written, which only a mistake here causes.
+pub(crate) fn not_kept(why: &str) -> Result<Vec<u8>, EvidenceError> {
+    let json = serde_json::to_vec(&Head { format: FORMAT, not_kept: Some(why.to_owned()) }).map_err(unreadable)?;
+    pack(&json, &[])
+}
+
+fn pack(json: &[u8], rows: &[u8]) -> Result<Vec<u8>, EvidenceError> {
+    let mut plain = Vec::with_capacity(8 + json.len() + rows.len());
+    plain.extend_from_slice(&(json.len() as u64).to_le_bytes());
+    plain.extend_from_slice(json);
+    plain.extend_from_slice(rows);
+    zstd::bulk::compress(&plain, LEVEL).map_err(unreadable)
+}
 
 fn first<'a, C: 'a>(cells: impl Iterator<Item = &'a Vec<(Bucket, C)>>) -> Option<Bucket> {
     cells.filter_map(|cells| cells.first().map(|(bucket, _)| *bucket)).min()
@@ -130,39 +168,48 @@ impl Evidence {
         }
     }
 
-    /// Writes it; `None` where it is too large to be kept.
-    pub(crate) fn to_bytes(&self) -> Result<Option<Vec<u8>>, EvidenceError> {
-        let json = serde_json::to_vec(self).map_err(|error| EvidenceError(error.to_string()))?;
-        let rows = self.excerpt.to_bytes().map_err(|error| EvidenceError(error.to_string()))?;
-        let mut plain = Vec::with_capacity(8 + json.len() + rows.len());
-        plain.extend_from_slice(&(json.len() as u64).to_le_bytes());
-        plain.extend_from_slice(&json);
-        plain.extend_from_slice(&rows);
-        let bytes = zstd::bulk::compress(&plain, 1).map_err(|error| EvidenceError(error.to_string()))?;
-        Ok((bytes.len() <= BYTES_MAX).then_some(bytes))
+    /// Writes it, or why it is not kept where that takes more than `bytes_max`.
+    pub(crate) fn to_bytes(&self, bytes_max: usize) -> Result<Vec<u8>, EvidenceError> {
+        let json = serde_json::to_vec(self).map_err(unreadable)?;
+        let rows = self.excerpt.to_bytes().map_err(unreadable)?;
+        let bytes = pack(&json, &rows)?;
+        if bytes.len() <= bytes_max {
+            return Ok(bytes);
+        }
+        not_kept(&format!(
+            "it takes {} bytes and {bytes_max} are kept of one verdict, for {} rows of the last minutes, of {} and the {} services \
+             that it calls or that call it",
+            bytes.len(),
+            self.rows(),
+            self.deploy.service.service,
+            self.neighbours.len()
+        ))
     }
 
     /// Reads it.
     ///
     /// # Errors
-    /// The bytes are none that were written as evidence, or a later release wrote them.
+    /// Nothing was kept; or the bytes are none that were written as evidence, or a later release wrote them.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, EvidenceError> {
-        let cut = || EvidenceError("it is cut off".to_owned());
-        let unreadable = |error: std::io::Error| EvidenceError(error.to_string());
+        let cut = || unreadable("it is cut off");
         let mut plain = Vec::new();
         let inflated = zstd::stream::Decoder::new(bytes).map_err(unreadable)?;
         inflated.take(INFLATED_MAX + 1).read_to_end(&mut plain).map_err(unreadable)?;
         if plain.len() as u64 > INFLATED_MAX {
-            return Err(EvidenceError(format!("it takes more than {INFLATED_MAX} bytes")));
+            return Err(unreadable(format!("it takes more than {INFLATED_MAX} bytes")));
         }
         let (length, rest) = plain.split_first_chunk().ok_or_else(cut)?;
         let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
         let (json, rows) = rest.split_at_checked(length).ok_or_else(cut)?;
-        let mut evidence: Self = serde_json::from_slice(json).map_err(|error| EvidenceError(error.to_string()))?;
-        if evidence.format != FORMAT {
-            return Err(EvidenceError(format!("it is of format {}, known is {FORMAT}", evidence.format)));
+        let head: Head = serde_json::from_slice(json).map_err(unreadable)?;
+        if head.format != FORMAT {
+            return Err(unreadable(format!("it is of format {}, known is {FORMAT}", head.format)));
         }
-        evidence.excerpt = Excerpt::from_bytes(rows).map_err(|error| EvidenceError(error.to_string()))?;
+        if let Some(why) = head.not_kept {
+            return Err(EvidenceError::NotKept(why));
+        }
+        let mut evidence: Self = serde_json::from_slice(json).map_err(unreadable)?;
+        evidence.excerpt = Excerpt::from_bytes(rows).map_err(unreadable)?;
         Ok(evidence)
     }
 
@@ -194,7 +241,7 @@ impl Evidence {
     /// # Errors
     /// The kept rows are in another schema than this release's.
     pub fn judge(&self, state: &mut SignalState) -> Result<Verdict, EvidenceError> {
-        state.load_excerpt(&self.excerpt).map_err(|error| EvidenceError(error.to_string()))?;
+        state.load_excerpt(&self.excerpt).map_err(unreadable)?;
         let service = &self.deploy.service;
         let until = self.now.bucket().end();
         let within = |from: Option<Bucket>| Interval { from: from.map_or(until, Bucket::start), to: until };
@@ -271,7 +318,7 @@ mod tests {
     #[test]
     fn what_is_read_back_judges_as_what_was_kept() {
         let kept = evidence();
-        let bytes = kept.to_bytes().expect("is written").expect("is small");
+        let bytes = kept.to_bytes(BYTES_MAX).expect("is written");
         let read = Evidence::from_bytes(&bytes).expect("is read");
         let limits = plimsoll_signals::SignalLimits::default();
         let [one, other] = [&kept, &read].map(|evidence| {
@@ -284,12 +331,24 @@ mod tests {
 
     #[test]
     fn bytes_that_were_cut_off_or_are_of_a_later_format_are_errors() {
-        let bytes = evidence().to_bytes().expect("is written").expect("is small");
+        let bytes = evidence().to_bytes(BYTES_MAX).expect("is written");
         for length in 0..bytes.len() {
             assert!(Evidence::from_bytes(&bytes[..length]).is_err(), "of {length} bytes");
         }
-        let later = Evidence { format: FORMAT + 1, ..evidence() }.to_bytes().expect("is written").expect("is small");
+        let later = Evidence { format: FORMAT + 1, ..evidence() }.to_bytes(BYTES_MAX).expect("is written");
         let refused = Evidence::from_bytes(&later).expect_err("is of a later format").to_string();
         assert!(refused.ends_with("it is of format 2, known is 1"), "{refused}");
+    }
+
+    #[test]
+    fn what_is_too_large_is_left_out_and_says_so() {
+        let bytes = evidence().to_bytes(100).expect("is written");
+        let refused = Evidence::from_bytes(&bytes).expect_err("nothing was kept");
+        assert!(matches!(refused, EvidenceError::NotKept(_)), "{refused:?}");
+        let text = refused.to_string();
+        assert!(text.contains("was not kept: it takes ") && text.contains("100 are kept of one verdict"), "{text}");
+        let other = not_kept("another deploy is judged").expect("is written");
+        let refused = Evidence::from_bytes(&other).expect_err("nothing was kept").to_string();
+        assert_eq!(refused, "what the verdict was judged from was not kept: another deploy is judged");
     }
 }

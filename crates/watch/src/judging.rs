@@ -9,7 +9,7 @@ use plimsoll_verdict::{JudgeInput, quality, unseen};
 
 use crate::announce::event_for;
 use crate::closing::{is_closed, is_news};
-use crate::evidence::{Evidence, UNSETTLED};
+use crate::evidence::{BYTES_MAX, Evidence, UNSETTLED, not_kept};
 use crate::feedback::suppressed;
 use crate::gather::gather;
 use crate::markers::Known;
@@ -42,7 +42,10 @@ impl Watcher {
         let now = (self.clock)();
         let (verdict, evidence) = if marked && open.announced.is_none() {
             // What was told of the inferred deploy is also ended there.
-            (announced_elsewhere(&open, now), None)
+            (
+                announced_elsewhere(&open, now),
+                not_kept("it says no more than that another deploy is judged instead").ok(),
+            )
         } else {
             self.judge(&open, superseded_at, now).await
         };
@@ -159,14 +162,16 @@ impl Watcher {
                 .map(|known| known.version)
                 .collect();
             let verdict = session.judge_all(&input);
-            let evidence = (keep && is_stored(&verdict)).then(|| {
+            let evidence = || {
                 let evidence = Evidence::of(&input, beside.neighbours, keep_from, beside.excerpt);
-                evidence.to_bytes().unwrap_or_else(|error| {
+                let written = evidence.to_bytes(BYTES_MAX).or_else(|error| {
                     tracing::warn!(%error, "a verdict is stored without what it was judged from");
-                    None
-                })
-            });
-            (verdict, evidence.flatten())
+                    not_kept("it could not be written, see the log of that time")
+                });
+                written.ok()
+            };
+            let evidence = if keep && is_stored(&verdict) { evidence() } else { None };
+            (verdict, evidence)
         };
         let verdict = match tokio::task::spawn_blocking(gather).await {
             Ok(verdict) => verdict,

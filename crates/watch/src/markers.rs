@@ -6,6 +6,7 @@ use std::time::Duration;
 use plimsoll_catalog::{CatalogError, DeployFilter, Inserted, VersionRecord};
 use plimsoll_model::{Decision, DecisionKind, Deploy, DeployId, DeployKind, DeployStatus, ServiceKey, UnixNanos};
 
+use crate::announce::announced;
 use crate::closing::is_closed;
 use crate::infer::MARKER_WITHIN;
 use crate::register::{FinishError, NewDeploy, RegisterError};
@@ -102,7 +103,8 @@ impl Watcher {
             let closed = verdict
                 .as_ref()
                 .is_some_and(|verdict| is_closed(verdict, &self.options.tolerances.of(&deploy.service)));
-            self.open.lock().insert(deploy.clone(), verdict, closed);
+            let announced = announced(self.catalog.as_ref(), verdict.as_ref()).await?;
+            self.open.lock().take_up(deploy.clone(), verdict, closed, announced);
         }
         Ok(())
     }

@@ -56,7 +56,17 @@ pub(crate) struct OpenDeploys {
 
 impl OpenDeploys {
     pub(crate) fn insert(&mut self, deploy: Deploy, verdict: Option<Verdict>, closed: bool) {
-        let announced = verdict.as_ref().and_then(Announced::from_stored);
+        self.take_up(deploy, verdict, closed, None);
+    }
+
+    /// Takes up a deploy that was judged before, with what was announced of it.
+    pub(crate) fn take_up(
+        &mut self,
+        deploy: Deploy,
+        verdict: Option<Verdict>,
+        closed: bool,
+        announced: Option<Announced>,
+    ) {
         let stored = verdict.clone();
         let open = Open { deploy, verdict, stored, announced, judged_at: None, closed, session: Arc::default() };
         let id = open.deploy.id.clone();

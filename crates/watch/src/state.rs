@@ -43,10 +43,7 @@ impl SignalSource for Mutex<SignalState> {
         let state = self.lock();
         let Question { service, within, started_at, keep_from } = asked;
         let neighbours = state.related(service);
-        let excerpt = keep_from.map(|from| {
-            let services: Vec<ServiceKey> = std::iter::once(service).chain(&neighbours).cloned().collect();
-            state.excerpt(&services, from)
-        });
+        let excerpt = keep_from.map(|from| state.excerpt(service, &neighbours, from));
         Gathered {
             series: state.series(service, *within),
             aggregates: state.aggregates(service, *within),

@@ -14,6 +14,7 @@ use plimsoll_model::{Feedback, RegressionEvent, ServiceKey, UnixNanos};
 use plimsoll_verdict::TolerancePolicy;
 use tokio::sync::{broadcast, watch};
 
+use crate::announce::announced;
 use crate::closing::{RECOVERY_WATCH, is_closed};
 use crate::markers::Known;
 use crate::open::OpenDeploys;
@@ -132,7 +133,8 @@ impl Watcher {
             let verdict = catalog.verdict(&deploy.id).await?;
             let closed =
                 verdict.as_ref().is_some_and(|verdict| is_closed(verdict, &options.tolerances.of(&deploy.service)));
-            open.insert(deploy, verdict, closed);
+            let announced = announced(catalog.as_ref(), verdict.as_ref()).await?;
+            open.take_up(deploy, verdict, closed, announced);
         }
         Ok(Self {
             options,

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use plimsoll_alert::Clock;
 use plimsoll_catalog::*;
 use plimsoll_model::{
-    Decision, Deploy, DeployId, DeployStatus, EventId, Feedback, RegressionEvent, SequenceNumber, ServiceKey,
-    UnixNanos, Verdict,
+    Decision, Deploy, DeployId, DeployStatus, EventId, EventKind, Feedback, RegressionEvent, SequenceNumber,
+    ServiceKey, UnixNanos, Verdict,
 };
 use tokio::sync::watch;
 
@@ -191,6 +191,10 @@ impl Catalog for Outbox {
     }
 
     async fn evidence(&self, _deploy: &DeployId) -> Result<Option<Vec<u8>>, CatalogError> {
+        unreachable!("delivery needs the outbox only")
+    }
+
+    async fn last_event(&self, _deploy: &DeployId) -> Result<Option<EventKind>, CatalogError> {
         unreachable!("delivery needs the outbox only")
     }
 

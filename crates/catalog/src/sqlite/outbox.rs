@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plimsoll_model::{DeployId, EventId, RegressionEvent, UnixNanos};
+use plimsoll_model::{DeployId, EventId, EventKind, RegressionEvent, UnixNanos};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
@@ -44,6 +44,17 @@ pub(super) async fn queue(
         .map_err(|e| catalog.fault(e))?;
     }
     Ok(())
+}
+
+/// Reads what the last event on a deploy was.
+pub(super) async fn last(catalog: &SqliteCatalog, deploy: &DeployId) -> Result<Option<EventKind>, CatalogError> {
+    let kind: Option<String> =
+        sqlx::query_scalar("SELECT kind FROM events WHERE deploy_id = ?1 ORDER BY queued_at DESC, id DESC LIMIT 1")
+            .bind(deploy.as_str())
+            .fetch_optional(&mut *catalog.reader().await)
+            .await
+            .map_err(|e| catalog.fault(e))?;
+    kind.map(|kind| catalog.read_json(&format!("\"{kind}\""))).transpose()
 }
 
 pub(super) async fn lease(

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use plimsoll_alert::SinkCounters;
 use plimsoll_ingest::{Histogram, Reason, RequestCounters};
 use plimsoll_journal::Journal;
+use plimsoll_signals::SignalState;
 use plimsoll_watch::Precision;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet};
@@ -82,6 +83,24 @@ impl fmt::Debug for Scrape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Scrape")
     }
+}
+
+/// Lists what the aggregates hold of each sort that is bounded, and the bound.
+fn held(state: &SignalState) -> [(&'static str, usize, usize); 11] {
+    let (size, limits) = (state.size(), state.limits());
+    [
+        ("services", size.services, limits.services_max),
+        ("versions", size.versions, limits.versions_max),
+        ("series", size.series, limits.series_max),
+        ("operations_of_one_service", size.operations_of_one, limits.operations_per_service_max),
+        ("log_templates_of_one_service", size.templates_of_one, limits.templates_per_service_max),
+        ("names", size.names, limits.names_max),
+        ("instances", size.instances, limits.instances_max),
+        ("pending_cells", size.pending_cells, limits.pending_cells_max),
+        ("rolling_cells", size.rolling_cells, limits.rolling_cells_max),
+        ("metric_streams", size.streams, limits.streams_max),
+        ("open_spans", size.open_spans, limits.open_spans_max),
+    ]
 }
 
 /// Writes families one after the other.
@@ -304,7 +323,20 @@ impl Scrape {
     }
 
     fn aggregates(&self, writer: &mut Writer<'_, '_>) -> fmt::Result {
-        let counted = self.stages.aggregates.lock().counters();
+        let (counted, held) = {
+            let state = self.stages.aggregates.lock();
+            (state.counters(), held(&state))
+        };
+        writer.gauges(
+            "aggregates_held",
+            "What the aggregates hold of each sort, live operations by version and age (series) among it",
+            held.map(|(sort, held, _)| ([("sort", sort)], held as u64)),
+        )?;
+        writer.gauges(
+            "aggregates_limit",
+            "How much of each sort they may hold: see docs/signals.md for what becomes of the rest",
+            held.map(|(sort, _, limit)| ([("sort", sort)], limit as u64)),
+        )?;
         writer.counter("folded_spans", "Spans folded into aggregates", counted.spans)?;
         writer.counter("folded_requests", "Spans counted as requests of an operation", counted.requests)?;
         writer.counter("late_spans", "Spans received more than an hour after they ended", counted.late_spans)?;

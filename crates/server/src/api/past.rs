@@ -35,7 +35,7 @@ pub(super) async fn replay(
 impl From<ReplayError> for Problem {
     fn from(error: ReplayError) -> Self {
         let status = match error {
-            ReplayError::NotJudged(_) | ReplayError::NotKept(_) => StatusCode::CONFLICT,
+            ReplayError::NotJudged(_) | ReplayError::NotKept { .. } => StatusCode::CONFLICT,
             ReplayError::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             ReplayError::Catalog(error) => return error.into(),
         };

@@ -4,7 +4,7 @@ use plimsoll_catalog::Catalog;
 use plimsoll_model::{DeployId, Verdict};
 use plimsoll_signals::SignalState;
 use plimsoll_store::Store;
-use plimsoll_watch::Evidence;
+use plimsoll_watch::{Evidence, EvidenceError};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -36,11 +36,13 @@ pub(crate) enum ReplayError {
     #[error("no verdict on `{0}` is stored yet")]
     NotJudged(DeployId),
     /// It was stored without.
-    #[error(
-        "what the verdict on `{0}` was judged from was not kept: an earlier release stored it, it took more room than is given \
-         to one, or it says no more than that another deploy is judged instead"
-    )]
-    NotKept(DeployId),
+    #[error("what the verdict on `{id}` was judged from was not kept: {why}")]
+    NotKept {
+        /// The deploy.
+        id: DeployId,
+        /// Why not.
+        why: String,
+    },
     /// It cannot be judged again.
     #[error("the verdict on `{id}` cannot be judged again: {problem}")]
     Failed {
@@ -60,12 +62,17 @@ pub(crate) enum ReplayError {
 /// There is no verdict, or not what it was judged from.
 pub(crate) async fn replay(catalog: &dyn Catalog, store: &Store, id: &DeployId) -> Result<Replayed, ReplayError> {
     let stored = catalog.verdict(id).await?.ok_or_else(|| ReplayError::NotJudged(id.clone()))?;
-    let kept = catalog.evidence(id).await?.ok_or_else(|| ReplayError::NotKept(id.clone()))?;
+    let not_kept = |why: &str| ReplayError::NotKept { id: id.clone(), why: why.to_owned() };
+    let kept = catalog.evidence(id).await?.ok_or_else(|| not_kept("an earlier release stored it"))?;
     let failed = |problem: String| ReplayError::Failed { id: id.clone(), problem };
     // Rows that are only in memory yet are stored rows from here on.
     store.flush().await.map_err(|error| failed(error.to_string()))?;
+    let evidence = match Evidence::from_bytes(&kept) {
+        Err(EvidenceError::NotKept(why)) => return Err(not_kept(&why)),
+        evidence => evidence.map_err(|error| failed(error.to_string()))?,
+    };
     let store = store.clone();
-    let judged = tokio::task::spawn_blocking(move || judge(&store, &kept)).await;
+    let judged = tokio::task::spawn_blocking(move || judge(&store, &evidence)).await;
     let (verdict, loaded, kept_rows) = judged.map_err(|error| failed(error.to_string()))?.map_err(failed)?;
     let differences = differences(&stored, &verdict).map_err(|error| failed(error.to_string()))?;
     let mut notes = Vec::new();
@@ -90,8 +97,7 @@ pub(crate) async fn replay(catalog: &dyn Catalog, store: &Store, id: &DeployId) 
     })
 }
 
-fn judge(store: &Store, kept: &[u8]) -> Result<(Verdict, Loaded, u64), String> {
-    let evidence = Evidence::from_bytes(kept).map_err(|error| error.to_string())?;
+fn judge(store: &Store, evidence: &Evidence) -> Result<(Verdict, Loaded, u64), String> {
     let wanted = Wanted {
         environments: evidence.services().map(|service| service.environment.clone()).collect(),
         services: evidence.services().cloned().collect(),

@@ -187,6 +187,7 @@ async fn health_and_metrics_tell_what_goes_on() {
         r#"plimsoll_records_accepted_total{signal="traces",protocol="http_protobuf"} 7"#,
         "plimsoll_deploys_announced_total 1",
         "plimsoll_journal_poisoned 0",
+        r#"plimsoll_aggregates_limit{sort="log_templates_of_one_service"} 1000"#,
     ] {
         assert!(text.lines().any(|found| found == line), "missing `{line}` in:\n{text}");
     }

@@ -1,4 +1,5 @@
 //! The watcher through its public face, on a real catalog, with scripted aggregates and a clock of its own.
 
+mod evidence;
 mod scene;
 mod watching;

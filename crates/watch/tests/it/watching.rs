@@ -115,9 +115,9 @@ async fn a_marker_that_comes_late_takes_over_the_inferred_deploy_and_nobody_is_p
 
 #[tokio::test]
 async fn the_same_version_posted_twice_is_one_deploy_unless_another_run_ships_it() {
-    let scene = Scene::new().await;
-    scene.traffic("1", -100..100, 500, 5);
-    scene.traffic("2", 0..100, 500, 60);
+    let mut scene = Scene::new().await;
+    scene.traffic("1", -100..200, 500, 5);
+    scene.traffic("2", 0..40, 500, 60);
     let by = |run: &str| NewDeploy { run_url: Some(run.to_owned()), ..marker("2") };
     let (first, _) = scene.watcher.register(by("https://ci/1"), None).await.expect("valid");
     let (second, created) = scene.watcher.register(marker("2"), None).await.expect("valid");
@@ -129,6 +129,15 @@ async fn the_same_version_posted_twice_is_one_deploy_unless_another_run_ships_it
         assert_eq!(scene.verdict(deploy).await.verdict, VerdictKind::Regressed);
     }
     assert_eq!(scene.events().await, ["detected"], "one shipment, one page");
+    scene.restart().await;
+    scene.look(15..38).await;
+    let rollback = NewDeploy { kind: Some("rollback".to_owned()), ..marker("1") };
+    scene.watcher.register(rollback, None).await.expect("valid");
+    scene.look(38..70).await;
+    for deploy in [&first, &other] {
+        assert_eq!(scene.verdict(deploy).await.phase, Phase::Recovered);
+    }
+    assert_eq!(scene.events().await, ["detected", "resolved"], "and one end, though two are recovered");
 }
 
 #[tokio::test]
