@@ -10,34 +10,35 @@ use hdrhistogram::Histogram;
 use crate::Error;
 use crate::stats::micros;
 
-/// Bytes written before each sync: a small group of requests.
-const BLOCK_BYTES: usize = 16 << 10;
+/// Bytes written before each sync where little is: a small group of small requests.
+pub(crate) const BLOCK_BYTES: usize = 16 << 10;
 
 /// The file that is overwritten, allocated before, so that only data is synced.
 const FILE_BYTES: u64 = 16 << 20;
 
-/// Writes a block and syncs it, again and again for `time`, in a file of its own in `dir`; returns microseconds.
+/// Writes `block` bytes and syncs them, again and again for `time`, in a file of its own in `dir`; returns microseconds.
 ///
 /// # Errors
 /// The file cannot be written.
-pub(crate) fn probe(dir: &Path, time: Duration) -> Result<Histogram<u64>, Error> {
+pub(crate) fn probe(dir: &Path, time: Duration, block: usize) -> Result<Histogram<u64>, Error> {
     let path = dir.join(format!("device-probe-{:08x}", rand::random::<u32>()));
-    let told = write_and_sync(&path, time);
+    let told = write_and_sync(&path, time, block.clamp(1, FILE_BYTES as usize));
     let _ = std::fs::remove_file(&path);
     told
 }
 
-fn write_and_sync(path: &Path, time: Duration) -> Result<Histogram<u64>, Error> {
+fn write_and_sync(path: &Path, time: Duration, bytes: usize) -> Result<Histogram<u64>, Error> {
     let mut file = File::create(path).map_err(Error::file(path))?;
-    let block = vec![0x5a; BLOCK_BYTES];
-    for _ in 0..FILE_BYTES / BLOCK_BYTES as u64 {
+    let block = vec![0x5a; bytes];
+    for _ in 0..FILE_BYTES / bytes as u64 {
         file.write_all(&block).map_err(Error::file(path))?;
     }
+    file.rewind().map_err(Error::file(path))?;
     file.sync_all().map_err(Error::file(path))?;
     let mut took = micros();
     let began = Instant::now();
     while began.elapsed() < time || took.is_empty() {
-        if file.stream_position().map_err(Error::file(path))? + BLOCK_BYTES as u64 > FILE_BYTES {
+        if file.stream_position().map_err(Error::file(path))? + bytes as u64 > FILE_BYTES {
             file.seek(SeekFrom::Start(0)).map_err(Error::file(path))?;
         }
         let start = Instant::now();
@@ -55,9 +56,9 @@ mod tests {
     #[test]
     fn a_directory_that_can_be_written_has_a_sync_time_and_is_left_as_it_was() {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
-        let took = probe(dir.path(), Duration::from_millis(20)).expect("can be written");
+        let took = probe(dir.path(), Duration::from_millis(20), BLOCK_BYTES).expect("can be written");
         assert!(!took.is_empty());
         assert_eq!(std::fs::read_dir(dir.path()).expect("is there").count(), 0);
-        assert!(probe(&dir.path().join("missing"), Duration::ZERO).is_err());
+        assert!(probe(&dir.path().join("missing"), Duration::ZERO, BLOCK_BYTES).is_err());
     }
 }

@@ -24,10 +24,14 @@ pub struct Latency {
     pub saturated_ack: Quantiles,
     /// Time from due to acked at half that rate, in an open loop.
     pub half_load_ack: Quantiles,
+    /// Time to the ack of requests of ten records, one after the other and a hundred a second.
+    pub small_ack: Quantiles,
     /// Time from the ack to the first query that finds the row, at half that rate.
     pub freshness: Option<Quantiles>,
     /// A write and `fdatasync` of 16 KiB on the same disk before and after, nothing else running.
     pub device: Quantiles,
+    /// The same of as much as a request weighs.
+    pub device_request: Quantiles,
     /// Whether SQL finds what was acked.
     pub verified: Option<bool>,
 }
@@ -148,8 +152,13 @@ impl Own<'_> {
         protocol: Protocol,
         small: bool,
     ) -> Result<Latency, Error> {
-        let before = device::probe(&self.place.work_dir, Duration::from_secs(1))?;
+        let probe = |block: usize| device::probe(&self.place.work_dir, Duration::from_secs(1), block);
+        let before = probe(device::BLOCK_BYTES)?;
         let server = self.start(&[], None).await?;
+        let mut few = self.load(&server, protocol, small, "few");
+        (few.batch, few.connections, few.in_flight) = (10, 1, 1);
+        few.pace = Pace::RecordsPerSecond(1000.0);
+        let few = few.run().await?;
         let saturated = self.load(&server, protocol, small, "saturated").run().await?;
         let mut half = self.load(&server, protocol, small, "half");
         half.pace = Pace::RecordsPerSecond((saturated.records_per_second / 2.0).max(1.0));
@@ -158,14 +167,18 @@ impl Own<'_> {
         let half = half.run().await?;
         server.end().await?;
         let mut device = before;
-        device.add(&device::probe(&self.place.work_dir, Duration::from_secs(1))?).expect("both have the same bounds");
+        device.add(&probe(device::BLOCK_BYTES)?).expect("both have the same bounds");
+        let weight = saturated.body_bytes_per_record * if small { 2000.0 } else { 1000.0 };
+        let device_request = probe((weight as usize).next_multiple_of(4 << 10))?;
         Ok(Latency {
             stream,
             saturated_records_per_second: saturated.records_per_second,
             saturated_ack: saturated.ack,
             half_load_ack: half.ack,
+            small_ack: few.ack,
             freshness: half.freshness,
             device: Quantiles::of(&device),
+            device_request: Quantiles::of(&device_request),
             verified: both(&saturated, &half),
         })
     }

@@ -27,6 +27,10 @@ fn p50_p99(quantiles: &Quantiles) -> String {
     format!("{:.1} / {:.1}", quantiles.p50_ms, quantiles.p99_ms)
 }
 
+fn fine(quantiles: &Quantiles) -> String {
+    format!("{:.2} / {:.2}", quantiles.p50_ms, quantiles.p99_ms)
+}
+
 fn yes(verified: Option<bool>) -> String {
     verified.map_or("-", |right| if right { "yes" } else { "NO" }).to_owned()
 }
@@ -91,8 +95,11 @@ impl Measurements {
                 thousands(one.saturated_records_per_second),
                 p50_p99(&one.saturated_ack),
                 p50_p99(&one.half_load_ack),
-                p50_p99(&one.device),
-                of(one.half_load_ack.p50_ms, one.device.p50_ms),
+                fine(&one.device_request),
+                of(one.half_load_ack.p50_ms, one.device_request.p50_ms),
+                fine(&one.small_ack),
+                fine(&one.device),
+                of(one.small_ack.p50_ms, one.device.p50_ms),
                 one.freshness.as_ref().map_or_else(|| "-".into(), p50_p99),
                 yes(one.verified),
             ]
@@ -102,8 +109,11 @@ impl Measurements {
             "saturated, records/s",
             "ack saturated, p50 / p99 ms",
             "ack at half, p50 / p99 ms",
-            "the disk's fdatasync, p50 / p99 ms",
-            "p50 of both",
+            "fdatasync of as much as a request",
+            "p50 is x times",
+            "ack of ten records, nothing else, p50 / p99 ms",
+            "fdatasync of 16 KiB",
+            "p50 is x times",
             "visible in SQL, p50 / p99 ms",
             "all found",
         ];
