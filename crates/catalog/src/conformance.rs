@@ -36,6 +36,7 @@ where
         ("versions", versions(fresh().await).await),
         ("outbox", outbox(fresh().await).await),
         ("outbox order", outbox_order(fresh().await).await),
+        ("events of a deploy", events_of_a_deploy(fresh().await).await),
         ("concurrency", concurrency(fresh().await).await),
     ];
     for (case, outcome) in outcomes {
@@ -321,8 +322,8 @@ async fn outbox(catalog: Arc<dyn Catalog>) -> Outcome {
     for _ in 0..2 {
         catalog.commit_verdict(&verdict, Some(&detected), &sinks, None).await?;
     }
-    assert_eq!(catalog.last_event(&deploy.id).await?, Some(EventKind::Detected));
-    assert_eq!(catalog.last_event(&DeployId::from_text("dep_nobody")).await?, None);
+    assert_eq!(catalog.events_since_detected(&deploy.id).await?, std::slice::from_ref(&detected));
+    assert_eq!(catalog.events_since_detected(&DeployId::from_text("dep_nobody")).await?, []);
     // The same event with another body is still the same event.
     let mut altered = detected.clone();
     altered.source = "/other".to_owned();
@@ -404,6 +405,31 @@ async fn outbox_order(catalog: Arc<dyn Catalog>) -> Outcome {
     catalog.settle_delivery(&queued[0], "ops", &delivered).await?;
     let end = ids(catalog.lease_deliveries(now + lease * 3, lease, 10).await?);
     assert_eq!(end, [queued[1].clone()], "once it has arrived the end follows");
+    Ok(())
+}
+
+async fn events_of_a_deploy(catalog: Arc<dyn Catalog>) -> Outcome {
+    let (deploy, other) = (sample_deploy(1), sample_deploy(2));
+    let mut queued = Vec::new();
+    for (deploy, revision, kind) in [
+        (&deploy, 1, EventKind::Detected),
+        (&deploy, 2, EventKind::Resolved),
+        (&deploy, 3, EventKind::Detected),
+        (&other, 4, EventKind::Detected),
+        (&deploy, 5, EventKind::Updated),
+        (&deploy, 6, EventKind::Updated),
+    ] {
+        let at = UnixNanos::from_secs(1_800_000_000 + revision * 60);
+        let verdict = Verdict { evaluated_at: at, ..sample_verdict(deploy, Phase::Confirmed, revision) };
+        let event = event(deploy, &verdict, kind);
+        // Nobody needs to hear of an event for it to have been one.
+        catalog.commit_verdict(&verdict, Some(&event), &[], None).await?;
+        queued.push(event);
+    }
+    let [_, _, again, elsewhere, update, last] = <[_; 6]>::try_from(queued).expect("as many as were queued");
+    let found = catalog.events_since_detected(&deploy.id).await?;
+    assert_eq!(found, [again, update, last], "from the last beginning on, oldest first");
+    assert_eq!(catalog.events_since_detected(&other.id).await?, [elsewhere]);
     Ok(())
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use plimsoll_model::{
-    Decision, Deploy, DeployId, DeployStatus, EventId, EventKind, Feedback, RegressionEvent, SequenceNumber,
-    ServiceKey, UnixNanos, Verdict,
+    Decision, Deploy, DeployId, DeployStatus, EventId, Feedback, RegressionEvent, SequenceNumber, ServiceKey,
+    UnixNanos, Verdict,
 };
 
 use crate::delivery::{Delivery, DeliveryOutcome};
@@ -66,8 +66,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// Returns what the deploy's latest verdict was judged from, where that is kept.
     async fn evidence(&self, deploy: &DeployId) -> Result<Option<Vec<u8>>, CatalogError>;
 
-    /// Says what the last event on a deploy was, delivered or not; `None` where there was none.
-    async fn last_event(&self, deploy: &DeployId) -> Result<Option<EventKind>, CatalogError>;
+    /// Lists the events on a deploy from the last `detected` on, delivered or not, oldest first; none where it
+    /// was never found regressed.
+    async fn events_since_detected(&self, deploy: &DeployId) -> Result<Vec<RegressionEvent>, CatalogError>;
 
     /// Returns the deploy's latest verdict.
     async fn verdict(&self, deploy: &DeployId) -> Result<Option<Verdict>, CatalogError>;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use plimsoll_catalog::{Catalog, CatalogError};
 use plimsoll_model::verdict::Phase;
-use plimsoll_model::{EventKind, Finding, SignalKind, UnixNanos, Verdict, VerdictKind};
+use plimsoll_model::{EventKind, Finding, RegressionEvent, SignalKind, UnixNanos, Verdict, VerdictKind};
 
 /// Least time between two updates of one regression.
 const UPDATE_GAP: Duration = Duration::from_secs(60);
@@ -27,19 +27,30 @@ enum Class {
     Gone,
 }
 
-/// What was last announced of a deploy.
+/// What was announced of a deploy, all events on its regression together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Announced {
     causes: BTreeMap<Place, Class>,
+    /// When the last of them went out.
     at: UnixNanos,
 }
 
 impl Announced {
-    /// Reads it out of a stored verdict, with the last event on its deploy: a regression that was told of under another
-    /// deploy, or is over, has none that goes on.
-    pub(crate) fn from_stored(verdict: &Verdict, last: Option<EventKind>) -> Option<Self> {
-        let goes_on = matches!(last, Some(EventKind::Detected | EventKind::Updated));
-        (goes_on && is_confirmed(verdict)).then(|| Self { causes: causes(verdict), at: verdict.evaluated_at })
+    /// Reads it out of the events since the regression was detected. The stored verdict says less and more than they: of its
+    /// causes some wait to be told, and some that were told have gone from it. A regression that was told of under another
+    /// deploy has no events here, and one that is over has none that goes on.
+    fn from_events(events: &[RegressionEvent]) -> Option<Self> {
+        let last = events.last().filter(|event| event.kind != EventKind::Resolved)?;
+        let mut told = Self { causes: BTreeMap::new(), at: last.time };
+        events.iter().for_each(|event| told.add(causes(&event.data.verdict)));
+        Some(told)
+    }
+
+    fn add(&mut self, causes: BTreeMap<Place, Class>) {
+        for (place, class) in causes {
+            let known = self.causes.entry(place).or_insert(class);
+            *known = class.max(*known);
+        }
     }
 }
 
@@ -48,8 +59,8 @@ pub(crate) async fn announced(
     catalog: &dyn Catalog,
     verdict: Option<&Verdict>,
 ) -> Result<Option<Announced>, CatalogError> {
-    let Some(verdict) = verdict.filter(|verdict| is_confirmed(verdict)) else { return Ok(None) };
-    Ok(Announced::from_stored(verdict, catalog.last_event(&verdict.deploy_id).await?))
+    let Some(verdict) = verdict else { return Ok(None) };
+    Ok(Announced::from_events(&catalog.events_since_detected(&verdict.deploy_id).await?))
 }
 
 /// Returns the event that a new verdict is, and what has been announced once it is out.
@@ -69,12 +80,9 @@ pub(crate) fn event_for(announced: Option<&Announced>, verdict: &Verdict) -> (Op
             let causes = causes(verdict);
             let news = !causes.iter().all(covered);
             if news && verdict.evaluated_at.since(before.at) >= UPDATE_GAP {
-                let mut all = before.causes.clone();
-                for (place, class) in causes {
-                    let known = all.entry(place).or_insert(class);
-                    *known = class.max(*known);
-                }
-                (Some(EventKind::Updated), Some(Announced { causes: all, at: verdict.evaluated_at }))
+                let mut all = Announced { at: verdict.evaluated_at, ..before.clone() };
+                all.add(causes);
+                (Some(EventKind::Updated), Some(all))
             } else {
                 (None, Some(before.clone()))
             }
@@ -182,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_regression_counts_as_announced_only_where_its_last_event_goes_on() {
+    fn what_was_announced_is_read_out_of_events_as_it_stood_when_they_went_out() {
         let marker = crate::NewDeploy {
             service: "cart".to_owned(),
             environment: "prod".to_owned(),
@@ -190,18 +198,35 @@ mod tests {
             ..crate::NewDeploy::default()
         };
         let deploy = marker.check(UnixNanos::from_secs(100), 1).expect("valid");
-        let confirmed = Verdict {
+        let verdict = |at: u64, findings: &[Finding]| Verdict {
             verdict: VerdictKind::Regressed,
             phase: Phase::Confirmed,
-            ..plimsoll_verdict::unseen(&deploy, UnixNanos::from_secs(100))
+            findings: findings.to_vec(),
+            evaluated_at: UnixNanos::from_secs(at),
+            ..plimsoll_verdict::unseen(&deploy, UnixNanos::from_secs(at))
         };
-        for (last, announced) in [
-            (Some(EventKind::Detected), true),
-            (Some(EventKind::Updated), true),
-            (Some(EventKind::Resolved), false),
-            (None, false),
-        ] {
-            assert_eq!(Announced::from_stored(&confirmed, last).is_some(), announced, "after {last:?}");
-        }
+        let mut told = None;
+        let mut events = Vec::new();
+        let mut look = |verdict: Verdict| {
+            let (kind, now) = event_for(told.as_ref(), &verdict);
+            told = now;
+            if kind == Some(EventKind::Detected) {
+                events.clear();
+            }
+            events.extend(kind.map(|kind| RegressionEvent::announce(kind, deploy.clone(), verdict, "")));
+            assert_eq!(Announced::from_events(&events), told, "after {:?}", events.last().map(|event| event.kind));
+            kind
+        };
+        let (here, slow) = (finding(SignalKind::ErrorRate, "GET /cart"), finding(SignalKind::Latency, "POST /cart"));
+        let both = [here.clone(), slow.clone()];
+        assert_eq!(look(verdict(100, &[])), Some(EventKind::Detected));
+        assert_eq!(look(verdict(160, std::slice::from_ref(&here))), Some(EventKind::Updated));
+        assert_eq!(look(verdict(180, &both)), None, "updates keep a distance");
+        assert_eq!(look(verdict(220, &both)), Some(EventKind::Updated));
+        assert_eq!(look(verdict(300, &[slow])), None);
+        assert_eq!(look(verdict(400, &both)), None, "what hovers is told once");
+        let over = Verdict { phase: Phase::Recovered, ..verdict(500, &[]) };
+        assert_eq!(look(over), Some(EventKind::Resolved));
+        assert_eq!(look(verdict(600, &both)), Some(EventKind::Detected));
     }
 }

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use plimsoll_alert::Clock;
 use plimsoll_catalog::*;
 use plimsoll_model::{
-    Decision, Deploy, DeployId, DeployStatus, EventId, EventKind, Feedback, RegressionEvent, SequenceNumber,
-    ServiceKey, UnixNanos, Verdict,
+    Decision, Deploy, DeployId, DeployStatus, EventId, Feedback, RegressionEvent, SequenceNumber, ServiceKey,
+    UnixNanos, Verdict,
 };
 use tokio::sync::watch;
 
@@ -194,7 +194,7 @@ impl Catalog for Outbox {
         unreachable!("delivery needs the outbox only")
     }
 
-    async fn last_event(&self, _deploy: &DeployId) -> Result<Option<EventKind>, CatalogError> {
+    async fn events_since_detected(&self, _deploy: &DeployId) -> Result<Vec<RegressionEvent>, CatalogError> {
         unreachable!("delivery needs the outbox only")
     }
 

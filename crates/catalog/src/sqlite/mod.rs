@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use plimsoll_model::{
-    Decision, Deploy, DeployId, DeployStatus, EventId, EventKind, Feedback, RegressionEvent, SequenceNumber,
-    ServiceKey, UnixNanos, Verdict,
+    Decision, Deploy, DeployId, DeployStatus, EventId, Feedback, RegressionEvent, SequenceNumber, ServiceKey,
+    UnixNanos, Verdict,
 };
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
@@ -208,8 +208,8 @@ impl Catalog for SqliteCatalog {
         verdicts::evidence(self, deploy).await
     }
 
-    async fn last_event(&self, deploy: &DeployId) -> Result<Option<EventKind>, CatalogError> {
-        outbox::last(self, deploy).await
+    async fn events_since_detected(&self, deploy: &DeployId) -> Result<Vec<RegressionEvent>, CatalogError> {
+        outbox::since_detected(self, deploy).await
     }
 
     async fn verdict(&self, deploy: &DeployId) -> Result<Option<Verdict>, CatalogError> {

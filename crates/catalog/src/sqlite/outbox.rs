@@ -46,15 +46,22 @@ pub(super) async fn queue(
     Ok(())
 }
 
-/// Reads what the last event on a deploy was.
-pub(super) async fn last(catalog: &SqliteCatalog, deploy: &DeployId) -> Result<Option<EventKind>, CatalogError> {
-    let kind: Option<String> =
-        sqlx::query_scalar("SELECT kind FROM events WHERE deploy_id = ?1 ORDER BY queued_at DESC, id DESC LIMIT 1")
-            .bind(deploy.as_str())
-            .fetch_optional(&mut *catalog.reader().await)
-            .await
-            .map_err(|e| catalog.fault(e))?;
-    kind.map(|kind| catalog.read_json(&format!("\"{kind}\""))).transpose()
+/// Reads the events on a deploy from the last `detected` on.
+pub(super) async fn since_detected(
+    catalog: &SqliteCatalog,
+    deploy: &DeployId,
+) -> Result<Vec<RegressionEvent>, CatalogError> {
+    let bodies: Vec<String> = sqlx::query_scalar(
+        "SELECT body FROM events WHERE deploy_id = ?1
+             AND queued_at >= (SELECT max(queued_at) FROM events WHERE deploy_id = ?1 AND kind = ?2)
+         ORDER BY queued_at, id",
+    )
+    .bind(deploy.as_str())
+    .bind(EventKind::Detected.as_str())
+    .fetch_all(&mut *catalog.reader().await)
+    .await
+    .map_err(|e| catalog.fault(e))?;
+    bodies.iter().map(|text| catalog.read_json(text)).collect()
 }
 
 pub(super) async fn lease(

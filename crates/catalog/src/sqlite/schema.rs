@@ -126,4 +126,9 @@ CREATE TABLE evidence (
 
 PRAGMA user_version = 4;
 ",
+    "
+CREATE INDEX events_by_deploy ON events (deploy_id, queued_at);
+
+PRAGMA user_version = 5;
+",
 ];

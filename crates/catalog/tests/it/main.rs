@@ -102,12 +102,27 @@ async fn a_catalog_of_format_three_is_opened_and_keeps_evidence_from_then_on() {
         catalog.commit_verdict(&verdict, None, &[], None).await.expect("committed");
         catalog.close().await.expect("closed");
     }
-    sqlx::raw_sql("DROP TABLE evidence; PRAGMA user_version = 3").execute(&mut raw(&path).await).await.expect("set");
+    let before = "DROP INDEX events_by_deploy; DROP TABLE evidence; PRAGMA user_version = 3";
+    sqlx::raw_sql(before).execute(&mut raw(&path).await).await.expect("set");
     let catalog = open(&path).await;
     assert_eq!(catalog.verdict(&deploy.id).await.expect("read"), Some(verdict.clone()));
     assert_eq!(catalog.evidence(&deploy.id).await.expect("read"), None);
     catalog.commit_verdict(&verdict, None, &[], Some(&[7])).await.expect("committed");
     assert_eq!(catalog.evidence(&deploy.id).await.expect("read"), Some(vec![7]));
+}
+
+#[tokio::test]
+async fn events_of_a_deploy_are_found_by_an_index_also_in_a_catalog_of_format_four() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("catalog.db");
+    open(&path).await.close().await.expect("closed");
+    let before = "DROP INDEX events_by_deploy; PRAGMA user_version = 4";
+    sqlx::raw_sql(before).execute(&mut raw(&path).await).await.expect("set");
+    open(&path).await.close().await.expect("closed");
+    let plan = "EXPLAIN QUERY PLAN SELECT body FROM events WHERE deploy_id = 'dep_a' AND queued_at >= 1";
+    let steps: Vec<(i64, i64, i64, String)> =
+        sqlx::query_as(plan).fetch_all(&mut raw(&path).await).await.expect("is explained");
+    assert!(steps.iter().any(|(.., step)| step.contains("INDEX events_by_deploy")), "{steps:?}");
 }
 
 #[tokio::test]

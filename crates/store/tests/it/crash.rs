@@ -10,8 +10,8 @@ use plimsoll_catalog::{
     VerdictFilter, VersionRecord, VersionSeen,
 };
 use plimsoll_model::{
-    Decision, Deploy, DeployId, DeployStatus, EventId, EventKind, Feedback, RegressionEvent, SequenceNumber,
-    ServiceKey, UnixNanos, Verdict,
+    Decision, Deploy, DeployId, DeployStatus, EventId, Feedback, RegressionEvent, SequenceNumber, ServiceKey,
+    UnixNanos, Verdict,
 };
 use plimsoll_otlp::Table;
 use plimsoll_store::{Store, StoreError};
@@ -244,8 +244,8 @@ impl Catalog for Unsure {
         self.inner.evidence(deploy).await
     }
 
-    async fn last_event(&self, deploy: &DeployId) -> Result<Option<EventKind>, CatalogError> {
-        self.inner.last_event(deploy).await
+    async fn events_since_detected(&self, deploy: &DeployId) -> Result<Vec<RegressionEvent>, CatalogError> {
+        self.inner.events_since_detected(deploy).await
     }
 
     async fn verdict(&self, deploy: &DeployId) -> Result<Option<Verdict>, CatalogError> {

@@ -143,8 +143,21 @@ impl Scene {
 
     /// Adds steady traffic of one version: requests and errors for each of `buckets`, relative to the start.
     pub(crate) fn traffic(&self, version: &str, buckets: std::ops::Range<i64>, requests: u64, errors: u64) {
+        self.traffic_of("POST /charge", version, buckets, requests, |_| errors);
+    }
+
+    /// The same of any operation, with as many errors as are said for each bucket.
+    pub(crate) fn traffic_of(
+        &self,
+        operation: &str,
+        version: &str,
+        buckets: std::ops::Range<i64>,
+        requests: u64,
+        errors: impl Fn(i64) -> u64,
+    ) {
         let cells = buckets
             .map(|bucket| {
+                let errors = errors(bucket);
                 let mut cell = OperationCell { requests, errors, assembled: requests, ..OperationCell::default() };
                 // A spread of latencies that is the same for all.
                 (0..requests).for_each(|i| cell.latency.record(20_000_000 + i % 50 * 1_000_000));
@@ -154,7 +167,7 @@ impl Scene {
         let key = OperationKey {
             service: self.service.clone(),
             version: version.to_owned(),
-            operation: "POST /charge".to_owned(),
+            operation: operation.to_owned(),
             kind: OperationKind::Server,
             age: AgeClass::Warm,
         };

@@ -1,0 +1,50 @@
+//! A watcher that is started again goes on where the last one stopped.
+
+use plimsoll_model::Deploy;
+use plimsoll_model::verdict::Phase;
+
+use crate::scene::{Scene, marker};
+
+/// A deploy of which one operation fails from the start, and another from `late` on.
+async fn failing_in_turn(late: i64) -> (Scene, Deploy) {
+    let scene = Scene::new().await;
+    for operation in ["POST /charge", "POST /refund"] {
+        scene.traffic_of(operation, "1", -100..200, 500, |_| 5);
+    }
+    scene.traffic_of("POST /charge", "2", 0..200, 500, |_| 100);
+    scene.traffic_of("POST /refund", "2", 0..200, 500, |bucket| if bucket < late { 5 } else { 400 });
+    let (deploy, _) = scene.watcher.register(marker("2"), None).await.expect("valid");
+    (scene, deploy)
+}
+
+/// Looks until something holds; says when.
+async fn look_until(scene: &Scene, from: u64, mut holds: impl AsyncFnMut() -> bool) -> u64 {
+    for bucket in from..from + 60 {
+        scene.look(bucket..bucket + 1).await;
+        if holds().await {
+            return bucket + 1;
+        }
+    }
+    panic!("it did not come to pass within ten minutes");
+}
+
+#[tokio::test]
+async fn what_waited_to_be_told_when_the_watcher_stopped_is_told_by_the_next_one() {
+    // How long the first takes is the judge's affair: the other begins right then.
+    let (scene, _) = failing_in_turn(200).await;
+    let detected = look_until(&scene, 0, async || scene.events().await == ["detected"]).await;
+    let (mut scene, deploy) = failing_in_turn(detected as i64).await;
+    scene.look(0..detected).await;
+    assert_eq!(scene.events().await, ["detected"]);
+    let two = async |scene: &Scene| scene.catalog.verdict(&deploy.id).await.expect("readable").expect("judged");
+    let seen = look_until(&scene, detected, async || two(&scene).await.findings.len() > 1).await;
+    assert!(seen < detected + 6, "updates keep a distance, and it was found within it");
+    assert_eq!(scene.events().await, ["detected"]);
+    assert_eq!(two(&scene).await.phase, Phase::Confirmed);
+    scene.restart().await;
+    scene.look(seen..detected + 12).await;
+    assert_eq!(scene.events().await, ["detected", "updated"]);
+    scene.restart().await;
+    scene.look(detected + 12..detected + 24).await;
+    assert_eq!(scene.events().await, ["detected", "updated"]);
+}
