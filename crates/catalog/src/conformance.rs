@@ -238,6 +238,17 @@ async fn verdicts(catalog: Arc<dyn Catalog>) -> Outcome {
     assert_eq!(catalog.verdict(&deploys[2].id).await?, Some(second), "the latest takes the place of the former");
     let open = catalog.verdicts(&VerdictFilter { open_regression: Some(true), ..VerdictFilter::default() }).await?;
     assert_eq!(open.len(), 1);
+
+    for deploy in &deploys {
+        catalog.commit_verdict(&sample_verdict(deploy, Phase::Clear, 3), None, &[], Some(&[7])).await?;
+    }
+    let before = deploys[3].started_at;
+    assert_eq!(catalog.remove_evidence(before, 2).await?, 2, "no more at once than is asked for");
+    assert_eq!(catalog.remove_evidence(before, 2).await?, 1);
+    assert_eq!(catalog.remove_evidence(before, 2).await?, 0);
+    assert_eq!(catalog.evidence(&deploys[2].id).await?, None, "what has been kept long enough goes");
+    assert_eq!(catalog.evidence(&deploys[3].id).await?, Some(vec![7]));
+    assert_eq!(catalog.verdict(&deploys[2].id).await?.map(|verdict| verdict.revision), Some(3), "its verdict stays");
     Ok(())
 }
 

@@ -66,6 +66,10 @@ pub trait Catalog: Send + Sync + 'static {
     /// Returns what the deploy's latest verdict was judged from, where that is kept.
     async fn evidence(&self, deploy: &DeployId) -> Result<Option<Vec<u8>>, CatalogError>;
 
+    /// Removes what verdicts on deploys that started before `before` were judged from, of at most `limit` of them; the verdicts
+    /// stay. Returns how many that were.
+    async fn remove_evidence(&self, before: UnixNanos, limit: u32) -> Result<u64, CatalogError>;
+
     /// Lists the events on a deploy from the last `detected` on, delivered or not, oldest first; none where it
     /// was never found regressed.
     async fn events_since_detected(&self, deploy: &DeployId) -> Result<Vec<RegressionEvent>, CatalogError>;

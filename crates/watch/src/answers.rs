@@ -18,7 +18,7 @@ impl Watcher {
     /// The catalog cannot be read.
     pub async fn verdict(&self, id: &DeployId) -> Result<Option<Verdict>, CatalogError> {
         // What is decided is shown as it is stored, so that it can be judged again; its numbers lag half a minute behind.
-        let kept = self.options.keep_evidence;
+        let kept = self.options.keep_evidence.is_some();
         let shown = |open: &Open| match (&open.verdict, &open.stored) {
             (Some(verdict), Some(stored)) if kept && verdict.decided && stored.decided => Some(stored.clone()),
             (verdict, _) => verdict.clone(),

@@ -120,7 +120,7 @@ impl Watcher {
         let began = std::time::Instant::now();
         let session = open.session.clone();
         let (stored, store_every) = (open.stored.clone(), self.store_every());
-        let keep = self.options.keep_evidence;
+        let keep = self.options.keep_evidence.is_some();
         let is_stored = move |verdict: &Verdict| stored.as_ref().is_none_or(|old| is_news(old, verdict, store_every));
         let gather = move || {
             let mut session = session.lock();

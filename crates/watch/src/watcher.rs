@@ -23,6 +23,11 @@ use crate::source::{SignalSource, VersionObservation};
 /// Events that a slow stream may lag behind before it misses some.
 const STREAM_DEPTH: usize = 256;
 
+/// How often what was kept long enough is removed.
+const TIDY_EVERY: Duration = Duration::from_secs(3_600);
+/// So many verdicts' at a look.
+const TIDIED_AT_ONCE: u32 = 64;
+
 /// Tells the time; given, so that tests own it.
 pub type Clock = Arc<dyn Fn() -> UnixNanos + Send + Sync>;
 /// Gives entropy for ids; given, so that tests own it.
@@ -46,8 +51,9 @@ pub struct WatchOptions {
     pub ui_base: String,
     /// Deploys judged per look at most.
     pub judged_per_tick: usize,
-    /// Whether what stored verdicts were judged from is kept, to judge again.
-    pub keep_evidence: bool,
+    /// How long after the start of a deploy what its stored verdict was judged from is kept, to judge again; `None`: not at
+    /// all.
+    pub keep_evidence: Option<Duration>,
 }
 
 /// What the watcher has done so far.
@@ -109,6 +115,8 @@ pub struct Watcher {
     pub(crate) versions: Mutex<BTreeMap<ServiceKey, (UnixNanos, Known)>>,
     /// Feedback on services as last read.
     pub(crate) feedback: Mutex<KnownFeedback>,
+    /// When what was kept long enough was last removed, all of it.
+    pub(crate) tidied_at: Mutex<Option<UnixNanos>>,
     pub(crate) changed: watch::Sender<u64>,
     pub(crate) events: broadcast::Sender<RegressionEvent>,
     pub(crate) counts: Counts,
@@ -147,6 +155,7 @@ impl Watcher {
             arrivals: Mutex::default(),
             versions: Mutex::default(),
             feedback: Mutex::default(),
+            tidied_at: Mutex::default(),
             changed: watch::Sender::new(0),
             events: broadcast::Sender::new(STREAM_DEPTH),
             counts: Counts::default(),
@@ -166,6 +175,21 @@ impl Watcher {
         }
     }
 
+    /// Removes what verdicts were judged from once it was kept long enough: once an hour all there is, a few at a look, so that
+    /// nobody who writes waits long.
+    async fn tidy(&self) -> Result<(), CatalogError> {
+        let Some(keep) = self.options.keep_evidence else { return Ok(()) };
+        let now = (self.clock)();
+        if self.tidied_at.lock().is_some_and(|at| now.since(at) < TIDY_EVERY) {
+            return Ok(());
+        }
+        let removed = self.catalog.remove_evidence(now - keep, TIDIED_AT_ONCE).await?;
+        if removed < u64::from(TIDIED_AT_ONCE) {
+            *self.tidied_at.lock() = Some(now);
+        }
+        Ok(())
+    }
+
     /// Looks once: infers deploys, judges what is due, stores what changed.
     pub async fn tick(&self) {
         count(&self.counts.ticks, 1);
@@ -179,6 +203,10 @@ impl Watcher {
                 count(&self.counts.failures, 1);
                 tracing::warn!(deploy = %id, %error, "verdict could not be stored; it is judged again at the next look");
             }
+        }
+        if let Err(error) = self.tidy().await {
+            count(&self.counts.failures, 1);
+            tracing::warn!(%error, "what old verdicts were judged from could not be removed; it is tried again at the next look");
         }
         let forget = (self.clock)() - (self.options.tolerances.watch_max() + RECOVERY_WATCH);
         self.open.lock().forget(forget);

@@ -194,6 +194,10 @@ impl Catalog for Outbox {
         unreachable!("delivery needs the outbox only")
     }
 
+    async fn remove_evidence(&self, _before: UnixNanos, _limit: u32) -> Result<u64, CatalogError> {
+        unreachable!("delivery needs the outbox only")
+    }
+
     async fn events_since_detected(&self, _deploy: &DeployId) -> Result<Vec<RegressionEvent>, CatalogError> {
         unreachable!("delivery needs the outbox only")
     }

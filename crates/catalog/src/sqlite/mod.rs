@@ -208,6 +208,10 @@ impl Catalog for SqliteCatalog {
         verdicts::evidence(self, deploy).await
     }
 
+    async fn remove_evidence(&self, before: UnixNanos, limit: u32) -> Result<u64, CatalogError> {
+        verdicts::remove_evidence(self, before, limit).await
+    }
+
     async fn events_since_detected(&self, deploy: &DeployId) -> Result<Vec<RegressionEvent>, CatalogError> {
         outbox::since_detected(self, deploy).await
     }

@@ -1,7 +1,7 @@
 //! Verdicts with the events they announce, and decisions.
 
 use plimsoll_model::verdict::Phase;
-use plimsoll_model::{Decision, DeployId, RegressionEvent, Verdict};
+use plimsoll_model::{Decision, DeployId, RegressionEvent, UnixNanos, Verdict};
 
 use super::row::{limit, signed};
 use super::{SqliteCatalog, outbox};
@@ -82,6 +82,25 @@ pub(super) async fn evidence(catalog: &SqliteCatalog, deploy: &DeployId) -> Resu
         .fetch_optional(&mut *catalog.reader().await)
         .await
         .map_err(|e| catalog.fault(e))
+}
+
+pub(super) async fn remove_evidence(
+    catalog: &SqliteCatalog,
+    before: UnixNanos,
+    most: u32,
+) -> Result<u64, CatalogError> {
+    let mut writer = catalog.writer.lock().await;
+    let done = sqlx::query(
+        "DELETE FROM evidence WHERE deploy_id IN (
+             SELECT e.deploy_id FROM verdicts v JOIN evidence e ON e.deploy_id = v.deploy_id
+             WHERE v.started_at < ?1 LIMIT ?2)",
+    )
+    .bind(signed(before.0))
+    .bind(i64::from(most))
+    .execute(&mut *writer)
+    .await
+    .map_err(|e| catalog.fault(e))?;
+    Ok(done.rows_affected())
 }
 
 pub(super) async fn list(catalog: &SqliteCatalog, filter: &VerdictFilter) -> Result<Vec<Verdict>, CatalogError> {

@@ -76,7 +76,7 @@ impl Timeline {
             audience: Arc::new(|_| Vec::new()),
             ui_base: String::new(),
             judged_per_tick: usize::MAX,
-            keep_evidence: false,
+            keep_evidence: None,
         };
         let watcher = Watcher::start(
             options,

@@ -182,7 +182,7 @@ impl Server {
                 }),
                 ui_base,
                 judged_per_tick: 256,
-                keep_evidence: true,
+                keep_evidence: Some(options::evidence(&config)),
             },
             catalog.clone(),
             aggregates.clone(),

@@ -1,9 +1,11 @@
 //! What each stage is told: its part of the configuration, in its own words.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use plimsoll_ingest::{Fingerprints, IngestOptions};
 use plimsoll_journal::{Journal, LocalJournal};
+use plimsoll_otlp::Table;
 use plimsoll_query::{GiveWay, JournalFacts, JournalFile, JournalSource, QueryLimits, SpillLimits};
 use plimsoll_store::StoreOptions;
 
@@ -21,6 +23,13 @@ pub(super) fn store(config: &Config) -> StoreOptions {
         disk_bytes_max: config.store.disk_max,
         disk_reserve_bytes: config.store.disk_reserve,
     }
+}
+
+/// How long what verdicts were judged from is kept: as long as the stored rows beside which it is of use.
+pub(super) fn evidence(config: &Config) -> Duration {
+    let bears = |table: &Option<Table>| matches!(table, None | Some(Table::Operations | Table::Signals));
+    let rules = config.store.retention_rules.iter().filter(|rule| bears(&rule.table));
+    rules.map(|rule| rule.keep).fold(config.store.retention, Duration::max)
 }
 
 /// How receivers are run.

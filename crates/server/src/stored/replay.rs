@@ -63,7 +63,7 @@ pub(crate) enum ReplayError {
 pub(crate) async fn replay(catalog: &dyn Catalog, store: &Store, id: &DeployId) -> Result<Replayed, ReplayError> {
     let stored = catalog.verdict(id).await?.ok_or_else(|| ReplayError::NotJudged(id.clone()))?;
     let not_kept = |why: &str| ReplayError::NotKept { id: id.clone(), why: why.to_owned() };
-    let kept = catalog.evidence(id).await?.ok_or_else(|| not_kept("an earlier release stored it"))?;
+    let kept = catalog.evidence(id).await?.ok_or_else(|| not_kept("an earlier release stored it, or that was longer ago than `store.retention`"))?;
     let failed = |problem: String| ReplayError::Failed { id: id.clone(), problem };
     // Rows that are only in memory yet are stored rows from here on.
     store.flush().await.map_err(|error| failed(error.to_string()))?;

@@ -244,6 +244,10 @@ impl Catalog for Unsure {
         self.inner.evidence(deploy).await
     }
 
+    async fn remove_evidence(&self, before: UnixNanos, limit: u32) -> Result<u64, CatalogError> {
+        self.inner.remove_evidence(before, limit).await
+    }
+
     async fn events_since_detected(&self, deploy: &DeployId) -> Result<Vec<RegressionEvent>, CatalogError> {
         self.inner.events_since_detected(deploy).await
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use plimsoll_catalog::{Catalog, SqliteCatalog};
@@ -119,13 +120,13 @@ async fn judged(state: SignalState) -> (Verdict, Vec<u8>) {
     let path = directory.path().join("catalog.db");
     let catalog: Arc<dyn Catalog> = Arc::new(SqliteCatalog::open(path).await.expect("opens"));
     let options = WatchOptions {
-        interval: std::time::Duration::from_secs(5),
+        interval: Duration::from_secs(5),
         infer_deploys: false,
         tolerances: TolerancePolicy::default(),
         audience: Arc::new(|_| Vec::new()),
         ui_base: String::new(),
         judged_per_tick: 64,
-        keep_evidence: true,
+        keep_evidence: Some(Duration::from_secs(7 * 86_400)),
     };
     let clock = Arc::new(AtomicU64::new(Bucket(START).start().0));
     let now = clock.clone();

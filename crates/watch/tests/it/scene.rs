@@ -15,6 +15,9 @@ use plimsoll_watch::{NewDeploy, SignalSource, VersionObservation, WatchOptions, 
 /// The bucket in which deploys start.
 pub(crate) const START: u64 = 180_000_000;
 
+/// How long what verdicts were judged from is kept.
+pub(crate) const KEPT: Duration = Duration::from_secs(7 * 86_400);
+
 #[derive(Default)]
 pub(crate) struct Script {
     series: Mutex<Vec<OperationSeries>>,
@@ -111,7 +114,7 @@ async fn watcher(catalog: &Arc<dyn Catalog>, script: &Arc<Script>, clock: &Arc<A
         audience: Arc::new(|service| vec![format!("{}-oncall", service.environment)]),
         ui_base: "http://127.0.0.1:4319".to_owned(),
         judged_per_tick: 64,
-        keep_evidence: true,
+        keep_evidence: Some(KEPT),
     };
     let (now, entropy) = (clock.clone(), AtomicU64::new(1));
     Watcher::start(

@@ -6,7 +6,7 @@ use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Bucket, DeployId, ServiceKey, VerdictKind};
 use plimsoll_watch::NewDeploy;
 
-use crate::scene::{START, Scene, marker, service};
+use crate::scene::{KEPT, START, Scene, marker, service};
 
 const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -41,6 +41,24 @@ async fn a_bad_deploy_is_detected_once_even_across_a_restart_and_resolved_by_its
     let verdict = scene.verdict(&deploy).await;
     assert_eq!((verdict.verdict, verdict.phase), (VerdictKind::Regressed, Phase::Recovered), "{}", verdict.summary);
     assert_eq!(scene.events().await, ["detected", "resolved"]);
+}
+
+#[tokio::test]
+async fn what_a_verdict_was_judged_from_goes_when_it_was_kept_long_enough_and_the_verdict_stays() {
+    let scene = Scene::new().await;
+    scene.traffic("1", -100..200, 500, 1);
+    scene.traffic("2", 0..200, 500, 1);
+    let (deploy, _) = scene.watcher.register(marker("2"), None).await.expect("valid");
+    scene.look(0..190).await;
+    let kept = async || scene.catalog.evidence(&deploy.id).await.expect("readable").is_some();
+    assert!(kept().await);
+    let long = KEPT.as_secs() / 10;
+    scene.look(long - 1..long).await;
+    assert!(kept().await);
+    // The next time that anything is removed is an hour later.
+    scene.look(long + 360..long + 361).await;
+    assert!(!kept().await);
+    assert_eq!(scene.verdict(&deploy).await.verdict, VerdictKind::Pass);
 }
 
 #[tokio::test]
