@@ -64,6 +64,8 @@ pub(crate) async fn backtest(
     let mut loaded = Loaded::default();
     let mut history_from = None;
     for window in windows {
+        // Time begins before the deploy, not at the end of the first stretch: all looks at it come after.
+        timeline.advance(window.from).await?;
         let mut from = window.from;
         while from < window.to {
             let to = (from + STRETCH).min(window.to);
