@@ -31,6 +31,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use plimsoll_catalog::Catalog;
 use plimsoll_query::SqlEngine;
+use plimsoll_signals::SignalLimits;
 use plimsoll_verdict::TolerancePolicy;
 use plimsoll_watch::Watcher;
 
@@ -58,6 +59,8 @@ pub struct ApiState {
     pub tolerances: TolerancePolicy,
     /// Room for one that judges the past at a time.
     pub past: Arc<tokio::sync::Semaphore>,
+    /// How much of it may be held.
+    pub past_limits: SignalLimits,
     /// The bearer token to ask for, where one is set.
     pub token: Option<Arc<str>>,
 }

@@ -29,13 +29,16 @@ pub(super) async fn replay(
         return Err(Problem::not_found("deploy", id.as_str()));
     }
     let _place = place(&state)?;
-    Ok(axum::Json(stored::replay(state.catalog.as_ref(), &state.stages.store, &id).await?))
+    let limits = state.past_limits.clone();
+    Ok(axum::Json(stored::replay(state.catalog.as_ref(), &state.stages.store, limits, &id).await?))
 }
 
 impl From<ReplayError> for Problem {
     fn from(error: ReplayError) -> Self {
         let status = match error {
-            ReplayError::NotJudged(_) | ReplayError::NotKept { .. } => StatusCode::CONFLICT,
+            ReplayError::NotJudged(_) | ReplayError::NotKept { .. } | ReplayError::DidNotFit { .. } => {
+                StatusCode::CONFLICT
+            }
             ReplayError::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             ReplayError::Catalog(error) => return error.into(),
         };
@@ -92,7 +95,7 @@ pub(super) async fn backtest(
         ..DeployFilter::default()
     };
     let _place = place(&state)?;
-    let ask = Ask { filter, deploys, until: until.unwrap_or(now).min(now) };
+    let ask = Ask { filter, deploys, until: until.unwrap_or(now).min(now), limits: state.past_limits.clone() };
     let tolerances = state.tolerances.clone();
     let (verdicts, notes) = stored::backtest(state.catalog.as_ref(), &state.stages.store, tolerances, ask)
         .await

@@ -222,6 +222,7 @@ impl Server {
             stages: stages.clone(),
             tolerances: config.watch.tolerances.clone(),
             past: Arc::new(tokio::sync::Semaphore::new(1)),
+            past_limits: signals::past_limits(config.memory.signals),
             token: token.clone(),
         };
         let flight = FlightFace::new(engine.clone(), token.clone(), stages.faces.grpc.clone());

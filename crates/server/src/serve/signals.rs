@@ -24,18 +24,31 @@ const HISTORY: Duration = Duration::from_secs(8 * 86_400);
 /// Makes a state that stays within `bytes`: a fifth for open traces, a fifth for what is beside operations, the rest for
 /// their cells.
 pub(super) fn state(bytes: u64, watch: &WatchConfig) -> Arc<Mutex<SignalState>> {
-    let fit = |share: u64, each: u64| usize::try_from(bytes * share / 100 / each).unwrap_or(usize::MAX);
     let defaults = SignalLimits::default();
     let limits = SignalLimits {
         actions: watch.actions.clone(),
         drill_attributes: defaults.drill_attributes.iter().chain(&watch.attributes).cloned().collect(),
-        rolling_cells_max: fit(40, CELL_BYTES),
-        pending_cells_max: fit(20, CELL_BYTES),
-        open_spans_max: fit(20, SPAN_BYTES),
-        side_cells_max: fit(20, SIDE_CELL_BYTES),
+        rolling_cells_max: fit(bytes, 40, CELL_BYTES),
+        pending_cells_max: fit(bytes, 20, CELL_BYTES),
+        open_spans_max: fit(bytes, 20, SPAN_BYTES),
+        side_cells_max: fit(bytes, 20, SIDE_CELL_BYTES),
         ..defaults
     };
     Arc::new(Mutex::new(SignalState::new(limits)))
+}
+
+/// Says what a state that the past is judged from may hold: as much as the live one, which shares it with what is not stored
+/// yet and with open traces.
+pub(super) fn past_limits(bytes: u64) -> SignalLimits {
+    SignalLimits {
+        rolling_cells_max: fit(bytes, 70, CELL_BYTES),
+        side_cells_max: fit(bytes, 30, SIDE_CELL_BYTES),
+        ..SignalLimits::default()
+    }
+}
+
+fn fit(bytes: u64, percent: u64, each: u64) -> usize {
+    usize::try_from(bytes / 100 * percent / each).unwrap_or(usize::MAX)
 }
 
 /// Lets the store fold into the state.

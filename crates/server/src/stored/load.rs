@@ -10,11 +10,8 @@ use arrow::datatypes::{DataType, TimeUnit, TimestampNanosecondType};
 use arrow::error::ArrowError;
 use plimsoll_model::{Interval, ServiceKey, UnixNanos};
 use plimsoll_otlp::Table;
-use plimsoll_signals::{SignalLimits, SignalState};
+use plimsoll_signals::SignalState;
 use plimsoll_store::Store;
-
-/// Cells that are held of each sort, to judge from: twice what a server holds.
-const CELLS_MAX: usize = 262_144;
 
 /// Which rows are wanted.
 #[derive(Debug, Clone)]
@@ -44,9 +41,12 @@ impl Loaded {
     }
 }
 
-/// Makes an empty state to load into.
-pub(super) fn limits() -> SignalLimits {
-    SignalLimits { rolling_cells_max: CELLS_MAX, side_cells_max: CELLS_MAX, ..SignalLimits::default() }
+/// Says what is missing from a state that held less than was loaded into it.
+pub(super) fn missing(state: &SignalState) -> Option<String> {
+    let cells = state.counters().evicted_cells;
+    (cells > 0).then(|| {
+        format!("{cells} stored cells of ten seconds did not fit and are missing, the oldest first: set `memory.signals` higher")
+    })
 }
 
 /// Adds what is wanted to a state. Blocks.

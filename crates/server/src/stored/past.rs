@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use plimsoll_catalog::{Catalog, DeployFilter};
 use plimsoll_model::{Deploy, Interval, ServiceKey, UnixNanos};
+use plimsoll_signals::SignalLimits;
 use plimsoll_store::Store;
 use plimsoll_verdict::TolerancePolicy;
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub(crate) struct Ask {
     pub(crate) deploys: Vec<(UnixNanos, Past)>,
     /// The present, in event time.
     pub(crate) until: UnixNanos,
+    /// How much of the past may be held at once.
+    pub(crate) limits: SignalLimits,
 }
 
 /// Judges them.
@@ -52,7 +55,7 @@ pub(crate) async fn backtest(
     let services: BTreeSet<ServiceKey> = deploys.iter().map(|(_, past)| past.service()).collect();
     let windows = windows(&deploys, &tolerances, ask.until);
     let watched = tolerances.watch_max() + MARGIN;
-    let mut timeline = Timeline::start(deploys, tolerances, load::limits()).await?.watching(watched);
+    let mut timeline = Timeline::start(deploys, tolerances, ask.limits).await?.watching(watched);
     for service in &services {
         for known in catalog.versions(service).await.map_err(|error| error.to_string())? {
             let seen = timeline.catalog().observe_version(service, &known.version, known.first_seen).await;
@@ -92,6 +95,7 @@ pub(crate) async fn backtest(
     if loaded.unreadable > 0 {
         notes.push(format!("{} segments could not be read: their rows are missing", loaded.unreadable));
     }
+    notes.extend(load::missing(&timeline.state().lock()));
     Ok((judged, notes))
 }
 

@@ -2,7 +2,7 @@
 
 use plimsoll_catalog::Catalog;
 use plimsoll_model::{DeployId, Verdict};
-use plimsoll_signals::SignalState;
+use plimsoll_signals::{SignalLimits, SignalState};
 use plimsoll_store::Store;
 use plimsoll_watch::{Evidence, EvidenceError};
 use serde::Serialize;
@@ -43,6 +43,14 @@ pub(crate) enum ReplayError {
         /// Why not.
         why: String,
     },
+    /// Stored rows that bear on it are more than may be held.
+    #[error("the verdict on `{id}` cannot be judged again: {missing}")]
+    DidNotFit {
+        /// The deploy.
+        id: DeployId,
+        /// What is missing, and what to change.
+        missing: String,
+    },
     /// It cannot be judged again.
     #[error("the verdict on `{id}` cannot be judged again: {problem}")]
     Failed {
@@ -60,10 +68,18 @@ pub(crate) enum ReplayError {
 ///
 /// # Errors
 /// There is no verdict, or not what it was judged from.
-pub(crate) async fn replay(catalog: &dyn Catalog, store: &Store, id: &DeployId) -> Result<Replayed, ReplayError> {
+pub(crate) async fn replay(
+    catalog: &dyn Catalog,
+    store: &Store,
+    limits: SignalLimits,
+    id: &DeployId,
+) -> Result<Replayed, ReplayError> {
     let stored = catalog.verdict(id).await?.ok_or_else(|| ReplayError::NotJudged(id.clone()))?;
     let not_kept = |why: &str| ReplayError::NotKept { id: id.clone(), why: why.to_owned() };
-    let kept = catalog.evidence(id).await?.ok_or_else(|| not_kept("an earlier release stored it, or that was longer ago than `store.retention`"))?;
+    let kept = catalog
+        .evidence(id)
+        .await?
+        .ok_or_else(|| not_kept("an earlier release stored it, or that was longer ago than `store.retention`"))?;
     let failed = |problem: String| ReplayError::Failed { id: id.clone(), problem };
     // Rows that are only in memory yet are stored rows from here on.
     store.flush().await.map_err(|error| failed(error.to_string()))?;
@@ -72,8 +88,12 @@ pub(crate) async fn replay(catalog: &dyn Catalog, store: &Store, id: &DeployId) 
         evidence => evidence.map_err(|error| failed(error.to_string()))?,
     };
     let store = store.clone();
-    let judged = tokio::task::spawn_blocking(move || judge(&store, &evidence)).await;
-    let (verdict, loaded, kept_rows) = judged.map_err(|error| failed(error.to_string()))?.map_err(failed)?;
+    let judged = tokio::task::spawn_blocking(move || judge(&store, limits, &evidence)).await;
+    let judged = judged.map_err(|error| failed(error.to_string()))?.map_err(failed)?;
+    if let Some(missing) = judged.missing {
+        return Err(ReplayError::DidNotFit { id: id.clone(), missing });
+    }
+    let (verdict, loaded, kept_rows) = (judged.verdict, judged.loaded, judged.kept_rows);
     let differences = differences(&stored, &verdict).map_err(|error| failed(error.to_string()))?;
     let mut notes = Vec::new();
     if loaded.unreadable > 0 {
@@ -97,17 +117,26 @@ pub(crate) async fn replay(catalog: &dyn Catalog, store: &Store, id: &DeployId) 
     })
 }
 
-fn judge(store: &Store, evidence: &Evidence) -> Result<(Verdict, Loaded, u64), String> {
+/// A verdict judged again, with what it was judged from.
+struct Again {
+    verdict: Verdict,
+    loaded: Loaded,
+    kept_rows: u64,
+    /// Says what did not fit: the verdict is worth nothing then.
+    missing: Option<String>,
+}
+
+fn judge(store: &Store, limits: SignalLimits, evidence: &Evidence) -> Result<Again, String> {
     let wanted = Wanted {
         environments: evidence.services().map(|service| service.environment.clone()).collect(),
         services: evidence.services().cloned().collect(),
         cells: evidence.needs(),
         history: evidence.needs_history(),
     };
-    let mut state = SignalState::new(load::limits());
+    let mut state = SignalState::new(limits);
     let loaded = load::load(store, &wanted, &mut |table, rows| load::into(&mut state, table, rows))?;
     let verdict = evidence.judge(&mut state).map_err(|error| error.to_string())?;
-    Ok((verdict, loaded, evidence.rows() as u64))
+    Ok(Again { verdict, loaded, kept_rows: evidence.rows() as u64, missing: load::missing(&state) })
 }
 
 /// Lists the fields in which two verdicts differ; none where their bytes are the same.

@@ -254,7 +254,7 @@ async fn a_verdict_is_replayed_from_stored_rows_byte_for_byte_and_so_after_a_res
     let server = Running::start_with(directory, |config| {
         config.watch.interval = Duration::from_secs(3_600);
         // All of the recording lies within: what is stored is judged as before, and the past as well.
-        config.watch.tolerances.defaults.lookback_s = BEFORE_S;
+        config.watch.tolerances.usual.lookback_s = BEFORE_S;
     })
     .await;
     let before = replayed(&server, &id).await;
@@ -281,10 +281,24 @@ async fn a_verdict_is_replayed_from_stored_rows_byte_for_byte_and_so_after_a_res
     let (past, asked) = past.await.expect("the commands were run");
     assert_eq!(past["deploy_id"], json!(asked));
     assert_eq!(past["verdict"], "regressed", "{past}");
-    let time = |field: &str| plimsoll_model::UnixNanos::parse_rfc3339(past[field].as_str().expect("text")).expect("a time");
+    let time =
+        |field: &str| plimsoll_model::UnixNanos::parse_rfc3339(past[field].as_str().expect("text")).expect("a time");
     let after = time("first_regressed_at").since(time("started_at"));
     assert!(after < Duration::from_secs(RECORDED_S - BEFORE_S), "it is looked at from its start on: {after:?} {past}");
     assert_eq!(past["findings"][0]["id"], verdict["findings"][0]["id"], "findings keep their ids: {past}");
+
+    let directory = server.stop().await;
+    let server = Running::start_with(directory, |config| {
+        config.watch.interval = Duration::from_secs(3_600);
+        config.memory.signals = 16 << 10;
+    })
+    .await;
+    let (status, answer) = server.post(&format!("/api/v1/deploys/{id}/replay"), &json!({})).await;
+    assert_eq!(status, StatusCode::CONFLICT, "what does not fit is not said to differ: {answer}");
+    assert!(answer.to_string().contains("set `memory.signals` higher"), "{answer}");
+    let (status, answer) = server.post("/api/v1/backtest", &json!({ "since": "1h", "service": "payment" })).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert!(answer["notes"].to_string().contains("set `memory.signals` higher"), "{answer}");
     server.stop().await;
 }
 
