@@ -65,6 +65,15 @@ pub struct NewDeploy {
 }
 
 impl NewDeploy {
+    /// Lists what is wrong with it at a moment; nothing where it can be registered then.
+    pub fn problems(&self, now: UnixNanos) -> Vec<String> {
+        match self.clone().check(now, 0) {
+            Ok(_) => Vec::new(),
+            Err(RegisterError::Invalid(problems)) => problems,
+            Err(error) => vec![error.to_string()],
+        }
+    }
+
     /// Checks everything and makes a deploy of it.
     pub(crate) fn check(self, now: UnixNanos, entropy: u128) -> Result<Deploy, RegisterError> {
         let mut problems = Vec::new();

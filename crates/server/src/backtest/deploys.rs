@@ -69,5 +69,24 @@ pub(crate) fn from_json(value: Value) -> Result<(UnixNanos, Past), String> {
     let marker: NewDeploy = serde_json::from_value(value).map_err(|error| error.to_string())?;
     let at = marker.started_at.as_deref().and_then(UnixNanos::parse_rfc3339);
     let at = at.ok_or("`started_at` is required, as RFC 3339, for instance `2026-01-31T12:00:00Z`")?;
-    Ok((at, Past::Announced(Box::new(marker))))
+    // It is registered in the midst of judging, when it is too late to say.
+    let problems = marker.problems(at);
+    if problems.is_empty() { Ok((at, Past::Announced(Box::new(marker)))) } else { Err(problems.join("; ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_marker_that_could_not_be_registered_is_refused_with_every_reason() {
+        let marker = |service: &str, kind: &str| {
+            let at = "2026-01-31T12:00:00Z";
+            json!({ "service": service, "environment": "prod", "version": "2", "kind": kind, "started_at": at })
+        };
+        assert!(from_json(marker("cart", "config")).is_ok());
+        let problem = from_json(marker("", "party")).expect_err("it has no service");
+        assert!(problem.contains("`service` is required") && problem.contains("`kind` is `party`"), "{problem}");
+    }
 }

@@ -110,6 +110,19 @@ async fn what_is_wrong_is_a_problem_document_that_says_what_to_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_past_deploy_that_makes_no_sense_is_refused_before_anything_is_judged() {
+    let server = Running::start().await;
+    let deploy = |service: &str| {
+        let at = "2026-01-31T12:00:00Z";
+        json!({ "service": service, "environment": "prod", "version": "2", "started_at": at })
+    };
+    let (status, answer) = server.post("/api/v1/backtest", &json!({ "deploys": [deploy("cart"), deploy("")] })).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+    assert!(answer.to_string().contains("`deploys[1]`: `service` is required"), "{answer}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_acked_is_in_every_format_of_sql_at_once() {
     let server = Running::start().await;
     server.send_spans("1.0.0", 0, 40).await;
