@@ -40,6 +40,14 @@ impl Watcher {
             (open, superseded_at, marked, beside)
         };
         let now = (self.clock)();
+        let (told_before, stored, store_every) = (open.announced.clone(), open.stored.clone(), self.store_every());
+        // Asked here and by who judges, with one answer: what is stored without what it was judged from loses that.
+        let settle = move |verdict: &Verdict| {
+            // One shipment, one page: whoever announced it also tells its end.
+            let (event, announced) = if beside { (None, None) } else { event_for(told_before.as_ref(), verdict) };
+            let store = event.is_some() || stored.as_ref().is_none_or(|stored| is_news(stored, verdict, store_every));
+            (event, announced, store)
+        };
         let (verdict, evidence) = if marked && open.announced.is_none() {
             // What was told of the inferred deploy is also ended there.
             (
@@ -47,14 +55,12 @@ impl Watcher {
                 not_kept("it says no more than that another deploy is judged instead").ok(),
             )
         } else {
-            self.judge(&open, superseded_at, now).await
+            let settle = settle.clone();
+            self.judge(&open, superseded_at, now, move |verdict| settle(verdict).2).await
         };
-        // One shipment, one page: whoever announced it also tells its end.
-        let (event, announced) = if beside { (None, None) } else { event_for(open.announced.as_ref(), &verdict) };
+        let (event, announced, store) = settle(&verdict);
         let event = event
             .map(|kind| RegressionEvent::announce(kind, open.deploy.clone(), verdict.clone(), &self.options.ui_base));
-        let store =
-            event.is_some() || open.stored.as_ref().is_none_or(|stored| is_news(stored, &verdict, self.store_every()));
         if store {
             let sinks = if event.is_some() { (self.options.audience)(&open.deploy.service) } else { Vec::new() };
             self.catalog.commit_verdict(&verdict, event.as_ref(), &sinks, evidence.as_deref()).await?;
@@ -99,7 +105,13 @@ impl Watcher {
 
     /// Gathers what bears on a deploy and judges it, on a thread that may take its time. A verdict that is to be stored
     /// comes with what it was judged from.
-    async fn judge(&self, open: &Open, superseded_at: Option<UnixNanos>, now: UnixNanos) -> (Verdict, Option<Vec<u8>>) {
+    async fn judge(
+        &self,
+        open: &Open,
+        superseded_at: Option<UnixNanos>,
+        now: UnixNanos,
+        is_stored: impl Fn(&Verdict) -> bool + Send + 'static,
+    ) -> (Verdict, Option<Vec<u8>>) {
         let deploy = open.deploy.clone();
         let signals = self.signals.clone();
         let tolerances = self.options.tolerances.of(&deploy.service);
@@ -119,9 +131,7 @@ impl Watcher {
         let suppressed = suppressed(&feedback, deploy.started_at);
         let began = std::time::Instant::now();
         let session = open.session.clone();
-        let (stored, store_every) = (open.stored.clone(), self.store_every());
         let keep = self.options.keep_evidence.is_some();
-        let is_stored = move |verdict: &Verdict| stored.as_ref().is_none_or(|old| is_news(old, verdict, store_every));
         let gather = move || {
             let mut session = session.lock();
             let mut data_quality = signals.data_quality(&deploy.service);

@@ -48,3 +48,20 @@ async fn what_waited_to_be_told_when_the_watcher_stopped_is_told_by_the_next_one
     scene.look(detected + 12..detected + 24).await;
     assert_eq!(scene.events().await, ["detected", "updated"]);
 }
+
+#[tokio::test]
+async fn a_verdict_that_only_an_event_has_stored_comes_with_what_it_was_judged_from() {
+    let (scene, _) = failing_in_turn(200).await;
+    let detected = look_until(&scene, 0, async || scene.events().await == ["detected"]).await;
+    // Numbers are stored every half minute: of three moments to begin, the update falls between two stores at one.
+    for late in detected..detected + 3 {
+        let (scene, deploy) = failing_in_turn(late as i64).await;
+        for bucket in 0..detected + 12 {
+            scene.look(bucket..bucket + 1).await;
+            let stored = scene.catalog.verdict(&deploy.id).await.expect("readable").is_some();
+            let kept = scene.catalog.evidence(&deploy.id).await.expect("readable").is_some();
+            assert_eq!(stored, kept, "late by {late}, at {bucket}: {:?}", scene.events().await);
+        }
+        assert_eq!(scene.events().await, ["detected", "updated"]);
+    }
+}
