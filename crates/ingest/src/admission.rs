@@ -51,9 +51,11 @@ impl Pipeline {
         taken.ok_or_else(|| Refusal::overloaded(Reason::InFlight))
     }
 
-    /// Takes `more` of the budget, parking if need be.
-    pub(crate) async fn grow(&self, reservation: &mut Reservation, more: usize) -> Result<(), Refusal> {
-        if reservation.try_grow(more) || self.parked(reservation.grow(more, Instant::now() + self.limits.park)).await {
+    /// Takes `more` of the budget, parking if need be; of the body `unread` bytes are not read meanwhile.
+    pub(crate) async fn grow(&self, reservation: &mut Reservation, more: usize, unread: usize) -> Result<(), Refusal> {
+        if reservation.try_grow(more)
+            || self.parked(reservation.grow(more, unread, Instant::now() + self.limits.park)).await
+        {
             return Ok(());
         }
         Err(Refusal::overloaded(Reason::InFlight))

@@ -75,7 +75,7 @@ impl<'a> Gather<'a> {
             let next = len.max(self.room * 2).min(limit);
             let need = |size| need(self.pipeline, self.arrival, size, self.compressed);
             let more = need(next).saturating_sub(need(self.room));
-            self.pipeline.grow(&mut self.reservation, more).await?;
+            self.pipeline.grow(&mut self.reservation, more, self.arrival.peer.stream_bytes).await?;
             self.room = next;
             self.announced = false;
         }

@@ -56,8 +56,8 @@ struct Waiter {
 /// Who waits.
 #[derive(Debug, Clone, Copy)]
 enum Waits {
-    /// A request that holds `held` already.
-    Growing { held: i64 },
+    /// A request that holds `held` already, and of which `unread` may be left in its connection's window.
+    Growing { held: i64, unread: usize },
     /// One that holds nothing, and of which `unread` is left in its connection's window.
     Arriving { unread: usize },
 }
@@ -73,8 +73,8 @@ pub(crate) struct Reservation {
 impl State {
     /// Returns what requests of `peer` that wait leave unread.
     fn unread(&self, peer: Peer) -> usize {
-        let waiting = self.arriving.of(peer.number).filter(|waiter| !waiter.granted.is_closed());
-        waiting.map(|waiter| waiter.unread).sum()
+        let waiting = self.arriving.of(peer.number).chain(self.growing.of(peer.number));
+        waiting.filter(|waiter| !waiter.granted.is_closed()).map(|waiter| waiter.unread).sum()
     }
 }
 
@@ -172,12 +172,19 @@ impl Budget {
         {
             let mut state = self.state.lock();
             match waits {
-                Waits::Growing { held } if self.all_wait(&state, held) => return None,
-                Waits::Growing { held } => {
-                    state.growing.push(peer.number, Waiter { peer, unread: 0, need, held, granted });
+                Waits::Growing { held, .. } if self.all_wait(&state, held) => {
+                    // What is free goes to the last one, before those in line, or to nobody.
+                    let need = self.grant(&state, need, held)?;
+                    state.free -= need;
+                    return Some(Reservation { budget: Arc::clone(self), peer, bytes: need });
                 }
-                Waits::Arriving { unread } if state.unread(peer).saturating_add(unread) > peer.unread_max => {
+                Waits::Growing { unread, .. } | Waits::Arriving { unread }
+                    if unread > 0 && state.unread(peer).saturating_add(unread) > peer.unread_max =>
+                {
                     return None;
+                }
+                Waits::Growing { held, unread } => {
+                    state.growing.push(peer.number, Waiter { peer, unread, need, held, granted });
                 }
                 Waits::Arriving { unread } => {
                     state.arriving.push(peer.number, Waiter { peer, unread, need, held: 0, granted });
@@ -201,7 +208,9 @@ impl Budget {
             let Some(first) = line.front() else { return };
             // Looked at anew each time: what is withheld meanwhile must not keep one in front of the others for ever.
             let need = self.grant(&state, first.need, first.held);
-            if !first.granted.is_closed() && need.is_none() {
+            // The last who did not wait may have left a ring behind: then the first in line gives up its place, and what it holds.
+            let ring = !state.growing.is_empty() && self.all_wait(&state, 0);
+            if !first.granted.is_closed() && need.is_none() && !ring {
                 return;
             }
             let State { free, growing, arriving, .. } = &mut *state;
@@ -242,12 +251,13 @@ impl Reservation {
         more.min(usize::try_from(self.budget.capacity - self.bytes).unwrap_or(0))
     }
 
-    /// Takes `more` bytes; waits for them until `deadline`, ahead of new requests. False where they could not be had.
-    pub(crate) async fn grow(&mut self, more: usize, deadline: Instant) -> bool {
+    /// Takes `more` bytes; waits for them until `deadline`, ahead of new requests. False where they could not be had. Of its body
+    /// `unread` bytes are not read meanwhile.
+    pub(crate) async fn grow(&mut self, more: usize, unread: usize, deadline: Instant) -> bool {
         let more = self.room_for(more);
         let taken = match self.budget.take_now(self.peer, more, Some(self.bytes)) {
             Some(taken) => Some(taken),
-            None => self.budget.wait(self.peer, more, Waits::Growing { held: self.bytes }, deadline).await,
+            None => self.budget.wait(self.peer, more, Waits::Growing { held: self.bytes, unread }, deadline).await,
         };
         let Some(mut taken) = taken else { return false };
         self.bytes += std::mem::take(&mut taken.bytes);
@@ -322,7 +332,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert!(budget.try_reserve(peer(0), 5).is_none(), "ten bytes are free, but someone waits");
-        assert!(held.grow(10, soon()).await, "what was begun is finished first");
+        assert!(held.grow(10, 0, soon()).await, "what was begun is finished first");
         drop(held);
         let large = large.await.expect("does not panic").expect("its turn came");
         assert_eq!(budget.used(), 80);
@@ -376,7 +386,7 @@ mod tests {
                 let deadline = Instant::now() + Duration::from_millis((n % 7) as u64);
                 if let Some(mut taken) = budget.reserve(peer(0), n % 65, 0, deadline).await {
                     tokio::task::yield_now().await;
-                    taken.grow(n % 3, deadline).await;
+                    taken.grow(n % 3, 0, deadline).await;
                     taken.settle(n % 40);
                     tokio::task::yield_now().await;
                 }
@@ -486,13 +496,37 @@ mod tests {
         let budget = Budget::new(100);
         let mut first = budget.try_reserve(peer(0), 50).expect("there is room");
         let mut second = budget.try_reserve(peer(1), 50).expect("there is room");
-        let grows = tokio::spawn(async move { first.grow(40, soon()).await });
+        let grows = tokio::spawn(async move { first.grow(40, 0, soon()).await });
         while budget.state.lock().growing.is_empty() {
             tokio::task::yield_now().await;
         }
         let never = Instant::now() + Duration::from_secs(3_600);
-        assert!(!second.grow(40, never).await, "nobody but the two could give anything back");
+        assert!(!second.grow(40, 0, never).await, "nobody but the two could give anything back");
         drop(second);
         assert!(grows.await.expect("does not panic"));
+    }
+
+    #[tokio::test]
+    async fn a_ring_that_is_left_behind_is_broken_at_once() {
+        let budget = Budget::new(100);
+        let never = Instant::now() + Duration::from_secs(3_600);
+        let held = |number| budget.try_reserve(peer(number), 20).expect("there is room");
+        let (mut first, mut second, last) = (held(0), held(1), held(2));
+        let waiting = |n: usize| {
+            let budget = Arc::clone(&budget);
+            async move {
+                while budget.state.lock().growing.len() < n {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        let large = tokio::spawn(async move { first.grow(80, 0, never).await });
+        waiting(1).await;
+        let small = tokio::spawn(async move { second.grow(50, 0, never).await });
+        waiting(2).await;
+        // It waits for neither of them, and leaves two that wait for each other.
+        drop(last);
+        assert!(!large.await.expect("does not panic"), "the first gives up what it holds");
+        assert!(small.await.expect("does not panic"), "and the other goes on");
     }
 }

@@ -16,11 +16,11 @@ use crate::options::WINDOW_BYTES_MIN;
 /// What an HTTP/2 client sends before anything else; an HTTP/1 request is rarely shorter.
 const PREFACE_LEN: usize = 24;
 
-/// How many streams fit a connection's window, each with all that it may send unread.
+/// How many streams fit a connection's window, each with all that it may send unread: so many of a wide one, and two at the least.
 const STREAMS_BEGUN: u32 = 8;
 
-/// The least that a stream may send unread: a frame.
-const STREAM_BYTES_MIN: u32 = 16 << 10;
+/// What a stream may send unread if two of them fit: a distant client gets no more than this through in a round trip.
+const STREAM_BYTES: u32 = 256 << 10;
 
 /// The receive windows of all connections together.
 ///
@@ -63,7 +63,8 @@ impl Window {
 
     /// Returns what one stream may have sent before anyone read it, `most` at the most: a part of the connection's window.
     pub(crate) fn stream_bytes(&self, most: u32) -> u32 {
-        (self.bytes() / STREAMS_BEGUN).max(STREAM_BYTES_MIN).min(most)
+        let whole = self.bytes();
+        (whole / STREAMS_BEGUN).max((whole / 2).min(STREAM_BYTES)).min(most)
     }
 
     /// Returns the peer `number`, which speaks on this connection.

@@ -259,7 +259,7 @@ impl Pipeline {
         let mut allowance = encoding.guess(&body).min(limit);
         let needed = |size| self.expansion.needed(signal, size);
         // Given back with what was too much, when the decoder is gone.
-        self.grow(reservation, needed(allowance).saturating_add(encoding.decoder_bytes(&body))).await?;
+        self.grow(reservation, needed(allowance).saturating_add(encoding.decoder_bytes(&body)), 0).await?;
         let held = body.len();
         let mut inflater = Inflater::new(encoding, body, allowance).map_err(damaged)?;
         loop {
@@ -278,7 +278,7 @@ impl Pipeline {
                 Progress::More if allowance >= limit => return Err(Refusal::too_large(limit, true)),
                 Progress::More => {
                     let next = allowance.max(1 << 10).saturating_mul(2).min(limit);
-                    self.grow(reservation, needed(next).saturating_sub(needed(allowance))).await?;
+                    self.grow(reservation, needed(next).saturating_sub(needed(allowance)), 0).await?;
                     allowance = next;
                     inflater = same;
                 }

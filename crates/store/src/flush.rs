@@ -80,6 +80,7 @@ pub(crate) fn seal(
         costs.begin(&shared.written, bytes, parts.iter().map(|(table, batches, _)| (*table, rows(batches))));
     for (table, batches, first) in parts {
         let id = segment_id(shared, table, checkpoint, count);
+        progress.table();
         let facts = [("plimsoll.flush", files.clone())];
         let written = write_file(shared, table, id, (first, checkpoint), &facts, |facts, out| {
             encode_with(encoder, table, &batches, sealed_at, facts, out, &mut |at, rows| {

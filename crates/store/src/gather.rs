@@ -28,6 +28,10 @@ pub(crate) fn concat_batches(schema: &SchemaRef, batches: &[&RecordBatch]) -> Re
     RecordBatch::try_new(SchemaRef::clone(schema), arrays.collect::<Result<_, _>>()?)
 }
 
+/// What a column takes beside its buffers: the array, what counts the references to it and to its buffers. In a batch of a dozen
+/// rows that is more than the rows are.
+const COLUMN_BYTES: u64 = 256;
+
 /// Returns the bytes of memory that a batch holds on to; keys and values that several of its columns share count once.
 pub(crate) fn memory_size(batch: &RecordBatch) -> u64 {
     let mut seen: Vec<*const u8> = Vec::new();
@@ -51,7 +55,7 @@ pub(crate) fn memory_size(batch: &RecordBatch) -> u64 {
             None => column.get_buffer_memory_size(),
         })
         .sum();
-    bytes as u64
+    bytes as u64 + COLUMN_BYTES * batch.num_columns() as u64
 }
 
 /// Where an array of text or bytes begins: two that begin at the same place are the same.

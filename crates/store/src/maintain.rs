@@ -216,7 +216,9 @@ impl Maintenance {
     /// Commits what is sealed, shows it and lets the journal go.
     fn finish(&mut self) -> Result<(), StoreError> {
         let Some(sealed) = &self.sealed else { return Ok(()) };
-        self.runtime.block_on(self.catalog.commit_segments(sealed.change.clone()))?;
+        let committed = self.runtime.block_on(self.catalog.commit_segments(sealed.change.clone()));
+        // Until it is tried again nothing goes on.
+        committed.inspect_err(|_| self.shared.written.end())?;
         show(&self.shared, sealed);
         self.shared.counters.lock().flushes += 1;
         self.sealed = None;

@@ -8,7 +8,7 @@
 //! is its own.
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, setpriority_process};
+use rustix::process::{Pid, getpriority_process, setpriority_process};
 
 /// What is waited for in the end: the receivers get three quarters of a core that both want.
 const SOON: i32 = 5;
@@ -53,7 +53,9 @@ impl Eager {
 
 /// On Linux a number names one thread, and none the calling one.
 fn lower(thread: Option<Pid>, nice: i32) {
-    if let Err(error) = setpriority_process(thread, nice) {
+    // Never above the others of a process that was given a low priority itself.
+    let lowered = getpriority_process(thread).and_then(|now| setpriority_process(thread, nice.max(now)));
+    if let Err(error) = lowered {
         tracing::debug!(%error, "a background thread keeps its priority");
     }
 }
@@ -66,8 +68,6 @@ fn own_thread() -> Option<Pid> {
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Barrier};
-
-    use rustix::process::getpriority_process;
 
     use super::*;
 

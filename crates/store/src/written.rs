@@ -13,6 +13,9 @@ use plimsoll_otlp::Table;
 /// How much the last time weighs in what a column is taken to cost.
 const LATEST: f64 = 0.5;
 
+/// A column of fewer rows costs what such a column does whatever is in it.
+const ROWS_MIN: f64 = 4_096.0;
+
 /// What everybody may know of it.
 #[derive(Debug, Default)]
 pub(crate) struct Written(AtomicU64);
@@ -69,6 +72,11 @@ pub(crate) struct Progress<'a> {
 }
 
 impl Progress<'_> {
+    /// Says that the next table begins: what was done since the last column is none of its own.
+    pub(crate) fn table(&mut self) {
+        self.since = Instant::now();
+    }
+
     /// Says that `rows` of column `at` are written.
     pub(crate) fn column(&mut self, table: Table, at: usize, rows: usize) {
         let (now, rows) = (Instant::now(), rows.max(1) as f64);
@@ -79,7 +87,7 @@ impl Progress<'_> {
     fn advance(&mut self, table: Table, at: usize, rows: f64, took_ns: f64) {
         let expected = self.costs.of(table, at);
         self.done += expected * rows;
-        let latest = took_ns / rows;
+        let latest = took_ns / rows.max(ROWS_MIN);
         let cost = self.costs.0.entry((table, at)).or_insert(latest);
         *cost += (latest - *cost) * LATEST;
         let share = (self.done / self.all.max(f64::MIN_POSITIVE)).min(1.0);
@@ -96,10 +104,10 @@ mod tests {
         let (mut costs, written) = (Costs::default(), Written::default());
         let columns = Table::Signals.schema().fields().len();
         let mut flush = |took: &dyn Fn(usize) -> f64| {
-            let mut progress = costs.begin(&written, 1_000, [(Table::Signals, 100)].into_iter());
+            let mut progress = costs.begin(&written, 1_000, [(Table::Signals, 10_000)].into_iter());
             let grown: Vec<u64> = (0..columns)
                 .map(|at| {
-                    progress.advance(Table::Signals, at, 100.0, took(at));
+                    progress.advance(Table::Signals, at, 10_000.0, took(at));
                     written.bytes()
                 })
                 .collect();

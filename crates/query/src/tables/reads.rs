@@ -138,7 +138,12 @@ impl Reads {
 
     /// Reads a segment through: all that has a checksum, and then all rows.
     async fn read(&self, file: PartitionedFile) -> Result<()> {
-        self.snapshot.check(file.object_meta.location.as_ref(), file.object_meta.size)?;
+        // As large as a segment may be: not on a thread that others wait for.
+        let (snapshot, path, bytes) =
+            (self.snapshot.clone(), file.object_meta.location.to_string(), file.object_meta.size);
+        tokio::task::spawn_blocking(move || snapshot.check(&path, bytes))
+            .await
+            .map_err(|ended| DataFusionError::External(Box::new(ended)))??;
         let reader = self.reader(0, file, &ExecutionPlanMetricsSet::new());
         let mut rows = ParquetRecordBatchStreamBuilder::new(reader).await?.build()?;
         while let Some(batch) = rows.next().await {

@@ -236,7 +236,8 @@ async fn memory_is_counted_once_where_columns_share_it() {
     let world = World::new();
     let store = world.open().await;
     let rows = frame(1, Signal::Logs, 10_000);
-    let claimed: usize = rows.batch.columns().iter().map(|column| column.get_buffer_memory_size()).sum();
+    // Beside its buffers every column counts with what it takes itself.
+    let claimed: usize = rows.batch.columns().iter().map(|column| column.get_buffer_memory_size() + 256).sum();
     store.publish(vec![rows]);
     let counted = store.status().tail_bytes as usize;
     // Ten columns share one buffer of keys, four bytes a row.
