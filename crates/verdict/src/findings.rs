@@ -1,7 +1,6 @@
 //! Tests that found something, as findings with their evidence.
 
-use std::collections::BTreeSet;
-
+use plimsoll_model::log::{Level, LogSeries};
 use plimsoll_model::signal::{Exemplars, Histogram, OperationCell};
 use plimsoll_model::{Culprit, Design, Explanation, Finding, FindingId, Interval, Sample, SignalKind};
 
@@ -12,12 +11,15 @@ use crate::explain;
 use crate::fold::Fold;
 use crate::input::JudgeInput;
 use crate::latency;
+use crate::measured;
 use crate::paths;
 use crate::rate;
 use crate::restarts::Starts;
+use crate::scopes::{control_of, ever, level, source, whole};
 use crate::standing::Standing;
 use crate::subject::Subject;
 use crate::summary;
+use crate::totals;
 
 const EXEMPLARS_MAX: usize = 5;
 /// Error probability of the interval of an effect.
@@ -68,15 +70,17 @@ pub(crate) fn of_test(input: &JudgeInput, fold: &Fold, test: &Test) -> Finding {
     // Where the baseline is zero the effect has no value; half an observation stands in for it.
     let floor = if numbers.unit == "ms" { 1e-6 } else { 0.5 / numbers.baseline.n.max(1) as f64 };
     let e_value = test.standing.sup.min(690.0).exp();
-    let source = input.measured.as_ref().and_then(|measured| measured.sources.get(&numbers.operation));
-    let read = matches!(test.subject, Subject::Errors(_) | Subject::Alone(_) | Subject::Latency(_));
+    let read = match test.subject {
+        Subject::Errors(index) | Subject::Alone(index) | Subject::Latency(index) => Some(index),
+        _ => None,
+    };
     let mut signal = test.subject.signal();
-    if let Some(source) = source.filter(|_| read) {
+    if let Some(source) = read.and_then(|index| source(input, &fold.operations[index])) {
         let slow = matches!(test.subject, Subject::Latency(_));
         let what = if slow { "the p95 in ms" } else { "failed requests" };
         signal = SignalKind::Metric;
         numbers.explanation.subject = format!("{what} of `{}` by `{}`", numbers.operation, source.name);
-        numbers.sql = evidence::measured(&whole(input, fold), source, slow);
+        numbers.sql = evidence::measured(&whole(input, fold), &source, slow);
         numbers.exemplars.clear();
     }
     let service = numbers.service.as_ref().unwrap_or(&deploy.service.service);
@@ -125,12 +129,12 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 (usual, op.alone.share_interval(ALPHA).map(|share| share / usual.value))
             } else {
                 let interval = rate::ratio_interval(&op.errors.strata(), op.errors.standing.dispersion, ALPHA);
-                (error_rate(&view.control), interval)
+                (totals::failed(&view.control, input.weighted), interval)
             };
             Numbers {
                 operation: op.name.clone(),
                 baseline,
-                candidate: error_rate(&view.candidate),
+                candidate: totals::failed(&view.candidate, input.weighted),
                 unit: "ratio",
                 interval,
                 sql: evidence::errors(&view.scope),
@@ -170,7 +174,9 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
             let view = View::of(input, fold, index);
             let op = &fold.operations[index];
             let test = &op.calls.tests[callee];
-            let sample = |cells: &Cells<'_>| {
+            // Spans alone tell of calls, whatever counts requests.
+            let sample = |role: Role| {
+                let cells = fold.frame.cells(measured::spans(input), &op.name, op.kind, role);
                 let n: u64 = cells.iter().map(|(_, _, cell)| cell.assembled).sum();
                 let calls: u64 = cells
                     .iter()
@@ -185,8 +191,8 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
             let (a, ea) = low(test.control.0, test.control.1);
             Numbers {
                 operation: op.name.clone(),
-                baseline: sample(&view.control),
-                candidate: sample(&view.candidate),
+                baseline: sample(control_of(fold)),
+                candidate: sample(Role::Candidate),
                 unit: "calls/request",
                 interval: [((b - eb) / (a + ea).max(1e-4)).max(0.0), ((b + eb) / (a - ea).max(1e-4)).min(1e4)],
                 sql: evidence::calls(&view.scope, &test.service, &test.operation),
@@ -200,14 +206,14 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
             let seen = &fold.novelty.all[&fingerprint];
             let operation = fold.operations.get(seen.operation());
             let cells = operation.map(|op| fold.frame.cells(&input.series, &op.name, op.kind, Role::Candidate));
-            let n = fold.requests();
+            let sample = |roles: &[Role]| totals::exceptions(input, fold, roles, fingerprint);
             Numbers {
                 operation: operation.map_or_else(String::new, |op| op.name.clone()),
-                baseline: Sample { value: 0.0, n: fold.control_requests() },
-                candidate: Sample { value: seen.count as f64 / n.max(1) as f64, n },
+                baseline: sample(&[Role::Before, Role::Control]),
+                candidate: sample(&[Role::Candidate]),
                 unit: "ratio",
                 interval: rate::ratio_interval(&fold.novelty.strata(seen), seen.standing.dispersion, ALPHA),
-                sql: evidence::exception(&whole(input, fold), fingerprint),
+                sql: evidence::exception(&ever(input, fold), fingerprint),
                 explanation: explain::about(explain::exception_name(&seen.kind, &seen.message)),
                 identity: fingerprint.0.to_string(),
                 exemplars: exemplars(cells.iter().flatten().map(|c| c.2), false),
@@ -216,16 +222,16 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
         }
         Subject::NewLog(fingerprint) => {
             let seen = &fold.logs.all[&fingerprint];
-            let n = fold.requests();
+            let same = |log: &LogSeries| log.level >= Level::Error && log.template == seen.message;
             let traces =
                 input.aggregates.logs.iter().filter(|s| s.version == fold.frame.version && s.template == seen.message);
             Numbers {
                 operation: String::new(),
-                baseline: Sample { value: 0.0, n: fold.control_requests() },
-                candidate: Sample { value: seen.count as f64 / n.max(1) as f64, n },
+                baseline: totals::messages(input, fold, &[Role::Before, Role::Control], same),
+                candidate: totals::messages(input, fold, &[Role::Candidate], same),
                 unit: "ratio",
                 interval: rate::ratio_interval(&fold.logs.strata(seen), seen.standing.dispersion, ALPHA),
-                sql: evidence::logs(&whole(input, fold), Some(&seen.message)),
+                sql: evidence::logs(&ever(input, fold), Some(&seen.message)),
                 explanation: explain::about(explain::exception_name("", &seen.message)),
                 identity: fingerprint.0.to_string(),
                 exemplars: traces
@@ -239,11 +245,11 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
         }
         Subject::LogErrors => {
             let test = &fold.log_errors.test;
-            let rates = test.sums.rates();
+            let sample = |role: Role| totals::messages(input, fold, &[role], |log| log.level >= Level::Error);
             Numbers {
                 operation: String::new(),
-                baseline: Sample { value: rates.rate_a, n: rates.n_a as u64 },
-                candidate: Sample { value: rates.rate_b(), n: rates.n_b as u64 },
+                baseline: sample(control_of(fold)),
+                candidate: sample(Role::Candidate),
                 unit: "messages/request",
                 interval: rate::ratio_interval(&test.strata(), test.standing.dispersion, ALPHA),
                 sql: evidence::logs(&whole(input, fold), None),
@@ -255,16 +261,22 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
         }
         Subject::LogFlow(index) => {
             let test = &fold.log_flow.tests.tests[index];
-            let [b, a] = test.rates();
-            let spread = |rate: f64, n: f64| 2.0 * (rate.max(1.0 / n.max(1.0)) / n.max(1.0)).sqrt();
-            let (eb, ea) = (spread(b, test.candidate.1), spread(a, test.control.1));
+            let (level, template) = (test.service.as_str(), test.operation.as_str());
+            let same = |log: &LogSeries| log.template == template && log.level.as_str() == level;
+            let sample = |role: Role| totals::messages(input, fold, &[role], same);
+            let (baseline, candidate) = (sample(control_of(fold)), sample(Role::Candidate));
+            let spread = |of: Sample| {
+                let n = of.n.max(1) as f64;
+                2.0 * (of.value.max(1.0 / n) / n).sqrt()
+            };
+            let (a, b, ea, eb) = (baseline.value, candidate.value, spread(baseline), spread(candidate));
             Numbers {
                 operation: String::new(),
-                baseline: Sample { value: a, n: test.control.1 as u64 },
-                candidate: Sample { value: b, n: test.candidate.1 as u64 },
+                baseline,
+                candidate,
                 unit: "messages/request",
                 interval: [((b - eb) / (a + ea).max(1e-4)).max(0.0), ((b + eb) / (a - ea).max(1e-4)).min(1e4)],
-                sql: evidence::messages(&whole(input, fold), &test.operation),
+                sql: evidence::messages(&whole(input, fold), level, template),
                 explanation: explain::about(explain::exception_name("", &test.operation)),
                 identity: format!("flow {} {}", test.service, test.operation),
                 exemplars: Vec::new(),
@@ -287,7 +299,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 candidate: Sample { value: b, n: metric.candidate.1 },
                 unit: "level",
                 interval: [((b - step) / a.abs().max(1e-12)).max(0.0), ((b + step) / a.abs().max(1e-12)).min(1e4)],
-                sql: evidence::metric(&whole(input, fold), &metric.name, metric.shape),
+                sql: level(input, fold, metric),
                 identity: about.clone(),
                 explanation: explain::about(if metric.unit.is_empty() {
                     about
@@ -304,7 +316,6 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
             // So many more or fewer starts are within chance.
             let (again, chance) = (candidate.again(), 2.0 * candidate.again().sqrt());
             let ratio = |n: f64| candidate.an_hour() * n / again.max(1.0) / control.an_hour().max(1.0);
-            let control_span = Interval { from: fold.frame.before_span().from, to: fold.frame.candidate_span().to };
             Numbers {
                 service: None,
                 operation: String::new(),
@@ -312,33 +323,36 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 candidate: sample(candidate),
                 unit: "restarts/h",
                 interval: [ratio((again - chance).max(0.0)), ratio(again + chance)],
-                sql: evidence::restarts(&Scope { control_span, ..whole(input, fold) }),
+                sql: evidence::restarts(&ever(input, fold)),
                 explanation: Explanation::default(),
                 identity: "restarts".to_owned(),
                 exemplars: Vec::new(),
             }
         }
         Subject::Throughput | Subject::Silence => {
-            let all = |role: Role| -> u64 {
-                let own = fold.operations.iter();
-                own.map(|op| requests(&fold.frame.cells(&input.series, &op.name, op.kind, role))).sum()
-            };
-            let seconds = |span: Interval| span.to.since(span.from).as_secs().max(10) as f64;
-            let (before, since) = (whole(input, fold).control_span, fold.frame.candidate_span());
+            let (before, since) = (fold.frame.before_span(), fold.frame.candidate_span());
             let past =
                 fold.past_from.map_or(before, |first| Interval { from: first.start().max(before.from), ..before });
-            let n = [all(Role::Before), all(Role::Candidate) + all(Role::Control)];
             let silence = matches!(test.subject, Subject::Silence);
-            let candidate = if silence { all(Role::Candidate) } else { n[1] };
-            let scope = Scope { candidate: BTreeSet::new(), control: BTreeSet::new(), ..whole(input, fold) };
-            let ratio = (candidate as f64 / seconds(since)) / (n[0] as f64 / seconds(past)).max(1e-9);
+            let roles: &[Role] = if silence { &[Role::Candidate] } else { &[Role::Candidate, Role::Control] };
+            let mut scope = Scope { control_span: past, ..whole(input, fold) };
+            if !silence {
+                let beside: Vec<&str> = scope.control.iter().copied().collect();
+                scope.candidate.extend(beside);
+            }
+            let sample = |roles: &[Role], span: Interval| {
+                let n = totals::requests(input, fold, roles);
+                Sample { value: n as f64 / evidence::seconds(span), n }
+            };
+            let (baseline, candidate) = (sample(&[Role::Before], past), sample(roles, since));
+            let ratio = candidate.value / baseline.value.max(1e-9);
             Numbers {
                 operation: String::new(),
-                baseline: Sample { value: n[0] as f64 / seconds(past), n: n[0] },
-                candidate: Sample { value: candidate as f64 / seconds(since), n: candidate },
+                baseline,
+                candidate,
                 unit: "requests/s",
                 interval: [ratio * 0.9, ratio * 1.1],
-                sql: evidence::requests(&if silence { Scope { ..whole(input, fold) } } else { scope }),
+                sql: evidence::requests(&scope),
                 explanation: explain::about(fold.flow.last_seen.map_or_else(String::new, |at| at.end().to_rfc3339())),
                 identity: String::new(),
                 exemplars: Vec::new(),
@@ -352,7 +366,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
 fn path(input: &JudgeInput, fold: &Fold, index: usize) -> Numbers {
     let (frame, top) = (&fold.frame, &fold.paths.tests[index]);
     let concurrent = fold.design() == Design::Concurrent;
-    let control = if concurrent { Role::Control } else { Role::Before };
+    let control = control_of(fold);
     let mut sums = [(0_u64, 0_u64); 2];
     let mut traces = Exemplars::default();
     for series in input.aggregates.paths.iter().filter(|s| s.entry == top.entry && s.operation == top.operation) {
@@ -401,7 +415,7 @@ struct View<'a> {
 impl<'a> View<'a> {
     fn of(input: &'a JudgeInput, fold: &'a Fold, index: usize) -> Self {
         let op = &fold.operations[index];
-        let control = if fold.design() == Design::Concurrent { Role::Control } else { Role::Before };
+        let control = control_of(fold);
         let cells = |role: Role| fold.frame.cells(&input.series, &op.name, op.kind, role);
         let names = std::iter::once(op.name.as_str()).chain(op.former.as_deref());
         Self {
@@ -410,31 +424,6 @@ impl<'a> View<'a> {
             control: cells(control),
         }
     }
-}
-
-fn whole<'a>(input: &'a JudgeInput, fold: &'a Fold) -> Scope<'a> {
-    let frame = &fold.frame;
-    let concurrent = fold.design() == Design::Concurrent;
-    Scope {
-        service: &frame.service,
-        operations: Vec::new(),
-        kind: None,
-        flag: input.flag.as_deref(),
-        candidate: BTreeSet::from([frame.version.as_str()]),
-        candidate_span: frame.candidate_span(),
-        control: frame.control_versions.iter().map(String::as_str).collect(),
-        control_span: if concurrent { frame.candidate_span() } else { frame.before_span() },
-    }
-}
-
-fn requests(cells: &Cells<'_>) -> u64 {
-    cells.iter().map(|(_, _, cell)| cell.requests).sum()
-}
-
-/// Pools failed requests, as the finding's query does.
-pub(crate) fn error_rate(cells: &Cells<'_>) -> Sample {
-    let (errors, n) = cells.iter().fold((0, 0), |sum, (_, _, c)| (sum.0 + c.errors, sum.1 + c.requests));
-    Sample { value: if n > 0 { errors as f64 / n as f64 } else { 0.0 }, n }
 }
 
 /// Pools latency, as the finding's query does.

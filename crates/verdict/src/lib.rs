@@ -21,7 +21,8 @@
 //! | `paths` | versions of all who took part: callees that answer wrongly, two deploys at once |
 //! | `culprit`, `symptoms` | where the cause lies and where else it shows |
 //! | `surprise` | where to look first, if nothing can be decided |
-//! | `findings`, `explain`, `comparison`, `evidence`, `summary`, [`quality`] | what a reader gets to see |
+//! | `findings`, `explain`, `comparison`, `summary`, [`quality`] | what a reader gets to see |
+//! | `scopes`, `totals`, `evidence` | which rows are compared, what they add up to, and the queries that say the same |
 
 mod alone;
 mod calls;
@@ -57,6 +58,7 @@ mod policy;
 pub mod quality;
 pub mod rate;
 mod restarts;
+mod scopes;
 mod session;
 mod settling;
 mod slot;
@@ -66,6 +68,7 @@ mod summary;
 mod surprise;
 mod symptoms;
 mod tolerances;
+mod totals;
 pub mod two_sample;
 mod weights;
 

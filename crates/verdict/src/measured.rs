@@ -23,8 +23,35 @@ use crate::quality;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Measured {
     pub(crate) sources: Sources,
-    /// True where versions were read from attributes of points.
-    pub(crate) named: bool,
+    /// Attributes of each series of metrics, in their order, as the table `signals` names them.
+    details: Vec<String>,
+    /// The same by version, where versions were read from them; else empty.
+    named: BTreeMap<String, BTreeSet<String>>,
+    /// What spans tell of the operations.
+    spans: Vec<OperationSeries>,
+}
+
+impl Measured {
+    /// Returns the metric that counts requests, by one of the operations read from it.
+    pub(crate) fn source(&self) -> Option<&Source> {
+        self.sources.values().find(|source| !source.name.is_empty())
+    }
+
+    /// Returns the attributes that stand for each version; `None` where the resource tells the version.
+    pub(crate) fn named(&self) -> Option<&BTreeMap<String, BTreeSet<String>>> {
+        Some(&self.named).filter(|named| !named.is_empty())
+    }
+}
+
+/// Returns what spans tell of operations, wherever requests are counted.
+pub(crate) fn spans(input: &JudgeInput) -> &[OperationSeries] {
+    input.measured.as_ref().map_or(input.series.as_slice(), |measured| measured.spans.as_slice())
+}
+
+/// Returns the attributes of a series of metrics, told by its place among them, as the table `signals` names them.
+pub(crate) fn detail(input: &JudgeInput, place: usize) -> String {
+    let known = input.measured.as_ref().and_then(|measured| measured.details.get(place));
+    known.cloned().or_else(|| input.aggregates.metrics.get(place).map(|s| json(&s.key.attributes))).unwrap_or_default()
 }
 
 /// Series of metrics behind one operation, as the table `signals` names them.
@@ -37,6 +64,21 @@ pub(crate) struct Source {
     /// Attributes of all series, and of those that count failures, as JSON.
     pub(crate) all: BTreeSet<String>,
     pub(crate) failed: BTreeSet<String>,
+    /// The counter of failures, where they are counted apart, and the attributes of its series; else empty.
+    pub(crate) failures_name: String,
+    pub(crate) failures: BTreeSet<String>,
+}
+
+impl Source {
+    /// Adds the series of the same operation under another name.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.all.extend(other.all.iter().cloned());
+        self.failed.extend(other.failed.iter().cloned());
+        self.failures.extend(other.failures.iter().cloned());
+        if self.failures_name.is_empty() {
+            self.failures_name.clone_from(&other.failures_name);
+        }
+    }
 }
 
 /// Sources by operation.
@@ -61,17 +103,22 @@ pub(crate) fn by_metrics(input: &JudgeInput) -> Option<JudgeInput> {
         return None;
     }
     let mut asked = input.clone();
-    let named = requests == 0 && name_versions(&mut asked);
-    let (series, sources) = operations(&asked.aggregates.metrics);
+    let details: Vec<String> = input.aggregates.metrics.iter().map(|series| json(&series.key.attributes)).collect();
+    let mut named: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    if requests == 0 && name_versions(&mut asked) {
+        for (series, detail) in asked.aggregates.metrics.iter().zip(&details) {
+            named.entry(series.key.version.clone()).or_default().insert(detail.clone());
+        }
+    }
+    let (series, sources) = operations(&asked.aggregates.metrics, &details);
     let serves = |candidate: bool| {
         series.iter().any(|s| {
             let of = s.key.version == input.deploy.version || s.key.version.is_empty();
             s.cells.iter().any(|(bucket, _)| (of && bucket.start() >= input.deploy.started_at) == candidate)
         })
     };
-    asked.measured = Some(Measured { sources: Sources::new(), named });
-    if !series.is_empty() && serves(true) && serves(false) {
-        asked.measured = Some(Measured { sources, named });
+    let counted = !series.is_empty() && serves(true) && serves(false);
+    if counted {
         asked.series = joined(series, &input.series);
         asked.data_quality.push(quality::RATES_FROM_METRICS.to_owned());
     } else if requests > 0 {
@@ -79,6 +126,8 @@ pub(crate) fn by_metrics(input: &JudgeInput) -> Option<JudgeInput> {
     } else {
         asked.series = silent(&asked.aggregates.metrics);
     }
+    let sources = if counted { sources } else { Sources::new() };
+    asked.measured = Some(Measured { sources, details, named, spans: input.series.clone() });
     Some(asked)
 }
 
@@ -236,12 +285,14 @@ fn chosen(metrics: &[MetricSeries], timed: bool) -> [Option<&str>; 2] {
 }
 
 /// Reads operations out of request metrics: out of histograms, and only where there are none out of counters.
-fn operations(metrics: &[MetricSeries]) -> (Vec<OperationSeries>, Sources) {
+///
+/// The attributes of each series, as the table `signals` names them, are `details`.
+fn operations(metrics: &[MetricSeries], details: &[String]) -> (Vec<OperationSeries>, Sources) {
     let timed = metrics.iter().any(|series| matches!(counts(&series.key), Some(Counts::Durations(_))));
     let mut cells: BTreeMap<OperationKey, BTreeMap<Bucket, OperationCell>> = BTreeMap::new();
     let mut sources = Sources::new();
     let chosen = chosen(metrics, timed);
-    for series in metrics {
+    for (series, detail) in metrics.iter().zip(details) {
         let key = &series.key;
         let Some(what) = counts(key).filter(|what| matches!(what, Counts::Durations(_)) == timed) else { continue };
         let place = usize::from(matches!(what, Counts::Failures));
@@ -251,14 +302,16 @@ fn operations(metrics: &[MetricSeries]) -> (Vec<OperationSeries>, Sources) {
         let name = operation(key);
         let bad = matches!(what, Counts::Failures) || failed(&key.attributes);
         let source = sources.entry(name.clone()).or_default();
-        let attributes = json(&key.attributes);
         if place == 0 {
             source.name.clone_from(&key.name);
             source.counter = key.shape == MetricShape::Counter;
-            source.all.insert(attributes.clone());
-        }
-        if bad {
-            source.failed.insert(attributes);
+            source.all.insert(detail.clone());
+            if bad {
+                source.failed.insert(detail.clone());
+            }
+        } else {
+            source.failures_name.clone_from(&key.name);
+            source.failures.insert(detail.clone());
         }
         let into = cells
             .entry(OperationKey {
@@ -301,9 +354,14 @@ fn requests(n: f64, bad: bool) -> OperationCell {
     }
 }
 
+/// Returns by how many buckets of a histogram such a unit lies above nanoseconds.
+pub(crate) fn shift(unit_ns: u64) -> i16 {
+    ((unit_ns as f64).log2() * f64::from(1_u32 << HISTOGRAM_SCALE)).round() as i16
+}
+
 fn durations(cell: &MetricCell, unit_ns: u64, bad: bool) -> OperationCell {
     let mut counted = requests(cell.count as f64, bad);
-    let shift = ((unit_ns as f64).log2() * f64::from(1_u32 << HISTOGRAM_SCALE)).round() as i16;
+    let shift = shift(unit_ns);
     for (index, count) in &cell.values.0 {
         let sum = counted.latency.0.entry(index.saturating_add(shift)).or_default();
         *sum = sum.saturating_add(*count);

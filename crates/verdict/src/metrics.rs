@@ -15,8 +15,8 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_model::Bucket;
 use plimsoll_model::metric::{MetricKey, MetricSeries, MetricShape};
+use plimsoll_model::{Bucket, Interval};
 
 use crate::design::{Frame, Role};
 use crate::measured::{POD_ATTRIBUTES, VERSION_ATTRIBUTES};
@@ -89,6 +89,8 @@ pub(crate) struct MetricTest {
     /// Means and number of minutes of the windows compared last.
     pub(crate) baseline: (f64, u64),
     pub(crate) candidate: (f64, u64),
+    /// When they were, candidate and baseline.
+    pub(crate) compared: [Interval; 2],
     /// Standard deviation of what such a difference is without any deploy.
     pub(crate) noise: f64,
     /// True while the last window is worse than half the tolerance.
@@ -114,11 +116,7 @@ pub(crate) fn tests(frame: &Frame, series: &[MetricSeries], alone: bool, toleran
     let mut all: BTreeMap<Identity<'_>, [Minutes; 3]> = BTreeMap::new();
     for series in series.iter().filter(|s| direction(&s.key).is_some()) {
         let key = &series.key;
-        let mut attributes = key.attributes.clone();
-        // What tells versions and pods apart differs between the arms by its nature.
-        attributes
-            .retain(|name, _| !VERSION_ATTRIBUTES.contains(&name.as_str()) && !POD_ATTRIBUTES.contains(&name.as_str()));
-        let arms = all.entry((&key.name, &key.unit, key.shape, attributes)).or_default();
+        let arms = all.entry((&key.name, &key.unit, key.shape, apart(key))).or_default();
         for (bucket, cell) in &series.cells {
             let Some(role) = frame.role(&key.version, *bucket) else { continue };
             let minute = arms[role as usize].entry(bucket.0 / BUCKETS_A_MINUTE).or_default();
@@ -145,6 +143,7 @@ pub(crate) fn tests(frame: &Frame, series: &[MetricSeries], alone: bool, toleran
             standing: Standing::default(),
             baseline: (0.0, 0),
             candidate: (0.0, 0),
+            compared: [stretch(&[]); 2],
             noise: 0.0,
             exceeds: false,
             beside: false,
@@ -184,6 +183,11 @@ fn named(name: &str, words: &[&str]) -> bool {
 }
 
 impl MetricTest {
+    /// Says whether it tests this series, among others.
+    pub(crate) fn tests(&self, key: &MetricKey) -> bool {
+        (&self.name, &self.unit, self.shape) == (&key.name, &key.unit, key.shape) && self.attributes == apart(key)
+    }
+
     fn run(
         &mut self,
         [candidate, control, before]: &[Vec<(u64, f64)>; 3],
@@ -208,8 +212,10 @@ impl MetricTest {
             let window = &candidate[end - WINDOW..end];
             let beside: Vec<(u64, f64)> =
                 control.iter().filter(|(minute, _)| window.iter().any(|(m, _)| m == minute)).copied().collect();
-            let reference = if beside.len() == WINDOW { mean(&beside) } else { past };
             self.beside = beside.len() == WINDOW;
+            let reference = if self.beside { mean(&beside) } else { past };
+            let nearest = &before[before.len().saturating_sub(WINDOW)..];
+            self.compared = [stretch(window), stretch(if self.beside { beside.as_slice() } else { nearest })];
             self.candidate = (mean(window), WINDOW as u64);
             self.baseline = (reference, WINDOW as u64);
             let sign = if up { 1.0 } else { -1.0 };
@@ -246,6 +252,22 @@ impl MetricTest {
 fn placebos(before: &[(u64, f64)]) -> Vec<f64> {
     let pairs = before.windows(2 * WINDOW);
     pairs.map(|pair| mean(&pair[WINDOW..]) - mean(&pair[..WINDOW])).collect()
+}
+
+/// Returns the attributes that tell series of one metric apart.
+fn apart(key: &MetricKey) -> BTreeMap<String, String> {
+    let mut attributes = key.attributes.clone();
+    // What tells versions and pods apart differs between the arms by its nature.
+    attributes
+        .retain(|name, _| !VERSION_ATTRIBUTES.contains(&name.as_str()) && !POD_ATTRIBUTES.contains(&name.as_str()));
+    attributes
+}
+
+/// Returns when the minutes of a window were.
+fn stretch(window: &[(u64, f64)]) -> Interval {
+    let from = window.first().map_or(0, |(minute, _)| *minute);
+    let to = window.last().map_or(from, |(minute, _)| *minute + 1);
+    Interval { from: Bucket(from * BUCKETS_A_MINUTE).start(), to: Bucket(to * BUCKETS_A_MINUTE).start() }
 }
 
 fn mean(window: &[(u64, f64)]) -> f64 {

@@ -16,6 +16,7 @@ use crate::findings;
 use crate::input::JudgeInput;
 use crate::latency;
 use crate::rate;
+use crate::totals;
 
 const DISPERSION: f64 = 2.0;
 const LISTED_MAX: usize = 10;
@@ -49,6 +50,9 @@ pub(crate) fn find(input: &JudgeInput, frame: &Frame, culprit: &Culprit) -> Vec<
             operations: vec![operation],
             kind: Some(*kind),
             flag: None,
+            weighted: false,
+            metric: None,
+            named: None,
             candidate: Default::default(),
             candidate_span: frame.candidate_span(),
             control: Default::default(),
@@ -63,7 +67,7 @@ pub(crate) fn find(input: &JudgeInput, frame: &Frame, culprit: &Culprit) -> Vec<
 }
 
 fn errors_of(input: &JudgeInput, culprit: &Culprit, scope: &Scope<'_>, side: &Sides<'_>) -> Option<Finding> {
-    let (baseline, candidate) = (findings::error_rate(&side.before), findings::error_rate(&side.after));
+    let (baseline, candidate) = (totals::failed(&side.before, false), totals::failed(&side.after, false));
     if candidate.value - baseline.value <= errors::tolerated(baseline.value, &input.tolerances) {
         return None;
     }

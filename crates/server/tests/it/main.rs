@@ -5,5 +5,6 @@ mod architecture;
 mod backtest;
 mod command_line;
 mod grpc;
+mod queries;
 mod server;
 mod telling;

@@ -31,7 +31,7 @@ pub(crate) fn now_s() -> u64 {
 }
 
 /// Writes an RFC 3339 time, as the server does.
-fn rfc3339(seconds: u64) -> String {
+pub(crate) fn rfc3339(seconds: u64) -> String {
     plimsoll_model::UnixNanos::from_secs(seconds).to_rfc3339()
 }
 
@@ -110,7 +110,7 @@ fn recording(start_s: u64) -> Vec<String> {
 }
 
 /// One span of a service that has nothing to do with it: it lets traces close.
-fn heartbeat(n: u64) -> String {
+pub(crate) fn heartbeat(n: u64) -> String {
     let end = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos();
     let span = json!({
         "traceId": format!("{:032x}", 0xffff_0000_u64 + n), "spanId": format!("{:016x}", 0xffff_0000_u64 + n),
@@ -120,11 +120,13 @@ fn heartbeat(n: u64) -> String {
     json!({ "resourceSpans": [{ "resource": resource("heart", "1"), "scopeSpans": scopes }] }).to_string()
 }
 
-async fn export(server: &Running, line: &str) {
+pub(crate) async fn export(server: &Running, line: &str) {
     let http = server.server.as_ref().expect("runs").addresses().otlp_http;
+    let signals = [("resourceLogs", "logs"), ("resourceMetrics", "metrics")];
+    let signal = signals.iter().find(|(word, _)| line.contains(word)).map_or("traces", |(_, signal)| signal);
     let sent = server
         .client
-        .post(format!("http://{http}/v1/{}", if line.contains("resourceLogs") { "logs" } else { "traces" }))
+        .post(format!("http://{http}/v1/{signal}"))
         .header("content-type", "application/json")
         .body(line.to_owned())
         .send()
@@ -180,38 +182,8 @@ async fn told() -> Told {
 
 /// Runs the query of each finding and holds its rows against the finding's numbers.
 async fn check_queries(server: &Running, verdict: &Value) {
-    let mut kinds = std::collections::BTreeSet::new();
-    for finding in verdict["findings"].as_array().expect("findings") {
-        let (status, answer) = server.post("/api/v1/sql", &json!({ "query": finding["sql"] })).await;
-        assert_eq!(status, StatusCode::OK, "{answer} {finding}");
-        let names: Vec<&str> =
-            answer["columns"].as_array().expect("columns").iter().filter_map(|c| c["name"].as_str()).collect();
-        let arm = |wanted: &str| -> Value {
-            let found = answer["rows"].as_array().expect("rows").iter().find(|row| row[0] == wanted);
-            let row = found.cloned().unwrap_or(Value::Null);
-            names.iter().enumerate().map(|(at, name)| ((*name).to_owned(), row[at].clone())).collect()
-        };
-        let (kind, unit) = (finding["signal"].as_str().expect("text"), finding["unit"].as_str().expect("text"));
-        for (arm, said) in [(arm("candidate"), &finding["candidate"]), (arm("baseline"), &finding["baseline"])] {
-            let number = |name: &str| arm[name].as_f64().unwrap_or(0.0);
-            let (value, n) = (said["value"].as_f64().expect("a number"), said["n"].as_f64().expect("a number"));
-            let (found, of) = match (kind, unit) {
-                ("error_rate", _) => (number("error_rate"), number("requests")),
-                ("latency", _) => (number("p95_ms"), number("requests")),
-                ("new_exception", _) => (number("occurrences") / n.max(1.0), n),
-                ("new_log", _) => (number("messages") / n.max(1.0), n),
-                ("throughput", "calls/request") => (number("calls_per_request"), number("requests")),
-                ("throughput" | "silence", _) => (number("requests") / number("seconds").max(1.0), number("requests")),
-                other => panic!("a finding of {other:?} is not looked at: {finding}"),
-            };
-            assert!(
-                (found - value).abs() <= 1e-9 + 1e-6 * value.abs(),
-                "{kind} {unit}: {found} against {said}: {finding}"
-            );
-            assert_eq!(of, n, "{kind} {unit}: {finding}");
-        }
-        kinds.insert((kind.to_owned(), unit.to_owned()));
-    }
+    let (kinds, wrong) = crate::queries::mismatches(server, verdict).await;
+    assert_eq!(wrong, Vec::<String>::new());
     let seen: Vec<&str> = kinds.iter().map(|(kind, _)| kind.as_str()).collect();
     for wanted in ["error_rate", "latency", "new_exception", "new_log", "throughput"] {
         assert!(seen.contains(&wanted), "no finding of `{wanted}` was made: {kinds:?}");

@@ -49,11 +49,7 @@ fn a_callee_that_answers_wrongly_and_says_nothing_is_found_through_its_callers()
         assert!(
             found.summary.starts_with("gateway `GET /checkout` fails 15.0 % of calls with payment 2 against 1.0 % ")
         );
-        assert!(
-            found.sql.contains("kind = 'path'") && found.sql.contains("party['version'] IN ('2')"),
-            "{}",
-            found.sql
-        );
+        assert!(found.sql.contains("kind = 'path'") && found.sql.contains("version IN ('2')"), "{}", found.sql);
     }
 }
 
