@@ -6,8 +6,11 @@
 //!
 //! A container may start again while its pod, and often its instance id, stay. So an instance has started again as well once
 //! its resource shows another `k8s.container.restart_count`, `container.id` or `process.pid` than before ([`MARKS`]); and an
-//! instance id that is new in a pod which had another one started when it was first seen, not with the pod. Where a former
-//! value comes back, several processes share one id, and that mark tells nothing about it any more.
+//! instance id that is new in a pod which had another one started when it was first seen, not with the pod.
+//!
+//! Workers that fork share one id, too, and take turns at telling. What ended does not come back: where a former value does,
+//! that mark tells nothing about the instance any more. So that the turns need not be taken for starts until then, a change
+//! counts once the value before it has been silent for [`SILENT`], long enough for all of them to have told.
 
 use std::time::Duration;
 
@@ -22,8 +25,12 @@ const GRACE: Duration = Duration::from_secs(60);
 const FORGET: Duration = Duration::from_secs(3_600);
 /// Attributes that change when what runs in an instance is replaced.
 const MARKS: [&str; 3] = ["k8s.container.restart_count", "container.id", "process.pid"];
-/// Former values that are remembered of each.
-const FORMER: usize = 3;
+/// Changes that are remembered of each.
+const CHANGES: usize = 64;
+/// A former value that was silent for so long has ended: whoever has nothing else to tell sends metrics once a minute.
+const SILENT: Duration = Duration::from_secs(90);
+/// From here on values are hashes of texts; below they are numbers, and one more.
+const TEXT: u64 = 1 << 63;
 
 struct Instance {
     /// 0 where unknown.
@@ -35,29 +42,73 @@ struct Instance {
 }
 
 /// One attribute of an instance.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct Mark {
-    /// Hash of the value; 0 where it was never told.
-    now: u32,
-    former: [u32; FORMER],
+    /// The value told last ([`number`]); 0 where none ever was.
+    now: u64,
     /// Former values came back: several processes share the id.
     shared: bool,
+    changes: Vec<Change>,
+}
+
+/// A value that gave way to another.
+struct Change {
+    from: u64,
+    /// When what told the next one began, and when that was received.
+    at: u64,
+    received: u64,
+    /// It counted as a start, or never will.
+    settled: bool,
 }
 
 impl Mark {
-    /// Takes the value told, 0 for none; says whether it replaced another for good, as far as is known.
-    fn take(&mut self, told: u32) -> bool {
-        if told == 0 || told == self.now || self.shared {
-            return false;
+    /// Takes the value told, 0 for none, by what began at `at`; adds to `starts` those that are now known to have been some.
+    fn take(&mut self, told: u64, at: u64, received: u64, starts: &mut Vec<u64>) {
+        if self.shared {
+            return;
         }
-        if self.former.contains(&told) {
-            self.shared = true;
-            return false;
+        if self.now == 0 {
+            self.now = told;
+        } else if told != 0 && told != self.now {
+            if let Some(left) = self.changes.iter().find(|change| change.from == told) {
+                // Else it was only long on its way.
+                if at >= left.at {
+                    self.share();
+                }
+                return;
+            }
+            if self.changes.len() >= CHANGES && !self.changes[0].settled {
+                // Nothing starts so often and has something to tell each time.
+                self.share();
+                return;
+            }
+            // Whoever comes later has a higher number. Where it is lower, those before were turns as well, for all we know.
+            let turn = told < self.now && self.now < TEXT;
+            if turn {
+                self.settle();
+            }
+            if self.changes.len() >= CHANGES {
+                self.changes.remove(0);
+            }
+            self.changes.push(Change { from: self.now, at, received, settled: turn });
+            self.now = told;
         }
-        let before = std::mem::replace(&mut self.now, told);
-        self.former.rotate_right(1);
-        self.former[0] = before;
-        before != 0
+        let silent = SILENT.as_nanos() as u64;
+        for change in self.changes.iter_mut().filter(|change| !change.settled) {
+            if received.saturating_sub(change.received) >= silent {
+                change.settled = true;
+                starts.push(change.at);
+            }
+        }
+    }
+
+    /// Counts none of the changes so far.
+    fn settle(&mut self) {
+        self.changes.iter_mut().for_each(|change| change.settled = true);
+    }
+
+    fn share(&mut self) {
+        *self = Self { now: self.now, shared: true, changes: Vec::new() };
     }
 }
 
@@ -69,7 +120,7 @@ pub(crate) struct Instances {
 }
 
 /// When an instance started, as far as is known.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Start {
     /// 0 where unknown.
     pub(crate) at: u64,
@@ -77,8 +128,8 @@ pub(crate) struct Start {
     pub(crate) instance: u64,
     /// There was room to follow it.
     pub(crate) tracked: bool,
-    /// Nobody knew of this start before.
-    pub(crate) new: bool,
+    /// Starts that nobody knew of before.
+    pub(crate) new: Vec<u64>,
 }
 
 impl Instances {
@@ -97,35 +148,38 @@ impl Instances {
         let pod_started = said(attributes, "k8s.pod.start_time");
         let told = created.or(pod_started);
         let hash = xxh3_64(if instance.is_empty() { attributes.as_bytes() } else { instance.as_bytes() });
-        let start = |at: u64, tracked: bool, new: bool| Start { at, instance: hash, tracked, new };
+        let start = |at: u64, tracked: bool, new: Vec<u64>| Start { at, instance: hash, tracked, new };
         if instance.is_empty() && told.is_none() {
-            return start(0, true, false);
+            return start(0, true, Vec::new());
         }
-        let marks = MARKS.map(|key| value(attributes, key).map_or(0, |text| (xxh3_64(text.as_bytes()) as u32).max(1)));
+        let marks = MARKS.map(|key| value(attributes, key).map_or(0, number));
         let key = u128::from(version) << 64 | u128::from(hash);
         if let Some(known) = self.known.get_mut(&key) {
             known.last_seen = received.max(known.last_seen);
-            // All are taken, so that none is old news later.
-            let changed =
-                known.marks.iter_mut().zip(marks).fold(false, |changed, (mark, told)| mark.take(told) | changed);
-            let changed = changed && created.is_none();
-            let later = told.is_some_and(|told| told > known.started);
-            if later {
-                known.started = told.unwrap_or(known.started);
-            } else if changed {
-                known.started = at.max(known.started);
+            let mut new = Vec::new();
+            for (mark, told) in known.marks.iter_mut().zip(marks) {
+                mark.take(told, at, received, &mut new);
+            }
+            new.retain(|at| created.is_none() && *at > known.started);
+            if let Some(told) = told.filter(|told| *told > known.started) {
+                // What changed until then is that start.
+                known.marks.iter_mut().for_each(Mark::settle);
+                known.started = told;
+                new = vec![told];
+            } else if let Some(last) = new.iter().max() {
+                known.started = *last;
                 known.again = true;
             }
             // The pod is as old as it was.
             let began = if known.again { known.started } else { told.unwrap_or(known.started) };
-            return start(began, true, later || changed);
+            return start(began, true, new);
         }
         if self.known.len() >= max && received.saturating_sub(self.swept) >= GRACE.as_nanos() as u64 {
             self.swept = received;
             self.known.retain(|_, seen| seen.last_seen.saturating_add(FORGET.as_nanos() as u64) >= received);
         }
         if self.known.len() >= max {
-            return start(told.unwrap_or(0), told.is_some(), false);
+            return start(told.unwrap_or(0), told.is_some(), Vec::new());
         }
         let before = received.saturating_sub(opened) < GRACE.as_nanos() as u64;
         let known_pod = self.is_known_pod(version, instance, attributes, received, max);
@@ -133,7 +187,7 @@ impl Instances {
         let started = if again { at } else { told.unwrap_or(if before { 0 } else { at }) };
         let marks = marks.map(|now| Mark { now, ..Mark::default() });
         self.known.insert(key, Instance { started, last_seen: received, again, marks });
-        start(started, true, true)
+        start(started, true, vec![started])
     }
 
     /// Says whether another instance was met in the pod and container of a resource, which is remembered.
@@ -167,6 +221,12 @@ impl Instances {
     pub(crate) fn len(&self) -> usize {
         self.known.len()
     }
+}
+
+/// Spells the value of a mark as a number, in the order of those that are some; never 0.
+fn number(text: &str) -> u64 {
+    let plain = text.parse::<u64>().ok().filter(|plain| *plain < TEXT - 1);
+    plain.map_or_else(|| xxh3_64(text.as_bytes()) | TEXT, |plain| plain + 1)
 }
 
 /// Reads an RFC 3339 time out of the JSON text of resource attributes.

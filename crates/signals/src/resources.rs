@@ -130,8 +130,8 @@ impl<'a> Resources<'a> {
         }
         let resource = self.values.len() as u32;
         let emitter = Emitter { service, version, started: start.at, instance: start.instance, resource };
-        if start.new {
-            state.note_start(emitter, start.at, received);
+        for at in start.new {
+            state.note_start(emitter, at, received);
         }
         self.values.push(state.resource_values(attributes));
         emitter

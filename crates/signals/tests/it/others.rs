@@ -3,7 +3,7 @@
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use plimsoll_model::UnixNanos;
 use plimsoll_model::drill::AttributeValue;
-use plimsoll_model::signal::WEIGHT_UNIT;
+use plimsoll_model::signal::{AgeClass, WEIGHT_UNIT};
 use plimsoll_otlp::Table;
 use plimsoll_signals::{OTHER, SignalLimits, SignalState};
 
@@ -242,7 +242,7 @@ fn a_container_that_starts_again_in_its_pod_is_seen_by_what_its_resource_tells()
     let same: Resource = ("pod-1", &[]);
     assert_eq!(starts(&[same, same, same, same]), 0, "nothing tells of it");
     for key in ["k8s.container.restart_count", "container.id", "process.pid"] {
-        let told: Vec<Resource> = match key {
+        let mut told: Vec<Resource> = match key {
             "k8s.container.restart_count" => vec![
                 ("pod-1", &[("k8s.container.restart_count", "0")]),
                 ("pod-1", &[("k8s.container.restart_count", "0")]),
@@ -261,17 +261,73 @@ fn a_container_that_starts_again_in_its_pod_is_seen_by_what_its_resource_tells()
                 ("pod-1", &[("process.pid", "12")]),
             ],
         };
+        // The former values must have been silent for a while.
+        let last = *told.last().expect("some");
+        told.extend([last; 6]);
         assert_eq!(starts(&told), 2, "{key}");
     }
     // The SDK makes an id for each process.
     assert_eq!(starts(&[("id-1", &[]), ("id-2", &[]), ("id-2", &[]), ("id-3", &[])]), 2);
-    // Workers that share an id are no restarts: one is taken for it until the first comes back.
-    let workers: Vec<Resource> = (0..12)
-        .map(|i| -> Resource {
-            if i % 2 == 0 { ("pod-1", &[("process.pid", "7")]) } else { ("pod-1", &[("process.pid", "9")]) }
-        })
-        .collect();
-    assert_eq!(starts(&workers), 1);
+}
+
+/// Starts of one pod, older than everything, whose requests tell `process.pid`: when they were received and when they began,
+/// in milliseconds, and the number. And whether any of them was taken for a young one.
+fn starts_by_pid(told: impl IntoIterator<Item = (u64, u64, u64)>) -> (u64, bool) {
+    let mut state = state();
+    send(&mut state, 1_000, &[span("b", SERVER, "x", 1, 0, 0, 1)]);
+    for (i, (received, at, pid)) in told.into_iter().enumerate() {
+        let mut sent = span("a", SERVER, "x", i as u64 + 1, 0, 120_000 + at, 120_000 + at + 1);
+        sent.instance = "pod-1";
+        sent.resource.push(("k8s.pod.start_time", "2023-11-14T22:00:00Z".to_owned()));
+        sent.resource.push(("process.pid", pid.to_string()));
+        send(&mut state, 120_000 + received, &[sent]);
+    }
+    let presence = state.aggregates(&key("a"), always()).presence;
+    let late = presence
+        .iter()
+        .flat_map(|series| &series.cells)
+        .filter(|(b, _)| b.start().0 >= crate::build::T0 + 100_000 * crate::build::MS);
+    let young = state.series(&key("a"), always()).iter().any(|series| series.key.age != AgeClass::Warm);
+    (late.map(|(_, cell)| cell.starts.count()).sum(), young)
+}
+
+#[test]
+fn workers_that_share_an_instance_id_are_no_restarts_however_many_and_however_they_take_turns() {
+    let told = |at: u64, pid: u64| (at + 10, at, pid);
+    for workers in [2, 3, 5, 8, 50] {
+        for every_ms in [10_000, 60_000] {
+            let turns = (0..10 * workers).map(|i| told(i * every_ms / workers, 20 + i % workers));
+            assert_eq!(starts_by_pid(turns), (0, false), "{workers} in turn, each every {every_ms} ms");
+        }
+        if workers < 4 {
+            continue;
+        }
+        for seed in 0..8_u64 {
+            let mut random = seed;
+            let seldom = (0..100).map(|i| {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                told(10_000 * i, 20 + (random >> 33) % workers)
+            });
+            assert_eq!(starts_by_pid(seldom), (0, false), "one of {workers} now and then, {seed}");
+        }
+    }
+    // More than are remembered.
+    assert_eq!(starts_by_pid((0..1_000).map(|i| told(i * 50, 20 + i % 200))), (0, false));
+}
+
+#[test]
+fn a_process_that_starts_again_and_again_is_seen_once_those_before_it_stay_silent() {
+    for every_s in [10, 25, 40] {
+        let looping = (0..80).map(|i| (5_000 * i + 10, 5_000 * i, 20 + 3 * (5 * i / every_s)));
+        let (starts, young) = starts_by_pid(looping);
+        assert_eq!(starts, (395 - 90) / every_s, "every {every_s} s");
+        assert!(young, "the last start that is known of tells the age");
+    }
+    // One that was long on its way is not one that came back.
+    let late = [(10, 0, 7), (30_010, 30_000, 9), (35_000, 29_000, 7), (60_010, 60_000, 9), (150_000, 149_990, 9)];
+    assert_eq!(starts_by_pid(late), (1, true));
+    let back = [(10, 0, 7), (30_010, 30_000, 9), (35_000, 34_000, 7), (60_010, 60_000, 9), (150_000, 149_990, 9)];
+    assert_eq!(starts_by_pid(back), (0, false));
 }
 
 #[test]
