@@ -3,7 +3,8 @@
 //! Every instance of a rollout starts once; so do those that replace others as a service grows. What counts is starts beyond
 //! the most instances that were there at once: a canary that is promoted starts as many as it grows by. The control's own such
 //! starts, over the time that its instances served, say how often that happens anyway, and at least [`RATE_MIN`] is always
-//! taken for usual. Against that rate, times [`TOLERATED`], the
+//! taken for usual. Where no control ever served nobody knows how often that is: jobs and
+//! instances on demand start by the minute, and a new service is left to its errors and its silence. Against that rate, times [`TOLERATED`], the
 //! candidate's starts are tested by the mixture e-process of a Poisson rate, tempered because instances fall together.
 //!
 //! *Invariants.* What is said after a bucket follows from that bucket and earlier ones.
@@ -108,6 +109,9 @@ impl Restarts {
     }
 
     fn look(&mut self, bucket: Bucket, level: f64) {
+        if self.control.served <= 0.0 {
+            return;
+        }
         let usual = ((self.control.again() + 1.0) / (self.control.served + 1.0 / RATE_MIN)).max(RATE_MIN);
         let expected = TOLERATED * usual * self.candidate.served.max(self.candidate.starts);
         let again = self.candidate.again();

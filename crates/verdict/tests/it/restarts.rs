@@ -86,3 +86,24 @@ fn a_canary_that_is_promoted_starts_instances_and_does_not_restart_them() {
     input.aggregates.presence = vec![old(), grown("2", START, START + 90, there, looping)];
     assert_eq!(judge(&input).verdict, VerdictKind::Regressed);
 }
+
+#[test]
+fn the_first_version_of_what_starts_by_the_minute_is_not_taken_for_a_loop() {
+    let mut input =
+        simulate(&Scenario { share: 1.0, errors: 0.002, before_s: 1_200, after_s: 900, ..Scenario::default() }, 13);
+    // One instance at a time, of a minute or two each.
+    for buckets in [6, 12] {
+        let started = |bucket: u64| usize::from(bucket.is_multiple_of(buckets));
+        let first = grown("2", START, START + 90, |_| 1, started);
+        input.aggregates.presence = vec![first.clone()];
+        let verdict = judge(&input);
+        let found = verdict.findings.iter().any(|finding| finding.unit == "restarts/h");
+        assert!(!found && verdict.verdict != VerdictKind::Regressed, "{}", verdict.summary);
+        if buckets == 6 {
+            // After one that ran on it does say something.
+            input.aggregates.presence = vec![grown("1", START - 120, START, |_| 1, |_| 0), first];
+            let verdict = judge(&input);
+            assert!(verdict.findings.iter().any(|finding| finding.unit == "restarts/h"), "{}", verdict.summary);
+        }
+    }
+}
