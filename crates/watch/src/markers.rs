@@ -235,8 +235,9 @@ impl Watcher {
     }
 }
 
-/// The version seen last before the deploy, other than its own.
+/// The version seen last before the deploy, other than its own; one that came later ran after it.
 fn running_before(deploy: &Deploy, known: Vec<VersionRecord>) -> Option<String> {
     let others = known.into_iter().filter(|known| known.version != deploy.version && !known.version.is_empty());
+    let others = others.filter(|known| known.first_seen < deploy.started_at);
     others.max_by_key(|known| (known.last_seen, known.first_seen)).map(|known| known.version)
 }

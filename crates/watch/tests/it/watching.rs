@@ -399,3 +399,15 @@ async fn the_day_before_excuses_what_it_always_does_and_not_what_a_deploy_did_th
         assert_eq!(verdict.verdict == VerdictKind::Regressed, changed, "{}", verdict.summary);
     }
 }
+
+#[tokio::test]
+async fn a_deploy_that_is_told_of_late_did_not_follow_a_version_that_came_after_it() {
+    let scene = Scene::new().await;
+    scene.seen("1", -100);
+    scene.look(0..1).await;
+    scene.seen("3", 60);
+    scene.look(60..62).await;
+    let started_at = Some(Bucket(START + 30).start().to_rfc3339());
+    let (deploy, _) = scene.watcher.register(NewDeploy { started_at, ..marker("2") }, None).await.expect("valid");
+    assert_eq!(deploy.previous_version.as_deref(), Some("1"));
+}
