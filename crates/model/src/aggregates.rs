@@ -79,10 +79,13 @@ pub struct PathCell {
     pub failed_exemplars: Exemplars,
     /// Traces in which a request of a service failed, by [`PathCell::party`], whether or not the entry did.
     pub failed_within: BTreeMap<String, u64>,
+    /// Those of them whose entry failed as well.
+    #[serde(default)]
+    pub failed_both: BTreeMap<String, u64>,
 }
 
 impl PathCell {
-    /// Names a service in [`Self::failed_within`]: its namespace, where it has one, a slash and its name.
+    /// Names a service in [`Self::failed_within`] and [`Self::failed_both`]: its namespace, where it has one, a slash and its name.
     pub fn party(namespace: &str, service: &str) -> String {
         if namespace.is_empty() { service.to_owned() } else { format!("{namespace}/{service}") }
     }
@@ -94,8 +97,12 @@ impl PathCell {
         self.log_latency_sum = self.log_latency_sum.saturating_add(other.log_latency_sum);
         self.log_latency_sum_sq = self.log_latency_sum_sq.saturating_add(other.log_latency_sum_sq);
         self.failed_exemplars.merge(&other.failed_exemplars);
-        for (party, traces) in &other.failed_within {
-            *self.failed_within.entry(party.clone()).or_default() += traces;
+        for (mine, more) in
+            [(&mut self.failed_within, &other.failed_within), (&mut self.failed_both, &other.failed_both)]
+        {
+            for (party, traces) in more {
+                *mine.entry(party.clone()).or_default() += traces;
+            }
         }
     }
 }

@@ -181,6 +181,7 @@ impl SignalState {
         failed.iter().for_each(|(_, service)| failures.within.add(*service, 1));
         if entry.failed {
             cell.failed += 1;
+            failed.iter().for_each(|(_, service)| failures.both.add(*service, 1));
             failures.exemplars.offer(trace.to_be_bytes());
         }
     }

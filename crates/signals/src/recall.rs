@@ -82,8 +82,8 @@ impl SignalState {
                 errors: cell.failed,
                 log_sum: cell.log_latency_sum,
                 log_sum_sq: cell.log_latency_sum_sq,
+                classes: PathSums::classes(&cell),
                 failed: cell.failed_exemplars,
-                classes: cell.failed_within,
                 path: self.participants(self.sides.path_sets.key(id.path)),
                 ..self.operation_row("path", id.operation, Bucket(bucket).start(), BUCKET_S)
             });
@@ -329,13 +329,15 @@ impl SignalState {
                     if !self.sides.paths.contains(&id) {
                         *self.sides.paths_of.entry(operation).or_default() += 1;
                     }
+                    let [failed_within, failed_both] = PathSums::of_classes(row.classes);
                     let cell = PathCell {
                         traces: row.count,
                         failed: row.errors,
                         log_latency_sum: row.log_sum,
                         log_latency_sum_sq: row.log_sum_sq,
                         failed_exemplars: row.failed,
-                        failed_within: row.classes,
+                        failed_within,
+                        failed_both,
                     };
                     let cell = PathSums::of(&cell, &row.path, environment, &mut self.registry);
                     self.sides.paths.settle(id, bucket, &cell);

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_model::aggregates::{Participant, PathCell, PathSeries};
 use plimsoll_model::signal::AgeClass;
-use plimsoll_model::{Bucket, ServiceKey};
+use plimsoll_model::{Bucket, Design, ServiceKey};
 
 use crate::counts::Counts;
 use crate::design::{Frame, Role};
@@ -47,6 +47,9 @@ pub(crate) struct PathTest {
     pub(crate) entry: ServiceKey,
     pub(crate) operation: String,
     pub(crate) test: ErrorTest,
+    /// Traces in which both the top and a request of the judged service failed, and all of them: with the candidate, with
+    /// the control since the start, and before.
+    both: [(f64, f64); 3],
     lanes: Vec<(Vec<Participant>, Slots, Past)>,
 }
 
@@ -98,6 +101,15 @@ pub(crate) fn split(path: &[Participant], namespace: &str, service: &str) -> Opt
     }
 }
 
+impl PathTest {
+    /// Failures at the top, more than the control has, that went with one of the judged service's own.
+    pub(crate) fn more_with_own(&self, design: Design) -> f64 {
+        let [candidate, since, before] = self.both;
+        let control = if design == Design::Concurrent { since } else { before };
+        candidate.0 - control.0 / control.1.max(1.0) * candidate.1
+    }
+}
+
 impl Paths {
     /// Starts from the time before.
     pub(crate) fn new(input: &JudgeInput, frame: &Frame, dealing: Dealing) -> Self {
@@ -115,6 +127,8 @@ impl Paths {
             for (bucket, cell) in past.into_iter().rev() {
                 let portion = (dealing.start.0 - 1 - bucket.0) / dealing.before.max(1);
                 paths.tests[test].lanes[lane].2.add(portion, AgeClass::Warm, &counts(cell));
+                let both = paths.failed_both(cell);
+                add(&mut paths.tests[test].both[2], both, cell);
                 let sum = before.entry(test).or_default().entry(*bucket).or_default();
                 *sum = (sum.0 + cell.failed as f64, sum.1 + cell.traces as f64);
             }
@@ -136,6 +150,7 @@ impl Paths {
                     entry: series.entry.clone(),
                     operation: series.operation.clone(),
                     test: ErrorTest::new(&[]),
+                    both: [(0.0, 0.0); 3],
                     lanes: Vec::new(),
                 });
                 self.tests.len() - 1
@@ -202,6 +217,10 @@ impl Paths {
             total.traces += step.cell.traces as f64;
             total.failed += step.cell.failed as f64;
             total.own_failed += step.cell.failed_within.get(&self.party).copied().unwrap_or(0) as f64;
+            if let Some((test, _)) = step.at {
+                let both = self.failed_both(step.cell);
+                add(&mut self.tests[test].both[usize::from(!step.candidate)], both, step.cell);
+            }
         }
         for (index, test) in self.tests.iter_mut().enumerate() {
             for (at, (_, slots, past)) in test.lanes.iter_mut().enumerate() {
@@ -216,6 +235,11 @@ impl Paths {
                 }
             }
         }
+    }
+
+    /// Traces in which a request of the judged service failed, and the one at the top with it.
+    fn failed_both(&self, cell: &PathCell) -> f64 {
+        cell.failed_both.get(&self.party).copied().unwrap_or(0) as f64
     }
 
     /// Names whose version explains the failures, where the judged one's does not although both could be told; `None` where
@@ -265,6 +289,10 @@ fn own(series: &PathSeries, frame: &Frame) -> Option<(String, Vec<Participant>)>
     // What the service does at the top itself is told by its own operations.
     let top = series.entry == frame.service;
     split(&series.path, &frame.service.namespace, &frame.service.service).filter(|_| !top)
+}
+
+fn add(to: &mut (f64, f64), both: f64, cell: &PathCell) {
+    *to = (to.0 + both, to.1 + cell.traces as f64);
 }
 
 fn counts(cell: &PathCell) -> Counts {

@@ -225,7 +225,7 @@ impl Fold {
             Subject::New(fingerprint) => {
                 let seen = self.novelty.all.get(&fingerprint);
                 let thrown: u64 = seen.map_or(0, |seen| seen.candidate.values().sum());
-                if let Some(origin) = self.echoed(thrown as f64, SAID_EACH) {
+                if let Some(origin) = self.echoed(thrown as f64, SAID_EACH, f64::INFINITY) {
                     return origin;
                 }
                 let operation = seen.map_or(0, |seen| seen.operation());
@@ -233,13 +233,16 @@ impl Fold {
             }
             Subject::NewLog(fingerprint) => {
                 let said: u64 = self.logs.all.get(&fingerprint).map_or(0, |seen| seen.candidate.values().sum());
-                self.echoed(said as f64, SAID_EACH).unwrap_or_else(|| own(""))
+                self.echoed(said as f64, SAID_EACH, f64::INFINITY).unwrap_or_else(|| own(""))
             }
-            Subject::LogErrors => self.echoed(0.0, SAID_EACH).unwrap_or_else(|| own("")),
+            Subject::LogErrors => self.echoed(0.0, SAID_EACH, f64::INFINITY).unwrap_or_else(|| own("")),
             Subject::Path(index) => {
-                let rates = self.paths.tests[index].test.sums.rates();
+                let test = &self.paths.tests[index];
+                let rates = test.test.sums.rates();
                 let more = rates.bad_b - rates.rate_a * rates.n_b;
-                self.echoed(more, FAILED_EACH).unwrap_or_else(|| own(""))
+                // A failure that was swallowed on the way up is not what failed there.
+                let arrived = test.more_with_own(self.design());
+                self.echoed(more, FAILED_EACH, arrived).unwrap_or_else(|| own(""))
             }
             Subject::LogFlow(_) | Subject::Metric(_) | Subject::Throughput | Subject::Silence | Subject::Restarts => {
                 own("")
@@ -263,8 +266,9 @@ impl Fold {
     }
 
     /// Returns where failures come from that the service passes on, where those account for `said` messages, exceptions or
-    /// failures further up, `each` of them for so many: what comes of them is no news of its own.
-    fn echoed(&self, said: f64, each: f64) -> Option<Origin> {
+    /// failures further up, `each` of them for so many: what comes of them is no news of its own. No more than `arrived` of
+    /// them count where that is said.
+    fn echoed(&self, said: f64, each: f64, arrived: f64) -> Option<Origin> {
         let (mut own, mut passed_on) = (0.0, 0.0);
         let mut most: Option<(f64, Origin)> = None;
         for (amount, origin) in (0..self.operations.len()).map(|index| culprit::excess_errors(&self.arms(index))) {
@@ -277,7 +281,7 @@ impl Fold {
                 most = Some((amount, origin));
             }
         }
-        let accounts = passed_on > own && said <= each * passed_on;
+        let accounts = passed_on > own && said <= each * passed_on.min(arrived);
         most.filter(|_| accounts).map(|(_, origin)| origin)
     }
 

@@ -189,7 +189,7 @@ fn traces_are_counted_by_the_versions_that_took_part() {
 }
 
 #[test]
-fn a_path_tells_which_services_failed_though_the_top_did_not() {
+fn a_path_tells_which_services_failed_and_whether_the_top_did_too() {
     let mut state = state();
     let mut all = vec![
         span("front", SERVER, "GET /", 1, 0, 0, 100),
@@ -200,6 +200,10 @@ fn a_path_tells_which_services_failed_though_the_top_did_not() {
     // Two attempts of one trace count once.
     all[2].failed = true;
     all[3].failed = true;
+    let mut shown = all.clone();
+    shown[0].failed = true;
+    shown.pop();
+    all.extend(shown.into_iter().map(|sent| sent.trace(2)));
     send(&mut state, 200, &all);
     state.close_traces();
     let mut restarted = SignalState::new(SignalLimits::default());
@@ -209,8 +213,9 @@ fn a_path_tells_which_services_failed_though_the_top_did_not() {
     for state in [&state, &restarted] {
         let paths = state.aggregates(&key("cart"), always()).paths;
         let cell = &paths[0].cells[0].1;
-        assert_eq!((cell.traces, cell.failed), (1, 0));
-        assert_eq!(cell.failed_within, [("cart".to_owned(), 1)].into());
+        assert_eq!((cell.traces, cell.failed), (2, 1));
+        assert_eq!(cell.failed_within, [("cart".to_owned(), 2), ("front".to_owned(), 1)].into());
+        assert_eq!(cell.failed_both, [("cart".to_owned(), 1), ("front".to_owned(), 1)].into());
     }
 }
 

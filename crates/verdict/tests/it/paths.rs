@@ -124,16 +124,37 @@ fn what_a_callee_breaks_is_not_held_against_the_deploy_between_it_and_the_top() 
     for (_, cell) in input.series.iter_mut().flat_map(|series| &mut series.cells).filter(|(_, cell)| cell.errors > 0) {
         cell.blame.insert(bank.clone(), cell.errors);
     }
-    let top =
-        |failed| vec![path("1", "1", START - 120..START, 1_000, 10), path("2", "1", START..START + 60, 1_000, failed)];
-    input.aggregates.paths = top(150);
+    // Of the traces whose top fails, in how many hundredths payment does, too.
+    let top = |failed: u64, with_payment: u64| {
+        let mut all =
+            vec![path("1", "1", START - 120..START, 1_000, 10), path("2", "1", START..START + 60, 1_000, failed)];
+        for (_, cell) in all.iter_mut().flat_map(|series| &mut series.cells) {
+            // Whatever its callers make of it, payment itself fails as often.
+            cell.failed_within.insert("payment".to_owned(), cell.failed);
+            cell.failed_both.insert("payment".to_owned(), cell.failed * with_payment / 100);
+        }
+        all
+    };
+    input.aggregates.paths = top(150, 100);
     let verdict = judge(&input);
     assert_ne!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
     let culprits: Vec<&str> = verdict.findings.iter().map(|finding| finding.culprit.service.as_str()).collect();
     assert!(!culprits.is_empty() && culprits.iter().all(|culprit| *culprit == "bank"), "{culprits:?}");
     // What the bank does not account for is the deploy's own.
-    input.aggregates.paths = top(600);
-    let verdict = judge(&input);
-    assert_eq!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
-    assert_eq!(verdict.findings[0].culprit.service, "payment");
+    let guilty = |input: &JudgeInput| {
+        let verdict = judge(input);
+        assert_eq!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+        assert_eq!(verdict.findings[0].culprit.service, "payment");
+    };
+    input.aggregates.paths = top(600, 100);
+    guilty(&input);
+    // Nor do failures that callers swallowed excuse others, although there are as many of them; nor those of which nobody
+    // counted whether they were.
+    input.aggregates.paths = top(150, 30);
+    guilty(&input);
+    input.aggregates.paths = top(150, 100);
+    for (_, cell) in input.aggregates.paths.iter_mut().flat_map(|series| &mut series.cells) {
+        cell.failed_both.clear();
+    }
+    guilty(&input);
 }
