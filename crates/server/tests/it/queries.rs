@@ -309,7 +309,7 @@ impl Recording {
 
     /// Levels once a minute: by version of the resource side by side, and by version of the points one after the other.
     fn levels(&mut self, from: u64) {
-        if from % 60 != 0 {
+        if !from.is_multiple_of(60) {
             return;
         }
         let wander = 1.0 + 0.04 * (((from / 60 * 2_654_435_761) >> 7) % 1_000) as f64 / 1_000.0;
