@@ -1,0 +1,241 @@
+//! Who is granted what, in which order, and who is refused at once.
+
+use std::time::Duration;
+
+use super::*;
+
+fn peer(number: usize) -> Peer {
+    Peer { number, stream_bytes: 100, unread_max: 800 }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(20)
+}
+
+#[tokio::test]
+async fn what_is_dropped_comes_back() {
+    let budget = Budget::new(100);
+    let first = budget.reserve(peer(0), 60, 60, soon()).await.expect("there is room");
+    assert_eq!(budget.used(), 60);
+    assert!(budget.try_reserve(peer(0), 41).is_none());
+    drop(first);
+    assert_eq!(budget.used(), 0);
+}
+
+#[tokio::test]
+async fn a_wait_ends_at_its_deadline_and_leaves_nothing_behind() {
+    let budget = Budget::new(100);
+    let held = budget.try_reserve(peer(0), 100).expect("there is room");
+    assert!(budget.reserve(peer(0), 1, 1, Instant::now() + Duration::from_millis(20)).await.is_none());
+    drop(held);
+    assert_eq!(budget.used(), 0);
+    assert!(budget.try_reserve(peer(0), 100).is_some());
+}
+
+#[tokio::test]
+async fn nobody_overtakes_the_one_in_front_and_growth_comes_first() {
+    let budget = Budget::new(100);
+    let mut held = budget.try_reserve(peer(0), 90).expect("there is room");
+    let line = Arc::clone(&budget);
+    let large = tokio::spawn(async move { line.reserve(peer(0), 80, 80, soon()).await });
+    while budget.state.lock().arriving.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert!(budget.try_reserve(peer(0), 5).is_none(), "ten bytes are free, but someone waits");
+    assert!(held.grow(10, 0, soon()).await, "what was begun is finished first");
+    drop(held);
+    let large = large.await.expect("does not panic").expect("its turn came");
+    assert_eq!(budget.used(), 80);
+    drop(large);
+}
+
+#[tokio::test]
+async fn one_that_gives_up_lets_those_behind_it_through() {
+    let budget = Budget::new(100);
+    let _held = budget.try_reserve(peer(0), 90).expect("there is room");
+    let line = Arc::clone(&budget);
+    let large = tokio::spawn(async move {
+        line.reserve(peer(0), 80, 80, Instant::now() + Duration::from_millis(20)).await.is_some()
+    });
+    while budget.state.lock().arriving.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let small = budget.reserve(peer(0), 5, 5, soon()).await;
+    assert!(small.is_some(), "the large one gave up, nothing was given back, five bytes are free");
+    assert!(!large.await.expect("does not panic"));
+}
+
+#[tokio::test]
+async fn a_need_above_the_capacity_runs_alone() {
+    let budget = Budget::new(100);
+    let giant = budget.reserve(peer(0), 1_000, 1_000, soon()).await.expect("it can have everything");
+    assert_eq!(budget.used(), 100);
+    assert!(budget.try_reserve(peer(0), 1).is_none());
+    drop(giant);
+    assert_eq!(budget.used(), 0);
+}
+
+#[tokio::test]
+async fn settling_above_what_was_taken_holds_others_back() {
+    let budget = Budget::new(100);
+    let mut one = budget.try_reserve(peer(0), 10).expect("there is room");
+    one.settle(150);
+    assert_eq!(budget.used(), 150);
+    assert!(budget.try_reserve(peer(0), 1).is_none());
+    one.settle(99);
+    assert!(budget.try_reserve(peer(0), 1).is_some());
+}
+
+#[tokio::test]
+async fn a_thousand_tasks_that_wait_and_vanish_leak_nothing() {
+    let budget = Budget::new(64);
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..1_000_usize {
+        let budget = Arc::clone(&budget);
+        tasks.spawn(async move {
+            let deadline = Instant::now() + Duration::from_millis((n % 7) as u64);
+            if let Some(mut taken) = budget.reserve(peer(0), n % 65, 0, deadline).await {
+                tokio::task::yield_now().await;
+                taken.grow(n % 3, 0, deadline).await;
+                taken.settle(n % 40);
+                tokio::task::yield_now().await;
+            }
+        });
+        if n % 5 == 0 {
+            tasks.abort_all();
+        }
+    }
+    while tasks.join_next().await.is_some() {}
+    assert_eq!(budget.used(), 0);
+    assert!(budget.try_reserve(peer(0), 64).is_some());
+}
+
+#[tokio::test]
+async fn connections_that_wait_take_turns() {
+    let budget = Budget::new(100);
+    let held = budget.try_reserve(peer(0), 100).expect("there is room");
+    let served = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = tokio::task::JoinSet::new();
+    let mut wait = |connection, expected| {
+        let (budget, served) = (Arc::clone(&budget), Arc::clone(&served));
+        let line = Arc::clone(&budget);
+        tasks.spawn(async move {
+            let taken = budget.reserve(peer(connection), 100, 100, soon()).await.expect("its turn comes");
+            served.lock().push(connection);
+            tokio::task::yield_now().await;
+            drop(taken);
+        });
+        async move {
+            while line.state.lock().arriving.len() < expected {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    // A flood, then two that want little.
+    for n in 1..=4 {
+        wait(1, n).await;
+    }
+    wait(2, 5).await;
+    wait(3, 6).await;
+    drop(held);
+    while tasks.join_next().await.is_some() {}
+    assert_eq!(*served.lock(), [1, 2, 3, 1, 1, 1]);
+}
+
+#[tokio::test]
+async fn a_request_grows_past_what_is_withheld_once_nobody_else_holds_any() {
+    let budget = Budget::new(100);
+    budget.withhold(75);
+    let mut alone = budget.try_reserve(peer(0), 20).expect("free");
+    assert!(alone.try_grow(10), "it holds what it would wait for");
+    let other = budget.try_reserve(peer(1), 10);
+    assert!(other.is_none(), "there is none left for others");
+    drop(alone);
+    let (mut one, other) =
+        (budget.try_reserve(peer(0), 10).expect("free"), budget.try_reserve(peer(1), 10).expect("free"));
+    assert!(!one.try_grow(50), "others hold some");
+    drop(other);
+    assert!(one.try_grow(50));
+    drop(one);
+    assert_eq!(budget.used(), 0);
+}
+
+#[tokio::test]
+async fn what_is_withheld_is_missed_and_never_all_of_it() {
+    let budget = Budget::new(100);
+    let held = budget.try_reserve(peer(0), 60).expect("there is room");
+    budget.withhold(70);
+    assert_eq!((budget.used(), budget.withheld()), (60, 70));
+    assert!(budget.try_reserve(peer(1), 1).is_none());
+    drop(held);
+    let line = Arc::clone(&budget);
+    let giant = tokio::spawn(async move { line.reserve(peer(2), 100, 100, soon()).await.map(|taken| taken.bytes) });
+    assert_eq!(giant.await.expect("does not panic"), Some(30), "all that there is");
+    budget.withhold(1_000);
+    assert_eq!(budget.withheld(), 75);
+    assert!(budget.try_reserve(peer(1), 25).is_some());
+    budget.withhold(0);
+    assert_eq!((budget.used(), budget.withheld()), (0, 0));
+    assert!(budget.try_reserve(peer(1), 100).is_some());
+}
+
+#[tokio::test]
+async fn a_connection_with_its_window_full_of_requests_that_wait_is_refused_the_next_at_once() {
+    let budget = Budget::new(100);
+    let narrow = Peer { number: 1, stream_bytes: 100, unread_max: 150 };
+    let held = budget.try_reserve(narrow, 100).expect("there is room");
+    let line = Arc::clone(&budget);
+    let waits = tokio::spawn(async move { line.reserve(narrow, 10, 1_000, soon()).await.is_some() });
+    while budget.state.lock().arriving.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let never = Instant::now() + Duration::from_secs(3_600);
+    assert!(budget.reserve(narrow, 10, 51, never).await.is_none(), "and not once its time is up");
+    let line = Arc::clone(&budget);
+    let small = tokio::spawn(async move { line.reserve(narrow, 10, 50, soon()).await.is_some() });
+    while budget.state.lock().arriving.len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    drop(held);
+    assert!(small.await.expect("does not panic"), "one that leaves some of the window may wait");
+    assert!(waits.await.expect("does not panic"), "the one that waits is served");
+}
+
+#[tokio::test]
+async fn of_requests_that_all_hold_a_part_and_want_more_one_is_refused_at_once() {
+    let budget = Budget::new(100);
+    let mut first = budget.try_reserve(peer(0), 50).expect("there is room");
+    let mut second = budget.try_reserve(peer(1), 50).expect("there is room");
+    let grows = tokio::spawn(async move { first.grow(40, 0, soon()).await });
+    while budget.state.lock().growing.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let never = Instant::now() + Duration::from_secs(3_600);
+    assert!(!second.grow(40, 0, never).await, "nobody but the two could give anything back");
+    drop(second);
+    assert!(grows.await.expect("does not panic"));
+}
+
+#[tokio::test]
+async fn a_ring_that_is_left_behind_is_broken_at_once() {
+    let budget = Budget::new(100);
+    let never = Instant::now() + Duration::from_secs(3_600);
+    let held = |number| budget.try_reserve(peer(number), 20).expect("there is room");
+    let (mut first, mut second, last) = (held(0), held(1), held(2));
+    let waiting = |n: usize| {
+        let budget = Arc::clone(&budget);
+        async move {
+            while budget.state.lock().growing.len() < n {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    let large = tokio::spawn(async move { first.grow(80, 0, never).await });
+    waiting(1).await;
+    let small = tokio::spawn(async move { second.grow(50, 0, never).await });
+    waiting(2).await;
+    // It waits for neither of them, and leaves two that wait for each other.
+    drop(last);
+    assert!(!large.await.expect("does not panic"), "the first gives up what it holds");
+    assert!(small.await.expect("does not panic"), "and the other goes on");
+}
