@@ -126,7 +126,7 @@ impl Class {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plimsoll_model::{Culprit, DeployId, Explanation, FindingId, Sample};
+    use plimsoll_model::{Culprit, Deploy, DeployId, Explanation, FindingId, Sample};
 
     fn finding(signal: SignalKind, operation: &str) -> Finding {
         let deploy = DeployId::from_text("dep_a");
@@ -152,15 +152,19 @@ mod tests {
         }
     }
 
-    #[test]
-    fn more_of_the_same_place_is_no_news_and_another_place_is() {
+    fn deploy() -> Deploy {
         let marker = crate::NewDeploy {
             service: "cart".to_owned(),
             environment: "prod".to_owned(),
             version: "2".to_owned(),
             ..crate::NewDeploy::default()
         };
-        let deploy = marker.check(UnixNanos::from_secs(100), 1).expect("valid");
+        marker.check(UnixNanos::from_secs(100), 1).expect("valid")
+    }
+
+    #[test]
+    fn more_of_the_same_place_is_no_news_and_another_place_is() {
+        let deploy = deploy();
         let verdict = |at: u64, findings: Vec<Finding>| Verdict {
             verdict: VerdictKind::Regressed,
             phase: Phase::Confirmed,
@@ -191,13 +195,7 @@ mod tests {
 
     #[test]
     fn what_was_announced_is_read_out_of_events_as_it_stood_when_they_went_out() {
-        let marker = crate::NewDeploy {
-            service: "cart".to_owned(),
-            environment: "prod".to_owned(),
-            version: "2".to_owned(),
-            ..crate::NewDeploy::default()
-        };
-        let deploy = marker.check(UnixNanos::from_secs(100), 1).expect("valid");
+        let deploy = deploy();
         let verdict = |at: u64, findings: &[Finding]| Verdict {
             verdict: VerdictKind::Regressed,
             phase: Phase::Confirmed,
