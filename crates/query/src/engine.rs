@@ -177,7 +177,8 @@ impl SqlEngine for DataFusionEngine {
         let watched = Arc::clone(&interrupt);
         let task = self.runtime().spawn(async move {
             let planning = Planning::new(&shared, watched, request.allow_missing_segments, Some(tracked.memory()));
-            Running { shared: &shared, deadline, planning, tracked, batches }.run(request, head).await;
+            let reads = Arc::clone(planning.reads());
+            Running { shared: &shared, deadline, reads, tracked, batches }.run(planning, request, head).await;
             drop(permit);
         });
         let guard = AbortOnDrop { _task: Abort(task.abort_handle()), interrupt };

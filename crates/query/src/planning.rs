@@ -63,12 +63,12 @@ impl<'a> Planning<'a> {
         let snapshot = shared.store.snapshot();
         let footers = shared.sessions.runtime().cache_manager.get_file_metadata_cache();
         let verified = allow_missing.then(|| Arc::clone(&shared.verified));
-        let reads = Reads::new(snapshot.clone(), footers, verified);
+        let reads = Reads::new(snapshot.without_tail(), footers, verified);
         Self { shared, snapshot, reads, interrupt, memory }
     }
 
     /// Returns what was read so far.
-    pub(crate) fn reads(&self) -> &Reads {
+    pub(crate) fn reads(&self) -> &Arc<Reads> {
         &self.reads
     }
 

@@ -18,9 +18,10 @@ use tokio::time::{Instant, timeout_at};
 use crate::engine::{AbortOnDrop, GRACE, Shared};
 use crate::error::QueryError;
 use crate::output::Output;
-use crate::planning::Planning;
+use crate::planning::{Planned, Planning};
 use crate::port::QueryRequest;
 use crate::queries::Tracked;
+use crate::tables::reads::Reads;
 
 /// When a query ends at the latest.
 #[derive(Debug, Clone, Copy)]
@@ -48,26 +49,33 @@ pub(crate) struct Head {
 pub(crate) struct Running<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) deadline: Deadline,
-    pub(crate) planning: Planning<'a>,
+    pub(crate) reads: Arc<Reads>,
     pub(crate) tracked: Tracked,
     pub(crate) batches: mpsc::Sender<Sent>,
 }
 
 impl Running<'_> {
-    /// Runs `request` to its end.
-    pub(crate) async fn run(self, request: QueryRequest, head: oneshot::Sender<Result<Head, QueryError>>) {
+    /// Plans `request` and runs it to its end.
+    pub(crate) async fn run(
+        self,
+        planning: Planning<'_>,
+        request: QueryRequest,
+        head: oneshot::Sender<Result<Head, QueryError>>,
+    ) {
         let timed_out = || QueryError::timed_out(self.deadline.limit);
         let rows_max = self.shared.limits.rows_max;
         let begun = timeout_at(self.deadline.at, async {
-            let planned = self.planning.plan(&request).await?;
-            self.tracked.planned(&planned.plan);
-            let started = execute_stream(planned.plan, planned.state.task_ctx());
+            let Planned { plan, schema, state } = planning.plan(&request).await?;
+            self.tracked.planned(&plan);
+            let started = execute_stream(plan, state.task_ctx());
+            // Both hold the tail as it was when the query began. The plan holds what it has not read yet.
+            drop((planning, state));
             let mut stream =
                 started.map_err(|error| QueryError::from_planning(&error, self.shared.limits.memory_bytes))?;
             // The first batch is awaited before the caller hears anything, so that what fails at once fails as a whole.
             match stream.next().await.transpose() {
                 Ok(Some(first)) if first.num_rows() as u64 > rows_max => Err(QueryError::too_many_rows(rows_max)),
-                Ok(first) => Ok((stream, first, planned.schema)),
+                Ok(first) => Ok((stream, first, schema)),
                 Err(error) => Err(self.failed(&error).await),
             }
         });
@@ -79,7 +87,7 @@ impl Running<'_> {
             }
         };
         let output = Output::new(&schema);
-        let told = Head { schema: Arc::clone(output.schema()), missing: self.planning.reads().left_out() };
+        let told = Head { schema: Arc::clone(output.schema()), missing: self.reads.left_out() };
         if head.send(Ok(told)).is_err() {
             return;
         }
@@ -127,7 +135,7 @@ impl Running<'_> {
         if !matches!(translated, QueryError::Unreadable(_)) {
             return translated;
         }
-        match timeout_at(self.deadline.at, self.planning.reads().damaged()).await {
+        match timeout_at(self.deadline.at, self.reads.damaged()).await {
             Ok(Some((path, problem))) => QueryError::damaged(&path, &problem),
             Ok(None) | Err(_) => translated,
         }

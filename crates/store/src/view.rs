@@ -138,6 +138,17 @@ impl Snapshot {
         }
     }
 
+    /// Returns the same segments without what is not in segments: for those who hold on to files, and not to memory.
+    #[must_use]
+    pub fn without_tail(&self) -> Self {
+        let view = View {
+            segments: self.view.segments.clone(),
+            missing: Arc::clone(&self.view.missing),
+            ..View::starting_at(self.view.checkpoint)
+        };
+        Self { view: Arc::new(view), files: Arc::clone(&self.files), wanted: Arc::clone(&self.wanted) }
+    }
+
     /// Returns the live segments, oldest first.
     pub fn segments(&self, table: Table) -> Vec<SegmentRecord> {
         self.view.segments(table).iter().map(|segment| segment.record.clone()).collect()

@@ -22,6 +22,7 @@ mod repeated;
 mod segment_reader;
 mod stored;
 pub(crate) mod system;
+mod tail_rows;
 pub(crate) mod trace;
 mod tree;
 

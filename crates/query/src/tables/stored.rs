@@ -21,7 +21,7 @@ use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::stats::Precision;
 use datafusion::common::{Column, ColumnStatistics, DFSchema, Result, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::memory::{DataSourceExec, MemorySourceConfig};
+use datafusion::datasource::memory::DataSourceExec;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -40,6 +40,7 @@ use plimsoll_store::Snapshot;
 use super::attributes::{self, Promoted};
 use super::reads::{FOOTER_BYTES, Reads};
 use super::repeated;
+use super::tail_rows::TailRows;
 use crate::lower::lower;
 use crate::session::SEGMENTS_URL;
 
@@ -225,8 +226,7 @@ impl TableProvider for StoredTable {
         let tail = self.snapshot.tail(self.table);
         if !tail.is_empty() {
             parts.push(part.plan(self.table.schema(), &Promoted::default(), |schema, columns| {
-                let source = MemorySourceConfig::try_new(&[tail], Arc::clone(schema), Some(columns.to_vec()))?;
-                Ok(DataSourceExec::from_data_source(source))
+                TailRows::plan(tail, schema, columns)
             })?);
         }
         match parts.len() {

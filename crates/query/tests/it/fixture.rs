@@ -277,7 +277,7 @@ fn request(number: u64) -> Span {
     }
 }
 
-fn logs() -> ExportLogsServiceRequest {
+pub(crate) fn logs() -> ExportLogsServiceRequest {
     let records = (0..6_u64)
         .map(|number| LogRecord {
             time_unix_nano: STARTED + number * SECOND - 3 * SECOND,

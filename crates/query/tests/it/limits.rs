@@ -1,13 +1,15 @@
 //! What a query may take, and what happens to the others meanwhile.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::array::RecordBatch;
 use futures::StreamExt;
 use futures::future::join_all;
-use plimsoll_otlp::Signal;
+use plimsoll_otlp::{Signal, Table};
 use plimsoll_query::{GiveWay, QueryError, QueryLimits, QueryRequest, SpillLimits, SqlEngine};
 
-use crate::fixture::{Shop, limits, traces};
+use crate::fixture::{Shop, limits, logs, traces};
 
 /// Pairs every row with every other, four times over: far more than any time limit allows.
 const ENDLESS: &str = "SELECT count(*) FROM spans a, spans b, spans c, spans d, spans e, spans f \
@@ -46,13 +48,18 @@ async fn joins_over_stored_rows_stop_at_their_time_limit_too() {
     }
 }
 
-/// Waits for the tasks of ended queries to give back what they held.
-async fn wait_until_idle(shop: &Shop) {
+async fn until(what: &str, is_so: impl Fn() -> bool) {
     let give_up = Instant::now() + Duration::from_secs(5);
-    while shop.engine.load().0 > 0 || shop.engine.reserved_bytes() > 0 {
-        assert!(Instant::now() < give_up, "still held: {:?} {}", shop.engine.load(), shop.engine.reserved_bytes());
+    while !is_so() {
+        assert!(Instant::now() < give_up, "{what}: not so");
         tokio::task::yield_now().await;
     }
+}
+
+/// Waits for the tasks of ended queries to give back what they held.
+async fn wait_until_idle(shop: &Shop) {
+    until("ended queries give back what they held", || shop.engine.load().0 == 0 && shop.engine.reserved_bytes() == 0)
+        .await;
 }
 
 #[tokio::test]
@@ -67,6 +74,47 @@ async fn a_dropped_stream_cancels_its_query() {
     let unanswered = shop.engine.query(QueryRequest::new(ENDLESS));
     assert!(tokio::time::timeout(Duration::from_millis(100), unanswered).await.is_err());
     wait_until_idle(&shop).await;
+}
+
+/// Returns how many hold the columns of a batch of the tail, the caller's own copy left out.
+fn holders(batch: &RecordBatch) -> usize {
+    batch.columns().iter().map(|column| Arc::strong_count(column) - 1).max().expect("has columns")
+}
+
+#[tokio::test]
+async fn a_query_holds_of_the_tail_what_it_reads_and_has_not_read_yet() {
+    let mut shop = Shop::empty(limits()).await;
+    for batch in 0..40 {
+        shop.publish(Signal::Traces, &traces(batch * 1_000..(batch + 1) * 1_000));
+    }
+    shop.publish(Signal::Logs, &logs());
+    let spans = shop.store.snapshot().tail(Table::Spans);
+    let logs = shop.store.snapshot().tail(Table::Logs);
+
+    let request = QueryRequest::new("SELECT name FROM spans");
+    let mut rows = shop.engine.query(request).await.expect("runs").rows;
+    let mut seen = rows.next().await.expect("has rows").expect("reads").num_rows();
+    assert_eq!(shop.engine.load().0, 1, "waits for its caller");
+    shop.store.flush().await.expect("flushes");
+    shop.store.folded().await;
+    until("what the query does not read is let go of", || holders(&logs[0]) == 0).await;
+    let held = || spans.iter().filter(|batch| holders(batch) > 0).count();
+    let held_at_first = held();
+    assert!(held_at_first > 0, "the rest of the rows is there for it");
+    let names: Vec<_> = spans.iter().map(|batch| batch.column_by_name("name").expect("is there")).collect();
+    for batch in &spans {
+        for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+            let read = names.iter().any(|name| Arc::ptr_eq(name, column));
+            assert!(read || Arc::strong_count(column) == 1, "{field} is held and not read");
+        }
+    }
+    while let Some(batch) = rows.next().await {
+        seen += batch.expect("reads").num_rows();
+        if seen == 36_000 {
+            assert!(held() < held_at_first, "what was read is let go of before the end");
+        }
+    }
+    assert_eq!(seen, 40_000);
 }
 
 #[tokio::test]
