@@ -5,7 +5,9 @@
 //! *Pace.* Rows come in faster than they can be written to segments for a while, not for ever. A gate that is open until the
 //! tail is full and then shut until a flush is done makes everybody wait for half a second now and then. So requests are held
 //! up a little as soon as the tail is half full, and longer the fuller it is: the core that they leave alone is what a flush needs.
-//! What a flush under way has written counts as gone for that, or requests would be held up the longest right before it ends.
+//! What a flush under way has written counts as gone for that, or requests would be held up the longest right before it ends. What
+//! counts is the mean of the last moments ([`SMOOTHED`]): a flush writes in steps, and whoever came at the top of one would wait for
+//! several times as long as whoever came at its foot.
 //!
 //! *Pressure.* Where the process takes more memory than it should, the tail's limit is lowered by as much, down to half: less comes in
 //! until what is there is written. Half is above the size at which the store flushes, so that it is never waited for in vain.
@@ -15,6 +17,7 @@
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -22,7 +25,11 @@ use crate::refusal::{Reason, Refusal};
 use crate::sink::SinkLoad;
 
 /// How long a request is held up where the tail is about to be full.
-const PACE_MAX: Duration = Duration::from_millis(200);
+const PACE_MAX: Duration = Duration::from_millis(100);
+
+/// How far the mean of what is left to be written reaches back: over a few flushes at full load, and far less than the time
+/// in which the tail fills.
+const SMOOTHED: Duration = Duration::from_millis(150);
 
 /// Whether requests are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +86,8 @@ pub(crate) struct Gate {
     fast: AtomicU8,
     /// How long a request is held up, in microseconds.
     pace_us: AtomicU32,
+    /// Bytes that are left to be written, of late.
+    unwritten: Mutex<Smoothed>,
     /// Bytes that the process takes and should not.
     pressure: AtomicU64,
     state: watch::Sender<Readiness>,
@@ -89,6 +98,7 @@ impl Gate {
         Self {
             fast: AtomicU8::new(Readiness::Replaying as u8),
             pace_us: AtomicU32::new(0),
+            unwritten: Mutex::new(Smoothed { bytes: 0.0, at: Instant::now() }),
             pressure: AtomicU64::new(0),
             state: watch::Sender::new(Readiness::Replaying),
         }
@@ -133,7 +143,8 @@ impl Gate {
     /// Follows what the store says, of which `tail_bytes_max` is the limit; true where that changed something.
     pub(crate) fn load(&self, load: SinkLoad, tail_bytes_max: u64) -> bool {
         let tail_bytes_max = tail_bytes_max - self.pressure.load(Ordering::Relaxed).min(tail_bytes_max / 2);
-        self.pace_us.store(pace_us(load.unwritten_bytes, tail_bytes_max), Ordering::Relaxed);
+        let unwritten = self.unwritten.lock().after(load.unwritten_bytes, Instant::now());
+        self.pace_us.store(pace_us(unwritten, tail_bytes_max), Ordering::Relaxed);
         let next = match (load.disk_full, load.tail_bytes > tail_bytes_max) {
             (true, _) => Readiness::DiskFull,
             (false, true) => Readiness::TailFull,
@@ -161,6 +172,23 @@ impl Gate {
     }
 }
 
+/// A mean in which what was seen counts the less the longer ago that is.
+#[derive(Debug)]
+struct Smoothed {
+    bytes: f64,
+    at: Instant,
+}
+
+impl Smoothed {
+    /// Takes in what is seen `now`, and returns the mean. After a pause it is what is seen.
+    fn after(&mut self, bytes: u64, now: Instant) -> u64 {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.bytes += (bytes as f64 - self.bytes) * passed / (passed + SMOOTHED.as_secs_f64());
+        self.at = self.at.max(now);
+        self.bytes as u64
+    }
+}
+
 /// Nothing up to half of the limit, from there on in proportion.
 fn pace_us(unwritten_bytes: u64, tail_bytes_max: u64) -> u32 {
     let half = tail_bytes_max / 2;
@@ -180,8 +208,22 @@ mod tests {
     #[test]
     fn requests_are_held_up_longer_the_fuller_the_tail_is() {
         let paces = [0, 50, 51, 75, 100, 1_000, u64::MAX].map(|bytes| pace_us(bytes, 100));
-        assert_eq!(paces, [0, 0, 4_000, 100_000, 200_000, 200_000, 200_000]);
+        assert_eq!(paces, [0, 0, 2_000, 50_000, 100_000, 100_000, 100_000]);
         assert_eq!(pace_us(5, 0), 0);
+    }
+
+    #[test]
+    fn steps_of_a_flush_are_smoothed_and_what_stays_is_reached() {
+        let begun = Instant::now();
+        let at = |millis| begun + Duration::from_millis(millis);
+        let mut unwritten = Smoothed { bytes: 0.0, at: begun };
+        assert_eq!(unwritten.after(1_000, at(0)), 0, "a moment is nothing");
+        assert_eq!(unwritten.after(1_000, at(150)), 500);
+        let mut seen: Vec<u64> =
+            (1..200).map(|step| unwritten.after(600 + 400 * (step % 2), at(150 + 50 * step))).collect();
+        assert!(seen.split_off(150).iter().all(|bytes| (650..950).contains(bytes)), "between the two");
+        assert!(unwritten.after(0, at(600_000)) < 5, "gone after a pause");
+        assert!(unwritten.after(70, at(1)) < 5, "a clock that goes back changes nothing");
     }
 
     #[test]
@@ -195,7 +237,6 @@ mod tests {
         assert!(!full(100));
         gate.press(30);
         assert!(full(71) && !full(70));
-        assert!(gate.pace() == PACE_MAX, "requests are held up before that");
         gate.press(u64::MAX);
         assert!(full(51) && !full(50));
         gate.press(0);
