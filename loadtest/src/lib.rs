@@ -12,6 +12,7 @@ mod device;
 mod error;
 mod freshness;
 mod generate;
+mod joining;
 mod kill;
 mod measure;
 mod mesh;

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::Error;
 use crate::client::{Connection, Endpoint, Protocol, Reply};
 use crate::generate::now_ns;
+use crate::joining::Joining;
 use crate::otlp_json::to_protobuf;
 use crate::recording::{self, Line, Recording};
 use crate::records::Signal;
@@ -85,6 +86,8 @@ pub struct Replay {
     pub shift: Shift,
     /// How fast.
     pub speed: Speed,
+    /// Joins neighbouring requests of a signal until they hold so many records, as a Collector's batch processor does.
+    pub batch: Option<u64>,
 }
 
 /// What was played.
@@ -125,7 +128,7 @@ impl Replay {
     /// The recording cannot be read, the receiver refuses a request for good, or it stays away for longer than
     /// `retry_for`.
     pub async fn run(self) -> Result<ReplayReport, Error> {
-        let Self { recording, target, shift, speed } = self;
+        let Self { recording, target, shift, speed, batch } = self;
         let begins = recording.begins();
         let shift_ns = match shift {
             Shift::None => 0,
@@ -135,9 +138,14 @@ impl Replay {
         let start = Instant::now();
         let senders = Senders::open(target).await?;
         // Lines are read only as fast as they can be sent: `buffered` holds `in_flight` of them.
-        let lines = stream::try_unfold(recording, |mut recording| async move {
-            let line = recording.next_line()?;
-            Ok(line.map(|line| (line, recording)))
+        let factor = match speed {
+            Speed::Max => None,
+            Speed::Times(factor) => Some(factor),
+        };
+        let joining = Joining::new(recording, batch, factor);
+        let lines = stream::try_unfold(joining, |mut joining| async move {
+            let line = joining.next_line()?;
+            Ok(line.map(|line| (line, joining)))
         });
         let sends = lines.map(|line: Result<Line, Error>| {
             let senders = &senders;

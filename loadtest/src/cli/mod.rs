@@ -137,6 +137,10 @@ struct ReplayArgs {
     /// How many times as fast as recorded, or `max`.
     #[arg(long, default_value = "1")]
     speed: Speed,
+    /// Joins neighbouring requests of a signal until they hold so many records, as a Collector's batch processor does; by default
+    /// they are sent as recorded.
+    #[arg(long, value_name = "RECORDS", value_parser = clap::value_parser!(u64).range(1..))]
+    batch: Option<u64>,
     /// Requests on the way at once; one keeps strict order.
     #[arg(long, default_value_t = 1)]
     in_flight: usize,
@@ -226,7 +230,8 @@ async fn run(command: Command, format: Format) -> Result<(String, bool), Error> 
                 retry_for: options.retry_for,
             };
             let recording = Recording::open(&options.paths)?;
-            let replay = Replay { recording, target, shift: options.shift, speed: options.speed };
+            let ReplayArgs { shift, speed, batch, .. } = options;
+            let replay = Replay { recording, target, shift, speed, batch };
             Ok((replay.run().await?.print(format), true))
         }
         Command::Kill(options) => {

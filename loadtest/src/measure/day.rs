@@ -25,6 +25,10 @@ pub struct Day {
     pub system: Kind,
     /// What an ack means there.
     pub ack_class: AckClass,
+    /// Records that neighbouring requests were joined to; `None` where they were sent as recorded.
+    pub batch: Option<u64>,
+    /// Requests acked.
+    pub requests: u64,
     /// Spans acked.
     pub spans: u64,
     /// Log records acked.
@@ -53,6 +57,7 @@ pub struct Day {
 pub(crate) struct Requests {
     all: Vec<(Signal, u64, Vec<u8>)>,
     bytes: u64,
+    batch: Option<u64>,
 }
 
 impl Requests {
@@ -80,7 +85,28 @@ impl Requests {
                 all.push((line.signal, line.records, body));
             }
         }
-        Ok(Self { all, bytes })
+        Ok(Self { all, bytes, batch: None })
+    }
+
+    /// Joins neighbouring requests of a signal until they hold so many records: messages of Protobuf are joined by putting their bytes
+    /// behind one another.
+    pub(crate) fn joined(&self, records: u64) -> Self {
+        let mut all = Vec::new();
+        let mut open: Vec<(Signal, u64, Vec<u8>)> = Vec::new();
+        for (signal, more, body) in &self.all {
+            let at = open.iter().position(|(of, ..)| of == signal).unwrap_or_else(|| {
+                open.push((*signal, 0, Vec::new()));
+                open.len() - 1
+            });
+            let (_, held, joined) = &mut open[at];
+            *held += more;
+            joined.extend_from_slice(body);
+            if *held >= records {
+                all.push(open.swap_remove(at));
+            }
+        }
+        all.extend(open);
+        Self { all, bytes: self.bytes, batch: Some(records) }
     }
 }
 
@@ -90,6 +116,9 @@ struct Acked {
     logs: u64,
     points: u64,
 }
+
+/// Records that requests are joined to: what a Collector's batch processor that is told nothing else waits for.
+pub(crate) const BATCH: u64 = 8_192;
 
 /// Connections that it is sent over.
 const CONNECTIONS: usize = 8;
@@ -141,6 +170,8 @@ pub(crate) async fn run(
     Ok(Day {
         system: kind,
         ack_class: kind.ack(),
+        batch: requests.batch,
+        requests: requests.all.len() as u64,
         spans: acked.spans,
         logs: acked.logs,
         points: acked.points,
@@ -186,4 +217,28 @@ async fn worker(requests: Arc<Requests>, next: Arc<AtomicUsize>, mut connection:
         }
     }
     Ok(acked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn joined_requests_hold_what_the_recorded_ones_held() {
+        let body = |n: u8| vec![n; 3];
+        let all: Vec<_> = (0..10_u8)
+            .map(|n| (if n % 3 == 0 { Signal::Logs } else { Signal::Traces }, u64::from(n), body(n)))
+            .collect();
+        let joined = Requests { all: all.clone(), bytes: 30, batch: None }.joined(9);
+        for signal in [Signal::Logs, Signal::Traces] {
+            let of = |all: &[(Signal, u64, Vec<u8>)]| -> (u64, Vec<u8>) {
+                let of = all.iter().filter(|(of, ..)| *of == signal);
+                (of.clone().map(|(_, records, _)| records).sum(), of.flat_map(|(.., body)| body.clone()).collect())
+            };
+            assert_eq!(of(&joined.all), of(&all), "{signal:?}");
+        }
+        let whole = joined.all.iter().filter(|(_, records, _)| *records >= 9).count();
+        assert!(whole + 2 >= joined.all.len() && joined.all.len() < 8, "{:?}", joined.all);
+        assert_eq!(joined.batch, Some(9));
+    }
 }

@@ -263,10 +263,14 @@ impl Measurement {
             Ok(requests) => Arc::new(requests),
             Err(problem) => return session.failed("the recorded day", &problem.to_string()),
         };
-        for kind in [Kind::Plimsoll, Kind::Mira] {
-            if programs.has(kind) {
-                let step = day::run(kind, &requests, programs, place);
-                session.step(&format!("the recorded day at {}", kind.name()), step, |all, one| all.day.push(one)).await;
+        let joined = Arc::new(requests.joined(day::BATCH));
+        for (how, requests) in [("as recorded", requests), ("joined", joined)] {
+            for kind in [Kind::Plimsoll, Kind::Mira] {
+                if programs.has(kind) {
+                    let step = day::run(kind, &requests, programs, place);
+                    let what = format!("the recorded day at {}, {how}", kind.name());
+                    session.step(&what, step, |all, one| all.day.push(one)).await;
+                }
             }
         }
     }

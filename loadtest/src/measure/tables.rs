@@ -239,6 +239,9 @@ impl Measurements {
             vec![
                 one.system.name().to_owned(),
                 one.ack_class.to_string(),
+                one.batch
+                    .map_or_else(|| "as recorded".into(), |records| format!("joined to {}", whole(records as f64))),
+                whole(one.requests as f64),
                 format!("{} / {} / {}", whole(one.spans as f64), whole(one.logs as f64), whole(one.points as f64)),
                 format!("{:.0}", one.body_bytes_per_record),
                 thousands(one.records_per_second),
@@ -252,6 +255,8 @@ impl Measurements {
         let header = [
             "system",
             "acked when",
+            "sent",
+            "requests",
             "spans / logs / points",
             "wire B/record",
             "records/s",

@@ -89,7 +89,7 @@ async fn replay(stage: &Stage, paths: &[&Path], protocol: Protocol, shift: Shift
     let paths: Vec<_> = paths.iter().map(|path| path.to_path_buf()).collect();
     let recording = Recording::open(&paths).unwrap_or_else(|problem| panic!("{problem}"));
     let target = ReplayTarget { endpoint, in_flight: 8, retry_for: PATIENCE };
-    let replay = Replay { recording, target, shift, speed };
+    let replay = Replay { recording, target, shift, speed, batch: None };
     replay.run().await.unwrap_or_else(|problem| panic!("{problem}"))
 }
 
