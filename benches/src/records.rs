@@ -37,12 +37,17 @@ const VARIANTS: u64 = 4;
 impl Kind {
     /// Makes the first `count` requests, one sent every hundredth of a second from [`START`].
     pub fn requests(self, count: u64) -> Vec<Vec<u8>> {
+        self.requests_of(RECORDS, count)
+    }
+
+    /// Makes such requests of another size.
+    pub fn requests_of(self, records: usize, count: u64) -> Vec<Vec<u8>> {
         let signal = match self.signal {
             Signal::Traces => plimsoll_loadtest::Signal::Traces,
             Signal::Logs => plimsoll_loadtest::Signal::Logs,
             Signal::Metrics => plimsoll_loadtest::Signal::Metrics,
         };
-        let samples = Samples::new(signal, self.small, RECORDS, VARIANTS);
+        let samples = Samples::new(signal, self.small, records, VARIANTS);
         (0..count).map(|number| samples.request(number, sent(number).0)).collect()
     }
 

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use arrow::array::RecordBatch;
 use parquet::arrow::ArrowWriter;
 use plimsoll_model::UnixNanos;
-use plimsoll_otlp::{Signal, Table, decode};
+use plimsoll_otlp::{RowBuilder, Signal, Table, decode};
 use plimsoll_signals::{SignalLimits, SignalState};
 use plimsoll_store::encode_segment;
 
@@ -18,6 +18,13 @@ const REQUESTS: u64 = 4;
 const FOLDED_BEFORE: u64 = 4;
 /// Requests in one segment.
 const SEGMENT_REQUESTS: u64 = 16;
+
+/// Records of the small requests.
+const SMALL: [usize; 4] = [1, 15, 100, 1_000];
+/// Small requests that come at once.
+const GROUP: usize = 16;
+/// Records of one run over small requests, at the least.
+const SMALL_RECORDS: usize = 960;
 
 /// A stage, ready to run.
 pub struct Stage {
@@ -47,6 +54,13 @@ pub fn names() -> Vec<String> {
     for stage in ["decode", "decode by prost, then append", "decode by prost", "walk"] {
         names.extend(of(stage));
     }
+    for size in SMALL {
+        names.extend(
+            ["spans", "points"]
+                .iter()
+                .flat_map(|kind| ["alone", "joined"].map(|way| format!("requests of {size} {way}/{kind}"))),
+        );
+    }
     names.extend(of("fold"));
     names.extend(of("segment"));
     names.extend(of("parquet defaults"));
@@ -56,17 +70,59 @@ pub fn names() -> Vec<String> {
 
 /// Returns how many records one run of the stage of this name works through.
 pub fn records(name: &str) -> u64 {
+    if let Some((size, _)) = small(name) {
+        return (small_requests(size) * size) as u64;
+    }
     let requests =
         if name.starts_with("segment/") || name.starts_with("parquet ") { SEGMENT_REQUESTS } else { REQUESTS };
     requests * RECORDS as u64
 }
 
+/// Reads how many records the requests of a stage over small ones have, and whether they share columns.
+fn small(name: &str) -> Option<(usize, bool)> {
+    let (stage, _) = name.strip_prefix("requests of ")?.split_once('/')?;
+    let (size, way) = stage.split_once(' ')?;
+    Some((size.parse().ok()?, way == "joined"))
+}
+
+fn small_requests(size: usize) -> usize {
+    SMALL_RECORDS.div_ceil(size).max(4)
+}
+
+/// Requests that become batches, which are freed: each by itself, or those that come at once together.
+fn requests_of(kind: Kind, size: usize, joined: bool) -> Stage {
+    let requests = kind.requests_of(size, small_requests(size) as u64);
+    let well_formed = "the generator sends what is well formed";
+    let work: Box<dyn FnMut()> = if joined {
+        let mut builder = RowBuilder::new(kind.signal);
+        Box::new(move || {
+            for group in requests.chunks(GROUP) {
+                for request in group {
+                    builder.push(black_box(request), UnixNanos(START)).expect(well_formed);
+                }
+                black_box(builder.take());
+            }
+        })
+    } else {
+        Box::new(move || {
+            for request in &requests {
+                black_box(decode(kind.signal, black_box(request), UnixNanos(START)).expect(well_formed));
+            }
+        })
+    };
+    Stage { work, once: false }
+}
+
 /// Prepares the stage of this name.
 pub fn stage(name: &str) -> Option<Stage> {
+    let small = small(name);
     let (stage, kind) = name.split_once('/')?;
     let kind = *KINDS.iter().find(|known| known.name == kind)?;
     let requests = || kind.requests(REQUESTS);
     let many = |work: Box<dyn FnMut()>| Stage { work, once: false };
+    if let Some((size, joined)) = small {
+        return Some(requests_of(kind, size, joined));
+    }
     Some(match stage {
         "decode" => {
             let requests = requests();

@@ -3,30 +3,26 @@
 //! *Invariants.*
 //! - A request is answered only after its group's commit returned, and after its rows are visible.
 //! - Rows are published in the order of their frames, from this thread alone; it replays the journal before it takes
-//!   anything new.
+//!   anything new. Frames of a bundle stand together, so that one batch is one stretch of the journal.
 //! - A failed commit acknowledges nothing of its group. A poisoned journal is not written to again.
 //!
-//! *Cost.* No timer: a group is whatever came in while the one before was being committed. One commit, one publication and one
-//! allocation or two a group; a wake-up a request.
+//! *Cost.* No timer: a group is whatever came in while the one before was being committed. One commit, one publication and a few
+//! allocations a group, a batch a bundle; one wake-up, of the task that answers, a group of several requests ([`crate::answers`]).
 
-use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
-use bytes::Bytes;
 use plimsoll_journal::{CommitError, Frame, Journal};
 use plimsoll_model::SequenceNumber;
-use plimsoll_otlp::Signal;
-use plimsoll_store::Published;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
-use crate::budget::Reservation;
-use crate::counters::{Counters, Protocol};
-use crate::fingerprints::{Claim, Fingerprints};
-use crate::frame::HeaderBytes;
+use crate::answers::Answers;
+use crate::bundle::Bundle;
+use crate::counters::Counters;
+use crate::fingerprints::Fingerprints;
 use crate::gate::{Gate, Readiness};
+use crate::joined::Joined;
 use crate::lanes::Lanes;
 use crate::refusal::Reason;
 use crate::replay::{Replay, ReplaySummary};
@@ -41,33 +37,13 @@ pub type OnFatal = Arc<dyn Fn(&str) + Send + Sync>;
 /// What the replay came to; empty while it runs.
 pub(crate) type Replayed = watch::Sender<Option<Result<ReplaySummary, String>>>;
 
-/// One decoded request on its way to the journal.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) header: HeaderBytes,
-    /// As the header says: as it came, or converted.
-    pub(crate) request: Bytes,
-    pub(crate) signal: Signal,
-    pub(crate) protocol: Protocol,
-    pub(crate) batch: RecordBatch,
-    /// Held until the group is done, whether or not anybody still waits for the answer.
-    pub(crate) reservation: Reservation,
-    /// Where repeats are told: dropped when the request is answered, which lets those that wait for it look again.
-    pub(crate) claim: Option<Claim>,
-    pub(crate) done: oneshot::Sender<Result<(), Reason>>,
-}
-
-impl Entry {
-    fn len(&self) -> usize {
-        self.header.len() + self.request.len()
-    }
-}
-
 /// See the module.
 pub(crate) struct Committer {
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) sink: Arc<dyn Sink>,
-    pub(crate) lanes: Arc<Lanes<Entry>>,
+    pub(crate) lanes: Arc<Lanes<Bundle>>,
+    pub(crate) joined: Arc<Joined>,
+    pub(crate) answers: Answers,
     pub(crate) gate: Arc<Gate>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) fingerprints: Arc<Fingerprints>,
@@ -92,11 +68,17 @@ impl Committer {
             done.get_or_insert_with(|| Err("the committer stopped unexpectedly".to_owned()));
             unfinished
         });
-        let mut group = Vec::new();
-        while self.lanes.wait() {
+        let (mut group, mut spare) = (Vec::new(), self.joined.spare());
+        while self.wait() {
+            self.joined.take(&mut spare, usize::MAX, &mut group);
             self.lanes.drain(&mut group, |_| false);
             refuse(&mut group, Reason::Poisoned);
         }
+    }
+
+    /// Blocks until something is queued; false once nothing will be.
+    fn wait(&self) -> bool {
+        self.lanes.wait_or(|| self.joined.waits())
     }
 
     fn work(&self) {
@@ -121,14 +103,26 @@ impl Committer {
                 self.replayed.send_replace(Some(Err(error.to_string())));
             }
         }
-        let mut group = Vec::new();
+        let (mut group, mut spare) = (Vec::new(), self.joined.spare());
         let mut asked = Instant::now();
-        while self.lanes.wait() {
+        let mut joined_first = false;
+        while self.wait() {
+            let full = self.group_bytes_max;
             let mut bytes = 0;
-            self.lanes.drain(&mut group, |entry| {
-                bytes += entry.len();
-                bytes >= self.group_bytes_max
-            });
+            // Where one of them fills every group, the other still has its turn.
+            joined_first = !joined_first;
+            if joined_first {
+                bytes += self.joined.take(&mut spare, full, &mut group);
+            }
+            if bytes < full {
+                self.lanes.drain(&mut group, |bundle| {
+                    bytes += bundle.len();
+                    bytes >= full
+                });
+            }
+            if !joined_first && bytes < full {
+                bytes += self.joined.take(&mut spare, full - bytes, &mut group);
+            }
             self.commit(&mut group, bytes);
             if asked.elapsed() >= LOAD_INTERVAL {
                 asked = Instant::now();
@@ -137,34 +131,38 @@ impl Committer {
         }
     }
 
-    fn commit(&self, group: &mut Vec<Entry>, bytes: usize) {
+    fn commit(&self, group: &mut Vec<Bundle>, bytes: usize) {
         if self.gate.readiness() == Readiness::Poisoned {
             return refuse(group, Reason::Poisoned);
         }
-        let frames: Vec<_> = group.iter().map(|entry| Frame { header: &entry.header, body: &entry.request }).collect();
+        let entries = group.iter().flat_map(|bundle| &bundle.entries);
+        let frames: Vec<_> = entries.map(|entry| Frame { header: &entry.header, body: &entry.request }).collect();
         let committed = self.journal.commit(&frames);
+        let before = frames.len();
         drop(frames);
-        let before = group.len();
         match committed {
             Ok(sequences) => {
+                debug_assert_eq!(sequences.end().0 + 1 - sequences.start().0, before as u64);
                 self.counters.commits.add(1);
-                self.counters.group_requests.record(group.len() as u64);
+                self.counters.group_requests.record(before as u64);
                 self.counters.group_bytes.record(bytes as u64);
-                self.publish(group, sequences);
+                self.publish(group, sequences.start().0, before);
             }
             Err(error) => {
                 self.counters.commit_failures.add(1);
                 match error {
                     CommitError::Full { .. } => refuse(group, Reason::DiskFull),
                     CommitError::TooLarge { limit, .. } => {
-                        let (mut never, rest) = group.drain(..).partition(|entry: &Entry| entry.len() as u64 > limit);
-                        refuse(&mut never, Reason::TooLarge);
+                        let mut rest = Vec::with_capacity(group.len());
+                        for bundle in group.drain(..) {
+                            bundle.without(|entry| entry.len() as u64 > limit, Reason::TooLarge, &mut rest);
+                        }
                         *group = rest;
                         // Each round is shorter by what can never be taken; a journal that names nothing ends it.
-                        if group.len() == before {
+                        if group.iter().map(|bundle| bundle.entries.len()).sum::<usize>() == before {
                             refuse(group, Reason::TooLarge);
                         } else if !group.is_empty() {
-                            let bytes = group.iter().map(Entry::len).sum();
+                            let bytes = group.iter().map(Bundle::len).sum();
                             self.commit(group, bytes);
                         }
                     }
@@ -178,28 +176,25 @@ impl Committer {
         }
     }
 
-    fn publish(&self, group: &mut Vec<Entry>, sequences: RangeInclusive<SequenceNumber>) {
-        let first = sequences.start().0;
-        debug_assert_eq!(sequences.end().0, first + group.len() as u64 - 1);
+    fn publish(&self, group: &mut Vec<Bundle>, first: u64, requests: usize) {
+        let entries = || group.iter().flat_map(|bundle| bundle.entries.iter().map(move |entry| (bundle.signal, entry)));
         // Before the rows are published: once they are, a flush may have the frames given back, and what is not recorded by then is
         // not saved.
-        let claims =
-            (first..).zip(group.iter()).filter_map(|(sequence, entry)| Some((sequence, entry.claim.as_ref()?)));
+        let claims = (first..)
+            .zip(entries())
+            .filter_map(|(sequence, (_, entry))| Some((sequence, entry.waiting.claim.as_ref()?)));
         self.fingerprints.record(claims.map(|(sequence, claim)| (SequenceNumber(sequence), claim)));
+        for (signal, entry) in entries() {
+            self.counters.of(signal, entry.protocol).records.add(entry.rows as u64);
+        }
         let mut rows = Vec::with_capacity(group.len());
-        let mut waiting = Vec::with_capacity(group.len());
-        for (sequence, entry) in (first..).zip(group.drain(..)) {
-            let Entry { signal, protocol, batch, reservation, claim, done, .. } = entry;
-            self.counters.of(signal, protocol).records.add(batch.num_rows() as u64);
-            rows.push(Published { sequence: SequenceNumber(sequence), signal, batch });
-            waiting.push((reservation, claim, done));
+        let mut waiting = Vec::with_capacity(requests);
+        for bundle in group.drain(..) {
+            let first = first + waiting.len() as u64;
+            rows.push(bundle.publish(first, &mut waiting));
         }
         self.sink.publish(rows);
-        for (reservation, claim, done) in waiting {
-            drop((reservation, claim));
-            // Nobody waits where the client is gone; the request is stored all the same.
-            let _ = done.send(Ok(()));
-        }
+        self.answers.stored(waiting);
     }
 
     fn look_at_load(&self) {
@@ -214,8 +209,6 @@ impl Committer {
     }
 }
 
-fn refuse(group: &mut Vec<Entry>, reason: Reason) {
-    for entry in group.drain(..) {
-        let _ = entry.done.send(Err(reason));
-    }
+fn refuse(group: &mut Vec<Bundle>, reason: Reason) {
+    group.drain(..).for_each(|bundle| bundle.refuse(reason));
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use plimsoll_otlp::Signal;
 
 /// What a batch takes whatever is in it: some forty columns.
-const BATCH_BYTES: usize = 12 << 10;
+pub(crate) const BATCH_BYTES: usize = 12 << 10;
 
 /// Sixteenths: twice the request's size, until something is known.
 const FIRST: u32 = 2 * 16;

@@ -12,8 +12,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic_health::server::HealthReporter;
 
+use crate::answers::answers;
 use crate::budget::Budget;
-use crate::committer::{Committer, Entry, OnFatal};
+use crate::bundle::Bundle;
+use crate::committer::{Committer, OnFatal};
 use crate::connection::Windows;
 use crate::counters::Counters;
 use crate::expansion::Expansion;
@@ -21,6 +23,7 @@ use crate::gate::{Gate, Readiness};
 use crate::grpc::GrpcFace;
 use crate::health;
 use crate::http::HttpFace;
+use crate::joined::{self, Joined};
 use crate::lanes::Lanes;
 use crate::listener::{Acceptor, Face};
 use crate::options::IngestOptions;
@@ -76,7 +79,7 @@ pub struct IngestStatus {
     pub in_flight_bytes: u64,
     /// Bytes of it that are out of use: see [`Ingest::withhold`].
     pub withheld_bytes: u64,
-    /// Requests in the lanes.
+    /// Requests that wait for the committer.
     pub queued: usize,
 }
 
@@ -86,7 +89,8 @@ pub struct Ingest {
     counters: Arc<Counters>,
     gate: Arc<Gate>,
     budget: Arc<Budget>,
-    lanes: Arc<Lanes<Entry>>,
+    lanes: Arc<Lanes<Bundle>>,
+    joined: Arc<Joined>,
     replayed: watch::Receiver<Option<Result<ReplaySummary, String>>>,
     acceptor: Acceptor,
     /// Ends the reading of bodies.
@@ -120,6 +124,9 @@ impl Ingest {
         let gate = Arc::new(Gate::new());
         let budget = Budget::new(options.in_flight_bytes);
         let lanes = Arc::new(Lanes::new(options.lanes, options.lane_depth));
+        let bytes = options.joined_bytes.min(options.group_bytes_max);
+        let joined = Arc::new(Joined::new(options.lanes, joined::Limits { requests: options.lane_depth, bytes }));
+        let (answers, answering) = answers();
         let (replayed_sender, replayed) = watch::channel(None);
         let on_fatal: OnFatal = Arc::new(on_fatal);
         let tail_bytes_max = options.tail_bytes_max as u64;
@@ -127,6 +134,8 @@ impl Ingest {
             journal: Arc::clone(&journal),
             sink: Arc::clone(&sink),
             lanes: Arc::clone(&lanes),
+            joined: Arc::clone(&joined),
+            answers,
             gate: Arc::clone(&gate),
             counters: Arc::clone(&counters),
             fingerprints: Arc::clone(&options.fingerprints),
@@ -146,10 +155,12 @@ impl Ingest {
             gate: Arc::clone(&gate),
             budget: Arc::clone(&budget),
             lanes: Arc::clone(&lanes),
+            joined: Arc::clone(&joined),
             clock,
             limits: Limits {
                 request_bytes_max: options.request_bytes_max,
                 inline_bytes_max: options.inline_bytes_max,
+                joined_bytes_max: options.joined_bytes_max,
                 park: options.park,
                 body_timeout: options.body_timeout,
                 stall_timeout: options.stall_timeout,
@@ -171,6 +182,7 @@ impl Ingest {
             abort: CancellationToken::new(),
         };
         let background = TaskTracker::new();
+        background.spawn(answering.run());
         let side = health::side_services(reporter.clone());
         let grpc_face = Face::Grpc(Arc::new(GrpcFace { pipeline: Arc::clone(&pipeline), side }));
         background.spawn(acceptor.clone().run(grpc, grpc_face));
@@ -203,7 +215,7 @@ impl Ingest {
         }
         let addrs = LocalAddrs { otlp_grpc, otlp_http };
         let committer = Mutex::new(Some(committer));
-        Ok(Self { addrs, counters, gate, budget, lanes, replayed, acceptor, hurry, background, committer })
+        Ok(Self { addrs, counters, gate, budget, lanes, joined, replayed, acceptor, hurry, background, committer })
     }
 
     /// Returns where the listeners are.
@@ -222,7 +234,7 @@ impl Ingest {
             readiness: self.gate.readiness(),
             in_flight_bytes: self.budget.used(),
             withheld_bytes: self.budget.withheld(),
-            queued: self.lanes.len(),
+            queued: self.lanes.len() + self.joined.len(),
         }
     }
 

@@ -111,16 +111,27 @@ impl<T> Lanes<T> {
 
     /// Blocks the calling thread, which must be the only consumer, until something is queued; false once the lanes are closed and empty.
     pub fn wait(&self) -> bool {
+        self.wait_or(|| false)
+    }
+
+    /// Does what [`Self::wait`] does, where there is other work as well: who makes that visible calls [`Self::ring`] afterwards.
+    pub(crate) fn wait_or(&self, other: impl Fn() -> bool) -> bool {
+        let work = || !self.is_empty() || other();
         loop {
-            if !self.is_empty() {
+            if work() {
                 return true;
             }
             if self.closed.load(Ordering::Acquire) {
                 // Closed after the look above: what was pushed before that is seen now.
-                return !self.is_empty();
+                return work();
             }
-            self.bell.sleep_unless(|| !self.is_empty() || self.closed.load(Ordering::Relaxed));
+            self.bell.sleep_unless(|| work() || self.closed.load(Ordering::Relaxed));
         }
+    }
+
+    /// Wakes who waits, after other work was made visible.
+    pub(crate) fn ring(&self) {
+        self.bell.ring();
     }
 
     /// Lets [`Self::wait`] end once everything is popped.

@@ -10,12 +10,13 @@
 //! | `refusal`, `status` | why not, and how that is said on the wire |
 //! | `gate`, `budget`, `turns`, `expansion` | admission: whether at all, how many bytes, whose turn, how many to expect |
 //! | `body`, `inflate` | bodies under limits |
-//! | `pipeline` | from a body to an ack |
+//! | `pipeline`, `take_alone`, `take_joined` | from a body to an ack |
+//! | `joined`, `bundle` | small requests that share columns; requests whose rows are one batch |
 //! | [`fingerprints`] | which requests are stored already |
 //! | [`lanes`] | bounded queues to the committer |
 //! | `doorbell`, `sync` | how the committer sleeps and is woken; held by a model |
-//! | `committer` | group commit, publication, ack |
-//! | [`frame`], `replay` | what is kept in the journal, and its return |
+//! | `committer`, `answers` | group commit, publication, ack |
+//! | [`frame`], `stretch`, `replay` | what is kept in the journal, and its return |
 //! | `sink` | the store, as seen from here |
 //! | `counters` | what is counted |
 //!
@@ -25,8 +26,10 @@
 //! *Never knows.* SQL, verdicts, or what is in a record.
 
 mod admission;
+mod answers;
 mod body;
 mod budget;
+mod bundle;
 mod committer;
 mod connection;
 mod counters;
@@ -41,6 +44,7 @@ mod health;
 mod http;
 mod inflate;
 mod ingest;
+mod joined;
 pub mod lanes;
 mod listener;
 mod options;
@@ -49,7 +53,10 @@ mod refusal;
 mod replay;
 mod sink;
 mod status;
+mod stretch;
 mod sync;
+mod take_alone;
+mod take_joined;
 mod turns;
 
 pub use committer::OnFatal;

@@ -11,6 +11,7 @@ use plimsoll_otlp::REQUEST_BYTES_MAX;
 
 use crate::expansion::needed_at_first;
 use crate::fingerprints::Fingerprints;
+use crate::joined::ROOM_BYTES;
 
 /// The frame size that HTTP/2 speaks of before anything is negotiated; no window may be smaller than this.
 pub(crate) const WINDOW_BYTES_MIN: u32 = 65_535;
@@ -38,6 +39,10 @@ pub struct IngestOptions {
     pub group_bytes_max: usize,
     /// Requests smaller than this are decoded where they were read; larger ones on a thread that may take its time.
     pub inline_bytes_max: usize,
+    /// Requests up to this share columns with others of their signal that come at the same time; longer ones have their own.
+    pub joined_bytes_max: usize,
+    /// Bytes of requests, and of rows, that may be in the columns that requests of one lane and signal share.
+    pub joined_bytes: usize,
     /// How long a client may take to send one body.
     pub body_timeout: Duration,
     /// How long a client that is sending a body may say nothing.
@@ -103,6 +108,8 @@ impl Default for IngestOptions {
             park: Duration::from_secs(2),
             group_bytes_max: 16 << 20,
             inline_bytes_max: 1 << 20,
+            joined_bytes_max: 64 << 10,
+            joined_bytes: 1 << 20,
             body_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
@@ -117,12 +124,12 @@ impl Default for IngestOptions {
 
 impl IngestOptions {
     /// Returns the most memory that ingest holds at any time, the store not included: the in-flight budget, or what one
-    /// request of the largest size needs where that is more (it then runs alone), the transport's windows, and the
-    /// smallest window and read buffer for every connection.
+    /// request of the largest size needs where that is more (it then runs alone), the transport's windows, the
+    /// smallest window and read buffer for every connection, and the room that shared columns keep.
     pub fn memory_bytes_max(&self) -> usize {
         let in_flight = self.in_flight_bytes.max(needed_at_first(self.request_bytes_max));
         let floor = self.connections_max.saturating_mul(WINDOW_BYTES_MIN as usize);
-        in_flight.saturating_add(self.transport_bytes).saturating_add(floor)
+        in_flight.saturating_add(self.transport_bytes).saturating_add(floor).saturating_add(ROOM_BYTES)
     }
 
     /// Returns every problem of these options, in words that name the setting to change.

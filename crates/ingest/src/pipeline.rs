@@ -9,6 +9,9 @@
 //! than a hand-over. Larger ones go to blocking threads, as many at a time as there are lanes, so that a batch of megabytes
 //! does not hold up the acks of others on its thread.
 //!
+//! *How rows are made.* Requests up to `joined_bytes_max` share columns (`take_joined`); longer ones have a batch of their own
+//! (`take_alone`), and so have those that find no room among the others.
+//!
 //! *Counted once.* Before it is decoded, a request claims its fingerprint. One that is stored already is acknowledged again; one
 //! whose like is on its way waits for that one's commit, and takes its own turn where that fails.
 
@@ -18,21 +21,21 @@ use std::time::{Duration, Instant as WallInstant};
 
 use bytes::Bytes;
 use plimsoll_model::UnixNanos;
-use plimsoll_otlp::{Decoded, Rejected, Signal};
+use plimsoll_otlp::{Rejected, Signal};
 use plimsoll_store::Clock;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::{Budget, Reservation};
-use crate::committer::Entry;
+use crate::bundle::Bundle;
 use crate::connection::Peer;
 use crate::counters::{Counters, Protocol, RequestCounters};
 use crate::expansion::Expansion;
-use crate::fingerprints::{Claim, Claimed, Fingerprint, Fingerprints};
-use crate::frame::{FrameHeader, Packed};
+use crate::fingerprints::Fingerprints;
 use crate::gate::Gate;
 use crate::inflate::{Encoding, Inflater, Progress};
+use crate::joined::Joined;
 use crate::lanes::Lanes;
 use crate::refusal::{Reason, Refusal};
 
@@ -41,7 +44,8 @@ pub(crate) struct Pipeline {
     pub(crate) counters: Arc<Counters>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) budget: Arc<Budget>,
-    pub(crate) lanes: Arc<Lanes<Entry>>,
+    pub(crate) lanes: Arc<Lanes<Bundle>>,
+    pub(crate) joined: Arc<Joined>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
     pub(crate) expansion: Expansion,
@@ -57,6 +61,8 @@ pub(crate) struct Pipeline {
 pub(crate) struct Limits {
     pub(crate) request_bytes_max: usize,
     pub(crate) inline_bytes_max: usize,
+    /// Requests up to this share columns with others.
+    pub(crate) joined_bytes_max: usize,
     pub(crate) park: Duration,
     pub(crate) body_timeout: Duration,
     pub(crate) stall_timeout: Duration,
@@ -78,21 +84,14 @@ pub(crate) struct Received {
     pub(crate) reservation: Reservation,
 }
 
-/// A request that nobody has stored yet, ready to be queued.
-struct Fresh {
-    request: Bytes,
-    decoded: Decoded,
-    /// Where repeats are told at all.
-    claim: Option<Claim>,
-}
-
-/// How far a request got.
-enum Step {
-    Fresh(Fresh),
-    /// Stored before; what was left out of it then.
-    Repeated(Rejected),
-    /// Its like is on its way: to be looked at again once the semaphore is closed.
-    Pending(Bytes, Fingerprint, Arc<Semaphore>),
+/// A request that was inflated.
+pub(crate) struct Inflated {
+    pub(crate) body: Bytes,
+    /// As it came.
+    pub(crate) wire: Bytes,
+    pub(crate) encoding: Encoding,
+    pub(crate) reservation: Reservation,
+    pub(crate) at: UnixNanos,
 }
 
 impl Pipeline {
@@ -132,115 +131,34 @@ impl Pipeline {
         let body = self.inflate(arrival.signal, wire.clone(), encoding, &mut reservation).await?;
         counters.body_bytes.add(body.len() as u64);
 
-        let at = (self.clock)();
-        let Fresh { request, decoded, mut claim } = match self.read(arrival, body, at, &mut reservation).await? {
-            Ok(fresh) => fresh,
-            Err(repeated) => {
-                counters.repeated.add(1);
-                return Ok(repeated);
-            }
-        };
-        let Decoded { batch, rejected, .. } = decoded;
-        if batch.num_rows() == 0 {
-            // Nothing to make durable.
-            return Ok(rejected);
+        let inflated = Inflated { body, wire, encoding, reservation, at: (self.clock)() };
+        if inflated.body.len() <= self.limits.joined_bytes_max {
+            self.take_joined(arrival, inflated).await
+        } else {
+            self.take_alone(arrival, inflated).await
         }
-        if rejected.count > 0
-            && let Some(claim) = &mut claim
-        {
-            claim.incomplete();
-        }
-        let rows_bytes = batch.get_array_memory_size();
-        self.expansion.learn(arrival.signal, request.len(), rows_bytes);
-        let Arrival { signal, protocol, peer } = arrival;
-        // The journal takes a body as it came, unless it was converted; what was inflated for the decoder is not needed any more.
-        let packed = match u32::try_from(request.len()) {
-            Ok(inflated) if encoding != Encoding::Identity && protocol != Protocol::HttpJson => {
-                (wire.len() < request.len()).then_some(Packed { encoding, inflated })
-            }
-            _ => None,
-        };
-        // The other one goes now, and not with the acknowledgement.
-        let request = match packed {
-            Some(_) => {
-                drop(request);
-                wire
-            }
-            None => {
-                drop(wire);
-                request
-            }
-        };
-        reservation.settle(request.len().saturating_add(rows_bytes));
-        let (done, committed) = oneshot::channel();
-        let header = FrameHeader { signal, received: at, packed }.encode();
-        self.queue(peer.number, Entry { header, request, signal, protocol, batch, reservation, claim, done }).await?;
+    }
+
+    /// Counts a request that is stored already.
+    pub(crate) fn repeated(&self, arrival: Arrival, rejected: Rejected) -> Rejected {
+        self.counters.of(arrival.signal, arrival.protocol).repeated.add(1);
+        rejected
+    }
+
+    /// Waits until a request that was queued is stored.
+    pub(crate) async fn stored(&self, committed: oneshot::Receiver<Result<(), Reason>>) -> Result<(), Refusal> {
         match committed.await {
-            Ok(Ok(())) => Ok(rejected),
+            Ok(Ok(())) => Ok(()),
             Ok(Err(Reason::TooLarge)) => Err(Refusal::too_large(self.limits.request_bytes_max, true)),
             Ok(Err(reason)) => Err(Refusal::overloaded(reason)),
             Err(_) => Err(Refusal::overloaded(Reason::Poisoned)),
         }
     }
 
-    /// Converts and decodes a request, unless it is stored already: then returns what was left out of it.
-    async fn read(
-        &self,
-        arrival: Arrival,
-        body: Bytes,
-        at: UnixNanos,
-        reservation: &mut Reservation,
-    ) -> Result<Result<Fresh, Rejected>, Refusal> {
-        let Arrival { signal, protocol, .. } = arrival;
-        let decode = move |request: &Bytes| plimsoll_otlp::decode(signal, request, at).map_err(Refusal::malformed);
-        let fingerprints = Arc::clone(&self.fingerprints);
-        let look = move |request: Bytes, fingerprint: Option<Fingerprint>| {
-            if !fingerprints.is_on() {
-                let decoded = decode(&request)?;
-                return Ok(Step::Fresh(Fresh { request, decoded, claim: None }));
-            }
-            let fingerprint = fingerprint.unwrap_or_else(|| fingerprints.of(signal, &request));
-            Ok(match fingerprints.claim(fingerprint, at) {
-                Claimed::New(claim) => {
-                    let decoded = decode(&request)?;
-                    Step::Fresh(Fresh { request, decoded, claim: Some(claim) })
-                }
-                Claimed::Stored { again: false } => Step::Repeated(Rejected::default()),
-                Claimed::Stored { again: true } => Step::Repeated(decode(&request)?.rejected),
-                Claimed::Pending(decided) => Step::Pending(request, fingerprint, decided),
-            })
-        };
-        let first = look.clone();
-        let mut step = self
-            .compute(body.len(), reservation, move || {
-                let request = match protocol {
-                    Protocol::Grpc | Protocol::HttpProtobuf => body,
-                    Protocol::HttpJson if body.is_empty() => body,
-                    Protocol::HttpJson => {
-                        plimsoll_otlp::json_to_protobuf(signal, &body).map(Bytes::from).map_err(Refusal::malformed)?
-                    }
-                };
-                first(request, None)
-            })
-            .await?;
-        loop {
-            match step {
-                Step::Fresh(fresh) => return Ok(Ok(fresh)),
-                Step::Repeated(rejected) => return Ok(Err(rejected)),
-                Step::Pending(request, fingerprint, decided) => {
-                    // Never granted: it is closed once the first is stored or given up.
-                    let _ = decided.acquire().await;
-                    let (look, bytes) = (look.clone(), request.len());
-                    step = self.compute(bytes, reservation, move || look(request, Some(fingerprint))).await?;
-                }
-            }
-        }
-    }
-
-    async fn queue(&self, lane: usize, entry: Entry) -> Result<(), Refusal> {
-        let Err(entry) = self.lanes.push(lane, entry) else { return Ok(()) };
+    pub(crate) async fn queue(&self, lane: usize, bundle: Bundle) -> Result<(), Refusal> {
+        let Err(bundle) = self.lanes.push(lane, bundle) else { return Ok(()) };
         let deadline = Instant::now() + self.limits.park;
-        let queued = self.parked(timeout_at(deadline, self.lanes.push_wait(lane, entry))).await;
+        let queued = self.parked(timeout_at(deadline, self.lanes.push_wait(lane, bundle))).await;
         queued.map_err(|_| Refusal::overloaded(Reason::Lanes))
     }
 
@@ -287,19 +205,13 @@ impl Pipeline {
     }
 
     /// Runs `work` on about `bytes` where it disturbs least.
-    async fn compute<T: Send + 'static>(
+    pub(crate) async fn compute<T: Send + 'static>(
         &self,
         bytes: usize,
         reservation: &mut Reservation,
         work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        // A defect must not take a connection's other requests with it, and must not be retried for ever.
-        let work = move || {
-            let begun = WallInstant::now();
-            let done = catch_unwind(AssertUnwindSafe(work));
-            let failed = |_| Err(Refusal::malformed("the decoder failed on this request, which is a defect of it"));
-            (done.unwrap_or_else(failed), nanos(begun.elapsed()))
-        };
+        let work = move || guarded(work);
         let (done, took) = if bytes <= self.limits.inline_bytes_max {
             work()
         } else {
@@ -319,6 +231,22 @@ impl Pipeline {
         self.counters.decode_ns.add(took);
         done
     }
+
+    /// Runs `work` here and now.
+    pub(crate) fn compute_here<T>(&self, work: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
+        let (done, took) = guarded(work);
+        self.counters.decode_ns.add(took);
+        done
+    }
+}
+
+/// Runs `work`, and says how many nanoseconds it took. A defect must not take a connection's other requests with it, and must not be retried
+/// for ever.
+fn guarded<T>(work: impl FnOnce() -> Result<T, Refusal>) -> (Result<T, Refusal>, u64) {
+    let begun = WallInstant::now();
+    let done = catch_unwind(AssertUnwindSafe(work));
+    let failed = |_| Err(Refusal::malformed("the decoder failed on this request, which is a defect of it"));
+    (done.unwrap_or_else(failed), nanos(begun.elapsed()))
 }
 
 /// Counts a request whose future was dropped: its client is gone.
@@ -360,10 +288,12 @@ mod tests {
             gate: Arc::new(Gate::new()),
             budget: Budget::new(bytes),
             lanes: Arc::new(Lanes::new(1, 1)),
+            joined: Arc::new(Joined::new(1, crate::joined::Limits { requests: 8, bytes: 1 << 20 })),
             clock: Arc::new(|| UnixNanos(0)),
             limits: Limits {
                 request_bytes_max: bytes,
                 inline_bytes_max: 0,
+                joined_bytes_max: 0,
                 park: Duration::from_secs(20),
                 body_timeout: Duration::from_secs(20),
                 stall_timeout: Duration::from_secs(20),
@@ -453,10 +383,10 @@ mod tests {
             assert!(tokio::task::spawn_blocking(move || lanes.wait()).await.expect("waits"));
             let mut group = Vec::new();
             pipeline.lanes.drain(&mut group, |_| false);
-            let entry = group.pop().expect("was queued");
+            let entry = group.pop().and_then(|mut bundle| bundle.entries.pop()).expect("was queued");
             assert_eq!(Arc::strong_count(&holders), if kept { 2 } else { 1 }, "{protocol:?}");
             assert_eq!(entry.request == wire, kept, "{protocol:?}");
-            entry.done.send(Ok(())).expect("somebody waits");
+            entry.waiting.answer(Ok(()));
             assert!(request.await.expect("ends").is_ok());
         }
     }

@@ -1,37 +1,35 @@
 //! Reads back, at start, what was acknowledged and is not in segments yet.
 //!
-//! *How.* One thread reads the journal and checks it, as many as there are cores inflate and decode, each every so-manieth frame, and the
-//! committer's own takes the results in turn: order needs no sorting, and nobody but the committer publishes.
+//! *How.* One thread reads the journal and checks it, as many as there are cores inflate and decode, each every so-manieth stretch of frames
+//! ([`crate::stretch`]), and the committer's own takes the results in turn: order needs no sorting, and nobody but the committer publishes.
 //!
 //! *Invariants.*
 //! - Frames become the rows they were: decoding depends on the request and on the time kept beside it.
 //! - Rows are published in the order of their frames.
-//! - Never more than one group above the tail's budget, and beside it frames that weigh [`READ_BYTES`] or one: the replay waits for
-//!   segments to be written, and never gives up for want of memory. A frame weighs itself and what comes out of it, from when it
-//!   is read until its turn: the request where it is compressed, and rows, taken to be as long as the request.
+//! - Never more than one group above the tail's budget, and beside it stretches that weigh [`READ_BYTES`] or one, and the small one that is
+//!   being read: the replay waits for segments to be written, and never gives up for want of memory. A frame weighs itself and what
+//!   comes out of it, from when it is read until its turn: the request where it is compressed, and rows, taken to be as long as the request.
 //! - A frame that cannot be read is counted, logged and passed over.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 use plimsoll_journal::{Journal, ReplayError, ReplayReport};
-use plimsoll_model::{SequenceNumber, UnixNanos};
-use plimsoll_otlp::{Decoded, REQUEST_BYTES_MAX};
+use plimsoll_model::SequenceNumber;
 use plimsoll_store::Published;
 
 use crate::counters::Counters;
-use crate::fingerprints::{Fingerprint, Fingerprints};
-use crate::frame::{FrameHeader, Packed};
+use crate::fingerprints::Fingerprints;
 use crate::gate::{Gate, Readiness};
 use crate::sink::Sink;
+use crate::stretch::{Came, Decoder, Looked, Stretch, Told};
 
-/// Frames that were read and whose turn has not come, decoded or not, together; requests are refused meanwhile and leave room for
+/// Stretches that were read and whose turn has not come, decoded or not, together; requests are refused meanwhile and leave room for
 /// them. One that weighs more is alone.
 const READ_BYTES: usize = 16 << 20;
 
-/// Frames that wait for one decoder, and results that wait for their turn.
+/// Stretches that wait for one decoder, and results that wait for their turn.
 const DEPTH: usize = 4;
 
 /// Decoders, at the most.
@@ -63,48 +61,11 @@ pub(crate) struct Replay<'a> {
     pub(crate) tail_bytes_max: u64,
 }
 
-/// A frame to be decoded.
-struct Job {
-    sequence: SequenceNumber,
-    payload: Vec<u8>,
-    weight: usize,
-}
-
-/// A frame that was decoded, and what it took before.
+/// A stretch that was decoded, and what it took before.
 struct Done {
-    sequence: SequenceNumber,
-    /// Length of the payload.
-    bytes: usize,
     weight: usize,
-    told: Option<Told>,
-    rows: Rows,
-}
-
-/// What repeats of a request are told by.
-struct Told {
-    fingerprint: Fingerprint,
-    received: UnixNanos,
-    complete: bool,
-}
-
-enum Rows {
-    /// In segments already.
-    Stored,
-    Decoded(Published),
-    Undecodable(String),
-}
-
-/// Returns what a frame takes while it is decoded: itself, the request where that is compressed, and rows, as long as the request.
-fn weight(payload: &[u8]) -> usize {
-    let comes_out = match FrameHeader::decode(payload) {
-        // What claims to be longer than any request is not inflated.
-        Ok((FrameHeader { packed: Some(Packed { inflated, .. }), .. }, _)) => {
-            2 * (inflated as usize).min(REQUEST_BYTES_MAX)
-        }
-        Ok((_, request)) => request.len(),
-        Err(_) => 0,
-    };
-    payload.len() + comes_out
+    frames: Vec<Looked>,
+    rows: Option<Published>,
 }
 
 /// Bytes that frames read ahead may weigh.
@@ -166,7 +127,7 @@ impl Replay<'_> {
         let journal_report = std::thread::scope(|scope| {
             let (mut jobs, mut results) = (Vec::new(), Vec::new());
             for _ in 0..decoders {
-                let (job_sender, job_receiver) = bounded::<Job>(DEPTH);
+                let (job_sender, job_receiver) = bounded::<Stretch>(DEPTH);
                 let (done_sender, done_receiver) = bounded::<Done>(DEPTH);
                 scope.spawn(move || self.decode(checkpoint, &job_receiver, &done_sender));
                 jobs.push(job_sender);
@@ -195,59 +156,33 @@ impl Replay<'_> {
         &self,
         journal: &dyn Journal,
         from: SequenceNumber,
-        jobs: Vec<Sender<Job>>,
+        jobs: Vec<Sender<Stretch>>,
         room: &Room,
     ) -> Result<ReplayReport, ReplayError> {
         let mut turns = jobs.iter().cycle();
-        journal.replay(from, &mut |sequence, payload| {
+        let mut give = |stretch: Stretch| {
+            // At once for all of it: what is held back would keep the room from itself.
+            room.take(stretch.weight) && turns.next().is_some_and(|decoder| decoder.send(stretch).is_ok())
+        };
+        let mut stretch = Stretch::default();
+        let mut at = from;
+        let read = journal.replay(from, &mut |sequence, payload| {
             stop_if_draining(self.gate, sequence)?;
-            let weight = weight(payload);
-            let given = room.take(weight)
-                && turns
-                    .next()
-                    .is_some_and(|decoder| decoder.send(Job { sequence, payload: payload.to_vec(), weight }).is_ok());
-            // Said by whoever stopped to take them.
-            if given { Ok(()) } else { Err(ReplayError::Visitor { at: sequence, problem: "stopped".to_owned() }) }
-        })
+            at = sequence;
+            let whole = stretch.push(sequence, payload);
+            if whole.is_none_or(&mut give) { Ok(()) } else { Err(stopped(sequence)) }
+        })?;
+        if stretch.is_empty() || give(stretch) { Ok(read) } else { Err(stopped(at)) }
     }
 
-    fn decode(&self, checkpoint: SequenceNumber, jobs: &Receiver<Job>, results: &Sender<Done>) {
-        for Job { sequence, payload, weight } in jobs {
-            // A defect in the decoder must not become a crash loop.
-            let look = || self.look(sequence, &payload, sequence <= checkpoint);
-            let (told, rows) = catch_unwind(AssertUnwindSafe(look))
-                .unwrap_or_else(|_| (None, Rows::Undecodable("the decoder failed on it".to_owned())));
-            if results.send(Done { sequence, bytes: payload.len(), weight, told, rows }).is_err() {
+    fn decode(&self, checkpoint: SequenceNumber, jobs: &Receiver<Stretch>, results: &Sender<Done>) {
+        let mut decoder = Decoder::new(self.fingerprints, checkpoint);
+        for stretch in jobs {
+            let weight = stretch.weight;
+            let (frames, rows) = decoder.decode(stretch);
+            if results.send(Done { weight, frames, rows }).is_err() {
                 return;
             }
-        }
-    }
-
-    fn look(&self, sequence: SequenceNumber, payload: &[u8], stored: bool) -> (Option<Told>, Rows) {
-        let problem = |text: String| (None, Rows::Undecodable(text));
-        let (header, rest) = match FrameHeader::decode(payload) {
-            Ok(parts) => parts,
-            Err(error) => return problem(error.to_string()),
-        };
-        let request = match header.request(rest) {
-            Ok(request) => request,
-            Err(error) => return problem(error.to_string()),
-        };
-        let told = |complete| {
-            self.fingerprints.is_on().then(|| Told {
-                fingerprint: self.fingerprints.of(header.signal, &request),
-                received: header.received,
-                complete,
-            })
-        };
-        if stored {
-            return (told(false), Rows::Stored);
-        }
-        match plimsoll_otlp::decode(header.signal, &request, header.received) {
-            Ok(Decoded { signal, batch, rejected }) => {
-                (told(rejected.count == 0), Rows::Decoded(Published { sequence, signal, batch }))
-            }
-            Err(error) => problem(error.to_string()),
         }
     }
 
@@ -264,26 +199,38 @@ impl Replay<'_> {
     }
 
     fn take(&self, done: Done, group: &mut Group) -> Result<(), ReplayError> {
-        let Done { sequence, bytes, told, rows, .. } = done;
-        stop_if_draining(self.gate, sequence)?;
+        let mut last = None;
+        for looked in done.frames {
+            stop_if_draining(self.gate, looked.sequence)?;
+            last = Some(looked.sequence);
+            self.count(looked, group);
+        }
+        if let Some(published) = done.rows {
+            group.bytes += published.batch.get_array_memory_size();
+            group.rows.push(published);
+        }
+        match last {
+            Some(last) if group.bytes >= GROUP_BYTES => self.publish(group, last),
+            _ => Ok(()),
+        }
+    }
+
+    fn count(&self, looked: Looked, group: &mut Group) {
+        let Looked { sequence, bytes, told, came } = looked;
         if let Some(Told { fingerprint, received, complete }) = told {
             self.fingerprints.replayed(sequence, fingerprint, received, complete);
         }
-        match rows {
+        match came {
             // What cannot be read of these was said when they were replayed.
-            Rows::Undecodable(_) | Rows::Stored if sequence <= group.checkpoint => {
+            Came::Undecodable(_) | Came::Stored if sequence <= group.checkpoint => {
                 group.stored.0 += 1;
                 group.stored.1 += bytes as u64;
-                return Ok(());
+                return;
             }
             // Only frames up to the checkpoint are looked at without being decoded.
-            Rows::Stored => return Ok(()),
-            Rows::Decoded(published) => {
-                group.summary.rows += published.batch.num_rows() as u64;
-                group.bytes += published.batch.get_array_memory_size();
-                group.rows.push(published);
-            }
-            Rows::Undecodable(problem) => {
+            Came::Stored => return,
+            Came::Rows(rows) => group.summary.rows += rows as u64,
+            Came::Undecodable(problem) => {
                 group.summary.undecodable += 1;
                 self.counters.replay_undecodable.add(1);
                 tracing::error!(frame = sequence.0, problem, "a journal frame cannot be decoded and is passed over");
@@ -291,10 +238,6 @@ impl Replay<'_> {
         }
         self.counters.replayed_frames.add(1);
         self.counters.replayed_bytes.add(bytes as u64);
-        if group.bytes >= GROUP_BYTES {
-            self.publish(group, sequence)?;
-        }
-        Ok(())
     }
 
     fn publish(&self, group: &mut Group, at: SequenceNumber) -> Result<(), ReplayError> {
@@ -307,6 +250,11 @@ impl Replay<'_> {
         self.sink.publish(std::mem::take(&mut group.rows));
         Ok(())
     }
+}
+
+/// Said by whoever stopped to take them.
+fn stopped(at: SequenceNumber) -> ReplayError {
+    ReplayError::Visitor { at, problem: "stopped".to_owned() }
 }
 
 /// What was not replayed stays in the journal for the next start.
@@ -323,11 +271,14 @@ mod tests {
     use std::ops::RangeInclusive;
 
     use plimsoll_journal::{CommitError, Frame, JournalStatus};
-    use plimsoll_otlp::Signal;
+    use plimsoll_model::UnixNanos;
+    use plimsoll_otlp::{REQUEST_BYTES_MAX, Signal};
 
     use super::*;
+    use crate::frame::{FrameHeader, Packed};
     use crate::inflate::Encoding;
     use crate::sink::SinkLoad;
+    use crate::stretch::weight;
 
     /// Has one frame many times over, and nothing else.
     struct Same(Vec<u8>, u64);

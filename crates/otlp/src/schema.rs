@@ -13,6 +13,11 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 
+pub use crate::nested::{
+    attribute_entry, attributes, event_fields, exemplar_fields, link_fields, plain_attributes, quantile_fields,
+};
+use crate::nested::{event_item, exemplar_item, f64_item, link_item, quantile_item, u64_item, utc};
+
 /// Time zone of every timestamp column.
 pub const UTC: &str = "UTC";
 
@@ -74,7 +79,7 @@ impl Table {
 
 /// Nanosecond timestamp in UTC.
 pub fn timestamp() -> DataType {
-    DataType::Timestamp(TimeUnit::Nanosecond, Some(UTC.into()))
+    DataType::Timestamp(TimeUnit::Nanosecond, Some(utc()))
 }
 
 /// Text that comes from a resource or a scope and repeats over many rows.
@@ -87,77 +92,16 @@ pub fn shared_bytes() -> DataType {
     DataType::Dictionary(Box::new(DataType::UInt32), Box::new(DataType::Binary))
 }
 
-/// The fields of one entry of an attribute map. Names repeat over many entries, values need not.
-pub fn attribute_entry() -> Fields {
-    Fields::from(vec![Field::new("key", shared_text(), false), Field::new("value", DataType::Utf8, true)])
-}
-
-/// An attribute map: names to text, entries in the order of the wire.
-pub fn attributes() -> DataType {
-    map(attribute_entry())
-}
-
-/// A map of text to text without dictionaries: an attribute map as clients see it.
-pub fn plain_attributes() -> DataType {
-    map(Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)]))
-}
-
-fn map(entry: Fields) -> DataType {
-    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entry), false)), false)
-}
-
 fn list(item: DataType) -> DataType {
     DataType::List(Arc::new(Field::new("item", item, false)))
 }
 
-fn field(name: &str, data_type: DataType) -> Field {
+pub(crate) fn field(name: &str, data_type: DataType) -> Field {
     Field::new(name, data_type, false)
 }
 
-fn optional(name: &str, data_type: DataType) -> Field {
+pub(crate) fn optional(name: &str, data_type: DataType) -> Field {
     Field::new(name, data_type, true)
-}
-
-/// The fields of one span event, in order.
-pub fn event_fields() -> Fields {
-    Fields::from(vec![
-        field("time", timestamp()),
-        field("name", DataType::Utf8),
-        field("attributes", attributes()),
-        optional("attribute_types", DataType::Utf8),
-        field("dropped_attributes_count", DataType::UInt32),
-    ])
-}
-
-/// The fields of one span link, in order. Ids are bytes as they came: a link with a malformed id is kept.
-pub fn link_fields() -> Fields {
-    Fields::from(vec![
-        field("trace_id", DataType::Binary),
-        field("span_id", DataType::Binary),
-        optional("trace_state", DataType::Utf8),
-        field("flags", DataType::UInt32),
-        field("attributes", attributes()),
-        optional("attribute_types", DataType::Utf8),
-        field("dropped_attributes_count", DataType::UInt32),
-    ])
-}
-
-/// The fields of one exemplar of a metric point, in order.
-pub fn exemplar_fields() -> Fields {
-    Fields::from(vec![
-        field("time", timestamp()),
-        optional("value", DataType::Float64),
-        optional("value_int", DataType::Int64),
-        field("trace_id", DataType::Binary),
-        field("span_id", DataType::Binary),
-        field("filtered_attributes", attributes()),
-        optional("filtered_attribute_types", DataType::Utf8),
-    ])
-}
-
-/// The fields of one quantile of a summary point, in order.
-pub fn quantile_fields() -> Fields {
-    Fields::from(vec![field("quantile", DataType::Float64), field("value", DataType::Float64)])
 }
 
 /// Columns that every telemetry table begins with.
@@ -223,9 +167,9 @@ static SPANS: LazyLock<SchemaRef> = LazyLock::new(|| {
         field("attributes", attributes()),
         optional("attribute_types", DataType::Utf8),
         field("dropped_attributes_count", DataType::UInt32),
-        field("events", list(DataType::Struct(event_fields()))),
+        field("events", DataType::List(event_item())),
         field("dropped_events_count", DataType::UInt32),
-        field("links", list(DataType::Struct(link_fields()))),
+        field("links", DataType::List(link_item())),
         field("dropped_links_count", DataType::UInt32),
     ]);
     Arc::new(Schema::new(fields))
@@ -276,22 +220,22 @@ static METRICS: LazyLock<SchemaRef> = LazyLock::new(|| {
         optional("sum", DataType::Float64),
         optional("min", DataType::Float64),
         optional("max", DataType::Float64),
-        optional("explicit_bounds", list(DataType::Float64)),
-        optional("bucket_counts", list(DataType::UInt64)),
+        optional("explicit_bounds", DataType::List(f64_item())),
+        optional("bucket_counts", DataType::List(u64_item())),
         optional("scale", DataType::Int32),
         optional("zero_count", DataType::UInt64),
         optional("zero_threshold", DataType::Float64),
         optional("positive_offset", DataType::Int32),
-        optional("positive_bucket_counts", list(DataType::UInt64)),
+        optional("positive_bucket_counts", DataType::List(u64_item())),
         optional("negative_offset", DataType::Int32),
-        optional("negative_bucket_counts", list(DataType::UInt64)),
-        optional("quantiles", list(DataType::Struct(quantile_fields()))),
+        optional("negative_bucket_counts", DataType::List(u64_item())),
+        optional("quantiles", DataType::List(quantile_item())),
         field("flags", DataType::UInt32),
         field("attributes", attributes()),
         optional("attribute_types", DataType::Utf8),
         field("metadata", attributes()),
         optional("metadata_types", DataType::Utf8),
-        field("exemplars", list(DataType::Struct(exemplar_fields()))),
+        field("exemplars", DataType::List(exemplar_item())),
     ]);
     Arc::new(Schema::new(fields))
 });

@@ -50,13 +50,13 @@ pub(crate) fn coalesce(shared: &Shared) -> Result<(), StoreError> {
     let (folded, cuts) = shared.folding.cuts();
     let view = shared.view.load_full();
     for (table, tail) in view.tails() {
-        let batches: Vec<&Arc<TailBatch>> = tail.iter().take_while(|batch| batch.last <= folded).collect();
+        let batches: Vec<&Arc<TailBatch>> = tail.iter().take_while(|batch| batch.rows.last <= folded).collect();
         let sizes: Vec<usize> = batches.iter().map(|batch| batch.rows.batch.num_rows()).collect();
         // A batch across a cut would be in neither part of the flush.
         let mut runs = Vec::new();
         let mut from = 0;
         for cut in cuts.iter().copied().chain([folded]) {
-            let part = batches[from..].iter().take_while(|batch| batch.last <= cut).count();
+            let part = batches[from..].iter().take_while(|batch| batch.rows.last <= cut).count();
             let planned = plan(&sizes[from..from + part]).into_iter();
             runs.extend(planned.map(|run| run.start + from..run.end + from));
             from += part;
@@ -96,10 +96,9 @@ fn merge(run: &[&Arc<TailBatch>]) -> Result<Arc<TailBatch>, StoreError> {
     let batch = concat_batches(&first.rows.batch.schema(), &rows)
         .map_err(|e| StoreError::Segment { path: "tail".to_owned(), problem: e.to_string() })?;
     Ok(Arc::new(TailBatch {
-        last: last.last,
         bytes: memory_size(&batch),
         at: first.at,
-        rows: Published { sequence: first.rows.sequence, signal: first.rows.signal, batch },
+        rows: Published { sequence: first.rows.sequence, last: last.rows.last, signal: first.rows.signal, batch },
     }))
 }
 

@@ -59,7 +59,7 @@ pub(crate) fn seal(
     let mut parts: Vec<(Table, Vec<&RecordBatch>, SequenceNumber)> = Vec::new();
     let mut bytes = 0;
     for (table, tail) in view.tails() {
-        let flushed: Vec<_> = tail.iter().take_while(|batch| batch.last <= checkpoint).collect();
+        let flushed: Vec<_> = tail.iter().take_while(|batch| batch.rows.last <= checkpoint).collect();
         bytes += flushed.iter().map(|batch| batch.bytes).sum::<u64>();
         if let Some(first) = flushed.first() {
             parts.push((table, flushed.iter().map(|batch| &batch.rows.batch).collect(), first.rows.sequence));
@@ -179,7 +179,7 @@ pub(crate) fn show(shared: &Shared, sealed: &Sealed) {
     shared.change(|view| {
         for table in Table::ALL {
             let Some(tail) = view.tail_mut(table) else { continue };
-            let rest: TailList = tail.iter().filter(|batch| batch.last > sealed.checkpoint).cloned().collect();
+            let rest: TailList = tail.iter().filter(|batch| batch.rows.last > sealed.checkpoint).cloned().collect();
             *tail = rest;
         }
         view.taken = Arc::new(view.taken.iter().skip(sealed.taken).cloned().collect());

@@ -4,11 +4,13 @@ use arrow::array::RecordBatch;
 use plimsoll_model::SequenceNumber;
 use plimsoll_otlp::{Signal, Table};
 
-/// The rows of one frame, durable in the journal and ready to be seen.
+/// The rows of one frame, or of several that stand together, durable in the journal and ready to be seen.
 #[derive(Debug, Clone)]
 pub struct Published {
-    /// The frame they came from.
+    /// The first frame they came from.
     pub sequence: SequenceNumber,
+    /// The last one: nothing else came from those between.
+    pub last: SequenceNumber,
     /// Which signal, and so which table.
     pub signal: Signal,
     /// The rows, in the table's stored schema.

@@ -201,7 +201,7 @@ impl Folding {
                         }
                         unshown = true;
                     }
-                    held.folded = batch.last;
+                    held.folded = batch.rows.last;
                     held.rows += batch.rows.batch.num_rows();
                     held.bytes += batch.bytes;
                     let enough =
@@ -211,10 +211,10 @@ impl Folding {
                     let mut queue = self.queue.lock();
                     queue.cuts.extend(cut);
                     queue.batches.pop_front();
-                    queue.folded = batch.last;
+                    queue.folded = batch.rows.last;
                     drop(held);
                     if !unshown {
-                        queue.shown = batch.last;
+                        queue.shown = batch.rows.last;
                         queue.answer();
                     }
                     drop(queue);

@@ -116,10 +116,9 @@ impl Store {
     /// Makes rows visible, all at once. Frames come in ascending order of sequence, from one thread at a time.
     pub fn publish(&self, rows: Vec<Published>) {
         let shared = &self.handle.shared;
-        let Some(last) = rows.last().map(|published| published.sequence) else { return };
+        let Some(last) = rows.last().map(|published| published.last) else { return };
         let at = (shared.clock)();
-        let weighed =
-            |rows: Published| Arc::new(TailBatch { last: rows.sequence, bytes: memory_size(&rows.batch), at, rows });
+        let weighed = |rows: Published| Arc::new(TailBatch { bytes: memory_size(&rows.batch), at, rows });
         let batches: Vec<Arc<TailBatch>> = rows.into_iter().map(weighed).collect();
         shared.change(|view| {
             for batch in batches.iter().filter(|batch| batch.rows.batch.num_rows() > 0) {

@@ -5,19 +5,16 @@
 
 use std::sync::Arc;
 
-use plimsoll_model::{SequenceNumber, UnixNanos};
+use plimsoll_model::UnixNanos;
 
 use crate::fold::Published;
 
 const CHUNK: usize = 32;
 
-/// Some rows of the tail: those of one frame, or of several that were coalesced.
+/// Some rows of the tail: as they were published, or several of such that were coalesced, between whose frames others may lie.
 #[derive(Debug)]
 pub(crate) struct TailBatch {
-    /// The rows; their sequence number is that of the first frame in it.
     pub(crate) rows: Published,
-    /// The last frame in it.
-    pub(crate) last: SequenceNumber,
     /// Memory that the rows take.
     pub(crate) bytes: u64,
     /// When the first of them was published.

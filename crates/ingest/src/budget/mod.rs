@@ -269,6 +269,13 @@ impl Reservation {
         Self { budget: Arc::clone(&self.budget), peer: self.peer, bytes: std::mem::take(&mut self.bytes) }
     }
 
+    /// States that `bytes` are held at the least.
+    pub(crate) fn raise(&mut self, bytes: usize) {
+        if self.bytes < i64::try_from(bytes).unwrap_or(i64::MAX) {
+            self.settle(bytes);
+        }
+    }
+
     /// States that exactly `bytes` are held from here on.
     pub(crate) fn settle(&mut self, bytes: usize) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);

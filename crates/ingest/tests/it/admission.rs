@@ -69,6 +69,7 @@ async fn a_full_lane_refuses_retryably() {
     let mut options = options();
     options.lanes = 1;
     options.lane_depth = 1;
+    options.joined_bytes_max = 0;
     let rig = Rig::start(options).await;
     rig.journal.set(Mode::Wait);
     let to = rig.grpc();

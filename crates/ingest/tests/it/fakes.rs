@@ -129,8 +129,9 @@ impl FakeSink {
         self.published.lock().iter().map(|one| one.batch.num_rows()).sum()
     }
 
+    /// Every frame that rows came from, in the order in which they were published.
     pub(crate) fn sequences(&self) -> Vec<u64> {
-        self.published.lock().iter().map(|one| one.sequence.0).collect()
+        self.published.lock().iter().flat_map(|one| one.sequence.0..=one.last.0).collect()
     }
 }
 

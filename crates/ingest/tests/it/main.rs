@@ -7,6 +7,7 @@ mod fakes;
 mod grpc;
 mod hostile;
 mod http;
+mod joined;
 mod model;
 mod repeats;
 mod requests;

@@ -6,13 +6,12 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, MapArray, StructArray};
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::{DataType, Field};
 
-use super::columns::{NotUtf8, Offsets, OptionalText, Text};
+use super::columns::{Leave, NotUtf8, Offsets, OptionalText, Text};
 use super::keys::Keys;
 use super::sizes::Sizes;
+use crate::nested::{attribute_entries, attribute_entry};
 use crate::proto::{any_value, key_value};
-use crate::schema::attribute_entry;
 use crate::value::{EMPTY, STRING, append_text};
 use crate::wire::{Reader, Result};
 
@@ -126,20 +125,35 @@ impl Attributes {
         self.types.truncate(rows);
     }
 
+    /// Says whether what was pushed since there were `rows` is text.
+    pub(super) fn is_text(&self, rows: usize) -> bool {
+        self.keys.is_text() && self.values.is_text(self.rows.end(rows))
+    }
+
+    /// Ends a request: what it brought stays.
+    pub(super) fn keep(&mut self) {
+        self.keys.keep();
+    }
+
+    /// Goes back to where the present request began, when there were `rows`.
+    pub(super) fn cut(&mut self, rows: usize) {
+        self.truncate(rows);
+        self.keys.forget();
+    }
+
     /// Returns the map and the letters.
-    pub(super) fn finish(self) -> std::result::Result<(ArrayRef, ArrayRef), NotUtf8> {
+    pub(super) fn finish(&mut self, leave: Leave) -> std::result::Result<(ArrayRef, ArrayRef), NotUtf8> {
         let entries = self.keys.len();
-        let types = self.types.finish(self.rows.len())?;
+        let types = self.types.finish(self.rows.len(), leave)?;
         let nulls = (!self.nulls.is_empty()).then(|| {
             let mut valid = vec![true; entries];
             self.nulls.iter().for_each(|entry| valid[*entry as usize] = false);
             NullBuffer::from(valid)
         });
-        let columns = vec![self.keys.finish()?, self.values.finish_with(nulls)?];
-        let fields = attribute_entry();
-        let field = Field::new("entries", DataType::Struct(fields.clone()), false);
-        let structs = StructArray::new(fields, columns, None);
-        let map = MapArray::new(Arc::new(field), self.rows.finish(), structs, None, false);
+        self.nulls.clear();
+        let columns = vec![self.keys.finish(leave)?, self.values.finish_with(nulls, leave)?];
+        let structs = StructArray::new(attribute_entry(), columns, None);
+        let map = MapArray::new(attribute_entries(), self.rows.finish(leave), structs, None, false);
         Ok((Arc::new(map), types))
     }
 }

@@ -1,7 +1,8 @@
 //! Growing columns: what a decoder pushes into and Arrow arrays are made of without copying.
 //!
 //! *Invariants.* Text is not checked while it is pushed but once for the whole column when it is finished, which for short
-//! strings is several times faster; a column whose text is not UTF-8 gives [`NotUtf8`] and no array.
+//! strings is several times faster; a column whose text is not UTF-8 gives [`NotUtf8`] and no array. Where several requests share
+//! columns, what each has pushed is checked as it ends. Every column can be cut back to a row that it had before.
 //!
 //! Offsets are 32 bits: a request is at most [`super::REQUEST_BYTES_MAX`] long and its text grows at most sixfold.
 
@@ -9,7 +10,39 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryArray, ListArray, StringArray, StructArray};
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{Field, Fields};
+use arrow::datatypes::{FieldRef, Fields};
+
+/// What is left of a column once its values are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// Nothing: the buffers themselves are taken, and the column is not used again.
+    Nothing,
+    /// Its room: copies are taken that are no larger than they have to be, and the column is filled again from its start.
+    Room,
+}
+
+impl Leave {
+    /// Takes the values of a column.
+    pub(super) fn take<T: Clone>(self, values: &mut Vec<T>) -> Vec<T> {
+        match self {
+            Self::Nothing => std::mem::take(values),
+            Self::Room => {
+                let taken = values.as_slice().to_vec();
+                values.clear();
+                taken
+            }
+        }
+    }
+
+    /// Takes offsets, of which the first always stands.
+    fn take_offsets(self, offsets: &mut Vec<i32>) -> Vec<i32> {
+        let taken = self.take(offsets);
+        if self == Self::Room {
+            offsets.push(0);
+        }
+        taken
+    }
+}
 
 /// A text column holds bytes that are not UTF-8, or a string that ends within a character.
 pub(super) struct NotUtf8;
@@ -79,21 +112,35 @@ impl Text {
         self.bytes.truncate(self.offsets[rows] as usize);
     }
 
-    fn parts(self) -> (OffsetBuffer<i32>, Buffer) {
-        (OffsetBuffer::new(ScalarBuffer::from(self.offsets)), Buffer::from_vec(self.bytes))
+    /// Says whether every value from `row` on is text.
+    pub(super) fn is_text(&self, row: usize) -> bool {
+        let Some(from) = self.offsets.get(row) else { return true };
+        let bytes = &self.bytes[*from as usize..];
+        if bytes.is_ascii() {
+            return true;
+        }
+        match simdutf8::basic::from_utf8(bytes) {
+            Ok(text) => self.offsets[row..].iter().all(|offset| text.is_char_boundary((offset - from) as usize)),
+            Err(_) => false,
+        }
     }
 
-    pub(super) fn finish(self) -> Result<ArrayRef, NotUtf8> {
-        self.finish_with(None)
+    fn parts(&mut self, leave: Leave) -> (OffsetBuffer<i32>, Buffer) {
+        let offsets = leave.take_offsets(&mut self.offsets);
+        (OffsetBuffer::new(ScalarBuffer::from(offsets)), Buffer::from_vec(leave.take(&mut self.bytes)))
     }
 
-    pub(super) fn finish_with(self, nulls: Option<NullBuffer>) -> Result<ArrayRef, NotUtf8> {
-        let (offsets, bytes) = self.parts();
+    pub(super) fn finish(&mut self, leave: Leave) -> Result<ArrayRef, NotUtf8> {
+        self.finish_with(None, leave)
+    }
+
+    pub(super) fn finish_with(&mut self, nulls: Option<NullBuffer>, leave: Leave) -> Result<ArrayRef, NotUtf8> {
+        let (offsets, bytes) = self.parts(leave);
         Ok(Arc::new(StringArray::try_new(offsets, bytes, nulls).map_err(|_| NotUtf8)?))
     }
 
-    pub(super) fn finish_bytes(self) -> ArrayRef {
-        let (offsets, bytes) = self.parts();
+    pub(super) fn finish_bytes(&mut self, leave: Leave) -> ArrayRef {
+        let (offsets, bytes) = self.parts(leave);
         Arc::new(BinaryArray::new(offsets, bytes, None))
     }
 }
@@ -112,9 +159,11 @@ impl Presence {
         self.0.push(true);
     }
 
-    fn finish(mut self, rows: usize) -> NullBuffer {
+    fn finish(&mut self, rows: usize) -> NullBuffer {
         self.0.resize(rows, false);
-        NullBuffer::from(self.0)
+        let nulls = NullBuffer::from(self.0.as_slice());
+        self.0.clear();
+        nulls
     }
 }
 
@@ -163,10 +212,15 @@ impl OptionalText {
         }
     }
 
-    pub(super) fn finish(mut self, rows: usize) -> Result<ArrayRef, NotUtf8> {
+    /// Says whether every value from `row` on is text.
+    pub(super) fn is_text(&self, row: usize) -> bool {
+        self.text.is_text(row)
+    }
+
+    pub(super) fn finish(&mut self, rows: usize, leave: Leave) -> Result<ArrayRef, NotUtf8> {
         self.fill(rows);
         let nulls = self.present.finish(rows);
-        self.text.finish_with(Some(nulls))
+        self.text.finish_with(Some(nulls), leave)
     }
 }
 
@@ -212,9 +266,9 @@ impl<T: Copy + Default> OptionalNumber<T> {
     }
 
     /// Returns the values and their validity, ready for an array.
-    pub(super) fn parts(mut self, rows: usize) -> (Vec<T>, NullBuffer) {
+    pub(super) fn parts(&mut self, rows: usize, leave: Leave) -> (Vec<T>, NullBuffer) {
         self.values.resize(rows, T::default());
-        (self.values, self.present.finish(rows))
+        (leave.take(&mut self.values), self.present.finish(rows))
     }
 }
 
@@ -237,6 +291,11 @@ impl Offsets {
         self.0[self.len()] as usize
     }
 
+    /// Returns how many items the first `rows` rows have.
+    pub(super) fn end(&self, rows: usize) -> usize {
+        self.0[rows] as usize
+    }
+
     /// Makes room for so many rows.
     pub(super) fn reserve(&mut self, rows: usize) {
         self.0.reserve_exact(rows);
@@ -252,21 +311,21 @@ impl Offsets {
         self.0.truncate(rows + 1);
     }
 
-    pub(super) fn finish(self) -> OffsetBuffer<i32> {
-        OffsetBuffer::new(ScalarBuffer::from(self.0))
+    pub(super) fn finish(&mut self, leave: Leave) -> OffsetBuffer<i32> {
+        OffsetBuffer::new(ScalarBuffer::from(leave.take_offsets(&mut self.0)))
     }
 }
 
-/// Makes a list column of structs.
-pub(super) fn list_of(fields: Fields, rows: Offsets, columns: Vec<ArrayRef>) -> ArrayRef {
+/// Makes a list column of structs with these fields.
+pub(super) fn list_of(
+    item: FieldRef,
+    fields: Fields,
+    rows: &mut Offsets,
+    columns: Vec<ArrayRef>,
+    leave: Leave,
+) -> ArrayRef {
     let items = StructArray::new(fields, columns, None);
-    list(rows, Arc::new(items), None)
-}
-
-/// Makes a list column.
-pub(super) fn list(rows: Offsets, items: ArrayRef, nulls: Option<NullBuffer>) -> ArrayRef {
-    let item = Field::new("item", items.data_type().clone(), false);
-    Arc::new(ListArray::new(Arc::new(item), rows.finish(), items, nulls))
+    Arc::new(ListArray::new(item, rows.finish(leave), Arc::new(items), None))
 }
 
 /// Lists of numbers that may be null: items are appended first, then given to a row.
@@ -306,10 +365,28 @@ impl<T> OptionalList<T> {
         self.items.truncate(self.sealed() as usize);
     }
 
-    /// Returns the items and the list column made of them by `items`.
-    pub(super) fn finish(mut self, rows: usize, items: impl FnOnce(Vec<T>) -> ArrayRef) -> ArrayRef {
+    /// Drops every row from `rows` on, and what was appended since.
+    pub(super) fn truncate(&mut self, rows: usize) {
+        self.offsets.truncate(rows + 1);
+        self.present.0.truncate(rows);
+        self.drop_row();
+    }
+
+    /// Returns the list column of the items made of them by `items`.
+    pub(super) fn finish(
+        &mut self,
+        rows: usize,
+        item: FieldRef,
+        leave: Leave,
+        items: impl FnOnce(Vec<T>) -> ArrayRef,
+    ) -> ArrayRef
+    where
+        T: Clone,
+    {
         let sealed = self.sealed();
         self.offsets.resize(rows + 1, sealed);
-        list(Offsets(self.offsets), items(self.items), Some(self.present.finish(rows)))
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(leave.take_offsets(&mut self.offsets)));
+        let items = items(leave.take(&mut self.items));
+        Arc::new(ListArray::new(item, offsets, items, Some(self.present.finish(rows))))
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, Int64Array};
 
 use super::attributes::Attributes;
-use super::columns::{NotUtf8, Offsets, OptionalNumber, Text, list_of};
+use super::columns::{Leave, NotUtf8, Offsets, OptionalNumber, Text, list_of};
 use super::{check_rows, stored_time, timestamps};
+use crate::nested::{exemplar_fields, exemplar_item};
 use crate::proto::{exemplar, key_value};
-use crate::schema::exemplar_fields;
 use crate::wire::{Reader, Result};
 
 /// The `exemplars` column.
@@ -72,20 +72,37 @@ impl Exemplars {
         self.attributes.truncate(items);
     }
 
-    pub(super) fn finish(self) -> std::result::Result<ArrayRef, NotUtf8> {
+    /// Says whether what was pushed since there were `rows` is text.
+    pub(super) fn is_text(&self, rows: usize) -> bool {
+        self.attributes.is_text(self.rows.end(rows))
+    }
+
+    /// Ends a request: what it brought stays.
+    pub(super) fn keep(&mut self) {
+        self.attributes.keep();
+    }
+
+    /// Goes back to where the present request began, when there were `rows`.
+    pub(super) fn cut(&mut self, rows: usize) {
+        self.rows.truncate(rows);
+        self.drop_row();
+        self.attributes.cut(self.rows.items());
+    }
+
+    pub(super) fn finish(&mut self, leave: Leave) -> std::result::Result<ArrayRef, NotUtf8> {
         let items = self.time.len();
-        let (value, has_value) = self.value.parts(items);
-        let (value_int, has_value_int) = self.value_int.parts(items);
-        let (attributes, types) = self.attributes.finish()?;
+        let (value, has_value) = self.value.parts(items, leave);
+        let (value_int, has_value_int) = self.value_int.parts(items, leave);
+        let (attributes, types) = self.attributes.finish(leave)?;
         let columns: Vec<ArrayRef> = vec![
-            timestamps(self.time),
+            timestamps(leave.take(&mut self.time)),
             Arc::new(Float64Array::new(value.into(), Some(has_value))),
             Arc::new(Int64Array::new(value_int.into(), Some(has_value_int))),
-            self.trace_id.finish_bytes(),
-            self.span_id.finish_bytes(),
+            self.trace_id.finish_bytes(leave),
+            self.span_id.finish_bytes(leave),
             attributes,
             types,
         ];
-        Ok(list_of(exemplar_fields(), self.rows, columns))
+        Ok(list_of(exemplar_item(), exemplar_fields(), &mut self.rows, columns, leave))
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, FixedSizeBinaryArray};
 use arrow::buffer::{Buffer, NullBuffer};
 
+use super::columns::Leave;
+
 /// Ids of `N` bytes that are all there.
 pub(super) fn ids<const N: usize>(bytes: Vec<u8>) -> ArrayRef {
     Arc::new(FixedSizeBinaryArray::new(N as i32, Buffer::from_vec(bytes), None))
@@ -32,8 +34,14 @@ impl<const N: usize> OptionalIds<N> {
         self.present.push(exact.is_some());
     }
 
-    pub(super) fn finish(self) -> ArrayRef {
-        let nulls = NullBuffer::from(self.present);
-        Arc::new(FixedSizeBinaryArray::new(N as i32, Buffer::from_vec(self.bytes), Some(nulls)))
+    pub(super) fn truncate(&mut self, rows: usize) {
+        self.bytes.truncate(N * rows);
+        self.present.truncate(rows);
+    }
+
+    pub(super) fn finish(&mut self, leave: Leave) -> ArrayRef {
+        let nulls = NullBuffer::from(self.present.as_slice());
+        self.present.clear();
+        Arc::new(FixedSizeBinaryArray::new(N as i32, Buffer::from_vec(leave.take(&mut self.bytes)), Some(nulls)))
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, DictionaryArray, UInt32Array};
 use arrow::datatypes::UInt32Type;
 
-use super::columns::{NotUtf8, Text};
+use super::columns::{Leave, NotUtf8, Text};
 
 /// Slots of the table that is looked in first.
 const SLOTS: usize = 256;
@@ -64,6 +64,8 @@ pub(super) struct Keys {
     /// The name that was met last in each slot, and its number.
     recent: Option<Box<[(Sketch, u32); SLOTS]>>,
     known: HashMap<Box<[u8]>, u32>,
+    /// How many names the requests before the present one left.
+    kept: usize,
 }
 
 impl Keys {
@@ -120,10 +122,37 @@ impl Keys {
         self.numbers.truncate(entries);
     }
 
+    /// Says whether every name that the present request brought is text.
+    pub(super) fn is_text(&self) -> bool {
+        self.names.is_text(self.kept)
+    }
+
+    /// Ends the present request: its names stay.
+    pub(super) fn keep(&mut self) {
+        self.kept = self.names.len();
+    }
+
+    /// Drops the names that the present request brought. No entry may have any of them.
+    pub(super) fn forget(&mut self) {
+        if self.names.len() > self.kept {
+            let kept = self.kept;
+            self.names.truncate(kept);
+            self.known.retain(|_, number| (*number as usize) < kept);
+            self.recent = None;
+        }
+    }
+
     /// Returns the dictionary.
-    pub(super) fn finish(self) -> Result<ArrayRef, NotUtf8> {
-        let numbers = UInt32Array::new(self.numbers.into(), None);
-        let names = self.names.finish()?;
+    pub(super) fn finish(&mut self, leave: Leave) -> Result<ArrayRef, NotUtf8> {
+        let numbers = UInt32Array::new(leave.take(&mut self.numbers).into(), None);
+        let names = self.names.finish(leave)?;
+        if leave == Leave::Room {
+            self.known.clear();
+            self.kept = 0;
+            if let Some(recent) = &mut self.recent {
+                recent.fill((Sketch::NONE, 0));
+            }
+        }
         Ok(Arc::new(DictionaryArray::<UInt32Type>::new(numbers, names)))
     }
 }
@@ -143,7 +172,7 @@ mod tests {
         let names: Vec<String> = (0..2_000).map(|n| name(n % 1_000)).collect();
         let mut keys = Keys::default();
         names.iter().for_each(|name| keys.push(name.as_bytes()));
-        let Ok(array) = keys.finish() else { panic!("the names are text") };
+        let Ok(array) = keys.finish(Leave::Nothing) else { panic!("the names are text") };
         let array = array.as_dictionary::<UInt32Type>();
         let values = array.values().as_string::<i32>();
         let back: Vec<&str> = array.keys().values().iter().map(|key| values.value(*key as usize)).collect();

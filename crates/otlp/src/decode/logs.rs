@@ -5,10 +5,10 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int32Array, UInt8Array, UInt32Array};
 
 use super::attributes::Attributes;
-use super::columns::{NotUtf8, OptionalText};
+use super::columns::{Leave, NotUtf8, OptionalText};
 use super::ids::OptionalIds;
 use super::sizes::{Learned, Sizes};
-use super::walk::Records;
+use super::walk::{Records, Scratch};
 use super::{Rejected, timestamps, too_late};
 use crate::proto::{Message, any_value, key_value, log_record, resource_logs, scope_logs};
 use crate::value::{EMPTY, append_text};
@@ -26,7 +26,6 @@ static LEARNED: Learned = Learned::new();
 /// The columns of `logs` behind the common ones.
 #[derive(Default)]
 pub(super) struct Logs {
-    received: i64,
     time: Vec<i64>,
     time_source: Vec<u8>,
     observed_time: Vec<i64>,
@@ -44,15 +43,11 @@ pub(super) struct Logs {
     rejected: Rejected,
 }
 
-impl<'a> Records<'a> for Logs {
+impl Records for Logs {
     const RESOURCE_LEVEL: &'static Message = &resource_logs::MESSAGE;
     const SCOPE_LEVEL: &'static Message = &scope_logs::MESSAGE;
     const RECORD: &'static Message = &log_record::MESSAGE;
     const LEARNED: &'static Learned = &LEARNED;
-
-    fn new(received: i64) -> Self {
-        Self { received, ..Self::default() }
-    }
 
     fn reserve(&mut self, expected: Sizes) {
         let rows = expected.rows;
@@ -82,7 +77,7 @@ impl<'a> Records<'a> for Logs {
         0
     }
 
-    fn push(&mut self, mut reader: Reader<'a>) -> Result<()> {
+    fn push<'a>(&mut self, mut reader: Reader<'a>, received: i64, _scratch: &mut Scratch<'a>) -> Result<()> {
         let row = self.time.len();
         let (mut time, mut observed, mut severity, mut flags, mut dropped) = (0, 0, 0, 0, 0);
         let (mut severity_text, mut event_name) = (&b""[..], &b""[..]);
@@ -115,7 +110,7 @@ impl<'a> Records<'a> for Logs {
         }
         // Both are below 2^63, as was checked.
         let (at, source) = match (time, observed) {
-            (0, 0) => (self.received, FROM_RECEIVED),
+            (0, 0) => (received, FROM_RECEIVED),
             (0, observed) => (observed as i64, FROM_OBSERVED),
             (time, _) => (time as i64, FROM_RECORD),
         };
@@ -139,25 +134,56 @@ impl<'a> Records<'a> for Logs {
         Ok(())
     }
 
-    fn finish(self, columns: &mut Vec<ArrayRef>) -> std::result::Result<Rejected, NotUtf8> {
+    fn rejected(&mut self) -> Rejected {
+        std::mem::take(&mut self.rejected)
+    }
+
+    fn is_text(&self, rows: usize) -> bool {
+        self.severity_text.is_text(rows)
+            && self.body.is_text(rows)
+            && self.event_name.is_text(rows)
+            && self.attributes.is_text(rows)
+    }
+
+    fn keep(&mut self) {
+        self.attributes.keep();
+    }
+
+    fn cut(&mut self, rows: usize) {
+        self.time.truncate(rows);
+        self.time_source.truncate(rows);
+        self.observed_time.truncate(rows);
+        self.severity_number.truncate(rows);
+        for column in [&mut self.severity_text, &mut self.body, &mut self.body_type, &mut self.event_name] {
+            column.truncate(rows);
+        }
+        self.trace_id.truncate(rows);
+        self.span_id.truncate(rows);
+        self.flags.truncate(rows);
+        self.attributes.cut(rows);
+        self.dropped_attributes.truncate(rows);
+        self.rejected = Rejected::default();
+    }
+
+    fn finish(&mut self, columns: &mut Vec<ArrayRef>, leave: Leave) -> std::result::Result<(), NotUtf8> {
         let rows = self.time.len();
-        let (attributes, attribute_types) = self.attributes.finish()?;
+        let (attributes, attribute_types) = self.attributes.finish(leave)?;
         columns.extend([
-            timestamps(self.time),
-            Arc::new(UInt8Array::new(self.time_source.into(), None)),
-            timestamps(self.observed_time),
-            Arc::new(Int32Array::new(self.severity_number.into(), None)),
-            self.severity_text.finish(rows)?,
-            self.body.finish(rows)?,
-            self.body_type.finish(rows)?,
-            self.event_name.finish(rows)?,
-            self.trace_id.finish(),
-            self.span_id.finish(),
-            Arc::new(UInt32Array::new(self.flags.into(), None)),
+            timestamps(leave.take(&mut self.time)),
+            Arc::new(UInt8Array::new(leave.take(&mut self.time_source).into(), None)),
+            timestamps(leave.take(&mut self.observed_time)),
+            Arc::new(Int32Array::new(leave.take(&mut self.severity_number).into(), None)),
+            self.severity_text.finish(rows, leave)?,
+            self.body.finish(rows, leave)?,
+            self.body_type.finish(rows, leave)?,
+            self.event_name.finish(rows, leave)?,
+            self.trace_id.finish(leave),
+            self.span_id.finish(leave),
+            Arc::new(UInt32Array::new(leave.take(&mut self.flags).into(), None)),
             attributes,
             attribute_types,
-            Arc::new(UInt32Array::new(self.dropped_attributes.into(), None)),
+            Arc::new(UInt32Array::new(leave.take(&mut self.dropped_attributes).into(), None)),
         ]);
-        Ok(self.rejected)
+        Ok(())
     }
 }

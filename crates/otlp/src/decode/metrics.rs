@@ -9,10 +9,10 @@ use arrow::array::{ArrayRef, BooleanArray, Int32Array};
 
 use super::Rejected;
 use super::attributes::Attributes;
-use super::columns::{NotUtf8, OptionalNumber, OptionalText, Text};
+use super::columns::{Leave, NotUtf8, OptionalNumber, OptionalText, Text};
 use super::points::{PointKind, Points};
 use super::sizes::{Learned, Sizes};
-use super::walk::Records;
+use super::walk::{Records, Scratch};
 use crate::proto::{
     Message, exponential_histogram, exponential_point, gauge, histogram, histogram_point, key_value, metric,
     number_point, resource_metrics, scope_metrics, sum, summary, summary_point,
@@ -23,7 +23,7 @@ static LEARNED: Learned = Learned::new();
 
 /// The columns of `metrics` behind the common ones.
 #[derive(Default)]
-pub(super) struct Metrics<'a> {
+pub(super) struct Metrics {
     points: Points,
     name: Text,
     description: OptionalText,
@@ -32,9 +32,6 @@ pub(super) struct Metrics<'a> {
     temporality: OptionalNumber<i32>,
     is_monotonic: OptionalNumber<bool>,
     metadata: Attributes,
-    /// Parts of the metric being read.
-    metadata_parts: Vec<Reader<'a>>,
-    data_parts: Vec<Reader<'a>>,
 }
 
 /// What tells the types of metric apart.
@@ -90,15 +87,11 @@ fn data_kind(tag: u32) -> Option<&'static DataKind> {
     })
 }
 
-impl<'a> Records<'a> for Metrics<'a> {
+impl Records for Metrics {
     const RESOURCE_LEVEL: &'static Message = &resource_metrics::MESSAGE;
     const SCOPE_LEVEL: &'static Message = &scope_metrics::MESSAGE;
     const RECORD: &'static Message = &metric::MESSAGE;
     const LEARNED: &'static Learned = &LEARNED;
-
-    fn new(_received: i64) -> Self {
-        Self::default()
-    }
 
     fn reserve(&mut self, expected: Sizes) {
         self.points.reserve(expected);
@@ -119,32 +112,33 @@ impl<'a> Records<'a> for Metrics<'a> {
         self.points.exemplars()
     }
 
-    fn push(&mut self, mut reader: Reader<'a>) -> Result<()> {
+    fn push<'a>(&mut self, mut reader: Reader<'a>, _received: i64, scratch: &mut Scratch<'a>) -> Result<()> {
         let (mut name, mut description, mut unit) = ("", "", "");
         let mut data: Option<&DataKind> = None;
-        self.metadata_parts.clear();
-        self.data_parts.clear();
+        let Scratch { metadata: metadata_parts, data: data_parts, .. } = scratch;
+        metadata_parts.clear();
+        data_parts.clear();
         while let Some(tag) = reader.tag()? {
             match tag {
                 metric::NAME => name = reader.text("name")?,
                 metric::DESCRIPTION => description = reader.text("description")?,
                 metric::UNIT => unit = reader.text("unit")?,
-                metric::METADATA => self.metadata_parts.push(reader.message(&key_value::MESSAGE)?),
+                metric::METADATA => metadata_parts.push(reader.message(&key_value::MESSAGE)?),
                 other => match data_kind(other) {
                     Some(kind) => {
                         if data.is_some_and(|before| before.name != kind.name) {
-                            self.data_parts.clear();
+                            data_parts.clear();
                         }
                         data = Some(kind);
-                        self.data_parts.push(reader.message(kind.message)?);
+                        data_parts.push(reader.message(kind.message)?);
                     }
                     None => reader.skip(other)?,
                 },
             }
         }
         let first = self.points.rows();
-        let Some(kind) = data else { return self.end_metric(first) };
-        let (temporality, is_monotonic) = self.read_data(kind)?;
+        let Some(kind) = data else { return self.end_metric(first, metadata_parts) };
+        let (temporality, is_monotonic) = self.read_data(kind, data_parts)?;
         let last = self.points.rows();
         self.name.extend(name.as_bytes(), last - first);
         self.metric_type.extend(kind.name.as_bytes(), last - first);
@@ -158,35 +152,60 @@ impl<'a> Records<'a> for Metrics<'a> {
                 self.is_monotonic.set(row, is_monotonic);
             }
         }
-        self.end_metric(first)
+        self.end_metric(first, metadata_parts)
     }
 
-    fn finish(self, columns: &mut Vec<ArrayRef>) -> std::result::Result<Rejected, NotUtf8> {
+    fn rejected(&mut self) -> Rejected {
+        self.points.rejected()
+    }
+
+    fn is_text(&self, rows: usize) -> bool {
+        // What stands in the metric itself was read as text.
+        self.points.is_text(rows) && self.metadata.is_text(rows)
+    }
+
+    fn keep(&mut self) {
+        self.points.keep();
+        self.metadata.keep();
+    }
+
+    fn cut(&mut self, rows: usize) {
+        self.points.cut(rows);
+        self.name.truncate(rows);
+        self.description.truncate(rows);
+        self.unit.truncate(rows);
+        self.metric_type.truncate(rows);
+        self.temporality.truncate(rows);
+        self.is_monotonic.truncate(rows);
+        self.metadata.cut(rows);
+    }
+
+    fn finish(&mut self, columns: &mut Vec<ArrayRef>, leave: Leave) -> std::result::Result<(), NotUtf8> {
         let rows = self.points.rows();
-        let points = self.points.finish()?;
-        let (temporality, has_temporality) = self.temporality.parts(rows);
-        let (is_monotonic, has_monotonic) = self.is_monotonic.parts(rows);
-        let (metadata, metadata_types) = self.metadata.finish()?;
+        let points = self.points.finish(leave)?;
+        let (temporality, has_temporality) = self.temporality.parts(rows, leave);
+        let (is_monotonic, has_monotonic) = self.is_monotonic.parts(rows, leave);
+        let (metadata, metadata_types) = self.metadata.finish(leave)?;
         columns.extend(points.times);
         columns.extend([
-            self.name.finish()?,
-            self.description.finish(rows)?,
-            self.unit.finish(rows)?,
-            self.metric_type.finish()?,
+            self.name.finish(leave)?,
+            self.description.finish(rows, leave)?,
+            self.unit.finish(rows, leave)?,
+            self.metric_type.finish(leave)?,
             Arc::new(Int32Array::new(temporality.into(), Some(has_temporality))),
             Arc::new(BooleanArray::new(is_monotonic.into(), Some(has_monotonic))),
         ]);
         columns.extend(points.numbers);
         columns.extend([metadata, metadata_types, points.exemplars]);
-        Ok(points.rejected)
+        Ok(())
     }
 }
 
-impl Metrics<'_> {
+impl Metrics {
     /// Reads the points of the parts collected; returns the temporality and whether a sum is monotonic.
-    fn read_data(&mut self, kind: &DataKind) -> Result<(i32, bool)> {
+    fn read_data(&mut self, kind: &DataKind, parts: &mut [Reader<'_>]) -> Result<(i32, bool)> {
         let (mut temporality, mut is_monotonic) = (0, false);
-        for part in &mut self.data_parts {
+        for part in parts {
             while let Some(tag) = part.tag()? {
                 match tag {
                     // The points of every type have the same number, and so has the temporality of those that have one.
@@ -201,10 +220,10 @@ impl Metrics<'_> {
     }
 
     /// Gives the metadata collected to the rows from `first` on; it is read even where there are none.
-    fn end_metric(&mut self, first: usize) -> Result<()> {
+    fn end_metric(&mut self, first: usize, parts: &[Reader<'_>]) -> Result<()> {
         let rows = self.points.rows();
-        for _ in first..rows.max(first + usize::from(!self.metadata_parts.is_empty())) {
-            for part in &self.metadata_parts {
+        for _ in first..rows.max(first + usize::from(!parts.is_empty())) {
+            for part in parts {
                 self.metadata.entry(*part)?;
             }
             self.metadata.end_row();

@@ -9,6 +9,7 @@
 //! this one say ([`sizes`]), and grow where it differs.
 
 mod attributes;
+mod builder;
 mod check;
 mod columns;
 mod convention;
@@ -31,11 +32,13 @@ use arrow::buffer::ScalarBuffer;
 use plimsoll_model::UnixNanos;
 
 use crate::Signal;
+use crate::nested::utc;
 use crate::proto::{logs_request, metrics_request, trace_request};
-use crate::schema::UTC;
 use crate::wire::Reader;
 
-use columns::NotUtf8;
+pub use builder::{Pushed, RowBuilder};
+use columns::{Leave, NotUtf8};
+use walk::Open;
 
 /// The longest request that is read.
 pub const REQUEST_BYTES_MAX: usize = 256 << 20;
@@ -94,6 +97,27 @@ pub struct DecodeError {
 /// # Errors
 /// The bytes are not a well-formed request. Nothing of it may be acknowledged.
 pub fn decode(signal: Signal, request: &[u8], received: UnixNanos) -> std::result::Result<Decoded, DecodeError> {
+    let reader = request_reader(signal, request)?;
+    let (columns, rejected) = match signal {
+        Signal::Traces => alone::<spans::Spans>(reader, received),
+        Signal::Logs => alone::<logs::Logs>(reader, received),
+        Signal::Metrics => alone::<metrics::Metrics>(reader, received),
+    }
+    .map_err(|error| *error)?;
+    let batch = RecordBatch::try_new(signal.table().schema().clone(), columns)
+        .expect("the columns are built in the order and of the types of the schema");
+    Ok(Decoded { signal, batch, rejected })
+}
+
+/// Reads a request into columns of its own.
+fn alone<R: walk::Records>(request: Reader<'_>, received: UnixNanos) -> crate::wire::Result<(Vec<ArrayRef>, Rejected)> {
+    let mut open = Open::<R>::default();
+    let rejected = open.read_alone(request, received.as_i64())?;
+    let columns = open.finish(Leave::Nothing).map_err(|NotUtf8| not_text(request))?;
+    Ok((columns, rejected))
+}
+
+fn request_reader(signal: Signal, request: &[u8]) -> std::result::Result<Reader<'_>, DecodeError> {
     let message = match signal {
         Signal::Traces => &trace_request::MESSAGE,
         Signal::Logs => &logs_request::MESSAGE,
@@ -105,22 +129,15 @@ pub fn decode(signal: Signal, request: &[u8], received: UnixNanos) -> std::resul
             format!("the request has {} bytes, more than the {REQUEST_BYTES_MAX} that are read", request.len());
         return Err(*reader.error(0, problem));
     }
-    let (columns, rejected) = match signal {
-        Signal::Traces => walk::decode::<spans::Spans>(reader, received),
-        Signal::Logs => walk::decode::<logs::Logs>(reader, received),
-        Signal::Metrics => walk::decode::<metrics::Metrics>(reader, received),
-    }
-    .map_err(|error| *error)?;
-    match columns {
-        Ok(columns) => {
-            let batch = RecordBatch::try_new(signal.table().schema().clone(), columns)
-                .expect("the columns are built in the order and of the types of the schema");
-            Ok(Decoded { signal, batch, rejected })
-        }
-        Err(NotUtf8) => Err(match check::check(reader) {
-            Err(error) => *error,
-            Ok(()) => *reader.error(0, "a string is not valid UTF-8".to_owned()),
-        }),
+    Ok(reader)
+}
+
+/// Finds the string of a request that is not UTF-8.
+#[cold]
+fn not_text(request: Reader<'_>) -> Box<DecodeError> {
+    match check::check(request) {
+        Err(error) => error,
+        Ok(()) => request.error(0, "a string is not valid UTF-8".to_owned()),
     }
 }
 
@@ -145,7 +162,7 @@ fn too_late(field: &str, nanos: u64) -> String {
 }
 
 fn timestamps(values: Vec<i64>) -> ArrayRef {
-    Arc::new(TimestampNanosecondArray::new(ScalarBuffer::from(values), None).with_timezone(UTC))
+    Arc::new(TimestampNanosecondArray::new(ScalarBuffer::from(values), None).with_timezone(utc()))
 }
 
 fn int64s(values: Vec<i64>) -> ArrayRef {

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StructArray, UInt32Array, UInt64Array};
 
 use super::attributes::Attributes;
-use super::columns::{NotUtf8, OptionalList, OptionalNumber};
+use super::columns::{Leave, NotUtf8, OptionalList, OptionalNumber};
 use super::exemplars::Exemplars;
 use super::sizes::Sizes;
 use super::{Rejected, check_rows, stored_time, timestamps, too_late};
+use crate::nested::{f64_item, quantile_fields, quantile_item, u64_item};
 use crate::proto::{
     buckets, exemplar, exponential_point, histogram_point, key_value, number_point, packed, summary_point,
     value_at_quantile,
 };
-use crate::schema::quantile_fields;
 use crate::wire::{Reader, Result};
 
 /// The columns that points fill.
@@ -292,51 +292,91 @@ impl Points {
         self.rejected.add(reason);
     }
 
+    /// Takes what was left out.
+    pub(super) fn rejected(&mut self) -> Rejected {
+        std::mem::take(&mut self.rejected)
+    }
+
+    /// Says whether what was pushed since there were `rows` is text.
+    pub(super) fn is_text(&self, rows: usize) -> bool {
+        self.attributes.is_text(rows) && self.exemplars.is_text(rows)
+    }
+
+    /// Ends a request: what it brought stays.
+    pub(super) fn keep(&mut self) {
+        self.attributes.keep();
+        self.exemplars.keep();
+    }
+
+    /// Goes back to where the present request began, when there were `rows`.
+    pub(super) fn cut(&mut self, rows: usize) {
+        self.time.truncate(rows);
+        self.start_time.truncate(rows);
+        self.value_int.truncate(rows);
+        for column in [&mut self.value, &mut self.sum, &mut self.min, &mut self.max, &mut self.zero_threshold] {
+            column.truncate(rows);
+        }
+        for column in [&mut self.count, &mut self.zero_count] {
+            column.truncate(rows);
+        }
+        for column in [&mut self.scale, &mut self.positive_offset, &mut self.negative_offset] {
+            column.truncate(rows);
+        }
+        for column in [&mut self.bucket_counts, &mut self.positive, &mut self.negative] {
+            column.truncate(rows);
+        }
+        self.explicit_bounds.truncate(rows);
+        self.quantiles.truncate(rows);
+        self.flags.truncate(rows);
+        self.attributes.cut(rows);
+        self.exemplars.cut(rows);
+        self.rejected = Rejected::default();
+    }
+
     /// Returns the columns before the metric's own (`time`, `start_time`), those behind them until `flags` and the
-    /// attributes, the exemplars, and what was rejected.
-    pub(super) fn finish(self) -> std::result::Result<Finished, NotUtf8> {
+    /// attributes, and the exemplars.
+    pub(super) fn finish(&mut self, leave: Leave) -> std::result::Result<Finished, NotUtf8> {
         let rows = self.time.len();
         let u64s = |values: Vec<u64>| -> ArrayRef { Arc::new(UInt64Array::new(values.into(), None)) };
         let f64s = |values: Vec<f64>| -> ArrayRef { Arc::new(Float64Array::new(values.into(), None)) };
-        let double = |column: OptionalNumber<f64>| -> ArrayRef {
-            let (values, nulls) = column.parts(rows);
+        let double = |column: &mut OptionalNumber<f64>| -> ArrayRef {
+            let (values, nulls) = column.parts(rows, leave);
             Arc::new(Float64Array::new(values.into(), Some(nulls)))
         };
-        let unsigned = |column: OptionalNumber<u64>| -> ArrayRef {
-            let (values, nulls) = column.parts(rows);
+        let unsigned = |column: &mut OptionalNumber<u64>| -> ArrayRef {
+            let (values, nulls) = column.parts(rows, leave);
             Arc::new(UInt64Array::new(values.into(), Some(nulls)))
         };
-        let int = |column: OptionalNumber<i32>| -> ArrayRef {
-            let (values, nulls) = column.parts(rows);
+        let int = |column: &mut OptionalNumber<i32>| -> ArrayRef {
+            let (values, nulls) = column.parts(rows, leave);
             Arc::new(Int32Array::new(values.into(), Some(nulls)))
         };
-        let (value_int, has_value_int) = self.value_int.parts(rows);
-        let (attributes, attribute_types) = self.attributes.finish()?;
+        let (value_int, has_value_int) = self.value_int.parts(rows, leave);
+        let (attributes, attribute_types) = self.attributes.finish(leave)?;
         Ok(Finished {
-            times: [timestamps(self.time), timestamps(self.start_time)],
+            times: [timestamps(leave.take(&mut self.time)), timestamps(leave.take(&mut self.start_time))],
             numbers: vec![
-                double(self.value),
+                double(&mut self.value),
                 Arc::new(Int64Array::new(value_int.into(), Some(has_value_int))),
-                unsigned(self.count),
-                double(self.sum),
-                double(self.min),
-                double(self.max),
-                self.explicit_bounds.finish(rows, f64s),
-                self.bucket_counts.finish(rows, u64s),
-                int(self.scale),
-                unsigned(self.zero_count),
-                double(self.zero_threshold),
-                int(self.positive_offset),
-                self.positive.finish(rows, u64s),
-                int(self.negative_offset),
-                self.negative.finish(rows, u64s),
-                self.quantiles.finish(rows, quantiles),
-                Arc::new(UInt32Array::new(self.flags.into(), None)),
+                unsigned(&mut self.count),
+                double(&mut self.sum),
+                double(&mut self.min),
+                double(&mut self.max),
+                self.explicit_bounds.finish(rows, f64_item(), leave, f64s),
+                self.bucket_counts.finish(rows, u64_item(), leave, u64s),
+                int(&mut self.scale),
+                unsigned(&mut self.zero_count),
+                double(&mut self.zero_threshold),
+                int(&mut self.positive_offset),
+                self.positive.finish(rows, u64_item(), leave, u64s),
+                int(&mut self.negative_offset),
+                self.negative.finish(rows, u64_item(), leave, u64s),
+                self.quantiles.finish(rows, quantile_item(), leave, quantiles),
+                Arc::new(UInt32Array::new(leave.take(&mut self.flags).into(), None)),
                 attributes,
                 attribute_types,
             ],
-            exemplars: self.exemplars.finish()?,
-            rejected: self.rejected,
+            exemplars: self.exemplars.finish(leave)?,
         })
     }
 }
@@ -346,7 +386,6 @@ pub(super) struct Finished {
     pub(super) times: [ArrayRef; 2],
     pub(super) numbers: Vec<ArrayRef>,
     pub(super) exemplars: ArrayRef,
-    pub(super) rejected: Rejected,
 }
 
 fn quantiles(items: Vec<(f64, f64)>) -> ArrayRef {

@@ -1,11 +1,14 @@
 //! Columns that many rows share: those of the resource and those of the scope.
 //!
 //! *Invariants.* All columns of one of them are dictionaries over the same keys buffer. An entry that equals the one
-//! before it byte by byte is not made again. A resource or scope without rows leaves no entry behind.
+//! before it byte by byte is not made again; where requests share columns, one that equals any before it is not. A resource or
+//! scope without rows leaves no entry behind.
 //!
 //! Fields may come in any order and as often as the sender likes: the parts of a resource are collected while its records
 //! are read, and read themselves when it ends. A resource that comes in several parts is merged as protobuf has it.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, DictionaryArray, UInt32Array};
@@ -13,7 +16,7 @@ use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::UInt32Type;
 
 use super::check::check;
-use super::columns::{NotUtf8, Text};
+use super::columns::{Leave, NotUtf8, Text};
 use crate::proto::{entity_ref, key_value, resource, scope};
 use crate::value::{append_entry, append_text};
 use crate::wire::{Reader, Result};
@@ -23,28 +26,76 @@ const UNKNOWN_SERVICE: &[u8] = b"unknown_service";
 
 /// Which entry each row has, and the wire bytes of each entry.
 #[derive(Default)]
-struct Entries<'a> {
+struct Entries {
     keys: Vec<u32>,
     wire: Text,
-    /// The nested messages of the entry under construction.
-    parts: Vec<Reader<'a>>,
+    /// Entries by a hash of their wire bytes that senders cannot foresee; of those that share one, the last.
+    known: Option<HashMap<u64, u32>>,
+    hasher: RandomState,
+    /// The hash of what is pending, where it was asked for.
+    pending: u64,
 }
 
-impl Entries<'_> {
-    /// Says whether the entry under construction is the one before it again.
-    fn repeats(&self) -> bool {
-        let count = self.wire.len();
-        count > 0 && self.wire.get(count - 1) == self.wire.pending()
+impl Entries {
+    /// Entries that are told apart over many requests.
+    fn joined() -> Self {
+        Self { known: Some(HashMap::new()), ..Self::default() }
+    }
+
+    /// Returns the entry that what is pending is again, and drops what is pending.
+    fn again(&mut self) -> Option<usize> {
+        let last = self.wire.len().checked_sub(1)?;
+        let pending = self.wire.pending();
+        let is = |entry: usize| self.wire.get(entry) == pending;
+        let entry = if is(last) {
+            last
+        } else {
+            let known = self.known.as_ref()?;
+            self.pending = self.hasher.hash_one(pending);
+            known.get(&self.pending).map(|entry| *entry as usize).filter(|entry| is(*entry))?
+        };
+        self.discard();
+        Some(entry)
     }
 
     fn discard(&mut self) {
         self.wire.truncate(self.wire.len());
-        self.parts.clear();
     }
 
-    /// Gives the last entry to as many rows as are missing until there are `rows`.
-    fn assign(&mut self, rows: usize) {
-        self.keys.resize(rows, self.wire.len().saturating_sub(1) as u32);
+    /// Makes an entry of what is pending.
+    fn seal(&mut self) -> usize {
+        let entry = self.wire.len();
+        if let Some(known) = &mut self.known {
+            // The first one was not looked for.
+            let hash = if entry == 0 { self.hasher.hash_one(self.wire.pending()) } else { self.pending };
+            known.insert(hash, entry as u32);
+        }
+        self.wire.seal();
+        entry
+    }
+
+    /// Gives an entry to as many rows as are missing until there are `rows`.
+    fn assign(&mut self, rows: usize, entry: usize) {
+        self.keys.resize(rows, entry as u32);
+    }
+
+    /// Goes back to so many rows and entries.
+    fn cut(&mut self, rows: usize, entries: usize) {
+        self.keys.truncate(rows);
+        self.wire.truncate(entries);
+        if let Some(known) = &mut self.known {
+            known.retain(|_, entry| (*entry as usize) < entries);
+        }
+    }
+
+    /// Takes the keys, and the wire bytes as a column over them.
+    fn finish(&mut self, leave: Leave) -> (ScalarBuffer<u32>, ArrayRef) {
+        if let Some(known) = &mut self.known {
+            known.clear();
+        }
+        let keys = ScalarBuffer::from(leave.take(&mut self.keys));
+        let wire = dictionary(&keys, self.wire.finish_bytes(leave));
+        (keys, wire)
     }
 }
 
@@ -55,8 +106,8 @@ fn dictionary(keys: &ScalarBuffer<u32>, values: ArrayRef) -> ArrayRef {
 
 /// The columns of the resource.
 #[derive(Default)]
-pub(super) struct Resources<'a> {
-    entries: Entries<'a>,
+pub(super) struct Resources {
+    entries: Entries,
     names: [Text; 5],
     attributes: Text,
     scratch: Vec<u8>,
@@ -75,42 +126,61 @@ fn resource_column(key: &[u8]) -> Option<(usize, u8)> {
     })
 }
 
-impl<'a> Resources<'a> {
+impl Resources {
+    /// Resources that are told apart over many requests.
+    pub(super) fn joined() -> Self {
+        Self { entries: Entries::joined(), ..Self::default() }
+    }
+
+    /// Returns how many there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.wire.len()
+    }
+
     /// Takes the bytes of a field that is not the records'.
     pub(super) fn keep(&mut self, field: &[u8]) {
         self.entries.wire.open().extend_from_slice(field);
     }
 
-    /// Takes a `Resource` message.
-    pub(super) fn part(&mut self, resource: Reader<'a>) {
-        self.entries.parts.push(resource);
-    }
-
-    /// Ends a resource; the rows until `rows` that have none yet are its.
-    pub(super) fn end(&mut self, rows: usize) -> Result<()> {
-        if self.entries.repeats() {
-            self.entries.discard();
-        } else {
-            self.read_parts()?;
-            if self.entries.keys.len() == rows {
-                let kept = self.entries.wire.len();
-                self.names.iter_mut().for_each(|column| column.truncate(kept));
-                self.attributes.truncate(kept);
-                self.entries.discard();
-            } else {
-                self.entries.wire.seal();
+    /// Ends a resource, whose `Resource` messages are `parts`; the rows until `rows` that have none yet are its.
+    pub(super) fn end(&mut self, rows: usize, parts: &mut Vec<Reader<'_>>) -> Result<()> {
+        let entry = match self.entries.again() {
+            Some(entry) => entry,
+            None => {
+                self.read_parts(parts)?;
+                if self.entries.keys.len() == rows {
+                    let kept = self.len();
+                    self.names.iter_mut().for_each(|column| column.truncate(kept));
+                    self.attributes.truncate(kept);
+                    self.entries.discard();
+                    return Ok(());
+                }
+                self.entries.seal()
             }
-        }
-        self.entries.assign(rows);
+        };
+        parts.clear();
+        self.entries.assign(rows, entry);
         Ok(())
     }
 
-    fn read_parts(&mut self) -> Result<()> {
+    /// Says whether all from the `from`th on are text.
+    pub(super) fn is_text(&self, from: usize) -> bool {
+        self.attributes.is_text(from) && self.names.iter().all(|names| names.is_text(from))
+    }
+
+    /// Goes back to so many rows and resources.
+    pub(super) fn cut(&mut self, rows: usize, resources: usize) {
+        self.entries.cut(rows, resources);
+        self.names.iter_mut().for_each(|column| column.truncate(resources));
+        self.attributes.truncate(resources);
+    }
+
+    fn read_parts(&mut self, parts: &mut Vec<Reader<'_>>) -> Result<()> {
         let mut found: [Option<(u8, usize, usize)>; 5] = [None; 5];
         self.scratch.clear();
         self.attributes.open().push(b'{');
         let mut first = true;
-        for mut part in self.entries.parts.drain(..) {
+        for mut part in parts.drain(..) {
             while let Some(tag) = part.tag()? {
                 if tag != resource::ATTRIBUTES {
                     check_resource_field(&mut part, tag)?;
@@ -139,16 +209,15 @@ impl<'a> Resources<'a> {
         Ok(())
     }
 
-    /// Returns the columns in the order of the schema: names, attributes as JSON, wire bytes.
-    pub(super) fn finish(self) -> std::result::Result<Vec<ArrayRef>, NotUtf8> {
-        let keys = ScalarBuffer::from(self.entries.keys);
-        let mut columns = Vec::with_capacity(7);
-        for names in self.names {
-            columns.push(dictionary(&keys, names.finish()?));
+    /// Appends the columns in the order of the schema: names, attributes as JSON, wire bytes.
+    pub(super) fn finish(&mut self, columns: &mut Vec<ArrayRef>, leave: Leave) -> std::result::Result<(), NotUtf8> {
+        let (keys, wire) = self.entries.finish(leave);
+        for names in &mut self.names {
+            columns.push(dictionary(&keys, names.finish(leave)?));
         }
-        columns.push(dictionary(&keys, self.attributes.finish()?));
-        columns.push(dictionary(&keys, self.entries.wire.finish_bytes()));
-        Ok(columns)
+        columns.push(dictionary(&keys, self.attributes.finish(leave)?));
+        columns.push(wire);
+        Ok(())
     }
 }
 
@@ -163,45 +232,59 @@ fn check_resource_field(part: &mut Reader<'_>, tag: u32) -> Result<()> {
 
 /// The columns of the scope.
 #[derive(Default)]
-pub(super) struct Scopes<'a> {
-    entries: Entries<'a>,
+pub(super) struct Scopes {
+    entries: Entries,
     name: Text,
     version: Text,
     scratch: Vec<u8>,
 }
 
-impl<'a> Scopes<'a> {
+impl Scopes {
+    /// Scopes that are told apart over many requests.
+    pub(super) fn joined() -> Self {
+        Self { entries: Entries::joined(), ..Self::default() }
+    }
+
+    /// Returns how many there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.wire.len()
+    }
+
     /// Takes the bytes of a field that is not the records'.
     pub(super) fn keep(&mut self, field: &[u8]) {
         self.entries.wire.open().extend_from_slice(field);
     }
 
-    /// Takes an `InstrumentationScope` message.
-    pub(super) fn part(&mut self, scope: Reader<'a>) {
-        self.entries.parts.push(scope);
-    }
-
-    /// Ends a scope; the rows until `rows` that have none yet are its.
-    pub(super) fn end(&mut self, rows: usize) -> Result<()> {
-        if self.entries.repeats() {
-            self.entries.discard();
-        } else {
-            let (name, version) = self.read_parts()?;
-            if self.entries.keys.len() == rows {
-                self.entries.discard();
-            } else {
+    /// Ends a scope, whose `InstrumentationScope` messages are `parts`; the rows until `rows` that have none yet are its.
+    pub(super) fn end(&mut self, rows: usize, parts: &mut Vec<Reader<'_>>) -> Result<()> {
+        let entry = match self.entries.again() {
+            Some(entry) => entry,
+            None => {
+                let (name, version) = self.read_parts(parts)?;
+                if self.entries.keys.len() == rows {
+                    self.entries.discard();
+                    return Ok(());
+                }
                 self.name.push(name);
                 self.version.push(version);
-                self.entries.wire.seal();
+                self.entries.seal()
             }
-        }
-        self.entries.assign(rows);
+        };
+        parts.clear();
+        self.entries.assign(rows, entry);
         Ok(())
     }
 
-    fn read_parts(&mut self) -> Result<(&'a [u8], &'a [u8])> {
+    /// Goes back to so many rows and scopes.
+    pub(super) fn cut(&mut self, rows: usize, scopes: usize) {
+        self.entries.cut(rows, scopes);
+        self.name.truncate(scopes);
+        self.version.truncate(scopes);
+    }
+
+    fn read_parts<'a>(&mut self, parts: &mut Vec<Reader<'a>>) -> Result<(&'a [u8], &'a [u8])> {
         let (mut name, mut version) = (&b""[..], &b""[..]);
-        for mut part in self.entries.parts.drain(..) {
+        for mut part in parts.drain(..) {
             while let Some(tag) = part.tag()? {
                 match tag {
                     scope::NAME => name = part.text("name")?.as_bytes(),
@@ -218,13 +301,12 @@ impl<'a> Scopes<'a> {
         Ok((name, version))
     }
 
-    /// Returns the columns in the order of the schema: name, version, wire bytes.
-    pub(super) fn finish(self) -> std::result::Result<Vec<ArrayRef>, NotUtf8> {
-        let keys = ScalarBuffer::from(self.entries.keys);
-        Ok(vec![
-            dictionary(&keys, self.name.finish()?),
-            dictionary(&keys, self.version.finish()?),
-            dictionary(&keys, self.entries.wire.finish_bytes()),
-        ])
+    /// Appends the columns in the order of the schema: name, version, wire bytes.
+    pub(super) fn finish(&mut self, columns: &mut Vec<ArrayRef>, leave: Leave) -> std::result::Result<(), NotUtf8> {
+        let (keys, wire) = self.entries.finish(leave);
+        columns.push(dictionary(&keys, self.name.finish(leave)?));
+        columns.push(dictionary(&keys, self.version.finish(leave)?));
+        columns.push(wire);
+        Ok(())
     }
 }

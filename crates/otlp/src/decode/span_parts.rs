@@ -5,10 +5,10 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, UInt32Array};
 
 use super::attributes::Attributes;
-use super::columns::{NotUtf8, Offsets, OptionalText, Text, list_of};
+use super::columns::{Leave, NotUtf8, Offsets, OptionalText, Text, list_of};
 use super::{check_rows, stored_time, timestamps};
+use crate::nested::{event_fields, event_item, link_fields, link_item};
 use crate::proto::{event, key_value, link};
-use crate::schema::{event_fields, link_fields};
 use crate::wire::{Reader, Result};
 
 /// The `events` column.
@@ -63,11 +63,30 @@ impl Events {
         self.dropped_attributes.truncate(items);
     }
 
-    pub(super) fn finish(self) -> std::result::Result<ArrayRef, NotUtf8> {
-        let (attributes, types) = self.attributes.finish()?;
-        let dropped: ArrayRef = Arc::new(UInt32Array::new(self.dropped_attributes.into(), None));
-        let columns = vec![timestamps(self.time), self.name.finish()?, attributes, types, dropped];
-        Ok(list_of(event_fields(), self.rows, columns))
+    /// Says whether what was pushed since there were `rows` is text.
+    pub(super) fn is_text(&self, rows: usize) -> bool {
+        let items = self.rows.end(rows);
+        self.name.is_text(items) && self.attributes.is_text(items)
+    }
+
+    /// Ends a request: what it brought stays.
+    pub(super) fn keep(&mut self) {
+        self.attributes.keep();
+    }
+
+    /// Goes back to where the present request began, when there were `rows`.
+    pub(super) fn cut(&mut self, rows: usize) {
+        self.rows.truncate(rows);
+        self.drop_row();
+        self.attributes.cut(self.rows.items());
+    }
+
+    pub(super) fn finish(&mut self, leave: Leave) -> std::result::Result<ArrayRef, NotUtf8> {
+        let (attributes, types) = self.attributes.finish(leave)?;
+        let dropped: ArrayRef = Arc::new(UInt32Array::new(leave.take(&mut self.dropped_attributes).into(), None));
+        let time = timestamps(leave.take(&mut self.time));
+        let columns = vec![time, self.name.finish(leave)?, attributes, types, dropped];
+        Ok(list_of(event_item(), event_fields(), &mut self.rows, columns, leave))
     }
 }
 
@@ -132,18 +151,36 @@ impl Links {
         self.dropped_attributes.truncate(items);
     }
 
-    pub(super) fn finish(self) -> std::result::Result<ArrayRef, NotUtf8> {
+    /// Says whether what was pushed since there were `rows` is text.
+    pub(super) fn is_text(&self, rows: usize) -> bool {
+        let items = self.rows.end(rows);
+        self.trace_state.is_text(items) && self.attributes.is_text(items)
+    }
+
+    /// Ends a request: what it brought stays.
+    pub(super) fn keep(&mut self) {
+        self.attributes.keep();
+    }
+
+    /// Goes back to where the present request began, when there were `rows`.
+    pub(super) fn cut(&mut self, rows: usize) {
+        self.rows.truncate(rows);
+        self.drop_row();
+        self.attributes.cut(self.rows.items());
+    }
+
+    pub(super) fn finish(&mut self, leave: Leave) -> std::result::Result<ArrayRef, NotUtf8> {
         let items = self.flags.len();
-        let (attributes, types) = self.attributes.finish()?;
+        let (attributes, types) = self.attributes.finish(leave)?;
         let columns: Vec<ArrayRef> = vec![
-            self.trace_id.finish_bytes(),
-            self.span_id.finish_bytes(),
-            self.trace_state.finish(items)?,
-            Arc::new(UInt32Array::new(self.flags.into(), None)),
+            self.trace_id.finish_bytes(leave),
+            self.span_id.finish_bytes(leave),
+            self.trace_state.finish(items, leave)?,
+            Arc::new(UInt32Array::new(leave.take(&mut self.flags).into(), None)),
             attributes,
             types,
-            Arc::new(UInt32Array::new(self.dropped_attributes.into(), None)),
+            Arc::new(UInt32Array::new(leave.take(&mut self.dropped_attributes).into(), None)),
         ];
-        Ok(list_of(link_fields(), self.rows, columns))
+        Ok(list_of(link_item(), link_fields(), &mut self.rows, columns, leave))
     }
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int32Array, UInt32Array};
 
 use super::attributes::Attributes;
-use super::columns::{NotUtf8, OptionalNumber, OptionalText, Text};
+use super::columns::{Leave, NotUtf8, OptionalNumber, OptionalText, Text};
 use super::convention::{Chosen, HTTP_STATUS};
 use super::ids::{OptionalIds, ids};
 use super::sizes::{Learned, Sizes};
 use super::span_parts::{Events, Links};
-use super::walk::Records;
+use super::walk::{Records, Scratch};
 use super::{Rejected, int64s, stored_time, timestamps, too_late};
 use crate::proto::{Message, event, key_value, link, resource_spans, scope_spans, span, status};
 use crate::schema::SPAN_CONVENTIONS;
@@ -98,15 +98,11 @@ fn is_storable(span: &Scalars<'_>) -> bool {
         && span.late_event.is_none()
 }
 
-impl<'a> Records<'a> for Spans {
+impl Records for Spans {
     const RESOURCE_LEVEL: &'static Message = &resource_spans::MESSAGE;
     const SCOPE_LEVEL: &'static Message = &scope_spans::MESSAGE;
     const RECORD: &'static Message = &span::MESSAGE;
     const LEARNED: &'static Learned = &LEARNED;
-
-    fn new(_received: i64) -> Self {
-        Self::default()
-    }
 
     fn reserve(&mut self, expected: Sizes) {
         let rows = expected.rows;
@@ -139,7 +135,7 @@ impl<'a> Records<'a> for Spans {
         self.events.len() + self.links.len()
     }
 
-    fn push(&mut self, mut reader: Reader<'a>) -> Result<()> {
+    fn push<'a>(&mut self, mut reader: Reader<'a>, _received: i64, _scratch: &mut Scratch<'a>) -> Result<()> {
         let mut span = Scalars::default();
         let mut chosen = Chosen::new();
         while let Some(tag) = reader.tag()? {
@@ -179,40 +175,85 @@ impl<'a> Records<'a> for Spans {
         Ok(())
     }
 
-    fn finish(self, columns: &mut Vec<ArrayRef>) -> std::result::Result<Rejected, NotUtf8> {
+    fn rejected(&mut self) -> Rejected {
+        std::mem::take(&mut self.rejected)
+    }
+
+    fn is_text(&self, rows: usize) -> bool {
+        // Columns of conventions hold whole values of attributes.
+        self.name.is_text(rows)
+            && self.trace_state.is_text(rows)
+            && self.status_message.is_text(rows)
+            && self.attributes.is_text(rows)
+            && self.events.is_text(rows)
+            && self.links.is_text(rows)
+    }
+
+    fn keep(&mut self) {
+        self.attributes.keep();
+        self.events.keep();
+        self.links.keep();
+    }
+
+    fn cut(&mut self, rows: usize) {
+        self.trace_id.truncate(16 * rows);
+        self.span_id.truncate(8 * rows);
+        self.parent_span_id.truncate(rows);
+        self.trace_state.truncate(rows);
+        self.flags.truncate(rows);
+        self.name.truncate(rows);
+        self.kind.truncate(rows);
+        for column in [&mut self.start_time, &mut self.end_time, &mut self.duration_ns] {
+            column.truncate(rows);
+        }
+        self.status_code.truncate(rows);
+        self.status_message.truncate(rows);
+        self.http_status.truncate(rows);
+        self.conventions.iter_mut().for_each(|column| column.truncate(rows));
+        self.attributes.cut(rows);
+        self.events.cut(rows);
+        self.links.cut(rows);
+        for column in [&mut self.dropped_attributes, &mut self.dropped_events, &mut self.dropped_links] {
+            column.truncate(rows);
+        }
+        self.rejected = Rejected::default();
+    }
+
+    fn finish(&mut self, columns: &mut Vec<ArrayRef>, leave: Leave) -> std::result::Result<(), NotUtf8> {
         let rows = self.kind.len();
-        let numbers = |values: Vec<u32>| -> ArrayRef { Arc::new(UInt32Array::new(values.into(), None)) };
-        let (attributes, attribute_types) = self.attributes.finish()?;
-        let (status_code, has_status) = self.status_code.parts(rows);
-        let (http_status, has_http_status) = self.http_status.parts(rows);
+        let numbers =
+            |values: &mut Vec<u32>| -> ArrayRef { Arc::new(UInt32Array::new(leave.take(values).into(), None)) };
+        let (attributes, attribute_types) = self.attributes.finish(leave)?;
+        let (status_code, has_status) = self.status_code.parts(rows, leave);
+        let (http_status, has_http_status) = self.http_status.parts(rows, leave);
         columns.extend([
-            ids::<16>(self.trace_id),
-            ids::<8>(self.span_id),
-            self.parent_span_id.finish(),
-            self.trace_state.finish(rows)?,
-            numbers(self.flags),
-            self.name.finish()?,
-            Arc::new(Int32Array::new(self.kind.into(), None)),
-            timestamps(self.start_time),
-            timestamps(self.end_time),
-            int64s(self.duration_ns),
+            ids::<16>(leave.take(&mut self.trace_id)),
+            ids::<8>(leave.take(&mut self.span_id)),
+            self.parent_span_id.finish(leave),
+            self.trace_state.finish(rows, leave)?,
+            numbers(&mut self.flags),
+            self.name.finish(leave)?,
+            Arc::new(Int32Array::new(leave.take(&mut self.kind).into(), None)),
+            timestamps(leave.take(&mut self.start_time)),
+            timestamps(leave.take(&mut self.end_time)),
+            int64s(leave.take(&mut self.duration_ns)),
             Arc::new(Int32Array::new(status_code.into(), Some(has_status))),
-            self.status_message.finish(rows)?,
+            self.status_message.finish(rows, leave)?,
             Arc::new(Int32Array::new(http_status.into(), Some(has_http_status))),
         ]);
-        for convention in self.conventions {
-            columns.push(convention.finish(rows)?);
+        for convention in &mut self.conventions {
+            columns.push(convention.finish(rows, leave)?);
         }
         columns.extend([
             attributes,
             attribute_types,
-            numbers(self.dropped_attributes),
-            self.events.finish()?,
-            numbers(self.dropped_events),
-            self.links.finish()?,
-            numbers(self.dropped_links),
+            numbers(&mut self.dropped_attributes),
+            self.events.finish(leave)?,
+            numbers(&mut self.dropped_events),
+            self.links.finish(leave)?,
+            numbers(&mut self.dropped_links),
         ]);
-        Ok(self.rejected)
+        Ok(())
     }
 }
 

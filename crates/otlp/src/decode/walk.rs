@@ -1,9 +1,8 @@
 //! The levels that all three signals share: request, resource, scope, records.
 
 use arrow::array::ArrayRef;
-use plimsoll_model::UnixNanos;
 
-use super::columns::NotUtf8;
+use super::columns::{Leave, NotUtf8};
 use super::shared::{Resources, Scopes};
 use super::sizes::{Learned, Sizes};
 use super::{Rejected, check_rows, timestamps};
@@ -11,7 +10,9 @@ use crate::proto::{Message, resource, resource_spans, scope, scope_spans, trace_
 use crate::wire::{Reader, Result};
 
 /// The tables' own columns, filled record by record.
-pub(super) trait Records<'a> {
+///
+/// What a request pushed behind the `rows` that were there before it can be checked, kept or cut off.
+pub(super) trait Records: Default {
     /// `ResourceSpans` or its like. Its fields have the same numbers in all signals, and so have those below.
     const RESOURCE_LEVEL: &'static Message;
     /// `ScopeSpans` or its like.
@@ -21,9 +22,6 @@ pub(super) trait Records<'a> {
 
     /// What requests of this signal become.
     const LEARNED: &'static Learned;
-
-    /// Makes empty columns for a request received at this instant.
-    fn new(received: i64) -> Self;
 
     /// Makes room for what is expected.
     fn reserve(&mut self, expected: Sizes);
@@ -37,84 +35,154 @@ pub(super) trait Records<'a> {
     /// Returns how many rows there are in nested lists: events, links, exemplars.
     fn nested_rows(&self) -> usize;
 
-    /// Reads one record.
-    fn push(&mut self, record: Reader<'a>) -> Result<()>;
+    /// Reads one record of a request received at this instant.
+    fn push<'a>(&mut self, record: Reader<'a>, received: i64, scratch: &mut Scratch<'a>) -> Result<()>;
+
+    /// Takes what was left out.
+    fn rejected(&mut self) -> Rejected;
+
+    /// Says whether what the present request pushed is text where it has to be.
+    fn is_text(&self, rows: usize) -> bool;
+
+    /// Ends the present request: what it pushed stays.
+    fn keep(&mut self);
+
+    /// Drops what the present request pushed.
+    fn cut(&mut self, rows: usize);
 
     /// Appends the columns behind the common ones, in the order of the schema.
-    fn finish(self, columns: &mut Vec<ArrayRef>) -> std::result::Result<Rejected, NotUtf8>;
+    fn finish(&mut self, columns: &mut Vec<ArrayRef>, leave: Leave) -> std::result::Result<(), NotUtf8>;
 }
 
-type Columns = std::result::Result<Vec<ArrayRef>, NotUtf8>;
-
-/// Reads a request and returns all columns of its table.
-pub(super) fn decode<'a, R: Records<'a>>(mut request: Reader<'a>, received: UnixNanos) -> Result<(Columns, Rejected)> {
-    let bytes = request.rest().len();
-    let mut records = R::new(received.as_i64());
-    records.reserve(R::LEARNED.expect(bytes));
-    let mut resources = Resources::default();
-    let mut scopes = Scopes::default();
-    while let Some(tag) = request.tag()? {
-        match tag {
-            trace_request::RESOURCES => {
-                let message = request.message(R::RESOURCE_LEVEL)?;
-                read_resource(message, &mut records, &mut resources, &mut scopes)?;
-            }
-            other => request.skip(other)?,
-        }
-    }
-    let rows = records.rows();
-    R::LEARNED.learn(bytes, records.sizes());
-    let finish = || {
-        let mut columns = vec![timestamps(vec![received.as_i64(); rows])];
-        columns.extend(resources.finish()?);
-        columns.extend(scopes.finish()?);
-        let rejected = records.finish(&mut columns)?;
-        Ok((columns, rejected))
-    };
-    Ok(match finish() {
-        Ok((columns, rejected)) => (Ok(columns), rejected),
-        Err(NotUtf8) => (Err(NotUtf8), Rejected::default()),
-    })
+/// Messages that are read when the one that they are in has ended.
+#[derive(Default)]
+pub(super) struct Scratch<'a> {
+    resource: Vec<Reader<'a>>,
+    scope: Vec<Reader<'a>>,
+    /// Parts of a metric.
+    pub(super) metadata: Vec<Reader<'a>>,
+    pub(super) data: Vec<Reader<'a>>,
 }
 
-fn read_resource<'a, R: Records<'a>>(
-    mut level: Reader<'a>,
-    records: &mut R,
-    resources: &mut Resources<'a>,
-    scopes: &mut Scopes<'a>,
-) -> Result<()> {
-    loop {
-        let from = level.offset();
-        let Some(tag) = level.tag()? else { break };
-        match tag {
-            resource_spans::SCOPES => {
-                read_scope(level.message(R::SCOPE_LEVEL)?, records, scopes)?;
-                continue;
-            }
-            resource_spans::RESOURCE => resources.part(level.message(&resource::MESSAGE)?),
-            resource_spans::SCHEMA_URL => drop(level.text("schemaUrl")?),
-            other => level.skip(other)?,
-        }
-        resources.keep(level.since(from));
-    }
-    resources.end(records.rows())
+/// All columns of a table, filled request by request.
+#[derive(Default)]
+pub(super) struct Open<R> {
+    received: Vec<i64>,
+    resources: Resources,
+    scopes: Scopes,
+    records: R,
 }
 
-fn read_scope<'a, R: Records<'a>>(mut level: Reader<'a>, records: &mut R, scopes: &mut Scopes<'a>) -> Result<()> {
-    loop {
-        let from = level.offset();
-        let Some(tag) = level.tag()? else { break };
-        match tag {
-            scope_spans::RECORDS => {
-                records.push(level.message(R::RECORD)?)?;
-                check_rows(&level, records.rows() + records.nested_rows())?;
-                continue;
-            }
-            scope_spans::SCOPE => scopes.part(level.message(&scope::MESSAGE)?),
-            scope_spans::SCHEMA_URL => drop(level.text("schemaUrl")?),
-            other => level.skip(other)?,
-        }
-        scopes.keep(level.since(from));
+/// How much there was when a request began.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    rows: usize,
+    resources: usize,
+    scopes: usize,
+}
+
+impl<R: Records> Open<R> {
+    /// Makes empty columns that many requests are to share.
+    pub(super) fn joined() -> Self {
+        Self { resources: Resources::joined(), scopes: Scopes::joined(), ..Self::default() }
     }
-    scopes.end(records.rows())
+
+    /// Returns how many rows there are.
+    pub(super) fn rows(&self) -> usize {
+        self.records.rows()
+    }
+
+    /// Returns where the next request begins.
+    pub(super) fn mark(&self) -> Mark {
+        Mark { rows: self.records.rows(), resources: self.resources.len(), scopes: self.scopes.len() }
+    }
+
+    /// Pushes a request that has the columns to itself.
+    pub(super) fn read_alone(&mut self, request: Reader<'_>, received: i64) -> Result<Rejected> {
+        let bytes = request.rest().len();
+        self.records.reserve(R::LEARNED.expect(bytes));
+        self.read(request, received)?;
+        R::LEARNED.learn(bytes, self.records.sizes());
+        Ok(self.records.rejected())
+    }
+
+    /// Pushes a request; what there is of one that fails is to be cut off.
+    pub(super) fn read(&mut self, mut request: Reader<'_>, received: i64) -> Result<()> {
+        let mut scratch = Scratch::default();
+        while let Some(tag) = request.tag()? {
+            match tag {
+                trace_request::RESOURCES => {
+                    self.read_resource(request.message(R::RESOURCE_LEVEL)?, received, &mut scratch)?;
+                }
+                other => request.skip(other)?,
+            }
+        }
+        self.received.resize(self.records.rows(), received);
+        Ok(())
+    }
+
+    /// Ends a request that was read: its rows stay, unless they hold what is not text. Returns what was left out of it.
+    pub(super) fn keep(&mut self, mark: Mark) -> std::result::Result<Rejected, NotUtf8> {
+        // Names and versions of scopes were read as text.
+        if !self.records.is_text(mark.rows) || !self.resources.is_text(mark.resources) {
+            return Err(NotUtf8);
+        }
+        self.records.keep();
+        Ok(self.records.rejected())
+    }
+
+    /// Drops what was pushed since.
+    pub(super) fn cut(&mut self, mark: Mark) {
+        self.received.truncate(mark.rows);
+        self.resources.cut(mark.rows, mark.resources);
+        self.scopes.cut(mark.rows, mark.scopes);
+        self.records.cut(mark.rows);
+    }
+
+    /// Returns all columns in the order of the schema.
+    pub(super) fn finish(&mut self, leave: Leave) -> std::result::Result<Vec<ArrayRef>, NotUtf8> {
+        let mut columns = Vec::with_capacity(48);
+        columns.push(timestamps(leave.take(&mut self.received)));
+        self.resources.finish(&mut columns, leave)?;
+        self.scopes.finish(&mut columns, leave)?;
+        self.records.finish(&mut columns, leave)?;
+        Ok(columns)
+    }
+
+    fn read_resource<'a>(&mut self, mut level: Reader<'a>, received: i64, scratch: &mut Scratch<'a>) -> Result<()> {
+        loop {
+            let from = level.offset();
+            let Some(tag) = level.tag()? else { break };
+            match tag {
+                resource_spans::SCOPES => {
+                    self.read_scope(level.message(R::SCOPE_LEVEL)?, received, scratch)?;
+                    continue;
+                }
+                resource_spans::RESOURCE => scratch.resource.push(level.message(&resource::MESSAGE)?),
+                resource_spans::SCHEMA_URL => drop(level.text("schemaUrl")?),
+                other => level.skip(other)?,
+            }
+            self.resources.keep(level.since(from));
+        }
+        self.resources.end(self.records.rows(), &mut scratch.resource)
+    }
+
+    fn read_scope<'a>(&mut self, mut level: Reader<'a>, received: i64, scratch: &mut Scratch<'a>) -> Result<()> {
+        loop {
+            let from = level.offset();
+            let Some(tag) = level.tag()? else { break };
+            match tag {
+                scope_spans::RECORDS => {
+                    self.records.push(level.message(R::RECORD)?, received, scratch)?;
+                    check_rows(&level, self.records.rows() + self.records.nested_rows())?;
+                    continue;
+                }
+                scope_spans::SCOPE => scratch.scope.push(level.message(&scope::MESSAGE)?),
+                scope_spans::SCHEMA_URL => drop(level.text("schemaUrl")?),
+                other => level.skip(other)?,
+            }
+            self.scopes.keep(level.since(from));
+        }
+        self.scopes.end(self.records.rows(), &mut scratch.scope)
+    }
 }

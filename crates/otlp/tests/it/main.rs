@@ -1,6 +1,7 @@
 //! The codec through its public face, against the upstream message types.
 
 mod generate;
+mod joined;
 mod json;
 mod malformed;
 mod round_trip;

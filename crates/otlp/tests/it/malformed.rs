@@ -287,11 +287,11 @@ fn survives(signal: Signal, bytes: &[u8]) {
 }
 
 /// Changes to a request: at a place (of 2^16 along it), do one of four things with a byte.
-fn mutations() -> impl Strategy<Value = Vec<(u16, u8, u8)>> {
+pub(crate) fn mutations() -> impl Strategy<Value = Vec<(u16, u8, u8)>> {
     proptest::collection::vec((any::<u16>(), 0..5_u8, any::<u8>()), 1..6)
 }
 
-fn mutate(bytes: &mut Vec<u8>, changes: &[(u16, u8, u8)]) {
+pub(crate) fn mutate(bytes: &mut Vec<u8>, changes: &[(u16, u8, u8)]) {
     for (place, change, byte) in changes {
         if bytes.is_empty() {
             return;

@@ -131,7 +131,7 @@ impl Shop {
         let decoded = decode(signal, &request.encode_to_vec(), UnixNanos(STARTED + 60 * SECOND)).expect("well formed");
         assert_eq!(decoded.rejected.count, 0, "{}", decoded.rejected.reason);
         let sequence = SequenceNumber(self.sequence);
-        self.store.publish(vec![Published { sequence, signal, batch: decoded.batch }]);
+        self.store.publish(vec![Published { sequence, last: sequence, signal, batch: decoded.batch }]);
     }
 
     async fn record_facts(&self) {

@@ -48,7 +48,8 @@ pub(crate) fn batch(table: Table, rows: usize, seed: u64) -> RecordBatch {
 
 /// Makes the rows of one frame.
 pub(crate) fn frame(sequence: u64, signal: Signal, rows: usize) -> Published {
-    Published { sequence: SequenceNumber(sequence), signal, batch: batch(signal.table(), rows, sequence) }
+    let number = SequenceNumber(sequence);
+    Published { sequence: number, last: number, signal, batch: batch(signal.table(), rows, sequence) }
 }
 
 /// The signal of a frame, so that a sequence number alone says what is in it.

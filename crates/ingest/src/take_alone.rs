@@ -1,0 +1,147 @@
+//! Requests with a batch of their own: decoded as a whole, and queued as a whole.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use plimsoll_model::UnixNanos;
+use plimsoll_otlp::{Decoded, Rejected, Signal};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::budget::Reservation;
+use crate::bundle::{Bundle, Entry, Waiting};
+use crate::counters::Protocol;
+use crate::fingerprints::{Claim, Claimed, Fingerprint};
+use crate::frame::{FrameHeader, Packed};
+use crate::inflate::Encoding;
+use crate::pipeline::{Arrival, Inflated, Pipeline};
+use crate::refusal::Refusal;
+
+/// A request that nobody has stored yet, ready to be queued.
+pub(crate) struct Fresh {
+    pub(crate) request: Bytes,
+    pub(crate) decoded: Decoded,
+    /// Where repeats are told at all.
+    pub(crate) claim: Option<Claim>,
+}
+
+/// How far a request got.
+enum Step {
+    Fresh(Fresh),
+    /// Stored before; what was left out of it then.
+    Repeated(Rejected),
+    /// Its like is on its way: to be looked at again once the semaphore is closed.
+    Pending(Bytes, Fingerprint, Arc<Semaphore>),
+}
+
+impl Pipeline {
+    /// Makes a request durable and visible; returns what was left out of it.
+    pub(crate) async fn take_alone(&self, arrival: Arrival, inflated: Inflated) -> Result<Rejected, Refusal> {
+        let Inflated { body, wire, encoding, mut reservation, at } = inflated;
+        match self.read(arrival, body, at, &mut reservation).await? {
+            Ok(fresh) => self.store_alone(arrival, fresh, wire, encoding, reservation, at).await,
+            Err(rejected) => Ok(self.repeated(arrival, rejected)),
+        }
+    }
+
+    /// Makes a decoded request durable and visible.
+    pub(crate) async fn store_alone(
+        &self,
+        arrival: Arrival,
+        fresh: Fresh,
+        wire: Bytes,
+        encoding: Encoding,
+        mut reservation: Reservation,
+        at: UnixNanos,
+    ) -> Result<Rejected, Refusal> {
+        let Arrival { signal, protocol, peer } = arrival;
+        let Fresh { request, decoded: Decoded { batch, rejected, .. }, mut claim } = fresh;
+        if batch.num_rows() == 0 {
+            // Nothing to make durable.
+            return Ok(rejected);
+        }
+        if rejected.count > 0
+            && let Some(claim) = &mut claim
+        {
+            claim.incomplete();
+        }
+        let rows_bytes = batch.get_array_memory_size();
+        self.expansion.learn(signal, request.len(), rows_bytes);
+        let (packed, request) = kept(protocol, encoding, request, wire);
+        reservation.settle(request.len().saturating_add(rows_bytes));
+        let (done, committed) = oneshot::channel();
+        let header = FrameHeader { signal, received: at, packed }.encode();
+        let rows = batch.num_rows();
+        let entry = Entry { header, request, protocol, rows, waiting: Waiting { reservation, claim, done } };
+        self.queue(peer.number, Bundle::alone(signal, batch, entry)).await?;
+        self.stored(committed).await?;
+        Ok(rejected)
+    }
+
+    /// Converts and decodes a request, unless it is stored already: then returns what was left out of it.
+    async fn read(
+        &self,
+        arrival: Arrival,
+        body: Bytes,
+        at: UnixNanos,
+        reservation: &mut Reservation,
+    ) -> Result<Result<Fresh, Rejected>, Refusal> {
+        let Arrival { signal, protocol, .. } = arrival;
+        let decode = move |request: &Bytes| plimsoll_otlp::decode(signal, request, at).map_err(Refusal::malformed);
+        let fingerprints = Arc::clone(&self.fingerprints);
+        let look = move |request: Bytes, fingerprint: Option<Fingerprint>| {
+            if !fingerprints.is_on() {
+                let decoded = decode(&request)?;
+                return Ok(Step::Fresh(Fresh { request, decoded, claim: None }));
+            }
+            let fingerprint = fingerprint.unwrap_or_else(|| fingerprints.of(signal, &request));
+            Ok(match fingerprints.claim(fingerprint, at) {
+                Claimed::New(claim) => {
+                    let decoded = decode(&request)?;
+                    Step::Fresh(Fresh { request, decoded, claim: Some(claim) })
+                }
+                Claimed::Stored { again: false } => Step::Repeated(Rejected::default()),
+                Claimed::Stored { again: true } => Step::Repeated(decode(&request)?.rejected),
+                Claimed::Pending(decided) => Step::Pending(request, fingerprint, decided),
+            })
+        };
+        let first = look.clone();
+        let mut step =
+            self.compute(body.len(), reservation, move || first(protobuf(signal, protocol, body)?, None)).await?;
+        loop {
+            match step {
+                Step::Fresh(fresh) => return Ok(Ok(fresh)),
+                Step::Repeated(rejected) => return Ok(Err(rejected)),
+                Step::Pending(request, fingerprint, decided) => {
+                    // Never granted: it is closed once the first is stored or given up.
+                    let _ = decided.acquire().await;
+                    let (look, bytes) = (look.clone(), request.len());
+                    step = self.compute(bytes, reservation, move || look(request, Some(fingerprint))).await?;
+                }
+            }
+        }
+    }
+}
+
+/// Returns a body as protobuf.
+pub(crate) fn protobuf(signal: Signal, protocol: Protocol, body: Bytes) -> Result<Bytes, Refusal> {
+    match protocol {
+        Protocol::Grpc | Protocol::HttpProtobuf => Ok(body),
+        Protocol::HttpJson if body.is_empty() => Ok(body),
+        Protocol::HttpJson => {
+            plimsoll_otlp::json_to_protobuf(signal, &body).map(Bytes::from).map_err(Refusal::malformed)
+        }
+    }
+}
+
+/// Returns what the journal takes, and how that is compressed: a body as it came, unless it was converted. The other one goes now, and not with the
+/// acknowledgement.
+pub(crate) fn kept(protocol: Protocol, encoding: Encoding, request: Bytes, wire: Bytes) -> (Option<Packed>, Bytes) {
+    match u32::try_from(request.len()) {
+        Ok(inflated)
+            if encoding != Encoding::Identity && protocol != Protocol::HttpJson && wire.len() < request.len() =>
+        {
+            (Some(Packed { encoding, inflated }), wire)
+        }
+        _ => (None, request),
+    }
+}

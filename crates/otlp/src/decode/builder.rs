@@ -1,0 +1,168 @@
+//! One set of columns for many requests: what makes a batch of hundreds of rows of dozens of small requests.
+//!
+//! *Why.* A table has some forty columns, and making them, weighing them, putting them behind one another and freeing them costs the
+//! same for one row as for a thousand. Small requests pay more for columns than for records, unless they share them.
+//!
+//! *Invariants.*
+//! - The rows are those that [`decode`](super::decode) makes of each request alone, in the order of the requests.
+//! - A request that fails, and one in the midst of which the decoder panics, leaves nothing behind: no row, no name, no resource.
+//! - Text is checked request by request, so that one that is not UTF-8 fails the request that it is in and no other.
+//!
+//! *Cost.* Beside what its records cost: a mark, a check of what text there is, and a look-up of each resource and scope. Taking the
+//! rows copies every column once, as large as it has to be; the room stays, so that columns do not grow anew.
+
+use arrow::array::RecordBatch;
+use plimsoll_model::UnixNanos;
+
+use super::columns::{Leave, NotUtf8};
+use super::logs::Logs;
+use super::metrics::Metrics;
+use super::spans::Spans;
+use super::walk::{Mark, Open, Records};
+use super::{DecodeError, Rejected, not_text, request_reader};
+use crate::Signal;
+use crate::nested::slot_bytes;
+use crate::wire::{Reader, Result};
+
+/// Room that stays once rows are taken, where nothing else was said.
+const ROOM_BYTES: usize = 512 << 10;
+
+/// Columns of one signal that requests are decoded into one after another, until they are taken as one batch.
+pub struct RowBuilder {
+    signal: Signal,
+    columns: Columns,
+    row_bytes: usize,
+    /// Bytes of the requests that the rows are of.
+    bytes: usize,
+    room_bytes: usize,
+}
+
+/// What a request became in a [`RowBuilder`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pushed {
+    /// Its rows, behind those of the requests before it.
+    pub rows: usize,
+    /// Records left out of it.
+    pub rejected: Rejected,
+}
+
+enum Columns {
+    Spans(Box<Open<Spans>>),
+    Logs(Box<Open<Logs>>),
+    Metrics(Box<Open<Metrics>>),
+}
+
+/// Runs an expression for whichever columns these are.
+macro_rules! each {
+    ($columns:expr, $open:ident => $work:expr) => {
+        match $columns {
+            Columns::Spans($open) => $work,
+            Columns::Logs($open) => $work,
+            Columns::Metrics($open) => $work,
+        }
+    };
+}
+
+impl Columns {
+    fn new(signal: Signal) -> Self {
+        match signal {
+            Signal::Traces => Self::Spans(Box::new(Open::joined())),
+            Signal::Logs => Self::Logs(Box::new(Open::joined())),
+            Signal::Metrics => Self::Metrics(Box::new(Open::joined())),
+        }
+    }
+}
+
+impl RowBuilder {
+    /// Makes empty columns.
+    pub fn new(signal: Signal) -> Self {
+        let fields = signal.table().schema().fields().iter();
+        // A byte where a value may be null.
+        let row_bytes = fields.map(|field| slot_bytes(field.data_type()) + usize::from(field.is_nullable())).sum();
+        Self { signal, columns: Columns::new(signal), row_bytes, bytes: 0, room_bytes: ROOM_BYTES }
+    }
+
+    /// Keeps room of at most `bytes` once rows are taken.
+    pub fn with_room(self, bytes: usize) -> Self {
+        Self { room_bytes: bytes, ..self }
+    }
+
+    /// Returns which signal's requests it takes.
+    pub fn signal(&self) -> Signal {
+        self.signal
+    }
+
+    /// Returns how many rows there are.
+    pub fn rows(&self) -> usize {
+        each!(&self.columns, open => open.rows())
+    }
+
+    /// Returns about how many bytes the rows take: what is in a slot of every column, and as many bytes of text as were on the wire.
+    pub fn bytes(&self) -> usize {
+        self.rows() * self.row_bytes + self.bytes
+    }
+
+    /// Returns about how many bytes so many rows of a request of `wire` bytes take.
+    pub fn bytes_of(&self, rows: usize, wire: usize) -> usize {
+        rows * self.row_bytes + wire
+    }
+
+    /// Decodes one request behind those before it, as [`decode`](super::decode) does.
+    ///
+    /// # Errors
+    /// The bytes are not a well-formed request: nothing of it is left.
+    pub fn push(&mut self, request: &[u8], received: UnixNanos) -> std::result::Result<Pushed, DecodeError> {
+        let reader = request_reader(self.signal, request)?;
+        let pushed = each!(&mut self.columns, open => push(open, reader, received)).map_err(|error| *error)?;
+        if pushed.rows > 0 {
+            self.bytes += request.len();
+        }
+        Ok(pushed)
+    }
+
+    /// Takes all rows as one batch in the stored schema, and begins again.
+    pub fn take(&mut self) -> RecordBatch {
+        // Columns that grow have up to twice what they need.
+        let large = 2 * self.bytes() > self.room_bytes;
+        let columns = each!(&mut self.columns, open => open.finish(Leave::Room));
+        let columns =
+            columns.unwrap_or_else(|NotUtf8| unreachable!("the text of every request was checked as it ended"));
+        self.bytes = 0;
+        if large {
+            self.columns = Columns::new(self.signal);
+        }
+        RecordBatch::try_new(self.signal.table().schema().clone(), columns)
+            .expect("the columns are built in the order and of the types of the schema")
+    }
+}
+
+impl std::fmt::Debug for RowBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RowBuilder").field("signal", &self.signal).field("rows", &self.rows()).finish_non_exhaustive()
+    }
+}
+
+fn push<R: Records>(open: &mut Open<R>, request: Reader<'_>, received: UnixNanos) -> Result<Pushed> {
+    let mark = open.mark();
+    let before = open.rows();
+    let mut attempt = Attempt { open, mark, kept: false };
+    attempt.open.read(request, received.as_i64())?;
+    let rejected = attempt.open.keep(mark).map_err(|NotUtf8| not_text(request))?;
+    attempt.kept = true;
+    Ok(Pushed { rows: attempt.open.rows() - before, rejected })
+}
+
+/// A request being read: cut off again unless it was kept, whatever ended it.
+struct Attempt<'a, R: Records> {
+    open: &'a mut Open<R>,
+    mark: Mark,
+    kept: bool,
+}
+
+impl<R: Records> Drop for Attempt<'_, R> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.open.cut(self.mark);
+        }
+    }
+}

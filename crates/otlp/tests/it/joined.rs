@@ -1,0 +1,126 @@
+//! Requests that share columns become the rows that each becomes alone, whatever comes between them.
+
+use arrow::array::AsArray;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use plimsoll_model::UnixNanos;
+use plimsoll_otlp::{RowBuilder, Signal, decode};
+use proptest::prelude::*;
+use prost::Message;
+
+use crate::generate;
+use crate::malformed::{mutate, mutations};
+use crate::rows::{request, span, string, validate};
+
+/// A request, and what damages it.
+type Sent = (Vec<u8>, Option<Vec<(u16, u8, u8)>>);
+
+/// Encoded requests of one signal, every third of them damaged.
+fn requests(encoded: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<Vec<Sent>>> {
+    let damage = prop_oneof![2 => Just(None), 1 => mutations().prop_map(Some)];
+    // Groups: the columns are taken after each.
+    proptest::collection::vec(proptest::collection::vec((encoded, damage), 0..6), 1..4)
+}
+
+fn same(signal: Signal, groups: Vec<Vec<Sent>>) {
+    let mut builder = RowBuilder::new(signal);
+    for group in groups {
+        let mut expected = Vec::new();
+        for (number, (mut bytes, damage)) in (1..).zip(group) {
+            damage.iter().for_each(|damage| mutate(&mut bytes, damage));
+            let received = UnixNanos(number);
+            let before = builder.rows();
+            match (builder.push(&bytes, received), decode(signal, &bytes, received)) {
+                (Ok(pushed), Ok(alone)) => {
+                    assert_eq!((pushed.rows, &pushed.rejected), (alone.batch.num_rows(), &alone.rejected));
+                    assert_eq!(builder.rows(), before + pushed.rows);
+                    expected.push(alone.batch);
+                }
+                (Err(joined), Err(alone)) => {
+                    assert_eq!(joined, alone);
+                    assert_eq!(builder.rows(), before, "nothing of it is left");
+                }
+                (joined, alone) => panic!("{joined:?} joined, {:?} alone", alone.map(|alone| alone.rejected)),
+            }
+        }
+        let joined = builder.take();
+        validate(&joined);
+        let mut from = 0;
+        for alone in expected {
+            assert_eq!(joined.slice(from, alone.num_rows()), alone);
+            from += alone.num_rows();
+        }
+        assert_eq!(joined.num_rows(), from);
+        assert_eq!((builder.rows(), builder.bytes()), (0, 0));
+    }
+}
+
+proptest! {
+    #[test]
+    fn traces_joined_are_those_alone(groups in requests(generate::traces().prop_map(|request| request.encode_to_vec()))) {
+        same(Signal::Traces, groups);
+    }
+
+    #[test]
+    fn logs_joined_are_those_alone(groups in requests(generate::logs().prop_map(|request| request.encode_to_vec()))) {
+        same(Signal::Logs, groups);
+    }
+
+    #[test]
+    fn metrics_joined_are_those_alone(groups in requests(generate::metrics().prop_map(|request| request.encode_to_vec()))) {
+        same(Signal::Metrics, groups);
+    }
+}
+
+#[test]
+fn resources_and_names_of_many_requests_are_there_once() {
+    let mut builder = RowBuilder::new(Signal::Traces);
+    for n in 0..60 {
+        let mut one = span("GET /cart");
+        one.attributes = vec![string("http.route", &format!("/{n}"))];
+        let resource = vec![string("service.name", ["cart", "checkout", "payment"][n % 3])];
+        builder.push(&request(resource, vec![one]).encode_to_vec(), UnixNanos(1)).expect("a well-formed request");
+    }
+    let batch = builder.take();
+    let entries = |column: &str| {
+        let column = batch.column_by_name(column).expect("the column exists");
+        column.as_any_dictionary().values().len()
+    };
+    assert_eq!((batch.num_rows(), entries("service_name"), entries("resource"), entries("scope")), (60, 3, 3, 1));
+    let attributes = batch.column_by_name("attributes").expect("the column exists").as_map();
+    assert_eq!(attributes.keys().as_any_dictionary().values().len(), 1);
+}
+
+#[test]
+fn text_that_is_not_utf8_fails_its_own_request_and_leaves_no_name_behind() {
+    let log = |key: &[u8], text: &[u8]| {
+        let record = LogRecord {
+            time_unix_nano: 1,
+            attributes: vec![string("KEY", "TEXT")],
+            severity_text: "INFO".to_owned(),
+            ..LogRecord::default()
+        };
+        let scope_logs = vec![ScopeLogs { log_records: vec![record], ..ScopeLogs::default() }];
+        let resource_logs = vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }];
+        let mut bytes = ExportLogsServiceRequest { resource_logs }.encode_to_vec();
+        for (find, put) in [(&b"KEY"[..], key), (b"TEXT", text)] {
+            let at = bytes.windows(find.len()).position(|window| window == find).expect("is there");
+            bytes[at..at + find.len()].copy_from_slice(put);
+        }
+        bytes
+    };
+    let mut builder = RowBuilder::new(Signal::Logs);
+    // The second halves of characters make the whole column valid, and neither of its values.
+    let bad = [log(b"a\xff ", b"TEXT"), log(b"key", b"abc\xc3"), log(b"key", b"\xa4bcd")];
+    for (n, bytes) in bad.iter().enumerate() {
+        let good = log(b"key", format!("te{n:02}").as_bytes());
+        builder.push(&good, UnixNanos(1)).expect("a well-formed request");
+        let error = builder.push(bytes, UnixNanos(1)).expect_err("is not text");
+        assert!(error.problem.contains("UTF-8"), "{error}");
+    }
+    let batch = builder.take();
+    validate(&batch);
+    assert_eq!(batch.num_rows(), 3);
+    let attributes = batch.column_by_name("attributes").expect("the column exists").as_map();
+    assert_eq!(attributes.keys().as_any_dictionary().values().len(), 1);
+}
