@@ -8,3 +8,4 @@ mod grpc;
 mod queries;
 mod server;
 mod telling;
+mod vanishing;
