@@ -73,6 +73,10 @@ impl QueryError {
                     .to_owned(),
             );
         }
+        // A value of a row that is no number, met while a segment is read: the segment is whole.
+        if root.to_string().contains("Cannot cast string") {
+            return Self::Invalid(helpful(tidy(&root.strip_backtrace())));
+        }
         match root {
             DataFusionError::ResourcesExhausted(_) => Self::Exceeded(format!(
                 "queries may hold {} MiB together and this one needs more: restrict the time range, group by fewer keys, sort \
@@ -123,6 +127,12 @@ fn schema_message(error: &SchemaError) -> String {
         }
         SchemaError::AmbiguousReference { field } => {
             format!("column `{}` is in more than one table: write `<table>.{}`", field.name(), field.name())
+        }
+        SchemaError::DuplicateUnqualifiedField { name } => {
+            let name = tidy(name);
+            format!(
+                "`{name}` is computed twice, with casts that alone tell the two apart: compute one of them in a subquery"
+            )
         }
         other => tidy(&other.to_string()),
     }

@@ -4,6 +4,7 @@
 //! - One statement, and a `SELECT`, `WITH`, `VALUES`, `EXPLAIN` of one, `SHOW TABLES`, `SHOW COLUMNS` or `DESCRIBE`.
 //! - The text is measured before it is parsed: length, nesting and number of operators are bounded, so that no recursion
 //!   over it can exhaust the stack.
+//! - What it becomes once every name stands for what it names is bounded too ([`crate::expansion`]).
 //! - Functions whose output grows out of proportion to their input, past every memory limit, are refused.
 //!
 //! The second guard is the planner's own options, which forbid writes and statements again (`engine.rs`).
@@ -19,7 +20,9 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
+use crate::dialect;
 use crate::error::{QueryError, nearest, tidy};
+use crate::expansion;
 use crate::functions::latest_deploy;
 use crate::headings::{self, Headings};
 use crate::params::{Given, Parameters, Placed};
@@ -127,19 +130,21 @@ pub(crate) fn check(
         }
     }
     let parameters = Parameters::new(given, types).place(query.as_mut())?;
+    dialect::settle(query)?;
     quantified::rewrite(query);
     let mut walk = Walk { describing: matches!(given, Given::Nothing), ..Walk::default() };
-    match Visit::visit(query.as_ref(), &mut walk) {
-        ControlFlow::Break(error) => Err(error),
-        ControlFlow::Continue(()) => Ok(Checked {
-            statement: soften(statement),
-            deploys: walk.deploys,
-            latest_deploy: walk.latest_deploy,
-            headings,
-            parameters,
-            fallback,
-        }),
+    if let ControlFlow::Break(error) = Visit::visit(query.as_ref(), &mut walk) {
+        return Err(error);
     }
+    expansion::check(query)?;
+    Ok(Checked {
+        statement: soften(statement),
+        deploys: walk.deploys,
+        latest_deploy: walk.latest_deploy,
+        headings,
+        parameters,
+        fallback,
+    })
 }
 
 /// Parses one statement; with it comes what to answer where it cannot be planned.

@@ -2,7 +2,8 @@
 //!
 //! The planner makes only sources give way: a join that finds much in memory and passes little on never waits, and so never
 //! lets its task be cancelled. Two things help. Joins and unnesting give way between batches; and filters of joins, which
-//! are evaluated for every row of one side against a batch of the other, look at whether anyone still wants the answer.
+//! are evaluated for every row of one side against a batch of the other, look at whether anyone still wants the answer. So does the
+//! optimizer between its rules, which never waits either.
 //!
 //! *Cost.* A load and a look at the clock for each evaluation of a filter of a join, over up to a batch of rows.
 
@@ -17,7 +18,8 @@ use arrow::datatypes::{FieldRef, Schema};
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::logical_expr::ColumnarValue;
+use datafusion::logical_expr::{ColumnarValue, LogicalPlan};
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::joins::utils::JoinFilter;
@@ -90,6 +92,21 @@ impl Interruptible {
             return HashJoinExecBuilder::from(join).with_filter(self.filter(filter)).build_exec();
         }
         Ok(plan)
+    }
+}
+
+/// A rule of the optimizer that changes nothing, and fails once the query is to end.
+#[derive(Debug)]
+pub(crate) struct Unhurried(pub(crate) Arc<Interrupt>);
+
+impl OptimizerRule for Unhurried {
+    fn name(&self) -> &'static str {
+        "unhurried"
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, _config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        self.0.check()?;
+        Ok(Transformed::no(plan))
     }
 }
 

@@ -4,8 +4,10 @@
 //! functions for those who query.
 
 mod coded;
+mod dialect;
 mod engine;
 mod error;
+mod expansion;
 mod format;
 mod friendly;
 mod functions;

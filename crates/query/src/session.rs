@@ -19,7 +19,7 @@ use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SessionState, SessionStateDefaults};
-use datafusion::optimizer::Analyzer;
+use datafusion::optimizer::{Analyzer, OptimizerRule};
 use datafusion::prelude::SessionConfig;
 use object_store::ObjectStore;
 use url::Url;
@@ -31,7 +31,7 @@ use crate::functions;
 use crate::functions::latest_deploy::{self, DeployIndex};
 use crate::give_way::{GivesWay, Ingest};
 use crate::guard::REFUSED_FUNCTIONS;
-use crate::interrupt::{Interrupt, Interruptible};
+use crate::interrupt::{Interrupt, Interruptible, Unhurried};
 use crate::late::{LateColumns, PlainComparisons};
 use crate::plain_text::PlainText;
 use crate::port::{QueryLimits, SpillLimits};
@@ -153,7 +153,10 @@ impl Sessions {
             object_store_registry: Arc::new(OneStore(tables.snapshot.object_store())),
             ..self.runtime.clone()
         };
+        let look: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(Unhurried(Arc::clone(interrupt)));
+        let rules = self.state.optimizers().iter().flat_map(|rule| [Arc::clone(&look), Arc::clone(rule)]).collect();
         let mut state = SessionStateBuilder::new_from_existing(self.state.clone())
+            .with_optimizer_rules(rules)
             .with_catalog_list(Arc::new(Namespace(Arc::clone(tables))))
             .with_runtime_env(Arc::new(runtime))
             .with_physical_optimizer_rule(Arc::new(Coded))

@@ -20,6 +20,15 @@ pub(crate) const NAME: &str = "error_rate";
 /// The word and the number of a status that says that something failed.
 const FAILED: (&str, i64) = ("error", 2);
 
+/// What a status may be.
+const STATUSES: ([&str; 3], std::ops::RangeInclusive<i64>) = (["unset", "ok", "error"], 0..=2);
+
+fn no_status<T>(value: &str) -> Result<T> {
+    exec_err!(
+        "`{NAME}` of one argument takes a status, and `{value}` is none: write `{NAME}(status_code)`, or `{NAME}(errors, requests)` of counts"
+    )
+}
+
 /// Returns the aggregate.
 pub(crate) fn udaf() -> Arc<AggregateUDF> {
     static UDAF: LazyLock<Arc<AggregateUDF>> = LazyLock::new(|| {
@@ -91,12 +100,19 @@ fn tallies(values: &[ArrayRef]) -> Result<(UInt64Array, UInt64Array)> {
                 }
                 data_type if data_type.is_integer() => {
                     let numbers = cast(status, &DataType::Int64)?;
-                    let failed = numbers.as_primitive::<Int64Type>().iter();
-                    failed.map(|number| Some(u64::from(number == Some(FAILED.1)))).collect()
+                    let numbers = numbers.as_primitive::<Int64Type>();
+                    if let Some(other) = numbers.iter().flatten().find(|number| !STATUSES.1.contains(number)) {
+                        return no_status(&other.to_string());
+                    }
+                    numbers.iter().map(|number| Some(u64::from(number == Some(FAILED.1)))).collect()
                 }
                 _ => {
                     let words = cast(status, &DataType::Utf8)?;
-                    words.as_string::<i32>().iter().map(|word| Some(u64::from(word == Some(FAILED.0)))).collect()
+                    let words = words.as_string::<i32>();
+                    if let Some(other) = words.iter().flatten().find(|word| !STATUSES.0.contains(word)) {
+                        return no_status(other);
+                    }
+                    words.iter().map(|word| Some(u64::from(word == Some(FAILED.0)))).collect()
                 }
             };
             let ones = UInt64Array::from_value(1, failed.len());

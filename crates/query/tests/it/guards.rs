@@ -191,3 +191,79 @@ async fn arbitrary_text_is_answered_and_never_fells_the_engine() {
     }
     assert_eq!(shop.rows("SELECT * FROM spans").await, Ok(20));
 }
+
+/// `levels` queries, each of which uses a column of the one inside it twice.
+fn doubled(levels: usize, innermost: &str) -> String {
+    let names: String =
+        (1..levels).map(|level| format!(", a{level} AS (SELECT x + x AS x FROM a{})", level - 1)).collect();
+    format!("WITH a0 AS ({innermost}){names} SELECT x FROM a{} WHERE x > 5", levels - 1)
+}
+
+#[tokio::test]
+async fn statements_that_become_too_large_are_refused_before_they_are_planned() {
+    let shop = Shop::open().await;
+    let tables = |count: usize| (0..count).map(|at| format!("deploys d{at}")).collect::<Vec<_>>().join(", ");
+    let again: String =
+        (1..30).map(|at| format!(", a{at} AS (SELECT * FROM a{0} UNION ALL SELECT * FROM a{0})", at - 1)).collect();
+    let nested =
+        format!("{}spans{}", "(SELECT duration_ns + duration_ns AS duration_ns FROM ".repeat(40), ") t".repeat(40));
+    let columns = |count: usize| (0..count).map(|at| format!("1 AS c{at}")).collect::<Vec<_>>().join(", ");
+    let refused = [
+        ("tables", format!("WITH a0 AS (SELECT name FROM spans){again} SELECT count(*) FROM a29")),
+        ("tables", format!("SELECT (WITH a0 AS (SELECT name FROM spans){again} SELECT count(*) FROM a29)")),
+        ("tables", format!("SELECT count(*) FROM {}", tables(101))),
+        ("tables", format!("SELECT name FROM spans ORDER BY (SELECT count(*) FROM {})", tables(101))),
+        ("terms", doubled(40, "SELECT duration_ns AS x FROM spans")),
+        ("terms", format!("SELECT duration_ns FROM {nested} WHERE duration_ns > 5")),
+        ("terms", format!("EXPLAIN SELECT duration_ns FROM {nested} WHERE duration_ns > 5")),
+        ("columns", format!("SELECT {}", columns(1_601))),
+        ("ways", "SELECT count(*) FROM spans GROUP BY CUBE(name, kind, service_name, status_code, trace_id, span_id, flags, environment, duration_ns)".to_owned()),
+        ("ways", "SELECT count(*) FROM spans GROUP BY CUBE(name, kind, status_code), CUBE(flags, trace_id, span_id), ROLLUP(environment, duration_ns, start_time, end_time)".to_owned()),
+    ];
+    for (named, sql) in refused {
+        let began = Instant::now();
+        match shop.rows(&sql).await {
+            Err(QueryError::Refused(text)) => assert!(text.contains(named), "{sql}: {text}"),
+            other => panic!("{sql}: {other:?}"),
+        }
+        assert!(began.elapsed() < Duration::from_secs(5), "{sql}");
+    }
+    let allowed = [
+        (1, format!("SELECT count(*) FROM {}", tables(40))),
+        (1, doubled(8, "SELECT 1 AS x")),
+        (1, format!("SELECT {}", columns(1_600))),
+        (1, "WITH a AS (SELECT name FROM spans), b AS (SELECT * FROM a UNION ALL SELECT * FROM a) SELECT count(*) FROM b, b AS c".to_owned()),
+        (8, "SELECT name, kind, status_code, count(*) FROM (SELECT * FROM spans LIMIT 1) GROUP BY CUBE(name, kind, status_code)".to_owned()),
+    ];
+    for (rows, sql) in allowed {
+        assert_eq!(shop.rows(&sql).await, Ok(rows), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn what_would_be_taken_for_something_else_is_refused_before_it_runs() {
+    let shop = Shop::open().await;
+    let long = |part: &str, times: usize| part.repeat(times);
+    let said = [
+        ("TABLESAMPLE", "SELECT count(*) FROM spans TABLESAMPLE SYSTEM (0)".to_owned()),
+        ("unknown time zone `Mars/X`", "SELECT start_time AT TIME ZONE 'Mars/X' FROM spans LIMIT 1".to_owned()),
+        ("`%`", format!("SELECT count(*) FROM logs WHERE body LIKE '{}'", long("%a", 60))),
+        ("regular expression", "SELECT count(*) FROM logs WHERE body ~ '(a{1000}){1000}'".to_owned()),
+        ("regular expression", "SELECT regexp_replace(body, '(a{1000}){1000}', '') FROM logs".to_owned()),
+        ("regular expression", format!("SELECT count(*) FROM logs WHERE body ~ '{}'", long("a?", 600))),
+        ("is none", "SELECT error_rate(kind) FROM spans".to_owned()),
+        ("is none", "SELECT error_rate(upper(status_code)) FROM spans".to_owned()),
+        ("does not know", "SELECT to_char(start_time, 'YYYY Q') FROM spans".to_owned()),
+        ("SIMILAR TO", "SELECT 1 FROM spans WHERE name SIMILAR TO kind".to_owned()),
+        ("cannot cast string", "SELECT name FROM spans WHERE name = 5".to_owned()),
+    ];
+    shop.store.flush().await.expect("flushes");
+    for (named, sql) in said {
+        match shop.rows(&sql).await {
+            Err(QueryError::Refused(text) | QueryError::Invalid(text)) => {
+                assert!(text.contains(named), "{sql}: {text}")
+            }
+            other => panic!("{sql}: {other:?}"),
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! What the parser or the planner reads otherwise than Postgres does, put right before it is planned; and what it would take for something
+//! that it is not, refused.
+//!
+//! - `a IS DISTINCT FROM b AND c` is read as `a IS DISTINCT FROM (b AND c)`.
+//! - `SIMILAR TO` is run as an expression that may match anywhere, and without `%` and `_`.
+//! - `to_char` takes `%Y-%m-%d`, and gives `YYYY-MM-DD` back as it stands.
+//! - `TABLESAMPLE` is read over.
+//! - Two columns that are written alike, or differ by a cast alone, have one name, which the planner refuses; nor does it find a window
+//!   function by its place.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use arrow::array::timezone::Tz;
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, SelectItem, SetExpr, Statement,
+    TableFactor, Value, VisitMut, VisitorMut, visit_expressions,
+};
+
+use crate::error::QueryError;
+
+/// `%` in one pattern of `LIKE`: each may match anywhere, and a batch of rows is compared without looking up.
+const WILDCARDS_MAX: usize = 50;
+/// Characters of a regular expression, and repetitions that it counts.
+const REGEX_MAX: usize = 1_000;
+/// Functions that take a regular expression second.
+const REGEX_FUNCTIONS: [&str; 6] =
+    ["regexp_like", "regexp_match", "regexp_replace", "regexp_count", "regexp_instr", "regexp_substr"];
+
+/// Puts `statement` right.
+pub(crate) fn settle(statement: &mut Statement) -> Result<(), QueryError> {
+    if let Statement::Query(query) = statement {
+        let ordered = query.order_by.is_some();
+        name_apart(&mut query.body, ordered);
+    }
+    match VisitMut::visit(statement, &mut Settle) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+struct Settle;
+
+impl VisitorMut for Settle {
+    type Break = QueryError;
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<QueryError> {
+        match factor {
+            TableFactor::Table { sample: Some(_), .. } => ControlFlow::Break(QueryError::Refused(
+                "`TABLESAMPLE` is not supported: filter by something that is spread evenly, for instance `trace_id < '10'`"
+                    .to_owned(),
+            )),
+            TableFactor::Table { version: Some(_), .. } => ControlFlow::Break(QueryError::Refused(
+                "a table as it was at another time is not kept: leave `AS OF` out".to_owned(),
+            )),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<QueryError> {
+        let settled = match expr {
+            Expr::IsDistinctFrom(..) | Expr::IsNotDistinctFrom(..) => {
+                rotate(expr);
+                Ok(())
+            }
+            Expr::SimilarTo { .. } => similar(expr),
+            Expr::Like { pattern, .. } | Expr::ILike { pattern, .. } => like(pattern),
+            Expr::BinaryOp {
+                op:
+                    BinaryOperator::PGRegexMatch
+                    | BinaryOperator::PGRegexIMatch
+                    | BinaryOperator::PGRegexNotMatch
+                    | BinaryOperator::PGRegexNotIMatch,
+                right,
+                ..
+            } => text(right).map_or(Ok(()), regex),
+            Expr::AtTimeZone { time_zone, .. } => text(time_zone).map_or(Ok(()), zone),
+            Expr::Function(call) => {
+                let name = call.name.to_string().to_lowercase();
+                let FunctionArguments::List(list) = &mut call.args else { return ControlFlow::Continue(()) };
+                let second = match list.args.get_mut(1) {
+                    Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))) => expr,
+                    _ => return ControlFlow::Continue(()),
+                };
+                if REGEX_FUNCTIONS.contains(&name.as_str()) {
+                    text(second).map_or(Ok(()), regex)
+                } else if name == "to_char" {
+                    template(second)
+                } else {
+                    Ok(())
+                }
+            }
+            _ => Ok(()),
+        };
+        settled.map_or_else(ControlFlow::Break, ControlFlow::Continue)
+    }
+}
+
+/// Returns the text of a literal.
+fn text(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => Some(text),
+            _ => None,
+        },
+        Expr::Nested(inner) => text(inner),
+        _ => None,
+    }
+}
+
+/// Gives back to `AND` and `OR` what the comparison took of theirs.
+fn rotate(expr: &mut Expr) {
+    let taken = std::mem::replace(expr, Expr::value(Value::Null));
+    let (left, right, distinct) = match taken {
+        Expr::IsDistinctFrom(left, right) => (left, right, true),
+        Expr::IsNotDistinctFrom(left, right) => (left, right, false),
+        other => {
+            *expr = other;
+            return;
+        }
+    };
+    let mut whole = *right;
+    let mut first = &mut whole;
+    while let Expr::BinaryOp { left, op: BinaryOperator::And | BinaryOperator::Or | BinaryOperator::Xor, .. } = first {
+        first = left.as_mut();
+    }
+    let compared = Box::new(std::mem::replace(first, Expr::value(Value::Null)));
+    *first = if distinct { Expr::IsDistinctFrom(left, compared) } else { Expr::IsNotDistinctFrom(left, compared) };
+    *expr = whole;
+}
+
+/// Writes `SIMILAR TO` as a regular expression over the whole text.
+fn similar(expr: &mut Expr) -> Result<(), QueryError> {
+    let Expr::SimilarTo { negated, expr: left, pattern, escape_char } = expr else { return Ok(()) };
+    let refused = |text: &str| QueryError::Refused(format!("{text}: write a regular expression, `x ~ '^..$'`"));
+    if escape_char.is_some() {
+        return Err(refused("`SIMILAR TO .. ESCAPE` is not supported"));
+    }
+    let Some(pattern) = text(pattern) else {
+        return Err(refused("`SIMILAR TO` takes its pattern as text in quotes"));
+    };
+    let mut written = String::from("^(?s:");
+    let (mut chars, mut set) = (pattern.chars(), false);
+    while let Some(char) = chars.next() {
+        match char {
+            '\\' => {
+                let Some(next) = chars.next() else { return Err(refused("a pattern of `SIMILAR TO` ends in `\\`")) };
+                escape(next, &mut written);
+            }
+            '%' if !set => written.push_str(".*"),
+            '_' if !set => written.push('.'),
+            '.' | '^' | '$' if !set => escape(char, &mut written),
+            '[' | ']' => {
+                set = char == '[';
+                written.push(char);
+            }
+            _ => written.push(char),
+        }
+    }
+    written.push_str(")$");
+    regex(&written)?;
+    let op = if *negated { BinaryOperator::PGRegexNotMatch } else { BinaryOperator::PGRegexMatch };
+    let left = std::mem::replace(left.as_mut(), Expr::value(Value::Null));
+    let right = Box::new(Expr::value(Value::SingleQuotedString(written)));
+    *expr = Expr::Nested(Box::new(Expr::BinaryOp { left: Box::new(left), op, right }));
+    Ok(())
+}
+
+/// Writes a character that stands for itself.
+fn escape(char: char, written: &mut String) {
+    if !char.is_alphanumeric() {
+        written.push('\\');
+    }
+    written.push(char);
+}
+
+fn like(pattern: &Expr) -> Result<(), QueryError> {
+    let wildcards = text(pattern).map_or(0, |pattern| pattern.matches('%').count());
+    if wildcards > WILDCARDS_MAX {
+        return Err(QueryError::Refused(format!(
+            "a pattern of `LIKE` has {wildcards} `%`, at most {WILDCARDS_MAX} are taken"
+        )));
+    }
+    Ok(())
+}
+
+/// Bounds what a regular expression is compiled into.
+fn regex(pattern: &str) -> Result<(), QueryError> {
+    let mut counted = 1_usize;
+    for rest in pattern.split('{').skip(1) {
+        let bounds = rest.split('}').next().unwrap_or_default();
+        let most = bounds.split(',').filter_map(|bound| bound.trim().parse::<usize>().ok()).max();
+        counted = counted.saturating_mul(most.unwrap_or(1).max(1));
+    }
+    if pattern.len() > REGEX_MAX || counted > REGEX_MAX {
+        return Err(QueryError::Refused(format!(
+            "a regular expression may have {REGEX_MAX} characters, and as many counted repetitions within each other: shorten it"
+        )));
+    }
+    Ok(())
+}
+
+fn zone(name: &str) -> Result<(), QueryError> {
+    match name.parse::<Tz>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(QueryError::Invalid(format!(
+            "unknown time zone `{name}`: write one like `Europe/Oslo`, `UTC` or `+02:00`"
+        ))),
+    }
+}
+
+/// What Postgres writes in a template of `to_char`, and what the engine does; the longest first.
+const TEMPLATES: [(&str, &str); 30] = [
+    ("MONTH", "%^B"),
+    ("Month", "%B"),
+    ("month", "%B"),
+    ("HH24", "%H"),
+    ("HH12", "%I"),
+    ("YYYY", "%Y"),
+    ("IYYY", "%G"),
+    ("hh24", "%H"),
+    ("hh12", "%I"),
+    ("yyyy", "%Y"),
+    ("iyyy", "%G"),
+    ("DDD", "%j"),
+    ("Day", "%A"),
+    ("Mon", "%b"),
+    ("YY", "%y"),
+    ("MM", "%m"),
+    ("DD", "%d"),
+    ("HH", "%I"),
+    ("MI", "%M"),
+    ("SS", "%S"),
+    ("MS", "%3f"),
+    ("US", "%6f"),
+    ("IW", "%V"),
+    ("ID", "%u"),
+    ("Dy", "%a"),
+    ("AM", "%p"),
+    ("PM", "%p"),
+    ("yy", "%y"),
+    ("mm", "%m"),
+    ("dd", "%d"),
+];
+
+/// Writes a template of Postgres as the engine reads it. One that has a `%` is the engine's own.
+fn template(expr: &mut Expr) -> Result<(), QueryError> {
+    let Some(written) = text(expr).filter(|written| !written.contains('%')) else { return Ok(()) };
+    let (mut rest, mut format) = (written, String::new());
+    while let Some(char) = rest.chars().next() {
+        if let Some((pattern, engine)) = TEMPLATES.iter().find(|(pattern, _)| rest.starts_with(pattern)) {
+            format.push_str(engine);
+            rest = &rest[pattern.len()..];
+        } else if let Some((quoted, after)) = rest.strip_prefix('"').and_then(|rest| rest.split_once('"')) {
+            format.push_str(quoted);
+            rest = after;
+        } else if char == 'T' || !char.is_alphabetic() {
+            format.push(char);
+            rest = &rest[char.len_utf8()..];
+        } else {
+            return Err(QueryError::Refused(format!(
+                "`to_char` does not know `{rest}` of `{written}`: write `YYYY-MM-DD HH24:MI:SS`, or `%Y-%m-%d %H:%M:%S`"
+            )));
+        }
+    }
+    *expr = Expr::value(Value::SingleQuotedString(format));
+    Ok(())
+}
+
+/// Gives columns of the outermost query names of their own where the planner needs them. What clients see they are called is read from the
+/// statement before ([`crate::headings`]).
+fn name_apart(body: &mut SetExpr, ordered: bool) {
+    match body {
+        SetExpr::Select(select) => {
+            let mut seen = HashSet::new();
+            for item in &mut select.projection {
+                let SelectItem::UnnamedExpr(expr) = item else {
+                    if let SelectItem::ExprWithAlias { alias, .. } = item {
+                        seen.insert(alias.value.to_lowercase());
+                    }
+                    continue;
+                };
+                let (core, is_column) = match bare(expr) {
+                    Expr::Identifier(name) => (name.value.to_lowercase(), true),
+                    // Of another table, as a rule.
+                    Expr::CompoundIdentifier(_) if matches!(expr, Expr::CompoundIdentifier(_)) => continue,
+                    other => (other.to_string().to_lowercase(), false),
+                };
+                let again = !seen.insert(core.clone());
+                if !(again || ordered && has_window(expr)) {
+                    continue;
+                }
+                let stem = if is_column { core } else { expr.to_string() };
+                let apart =
+                    |number: &usize| if is_column { format!("{stem}_{number}") } else { format!("{stem} #{number}") };
+                let name = match again {
+                    // There is a number that nobody has taken.
+                    true => (1..).map(|number| apart(&number)).find(|name| !seen.contains(&name.to_lowercase())),
+                    false => Some(stem.clone()),
+                };
+                let Some(name) = name else { continue };
+                seen.insert(name.to_lowercase());
+                let expr = std::mem::replace(expr, Expr::value(Value::Null));
+                *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) };
+            }
+        }
+        SetExpr::Query(query) => {
+            let ordered = ordered || query.order_by.is_some();
+            name_apart(&mut query.body, ordered);
+        }
+        SetExpr::SetOperation { left, right, .. } => {
+            name_apart(left, false);
+            name_apart(right, false);
+        }
+        _ => {}
+    }
+}
+
+/// Returns an expression without its casts, which the planner leaves out of names.
+fn bare(expr: &Expr) -> Expr {
+    struct Bare;
+    impl VisitorMut for Bare {
+        type Break = ();
+
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            if let Expr::Cast { expr: inner, .. } | Expr::Nested(inner) = expr {
+                *expr = std::mem::replace(inner.as_mut(), Expr::value(Value::Null));
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut bare = expr.clone();
+    let _: ControlFlow<()> = VisitMut::visit(&mut bare, &mut Bare);
+    bare
+}
+
+fn has_window(expr: &Expr) -> bool {
+    let found = visit_expressions(expr, |inner| match inner {
+        Expr::Function(call) if call.over.is_some() => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    found.is_break()
+}
