@@ -123,6 +123,8 @@ struct Whole {
     tolerated: f64,
     /// Logarithm of the e-process of "worse than tolerated", which a pass refutes.
     refuted: f64,
+    /// The same of the difference itself, stratum by stratum, now and at its largest, where that is tested.
+    closeness: (f64, f64),
 }
 
 impl Whole {
@@ -155,14 +157,17 @@ impl Whole {
             dispersion,
         );
         let refuted = if rates.rate_a > 0.0 { test.value() } else { 0.0 };
-        Some(Self { rates, dispersion, tolerated, refuted })
+        Some(Self { rates, dispersion, tolerated, refuted, closeness: (f64::NEG_INFINITY, f64::NEG_INFINITY) })
     }
 
     /// Says whether it would be shown to be within tolerance with `times` the data.
     fn within(&self, times: f64, alpha: f64) -> bool {
         let by_ratio =
             self.rates.rate_b() < self.rates.rate_a + self.tolerated && self.refuted * times >= (1.0 / alpha).ln();
-        by_ratio || self.rates.scaled(times).difference(self.dispersion, alpha).1 < self.tolerated
+        // What was once shown stays shown, as long as nothing speaks against it since.
+        let (now, once) = self.closeness;
+        let by_difference = now >= 0.0 && (now * times).max(once) >= (1.0 / alpha).ln();
+        by_difference || by_ratio || self.rates.scaled(times).difference(self.dispersion, alpha).1 < self.tolerated
     }
 }
 
@@ -182,7 +187,9 @@ fn wholes(fold: &Fold, tolerances: &Tolerances) -> Option<[Whole; 2]> {
         .filter_map(|op| op.latency.as_ref())
         .map(|test| (test.tolerated, test.standing.dispersion * test.caution, weight(&test.tolerated.rates())))
         .collect();
-    Some([Whole::of(&errors, tolerances.error_points)?, Whole::of(&latency, 0.0)?])
+    let errors =
+        Whole { closeness: (fold.health.now, fold.health.once), ..Whole::of(&errors, tolerances.error_points)? };
+    Some([errors, Whole::of(&latency, 0.0)?])
 }
 
 /// Says whether every metric that has a bad direction is shown to keep its level, where there is nothing but metrics.

@@ -20,6 +20,8 @@ pub struct Measure {
 }
 
 const STRETCHES: [usize; 3] = [1, 3, 6];
+/// Pairs without which the time before shows no unusual dispersion.
+const PAIRS_MIN: f64 = 6.0;
 
 /// Sums of squared deviations, their expectation, and the variance of the sum, over pairs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -141,14 +143,22 @@ pub fn of_arm(buckets: &[(f64, f64)]) -> Measure {
 /// What one arm's bursts before the deploy let expect of the conditional share.
 ///
 /// An arm whose rate varies from bucket to bucket with relative variance `c` has dispersion `1 + c m` at `m` bad ones a
-/// bucket; where both arms vary so, each for itself, their share has `1 + 2 c m_a m_b / (m_a + m_b)`. `before`, `control`
-/// and `candidate` are observations a bucket.
-pub fn expected_of_share(arm: Measure, before: f64, control: f64, candidate: f64) -> Measure {
+/// bucket; where both arms vary so, each for itself, their share has `1 + 2 c m_a m_b / (m_a + m_b)`. Beyond `usual` no
+/// rate varies: what is counted comes in clumps, and fewer observations do not make those smaller. `before`, `control` and
+/// `candidate` are observations a bucket.
+pub fn expected_of_share(arm: Measure, before: f64, control: f64, candidate: f64, usual: f64) -> Measure {
     if before <= 0.0 || control + candidate <= 0.0 {
         return Measure { phi: 1.0, pairs: 0.0 };
     }
-    let scale = (2.0 * control * candidate / (control + candidate) / before).min(1.0);
+    let varies = (2.0 * control * candidate / (control + candidate) / before).min(1.0);
+    let scale = if most(arm, usual) > usual { 1.0 } else { varies };
     Measure { phi: 1.0 + (arm.phi - 1.0) * scale, pairs: arm.pairs }
+}
+
+/// Returns the largest dispersion that is believed: `usual`, so that a deploy that fails in bursts does not hide behind
+/// them; more only where the time before it shows that much.
+pub fn most(arm: Measure, usual: f64) -> f64 {
+    if arm.pairs >= PAIRS_MIN { usual.max(arm.phi) } else { usual }
 }
 
 /// Joins what the time before the deploy and the service's other operations say with what the operation's own buckets say,
@@ -192,6 +202,21 @@ mod tests {
         let steady: Vec<(f64, f64)> = (0..100).map(|i| (if i < 50 { 10.0 } else { 50.0 }, 1_000.0)).collect();
         // One pair of the longest stretches straddles it; a lasting measure would be near 17.
         assert!(of_arm(&steady).phi < 2.0);
+    }
+
+    #[test]
+    fn a_past_in_clumps_is_believed_beyond_the_usual_and_does_not_thin_out() {
+        let clumped: Vec<(f64, f64)> = (0..120).map(|i| (100.0 * f64::from((i * 7919 + 13) % 5), 30_000.0)).collect();
+        let past = of_arm(&clumped);
+        assert!(past.phi > 50.0, "{past:?}");
+        let nothing = Tempering::default().measure();
+        let halved = expected_of_share(past, 30_000.0, 15_000.0, 15_000.0, 8.0);
+        let phi = joined(halved, nothing, nothing, most(past, 8.0));
+        assert!((phi - past.phi).abs() < 1e-9, "{phi} {past:?}");
+        // Two pairs are no past.
+        let short = of_arm(&clumped[..4]);
+        assert_eq!(most(short, 8.0), 8.0);
+        assert_eq!(joined(past, nothing, nothing, most(short, 8.0)), 8.0);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Failed requests of one operation, candidate against control.
 
+use crate::closeness::{Closeness, Expected};
 use crate::dispersion::{self, Measure, Tempering};
 use crate::e_process::{Exceedance, Stratum};
 use crate::rate::RateSums;
@@ -25,9 +26,14 @@ pub(crate) struct ErrorTest {
     kept: Vec<Kept>,
     pub(crate) sums: RateSums,
     /// Control's errors and requests, before the start and since.
-    reference: (f64, f64),
+    past: (f64, f64),
+    since: (f64, f64),
+    /// For how many times its requests the time before the start counts.
+    past_weight: f64,
     gate: Exceedance,
     beyond: Exceedance,
+    /// Of "worse by all that is tolerated", which a pass refutes.
+    pub(crate) closeness: Closeness,
     tempering: Tempering,
     before: Measure,
     before_mean: f64,
@@ -37,24 +43,39 @@ pub(crate) struct ErrorTest {
 impl ErrorTest {
     /// Starts from `(errors, requests)` of the buckets before.
     pub(crate) fn new(before: &[(f64, f64)]) -> Self {
-        let reference = before.iter().fold((0.0, 0.0), |sum, b| (sum.0 + b.0, sum.1 + b.1));
+        let past = before.iter().fold((0.0, 0.0), |sum, b| (sum.0 + b.0, sum.1 + b.1));
         Self {
             standing: Standing::default(),
             kept: Vec::new(),
             sums: RateSums::default(),
             gate: Exceedance::default(),
             beyond: Exceedance::default(),
+            closeness: Closeness::default(),
             tempering: Tempering::default(),
             before: dispersion::of_arm(before),
-            before_mean: reference.1 / before.len().max(1) as f64,
-            reference,
+            before_mean: past.1 / before.len().max(1) as f64,
+            past,
+            since: (0.0, 0.0),
+            past_weight: 1.0,
             caution: 1.0,
         }
     }
 
     /// The control's share of failed requests as well as it is known.
     pub(crate) fn reference(&self) -> f64 {
-        if self.reference.1 > 0.0 { self.reference.0 / self.reference.1 } else { 0.0 }
+        let (bad, all) = (self.past.0 + self.since.0, self.past.1 * self.past_weight + self.since.1);
+        if all > 0.0 { (bad / all).min(1.0) } else { 0.0 }
+    }
+
+    /// Counts the time before the start for so many times its requests from here on.
+    pub(crate) fn weigh_past(&mut self, times: f64) {
+        if !(0.95..1.05).contains(&(times / self.past_weight)) && self.standing.triggered_at.is_none() {
+            // Shares until then were those of what was sampled, which no tolerance is about.
+            self.standing.exceeded_at = None;
+            self.sums = RateSums::default();
+            self.closeness = Closeness::default();
+        }
+        self.past_weight = times;
     }
 
     /// All strata so far.
@@ -79,14 +100,16 @@ impl ErrorTest {
         self.caution
     }
 
-    /// Takes one stratum; `others` is the dispersion of the service's operations together.
-    pub(crate) fn push(&mut self, pair: &Pair, others: Measure, tolerances: &Tolerances) {
+    /// Takes one stratum, and returns it; `others` is the dispersion of the service's operations together.
+    pub(crate) fn push(&mut self, pair: &Pair, others: Measure, tolerances: &Tolerances) -> Stratum {
         let counts = |c: &crate::counts::Counts| (c.errors, c.requests);
         let mut s = stratum(pair, tolerances, counts(&pair.candidate), counts(&pair.control));
         // What time alone would have done to the control.
         s.bad_a = (s.bad_a + pair.excused.failures(self.reference(), s.n_a)).min(s.n_a.max(s.bad_a));
-        let expected = dispersion::expected_of_share(self.before, self.before_mean, s.n_a, s.n_b);
-        let phi = dispersion::joined(expected, others, self.tempering.measure(), tolerances.dispersion_max);
+        let (usual, before_mean) = (tolerances.dispersion_max, self.before_mean * self.past_weight);
+        let expected = dispersion::expected_of_share(self.before, before_mean, s.n_a, s.n_b, usual);
+        let most = dispersion::most(self.before, usual);
+        let phi = dispersion::joined(expected, others, self.tempering.measure(), most);
         self.standing.dispersion = phi;
         self.caution = self.caution.max(s.caution);
         if self.gate.push(&s, 1.0, phi) {
@@ -111,21 +134,30 @@ impl ErrorTest {
         }
         self.tempering.push(&s);
         if pair.side_by_side {
-            self.reference = (self.reference.0 + s.bad_a, self.reference.1 + s.n_a);
+            self.since = (self.since.0 + s.bad_a, self.since.1 + s.n_a);
         }
         self.kept.push(Kept {
             bucket: s.bucket,
             counts: [s.bad_b, s.n_b, s.bad_a, s.n_a].map(|n| n as f32),
             caution: s.caution as f32,
         });
+        s
     }
 
-    /// Says whether the upper bound of the difference lies within the tolerance.
+    /// Takes the same stratum as evidence of health; `expected` is what was known of the control before it.
+    pub(crate) fn push_health(&mut self, s: &Stratum, expected: Expected, tolerances: &Tolerances) {
+        self.closeness.push(s, expected, tolerances.error_points);
+    }
+
+    /// Says whether it is shown that the share of failures grew by less than is tolerated.
     pub(crate) fn shown_well(&self, tolerances: &Tolerances) -> bool {
         let rates = self.sums.rates();
-        rates.n_b >= tolerances.requests_min as f64
-            && rates.difference(self.standing.dispersion * self.caution, tolerances.bound_alpha).1
-                < tolerances.error_points
+        let shown = || {
+            self.closeness.value(self.standing.dispersion) >= (1.0 / tolerances.bound_alpha).ln()
+                || rates.difference(self.standing.dispersion * self.caution, tolerances.bound_alpha).1
+                    < tolerances.error_points
+        };
+        rates.n_b >= tolerances.requests_min as f64 && shown()
     }
 }
 

@@ -5,12 +5,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use plimsoll_model::metric::MetricShape;
 use plimsoll_model::presence::Distinct;
 use plimsoll_model::signal::{Fingerprint, Histogram, OperationKind, WEIGHT_UNIT};
 use plimsoll_model::{Interval, ServiceKey};
 
 use crate::measured::{self, Source};
+
+mod level;
+
+pub(crate) use level::metric;
 
 /// Which rows belong to which arm.
 #[derive(Debug, Clone)]
@@ -290,31 +293,6 @@ pub(crate) fn measured(scope: &Scope<'_>, source: &Source, slow: bool) -> String
         n = if source.counter { "CAST(sum AS DOUBLE)" } else { "CAST(count AS DOUBLE)" },
         name = quoted(&source.name),
         rows = rows(&all)
-    )
-}
-
-/// The level of a metric: the mean over the minutes compared.
-pub(crate) fn metric(
-    scope: &Scope<'_>,
-    (name, unit, shape): (&str, &str, MetricShape),
-    details: &BTreeSet<String>,
-) -> String {
-    let value = match shape {
-        MetricShape::Counter => "sum(sum)",
-        MetricShape::Gauge | MetricShape::Histogram => "sum(sum) / greatest(CAST(sum(count) AS DOUBLE), 1.0)",
-    };
-    let by = by_detail(scope, details);
-    format!(
-        "WITH minutes AS (SELECT {arm} AS arm, date_trunc('minute', bucket_start) AS moment, {value} AS value FROM signals \
-         WHERE {own} AND kind = 'metric' AND name = {name} AND unit = {unit} AND role = '{shape}' AND {details} AND {sides} \
-         GROUP BY 1, 2) SELECT arm, count(*) AS minutes, avg(value) AS level FROM minutes GROUP BY arm ORDER BY arm",
-        arm = arm(scope, by),
-        own = own(scope),
-        name = quoted(name),
-        unit = quoted(unit),
-        shape = shape.as_str(),
-        details = among("detail", details.iter().map(String::as_str)),
-        sides = sides(scope, by)
     )
 }
 

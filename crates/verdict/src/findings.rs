@@ -301,11 +301,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 interval: [((b - step) / a.abs().max(1e-12)).max(0.0), ((b + step) / a.abs().max(1e-12)).min(1e4)],
                 sql: level(input, fold, metric),
                 identity: about.clone(),
-                explanation: explain::about(if metric.unit.is_empty() {
-                    about
-                } else {
-                    format!("{about} in {}", metric.unit)
-                }),
+                explanation: explain::about(metric.worded(about)),
                 exemplars: Vec::new(),
                 service: None,
             }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use plimsoll_model::signal::{ExceptionCount, Fingerprint, OperationKey, OperationKind, OperationSeries};
 use plimsoll_model::{Bucket, Design, ServiceKey, Suppressed};
 
+use crate::closeness::{Closeness, Expected, Health};
 use crate::design::{Cells, Frame, Role};
 use crate::dispersion::{Measure, Tempering};
 use crate::drift::Drift;
@@ -26,6 +27,9 @@ use crate::tolerances::Tolerances;
 
 /// Buckets that the control must have in a trailing minute, relative to the candidate's requests, to count as serving.
 const CONTROL_SHARE_MIN: f64 = 0.05;
+
+/// Requests since the start that count as much as all before it in what is expected of late.
+const LATELY_MIN: f64 = 200.0;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Fold {
@@ -48,6 +52,8 @@ pub(crate) struct Fold {
     pub(crate) measured: bool,
     /// Logarithm of the gate's e-process.
     pub(crate) gate: f64,
+    /// The e-process of "worse by all that is tolerated" over all operations.
+    pub(crate) health: Health,
     pub(crate) suppressed: BTreeSet<Suppressed>,
     /// First bucket with candidate traffic.
     pub(crate) first: Option<Bucket>,
@@ -55,12 +61,20 @@ pub(crate) struct Fold {
     pub(crate) past_from: Option<Bucket>,
     next: Bucket,
     trailing: VecDeque<(u64, u64)>,
+    /// For how many times its requests the time before the start counts, from each bucket on.
+    past_weights: BTreeMap<Bucket, f64>,
+    /// Failed and all requests of the control since the start.
+    lately: (f64, f64),
     others: Measure,
     dealing: Dealing,
     pub(crate) before: u64,
     /// The deploy is done, or was to be, from here on.
     serving_from: Bucket,
     callers: BTreeMap<Bucket, f64>,
+    /// Requests of versions that are neither candidate nor control.
+    bystanders: BTreeMap<Bucket, f64>,
+    /// The first bucket since the start in which a version served that is not the candidate and was not there before.
+    newcomer: Option<Bucket>,
 }
 
 impl Fold {
@@ -71,14 +85,19 @@ impl Fold {
         let mut past: BTreeMap<(&str, OperationKind), Cells<'_>> = BTreeMap::new();
         let mut novelty = Novelty::new(input.known_fingerprints.clone());
         let (mut requests, mut served) = (BTreeMap::<Bucket, f64>::new(), BTreeMap::<Bucket, f64>::new());
+        let mut failures = BTreeMap::<Bucket, f64>::new();
         for series in input.series.iter().filter(|s| s.key.service == frame.service) {
             for (bucket, cell) in &series.cells {
+                if *bucket >= frame.earliest && *bucket < frame.start {
+                    // Of traffic that of all versions counts, those that nothing is compared with too.
+                    *served.entry(*bucket).or_default() += flow::weight(cell);
+                }
                 if cell.requests > 0 && frame.role(&series.key.version, *bucket) == Some(Role::Before) {
                     let key = (frame.operation(&series.key, Role::Before), series.key.kind);
                     past.entry(key).or_default().push((*bucket, series.key.age, cell));
                     novelty.past(cell);
                     *requests.entry(*bucket).or_default() += cell.requests as f64;
-                    *served.entry(*bucket).or_default() += flow::weight(cell);
+                    *failures.entry(*bucket).or_default() += cell.errors as f64;
                 }
             }
         }
@@ -108,6 +127,8 @@ impl Fold {
                 excused: 1.0,
             })
             .collect();
+        let served_before: Vec<(f64, f64)> =
+            requests.iter().map(|(bucket, n)| (failures.get(bucket).copied().unwrap_or(0.0), *n)).collect();
         let done = input.deploy.finished_at.map(|at| at.bucket());
         let serving_from = done.unwrap_or(Bucket(frame.start.0 + tolerances.silence_s / 10)).max(frame.start);
         let mut fold = Self {
@@ -125,16 +146,21 @@ impl Fold {
             drift: Drift::of(input, &frame),
             measured: input.measured.is_some(),
             gate: 0.0,
+            health: Health::new(&served_before),
             suppressed: input.suppressed.clone(),
             first: None,
             past_from: first,
             next: frame.start,
             trailing: VecDeque::new(),
+            past_weights: input.past_weights.clone(),
+            lately: (0.0, 0.0),
             others: Measure::default(),
             dealing,
             before: 0,
             serving_from,
             callers,
+            bystanders: BTreeMap::new(),
+            newcomer: None,
             frame: kept,
         };
         for ((name, kind), mut cells) in past {
@@ -197,12 +223,22 @@ impl Fold {
         let (series, tolerances) = (&input.series, &input.tolerances);
         let mut cells = Vec::new();
         let service = self.frame.service.clone();
+        let served_before = |s: &&OperationSeries| s.cells.first().is_some_and(|(b, _)| *b < self.frame.start);
+        let own = series.iter().filter(|s| s.key.service == service);
+        let earlier: BTreeSet<&str> = own.filter(served_before).map(|s| s.key.version.as_str()).collect();
         for series in series.iter().filter(|s| s.key.service == service) {
             // Looked up once for each role: the control's name may differ.
             let mut known: [Option<usize>; 2] = [None, None];
             let fresh = series.cells.partition_point(|(bucket, _)| *bucket < self.next);
             for (bucket, cell) in &series.cells[fresh..] {
                 let role = self.frame.role(&series.key.version, *bucket);
+                if role.is_none() && *bucket < self.frame.end {
+                    *self.bystanders.entry(*bucket).or_default() += flow::weight(cell);
+                    if *bucket >= self.frame.start && !earlier.contains(series.key.version.as_str()) {
+                        let first = self.newcomer.unwrap_or(*bucket);
+                        self.newcomer = Some(first.min(*bucket));
+                    }
+                }
                 let Some(role) = role.filter(|_| cell.requests > 0) else { continue };
                 let control = role == Role::Control;
                 let operation = match known[usize::from(control)] {
@@ -240,8 +276,8 @@ impl Fold {
             self.step(&arms, &logged, &steps, tolerances);
         }
         if !input.aggregates.metrics.is_empty() {
-            let alone = self.requests() + self.control_requests() == 0;
-            self.metrics = metrics::tests(&self.frame, &input.aggregates.metrics, alone, tolerances);
+            let served = metrics::served(&self.frame, &input.series);
+            self.metrics = metrics::tests(&self.frame, &input.aggregates.metrics, &served, tolerances);
         }
         if !input.aggregates.presence.is_empty() {
             self.restarts = Restarts::of(&self.frame, &input.aggregates.presence, tolerances);
@@ -283,9 +319,13 @@ impl Fold {
             look: Look { bucket, since: bucket.0 - self.frame.from.0, beside, excused },
             first: self.first,
             others: self.others,
-            usual_errors: self.usual_errors(),
+            expected: self.expected(),
+            past_weight: self.past_weights.range(..=bucket).next_back().map_or(1.0, |(_, times)| *times),
             tolerances,
         };
+        for (_, cell) in arms.values().flat_map(|cells| &cells[1]) {
+            self.lately = (self.lately.0 + cell.errors as f64, self.lately.1 + cell.requests as f64);
+        }
         // What is new while everybody fails is no news of the deploy.
         let shared = excused.shared && !beside;
         let none = Default::default();
@@ -316,16 +356,28 @@ impl Fold {
         self.paths.push(moment.look, steps, tolerances);
         let traffic = Traffic {
             candidate: weight(0),
-            control: weight(1),
+            control: weight(1) + self.bystanders.remove(&bucket).unwrap_or(0.0),
             callers: self.callers.get(&bucket).copied().unwrap_or(0.0),
             excused: excused.traffic,
         };
-        let expected = bucket >= self.serving_from && !self.frame.version_missing;
+        // Where versions come that nobody announced, the deploy may be one of those.
+        let replaced = self.newcomer.is_some_and(|first| first <= bucket);
+        let expected = bucket >= self.serving_from && !self.frame.version_missing && !replaced;
         self.flow.push(bucket, traffic, expected, tolerances);
         if self.first.is_some_and(|first| bucket.0 == first.0 + YOUNG_BUCKETS) {
             self.operations.iter_mut().for_each(Operation::grow_up);
         }
+        let mut all = Closeness::default();
+        self.operations.iter().for_each(|op| all.add(&op.errors.closeness));
+        self.health.push(bucket, all, tolerances);
         self.look(bucket, tolerances);
+    }
+
+    /// What is expected of the control by all that was seen of it so far.
+    fn expected(&self) -> Expected {
+        let usual = self.usual_errors();
+        let (bad, all) = self.lately;
+        Expected { usual, lately: (bad + LATELY_MIN * usual) / (all + LATELY_MIN) }
     }
 
     /// The control's share of failed requests over the whole service.

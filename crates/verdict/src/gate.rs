@@ -10,7 +10,7 @@ use crate::restarts;
 use crate::subject::Subject;
 use crate::tolerances::Tolerances;
 
-/// Errors from which a large regression is not waited for.
+/// Errors from which a large regression is not waited for, times the dispersion.
 pub const LARGE_ERRORS: f64 = 50.0;
 /// Times the control's rate from which a regression is large.
 pub const LARGE_RATIO: f64 = 10.0;
@@ -94,7 +94,8 @@ impl Fold {
         if let Subject::Errors(index) = subject {
             let rates = self.operations[index].errors.sums.rates();
             let floor = rates.rate_a.max(0.5 / rates.n_a.max(1.0));
-            if rates.bad_b >= LARGE_ERRORS && rates.rate_b() >= LARGE_RATIO * floor {
+            // Where they come in clumps a clump counts once.
+            if rates.bad_b >= LARGE_ERRORS * standing.dispersion && rates.rate_b() >= LARGE_RATIO * floor {
                 return true;
             }
         }

@@ -1,10 +1,10 @@
 //! What a judgement is made from.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_model::aggregates::VitalsSeries;
 use plimsoll_model::signal::{Fingerprint, OperationSeries};
-use plimsoll_model::{Deploy, ServiceAggregates, Suppressed, UnixNanos, Verdict};
+use plimsoll_model::{Bucket, Deploy, ServiceAggregates, Suppressed, UnixNanos, Verdict};
 
 use crate::measured::Measured;
 use crate::tolerances::Tolerances;
@@ -38,6 +38,9 @@ pub struct JudgeInput {
     pub measured: Option<Measured>,
     /// True where requests were counted by the weights of sampled spans. Left false by whoever gathers the input.
     pub weighted: bool,
+    /// From each bucket on, for how many times its requests the time before the start counts, where it was not known until
+    /// then how its spans were sampled. Left empty by whoever gathers the input.
+    pub past_weights: BTreeMap<Bucket, f64>,
     /// What humans called wrong or known of late: it is shown no more and decides nothing.
     pub suppressed: BTreeSet<Suppressed>,
     /// Words that whoever gathered the series has to say about them, for instance `late_spans`.
@@ -65,6 +68,7 @@ impl JudgeInput {
             flag: None,
             measured: None,
             weighted: false,
+            past_weights: BTreeMap::new(),
             suppressed: BTreeSet::new(),
             data_quality: Vec::new(),
             previous: None,

@@ -102,9 +102,10 @@ impl LatencyTest {
         let stratum =
             |hits: f64, edge: usize| errors::stratum(pair, tolerances, (hits, b.timed), (a.above[edge], a.timed));
         let phi = [0, 1].map(|i| {
-            let expected = dispersion::expected_of_share(self.before[i], self.before_mean, a.timed, b.timed);
+            let (before, usual) = (self.before[i], tolerances.dispersion_max);
+            let expected = dispersion::expected_of_share(before, self.before_mean, a.timed, b.timed, usual);
             let own = self.tempering[i].measure();
-            dispersion::joined(expected, Measure::default(), own, tolerances.dispersion_max)
+            dispersion::joined(expected, Measure::default(), own, dispersion::most(before, usual))
         });
         self.standing.dispersion = phi[0].max(phi[1]);
         for edge in 0..QUANTILES.len() {

@@ -11,6 +11,7 @@
 //! | [`rate`] | confidence bounds |
 //! | [`dispersion`] | how bursty the counts are |
 //! | `errors`, `latency`, `alone`, `novelty`, `logs`, `log_flow`, `metrics`, `calls`, `flow`, `restarts` | the signals; `settling` for young instances |
+//! | `closeness` | the sequential test that a pass must win |
 //! | `fold`, `operation`, `counts`, `standing` | all tests carried forward bucket by bucket |
 //! | `subject`, `gate` | what the tests are about, their weights, and the lines that they cross |
 //! | `decision` | many tests, one answer |
@@ -26,6 +27,7 @@
 
 mod alone;
 mod calls;
+mod closeness;
 mod comparison;
 mod counts;
 mod culprit;

@@ -92,6 +92,8 @@ impl LogErrors {
         };
         let mut pairs = Vec::new();
         self.slots.push(look, [&arms[0], &arms[1]], &mut self.past, &mut |pair| pairs.push(pair));
-        pairs.iter().for_each(|pair| self.test.push(pair, Measure { phi: 4.0, pairs: 2.0 }, &own));
+        for pair in &pairs {
+            self.test.push(pair, Measure { phi: 4.0, pairs: 2.0 }, &own);
+        }
     }
 }

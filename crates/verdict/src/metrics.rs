@@ -1,9 +1,12 @@
 //! Metrics: whether a level moved in its bad direction further than its own past moves.
 //!
-//! Every minute has one value: the mean of a gauge or of observations, the rate of a counter. The candidate's last five are
-//! held against the control's in the same minutes, or against the five before the start. How far such means move without
-//! any deploy is measured from the series' own past, window by window; the quotient follows Student's distribution with as
-//! many degrees of freedom as there are windows, and the e-value is that of the scale-invariant test of its mean.
+//! Every minute has one value: the mean of a gauge or of observations; of a counter, what it grew by, a request of the service
+//! and a point of the metric. One alone misleads: a canary with a twentieth of the requests counts a twentieth, and what
+//! runs by the clock counts more a request as traffic falls; so a counter moved only as far as it did by both. The
+//! candidate's last five are held against the control's in the same minutes, or against the five before the start. How far
+//! such means move without any deploy is measured from the series' own past, window by window, and more is allowed for where
+//! an arm rests on less than the past did; the quotient follows Student's distribution with as many degrees of freedom as
+//! there are windows, and the e-value is that of the scale-invariant test of its mean.
 //!
 //! Beside that the move is ranked among all moves of the same length in the past: where more than one in fifty of those was as
 //! large, the series does such things by itself.
@@ -16,9 +19,11 @@
 use std::collections::BTreeMap;
 
 use plimsoll_model::metric::{MetricKey, MetricSeries, MetricShape};
+use plimsoll_model::signal::OperationSeries;
 use plimsoll_model::{Bucket, Interval};
 
 use crate::design::{Frame, Role};
+use crate::flow;
 use crate::measured::{POD_ATTRIBUTES, VERSION_ATTRIBUTES};
 use crate::standing::Standing;
 use crate::tolerances::Tolerances;
@@ -86,6 +91,8 @@ pub(crate) struct MetricTest {
     pub(crate) attributes: BTreeMap<String, String>,
     pub(crate) shape: MetricShape,
     pub(crate) standing: Standing,
+    /// What its values are divided by.
+    pub(crate) each: Each,
     /// Means and number of minutes of the windows compared last.
     pub(crate) baseline: (f64, u64),
     pub(crate) candidate: (f64, u64),
@@ -108,11 +115,52 @@ pub(crate) struct MetricTest {
 /// What tells one metric from another, whatever version and age.
 type Identity<'a> = (&'a str, &'a str, MetricShape, BTreeMap<String, String>);
 
-/// Sum and number of values by minute.
-type Minutes = BTreeMap<u64, (f64, f64)>;
+/// What a metric's values are told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Each {
+    /// One observation, or one point of a gauge.
+    Observation,
+    /// One request of the service.
+    Request,
+    /// One point of a counter, where requests are not known.
+    Point,
+}
 
-/// Tests every metric that has a bad direction; `alone` where nothing else is known of the service.
-pub(crate) fn tests(frame: &Frame, series: &[MetricSeries], alone: bool, tolerances: &Tolerances) -> Vec<MetricTest> {
+/// What came in within a minute: sum, number of values and of points.
+type Minutes = BTreeMap<u64, [f64; 3]>;
+
+/// Requests by minute.
+pub(crate) type Served = [BTreeMap<u64, f64>; 3];
+
+/// A minute of one arm: its values, and what each of them rests on. Where there is one only, it stands twice.
+#[derive(Debug, Clone, Copy)]
+struct Minute {
+    minute: u64,
+    readings: [(f64, f64); READINGS],
+}
+
+const READINGS: usize = 2;
+
+/// Counts the requests of each arm by minute.
+pub(crate) fn served(frame: &Frame, series: &[OperationSeries]) -> Served {
+    let mut served = Served::default();
+    for series in series.iter().filter(|s| s.key.service == frame.service) {
+        for (bucket, cell) in series.cells.iter().filter(|(_, cell)| cell.requests > 0) {
+            if let Some(role) = frame.role(&series.key.version, *bucket) {
+                *served[role as usize].entry(bucket.0 / BUCKETS_A_MINUTE).or_default() += flow::weight(cell);
+            }
+        }
+    }
+    served
+}
+
+/// Tests every metric that has a bad direction; nothing else is known of the service where `served` is empty.
+pub(crate) fn tests(
+    frame: &Frame,
+    series: &[MetricSeries],
+    served: &Served,
+    tolerances: &Tolerances,
+) -> Vec<MetricTest> {
     let mut all: BTreeMap<Identity<'_>, [Minutes; 3]> = BTreeMap::new();
     for series in series.iter().filter(|s| direction(&s.key).is_some()) {
         let key = &series.key;
@@ -120,20 +168,23 @@ pub(crate) fn tests(frame: &Frame, series: &[MetricSeries], alone: bool, toleran
         for (bucket, cell) in &series.cells {
             let Some(role) = frame.role(&key.version, *bucket) else { continue };
             let minute = arms[role as usize].entry(bucket.0 / BUCKETS_A_MINUTE).or_default();
-            minute.0 += cell.sum.value();
-            minute.1 += if key.shape == MetricShape::Counter { 0.0 } else { cell.count as f64 };
+            let told = [cell.sum.value(), cell.count as f64, cell.points as f64];
+            minute.iter_mut().zip(told).for_each(|(sum, n)| *sum += n);
         }
     }
     let count = all.len().max(1) as f64;
+    let alone = served.iter().all(BTreeMap::is_empty);
     let share = if alone { SHARE_ALONE } else { SHARE };
     // The minute that is not over yet tells half of it.
     let last = frame.end.0 / BUCKETS_A_MINUTE;
     let tested = all.into_iter().filter_map(|((name, unit, shape, attributes), arms)| {
-        let values = arms.map(|minutes| -> Vec<(u64, f64)> {
+        let each = each(shape, &arms[Role::Before as usize], &served[Role::Before as usize]);
+        let mut arm = 0;
+        let values = arms.map(|minutes| -> Vec<Minute> {
+            let served = &served[arm];
+            arm += 1;
             let whole = minutes.into_iter().filter(|(minute, _)| *minute < last);
-            whole
-                .map(|(minute, (sum, n))| (minute, if shape == MetricShape::Counter { sum } else { sum / n.max(1.0) }))
-                .collect()
+            whole.filter_map(|(minute, told)| Minute::of(minute, told, each, served.get(&minute).copied())).collect()
         });
         let mut test = MetricTest {
             name: name.to_owned(),
@@ -141,6 +192,7 @@ pub(crate) fn tests(frame: &Frame, series: &[MetricSeries], alone: bool, toleran
             attributes,
             shape,
             standing: Standing::default(),
+            each,
             baseline: (0.0, 0),
             candidate: (0.0, 0),
             compared: [stretch(&[]); 2],
@@ -156,6 +208,28 @@ pub(crate) fn tests(frame: &Frame, series: &[MetricSeries], alone: bool, toleran
         Some(test)
     });
     tested.collect()
+}
+
+/// Says what a metric's values are told of, by the minutes before the start.
+fn each(shape: MetricShape, before: &Minutes, served: &BTreeMap<u64, f64>) -> Each {
+    if shape != MetricShape::Counter {
+        return Each::Observation;
+    }
+    let both = before.keys().filter(|minute| served.contains_key(minute)).count();
+    if both >= (WINDOWS_MIN + 1) * WINDOW { Each::Request } else { Each::Point }
+}
+
+impl Minute {
+    /// Returns what a minute tells; `None` where there is nothing to divide it by.
+    fn of(minute: u64, [sum, n, points]: [f64; 3], each: Each, requests: Option<f64>) -> Option<Self> {
+        let by = |n: f64| (sum / n.max(1.0), n.max(1.0));
+        let readings = match each {
+            Each::Observation => [by(n); READINGS],
+            Each::Point => [by(points); READINGS],
+            Each::Request => [by(requests?), by(points)],
+        };
+        Some(Self { minute, readings })
+    }
 }
 
 /// Says whether any metric has a past by which it can be tested; known at the start, it settles who may spend what of alpha.
@@ -188,49 +262,54 @@ impl MetricTest {
         (&self.name, &self.unit, self.shape) == (&key.name, &key.unit, key.shape) && self.attributes == apart(key)
     }
 
+    /// Says what its numbers are about.
+    pub(crate) fn worded(&self, about: String) -> String {
+        let about = if self.unit.is_empty() { about } else { format!("{about} in {}", self.unit) };
+        match self.each {
+            Each::Observation => about,
+            Each::Request => format!("{about} a request"),
+            Each::Point => format!("{about} a point"),
+        }
+    }
+
     fn run(
         &mut self,
-        [candidate, control, before]: &[Vec<(u64, f64)>; 3],
+        [candidate, control, before]: &[Vec<Minute>; 3],
         up: bool,
         level: f64,
         tolerances: &Tolerances,
     ) -> Option<()> {
-        let windows: Vec<f64> = before.rchunks_exact(WINDOW).map(mean).collect();
-        let moves: Vec<f64> = windows.windows(2).map(|pair| pair[0] - pair[1]).collect();
-        if moves.len() < WINDOWS_MIN || candidate.len() < WINDOW {
+        if candidate.len() < WINDOW {
             return None;
         }
-        let usual = windows.iter().sum::<f64>() / windows.len() as f64;
-        let freedom = moves.len() as f64;
-        // A series that never moved may yet move by a thousandth without meaning anything.
-        let floor = (1e-3 * usual.abs()).max(1e-12);
-        let placebos = placebos(before);
+        let sign = if up { 1.0 } else { -1.0 };
+        let mut pasts = Vec::with_capacity(READINGS);
+        for reading in 0..READINGS {
+            pasts.push(PastMoves::of(before, reading)?);
+        }
         self.minutes = candidate.len() as u64;
-        self.noise = (moves.iter().map(|d| d * d).sum::<f64>() / freedom).sqrt().max(floor);
-        let past = windows.first().copied()?;
         for end in WINDOW..=candidate.len() {
             let window = &candidate[end - WINDOW..end];
-            let beside: Vec<(u64, f64)> =
-                control.iter().filter(|(minute, _)| window.iter().any(|(m, _)| m == minute)).copied().collect();
+            let beside: Vec<Minute> =
+                control.iter().filter(|there| window.iter().any(|m| m.minute == there.minute)).copied().collect();
             self.beside = beside.len() == WINDOW;
-            let reference = if self.beside { mean(&beside) } else { past };
             let nearest = &before[before.len().saturating_sub(WINDOW)..];
-            self.compared = [stretch(window), stretch(if self.beside { beside.as_slice() } else { nearest })];
-            self.candidate = (mean(window), WINDOW as u64);
-            self.baseline = (reference, WINDOW as u64);
-            let sign = if up { 1.0 } else { -1.0 };
-            let worse = sign * (self.candidate.0 - reference);
-            let t = worse.max(0.0) / self.noise;
-            let ratio = (1.0 + t * t / freedom) / (1.0 + t * t / (freedom * (1.0 + PRIOR)));
-            self.standing.moved(0.5 * (freedom + 1.0) * ratio.ln() - 0.5 * (1.0 + PRIOR).ln());
-            let allowed = tolerances.metric_ratio * reference.abs();
-            self.exceeds = worse > 0.5 * allowed;
-            let bucket = Bucket((window[WINDOW - 1].0 + 1) * BUCKETS_A_MINUTE - 1);
-            self.shown_well = worse + 2.0 * self.noise <= allowed.max(3.0 * floor);
-            let as_large = placebos.iter().filter(|placebo| sign * **placebo >= worse).count();
-            self.placebo = (1 + as_large) as f64 / (1 + placebos.len()) as f64;
-            let unusual = as_large as f64 <= PLACEBO_MAX * placebos.len() as f64;
-            if worse > allowed && unusual && self.standing.log_e >= level {
+            let reference = if self.beside { beside.as_slice() } else { nearest };
+            self.compared = [stretch(window), stretch(reference)];
+            let moves: Vec<Move> =
+                pasts.iter().enumerate().map(|(at, past)| past.held(at, window, reference, sign)).collect();
+            let told = moves[0];
+            self.candidate = (told.candidate, WINDOW as u64);
+            self.baseline = (told.reference, WINDOW as u64);
+            self.noise = told.noise;
+            self.standing.moved(moves.iter().map(|m| m.log_e).fold(f64::INFINITY, f64::min));
+            let allowed = |m: &Move| tolerances.metric_ratio * m.reference.abs();
+            self.exceeds = moves.iter().all(|m| m.worse > 0.5 * allowed(m));
+            self.shown_well = moves.iter().all(|m| m.worse + 2.0 * m.noise <= allowed(m).max(3.0 * m.floor));
+            self.placebo = moves.iter().map(|m| m.placebo).fold(0.0, f64::max);
+            let bucket = Bucket((window[WINDOW - 1].minute + 1) * BUCKETS_A_MINUTE - 1);
+            let worse = moves.iter().all(|m| m.worse > allowed(m) && m.unusual);
+            if worse && self.standing.log_e >= level {
                 self.standing.exceeded_at = self.standing.exceeded_at.or(Some(bucket));
                 match self.standing.triggered_at {
                     None => self.standing.triggered_at = Some(bucket),
@@ -248,10 +327,74 @@ impl MetricTest {
     }
 }
 
-/// All moves of the past from one window to the next, whatever minute they begin in.
-fn placebos(before: &[(u64, f64)]) -> Vec<f64> {
-    let pairs = before.windows(2 * WINDOW);
-    pairs.map(|pair| mean(&pair[WINDOW..]) - mean(&pair[..WINDOW])).collect()
+/// How far one reading moves without any deploy.
+struct PastMoves {
+    freedom: f64,
+    noise: f64,
+    floor: f64,
+    /// What a window rests on.
+    weight: f64,
+    placebos: Vec<f64>,
+}
+
+/// How far one reading moved.
+#[derive(Debug, Clone, Copy)]
+struct Move {
+    candidate: f64,
+    reference: f64,
+    worse: f64,
+    noise: f64,
+    floor: f64,
+    log_e: f64,
+    placebo: f64,
+    unusual: bool,
+}
+
+impl PastMoves {
+    /// Measures it; `None` where there is too little of the past.
+    fn of(before: &[Minute], reading: usize) -> Option<Self> {
+        let windows: Vec<f64> = before.rchunks_exact(WINDOW).map(|window| mean(window, reading)).collect();
+        let moves: Vec<f64> = windows.windows(2).map(|pair| pair[0] - pair[1]).collect();
+        if moves.len() < WINDOWS_MIN {
+            return None;
+        }
+        let usual = windows.iter().sum::<f64>() / windows.len() as f64;
+        let freedom = moves.len() as f64;
+        // A series that never moved may yet move by a thousandth without meaning anything.
+        let floor = (1e-3 * usual.abs()).max(1e-12);
+        let pairs = before.windows(2 * WINDOW);
+        Some(Self {
+            freedom,
+            noise: (moves.iter().map(|d| d * d).sum::<f64>() / freedom).sqrt().max(floor),
+            floor,
+            weight: weight(before, reading) * WINDOW as f64 / before.len() as f64,
+            // All moves from one window to the next, whatever minute they begin in.
+            placebos: pairs.map(|pair| mean(&pair[WINDOW..], reading) - mean(&pair[..WINDOW], reading)).collect(),
+        })
+    }
+
+    /// Holds two windows against each other.
+    fn held(&self, reading: usize, window: &[Minute], reference: &[Minute], sign: f64) -> Move {
+        let (candidate, against) = (mean(window, reading), mean(reference, reading));
+        // The past's noise is that of two windows of its weight; a mean over less moves more, as the root of it.
+        let lighter = |arm: &[Minute]| self.weight / weight(arm, reading);
+        let noise = self.noise * (0.5 * (lighter(window) + lighter(reference))).max(1.0).sqrt();
+        let worse = sign * (candidate - against);
+        let t = worse.max(0.0) / noise;
+        let ratio = (1.0 + t * t / self.freedom) / (1.0 + t * t / (self.freedom * (1.0 + PRIOR)));
+        let as_large = self.placebos.iter().filter(|placebo| sign * **placebo >= worse).count() as f64;
+        let all = self.placebos.len() as f64;
+        Move {
+            candidate,
+            reference: against,
+            worse,
+            noise,
+            floor: self.floor,
+            log_e: 0.5 * (self.freedom + 1.0) * ratio.ln() - 0.5 * (1.0 + PRIOR).ln(),
+            placebo: (1.0 + as_large) / (1.0 + all),
+            unusual: as_large <= PLACEBO_MAX * all,
+        }
+    }
 }
 
 /// Returns the attributes that tell series of one metric apart.
@@ -264,14 +407,19 @@ fn apart(key: &MetricKey) -> BTreeMap<String, String> {
 }
 
 /// Returns when the minutes of a window were.
-fn stretch(window: &[(u64, f64)]) -> Interval {
-    let from = window.first().map_or(0, |(minute, _)| *minute);
-    let to = window.last().map_or(from, |(minute, _)| *minute + 1);
+fn stretch(window: &[Minute]) -> Interval {
+    let from = window.first().map_or(0, |m| m.minute);
+    let to = window.last().map_or(from, |m| m.minute + 1);
     Interval { from: Bucket(from * BUCKETS_A_MINUTE).start(), to: Bucket(to * BUCKETS_A_MINUTE).start() }
 }
 
-fn mean(window: &[(u64, f64)]) -> f64 {
-    window.iter().map(|(_, value)| value).sum::<f64>() / window.len().max(1) as f64
+fn mean(window: &[Minute], reading: usize) -> f64 {
+    window.iter().map(|m| m.readings[reading].0).sum::<f64>() / window.len().max(1) as f64
+}
+
+/// Returns what the values of a window rest on.
+fn weight(window: &[Minute], reading: usize) -> f64 {
+    window.iter().map(|m| m.readings[reading].1).sum::<f64>().max(1.0)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use plimsoll_model::signal::{AgeClass, Histogram, OperationCell, OperationKind};
 
 use crate::alone::AloneTest;
 use crate::calls::{CallCounts, CallTests};
+use crate::closeness::Expected;
 use crate::counts::{Counts, Edges, shift_of};
 use crate::culprit::Arm;
 use crate::design::Role;
@@ -87,8 +88,10 @@ pub(crate) struct Moment<'a> {
     pub(crate) first: Option<Bucket>,
     /// Dispersion of all operations together.
     pub(crate) others: Measure,
-    /// The control's share of failed requests over the whole service.
-    pub(crate) usual_errors: f64,
+    /// The control's share of failed requests over the whole service, before the bucket.
+    pub(crate) expected: Expected,
+    /// For how many times its requests the time before the start counts.
+    pub(crate) past_weight: f64,
     pub(crate) tolerances: &'a Tolerances,
 }
 
@@ -203,13 +206,19 @@ impl Operation {
             self.calls.push(moment.look.bucket, &calls(candidate), &calls(control), share, moment.tolerances);
         }
         if self.before + self.control == 0 {
-            let usual = moment.usual_errors;
+            let usual = moment.expected.usual;
             self.alone.push(moment.look.bucket, all_b.errors, all_b.requests, usual, moment.tolerances);
         }
         let (slots, past) = (&mut self.slots, &mut self.past);
         let mut pairs = Vec::new();
         slots.push(moment.look, [&b, &a], past, &mut |pair| pairs.push(pair));
-        pairs.iter().for_each(|pair| self.compare(pair, moment));
+        self.errors.weigh_past(moment.past_weight);
+        for mut pair in pairs {
+            if !pair.side_by_side {
+                pair.control.requests = (pair.control.requests * moment.past_weight).max(pair.control.errors);
+            }
+            self.compare(&pair, moment);
+        }
         if self.latency.is_none() && self.waiting.count() >= EDGE_COUNT_MIN {
             let edges = Edges::of(&self.waiting, moment.tolerances);
             self.latency = edges.map(|edges| LatencyTest::new(edges, &[]));
@@ -223,7 +232,8 @@ impl Operation {
         self.beside += if pair.side_by_side { n } else { 0 };
         self.ages_differ |= !pair.same_age;
         self.young |= !pair.same_age && pair.age != AgeClass::Warm;
-        self.errors.push(pair, moment.others, moment.tolerances);
+        let stratum = self.errors.push(pair, moment.others, moment.tolerances);
+        self.errors.push_health(&stratum, moment.expected, moment.tolerances);
         if let Some(latency) = &mut self.latency {
             latency.push(pair, moment.first, moment.tolerances);
         }

@@ -63,5 +63,5 @@ pub(crate) fn level(input: &JudgeInput, fold: &Fold, metric: &MetricTest) -> Str
         control_span: totals::within(metric.compared[1], control_span),
         ..whole(input, fold)
     };
-    evidence::metric(&scope, (&metric.name, &metric.unit, metric.shape), &details)
+    evidence::metric(&scope, (&metric.name, &metric.unit, metric.shape, metric.each), &details)
 }

@@ -49,7 +49,7 @@ pub struct Tolerances {
     pub warm_up_s: u64,
     /// A regression has gone away once the candidate has been well for so long.
     pub recovery_s: u64,
-    /// Overdispersion is never taken to be larger than this.
+    /// Overdispersion is never taken to be larger than this, unless the time before the deploy shows that it is.
     pub dispersion_max: f64,
     /// Before/after only: rate ratio that mere time of day may explain.
     pub drift_ratio: f64,

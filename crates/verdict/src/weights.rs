@@ -9,7 +9,7 @@
 //!
 //! *Invariants.* The weights that hold in a bucket follow from the time before the start and from buckets before it, so what
 //! is said of a bucket does not depend on when one looks. Until failures are enough to show that they were kept more
-//! often, requests are counted as they are, in both arms alike.
+//! often, requests are counted as they are, in both arms alike; from then on both by weight, the time before the start too.
 
 use std::collections::BTreeMap;
 
@@ -92,6 +92,9 @@ pub(crate) fn evened(input: &JudgeInput) -> Option<JudgeInput> {
     let all = sums.values().fold([0; 4], |a: Sums, b| [0, 1, 2, 3].map(|i| a[i].saturating_add(b[i])));
     let sampled = mean_weight(all[3], all[1]) >= UNEVEN;
     let mut asked = input.clone();
+    if past.is_none() {
+        asked.past_weights = past_weights(input, &known);
+    }
     asked.weighted = true;
     asked.data_quality.push(quality::WEIGHTED_SPANS.to_owned());
     if sampled {
@@ -107,4 +110,27 @@ pub(crate) fn evened(input: &JudgeInput) -> Option<JudgeInput> {
         }
     }
     Some(asked)
+}
+
+/// Returns for how many times its requests the time before the start counts by the weights known in each bucket.
+fn past_weights(input: &JudgeInput, known: &BTreeMap<Bucket, BTreeMap<&str, f64>>) -> BTreeMap<Bucket, f64> {
+    let start = input.deploy.started_at.bucket();
+    let mut before: Versions<'_> = Versions::new();
+    for series in input.series.iter().filter(|s| s.key.service == input.deploy.service) {
+        for (_, cell) in series.cells.iter().filter(|(bucket, _)| *bucket < start) {
+            add(before.entry(&series.key.version).or_default(), cell);
+        }
+    }
+    let requests: u64 = before.values().map(|sums| sums[1]).sum();
+    let drawn = |weights: &BTreeMap<&str, f64>| -> f64 {
+        let of = |version: &str| weights.get(version).or_else(|| weights.get(OTHERS)).copied().unwrap_or(1.0);
+        let each = before.iter().map(|(version, sums)| sums[3] as f64 / WEIGHT_UNIT as f64 / of(version));
+        each.sum()
+    };
+    let mut times: BTreeMap<Bucket, f64> =
+        known.iter().map(|(bucket, weights)| (*bucket, (drawn(weights) / requests.max(1) as f64).max(1e-3))).collect();
+    // Where they turn out to be sampled like the rest, both are counted as they are again.
+    let after = known.keys().map(|bucket| Bucket(bucket.0 + 1)).filter(|next| !known.contains_key(next));
+    times.extend(after.map(|bucket| (bucket, 1.0)));
+    times
 }

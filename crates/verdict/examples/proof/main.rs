@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release -p plimsoll-verdict --example proof -- null DEPLOYS [STATE-FILE]
 //! cargo run --release -p plimsoll-verdict --example proof -- power DEPLOYS [ROW]
+//! cargo run --release -p plimsoll-verdict --example proof -- passes DEPLOYS [ROW]
 //! cargo run --release -p plimsoll-verdict --example proof -- warm-ups DEPLOYS
 //! cargo run --release -p plimsoll-verdict --example proof -- reference DEPLOYS
 //! cargo run --release -p plimsoll-verdict --example proof -- cost
@@ -16,6 +17,7 @@
 mod cost;
 mod fleet;
 mod kayenta;
+mod passes;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -36,10 +38,11 @@ fn main() {
     match args.first().map(String::as_str) {
         Some("null") => null(number, args.get(2).map(String::as_str)),
         Some("power") => power(number, args.get(2).map_or("", String::as_str)),
+        Some("passes") => passes::run(number, args.get(2).map_or("", String::as_str)),
         Some("warm-ups") => warm_ups(number),
         Some("reference") => reference(number),
         Some("cost") => cost::run(),
-        _ => println!("say `null`, `power`, `warm-ups`, `reference` or `cost`"),
+        _ => println!("say `null`, `power`, `passes`, `warm-ups`, `reference` or `cost`"),
     }
 }
 

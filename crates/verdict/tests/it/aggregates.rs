@@ -142,6 +142,71 @@ fn memory_that_leaks_is_found_and_memory_that_wanders_is_not() {
     assert_ne!(judge(&input).verdict, VerdictKind::Regressed);
 }
 
+/// Orders of a minute that follow requests, from so many instances.
+fn orders(version: &str, a_minute: f64, instances: u64, minutes: std::ops::Range<u64>) -> MetricSeries {
+    let mut series = gauge(version, "shop.orders.placed", |m| a_minute * wandering(m) / 300e6, minutes);
+    series.key.shape = MetricShape::Counter;
+    series.key.unit = "{order}".to_owned();
+    series.cells.iter_mut().for_each(|(_, cell)| (cell.points, cell.count) = (instances, instances));
+    series
+}
+
+#[test]
+fn a_canary_that_counts_less_because_it_gets_less_is_not_held_to_the_rest() {
+    let start = START / 6;
+    let judged = |share: f64, kept: f64, instances: [u64; 2]| {
+        let scenario = Scenario { share, errors: 0.002, before_s: 3_600, after_s: 1_500, ..Scenario::default() };
+        let mut input = simulate(&scenario, 15);
+        // One request in five places an order; there were as many instances before as there are of both versions.
+        let all = 0.2 * 60.0 * scenario.rate;
+        let [candidate, control] = instances;
+        input.aggregates.metrics = vec![
+            orders("1", all, candidate + control, start - 60..start),
+            orders("1", all * (1.0 - share), control, start..start + 25),
+            orders("2", all * share * kept, candidate, start..start + 25),
+        ];
+        judge(&input)
+    };
+    // A tenth of the requests, on a tenth of the instances and on as many as serve all the rest.
+    for instances in [[1, 9], [5, 5]] {
+        let fine = judged(0.1, 1.0, instances);
+        assert_ne!(fine.verdict, VerdictKind::Regressed, "{instances:?}: {}", fine.summary);
+        let lossy = judged(0.1, 0.2, instances);
+        assert_eq!(lossy.verdict, VerdictKind::Regressed, "{instances:?}: {}", lossy.summary);
+        let finding = lossy.findings.iter().find(|f| f.signal == SignalKind::Metric).expect("orders are lost");
+        assert!(finding.summary.contains("`shop.orders.placed` in {order} a request"), "{}", finding.summary);
+        assert!((finding.baseline.value - 0.2).abs() < 0.03 && finding.candidate.value < 0.06, "{finding:?}");
+        assert!(finding.sql.contains("FROM operations") && finding.sql.contains("JOIN served"), "{}", finding.sql);
+    }
+}
+
+#[test]
+fn what_runs_by_the_clock_is_not_worse_because_fewer_requests_share_it() {
+    let start = START / 6;
+    let collections = |version: &str, a_minute: f64, minutes: std::ops::Range<u64>| {
+        let mut series = orders(version, a_minute, 2, minutes);
+        series.key.name = "jvm.gc.collections".to_owned();
+        series
+    };
+    let judged = |times: f64| {
+        let scenario = Scenario { share: 1.0, errors: 0.002, before_s: 3_600, after_s: 1_500, ..Scenario::default() };
+        let mut input = simulate(&scenario, 16);
+        // Traffic falls to a third with the deploy.
+        for (bucket, cell) in input.series.iter_mut().flat_map(|series| &mut series.cells) {
+            if bucket.0 >= START {
+                (cell.requests, cell.errors) = (cell.requests / 3, cell.errors / 3);
+                cell.latency.0.values_mut().for_each(|n| *n = n.div_ceil(3));
+            }
+        }
+        input.aggregates.metrics =
+            vec![collections("1", 60.0, start - 60..start), collections("2", 60.0 * times, start..start + 25)];
+        judge(&input)
+    };
+    let of_metric = |verdict: &plimsoll_model::Verdict| verdict.findings.iter().any(|f| f.signal == SignalKind::Metric);
+    assert!(!of_metric(&judged(1.0)), "three times as many a request, and as many a minute");
+    assert!(of_metric(&judged(3.0)), "three times as many a minute");
+}
+
 #[test]
 fn a_finding_names_the_region_that_its_failures_share() {
     let mut input = simulate(&Scenario { share: 0.5, error_effect: 6.0, after_s: 400, ..Scenario::default() }, 13);

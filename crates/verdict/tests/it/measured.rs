@@ -216,6 +216,63 @@ fn what_weights_say_of_a_bucket_does_not_depend_on_when_one_looks() {
 }
 
 #[test]
+fn failures_that_were_too_few_before_to_tell_their_weight_are_held_against_the_past_by_weight() {
+    // All failures are kept and one in fifty of the rest; there was none before.
+    let judged = |errors: f64| {
+        let scenario =
+            Scenario { share: 1.0, rate: 400.0, errors, before_s: 3_600, after_s: 900, ..Scenario::default() };
+        let mut input = simulate(&scenario, 47);
+        for (bucket, cell) in input.series.iter_mut().flat_map(|series| &mut series.cells) {
+            cell.errors = if bucket.0 < START { 0 } else { cell.errors };
+            let good = (cell.requests - cell.errors) / 50;
+            cell.latency.0.values_mut().for_each(|n| *n = n.div_ceil(50));
+            cell.log_latency_sum /= 50;
+            cell.log_latency_sum_sq /= 50;
+            cell.requests = good + cell.errors;
+            cell.assembled = cell.requests;
+            cell.weighted_requests = (50 * good + cell.errors) * WEIGHT_UNIT;
+            cell.weighted_errors = cell.errors * WEIGHT_UNIT;
+        }
+        judge(&input)
+    };
+    let bad = judged(0.01);
+    assert_eq!(bad.verdict, VerdictKind::Regressed, "{}", bad.summary);
+    assert!(says(&bad, quality::WEIGHTED_SPANS), "{:?}", bad.data_quality);
+    // One in two thousand is tolerated, though it is one in forty of the spans.
+    let harmless = judged(0.0005);
+    assert_ne!(harmless.verdict, VerdictKind::Regressed, "{}", harmless.summary);
+}
+
+#[test]
+fn a_metric_that_counts_in_clumps_is_tempered_as_far_as_its_past_shows() {
+    let judged = |effect: f64, seed: u64| {
+        let scenario = Scenario {
+            share: 0.5,
+            rate: 6.0,
+            errors: 0.012,
+            error_effect: effect,
+            before_s: 1_500,
+            after_s: 720,
+            ..Scenario::default()
+        };
+        let mut input = without_spans(&scenario, MetricShape::Histogram, seed);
+        // Each request of a sample stands for a hundred.
+        for (_, cell) in input.aggregates.metrics.iter_mut().flat_map(|series| &mut series.cells) {
+            cell.count *= 100;
+            cell.sum = ExactSum::of(100.0 * cell.sum.value());
+            cell.values.0.values_mut().for_each(|n| *n *= 100);
+        }
+        judge(&input)
+    };
+    for seed in 0..60 {
+        let harmless = judged(1.0, 500 + seed);
+        assert_ne!(harmless.verdict, VerdictKind::Regressed, "seed {seed}: {}", harmless.summary);
+    }
+    let bad = (0..10).filter(|seed| judged(12.0, 600 + seed).verdict == VerdictKind::Regressed).count();
+    assert!(bad >= 9, "{bad} of 10");
+}
+
+#[test]
 fn requests_served_are_told_from_other_requests_by_what_a_metric_says_of_them() {
     let scenario = Scenario { share: 0.5, error_effect: 5.0, before_s: 1_800, after_s: 1_500, ..Scenario::default() };
     let mut input = without_spans(&scenario, MetricShape::Counter, 44);

@@ -160,6 +160,33 @@ fn a_storm_of_retries_is_seen_though_nothing_fails() {
 }
 
 #[test]
+fn requests_that_versions_without_a_part_take_over_are_not_lost() {
+    let scenario = Scenario { share: 1.0, before_s: 1_800, after_s: 900, ..Scenario::default() };
+    let mut input = simulate(&scenario, 61);
+    // Every pod tells a version of its own: the deploy names none of them, and one of them ran before it.
+    let half = |series: &OperationSeries, version: &str| {
+        let mut half = series.clone();
+        half.key.version = version.to_owned();
+        for (_, cell) in &mut half.cells {
+            (cell.requests, cell.errors, cell.weighted_requests) = (cell.requests / 2, cell.errors / 2, 0);
+        }
+        half
+    };
+    let all = std::mem::take(&mut input.series);
+    for series in &all {
+        let pods = if series.key.version == "1" { ["1+a", "1+b"] } else { ["2+c", "2+d"] };
+        input.series.extend(pods.map(|pod| half(series, pod)));
+    }
+    input.deploy.previous_version = Some("1+a".to_owned());
+    let verdict = judge(&input);
+    assert_ne!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+    // Where nobody takes them over they are.
+    input.series.retain(|series| series.key.version.starts_with('1'));
+    let verdict = judge(&input);
+    assert_eq!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+}
+
+#[test]
 fn looking_often_and_looking_once_say_the_same() {
     for seed in 0..6 {
         let scenario = Scenario {
