@@ -49,6 +49,8 @@ struct Mark {
     /// Former values came back: several processes share the id.
     shared: bool,
     changes: Vec<Change>,
+    /// A bit for each value that gave way so long ago that its change is forgotten; some share one.
+    forgotten: u128,
 }
 
 /// A value that gave way to another.
@@ -84,11 +86,16 @@ impl Mark {
             }
             // Whoever comes later has a higher number. Where it is lower, those before were turns as well, for all we know.
             let turn = told < self.now && self.now < TEXT;
+            if self.forgotten != 0 && (turn || told >= TEXT && self.forgotten & bit(told) != 0) {
+                // More than are remembered take turns: which of them comes back cannot be told any more.
+                self.share();
+                return;
+            }
             if turn {
                 self.settle();
             }
             if self.changes.len() >= CHANGES {
-                self.changes.remove(0);
+                self.forgotten |= bit(self.changes.remove(0).from);
             }
             self.changes.push(Change { from: self.now, at, received, settled: turn });
             self.now = told;
@@ -108,7 +115,7 @@ impl Mark {
     }
 
     fn share(&mut self) {
-        *self = Self { now: self.now, shared: true, changes: Vec::new() };
+        *self = Self { now: self.now, shared: true, ..Self::default() };
     }
 }
 
@@ -221,6 +228,11 @@ impl Instances {
     pub(crate) fn len(&self) -> usize {
         self.known.len()
     }
+}
+
+/// Returns the bit that stands for a value.
+fn bit(value: u64) -> u128 {
+    1 << (xxh3_64(&value.to_le_bytes()) % 128)
 }
 
 /// Spells the value of a mark as a number, in the order of those that are some; never 0.
