@@ -111,7 +111,7 @@ impl Expansion {
                 // By their place, not by their name.
                 Ok(renamed(&both))
             }
-            _ => Ok(Shape { others: 1, ..Shape::default() }),
+            _ => Ok(Shape::stored()),
         }
     }
 
@@ -163,7 +163,8 @@ impl Expansion {
         }
         inside.terms(&select.group_by)?;
         let beside = inside.tables;
-        found.tables = from.tables;
+        // One that reads nothing is planned all the same.
+        found.tables = from.tables.max(1);
         found.join(Shape { tables: beside, ..Shape::default() })?;
         Ok(found)
     }

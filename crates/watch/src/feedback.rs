@@ -35,12 +35,13 @@ pub struct Precision {
     pub precision: Option<f64>,
 }
 
-/// Lists what is silenced at `now`.
-pub(crate) fn suppressed(feedback: &[Feedback], now: UnixNanos) -> BTreeSet<Suppressed> {
+/// Lists what is silenced at `now` in verdicts of deploy `of`. What is said of a deploy silences later ones: its own incident goes on until it
+/// recovers, and is said to have ended then.
+pub(crate) fn suppressed(feedback: &[Feedback], of: &DeployId, now: UnixNanos) -> BTreeSet<Suppressed> {
     let mut found = BTreeSet::new();
     let mut heard = BTreeSet::new();
     // Newest first: of a deploy the latest answer counts.
-    for said in feedback {
+    for said in feedback.iter().filter(|said| said.deploy_id != *of) {
         let expired = said.expires_at.is_none_or(|at| at <= now);
         if heard.insert(said.deploy_id.clone()) && said.answer != Answer::Right && !expired {
             found.extend(said.suppressed.iter().cloned());
@@ -165,9 +166,12 @@ mod tests {
             expires_at: Some(UnixNanos::from_secs(at + 100)),
             given_at: UnixNanos::from_secs(at),
         };
-        let now = |secs| UnixNanos::from_secs(secs);
-        assert_eq!(suppressed(&[said(Answer::Wrong, 0)], now(50)), BTreeSet::from([errors.clone()]));
-        assert!(suppressed(&[said(Answer::Wrong, 0)], now(100)).is_empty(), "it has expired");
-        assert!(suppressed(&[said(Answer::Right, 9), said(Answer::Wrong, 0)], now(50)).is_empty(), "it was taken back");
+        let later =
+            |said: &[Feedback], secs| suppressed(said, &DeployId::from_text("dep_b"), UnixNanos::from_secs(secs));
+        assert_eq!(later(&[said(Answer::Wrong, 0)], 50), BTreeSet::from([errors.clone()]));
+        assert!(later(&[said(Answer::Wrong, 0)], 100).is_empty(), "it has expired");
+        assert!(later(&[said(Answer::Right, 9), said(Answer::Wrong, 0)], 50).is_empty(), "it was taken back");
+        let itself = suppressed(&[said(Answer::Wrong, 0)], &DeployId::from_text("dep_a"), UnixNanos::from_secs(50));
+        assert!(itself.is_empty(), "its own incident goes on until it ends");
     }
 }

@@ -128,7 +128,7 @@ impl Watcher {
             tracing::warn!(%error, "feedback could not be read; judging without it");
             Arc::default()
         });
-        let suppressed = suppressed(&feedback, deploy.started_at);
+        let suppressed = suppressed(&feedback, &deploy.id, deploy.started_at);
         let began = std::time::Instant::now();
         let session = open.session.clone();
         let keep = self.options.keep_evidence.is_some();

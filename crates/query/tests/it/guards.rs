@@ -210,6 +210,8 @@ async fn statements_that_become_too_large_are_refused_before_they_are_planned() 
     let columns = |count: usize| (0..count).map(|at| format!("1 AS c{at}")).collect::<Vec<_>>().join(", ");
     let refused = [
         ("tables", format!("WITH a0 AS (SELECT name FROM spans){again} SELECT count(*) FROM a29")),
+        ("tables", format!("WITH a0 AS (SELECT 1 AS x){again} SELECT count(*) FROM a29")),
+        ("tables", format!("WITH a0 AS (VALUES (1)){again} SELECT count(*) FROM a29")),
         ("tables", format!("SELECT (WITH a0 AS (SELECT name FROM spans){again} SELECT count(*) FROM a29)")),
         ("tables", format!("SELECT count(*) FROM {}", tables(101))),
         ("tables", format!("SELECT name FROM spans ORDER BY (SELECT count(*) FROM {})", tables(101))),

@@ -68,14 +68,17 @@ pub struct ApiState {
 /// Builds the router. Everything below `/api/v1` and `/metrics` asks for the token, where one is set; health and the page's shell,
 /// which holds no data, do not.
 pub fn router(state: ApiState) -> Router {
+    let of_rows = Router::new()
+        .route("/api/v1/deploys/{id}/explain", get(verdicts::explain))
+        .route("/api/v1/deploys/{id}/replay", post(past::replay))
+        .route("/api/v1/backtest", post(past::backtest))
+        .layer(middleware::from_fn_with_state(state.clone(), once_replayed));
     let guarded = Router::new()
+        .merge(of_rows)
         .route("/api/v1/deploys", post(deploys::create).get(deploys::list))
         .route("/api/v1/deploys/{id}", get(deploys::show))
         .route("/api/v1/deploys/{id}/finish", post(deploys::finish))
         .route("/api/v1/deploys/{id}/verdict", get(verdicts::show))
-        .route("/api/v1/deploys/{id}/explain", get(verdicts::explain))
-        .route("/api/v1/deploys/{id}/replay", post(past::replay))
-        .route("/api/v1/backtest", post(past::backtest))
         .route("/api/v1/deploys/{id}/decisions", post(deploys::decide).get(deploys::decisions))
         .route("/api/v1/deploys/{id}/feedback", post(feedback::answer).get(feedback::list))
         .route("/api/v1/precision", get(feedback::precision))
@@ -98,6 +101,16 @@ pub fn router(state: ApiState) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(tower_http::catch_panic::CatchPanicLayer::new())
         .with_state(state)
+}
+
+/// Lets through what reads rows once all of them are there.
+async fn once_replayed(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+    match state.health.starting() {
+        Some(reason) => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}: try again in a moment")).into_response()
+        }
+        None => next.run(request).await,
+    }
 }
 
 async fn authorise(State(state): State<ApiState>, request: Request, next: Next) -> Response {

@@ -9,6 +9,7 @@
 mod fatal;
 mod listener;
 mod memory;
+mod opening;
 mod options;
 pub mod shutdown;
 mod signals;
@@ -40,6 +41,7 @@ use crate::grpc;
 use crate::postgres::{Postgres, PostgresOptions};
 use fatal::Fatal;
 pub use memory::Resident;
+use opening::Opening;
 pub use stages::Stages;
 
 /// How long calls that are under way may take once the server stops.
@@ -212,6 +214,7 @@ impl Server {
 
         let health = Arc::new(Health::default());
         health.set(Reason::Starting, Some("the server is starting".to_owned()));
+        let engine: Arc<dyn SqlEngine> = Arc::new(Opening { engine, health: health.clone() });
         let stop_faces = CancellationToken::new();
         let token: Option<Arc<str>> = config.api_token.as_deref().map(Arc::from);
         let state = ApiState {
