@@ -233,7 +233,10 @@ async fn verdicts(catalog: Arc<dyn Catalog>) -> Outcome {
     let second = sample_verdict(&deploys[2], Phase::Recovered, 2);
     catalog.commit_verdict(&second, None, &[], Some(&[1, 2, 3])).await?;
     assert_eq!(catalog.evidence(&second.deploy_id).await?, Some(vec![1, 2, 3]), "evidence comes back as it was kept");
+    let judged = Some((second.clone(), Some(vec![1, 2, 3])));
+    assert_eq!(catalog.judged(&second.deploy_id).await?, judged, "both of one moment");
     catalog.commit_verdict(&second, None, &[], None).await?;
+    assert_eq!(catalog.judged(&second.deploy_id).await?, Some((second.clone(), None)));
     assert_eq!(catalog.evidence(&second.deploy_id).await?, None, "that of a former verdict is not kept");
     assert_eq!(catalog.verdict(&deploys[2].id).await?, Some(second), "the latest takes the place of the former");
     let open = catalog.verdicts(&VerdictFilter { open_regression: Some(true), ..VerdictFilter::default() }).await?;

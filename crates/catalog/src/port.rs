@@ -63,6 +63,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// such deploy.
     async fn place_deploy(&self, id: &DeployId, namespace: &str) -> Result<Option<Deploy>, CatalogError>;
 
+    /// Returns the deploy's latest verdict with what it was judged from, where that is kept, both of one moment.
+    async fn judged(&self, deploy: &DeployId) -> Result<Option<(Verdict, Option<Vec<u8>>)>, CatalogError>;
+
     /// Returns what the deploy's latest verdict was judged from, where that is kept.
     async fn evidence(&self, deploy: &DeployId) -> Result<Option<Vec<u8>>, CatalogError>;
 

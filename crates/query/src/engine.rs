@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use arrow::datatypes::DataType;
 use async_trait::async_trait;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use plimsoll_catalog::Catalog;
 use plimsoll_store::Store;
 use tokio::runtime::Runtime;
@@ -46,6 +47,12 @@ pub struct DataFusionEngine {
     shared: Arc<Shared>,
     /// `None` only while it is dropped.
     runtime: Option<Runtime>,
+}
+
+/// Memory of queries that something else uses.
+#[derive(Debug)]
+pub struct HeldMemory {
+    _reserved: MemoryReservation,
 }
 
 pub(crate) struct Shared {
@@ -110,6 +117,13 @@ impl DataFusionEngine {
     /// Returns the bytes of memory that running queries have reserved.
     pub fn reserved_bytes(&self) -> usize {
         self.shared.sessions.runtime().memory_pool.reserved()
+    }
+
+    /// Takes `bytes` of the memory of queries for something else that reads what is stored, until that is dropped; `None` where
+    /// queries hold too much of it.
+    pub fn hold(&self, bytes: usize) -> Option<HeldMemory> {
+        let held = MemoryConsumer::new("held").register(&self.shared.sessions.runtime().memory_pool);
+        held.try_grow(bytes).ok().map(|()| HeldMemory { _reserved: held })
     }
 
     /// Returns for how long queries have given way to rows that came in, all of their tasks together.

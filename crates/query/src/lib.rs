@@ -30,7 +30,7 @@ mod session;
 mod spelling;
 mod tables;
 
-pub use engine::DataFusionEngine;
+pub use engine::{DataFusionEngine, HeldMemory};
 pub use error::QueryError;
 pub use format::{Cells, Format, json_cells};
 pub use output::type_name;

@@ -9,6 +9,7 @@
 //! | `lines` | templates of log lines, and their bound |
 //! | `points`, `point_columns` | one metric point, whatever its type; the columns it stands in |
 //! | `streams` | the last point of each cumulative stream |
+//! | `survey` | what stored rows tell beside cells: who calls whom, what was seen before |
 //! | `columns`, `attributes` | the columns of a batch, as slices |
 //! | `presence` | who was there, and starts of instances |
 //! | `drill`, `weight` | values of attributes by outcome; what a sampled span stands for |
@@ -69,6 +70,7 @@ mod sides;
 mod spans;
 mod state;
 mod streams;
+mod survey;
 mod traces;
 mod vitals;
 mod weight;

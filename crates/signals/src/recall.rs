@@ -242,12 +242,7 @@ impl SignalState {
                     let template = if other { OTHER_TEMPLATE } else { template_hash(&row.name) };
                     if !other {
                         let service = self.registry.versions.key(version).service;
-                        let max = self.registry.limits.templates_per_service_max;
-                        let known = &mut self.registry.service[service as usize].templates;
-                        if known.len() < max || known.contains_key(&template) {
-                            let first = known.entry(template).or_insert(row.start);
-                            *first = row.start.min(*first);
-                        }
+                        self.registry.remember_template(service, template, row.start);
                     }
                     self.sides.templates.entry(template).or_insert_with(|| row.name.as_str().into());
                     let cell = LogCell { count: row.count, exemplars: row.failed };

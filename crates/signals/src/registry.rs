@@ -448,6 +448,16 @@ impl Registry {
         }
     }
 
+    /// Remembers a log template of a service.
+    pub(crate) fn remember_template(&mut self, service: u32, template: u64, at: UnixNanos) {
+        let max = self.limits.templates_per_service_max;
+        let known = &mut self.service[service as usize].templates;
+        if known.len() < max || known.contains_key(&template) {
+            let first = known.entry(template).or_insert(at);
+            *first = at.min(*first);
+        }
+    }
+
     pub(crate) fn party(&self, id: u32) -> Party {
         let [namespace, service, version, operation] =
             self.parties.key(id).names().map(|name| self.names.key(name).to_string());

@@ -315,7 +315,7 @@ impl<'a> Entries<'a> {
         Ok(array.ok_or_else(|| SchemaError::Type(name.to_owned()))?.value(at))
     }
 
-    fn party(&self, at: usize) -> Result<Party, SchemaError> {
+    pub(crate) fn party(&self, at: usize) -> Result<Party, SchemaError> {
         // Rows written before parties had a namespace lack it.
         let namespace = self.values.column_by_name("namespace").and_then(|array| array.as_string_opt::<i32>());
         Ok(Party {

@@ -11,7 +11,7 @@ use crate::cell::Cell;
 use crate::state::SignalState;
 
 /// Services that are looked at for one question.
-const SERVICES_MAX: usize = 32;
+pub(crate) const SERVICES_MAX: usize = 32;
 
 impl SignalState {
     /// Returns how services of the same environment fared that neither reach `service` nor are reached by it, through
@@ -69,7 +69,7 @@ impl SignalState {
 
     /// The service itself, all that it calls, and all that call any of those, however far away: a deploy that exhausts what
     /// several share makes the others fail as well.
-    fn kin(&self, service: &ServiceKey) -> BTreeSet<ServiceKey> {
+    pub(crate) fn kin(&self, service: &ServiceKey) -> BTreeSet<ServiceKey> {
         let mut edges: Vec<(ServiceKey, ServiceKey)> = Vec::new();
         self.each_edge(|from, (namespace, called)| {
             if from.environment == service.environment {

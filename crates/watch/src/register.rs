@@ -74,6 +74,27 @@ impl NewDeploy {
         }
     }
 
+    /// Makes a marker of a deploy that was recorded, so that the same can be said of it.
+    pub fn of(deploy: &Deploy) -> Self {
+        let deploy = deploy.clone();
+        Self {
+            service: deploy.service.service,
+            environment: deploy.service.environment,
+            namespace: Some(deploy.service.namespace),
+            version: deploy.version,
+            kind: Some(kind_name(deploy.kind).to_owned()),
+            previous_version: deploy.previous_version,
+            commit: deploy.commit,
+            repository: deploy.repository,
+            run_url: deploy.run_url,
+            actor: deploy.actor,
+            strategy: deploy.strategy,
+            artifact: deploy.artifact,
+            started_at: Some(deploy.started_at.to_rfc3339()),
+            attributes: deploy.attributes,
+        }
+    }
+
     /// Checks everything and makes a deploy of it.
     pub(crate) fn check(self, now: UnixNanos, entropy: u128) -> Result<Deploy, RegisterError> {
         let mut problems = Vec::new();
@@ -160,6 +181,16 @@ fn parse_kind(text: Option<&str>, problems: &mut Vec<String>) -> DeployKind {
             problems.push(format!("`kind` is `{other}`: use one of `release`, `rollback`, `config`, `flag`, `infra`"));
             DeployKind::Release
         }
+    }
+}
+
+fn kind_name(kind: DeployKind) -> &'static str {
+    match kind {
+        DeployKind::Release => "release",
+        DeployKind::Rollback => "rollback",
+        DeployKind::Config => "config",
+        DeployKind::Flag => "flag",
+        DeployKind::Infra => "infra",
     }
 }
 

@@ -190,6 +190,10 @@ impl Catalog for Outbox {
         unreachable!("delivery needs the outbox only")
     }
 
+    async fn judged(&self, _deploy: &DeployId) -> Result<Option<(Verdict, Option<Vec<u8>>)>, CatalogError> {
+        unreachable!()
+    }
+
     async fn evidence(&self, _deploy: &DeployId) -> Result<Option<Vec<u8>>, CatalogError> {
         unreachable!("delivery needs the outbox only")
     }

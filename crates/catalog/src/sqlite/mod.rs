@@ -204,6 +204,10 @@ impl Catalog for SqliteCatalog {
         verdicts::commit(self, verdict, event, sinks, evidence).await
     }
 
+    async fn judged(&self, deploy: &DeployId) -> Result<Option<(Verdict, Option<Vec<u8>>)>, CatalogError> {
+        verdicts::judged(self, deploy).await
+    }
+
     async fn evidence(&self, deploy: &DeployId) -> Result<Option<Vec<u8>>, CatalogError> {
         verdicts::evidence(self, deploy).await
     }

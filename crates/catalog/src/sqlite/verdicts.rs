@@ -76,6 +76,20 @@ pub(super) async fn get(catalog: &SqliteCatalog, deploy: &DeployId) -> Result<Op
     body.map(|text| catalog.read_json(&text)).transpose()
 }
 
+pub(super) async fn judged(
+    catalog: &SqliteCatalog,
+    deploy: &DeployId,
+) -> Result<Option<(Verdict, Option<Vec<u8>>)>, CatalogError> {
+    let row: Option<(String, Option<Vec<u8>>)> = sqlx::query_as(
+        "SELECT v.body, e.body FROM verdicts v LEFT JOIN evidence e ON e.deploy_id = v.deploy_id WHERE v.deploy_id = ?1",
+    )
+    .bind(deploy.as_str())
+    .fetch_optional(&mut *catalog.reader().await)
+    .await
+    .map_err(|e| catalog.fault(e))?;
+    row.map(|(verdict, evidence)| Ok((catalog.read_json(&verdict)?, evidence))).transpose()
+}
+
 pub(super) async fn evidence(catalog: &SqliteCatalog, deploy: &DeployId) -> Result<Option<Vec<u8>>, CatalogError> {
     sqlx::query_scalar("SELECT body FROM evidence WHERE deploy_id = ?1")
         .bind(deploy.as_str())

@@ -31,12 +31,12 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use plimsoll_catalog::Catalog;
 use plimsoll_query::SqlEngine;
-use plimsoll_signals::SignalLimits;
 use plimsoll_verdict::TolerancePolicy;
 use plimsoll_watch::Watcher;
 
 use crate::serve::Stages;
 pub use health::{Health, Reason};
+pub use past::PastRoom;
 pub use problem::Problem;
 
 /// Largest body of a REST call; SQL text has a limit of its own.
@@ -58,9 +58,7 @@ pub struct ApiState {
     /// What counts as worse.
     pub tolerances: TolerancePolicy,
     /// Room for one that judges the past at a time.
-    pub past: Arc<tokio::sync::Semaphore>,
-    /// How much of it may be held.
-    pub past_limits: SignalLimits,
+    pub past: Arc<PastRoom>,
     /// The bearer token to ask for, where one is set.
     pub token: Option<Arc<str>>,
 }

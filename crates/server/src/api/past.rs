@@ -1,13 +1,17 @@
 //! The past again: replay of a verdict, and past deploys judged from what is stored.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use plimsoll_catalog::DeployFilter;
 use plimsoll_model::{DeployId, UnixNanos};
+use plimsoll_query::HeldMemory;
+use plimsoll_signals::SignalLimits;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::ApiState;
 use super::problem::{Json, Path, Problem};
@@ -28,8 +32,8 @@ pub(super) async fn replay(
     if state.catalog.deploy(&id).await?.is_none() {
         return Err(Problem::not_found("deploy", id.as_str()));
     }
-    let _place = place(&state)?;
-    let limits = state.past_limits.clone();
+    let place = state.past.take()?;
+    let limits = place.limits.clone();
     Ok(axum::Json(stored::replay(state.catalog.as_ref(), &state.stages.store, limits, &id).await?))
 }
 
@@ -94,8 +98,8 @@ pub(super) async fn backtest(
         limit: DEPLOYS_MAX,
         ..DeployFilter::default()
     };
-    let _place = place(&state)?;
-    let ask = Ask { filter, deploys, until: until.unwrap_or(now).min(now), limits: state.past_limits.clone() };
+    let place = state.past.take()?;
+    let ask = Ask { filter, deploys, until: until.unwrap_or(now).min(now), limits: place.limits.clone() };
     let tolerances = state.tolerances.clone();
     let (verdicts, notes) = stored::backtest(state.catalog.as_ref(), &state.stages.store, tolerances, ask)
         .await
@@ -103,12 +107,33 @@ pub(super) async fn backtest(
     Ok(axum::Json(json!({ "verdicts": verdicts, "notes": notes })))
 }
 
-/// Judging the past takes a core and some memory: one at a time.
-fn place(state: &ApiState) -> Result<tokio::sync::OwnedSemaphorePermit, Problem> {
-    state.past.clone().try_acquire_owned().map_err(|_| {
-        Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the past is being judged for somebody else: try again in a while",
-        )
-    })
+/// Judging the past takes a core and some memory: one at a time, and within what queries may hold.
+pub struct PastRoom {
+    places: Arc<Semaphore>,
+    limits: SignalLimits,
+    hold: Box<dyn Fn() -> Option<HeldMemory> + Send + Sync>,
+}
+
+/// The place of one that judges the past.
+struct Place {
+    limits: SignalLimits,
+    _memory: HeldMemory,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl PastRoom {
+    /// Makes room for a state within `limits`, the memory of which `hold` takes from the queries'.
+    pub fn new(limits: SignalLimits, hold: impl Fn() -> Option<HeldMemory> + Send + Sync + 'static) -> Self {
+        Self { places: Arc::new(Semaphore::new(1)), limits, hold: Box::new(hold) }
+    }
+
+    fn take(&self) -> Result<Place, Problem> {
+        let busy = |why: &str| Problem::new(StatusCode::SERVICE_UNAVAILABLE, why);
+        let permit = self.places.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| busy("the past is being judged for somebody else: try again in a while"))?;
+        let memory = (self.hold)().ok_or_else(|| {
+            busy("queries hold more than half of `memory.query`, of which judging the past needs half: try again in a while")
+        })?;
+        Ok(Place { limits: self.limits.clone(), _memory: memory, _permit: permit })
+    }
 }

@@ -64,6 +64,13 @@ fn parse(line: &str) -> Result<(UnixNanos, Past), String> {
 pub(crate) fn from_json(value: Value) -> Result<(UnixNanos, Past), String> {
     if value.get("id").is_some() {
         let deploy: Deploy = serde_json::from_value(value).map_err(|error| error.to_string())?;
+        let mut problems = NewDeploy::of(&deploy).problems(deploy.started_at);
+        if deploy.id.as_str().trim().is_empty() {
+            problems.insert(0, "`id` is empty: leave it out and the deploy gets one".to_owned());
+        }
+        if !problems.is_empty() {
+            return Err(problems.join("; "));
+        }
         return Ok((deploy.started_at, Past::Recorded(Box::new(deploy))));
     }
     let marker: NewDeploy = serde_json::from_value(value).map_err(|error| error.to_string())?;
@@ -77,6 +84,8 @@ pub(crate) fn from_json(value: Value) -> Result<(UnixNanos, Past), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use plimsoll_catalog::conformance::sample_deploy;
+    use plimsoll_model::DeployId;
     use serde_json::json;
 
     #[test]
@@ -88,5 +97,17 @@ mod tests {
         assert!(from_json(marker("cart", "config")).is_ok());
         let problem = from_json(marker("", "party")).expect_err("it has no service");
         assert!(problem.contains("`service` is required") && problem.contains("`kind` is `party`"), "{problem}");
+    }
+
+    #[test]
+    fn a_deploy_with_an_id_is_checked_as_a_marker_is() {
+        let recorded = |id: &str, version: &str| {
+            let deploy = Deploy { id: DeployId::from_text(id), version: version.to_owned(), ..sample_deploy(1) };
+            serde_json::to_value(deploy).expect("is written")
+        };
+        let (_, past) = from_json(recorded("dep_1", "2")).expect("as the server lists it");
+        assert!(matches!(past, Past::Recorded(deploy) if deploy.id.as_str() == "dep_1"));
+        let problem = from_json(recorded(" ", "")).expect_err("it has neither id nor version");
+        assert!(problem.contains("`id` is empty") && problem.contains("`version` is required"), "{problem}");
     }
 }

@@ -166,12 +166,13 @@ impl Server {
         .await?;
         signals::recover(&aggregates, &store, now()).await?;
 
-        let engine: Arc<dyn SqlEngine> = Arc::new(DataFusionEngine::with_journal(
+        let embedded = Arc::new(DataFusionEngine::with_journal(
             store.clone(),
             catalog.clone(),
             options::query(&config),
             Some(options::journal(&journal)),
         )?);
+        let engine: Arc<dyn SqlEngine> = embedded.clone();
         let ui_base = config.public_url.clone().unwrap_or_else(|| format!("http://{api_address}"));
         let sinks = config.sinks.clone();
         let watcher = Watcher::start(
@@ -224,8 +225,7 @@ impl Server {
             health: health.clone(),
             stages: stages.clone(),
             tolerances: config.watch.tolerances.clone(),
-            past: Arc::new(tokio::sync::Semaphore::new(1)),
-            past_limits: signals::past_limits(config.memory.signals),
+            past: Arc::new(signals::past_room(embedded, config.memory.query)),
             token: token.clone(),
         };
         let flight = FlightFace::new(engine.clone(), token.clone(), stages.faces.grpc.clone());

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use parking_lot::Mutex;
-use plimsoll_model::UnixNanos;
+use plimsoll_model::{Interval, UnixNanos};
 use plimsoll_otlp::Table;
+use plimsoll_query::DataFusionEngine;
 use plimsoll_signals::{SignalLimits, SignalState};
 use plimsoll_store::{Fold, Published, Store, StoreError};
 
+use crate::api::PastRoom;
 use crate::config::WatchConfig;
+use crate::stored::KNOWN;
 
 /// Memory of one rolling or pending cell with its histograms and values, as a round figure on the safe side.
 const CELL_BYTES: u64 = 768;
@@ -37,14 +40,15 @@ pub(super) fn state(bytes: u64, watch: &WatchConfig) -> Arc<Mutex<SignalState>> 
     Arc::new(Mutex::new(SignalState::new(limits)))
 }
 
-/// Says what a state that the past is judged from may hold: as much as the live one, which shares it with what is not stored
-/// yet and with open traces.
-pub(super) fn past_limits(bytes: u64) -> SignalLimits {
-    SignalLimits {
+/// Makes room for judging the past: half of what queries may hold, and taken from that while it is used.
+pub(super) fn past_room(engine: Arc<DataFusionEngine>, query_bytes: u64) -> PastRoom {
+    let bytes = query_bytes / 2;
+    let limits = SignalLimits {
         rolling_cells_max: fit(bytes, 70, CELL_BYTES),
         side_cells_max: fit(bytes, 30, SIDE_CELL_BYTES),
         ..SignalLimits::default()
-    }
+    };
+    PastRoom::new(limits, move || engine.hold(usize::try_from(bytes).unwrap_or(usize::MAX)))
 }
 
 fn fit(bytes: u64, percent: u64, each: u64) -> usize {
@@ -98,6 +102,12 @@ pub(super) async fn recover(state: &Arc<Mutex<SignalState>>, store: &Store, now:
     read.await.map_err(|_| StoreError::Closed)?;
     tokio::task::spawn_blocking(move || {
         let (state, store) = past;
+        let known = Interval { from: now - KNOWN, to: since };
+        store.read_segments_within(Table::Operations, known, &mut |batch| {
+            if let Err(error) = state.lock().load_exceptions(batch) {
+                tracing::error!(%error, "stored exceptions could not be read");
+            }
+        });
         store.read_segments(Table::Signals, now - HISTORY, &mut |batch| {
             if let Err(error) = state.lock().load_history(batch, since) {
                 tracing::error!(%error, "the stored past could not be read");

@@ -1,6 +1,7 @@
 //! Stored rows of `operations` and `signals` into a state.
 //!
-//! *Cost.* One segment is held at a time; of its rows only those wanted are looked at further.
+//! *Cost.* One segment is held at a time; of its rows only those wanted are looked at further, and of `operations` who calls
+//! whom by the others.
 
 use std::collections::BTreeSet;
 
@@ -16,6 +17,8 @@ use plimsoll_store::Store;
 /// Which rows are wanted.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
+    /// Of these tables.
+    pub(super) tables: &'static [Table],
     /// Of these environments.
     pub(super) environments: BTreeSet<String>,
     /// Of these services; of all, where it is empty.
@@ -24,6 +27,17 @@ pub(super) struct Wanted {
     pub(super) cells: Interval,
     /// Rows about the weeks before that start within.
     pub(super) history: Interval,
+}
+
+/// All tables of aggregates.
+pub(super) const AGGREGATES: &[Table] = &[Table::Operations, Table::Signals];
+
+/// What rows are to whoever asked for some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Wanted,
+    /// Rows of `operations` of the same times and environments, of services that are not wanted.
+    Others,
 }
 
 /// What was found.
@@ -45,24 +59,24 @@ impl Loaded {
 pub(super) fn missing(state: &SignalState) -> Option<String> {
     let cells = state.counters().evicted_cells;
     (cells > 0).then(|| {
-        format!("{cells} stored cells of ten seconds did not fit and are missing, the oldest first: set `memory.signals` higher")
+        format!("{cells} stored cells of ten seconds did not fit and are missing, the oldest first: set `memory.query` higher")
     })
 }
 
-/// Adds what is wanted to a state. Blocks.
+/// Hands out what is wanted. Blocks.
 ///
 /// # Errors
 /// Stored rows are in another schema than this release's.
 pub(super) fn load(
     store: &Store,
     wanted: &Wanted,
-    add: &mut dyn FnMut(Table, &RecordBatch) -> Result<(), String>,
+    add: &mut dyn FnMut(Part, Table, &RecordBatch) -> Result<(), String>,
 ) -> Result<Loaded, String> {
     let mut loaded = Loaded::default();
     let mut failure = None;
-    for table in [Table::Operations, Table::Signals] {
+    for table in wanted.tables.iter().copied() {
         let within = match table {
-            Table::Signals => Interval {
+            Table::Signals if wanted.history.from < wanted.history.to => Interval {
                 from: wanted.cells.from.min(wanted.history.from),
                 to: wanted.cells.to.max(wanted.history.to),
             },
@@ -72,9 +86,10 @@ pub(super) fn load(
             continue;
         }
         loaded.unreadable += store.read_segments_within(table, within, &mut |batch| {
-            let added = pick(table, batch, wanted).map_err(|error| error.to_string()).and_then(|rows| {
+            let added = pick(table, batch, wanted).map_err(|error| error.to_string()).and_then(|[rows, others]| {
                 loaded.rows += rows.num_rows() as u64;
-                add(table, &rows)
+                add(Part::Wanted, table, &rows)?;
+                if others.num_rows() > 0 { add(Part::Others, table, &others) } else { Ok(()) }
             });
             if let Err(error) = added {
                 failure.get_or_insert(error);
@@ -85,12 +100,16 @@ pub(super) fn load(
 }
 
 /// Adds rows to a state.
-pub(super) fn into(state: &mut SignalState, table: Table, rows: &RecordBatch) -> Result<(), String> {
-    state.load(table, rows).map_err(|error| error.to_string())
+pub(super) fn into(state: &mut SignalState, part: Part, table: Table, rows: &RecordBatch) -> Result<(), String> {
+    let added = match part {
+        Part::Wanted => state.load(table, rows),
+        Part::Others => state.load_edges(rows).map(drop),
+    };
+    added.map_err(|error| error.to_string())
 }
 
-/// Picks the rows that are wanted.
-fn pick(table: Table, batch: &RecordBatch, wanted: &Wanted) -> Result<RecordBatch, ArrowError> {
+/// Picks the rows that are wanted, and those of the other services.
+fn pick(table: Table, batch: &RecordBatch, wanted: &Wanted) -> Result<[RecordBatch; 2], ArrowError> {
     let text = |name: &str| -> Result<StringArray, ArrowError> {
         let column =
             batch.column_by_name(name).ok_or_else(|| ArrowError::SchemaError(format!("no column `{name}`")))?;
@@ -103,20 +122,22 @@ fn pick(table: Table, batch: &RecordBatch, wanted: &Wanted) -> Result<RecordBatc
     let (environment, namespace, service) = (text("environment")?, text("service_namespace")?, text("service_name")?);
     let kind = if table == Table::Signals { Some(text("kind")?) } else { None };
     let value = |column: &StringArray, row: usize| if column.is_null(row) { "" } else { column.value(row) }.to_owned();
-    let picked: BooleanArray = (0..batch.num_rows())
-        .map(|row| {
-            let at = UnixNanos(u64::try_from(start.value(row)).unwrap_or(0));
-            let kind = kind.as_ref().map_or("", |kind| kind.value(row));
-            let within = if kind == "history" { wanted.history } else { wanted.cells };
-            let environment = value(&environment, row);
-            let mut fits = at >= within.from && at < within.to && wanted.environments.contains(&environment);
-            // A path bears on every service that it leads through.
-            if fits && !wanted.services.is_empty() && kind != "path" {
+    let mut picked = [Vec::with_capacity(batch.num_rows()), Vec::with_capacity(batch.num_rows())];
+    for row in 0..batch.num_rows() {
+        let at = UnixNanos(u64::try_from(start.value(row)).unwrap_or(0));
+        let kind = kind.as_ref().map_or("", |kind| kind.value(row));
+        let within = if kind == "history" { wanted.history } else { wanted.cells };
+        let environment = value(&environment, row);
+        let there = at >= within.from && at < within.to && wanted.environments.contains(&environment);
+        // A path bears on every service that it leads through.
+        let fits = there
+            && (wanted.services.is_empty() || kind == "path" || {
                 let key = ServiceKey { environment, namespace: value(&namespace, row), service: value(&service, row) };
-                fits = wanted.services.contains(&key);
-            }
-            Some(fits)
-        })
-        .collect();
-    filter_record_batch(batch, &picked)
+                wanted.services.contains(&key)
+            });
+        picked[0].push(fits);
+        picked[1].push(there && !fits && table == Table::Operations);
+    }
+    let [wanted, others] = picked.map(BooleanArray::from);
+    Ok([filter_record_batch(batch, &wanted)?, filter_record_batch(batch, &others)?])
 }

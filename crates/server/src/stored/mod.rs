@@ -10,5 +10,5 @@ mod load;
 mod past;
 mod replay;
 
-pub(crate) use past::{Ask, backtest};
+pub(crate) use past::{Ask, KNOWN, backtest};
 pub(crate) use replay::{ReplayError, Replayed, replay};

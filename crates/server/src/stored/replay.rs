@@ -8,7 +8,7 @@ use plimsoll_watch::{Evidence, EvidenceError};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::load::{self, Loaded, Wanted};
+use super::load::{self, Loaded, Part, Wanted};
 
 /// What judging again gave.
 #[derive(Debug, Clone, Serialize)]
@@ -74,12 +74,11 @@ pub(crate) async fn replay(
     limits: SignalLimits,
     id: &DeployId,
 ) -> Result<Replayed, ReplayError> {
-    let stored = catalog.verdict(id).await?.ok_or_else(|| ReplayError::NotJudged(id.clone()))?;
+    // In one read: a verdict that is renewed in between was judged from something else.
+    let (stored, kept) = catalog.judged(id).await?.ok_or_else(|| ReplayError::NotJudged(id.clone()))?;
     let not_kept = |why: &str| ReplayError::NotKept { id: id.clone(), why: why.to_owned() };
-    let kept = catalog
-        .evidence(id)
-        .await?
-        .ok_or_else(|| not_kept("an earlier release stored it, or that was longer ago than `store.retention`"))?;
+    let kept =
+        kept.ok_or_else(|| not_kept("an earlier release stored it, or that was longer ago than `store.retention`"))?;
     let failed = |problem: String| ReplayError::Failed { id: id.clone(), problem };
     // Rows that are only in memory yet are stored rows from here on.
     store.flush().await.map_err(|error| failed(error.to_string()))?;
@@ -128,13 +127,18 @@ struct Again {
 
 fn judge(store: &Store, limits: SignalLimits, evidence: &Evidence) -> Result<Again, String> {
     let wanted = Wanted {
+        tables: load::AGGREGATES,
         environments: evidence.services().map(|service| service.environment.clone()).collect(),
         services: evidence.services().cloned().collect(),
         cells: evidence.needs(),
         history: evidence.needs_history(),
     };
     let mut state = SignalState::new(limits);
-    let loaded = load::load(store, &wanted, &mut |table, rows| load::into(&mut state, table, rows))?;
+    let loaded = load::load(store, &wanted, &mut |part, table, rows| match part {
+        Part::Wanted => load::into(&mut state, part, table, rows),
+        // What was looked at of others is kept beside the verdict.
+        Part::Others => Ok(()),
+    })?;
     let verdict = evidence.judge(&mut state).map_err(|error| error.to_string())?;
     Ok(Again { verdict, loaded, kept_rows: evidence.rows() as u64, missing: load::missing(&state) })
 }

@@ -177,6 +177,23 @@ impl Recording {
         self.flag(from);
         self.levels(from);
         self.measure(from);
+        self.requests("seller", from, |second, n| {
+            Some((if is_since(second) && n % 4 == 0 { "2" } else { "1" }, false))
+        });
+        self.sell(from);
+    }
+
+    /// Orders that follow requests, a quarter of which the candidate gets, and of which it loses four in five.
+    fn sell(&mut self, from: u64) {
+        let at = from + 5;
+        for (version, orders) in [("1", if is_since(at) { 45 } else { 60 } + from / 30 % 3), ("2", 3)] {
+            if version == "1" || is_since(at) {
+                let point = self.point(at, json!({ "asInt": orders.to_string() }));
+                let sum = json!({ "aggregationTemporality": 1, "isMonotonic": true, "dataPoints": [point] });
+                let metrics = vec![json!({ "name": "shop.orders.placed", "unit": "{order}", "sum": sum })];
+                self.emit("seller", &[("service.version", version)], Emitted { metrics, ..Emitted::default() });
+            }
+        }
     }
 
     /// A new exception, a new error message, and far more of one that there always was.
@@ -388,7 +405,7 @@ impl Recording {
 }
 
 /// Every service with the findings that are expected of it, by signal and unit.
-const EXPECTED: [(&str, &[(&str, &str)]); 12] = [
+const EXPECTED: [(&str, &[(&str, &str)]); 13] = [
     ("silent", &[("silence", "requests/s")]),
     ("thin", &[("throughput", "requests/s")]),
     ("talker", &[("new_exception", "ratio"), ("new_log", "ratio"), ("new_log", "messages/request")]),
@@ -399,6 +416,7 @@ const EXPECTED: [(&str, &[(&str, &str)]); 12] = [
     ("flagged", &[("error_rate", "ratio")]),
     ("leaking", &[("metric", "level")]),
     ("bare", &[("metric", "level")]),
+    ("seller", &[("metric", "level")]),
     ("timed", &[("metric", "ratio"), ("metric", "ms")]),
     ("counted", &[("metric", "ratio"), ("throughput", "requests/s")]),
 ];

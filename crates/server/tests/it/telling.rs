@@ -262,15 +262,15 @@ async fn a_verdict_is_replayed_from_stored_rows_byte_for_byte_and_so_after_a_res
     let directory = server.stop().await;
     let server = Running::start_with(directory, |config| {
         config.watch.interval = Duration::from_secs(3_600);
-        config.memory.signals = 16 << 10;
+        config.memory.query = 32 << 10;
     })
     .await;
     let (status, answer) = server.post(&format!("/api/v1/deploys/{id}/replay"), &json!({})).await;
     assert_eq!(status, StatusCode::CONFLICT, "what does not fit is not said to differ: {answer}");
-    assert!(answer.to_string().contains("set `memory.signals` higher"), "{answer}");
+    assert!(answer.to_string().contains("set `memory.query` higher"), "{answer}");
     let (status, answer) = server.post("/api/v1/backtest", &json!({ "since": "1h", "service": "payment" })).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
-    assert!(answer["notes"].to_string().contains("set `memory.signals` higher"), "{answer}");
+    assert!(answer["notes"].to_string().contains("set `memory.query` higher"), "{answer}");
     server.stop().await;
 }
 

@@ -12,3 +12,4 @@ mod metrics;
 mod operations;
 mod others;
 mod quality;
+mod survey;

@@ -240,6 +240,10 @@ impl Catalog for Unsure {
         self.inner.commit_verdict(verdict, event, sinks, evidence).await
     }
 
+    async fn judged(&self, deploy: &DeployId) -> Result<Option<(Verdict, Option<Vec<u8>>)>, CatalogError> {
+        self.inner.judged(deploy).await
+    }
+
     async fn evidence(&self, deploy: &DeployId) -> Result<Option<Vec<u8>>, CatalogError> {
         self.inner.evidence(deploy).await
     }

@@ -1,0 +1,70 @@
+//! What stored rows tell beside cells.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::array::RecordBatch;
+use plimsoll_model::{ServiceKey, UnixNanos};
+use plimsoll_otlp::Table;
+use plimsoll_signals::SignalState;
+
+use crate::build::{CLIENT, SERVER, always, key, log, send, span, state};
+
+/// front -> cart -> stock; kiosk -> stock; sixty services that nobody calls and that call nobody.
+fn rows() -> Vec<(Table, RecordBatch)> {
+    let mut state = state();
+    let mut spans = vec![
+        span("front", SERVER, "GET /", 1, 0, 0, 90),
+        span("front", CLIENT, "cart", 2, 1, 10, 80),
+        span("cart", SERVER, "GET /cart", 3, 2, 15, 75),
+        span("cart", CLIENT, "stock", 4, 3, 20, 60),
+        span("stock", SERVER, "GET /stock", 5, 4, 25, 55),
+        span("kiosk", SERVER, "POST /buy", 10, 0, 0, 50).trace(8),
+        span("stock", SERVER, "GET /stock", 11, 10, 5, 40).trace(8),
+    ];
+    let names: Vec<&'static str> = (0..60).map(|i| &*Box::leak(format!("alone-{i:02}").into_boxed_str())).collect();
+    spans.extend(names.iter().zip(100..).map(|(name, id)| span(name, SERVER, "x", id, 0, 0, 5).trace(u128::from(id))));
+    send(&mut state, 1_000, &spans);
+    log(&mut state, 50, "cart", None, ("Declined", "card 1", "at shop.Cart.pay(Cart.java:7)"));
+    state.close_traces();
+    state.take_rows()
+}
+
+fn of(rows: &[(Table, RecordBatch)], table: Table) -> &RecordBatch {
+    &rows.iter().find(|(of, _)| *of == table).expect("there are some").1
+}
+
+fn names(services: &BTreeSet<ServiceKey>) -> Vec<&str> {
+    services.iter().map(|service| service.service.as_str()).collect()
+}
+
+#[test]
+fn what_bears_on_a_deploy_is_what_it_touches_and_a_few_that_it_does_not() {
+    let rows = rows();
+    let mut edges = SignalState::new(plimsoll_signals::SignalLimits::default());
+    let serving = edges.load_edges(of(&rows, Table::Operations)).expect("own rows");
+    assert_eq!(serving.len(), 64);
+    assert_eq!(edges.size().rolling_cells, 0, "no cell was made");
+    let bearing = edges.bearing(&key("cart"), &serving, 0);
+    let close: Vec<&str> = names(&bearing).into_iter().filter(|name| !name.starts_with("alone")).collect();
+    assert_eq!(close, ["cart", "front", "stock"], "the kiosk shares the stock and is no control");
+    assert_eq!(bearing.len(), 3 + 32);
+
+    // What is judged from is the same as with everything at hand.
+    let mut whole = SignalState::new(plimsoll_signals::SignalLimits::default());
+    rows.iter().for_each(|(table, batch)| whole.load(*table, batch).expect("own rows"));
+    let untouched = |state: &SignalState| state.unrelated(&key("cart"), &BTreeMap::new(), always());
+    let told: BTreeSet<ServiceKey> = untouched(&whole).into_iter().map(|series| series.service).collect();
+    assert!(told.is_subset(&bearing) && told.len() == 32);
+    assert_eq!(edges.related(&key("cart")), whole.related(&key("cart")));
+}
+
+#[test]
+fn what_was_seen_is_known_without_its_cells() {
+    let rows = rows();
+    let mut state = SignalState::new(plimsoll_signals::SignalLimits::default());
+    state.load_exceptions(of(&rows, Table::Operations)).expect("own rows");
+    state.load_templates(of(&rows, Table::Signals)).expect("own rows");
+    assert_eq!((state.size().rolling_cells, state.size().side_cells), (0, 0));
+    assert_eq!(state.known_fingerprints(&key("cart"), UnixNanos::MAX).len(), 1);
+    assert!(state.known_fingerprints(&key("front"), UnixNanos::MAX).is_empty());
+}
