@@ -50,7 +50,7 @@ impl Ingest {
     }
 
     /// Pauses after having worked for `worked`, where that is called for.
-    async fn give_way(&self, worked: Duration) -> bool {
+    pub(crate) async fn give_way(&self, worked: Duration) -> bool {
         let Some(limits) = self.limits else { return false };
         let pause = pause(worked, self.store.unwritten_bytes(), limits);
         if pause < PAUSE_MIN {

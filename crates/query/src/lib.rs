@@ -4,6 +4,7 @@
 //! functions for those who query.
 
 mod coded;
+mod contains;
 mod dialect;
 mod engine;
 mod error;
@@ -29,6 +30,7 @@ mod running;
 mod session;
 mod spelling;
 mod tables;
+mod top;
 
 pub use engine::{DataFusionEngine, HeldMemory};
 pub use error::QueryError;

@@ -40,6 +40,7 @@ use crate::tables::around::{Around, Deploys};
 use crate::tables::attribute_columns::AttributeColumns;
 use crate::tables::trace::{self, TraceTree};
 use crate::tables::{CATALOG, Namespace, SCHEMA, Tables};
+use crate::top::TopScans;
 
 /// The address under which a query sees the segments of its snapshot.
 pub(crate) const SEGMENTS_URL: &str = "plimsoll://segments";
@@ -105,6 +106,9 @@ impl Sessions {
         config = config.with_batch_size(1 << rows.ilog2());
         let options = config.options_mut();
         options.sql_parser.map_string_types_to_utf8view = false;
+        // Segments are shared out among threads by their row groups when they are scanned: by ranges of bytes, one thread may get all
+        // rows of the service that is asked for.
+        options.optimizer.repartition_file_min_size = usize::MAX;
         // What a sort keeps free to merge what it spilled: the default is more than a small budget has.
         options.execution.sort_spill_reservation_bytes = (limits.memory_bytes / SORT_SHARE).min(SORT_BYTES_MAX);
         // It tells columns apart by name alone, and a face has columns of the names that are stored: `AttributeColumns` does
@@ -159,6 +163,10 @@ impl Sessions {
             .with_optimizer_rules(rules)
             .with_catalog_list(Arc::new(Namespace(Arc::clone(tables))))
             .with_runtime_env(Arc::new(runtime))
+            .with_physical_optimizer_rule(Arc::new(TopScans {
+                reads: Arc::clone(&tables.reads),
+                ingest: Arc::clone(ingest),
+            }))
             .with_physical_optimizer_rule(Arc::new(Coded))
             .with_physical_optimizer_rule(Arc::new(GivesWay(Arc::clone(ingest))))
             .with_physical_optimizer_rule(Arc::new(Interruptible(Arc::clone(interrupt))))

@@ -22,11 +22,13 @@
 //! | `encode`, `sort`, `layout` | rows to a sorted Parquet file; their order; the properties of each table's files |
 //! | `chunk` | columns of rows as column chunks |
 //! | `gather`, `dictionary` | rows of many batches into one, with dictionaries interned |
+//! | `bloom` | asking the bloom filter of a row group for one value |
 //! | `files` | the [`SegmentFiles`] port, and local directories |
 //!
 //! *Invariants.* A row that was published is in exactly one place of every later view: the tail or one segment. The
 //! checkpoint moves in the same catalog transaction that adds the segments, and the journal is trimmed only after that.
 
+mod bloom;
 mod chunk;
 mod coalesce;
 mod compact;
@@ -61,6 +63,7 @@ mod view;
 mod wanted;
 mod written;
 
+pub use bloom::may_hold;
 pub use encode::{EncodedSegment, encode_segment};
 pub use error::StoreError;
 pub use files::{LocalFiles, SegmentFile, SegmentFiles, SegmentRead};

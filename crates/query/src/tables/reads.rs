@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::ParquetAccessPlan;
 use datafusion::datasource::physical_plan::{ParquetFileMetrics, ParquetFileReaderFactory};
 use datafusion::error::DataFusionError;
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
@@ -23,11 +24,15 @@ use plimsoll_catalog::SegmentRecord;
 use plimsoll_store::Snapshot;
 
 use super::attributes::Promoted;
+use super::lookups::{self, Lookups};
 use super::segment_reader::SegmentReader;
 use crate::error::QueryError;
 
 /// Bytes read from the end of a segment at once: footers are smaller than this.
 pub(super) const FOOTER_BYTES: usize = 64 << 10;
+
+/// Rows of a segment from which on it is worth to share it out among threads.
+const CUT_ROWS: u64 = 100_000;
 
 /// Opens the segments that one query reads, and notes them.
 pub(crate) struct Reads {
@@ -116,6 +121,35 @@ impl Reads {
         Ok(Promoted::of(metadata.file_metadata().schema_descr(), keys))
     }
 
+    /// Returns how the row groups of a segment that may hold rows are shared out: those that `lookups` leave, or all of them where
+    /// `cut`; an empty list is the whole segment at once, and `None` is none of it.
+    pub(super) async fn plans(
+        &self,
+        segment: &SegmentRecord,
+        lookups: &Lookups,
+        cut: bool,
+        threads: usize,
+    ) -> Result<Option<Vec<ParquetAccessPlan>>> {
+        if lookups.is_empty() && (!cut || threads < 2 || segment.rows < CUT_ROWS) {
+            return Ok(Some(Vec::new()));
+        }
+        let file = PartitionedFile::new(segment.path.clone(), segment.bytes);
+        let mut reader = self.open(file, &ExecutionPlanMetricsSet::new());
+        let named = |problem| QueryError::damaged(&segment.path, &problem);
+        let footer = reader.footer().await.map_err(|problem| named(DataFusionError::from(problem)))?;
+        let count = footer.num_row_groups();
+        if lookups.is_empty() {
+            let all: Vec<usize> = (0..count).collect();
+            return Ok(Some(if count < 2 { Vec::new() } else { lookups::plans(&all, count, threads) }));
+        }
+        let groups = reader
+            .opened()
+            .and_then(|file| lookups.groups(file.as_ref(), &footer))
+            .map_err(|problem| named(DataFusionError::IoError(problem)))?;
+        let plans = lookups::plans(&groups, count, threads);
+        Ok(if plans.is_empty() { None } else { Some(plans) })
+    }
+
     /// Returns the path of the first damaged segment, and what is wrong with it.
     pub(crate) async fn damaged(&self) -> Option<(String, DataFusionError)> {
         let mut opened = self.opened.lock().clone();
@@ -129,6 +163,12 @@ impl Reads {
             }
         }
         None
+    }
+
+    /// Opens a segment to be read in parts, and notes it.
+    pub(crate) fn open(&self, file: PartitionedFile, metrics: &ExecutionPlanMetricsSet) -> SegmentReader {
+        self.opened.lock().push(file.clone());
+        self.reader(0, file, metrics)
     }
 
     fn reader(&self, partition: usize, file: PartitionedFile, metrics: &ExecutionPlanMetricsSet) -> SegmentReader {

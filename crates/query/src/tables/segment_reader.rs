@@ -25,7 +25,7 @@ use plimsoll_store::{SegmentRead, Snapshot};
 use super::repeated;
 
 /// Reads one segment.
-pub(super) struct SegmentReader {
+pub(crate) struct SegmentReader {
     file: PartitionedFile,
     snapshot: Snapshot,
     opened: OnceLock<Arc<dyn SegmentRead>>,
@@ -45,13 +45,27 @@ impl SegmentReader {
         Self { file, snapshot, opened: OnceLock::new(), footers, footer_bytes, metrics }
     }
 
-    fn opened(&self) -> io::Result<&Arc<dyn SegmentRead>> {
+    /// Returns the file, opened once.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub(crate) fn opened(&self) -> io::Result<&Arc<dyn SegmentRead>> {
         if let Some(opened) = self.opened.get() {
             return Ok(opened);
         }
         let file = &self.file.object_meta;
         let opened = self.snapshot.open(file.location.as_ref(), file.size)?;
         Ok(self.opened.get_or_init(|| opened))
+    }
+
+    /// Returns its size.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.file.object_meta.size
+    }
+
+    /// Returns where it is counted what is read.
+    pub(crate) fn metrics(&self) -> &ParquetFileMetrics {
+        &self.metrics
     }
 
     fn range(&self, range: &Range<u64>) -> Result<Bytes> {
@@ -62,7 +76,11 @@ impl SegmentReader {
         self.opened().map_err(external)?.read_at(range.start, length).map_err(external)
     }
 
-    async fn footer(&mut self) -> Result<Arc<ParquetMetaData>> {
+    /// Returns the footer with its page index, read once and kept.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) async fn footer(&mut self) -> Result<Arc<ParquetMetaData>> {
         let meta = self.file.object_meta.clone();
         if let Some(kept) = self.footers.get(&meta.location)
             && kept.is_valid_for(&meta)

@@ -1,7 +1,11 @@
 //! A stored table as DataFusion reads it: the tail from memory and the segments from Parquet, of one snapshot.
 //!
-//! *Pruning.* Whole segments by their times in the catalog, before any file is opened; then row groups by statistics and bloom
-//! filters, pages by the page index, and rows by filters evaluated while decoding.
+//! *Pruning.* Whole segments by their times in the catalog, before any file is opened; row groups by bloom filters, of which a block
+//! each is read ([`super::lookups`]); then row groups by statistics, pages by the page index, and rows by filters evaluated while
+//! decoding.
+//!
+//! *Sharing.* Of few segments each is dealt out by row groups, in turns: as rows are sorted by service, the rows of one service are
+//! in neighbours.
 //!
 //! *Attributes.* Segments that hold a column for a key that is asked for are read by it, all others by the map
 //! ([`super::attributes`]).
@@ -22,6 +26,7 @@ use datafusion::common::stats::Precision;
 use datafusion::common::{Column, ColumnStatistics, DFSchema, Result, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::memory::DataSourceExec;
+use datafusion::datasource::physical_plan::parquet::ParquetAccessPlan;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -38,9 +43,11 @@ use plimsoll_otlp::schema::UTC;
 use plimsoll_store::Snapshot;
 
 use super::attributes::{self, Promoted};
+use super::lookups::Lookups;
 use super::reads::{FOOTER_BYTES, Reads};
 use super::repeated;
 use super::tail_rows::TailRows;
+use crate::contains;
 use crate::lower::lower;
 use crate::session::SEGMENTS_URL;
 
@@ -77,6 +84,26 @@ impl StoredTable {
         &self.keys
     }
 
+    /// Returns what it takes to test a filter: filters are tested one after the other, each on the rows that pass those before.
+    fn effort(&self, filter: &Expr) -> Effort {
+        let mut effort = Effort::Numbers;
+        for column in filter.column_refs() {
+            let own = match repeated::schema(self.table).field_with_name(&column.name) {
+                // Times come late among numbers: most rows of the segments that are left pass them, and they take the longest to decode.
+                Ok(_) if column.name == self.table.time_column() => Effort::Times,
+                Ok(field) => match field.data_type() {
+                    DataType::Dictionary(..) | DataType::Boolean => Effort::Numbers,
+                    number if number.is_primitive() => Effort::Numbers,
+                    DataType::FixedSizeBinary(_) => Effort::Ids,
+                    _ => Effort::Texts,
+                },
+                Err(_) => Effort::Texts,
+            };
+            effort = effort.max(own);
+        }
+        effort
+    }
+
     /// Returns those of `segments` that may hold rows that pass.
     fn may_hold(
         &self,
@@ -96,30 +123,37 @@ impl StoredTable {
 
     fn read_segments(
         &self,
-        segments: &[SegmentRecord],
+        segments: &[Chosen],
         schema: &SchemaRef,
         columns: &[usize],
         threads: usize,
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let files: Vec<PartitionedFile> = segments
-            .iter()
-            .map(|segment| {
-                let rows = usize::try_from(segment.rows).unwrap_or(usize::MAX);
-                let mut file = PartitionedFile::new(segment.path.clone(), segment.bytes);
-                file.metadata_size_hint = Some(FOOTER_BYTES);
-                file.with_statistics(Arc::new(self.statistics(schema, &[rows], std::slice::from_ref(segment))))
-            })
-            .collect();
-        let rows: Vec<usize> = segments.iter().map(|s| usize::try_from(s.rows).unwrap_or(usize::MAX)).collect();
+        let mut files: Vec<PartitionedFile> = Vec::with_capacity(segments.len());
+        for Chosen { segment, plans } in segments {
+            let rows = usize::try_from(segment.rows).unwrap_or(usize::MAX);
+            let mut file = PartitionedFile::new(segment.path.clone(), segment.bytes);
+            file.metadata_size_hint = Some(FOOTER_BYTES);
+            let statistics = self.statistics(schema, &[rows], std::slice::from_ref(segment));
+            if plans.is_empty() {
+                files.push(file.with_statistics(Arc::new(statistics)));
+                continue;
+            }
+            let file = file.with_statistics(Arc::new(statistics.to_inexact()));
+            files.extend(plans.iter().map(|plan| file.clone().with_extension(plan.clone())));
+        }
+        let rows: Vec<usize> =
+            segments.iter().map(|chosen| usize::try_from(chosen.segment.rows).unwrap_or(usize::MAX)).collect();
         let source = ParquetSource::new(TableSchema::from(Arc::clone(schema)))
             .with_parquet_file_reader_factory(Arc::clone(&self.reads) as _)
             .with_pushdown_filters(true)
             .with_enable_page_index(true)
+            // What can be looked up was, a block of a filter each; whole filters are for lists that are too long for that.
             .with_bloom_filter_on_read(true);
         let url = ObjectStoreUrl::parse(SEGMENTS_URL)?;
+        let records: Vec<SegmentRecord> = segments.iter().map(|chosen| chosen.segment.clone()).collect();
         let config = FileScanConfigBuilder::new(url, Arc::new(source))
-            .with_statistics(self.statistics(schema, &rows, segments))
+            .with_statistics(self.statistics(schema, &rows, &records))
             .with_file_groups(dealt(files, threads))
             .with_limit(limit)
             .with_projection_indices(Some(columns.to_vec()))?
@@ -184,12 +218,12 @@ impl TableProvider for StoredTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let base = repeated::schema(self.table);
         let wanted: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
-        let filter = filters
+        let mut lowered = filters
             .iter()
             .map(|filter| lower(attributes::unfold(filter.clone(), &self.keys)?, base))
-            .collect::<Result<Vec<_>>>()?
-            .into_iter()
-            .reduce(Expr::and);
+            .collect::<Result<Vec<_>>>()?;
+        lowered.sort_by_key(|filter| self.effort(filter));
+        let filter = lowered.into_iter().reduce(Expr::and);
         let full = DFSchema::try_from(Arc::clone(base))?;
         let predicate = filter.clone().map(|filter| state.create_physical_expr(filter, &full)).transpose()?;
         let mut segments = self.may_hold(self.snapshot.segments(self.table), predicate.as_ref())?;
@@ -204,13 +238,19 @@ impl TableProvider for StoredTable {
             attributes::keys(filter, &mut keys)?;
         }
         keys.iter().for_each(|key| self.snapshot.want_attribute(self.table, key));
-        let mut groups: Vec<(Promoted, Vec<SegmentRecord>)> = Vec::new();
+        let threads = state.config().target_partitions();
+        let lookups = Lookups::of(filter.as_ref());
+        let all_rows = limit.is_none() || filter.is_some();
+        let few = segments.len() < threads * FILES_PER_THREAD && all_rows && !wanted.is_empty();
+        let mut groups: Vec<(Promoted, Vec<Chosen>)> = Vec::new();
         for segment in segments {
+            let Some(plans) = self.reads.plans(&segment, &lookups, few, threads).await? else { continue };
             let promoted =
                 if keys.is_empty() { Promoted::default() } else { self.reads.promoted(&segment, &keys).await? };
+            let chosen = Chosen { segment, plans };
             match groups.iter_mut().find(|(known, _)| *known == promoted) {
-                Some((_, segments)) => segments.push(segment),
-                None => groups.push((promoted, vec![segment])),
+                Some((_, segments)) => segments.push(chosen),
+                None => groups.push((promoted, vec![chosen])),
             }
         }
 
@@ -218,7 +258,6 @@ impl TableProvider for StoredTable {
         let limit = limit.filter(|_| filter.is_none());
         let mut parts: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(groups.len() + 1);
         for (promoted, segments) in &groups {
-            let threads = state.config().target_partitions();
             parts.push(part.plan(base, promoted, |schema, columns| {
                 self.read_segments(segments, schema, columns, threads, limit)
             })?);
@@ -235,6 +274,27 @@ impl TableProvider for StoredTable {
             _ => UnionExec::try_new(parts),
         }
     }
+}
+
+/// What a filter reads, by what that costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Effort {
+    /// And text by its number in a dictionary.
+    Numbers,
+    Ids,
+    Times,
+    /// And nested values.
+    Texts,
+}
+
+/// Segments for each thread from which on they need not be cut up for all threads to have their share.
+const FILES_PER_THREAD: usize = 4;
+
+/// A segment that is read.
+struct Chosen {
+    segment: SegmentRecord,
+    /// Which row groups are read together, each in one plan; none where one thread reads it whole.
+    plans: Vec<ParquetAccessPlan>,
 }
 
 /// Deals files out to as many groups as there are threads, so that each begins with the newest it has.
@@ -279,7 +339,9 @@ impl Part<'_> {
         let columns: Vec<usize> = columns.into_iter().collect();
         let narrow = Arc::new(schema.project(&columns)?);
         let named = DFSchema::try_from(Arc::clone(&narrow))?;
-        let predicate = filter.map(|filter| self.state.create_physical_expr(filter, &named)).transpose()?;
+        let predicate = filter
+            .map(|filter| self.state.create_physical_expr(filter, &named).and_then(contains::search))
+            .transpose()?;
         let plain: Option<Vec<usize>> = outputs
             .iter()
             .map(|output| match output {

@@ -13,3 +13,4 @@ mod limits;
 mod pruning;
 mod scripts;
 mod system;
+mod top;

@@ -86,3 +86,40 @@ async fn the_times_around_a_deploy_prune_segments() {
     assert_eq!(files(&shop.csv(&plan("'10m', '10m'")).await.expect("explains")), 1);
     assert_eq!(files(&shop.csv(&plan("'10m', '2h'")).await.expect("explains")), 2);
 }
+
+#[tokio::test]
+async fn a_trace_is_looked_up_in_the_row_groups_that_may_hold_it() {
+    let mut shop = Shop::empty(limits()).await;
+    // More than a row group.
+    shop.publish(Signal::Traces, &traces(0..140_000));
+    shop.store.flush().await.expect("flushes");
+    shop.publish(Signal::Traces, &traces(200_000..200_010));
+    shop.store.flush().await.expect("flushes");
+    let id = |number: u64| {
+        let id = crate::fixture::trace_id(number);
+        id.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    for number in [0, 1, 70_000, 131_071, 131_072, 139_999, 200_003] {
+        let sql = format!("SELECT duration_ns FROM spans WHERE trace_id = '{}'", id(number));
+        assert_eq!(shop.csv(&sql).await, Ok(format!("{}\n", (number + 1) * 1_000_000)));
+    }
+    let explain =
+        async |test: &str| shop.csv(&format!("EXPLAIN SELECT name FROM spans WHERE {test}")).await.expect("explains");
+    let one = explain(&format!("trace_id = '{}'", id(70_000))).await;
+    assert_eq!(files(&one), 1, "{one}");
+    let both = explain(&format!("trace_id IN ('{}', '{}')", id(70_000), id(200_003))).await;
+    assert_eq!(files(&both), 2, "{both}");
+    let none = explain(&format!("trace_id = '{}'", id(300_000))).await;
+    assert_eq!(files(&none), 0, "{none}");
+    let either = explain(&format!("trace_id = '{}' OR kind = 'server'", id(300_000))).await;
+    assert_eq!(files(&either), 2, "{either}");
+    let segments = shop.store.snapshot().segments(plimsoll_otlp::Table::Spans);
+    let large = segments.iter().find(|segment| segment.rows == 140_000).expect("was flushed");
+    assert_eq!(either.matches(&large.path).count(), 2, "its row groups are shared out among threads: {either}");
+    assert_eq!(one.matches(&large.path).count(), 1, "and of one there is nothing to share: {one}");
+    let several = format!("SELECT count(*) FROM spans WHERE trace_id IN ('{}', '{}', 'nonsense')", id(5), id(200_003));
+    assert_eq!(shop.csv(&several).await.as_deref(), Ok("2\n"));
+    let many: Vec<String> = (0..40).map(|number| format!("'{}'", id(number * 5_001))).collect();
+    let many = format!("SELECT count(*) FROM spans WHERE trace_id IN ({})", many.join(", "));
+    assert_eq!(shop.csv(&many).await.as_deref(), Ok("28\n"), "those below 140000");
+}
