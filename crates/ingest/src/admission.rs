@@ -29,7 +29,7 @@ impl Pipeline {
             // Most bodies are there already.
             biased;
             read = timeout(self.limits.body_timeout, read) => read.unwrap_or_else(|_| {
-                Err(Refusal::new(Reason::BodyTimeout, "the body took too long to arrive: see `body_timeout`"))
+                Err(Refusal::new(Reason::BodyTimeout, "the body took too long to arrive: send smaller batches"))
             }),
             () = self.hurry.cancelled() => Err(Refusal::overloaded(Reason::Draining)),
         }
@@ -39,7 +39,7 @@ impl Pipeline {
     pub(crate) async fn piece<T>(&self, next: impl Future<Output = T>) -> Result<T, Refusal> {
         timeout(self.limits.stall_timeout, next)
             .await
-            .map_err(|_| Refusal::new(Reason::BodyTimeout, "the client stopped sending its body: see `stall_timeout`"))
+            .map_err(|_| Refusal::new(Reason::BodyTimeout, "the client stopped sending its body"))
     }
 
     /// Takes `bytes` of the budget for a request of `peer` with a body of `wire` bytes, parking if need be.

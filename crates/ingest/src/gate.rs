@@ -62,7 +62,7 @@ impl Readiness {
         match self {
             Self::Ready | Self::TailFull => "",
             Self::Replaying => "the journal is being replayed",
-            Self::DiskFull => "the disk is full: free some space, or set `retention` lower",
+            Self::DiskFull => "the disk is full: free some space, or set `store.retention` lower",
             Self::Draining => "shutting down",
             Self::Poisoned => "the journal failed and takes no more writes: restart to recover",
         }

@@ -132,7 +132,8 @@ impl IngestOptions {
         in_flight.saturating_add(self.transport_bytes).saturating_add(floor).saturating_add(ROOM_BYTES)
     }
 
-    /// Returns every problem of these options, in words that name the setting to change.
+    /// Returns every problem of these options, in words that name the setting to change; what the server has no setting for is
+    /// called as the field is.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let mut positive = |name: &str, zero: bool| {
@@ -140,13 +141,13 @@ impl IngestOptions {
                 problems.push(format!("`{name}` is zero: nothing could be received; set it higher"));
             }
         };
-        positive("request_bytes_max", self.request_bytes_max == 0);
-        positive("in_flight_bytes", self.in_flight_bytes == 0);
-        positive("tail_bytes_max", self.tail_bytes_max == 0);
-        positive("lanes", self.lanes == 0);
+        positive("ingest.request_bytes_max", self.request_bytes_max == 0);
+        positive("memory.in_flight", self.in_flight_bytes == 0);
+        positive("memory.tail", self.tail_bytes_max == 0);
+        positive("ingest.lanes", self.lanes == 0);
         positive("lane_depth", self.lane_depth == 0);
         positive("group_bytes_max", self.group_bytes_max == 0);
-        positive("connections_max", self.connections_max == 0);
+        positive("ingest.connections_max", self.connections_max == 0);
         positive("body_timeout", self.body_timeout.is_zero());
         positive("stall_timeout", self.stall_timeout.is_zero());
         positive("handshake_timeout", self.handshake_timeout.is_zero());
@@ -154,13 +155,13 @@ impl IngestOptions {
         positive("http2.streams_max", self.http2.streams_max == 0);
         if self.in_flight_bytes < self.request_bytes_max {
             problems.push(format!(
-                "`in_flight_bytes` is {} and one request may be {}: set `in_flight_bytes` higher or `request_bytes_max` lower",
+                "`memory.in_flight` is {} and one request may be {}: set `memory.in_flight` higher or `ingest.request_bytes_max` lower",
                 self.in_flight_bytes, self.request_bytes_max
             ));
         }
         if self.request_bytes_max > REQUEST_BYTES_MAX {
             problems.push(format!(
-                "`request_bytes_max` is {} and nothing above {REQUEST_BYTES_MAX} is decoded: set it lower",
+                "`ingest.request_bytes_max` is {} and nothing above {REQUEST_BYTES_MAX} is decoded: set it lower",
                 self.request_bytes_max
             ));
         }
@@ -182,7 +183,7 @@ mod tests {
         let options = IngestOptions { lanes: 0, in_flight_bytes: 10, ..IngestOptions::default() };
         let problems = options.problems();
         assert_eq!(problems.len(), 2, "{problems:?}");
-        assert!(problems[0].contains("`lanes`"), "{problems:?}");
-        assert!(problems[1].contains("`in_flight_bytes`"), "{problems:?}");
+        assert!(problems[0].contains("`ingest.lanes`"), "{problems:?}");
+        assert!(problems[1].contains("`memory.in_flight`"), "{problems:?}");
     }
 }

@@ -157,7 +157,7 @@ impl Refusal {
         Self::new(
             Reason::TooLarge,
             format!(
-                "request is larger than {limit} bytes{when}: send smaller batches, or set `request_bytes_max` higher"
+                "request is larger than {limit} bytes{when}: send smaller batches, or set `ingest.request_bytes_max` higher"
             ),
         )
     }
@@ -166,10 +166,12 @@ impl Refusal {
         Self::new(
             reason,
             match reason {
-                Reason::InFlight => "too many bytes in flight: send again later, or set `in_flight_bytes` higher",
+                Reason::InFlight => "too many bytes in flight: send again later, or set `memory.in_flight` higher",
                 Reason::Lanes => "too many requests wait for the journal: send again later",
                 Reason::Tail => "rows come faster than they can be written to segments: send again later",
-                Reason::DiskFull => "the disk is full: free some space, or set `retention` lower; send again later",
+                Reason::DiskFull => {
+                    "the disk is full: free some space, or set `store.retention` lower; send again later"
+                }
                 Reason::Poisoned => "the journal failed and takes nothing more: restart to recover; send again later",
                 Reason::Replaying => "the journal is being read after a start: send again later",
                 _ => "shutting down: send again later",

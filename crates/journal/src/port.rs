@@ -57,7 +57,7 @@ pub struct Frame<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     /// No space is left; nothing was appended and a later call may succeed.
-    #[error("no space left for the journal in `{path}`: free some, or set `retention` or `disk_limit` lower")]
+    #[error("no space left for the journal in `{path}`: free some, or set `store.retention` or `store.disk_max` lower")]
     Full {
         /// Directory of the log.
         path: String,

@@ -424,7 +424,7 @@ impl Maintenance {
         counters.evicted_rows += evicted_rows;
         drop(counters);
         if !goes.is_empty() {
-            tracing::info!(segments = goes.len(), rows, "segments older than `retention` removed");
+            tracing::info!(segments = goes.len(), rows, "segments older than `store.retention` removed");
         }
         if !evicted.is_empty() {
             tracing::warn!(

@@ -86,7 +86,7 @@ async fn an_oversized_message_is_refused_for_good_before_and_after_decompression
         (vec![], vec![0, 0xff, 0xff, 0xff, 0xff]),
     ] {
         let answer = grpc(rig.grpc(), &headers, body).await;
-        refused(&answer, tonic::Code::ResourceExhausted, "`request_bytes_max`");
+        refused(&answer, tonic::Code::ResourceExhausted, "`ingest.request_bytes_max`");
         assert_eq!(answer.grpc_details(), None, "no RetryInfo: the same message will never be taken");
     }
     assert_eq!(rig.ingest.counters().of(Signal::Traces, Protocol::Grpc).refused(Reason::TooLarge), 4);

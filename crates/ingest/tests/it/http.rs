@@ -88,7 +88,7 @@ async fn what_cannot_be_taken_is_refused_for_good_with_a_status_in_the_requests_
     let encoded = |encoding| vec![PROTOBUF, ("content-encoding", encoding)];
     for (headers, body, status, code, words) in [
         (vec![PROTOBUF], b"\xff\xff".to_vec(), 400, 3, "malformed"),
-        (vec![PROTOBUF], large.clone(), 413, 8, "`request_bytes_max`"),
+        (vec![PROTOBUF], large.clone(), 413, 8, "`ingest.request_bytes_max`"),
         (encoded("zstd"), zstd(&large), 413, 8, "once decompressed"),
         (encoded("gzip"), gzip(&large), 413, 8, "once decompressed"),
         (encoded("gzip"), span_bytes(1), 400, 3, "not Gzip data"),

@@ -65,5 +65,5 @@ async fn options_that_cannot_work_are_refused_before_a_port_is_opened() {
     none.lanes = 0;
     let sink = Shared(Arc::<FakeSink>::default());
     let started = Ingest::start(none, FakeJournal::new(Mode::Work) as _, sink, clock(), |_| {}).await;
-    assert!(started.err().expect("no lanes").to_string().contains("`lanes`"));
+    assert!(started.err().expect("no lanes").to_string().contains("`ingest.lanes`"));
 }

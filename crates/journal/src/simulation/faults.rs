@@ -42,7 +42,7 @@ fn a_group_that_finds_no_space_leaves_nothing_and_the_next_one_succeeds() {
     disk.schedule(0, Fault::Full);
     let error = journal.commit(&frame(&[7; 300])).expect_err("the disk is full");
     assert!(matches!(error, CommitError::Full { .. }), "{error}");
-    assert!(error.to_string().contains("`/log`") && error.to_string().contains("`retention`"), "{error}");
+    assert!(error.to_string().contains("`/log`") && error.to_string().contains("`store.retention`"), "{error}");
     assert!(!journal.status().poisoned);
     disk.give_space_back();
     let range = journal.commit(&frame(b"second")).expect("there is space again");
