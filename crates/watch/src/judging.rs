@@ -61,8 +61,8 @@ impl Watcher {
         let (event, announced, store) = settle(&verdict);
         let event = event
             .map(|kind| RegressionEvent::announce(kind, open.deploy.clone(), verdict.clone(), &self.options.ui_base));
+        let sinks = if event.is_some() { (self.options.audience)(&open.deploy.service) } else { Vec::new() };
         if store {
-            let sinks = if event.is_some() { (self.options.audience)(&open.deploy.service) } else { Vec::new() };
             self.catalog.commit_verdict(&verdict, event.as_ref(), &sinks, evidence.as_deref()).await?;
         }
         let told = open
@@ -81,7 +81,13 @@ impl Watcher {
         self.open.lock().close(id, closed);
         if let Some(event) = event {
             count(&self.counts.events, 1);
-            tracing::info!(deploy = %id, kind = event.kind.as_str(), event = %event.id, "regression event queued");
+            let (kind, told) = (event.kind.as_str(), sinks.len());
+            if told > 0 {
+                tracing::info!(deploy = %id, kind, event = %event.id, sinks = told, "regression event queued");
+            } else {
+                // Nothing waits to be sent; of the past, which is judged beside the present, nobody is told.
+                tracing::debug!(deploy = %id, kind, event = %event.id, "regression event that no sink hears of");
+            }
             // Nobody may be listening; webhooks go through the outbox.
             let _ = self.events.send(event);
         }

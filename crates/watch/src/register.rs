@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use plimsoll_catalog::CatalogError;
 use plimsoll_model::{Deploy, DeployId, DeployKind, DeployStatus, ServiceKey, UnixNanos};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// Longest text of a field.
 const TEXT_BYTES_MAX: usize = 1_024;
@@ -60,8 +60,13 @@ pub struct NewDeploy {
     #[serde(default)]
     pub started_at: Option<String>,
     /// Anything else worth keeping.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "none_if_null")]
     pub attributes: BTreeMap<String, String>,
+}
+
+/// A `null` says no more than an absent field, as in all the others.
+fn none_if_null<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    Option::deserialize(from).map(Option::unwrap_or_default)
 }
 
 impl NewDeploy {
