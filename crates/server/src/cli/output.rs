@@ -51,6 +51,12 @@ pub(crate) fn complain(message: &str) {
     let _ = writeln!(io::stderr(), "{prefix} {message}");
 }
 
+/// Prints what does not keep a command from its end and should be known all the same.
+pub(crate) fn warn(message: &str) {
+    let prefix = if coloured(io::stderr().is_terminal()) { "\u{1b}[33mwarning:\u{1b}[0m" } else { "warning:" };
+    let _ = writeln!(io::stderr(), "{prefix} {message}");
+}
+
 /// Prints one JSON document.
 pub(crate) fn json(value: &Value) {
     line(&serde_json::to_string_pretty(value).unwrap_or_else(|error| error.to_string()));

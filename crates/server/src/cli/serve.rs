@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use super::{Failure, Outcome, ServeArgs};
-use crate::config::{Config, Overrides};
+use crate::config::{Config, Environment, Overrides};
 use crate::serve::{Server, shutdown};
 use crate::telemetry;
 
 pub(super) fn run(args: &ServeArgs) -> Outcome {
-    let config = Config::load(args.config.as_deref(), &Overrides::from(args), &|name| std::env::var(name).ok())
+    let environment = Environment::default();
+    let config = Config::load(args.config.as_deref(), &Overrides::from(args), &|name| environment.get(name))
         .map_err(|error| Failure::usage(error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("plimsoll-io")
@@ -17,6 +18,9 @@ pub(super) fn run(args: &ServeArgs) -> Outcome {
         .map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
     runtime.block_on(async {
         let telemetry = telemetry::init(&config.telemetry).map_err(Failure::failed)?;
+        for problem in environment.unread() {
+            tracing::warn!("{problem}");
+        }
         let outcome = serve(config).await;
         telemetry.shutdown().await;
         outcome

@@ -65,7 +65,7 @@ pub(super) fn read(
     let connections = CONNECTION.saturating_mul(connections_max as u64);
     let mut limit = root.take("memory_limit", SIZE, parse_size, problems).unwrap_or(LIMIT);
     if limit < LIMIT_MIN {
-        problems.push(format!("`memory_limit` is {}, the least is {}", format_size(limit), format_size(LIMIT_MIN)));
+        problems.push(format!("`memory_limit` is {}, the least is {}", exactly(limit), exactly(LIMIT_MIN)));
         // The parts are checked against what is left of the default: they may be wrong too.
         limit = LIMIT;
     }
@@ -74,8 +74,8 @@ pub(super) fn read(
     if retries_told && retries < RETRIES_MIN {
         problems.push(format!(
             "`memory.retries` is {}, the least is {}: with less repeats would hardly be told; `ingest.retry_window: 0s` turns that off",
-            format_size(retries),
-            format_size(RETRIES_MIN)
+            exactly(retries),
+            exactly(RETRIES_MIN)
         ));
     }
     let retries = if retries_told { retries } else { 0 };
@@ -84,12 +84,7 @@ pub(super) fn read(
     section.finish(problems);
 
     let spoken_for = set.iter().flatten().fold(0, |sum: u64, part| sum.saturating_add(*part));
-    let open: u64 = SHARES.iter().zip(&set).filter(|(_, set)| set.is_none()).map(|(share, _)| share).sum();
-    let left = limit.saturating_sub(fixed.saturating_add(spoken_for));
-    let mut parts = [0; 5];
-    for i in 0..parts.len() {
-        parts[i] = set[i].unwrap_or_else(|| left * SHARES[i] / open.max(1));
-    }
+    let parts = shared_out(set, limit.saturating_sub(fixed.saturating_add(spoken_for)));
     let sum = parts.iter().fold(fixed, |sum, part| sum.saturating_add(*part));
     if sum > limit {
         problems.push(format!(
@@ -103,9 +98,30 @@ pub(super) fn read(
     }
     for (name, part) in NAMES.iter().zip(parts) {
         if part < PART_MIN {
-            problems.push(format!("`memory.{name}` is {}, the least is {}", format_size(part), format_size(PART_MIN)));
+            problems.push(format!("`memory.{name}` is {}, the least is {}", exactly(part), exactly(PART_MIN)));
         }
     }
     let [in_flight, tail, encoder, signals, query] = parts;
     MemoryBudget { limit, process: PROCESS, connections, retries, in_flight, tail, encoder, signals, query }
+}
+
+/// Gives the parts that are not set what is `left`, by their shares. Where a share is less than a part can do with, the part gets
+/// that least and the others share the rest; where even that is not left, the sum says so.
+fn shared_out(set: [Option<u64>; 5], left: u64) -> [u64; 5] {
+    let (mut parts, mut left) = (set, left);
+    loop {
+        let open: u64 = SHARES.iter().zip(&parts).filter(|(_, part)| part.is_none()).map(|(share, _)| share).sum();
+        let share = |i: usize| left * SHARES[i] / open.max(1);
+        let Some(small) = (0..parts.len()).find(|i| parts[*i].is_none() && share(*i) < PART_MIN) else {
+            return std::array::from_fn(|i| parts[i].unwrap_or_else(|| share(i)));
+        };
+        parts[small] = Some(PART_MIN);
+        left = left.saturating_sub(PART_MIN);
+    }
+}
+
+/// Writes a size so that it reads back as the same number: beside a bound it must not look like the bound.
+fn exactly(bytes: u64) -> String {
+    let short = format_size(bytes);
+    if parse_size(&short) == Some(bytes) { short } else { format!("{bytes}B") }
 }

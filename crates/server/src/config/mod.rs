@@ -3,6 +3,7 @@
 //! Flags override `PLIMSOLL_*`, which override the file, which overrides the defaults. All problems are reported at once.
 
 mod budget;
+mod environment;
 mod listen;
 mod reader;
 mod retention;
@@ -14,11 +15,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use plimsoll_alert::SinkConfig;
+use plimsoll_otlp::REQUEST_BYTES_MAX;
 use plimsoll_verdict::TolerancePolicy;
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
 pub use budget::MemoryBudget;
+pub(crate) use environment::Environment;
 pub use listen::Listen;
 use plimsoll_store::RetentionRule;
 pub use reader::Env;
@@ -242,7 +245,12 @@ impl Config {
         if ingest.lanes > LANES_MAX {
             problems.push(format!("`ingest.lanes` must be at most {LANES_MAX}, and 0 for one a core"));
         }
-        if ingest.request_bytes_max > memory.requests() {
+        if ingest.request_bytes_max == 0 || ingest.request_bytes_max > REQUEST_BYTES_MAX as u64 {
+            problems.push(format!(
+                "`ingest.request_bytes_max` must lie between 1 byte and {}",
+                format_size(REQUEST_BYTES_MAX as u64)
+            ));
+        } else if ingest.request_bytes_max > memory.requests() {
             problems.push(format!(
                 "`ingest.request_bytes_max` ({}) must fit into three quarters of `memory.in_flight` ({}): lower the one or raise `memory_limit`",
                 format_size(ingest.request_bytes_max),

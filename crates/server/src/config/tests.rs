@@ -92,6 +92,24 @@ fn memory_parts_that_do_not_fit_are_refused_with_the_sum() {
 }
 
 #[test]
+fn the_least_limit_is_taken_with_all_defaults_and_one_byte_less_is_refused() {
+    let config = load("memory_limit: 224MiB\n").expect("the least that is documented");
+    let memory = config.memory;
+    let parts = [memory.in_flight, memory.tail, memory.encoder, memory.signals, memory.query];
+    assert!(parts.iter().all(|part| *part >= 8 << 20), "{memory:?}");
+    let sum = memory.process + memory.connections + memory.retries + parts.iter().sum::<u64>();
+    assert!(sum <= memory.limit && sum + 8 > memory.limit, "{memory:?}");
+    let error = load(&format!("memory_limit: {}\n", (224 << 20) - 1)).expect_err("one byte too few").to_string();
+    assert!(error.contains("`memory_limit` is 234881023B, the least is 224MiB"), "{error}");
+    assert!(error.contains("1 problem:"), "{error}");
+    // What does not fit beside more connections is said with the sum, not as parts that nobody set.
+    let error = load("memory_limit: 224MiB\ningest:\n  connections_max: 4096\n").expect_err("too many").to_string();
+    assert!(error.contains("add up to") && error.contains("1 problem:"), "{error}");
+    let error = load(&format!("memory:\n  tail: {}\n", (8 << 20) - 1)).expect_err("too small a part").to_string();
+    assert!(error.contains("`memory.tail` is 8388607B, the least is 8MiB"), "{error}");
+}
+
+#[test]
 fn too_little_memory_to_tell_repeats_by_is_refused_unless_none_are_told() {
     let error = load("memory:\n  retries: 100KiB\n").expect_err("too little").to_string();
     assert!(error.contains("`memory.retries` is 100KiB, the least is 1MiB"), "{error}");

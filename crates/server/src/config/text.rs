@@ -13,10 +13,20 @@ pub(super) fn parse(text: &str, env: Env<'_>, problems: &mut Vec<String>) -> Res
     if text.trim().is_empty() {
         return Ok(Value::Object(serde_json::Map::new()));
     }
-    let mut tree: Value =
-        serde_saphyr::from_str(text).map_err(|error| vec![format!("this is not valid YAML: {error}")])?;
+    let mut tree: Value = serde_saphyr::from_str(text).map_err(|error| vec![complaint(&error)])?;
     substitute_all(&mut tree, env, problems);
     Ok(tree)
+}
+
+/// Says what is wrong with the text in words of this file: the library's own speak of options of the library.
+fn complaint(error: &serde_saphyr::Error) -> String {
+    match error.without_snippet() {
+        serde_saphyr::Error::DuplicateMappingKey { key, location } => {
+            let key = key.as_ref().map_or_else(|| "a key".to_owned(), |key| format!("`{key}`"));
+            format!("{key} stands twice in one section, again on line {}: write it once", location.line())
+        }
+        _ => format!("this is not valid YAML: {error}"),
+    }
 }
 
 fn substitute_all(value: &mut Value, env: Env<'_>, problems: &mut Vec<String>) {
@@ -101,6 +111,20 @@ mod tests {
         assert_eq!(tree, serde_json::json!({"a": null, "b": null, "c": null, "d": null, "e": 1, "f": [{"x": "2"}]}));
         assert_eq!(problems.len(), 4, "{problems:?}");
         assert!(problems[0].contains("`ONE`") && problems[1].contains("`TWO`"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_named_with_its_line() {
+        for (text, said) in [
+            (
+                "query:\n  timeout: 1s\nstore: {}\nquery:\n  threads: 1\n",
+                "`query` stands twice in one section, again on line 4",
+            ),
+            ("query:\n  timeout: 1s\n  timeout: 2s\n", "`timeout` stands twice in one section, again on line 3"),
+        ] {
+            let problems = parse(text, &env, &mut Vec::new()).expect_err("which of the two counts?");
+            assert_eq!(problems, [format!("{said}: write it once")]);
+        }
     }
 
     #[test]

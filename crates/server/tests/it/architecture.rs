@@ -1,8 +1,11 @@
 //! The table of ARCHITECTURE.md, held against the manifests; and what every source file must have.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use plimsoll_server::config::{Config, Overrides};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -91,5 +94,50 @@ fn pure_crates_read_no_clock_and_touch_no_file() {
                 assert!(!code.into_iter().any(|line| line.contains(word)), "`{}` uses `{word}`", file.display());
             }
         }
+    }
+}
+
+/// Returns what stands in backticks behind `set`, `raise` or `lower`, or before `higher` or `lower`, up to a colon.
+fn told_to_change(line: &str) -> BTreeSet<&str> {
+    let quoted: Vec<&str> = line.split('`').collect();
+    let changes = |at: usize| {
+        let (before, after) = (quoted[at - 1], quoted.get(at + 1).copied().unwrap_or_default());
+        ["set ", "raise ", "lower "].iter().any(|verb| before.ends_with(verb))
+            || [" higher", " lower"].iter().any(|word| after.starts_with(word))
+    };
+    let is_key = |name: &&str| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.".contains(c))
+    };
+    let named = (1..quoted.len()).step_by(2).filter(|at| changes(*at)).filter_map(|at| quoted[at].split(':').next());
+    named.filter(is_key).collect()
+}
+
+#[test]
+fn every_setting_that_a_message_says_to_change_is_one() {
+    let asked = RefCell::new(BTreeSet::new());
+    let env = |name: &str| {
+        asked.borrow_mut().insert(name.to_owned());
+        None
+    };
+    Config::load(None, &Overrides::default(), &env).expect("the defaults are valid");
+    let variable = |key: &str| format!("PLIMSOLL_{}", key.replace('.', "_").to_uppercase());
+    // Of a query, of a Postgres session, of a sink.
+    let elsewhere = ["allow_missing_segments", "client_encoding", "allow_private"];
+    let mut files = Vec::new();
+    for name in ["alert", "catalog", "ingest", "journal", "query", "server", "signals", "store"] {
+        sources(&root().join("crates").join(name).join("src"), &mut files);
+    }
+    let mut seen = BTreeSet::new();
+    for file in files {
+        let text = fs::read_to_string(&file).expect("is text");
+        for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            for key in told_to_change(line).into_iter().filter(|key| !elsewhere.contains(key)) {
+                assert!(asked.borrow().contains(&variable(key)), "`{}` says to change `{key}`: {line}", file.display());
+                seen.insert(key.to_owned());
+            }
+        }
+    }
+    for key in ["memory.in_flight", "store.retention", "ingest.request_bytes_max", "query.rows_max"] {
+        assert!(seen.contains(key), "no message speaks of `{key}`: {seen:?}");
     }
 }
