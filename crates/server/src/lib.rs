@@ -27,6 +27,7 @@ pub mod faces;
 pub mod flight;
 pub mod grpc;
 mod nearest;
+mod object;
 pub mod postgres;
 pub mod serve;
 mod stored;

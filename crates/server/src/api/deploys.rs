@@ -13,7 +13,7 @@ use super::ApiState;
 use super::problem::{Json, Path, Problem, Query};
 
 /// Most rows of a listing.
-pub(super) const LIMIT_MAX: u32 = 1_000;
+pub(crate) const LIMIT_MAX: u32 = 1_000;
 
 pub(super) async fn create(
     State(state): State<ApiState>,
@@ -105,7 +105,21 @@ pub(super) async fn finish(
     Path(id): Path<String>,
     Json(body): Json<Finish>,
 ) -> Result<axum::Json<Deploy>, Problem> {
-    Ok(axum::Json(state.watcher.finish(&DeployId::from_text(id), body.status, body.finished_at).await?))
+    let id = DeployId::from_text(id);
+    if let Some(at) = body.finished_at {
+        let deploy = state.catalog.deploy(&id).await?.ok_or_else(|| Problem::not_found("deploy", id.as_str()))?;
+        ends_after_its_start(&deploy, at).map_err(|detail| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail))?;
+    }
+    Ok(axum::Json(state.watcher.finish(&id, body.status, body.finished_at).await?))
+}
+
+/// Says what is wrong where a deploy would end before it started.
+pub(crate) fn ends_after_its_start(deploy: &Deploy, at: UnixNanos) -> Result<(), String> {
+    if at >= deploy.started_at {
+        return Ok(());
+    }
+    let (at, started_at) = (at.to_rfc3339(), deploy.started_at.to_rfc3339());
+    Err(format!("`finished_at` is `{at}`: it must not lie before the deploy's `started_at`, `{started_at}`"))
 }
 
 #[derive(Debug, Deserialize)]

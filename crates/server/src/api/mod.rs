@@ -7,11 +7,13 @@
 //! | `feedback.rs` | what humans say of verdicts, and how often those were right |
 //! | `past.rs` | replay of a verdict, past deploys judged from what is stored |
 //! | `sql.rs` | queries and the format of their rows |
+//! | `broken_off.rs` | why answers to queries broke off |
 //! | `health.rs` | `/livez`, `/readyz` |
 //! | `metrics.rs` | `/metrics` |
 //! | `problem.rs` | errors |
 //! | `openapi.json`, `page.html` | what is served as it stands |
 
+mod broken_off;
 mod deploys;
 mod feedback;
 mod health;
@@ -33,11 +35,15 @@ use plimsoll_catalog::Catalog;
 use plimsoll_query::SqlEngine;
 use plimsoll_verdict::TolerancePolicy;
 use plimsoll_watch::Watcher;
+use tokio_util::sync::CancellationToken;
 
 use crate::serve::Stages;
+pub use broken_off::BrokenOff;
+pub(crate) use deploys::{LIMIT_MAX, ends_after_its_start};
 pub use health::{Health, Reason};
 pub use past::PastRoom;
 pub use problem::Problem;
+pub(crate) use verdicts::decided;
 
 /// Largest body of a REST call; SQL text has a limit of its own.
 const BODY_BYTES_MAX: usize = 2 << 20;
@@ -59,6 +65,10 @@ pub struct ApiState {
     pub tolerances: TolerancePolicy,
     /// Room for one that judges the past at a time.
     pub past: Arc<PastRoom>,
+    /// Why answers to queries broke off.
+    pub broken_off: Arc<BrokenOff>,
+    /// Cancelled as soon as the server is told to stop: who waits for something is answered with what there is.
+    pub stopping: CancellationToken,
     /// The bearer token to ask for, where one is set.
     pub token: Option<Arc<str>>,
 }
@@ -85,6 +95,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/v1/regressions", get(verdicts::regressions))
         .route("/api/v1/deliveries", get(verdicts::deliveries))
         .route("/api/v1/sql", post(sql::run).layer(DefaultBodyLimit::max(16 << 20)))
+        .route("/api/v1/sql/{id}", get(broken_off::show))
         .route("/metrics", get(metrics::render))
         .layer(middleware::from_fn_with_state(state.clone(), authorise));
     Router::new()
@@ -114,13 +125,19 @@ async fn once_replayed(State(state): State<ApiState>, request: Request, next: Ne
 async fn authorise(State(state): State<ApiState>, request: Request, next: Next) -> Response {
     if let Some(token) = &state.token {
         let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        let given = given.and_then(bearer).unwrap_or_default();
         if !same(given.as_bytes(), token.as_bytes()) {
             let detail = "this server asks for a token: send `Authorization: Bearer ..` with the value of `auth.token`";
             return Problem::new(StatusCode::UNAUTHORIZED, detail).into_response();
         }
     }
     next.run(request).await
+}
+
+/// Returns the token of an `Authorization` header. The scheme may be written in any case (RFC 9110, section 11.1).
+pub(crate) fn bearer(header: &str) -> Option<&str> {
+    let (scheme, token) = header.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' '))
 }
 
 /// Compares in a time that does not depend on where the two differ.

@@ -9,6 +9,7 @@ use plimsoll_query::QueryError;
 use serde_json::json;
 
 use crate::nearest::nearest;
+use crate::object::Object;
 
 /// One problem, for the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,19 +83,19 @@ impl From<QueryError> for Problem {
     }
 }
 
-/// A JSON body whose errors are problems.
+/// A JSON body whose errors are problems. It is an object: what stands in a list has no names that could be checked.
 pub(super) struct Json<T>(pub(super) T);
 
 impl<S, T> FromRequest<S> for Json<T>
 where
-    axum::Json<T>: FromRequest<S, Rejection = JsonRejection>,
+    axum::Json<Object<T>>: FromRequest<S, Rejection = JsonRejection>,
     S: Send + Sync,
 {
     type Rejection = Problem;
 
     async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Problem> {
-        match axum::Json::<T>::from_request(request, state).await {
-            Ok(axum::Json(value)) => Ok(Self(value)),
+        match axum::Json::<Object<T>>::from_request(request, state).await {
+            Ok(axum::Json(Object(value))) => Ok(Self(value)),
             Err(rejection) => Err(Problem::new(rejection.status(), plain(&rejection.body_text()))),
         }
     }

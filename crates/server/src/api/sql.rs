@@ -4,15 +4,19 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
 use plimsoll_query::{Format, Parameter, QueryRequest};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::ApiState;
+use super::broken_off::BrokenOff;
 use super::problem::{Json, Problem};
 
 /// The header that names the segments which an answer does without.
 const MISSING: HeaderName = HeaderName::from_static("plimsoll-missing-segments");
+/// The header with the id by which to ask why an answer broke off.
+const ID: HeaderName = HeaderName::from_static("plimsoll-query-id");
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,8 +46,26 @@ pub(super) async fn run(
     // Paths below the store's root: letters, digits, `-`, `_`, `.` and `/`.
     let missing = HeaderValue::from_str(&result.missing_segments.join(", ")).ok().filter(|paths| !paths.is_empty());
     // Dropping the body, when the client goes away, drops the stream and so cancels the query.
-    let body = Body::from_stream(format.encode(result));
-    let mut response = ([(header::CONTENT_TYPE, format.media_type())], body).into_response();
+    let id = BrokenOff::id();
+    let header = HeaderValue::from_str(&id).ok();
+    let kept = state.broken_off;
+    let bytes = format.encode(result).then(move |chunk| {
+        if let Err(error) = &chunk {
+            kept.remember(&id, &error.to_string());
+            tracing::info!(%id, %error, "an answer broke off");
+        }
+        async move {
+            if chunk.is_err() {
+                // The connection is dropped at once: what stands before the error, the headers among it, is written out first.
+                tokio::task::yield_now().await;
+            }
+            chunk
+        }
+    });
+    let mut response = ([(header::CONTENT_TYPE, format.media_type())], Body::from_stream(bytes)).into_response();
+    if let Some(id) = header {
+        response.headers_mut().insert(ID, id);
+    }
     if let Some(missing) = missing {
         response.headers_mut().insert(MISSING, missing);
     }

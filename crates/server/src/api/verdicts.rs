@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use plimsoll_catalog::{Delivery, DeliveryState, DeployFilter, VerdictFilter};
+use plimsoll_catalog::{CatalogError, Delivery, DeliveryState, DeployFilter, VerdictFilter};
 use plimsoll_model::{Deploy, DeployId, Verdict, VerdictKind};
+use plimsoll_watch::Watcher;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::ApiState;
 use super::deploys::{LIMIT_MAX, Listing, parse_limit};
@@ -35,8 +37,21 @@ pub(super) async fn show(
             Problem::invalid(vec![format!("`wait` is `{text}`: write a duration of at most 10m, for instance `30s`")])
         })?,
     };
-    let verdict = state.watcher.wait_decided(&DeployId::from_text(&id), wait).await?;
+    let verdict = decided(&state.watcher, &DeployId::from_text(&id), wait, &state.stopping).await?;
     verdict.map(axum::Json).ok_or_else(|| Problem::not_found("deploy", &id))
+}
+
+/// Returns the verdict once it is decided, or as it is when `wait` is over or the server is told to stop.
+pub(crate) async fn decided(
+    watcher: &Watcher,
+    id: &DeployId,
+    wait: Duration,
+    stopping: &CancellationToken,
+) -> Result<Option<Verdict>, CatalogError> {
+    match stopping.run_until_cancelled(watcher.wait_decided(id, wait)).await {
+        Some(verdict) => verdict,
+        None => watcher.verdict(id).await,
+    }
 }
 
 pub(super) async fn explain(

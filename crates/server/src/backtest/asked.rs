@@ -32,7 +32,7 @@ pub(super) async fn run(args: BacktestArgs) -> Outcome {
     }
     let answer = api.json(api.request(Method::POST, "/backtest").json(&body)).await?;
     for note in answer["notes"].as_array().into_iter().flatten() {
-        output::complain(&output::cell(note));
+        output::warn(&output::cell(note));
     }
     let judged = answer["verdicts"].as_array().cloned().unwrap_or_default();
     if judged.is_empty() {

@@ -6,6 +6,8 @@ use plimsoll_model::{Deploy, ServiceKey, UnixNanos};
 use plimsoll_watch::NewDeploy;
 use serde_json::Value;
 
+use crate::object::Object;
+
 /// One past deploy.
 #[derive(Debug, Clone)]
 pub(crate) enum Past {
@@ -73,7 +75,7 @@ pub(crate) fn from_json(value: Value) -> Result<(UnixNanos, Past), String> {
         }
         return Ok((deploy.started_at, Past::Recorded(Box::new(deploy))));
     }
-    let marker: NewDeploy = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    let Object(marker) = serde_json::from_value::<Object<NewDeploy>>(value).map_err(|error| error.to_string())?;
     let at = marker.started_at.as_deref().and_then(UnixNanos::parse_rfc3339);
     let at = at.ok_or("`started_at` is required, as RFC 3339, for instance `2026-01-31T12:00:00Z`")?;
     // It is registered in the midst of judging, when it is too late to say.
@@ -97,6 +99,8 @@ mod tests {
         assert!(from_json(marker("cart", "config")).is_ok());
         let problem = from_json(marker("", "party")).expect_err("it has no service");
         assert!(problem.contains("`service` is required") && problem.contains("`kind` is `party`"), "{problem}");
+        let problem = from_json(json!(["cart", "prod", "2"])).expect_err("it has no names");
+        assert!(problem.contains("expected an object"), "{problem}");
     }
 
     #[test]

@@ -95,13 +95,14 @@ pub async fn run(args: BacktestArgs) -> Outcome {
         timeline.fold(rows.table, &rows.batch).map_err(Failure::failed)?;
     }
     let recordings = feed.finish().map_err(Failure::failed)?;
+    // Said first: they may be all there is to say.
+    for problem in recordings.problems() {
+        output::warn(&format!("left out: {problem}"));
+    }
     if recordings.rows() == 0 {
         return Err(Failure::failed("the recordings hold no spans, no logs and no metrics: nothing can be said"));
     }
     let judged = timeline.finish(args.until).await.map_err(Failure::failed)?;
-    for problem in recordings.problems() {
-        output::complain(problem);
-    }
     report::print(&report::rows(&judged), args.output)?;
     Ok(ExitCode::SUCCESS)
 }

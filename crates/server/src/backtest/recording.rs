@@ -5,6 +5,7 @@
 //!
 //! *Cost.* One line of each file is held at a time; text is read into the same buffer and decoded from there.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,9 @@ use arrow::datatypes::TimestampNanosecondType;
 use plimsoll_model::UnixNanos;
 use plimsoll_otlp::schema::UTC;
 use plimsoll_otlp::{Signal, Table, decode, json_to_protobuf};
+use serde::de::IgnoredAny;
+
+use crate::object::Object;
 
 /// Longest line that is read.
 const LINE_BYTES_MAX: u64 = 256 << 20;
@@ -173,8 +177,18 @@ fn rows(line: &[u8]) -> Result<Option<Rows>, String> {
     // The request's only key stands at its beginning; the rest is left to the decoder.
     let key = line.split(|byte| *byte == b'"').nth(1).unwrap_or_default();
     let Some((_, signal, time)) = known.into_iter().find(|(name, _, _)| name.as_bytes() == key) else {
-        let key: String = String::from_utf8_lossy(key).chars().take(80).collect();
-        return Err(format!("`{key}` is none of `resourceSpans`, `resourceLogs`, `resourceMetrics`"));
+        const EXPECTED: &str = "`resourceSpans`, `resourceLogs` or `resourceMetrics`";
+        // The line of the error is the only one it was given.
+        let said = |error: serde_json::Error| error.to_string().replace(" at line 1 column ", " at column ");
+        return Err(match serde_json::from_slice::<Object<BTreeMap<String, IgnoredAny>>>(line) {
+            Err(error) if error.is_data() => format!("not an object with {EXPECTED}: {}", said(error)),
+            Err(error) => format!("not JSON: {}", said(error)),
+            Ok(Object(request)) if request.is_empty() => format!("an object without {EXPECTED}"),
+            Ok(_) => {
+                let key: String = String::from_utf8_lossy(key).chars().take(80).collect();
+                format!("begins with `{key}`, not with {EXPECTED}")
+            }
+        });
     };
     let request = json_to_protobuf(signal, line).map_err(|error| error.to_string())?;
     let decoded = decode(signal, &request, UnixNanos(0)).map_err(|error| error.to_string())?;

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use futures::StreamExt;
@@ -11,6 +12,9 @@ use serde_json::{Value, json};
 use super::client::Api;
 use super::output;
 use super::{ClientArgs, Failure, Outcome, Output};
+
+/// How long to ask for the reason of an answer that broke off.
+const ASKING_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(super) struct SqlArgs {
@@ -49,25 +53,32 @@ pub(super) async fn run(args: SqlArgs) -> Outcome {
     if let Some(missing) = response.headers().get("plimsoll-missing-segments").and_then(|paths| paths.to_str().ok()) {
         output::hint(&format!("without segments {missing}"));
     }
-    match args.output {
-        Output::Table => {
-            let answer: Value = response.json().await.map_err(|error| broken_off(&error))?;
-            print_table(&answer);
+    let id = response.headers().get("plimsoll-query-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let printed = match args.output {
+        Output::Table => response.json().await.map(|answer: Value| print_table(&answer)),
+        _ => copy(response).await,
+    };
+    match printed {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            let reason = why(&api, id.as_deref()).await.unwrap_or_else(|| error.to_string());
+            Err(Failure::failed(format!("the answer broke off: {reason}")))
         }
-        _ => copy(response).await?,
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-fn broken_off(error: &reqwest::Error) -> Failure {
-    Failure::failed(format!("the answer broke off: {error}"))
+/// Asks the server why an answer broke off; `None` where it does not know.
+async fn why(api: &Api, id: Option<&str>) -> Option<String> {
+    let request = api.request(Method::GET, &format!("/sql/{}", id?)).timeout(ASKING_MAX);
+    let told = api.json(request).await.ok()?;
+    told["error"].as_str().map(str::to_owned)
 }
 
-async fn copy(response: Response) -> Result<(), Failure> {
+async fn copy(response: Response) -> Result<(), reqwest::Error> {
     let mut body = response.bytes_stream();
     let mut out = io::stdout().lock();
     while let Some(chunk) = body.next().await {
-        let chunk = chunk.map_err(|error| broken_off(&error))?;
+        let chunk = chunk?;
         if out.write_all(&chunk).is_err() {
             return Ok(());
         }

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use tonic::{Request, Status};
 
-use crate::api::same;
+use crate::api::{bearer, same};
 
 /// Checks what each call brings; open where no token is configured.
 #[derive(Debug, Clone)]
@@ -33,10 +33,10 @@ impl Auth {
 }
 
 fn given_token(header: &str) -> Option<String> {
-    let (scheme, value) = header.split_once(' ')?;
-    if scheme.eq_ignore_ascii_case("bearer") {
-        return Some(value.to_owned());
+    if let Some(token) = bearer(header) {
+        return Some(token.to_owned());
     }
+    let (scheme, value) = header.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
@@ -51,7 +51,9 @@ mod tests {
 
     #[test]
     fn both_schemes_carry_the_token() {
-        assert_eq!(given_token("Bearer abc").as_deref(), Some("abc"));
+        for scheme in ["Bearer", "bearer", "BEARER", "Bearer "] {
+            assert_eq!(given_token(&format!("{scheme} abc")).as_deref(), Some("abc"), "{scheme}");
+        }
         assert_eq!(given_token("basic dXNlcjphYmM=").as_deref(), Some("abc"));
         assert_eq!(given_token("Basic dXNlcjphYmM").as_deref(), Some("abc"));
         for wrong in ["", "Bearer", "Basic !!", "Digest abc"] {

@@ -12,11 +12,13 @@ use plimsoll_watch::{FinishError, NewDeploy, RegisterError, Watcher};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
 use super::connections::Connections;
 use super::{convert, v1};
+use crate::api;
 use crate::faces::FaceCounters;
 use crate::flight::{Auth, FlightCalls, FlightFace};
 
@@ -34,6 +36,8 @@ pub struct GrpcApi {
     pub flight: FlightFace,
     /// Connections are counted here.
     pub counters: Arc<FaceCounters>,
+    /// Cancelled as soon as the server is told to stop.
+    pub stopping: CancellationToken,
 }
 
 /// Serves until `stop` is done. Asks for the bearer `token`, where there is one; health and reflection are open.
@@ -142,13 +146,18 @@ impl v1::deploy_service_server::DeployService for GrpcApi {
         request: Request<v1::ListDeploysRequest>,
     ) -> Result<Response<v1::ListDeploysResponse>, Status> {
         let request = request.into_inner();
+        if request.limit > api::LIMIT_MAX {
+            let limit = request.limit;
+            let most = api::LIMIT_MAX;
+            return Err(Status::invalid_argument(format!("`limit` is {limit}: set it between 1 and {most}")));
+        }
         let filter = DeployFilter {
             service: optional(request.service),
             namespace: None,
             environment: optional(request.environment),
             version: optional(request.version),
             since: request.since.as_ref().and_then(convert::instant),
-            limit: request.limit.min(1_000),
+            limit: request.limit,
         };
         let deploys = self.catalog.deploys(&filter).await.map_err(|error| unavailable(&error))?;
         Ok(Response::new(v1::ListDeploysResponse { deploys: deploys.into_iter().map(convert::deploy).collect() }))
@@ -163,8 +172,20 @@ impl v1::deploy_service_server::DeployService for GrpcApi {
                 return Err(Status::invalid_argument("`status` must be succeeded or failed"));
             }
         };
-        let at = request.finished_at.as_ref().and_then(convert::instant);
-        let finished = self.watcher.finish(&DeployId::from_text(&request.id), status, at).await;
+        let id = DeployId::from_text(&request.id);
+        let at = match &request.finished_at {
+            None => None,
+            Some(at) => Some(
+                convert::instant(at)
+                    .ok_or_else(|| Status::invalid_argument("`finished_at` must lie between 1970 and 2262"))?,
+            ),
+        };
+        if let Some(at) = at {
+            let deploy = self.catalog.deploy(&id).await.map_err(|error| unavailable(&error))?;
+            let deploy = deploy.ok_or_else(|| unknown(&request.id))?;
+            api::ends_after_its_start(&deploy, at).map_err(Status::invalid_argument)?;
+        }
+        let finished = self.watcher.finish(&id, status, at).await;
         finished.map(|deploy| Response::new(convert::deploy(deploy))).map_err(|error| match error {
             FinishError::Unknown(id) => unknown(id.as_str()),
             FinishError::Invalid(_) => Status::invalid_argument(error.to_string()),
@@ -186,7 +207,8 @@ impl v1::verdict_service_server::VerdictService for GrpcApi {
                 .filter(|wait| *wait <= WAIT_MAX)
                 .ok_or_else(|| Status::invalid_argument("`wait` must lie between zero and ten minutes"))?,
         };
-        let verdict = self.watcher.wait_decided(&DeployId::from_text(&request.deploy_id), wait).await;
+        let id = DeployId::from_text(&request.deploy_id);
+        let verdict = api::decided(&self.watcher, &id, wait, &self.stopping).await;
         let verdict = verdict.map_err(|error| unavailable(&error))?;
         verdict.map(|verdict| Response::new(convert::verdict(verdict))).ok_or_else(|| unknown(&request.deploy_id))
     }

@@ -33,7 +33,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::allocator;
-use crate::api::{self, ApiState, Health, Reason};
+use crate::api::{self, ApiState, BrokenOff, Health, Reason};
 use crate::config::Config;
 use crate::faces::Faces;
 use crate::flight::FlightFace;
@@ -68,6 +68,8 @@ pub struct Server {
     stages: Arc<Stages>,
     health: Arc<Health>,
     fatal: Arc<Fatal>,
+    /// Has who waits for something answered; first of all.
+    stopping: CancellationToken,
     /// Stops watcher and alerts.
     stop_work: CancellationToken,
     /// Stops the API, last.
@@ -216,7 +218,7 @@ impl Server {
         let health = Arc::new(Health::default());
         health.set(Reason::Starting, Some("the server is starting".to_owned()));
         let engine: Arc<dyn SqlEngine> = Arc::new(Opening { engine, health: health.clone() });
-        let stop_faces = CancellationToken::new();
+        let (stopping, stop_faces) = (CancellationToken::new(), CancellationToken::new());
         let token: Option<Arc<str>> = config.api_token.as_deref().map(Arc::from);
         let state = ApiState {
             catalog: catalog.clone(),
@@ -226,10 +228,13 @@ impl Server {
             stages: stages.clone(),
             tolerances: config.watch.tolerances.clone(),
             past: Arc::new(signals::past_room(embedded, config.memory.query)),
+            broken_off: Arc::new(BrokenOff::default()),
+            stopping: stopping.clone(),
             token: token.clone(),
         };
         let flight = FlightFace::new(engine.clone(), token.clone(), stages.faces.grpc.clone());
-        let grpc_api = grpc::GrpcApi { catalog, watcher, flight, counters: stages.faces.grpc.clone() };
+        let grpc_api =
+            grpc::GrpcApi { catalog, watcher, flight, counters: stages.faces.grpc.clone(), stopping: stopping.clone() };
         let mut faces = vec![
             spawn_api(api_listener, api::router(state), stop_faces.clone()),
             spawn_grpc(grpc_listener, grpc_api, token, stop_faces.clone()),
@@ -262,6 +267,7 @@ impl Server {
             stages,
             health,
             fatal,
+            stopping,
             stop_work,
             stop_faces,
             work: Vec::new(),
@@ -337,6 +343,7 @@ impl Server {
     /// The last flush failed; the journal holds what it would have written.
     pub async fn stop(self) -> Result<(), ServeError> {
         self.health.set(Reason::Draining, Some("the server is stopping".to_owned()));
+        self.stopping.cancel();
         if let Some(ingest) = self.stages.ingest() {
             ingest.drain().await;
         }

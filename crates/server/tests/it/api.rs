@@ -245,6 +245,60 @@ async fn a_disk_that_counts_as_full_is_not_ready_and_refuses_retryably_while_que
     server.stop().await;
 }
 
+/// An answer of three batches, of which two may leave.
+pub(crate) const THREE_ROWS: &str = "SELECT 1 AS n UNION ALL SELECT 2 UNION ALL SELECT 3";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_breaks_off_is_told_by_an_id_that_says_why() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let server = Running::start_with(directory, |config| config.query.rows_max = 2).await;
+    for format in ["application/json", "application/x-ndjson", "text/csv", "application/vnd.apache.arrow.stream"] {
+        let asked = server.request(Method::POST, "/api/v1/sql").header("accept", format);
+        let answer = asked.json(&json!({ "query": THREE_ROWS })).send().await.expect("begins to answer");
+        assert_eq!(answer.status(), StatusCode::OK, "rows are on their way before they are counted");
+        let id = answer.headers()["plimsoll-query-id"].to_str().expect("text").to_owned();
+        assert!(answer.bytes().await.is_err(), "a part does not look like the whole");
+        let (status, told) = server.get(&format!("/api/v1/sql/{id}")).await;
+        assert_eq!(status, StatusCode::OK, "{told}");
+        assert_eq!(told["id"].as_str(), Some(id.as_str()));
+        assert!(told["error"].as_str().is_some_and(|error| error.contains("`query.rows_max`")), "{told}");
+    }
+    let asked = server.request(Method::POST, "/api/v1/sql").json(&json!({ "query": "SELECT 1" }));
+    let whole = asked.send().await.expect("answers");
+    let id = whole.headers()["plimsoll-query-id"].to_str().expect("text").to_owned();
+    assert!(whole.bytes().await.is_ok());
+    assert_eq!(server.get(&format!("/api/v1/sql/{id}")).await.0, StatusCode::NOT_FOUND, "nothing broke off");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_are_objects_and_a_deploy_does_not_end_before_it_starts() {
+    let server = Running::start().await;
+    for path in ["/api/v1/deploys", "/api/v1/sql", "/api/v1/backtest", "/api/v1/deploys/dep_x/finish"] {
+        let (status, problem) = server.post(path, &json!(["seq", "prod", "1"])).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{path}: {problem}");
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("expected an object")), "{problem}");
+    }
+    assert_eq!(server.get("/api/v1/deploys").await.1, json!([]));
+    let (status, problem) = server.post("/api/v1/backtest", &json!({ "deploys": [["cart", "prod", "1"]] })).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{problem}");
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("`deploys[0]`")), "{problem}");
+
+    let body = json!({ "service": "cart", "environment": "prod", "version": "1", "attributes": null, "commit": null });
+    let (status, deploy) = server.post("/api/v1/deploys", &body).await;
+    assert_eq!(status, StatusCode::CREATED, "{deploy}");
+    assert!(deploy["attributes"].as_object().is_none_or(serde_json::Map::is_empty), "{deploy}");
+    let finish = format!("/api/v1/deploys/{}/finish", deploy["id"].as_str().expect("an id"));
+    let early = json!({ "status": "succeeded", "finished_at": "2020-01-01T00:00:00Z" });
+    let (status, problem) = server.post(&finish, &early).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{problem}");
+    let detail = problem["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("`finished_at`") && detail.contains("`started_at`"), "{detail}");
+    let same = json!({ "status": "succeeded", "finished_at": deploy["started_at"] });
+    assert_eq!(server.post(&finish, &same).await.0, StatusCode::OK, "at once is soon enough");
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_guards_everything_but_health_and_the_shell_of_the_page() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -256,6 +310,14 @@ async fn a_token_guards_everything_but_health_and_the_shell_of_the_page() {
         assert_eq!(wrong.status(), StatusCode::UNAUTHORIZED);
         let right = server.request(Method::GET, path).bearer_auth("s3cret").send().await.expect("answers");
         assert_eq!(right.status(), StatusCode::OK);
+        for scheme in ["bearer", "BEARER"] {
+            let header = format!("{scheme} s3cret");
+            let right =
+                server.request(Method::GET, path).header("authorization", header).send().await.expect("answers");
+            assert_eq!(right.status(), StatusCode::OK, "{scheme}");
+        }
+        let other = server.request(Method::GET, path).header("authorization", "Digest s3cret");
+        assert_eq!(other.send().await.expect("answers").status(), StatusCode::UNAUTHORIZED);
     }
     for path in ["/livez", "/readyz", "/", "/api/v1/openapi.json"] {
         assert_eq!(server.get(path).await.0, StatusCode::OK, "{path}");

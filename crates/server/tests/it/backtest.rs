@@ -93,4 +93,17 @@ fn what_cannot_be_used_is_named() {
     assert!(complaint(backtest(directory.path())).contains("holds no `.jsonl` files"));
     std::fs::write(otlp.join("empty.jsonl"), "\n").expect("is writable");
     assert!(complaint(backtest(directory.path())).contains("no spans, no logs and no metrics"));
+    // What is said of a line that cannot be read, which alone is nothing to judge from.
+    for (line, said) in [
+        ("{bad", "not JSON: key must be a string at column 2"),
+        ("{\"resourceSp", "not JSON: EOF"),
+        ("[1]", "not an object with `resourceSpans`"),
+        ("{}", "an object without `resourceSpans`"),
+        ("{\"spans\":[]}", "begins with `spans`, not with `resourceSpans`"),
+    ] {
+        std::fs::write(otlp.join("empty.jsonl"), format!("\n{line}\n")).expect("is writable");
+        let words = complaint(backtest(directory.path()));
+        assert!(words.contains(&format!("empty.jsonl` line 2: {said}")), "{line}: {words}");
+        assert!(words.contains("warning: left out: ") && words.contains("error: the recordings hold no"), "{words}");
+    }
 }

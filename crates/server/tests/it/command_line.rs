@@ -1,6 +1,6 @@
 //! The binary: exit codes, messages, what it refuses to start with, and how it stops.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -81,6 +81,58 @@ async fn client_commands_do_what_rest_does_and_exit_as_documented() {
     server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_breaks_off_says_which_setting_to_change() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let server = Running::start_with(directory, |config| config.query.rows_max = 2).await;
+    let api = server.api.clone();
+    let asked = tokio::task::spawn_blocking(move || {
+        for format in ["table", "json", "jsonl", "csv"] {
+            let broken = plimsoll(&["sql", crate::api::THREE_ROWS, "--api", &api, "-o", format]);
+            assert_eq!(broken.status.code(), Some(1), "{format}");
+            let said = text(&broken.stderr);
+            assert!(said.contains("the answer broke off: the answer has more than 2 rows"), "{format}: {said}");
+            assert!(said.contains("`query.rows_max`"), "{format}: {said}");
+        }
+    });
+    asked.await.expect("the commands were run");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_waits_on_while_the_server_restarts() {
+    let server = Running::start().await;
+    let deploy = server.deploy("1").await;
+    let (_, mut verdict) =
+        server.get(&format!("/api/v1/deploys/{}/verdict", deploy["id"].as_str().expect("an id"))).await;
+    server.stop().await;
+    let (undecided, decided) = (verdict.to_string(), {
+        verdict["decided"] = true.into();
+        verdict.to_string()
+    });
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let api = format!("http://{}", listener.local_addr().expect("an address"));
+    let gate = tokio::task::spawn_blocking(move || plimsoll(&["verdict", "dep_x", "--api", &api, "--wait", "25s"]));
+    std::thread::spawn(move || {
+        // It goes away, then answers early because it stops, and is there again.
+        for answer in ["", &undecided, &decided] {
+            let (mut client, _) = listener.accept().expect("the command asks again");
+            let mut asked = BufReader::new(client.try_clone().expect("a handle"));
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                assert_ne!(asked.read_line(&mut line).expect("a request"), 0);
+            }
+            if !answer.is_empty() {
+                let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json";
+                write!(client, "{head}\r\ncontent-length: {}\r\n\r\n{answer}", answer.len()).expect("is read");
+            }
+        }
+    });
+    let gate = gate.await.expect("the command ran");
+    assert_eq!(gate.status.code(), Some(3), "{}", text(&gate.stderr));
+}
+
 #[test]
 fn usage_and_unreachable_have_their_own_exit_codes() {
     assert_eq!(plimsoll(&["verdict"]).status.code(), Some(2));
@@ -108,6 +160,10 @@ fn a_configuration_is_checked_whole_and_completions_are_printed() {
         "{message}"
     );
     assert_eq!(plimsoll(&["serve", "--config", path]).status.code(), Some(2), "and the server does not start with it");
+    std::fs::write(&file, "query:\n  timeout: 1s\nquery:\n  threads: 1\n").expect("is writable");
+    let twice = text(&plimsoll(&["check-config", path]).stderr);
+    assert!(twice.contains("`query` stands twice in one section, again on line 3"), "{twice}");
+    assert!(!twice.contains("Policy") && !twice.contains("Options"), "{twice}");
     std::fs::write(&file, "store:\n  retention: 7d\n").expect("is writable");
     assert_eq!(plimsoll(&["check-config", path]).status.code(), Some(0));
     assert_eq!(plimsoll(&["check-config", "/nowhere/at/all.yaml"]).status.code(), Some(1));
@@ -226,9 +282,12 @@ impl Drop for Serving {
 #[test]
 fn a_data_directory_in_use_or_not_usable_is_refused_with_the_way_out() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let mut first = Serving::start(directory.path());
+    let environment = [("PLIMSOLL_STORE_RETENTON", "1d"), ("PLIMSOLL_SERVICE_HOST", "10.0.0.1")];
+    let mut first = Serving::start_with(directory.path(), &environment);
     let log = first.until("replayed_frames");
     assert!(log.contains("replayed_frames"), "{log}");
+    assert!(log.contains("`PLIMSOLL_STORE_RETENTON` sets nothing; did you mean `PLIMSOLL_STORE_RETENTION`?"), "{log}");
+    assert!(!log.contains("PLIMSOLL_SERVICE_HOST"), "{log}");
     let mut second = Serving::start(directory.path());
     let log = second.until("in use");
     assert!(log.contains("in use by another process") && log.contains("`data_dir`"), "{log}");

@@ -59,6 +59,16 @@ async fn bad_calls_get_the_code_that_says_so() {
     assert!(incomplete.message().contains("`service` is required"), "{}", incomplete.message());
     let missing = deploys.get_deploy(v1::GetDeployRequest { id: "dep_none".to_owned() }).await.expect_err("missing");
     assert_eq!(missing.code(), Code::NotFound);
+    let many = v1::ListDeploysRequest { limit: 5_000, ..v1::ListDeploysRequest::default() };
+    let many = deploys.list_deploys(many).await.expect_err("more than are listed");
+    assert_eq!(many.code(), Code::InvalidArgument);
+    assert!(many.message().contains("`limit` is 5000: set it between 1 and 1000"), "{}", many.message());
+    let id = server.deploy("1").await["id"].as_str().expect("an id").to_owned();
+    let finished_at = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
+    let early = v1::FinishDeployRequest { id, status: v1::DeployStatus::Failed.into(), finished_at };
+    let early = deploys.finish_deploy(early).await.expect_err("before it started");
+    assert_eq!(early.code(), Code::InvalidArgument);
+    assert!(early.message().contains("`finished_at`"), "{}", early.message());
     let mut verdicts = VerdictServiceClient::new(channel);
     let wait = Some(prost_types::Duration { seconds: 100_000, nanos: 0 });
     let too_long = v1::GetVerdictRequest { deploy_id: "dep_none".to_owned(), wait };
@@ -91,4 +101,45 @@ async fn health_and_reflection_know_the_services() {
     let names: Vec<String> = services.service.into_iter().map(|service| service.name).collect();
     assert!(names.contains(&"plimsoll.v1.VerdictService".to_owned()), "{names:?}");
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_a_verdict_is_answered_when_the_server_stops() {
+    use axum::body::{Body, to_bytes};
+    use hyper_util::client::legacy::Client;
+    use hyper_util::rt::TokioExecutor;
+
+    let mut server = Running::start().await;
+    let id = server.deploy("1").await["id"].as_str().expect("an id").to_owned();
+    // One connection each: what was asked first on it has arrived once what was asked after it is answered.
+    let rest = Client::builder(TokioExecutor::new()).http2_only(true).build_http::<Body>();
+    let address = |path: &str| format!("{}{path}", server.api).parse::<axum::http::Uri>().expect("an address");
+    let (live, waiting) = (address("/livez"), address(&format!("/api/v1/deploys/{id}/verdict?wait=10m")));
+    rest.get(live.clone()).await.expect("connects");
+    let mut over_rest = rest.get(waiting);
+    tokio::select! {
+        biased;
+        early = &mut over_rest => panic!("it did not wait: {early:?}"),
+        live = rest.get(live) => assert!(live.expect("answers").status().is_success()),
+    }
+    let channel = channel(&server).await;
+    let (mut verdicts, mut deploys) = (VerdictServiceClient::new(channel.clone()), DeployServiceClient::new(channel));
+    let wait = Some(prost_types::Duration { seconds: 600, nanos: 0 });
+    let over_grpc = verdicts.get_verdict(v1::GetVerdictRequest { deploy_id: id.clone(), wait });
+    tokio::pin!(over_grpc);
+    tokio::select! {
+        biased;
+        early = &mut over_grpc => panic!("it did not wait: {early:?}"),
+        known = deploys.get_deploy(v1::GetDeployRequest { id }) => assert!(known.is_ok()),
+    }
+
+    let stopped = server.server.take().expect("runs").stop();
+    let (stopped, over_rest, over_grpc) = tokio::join!(stopped, over_rest, over_grpc);
+    stopped.expect("the last flush succeeds");
+    let over_rest = over_rest.expect("is answered");
+    assert_eq!(over_rest.status(), 200);
+    let body = to_bytes(Body::new(over_rest.into_body()), 1 << 20).await.expect("a whole body");
+    let verdict: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!((&verdict["decided"], &verdict["verdict"]), (&false.into(), &"inconclusive".into()), "{verdict}");
+    assert!(!over_grpc.expect("is answered").into_inner().decided);
 }

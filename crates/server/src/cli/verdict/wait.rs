@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use plimsoll_model::{Verdict, VerdictKind};
 use reqwest::Method;
+use tokio::time::Instant;
 
 use super::{Format, not_a_verdict, page, path_segment};
 use crate::cli::client::Api;
@@ -13,22 +14,26 @@ use crate::cli::{ClientArgs, Failure, Outcome, output};
 /// The longest that one request waits: proxies give up on idle connections after a minute.
 const POLL_MAX: Duration = Duration::from_secs(30);
 
+/// Between an answer that came early, or none, and the next question.
+const PAUSE: Duration = Duration::from_secs(1);
+
 pub(super) async fn run(client: &ClientArgs, deploy: &str, wait: Option<Duration>, format: Format) -> Outcome {
     let api = Api::new(client)?;
     let deploy = path_segment(deploy)?;
-    let deadline = wait.map(|wait| tokio::time::Instant::now() + wait);
+    let deadline = wait.map(|wait| Instant::now() + wait);
     let spinner = spinner(wait.is_some());
     let (verdict, text) = loop {
-        let left = deadline.map_or(Duration::ZERO, |at| at.saturating_duration_since(tokio::time::Instant::now()));
+        let left = deadline.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
         let poll = left.min(POLL_MAX);
         let request = api
             .request(Method::GET, &format!("/deploys/{deploy}/verdict?wait={}ms", poll.as_millis()))
             .timeout(poll + Duration::from_secs(30));
+        let asked = Instant::now();
         let text = match api.json(request).await {
             Ok(verdict) => verdict,
             // A server that restarts is worth waiting for.
-            Err(failure) if left > poll && failure.code == ExitCode::from(4) => {
-                tokio::time::sleep(Duration::from_secs(1).min(left)).await;
+            Err(failure) if failure.code == ExitCode::from(4) && pause(deadline).await => {
+                spinner.set_message("no answer; asking again");
                 continue;
             }
             Err(failure) => return Err(not_a_verdict(failure)),
@@ -36,8 +41,12 @@ pub(super) async fn run(client: &ClientArgs, deploy: &str, wait: Option<Duration
         let verdict: Verdict = serde_json::from_value(text.clone())
             .map_err(|error| Failure::failed(format!("the server's answer is not a verdict: {error}")))?;
         spinner.set_message(verdict.summary.clone());
-        if verdict.decided || left <= poll {
+        if verdict.decided || deadline.is_none_or(|at| Instant::now() >= at) {
             break (verdict, text);
+        }
+        // A server that is told to stop does not let anybody wait: another takes its place in a moment.
+        if asked.elapsed() < poll {
+            pause(deadline).await;
         }
     };
     spinner.finish_and_clear();
@@ -54,6 +63,14 @@ pub(super) async fn run(client: &ClientArgs, deploy: &str, wait: Option<Duration
         VerdictKind::Regressed => 1,
         VerdictKind::Inconclusive => 3,
     }))
+}
+
+/// Waits a moment, if there is time for one; says whether there was.
+async fn pause(deadline: Option<Instant>) -> bool {
+    let now = Instant::now();
+    let Some(at) = deadline.filter(|at| *at > now) else { return false };
+    tokio::time::sleep_until(at.min(now + PAUSE)).await;
+    true
 }
 
 fn spinner(wanted: bool) -> indicatif::ProgressBar {
