@@ -12,7 +12,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, DictionaryArray, StringArray, UInt32Array};
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, TimestampNanosecondType, UInt32Type};
 use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
@@ -122,6 +122,20 @@ impl ScalarUDFImpl for LatestDeploy {
                  `{NAME}(service_name, environment, start_time)`"
             );
         }
+        let is_time = matches!(
+            &args[2],
+            DataType::Timestamp(..)
+                | DataType::Date32
+                | DataType::Date64
+                | DataType::Utf8
+                | DataType::Utf8View
+                | DataType::LargeUtf8
+                | DataType::Dictionary(..)
+                | DataType::Null
+        );
+        if !is_time {
+            return plan_err!("the third argument of `{NAME}` is a time, for instance `start_time` or `now()`");
+        }
         Ok(returned())
     }
 
@@ -129,7 +143,9 @@ impl ScalarUDFImpl for LatestDeploy {
         let mut given = Vec::with_capacity(args.args.len());
         for (at, value) in args.args.into_iter().enumerate() {
             let wanted = if at == 2 { timestamp() } else { DataType::Utf8 };
-            given.push(cast(&value.into_array(args.number_rows)?, &wanted)?);
+            // A text that is no time is a mistake, and no time at which nothing was deployed.
+            let strict = CastOptions { safe: false, ..CastOptions::default() };
+            given.push(cast_with_options(&value.into_array(args.number_rows)?, &wanted, &strict)?);
         }
         let times = given[2].as_primitive::<TimestampNanosecondType>();
         let names: Vec<&StringArray> =

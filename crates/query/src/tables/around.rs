@@ -122,7 +122,11 @@ fn nanos(expr: &Expr) -> Result<i64> {
         _ => None,
     };
     read.filter(|nanos| *nanos >= 0).ok_or_else(|| {
-        invalid(format!("`{expr}` is not a length of time: write `'10m'`, `'1h30m'` or `INTERVAL '10 minutes'`"))
+        let written = match expr {
+            Expr::Literal(value, _) => value.to_string(),
+            other => other.to_string(),
+        };
+        invalid(format!("`{written}` is not a length of time: write `'10m'`, `'1h30m'` or `INTERVAL '10 minutes'`"))
     })
 }
 
