@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 use arrow::array::timezone::Tz;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, SelectItem, SetExpr, Statement,
-    TableFactor, Value, VisitMut, VisitorMut, visit_expressions,
+    TableFactor, UnaryOperator, Value, VisitMut, VisitorMut, visit_expressions,
 };
 
 use crate::error::QueryError;
@@ -63,6 +63,10 @@ impl VisitorMut for Settle {
                 rotate(expr);
                 Ok(())
             }
+            Expr::BinaryOp { op: BinaryOperator::And, .. } | Expr::UnaryOp { op: UnaryOperator::Not, .. } => {
+                hoist(expr);
+                Ok(())
+            }
             Expr::SimilarTo { .. } => similar(expr),
             Expr::Like { pattern, .. } | Expr::ILike { pattern, .. } => like(pattern),
             Expr::BinaryOp {
@@ -74,7 +78,7 @@ impl VisitorMut for Settle {
                 right,
                 ..
             } => text(right).map_or(Ok(()), regex),
-            Expr::AtTimeZone { time_zone, .. } => text(time_zone).map_or(Ok(()), zone),
+            Expr::AtTimeZone { time_zone, .. } => zone(time_zone),
             Expr::Function(call) => {
                 let name = call.name.to_string().to_lowercase();
                 let FunctionArguments::List(list) = &mut call.args else { return ControlFlow::Continue(()) };
@@ -129,6 +133,35 @@ fn rotate(expr: &mut Expr) {
     *expr = whole;
 }
 
+/// Says whether an expression is made of others by `AND`, `OR` or `XOR`, and not in brackets.
+fn joins(expr: &Expr) -> bool {
+    matches!(expr, Expr::BinaryOp { op: BinaryOperator::And | BinaryOperator::Or | BinaryOperator::Xor, .. })
+}
+
+/// Gives back to what is further out what was given back within an `AND` or a `NOT`: both bind tighter than what they hold now, which the
+/// parser makes of nothing else.
+fn hoist(expr: &mut Expr) {
+    let looser = |expr: &Expr| matches!(expr, Expr::BinaryOp { op: BinaryOperator::Or | BinaryOperator::Xor, .. });
+    let (is_not, held) = match expr {
+        Expr::UnaryOp { op: UnaryOperator::Not, expr } if joins(expr) => (true, expr),
+        Expr::BinaryOp { op: BinaryOperator::And, right, .. } if looser(right) => (false, right),
+        _ => return,
+    };
+    let mut whole = std::mem::replace(held.as_mut(), Expr::value(Value::Null));
+    let mut first = &mut whole;
+    while (is_not && joins(first)) || looser(first) {
+        let Expr::BinaryOp { left, .. } = first else { break };
+        first = left.as_mut();
+    }
+    // The `AND` or `NOT` takes the first, and the place of the first.
+    let taken = std::mem::replace(first, Expr::value(Value::Null));
+    if let Expr::UnaryOp { expr: held, .. } | Expr::BinaryOp { right: held, .. } = expr {
+        **held = taken;
+    }
+    *first = std::mem::replace(expr, Expr::value(Value::Null));
+    *expr = whole;
+}
+
 /// Writes `SIMILAR TO` as a regular expression over the whole text.
 fn similar(expr: &mut Expr) -> Result<(), QueryError> {
     let Expr::SimilarTo { negated, expr: left, pattern, escape_char } = expr else { return Ok(()) };
@@ -139,6 +172,9 @@ fn similar(expr: &mut Expr) -> Result<(), QueryError> {
     let Some(pattern) = text(pattern) else {
         return Err(refused("`SIMILAR TO` takes its pattern as text in quotes"));
     };
+    if ["[:", "&&", "--", "~~"].iter().any(|sign| pattern.contains(sign)) {
+        return Err(refused("`SIMILAR TO` does not know classes of characters here"));
+    }
     let mut written = String::from("^(?s:");
     let (mut chars, mut set) = (pattern.chars(), false);
     while let Some(char) = chars.next() {
@@ -200,7 +236,12 @@ fn regex(pattern: &str) -> Result<(), QueryError> {
     Ok(())
 }
 
-fn zone(name: &str) -> Result<(), QueryError> {
+fn zone(expr: &mut Expr) -> Result<(), QueryError> {
+    let Some(name) = text(expr) else { return Ok(()) };
+    if ["utc", "gmt", "z", "zulu"].iter().any(|known| name.eq_ignore_ascii_case(known)) {
+        *expr = Expr::value(Value::SingleQuotedString("UTC".to_owned()));
+        return Ok(());
+    }
     match name.parse::<Tz>() {
         Ok(_) => Ok(()),
         Err(_) => Err(QueryError::Invalid(format!(
@@ -209,22 +250,13 @@ fn zone(name: &str) -> Result<(), QueryError> {
     }
 }
 
-/// What Postgres writes in a template of `to_char`, and what the engine does; the longest first.
-const TEMPLATES: [(&str, &str); 30] = [
-    ("MONTH", "%^B"),
-    ("Month", "%B"),
-    ("month", "%B"),
+/// What Postgres writes in a template of `to_char` in either case, and what the engine does; the longest first.
+const NUMBERS: [(&str, &str); 17] = [
     ("HH24", "%H"),
     ("HH12", "%I"),
     ("YYYY", "%Y"),
     ("IYYY", "%G"),
-    ("hh24", "%H"),
-    ("hh12", "%I"),
-    ("yyyy", "%Y"),
-    ("iyyy", "%G"),
     ("DDD", "%j"),
-    ("Day", "%A"),
-    ("Mon", "%b"),
     ("YY", "%y"),
     ("MM", "%m"),
     ("DD", "%d"),
@@ -235,22 +267,33 @@ const TEMPLATES: [(&str, &str); 30] = [
     ("US", "%6f"),
     ("IW", "%V"),
     ("ID", "%u"),
-    ("Dy", "%a"),
     ("AM", "%p"),
     ("PM", "%p"),
-    ("yy", "%y"),
-    ("mm", "%m"),
-    ("dd", "%d"),
 ];
+/// The same, whose letters say how theirs are written.
+const WORDS: [(&str, &str); 4] = [("Month", "%B"), ("Mon", "%b"), ("Day", "%A"), ("Dy", "%a")];
+
+/// Returns how long a pattern at the beginning of `rest` is, and what the engine calls it.
+fn pattern(rest: &str) -> Option<(usize, &'static str)> {
+    let word = WORDS.iter().find(|(written, _)| rest.starts_with(written));
+    let number = || {
+        NUMBERS.iter().find(|(written, engine)| {
+            // `am` would be written small.
+            let alike = rest.get(..written.len()).is_some_and(|start| start.eq_ignore_ascii_case(written));
+            alike && (*engine != "%p" || rest.starts_with(written))
+        })
+    };
+    word.or_else(number).map(|(written, engine)| (written.len(), *engine))
+}
 
 /// Writes a template of Postgres as the engine reads it. One that has a `%` is the engine's own.
 fn template(expr: &mut Expr) -> Result<(), QueryError> {
     let Some(written) = text(expr).filter(|written| !written.contains('%')) else { return Ok(()) };
     let (mut rest, mut format) = (written, String::new());
     while let Some(char) = rest.chars().next() {
-        if let Some((pattern, engine)) = TEMPLATES.iter().find(|(pattern, _)| rest.starts_with(pattern)) {
+        if let Some((length, engine)) = pattern(rest) {
             format.push_str(engine);
-            rest = &rest[pattern.len()..];
+            rest = &rest[length..];
         } else if let Some((quoted, after)) = rest.strip_prefix('"').and_then(|rest| rest.split_once('"')) {
             format.push_str(quoted);
             rest = after;
@@ -282,8 +325,7 @@ fn name_apart(body: &mut SetExpr, ordered: bool) {
                 };
                 let (core, is_column) = match bare(expr) {
                     Expr::Identifier(name) => (name.value.to_lowercase(), true),
-                    // Of another table, as a rule.
-                    Expr::CompoundIdentifier(_) if matches!(expr, Expr::CompoundIdentifier(_)) => continue,
+                    // The same name of two tables is no repetition: the whole path is.
                     other => (other.to_string().to_lowercase(), false),
                 };
                 let again = !seen.insert(core.clone());

@@ -9,6 +9,7 @@ mod dialect;
 mod engine;
 mod error;
 mod expansion;
+mod fallible;
 mod format;
 mod friendly;
 mod functions;

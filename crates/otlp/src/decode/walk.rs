@@ -127,8 +127,14 @@ impl<R: Records> Open<R> {
         if !self.records.is_text(mark.rows) || !self.resources.is_text(mark.resources) {
             return Err(NotUtf8);
         }
-        self.records.keep();
-        Ok(self.records.rejected())
+        let rejected = self.records.rejected();
+        if self.rows() > mark.rows {
+            self.records.keep();
+        } else {
+            // Names and resources that no row has would stay for as long as no other request comes, and nobody counts them.
+            self.cut(mark);
+        }
+        Ok(rejected)
     }
 
     /// Drops what was pushed since.

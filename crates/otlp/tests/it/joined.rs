@@ -124,3 +124,24 @@ fn text_that_is_not_utf8_fails_its_own_request_and_leaves_no_name_behind() {
     let attributes = batch.column_by_name("attributes").expect("the column exists").as_map();
     assert_eq!(attributes.keys().as_any_dictionary().values().len(), 1);
 }
+
+#[test]
+fn a_request_that_leaves_no_row_leaves_nothing_else() {
+    let log = |key: &str, time: u64| {
+        let record = LogRecord { time_unix_nano: time, attributes: vec![string(key, "value")], ..LogRecord::default() };
+        let scope_logs = vec![ScopeLogs { log_records: vec![record], ..ScopeLogs::default() }];
+        let resource_logs = vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }];
+        ExportLogsServiceRequest { resource_logs }.encode_to_vec()
+    };
+    let mut builder = RowBuilder::new(Signal::Logs);
+    for n in 0..1_000 {
+        let pushed = builder.push(&log(&format!("key {n}"), u64::MAX), UnixNanos(1)).expect("a well-formed request");
+        assert_eq!((pushed.rows, pushed.rejected.count), (0, 1), "{}", pushed.rejected.reason);
+    }
+    let pushed = builder.push(&log("key", 1), UnixNanos(1)).expect("a well-formed request");
+    assert_eq!((pushed.rows, pushed.rejected.count), (1, 0));
+    let batch = builder.take();
+    validate(&batch);
+    let attributes = batch.column_by_name("attributes").expect("the column exists").as_map();
+    assert_eq!(attributes.keys().as_any_dictionary().values().len(), 1);
+}

@@ -48,6 +48,7 @@ use super::reads::{FOOTER_BYTES, Reads};
 use super::repeated;
 use super::tail_rows::TailRows;
 use crate::contains;
+use crate::fallible::may_fail;
 use crate::lower::lower;
 use crate::session::SEGMENTS_URL;
 
@@ -222,7 +223,9 @@ impl TableProvider for StoredTable {
             .iter()
             .map(|filter| lower(attributes::unfold(filter.clone(), &self.keys)?, base))
             .collect::<Result<Vec<_>>>()?;
-        lowered.sort_by_key(|filter| self.effort(filter));
+        if !lowered.iter().any(may_fail) {
+            lowered.sort_by_key(|filter| self.effort(filter));
+        }
         let filter = lowered.into_iter().reduce(Expr::and);
         let full = DFSchema::try_from(Arc::clone(base))?;
         let predicate = filter.clone().map(|filter| state.create_physical_expr(filter, &full)).transpose()?;

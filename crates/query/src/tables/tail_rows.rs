@@ -4,7 +4,8 @@
 //! a query holds them: several that run for seconds beside a load would hold several tails, which no budget counts. So a plan holds
 //! the columns that it reads, of the batches that it has not read yet, and nothing else.
 //!
-//! *Invariants.* A partition is opened once. There is no plan of ours that reads a table twice by the same node.
+//! *Invariants.* A partition is opened once. A join without equal columns whose one side does not fit into memory would read that side again in parts:
+//! it is told that memory does not suffice.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, Statistics, exec_err};
+use datafusion::common::{Result, Statistics, resources_err};
 use datafusion::datasource::memory::DataSourceExec;
 use datafusion::datasource::source::DataSource;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -65,7 +66,7 @@ impl TailRows {
 impl DataSource for TailRows {
     fn open(&self, partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let Some(batches) = self.partitions.get(partition).and_then(|partition| partition.batches.lock().take()) else {
-            return exec_err!("rows of the tail were asked for twice in one query");
+            return resources_err!("a join reads its rows again in parts, and those of the tail are gone");
         };
         // An iterator that owns what is left of it.
         let rows = futures::stream::iter(batches.into_iter().map(Ok));

@@ -26,7 +26,7 @@ mod workers;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_err};
@@ -50,6 +50,7 @@ use datafusion::physical_plan::{
 };
 use parking_lot::Mutex;
 
+use crate::fallible::plan_may_fail;
 use crate::give_way::Ingest;
 use crate::tables::reads::Reads;
 use rank::Direction;
@@ -154,14 +155,20 @@ impl TopScans {
         let key = Arc::clone(outputs.get(by)?);
         let column = key.downcast_ref::<Column>()?;
         let of_table = table.fields().get(column.index()).filter(|field| field.name() == column.name())?;
-        if !rank::takes(of_table.data_type()) {
+        // Many rows have the same of any other number: each that is equal to the last of the few would have to be kept.
+        let spread = matches!(of_table.data_type(), DataType::Timestamp(..)) || of_table.name() == "duration_ns";
+        if !rank::takes(of_table.data_type()) || (order.with_ties && !spread) {
             return None;
         }
         let predicate = source.filter();
         let filters = predicate.as_ref().map(split_conjunction).unwrap_or_default();
         // What the sort learns while it runs is what is done here.
         let filters = filters.into_iter().filter(|filter| filter.downcast_ref::<DynamicFilterPhysicalExpr>().is_none());
-        let filters = filters.map(Arc::clone).collect();
+        let filters: Vec<Arc<dyn PhysicalExpr>> = filters.map(Arc::clone).collect();
+        // All filters of a stage are tested on all rows of a page.
+        if filters.iter().any(|filter| plan_may_fail(filter, &table)) {
+            return None;
+        }
         let asked = Arc::new(Asked { table, key, filters, outputs, output: plan.schema(), order });
         Some(TopScanExec {
             scan: Arc::clone(plan),
