@@ -53,11 +53,11 @@ impl Pipeline {
                 // Nothing to make durable.
                 return Ok(None);
             }
-            let rows_bytes = builder.bytes_of(rows, request.len());
+            // Columns that grow have up to twice the room that they need.
+            let rows_bytes = 2 * builder.bytes_of(rows, request.len());
             self.expansion.learn(signal, request.len(), rows_bytes.saturating_add(BATCH_BYTES));
             let (packed, request) = kept(protocol, encoding, request, wire);
-            // Columns that grow have up to twice the room that they need.
-            reservation.raise(request.len().saturating_add(2 * rows_bytes));
+            reservation.raise(request.len().saturating_add(rows_bytes));
             let header = FrameHeader { signal, received: at, packed }.encode();
             Ok(Some(Entry { header, request, protocol, rows, waiting: Waiting { reservation, claim, done } }))
         };
