@@ -38,6 +38,8 @@ pub(crate) struct Joined {
     limits: Limits,
     /// What builders keep of their room.
     room_bytes: usize,
+    /// Where [`Self::take`] begins: behind the last place that it took from, so that a full lane does not keep others waiting.
+    next: AtomicUsize,
 }
 
 /// Builders that are empty, by signal.
@@ -77,7 +79,12 @@ impl Joined {
             let sheaf = Sheaf { rows, entries: Vec::new(), bytes: 0 };
             CachePadded::new(Place { signal, waiting: AtomicUsize::new(0), sheaf: Mutex::new(sheaf) })
         };
-        Self { places: (0..lanes).flat_map(|_| Signal::ALL.map(place)).collect(), limits, room_bytes }
+        Self {
+            places: (0..lanes).flat_map(|_| Signal::ALL.map(place)).collect(),
+            limits,
+            room_bytes,
+            next: AtomicUsize::new(0),
+        }
     }
 
     /// Opens builders of this signal, of lane `preferred` if nobody has them; `None` where they are full.
@@ -117,7 +124,14 @@ impl Joined {
     /// builders before and after.
     pub(crate) fn take(&self, spare: &mut Spare, full: usize, bundles: &mut Vec<Bundle>) -> usize {
         let mut taken = 0;
-        for place in self.places.iter().filter(|place| place.waiting.load(Ordering::Relaxed) > 0) {
+        // Relaxed: only the committer reads and writes it.
+        let first = self.next.load(Ordering::Relaxed);
+        let turn = (0..self.places.len()).map(|offset| (first + offset) % self.places.len());
+        for number in turn {
+            let place = &self.places[number];
+            if place.waiting.load(Ordering::Relaxed) == 0 {
+                continue;
+            }
             let spare = &mut spare[place.signal as usize];
             let (entries, bytes) = {
                 let mut sheaf = place.sheaf.lock();
@@ -131,6 +145,7 @@ impl Joined {
             bundles.push(Bundle { signal: place.signal, batch, entries });
             taken += bytes;
             if taken >= full {
+                self.next.store((number + 1) % self.places.len(), Ordering::Relaxed);
                 break;
             }
         }

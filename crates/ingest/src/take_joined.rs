@@ -42,7 +42,7 @@ impl Pipeline {
         let (done, committed) = oneshot::channel();
         let mut left_out = Rejected::default();
         let decode = |builder: &mut RowBuilder| {
-            let Pushed { rows, rejected } = builder.push(&request, at).map_err(Refusal::malformed)?;
+            let Pushed { rows, bytes, rejected } = builder.push(&request, at).map_err(Refusal::malformed)?;
             if rejected.count > 0
                 && let Some(claim) = &mut claim
             {
@@ -54,7 +54,7 @@ impl Pipeline {
                 return Ok(None);
             }
             // Columns that grow have up to twice the room that they need.
-            let rows_bytes = 2 * builder.bytes_of(rows, request.len());
+            let rows_bytes = 2 * bytes;
             self.expansion.learn(signal, request.len(), rows_bytes.saturating_add(BATCH_BYTES));
             let (packed, request) = kept(protocol, encoding, request, wire);
             reservation.raise(request.len().saturating_add(rows_bytes));

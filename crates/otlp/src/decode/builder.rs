@@ -32,7 +32,7 @@ pub struct RowBuilder {
     signal: Signal,
     columns: Columns,
     row_bytes: usize,
-    /// Bytes of the requests that the rows are of.
+    /// Bytes of the requests that the rows are of, and of the text that they repeat.
     bytes: usize,
     room_bytes: usize,
 }
@@ -42,6 +42,8 @@ pub struct RowBuilder {
 pub struct Pushed {
     /// Its rows, behind those of the requests before it.
     pub rows: usize,
+    /// About how many bytes they take: see [`RowBuilder::bytes`].
+    pub bytes: usize,
     /// Records left out of it.
     pub rejected: Rejected,
 }
@@ -97,14 +99,10 @@ impl RowBuilder {
         each!(&self.columns, open => open.rows())
     }
 
-    /// Returns about how many bytes the rows take: what is in a slot of every column, and as many bytes of text as were on the wire.
+    /// Returns about how many bytes the rows take: what is in a slot of every column, as many bytes of text as were
+    /// on the wire, and what a metric's text takes on each of its points.
     pub fn bytes(&self) -> usize {
         self.rows() * self.row_bytes + self.bytes
-    }
-
-    /// Returns about how many bytes so many rows of a request of `wire` bytes take.
-    pub fn bytes_of(&self, rows: usize, wire: usize) -> usize {
-        rows * self.row_bytes + wire
     }
 
     /// Decodes one request behind those before it, as [`decode`](super::decode) does.
@@ -113,11 +111,11 @@ impl RowBuilder {
     /// The bytes are not a well-formed request: nothing of it is left.
     pub fn push(&mut self, request: &[u8], received: UnixNanos) -> std::result::Result<Pushed, DecodeError> {
         let reader = request_reader(self.signal, request)?;
-        let pushed = each!(&mut self.columns, open => push(open, reader, received)).map_err(|error| *error)?;
-        if pushed.rows > 0 {
-            self.bytes += request.len();
-        }
-        Ok(pushed)
+        let read = each!(&mut self.columns, open => push(open, reader, received)).map_err(|error| *error)?;
+        let Read { rows, repeated, rejected } = read;
+        let text = if rows > 0 { request.len() + repeated } else { 0 };
+        self.bytes += text;
+        Ok(Pushed { rows, bytes: rows * self.row_bytes + text, rejected })
     }
 
     /// Takes all rows as one batch in the stored schema, and begins again.
@@ -142,14 +140,22 @@ impl std::fmt::Debug for RowBuilder {
     }
 }
 
-fn push<R: Records>(open: &mut Open<R>, request: Reader<'_>, received: UnixNanos) -> Result<Pushed> {
+/// What there is of a request that was read.
+struct Read {
+    rows: usize,
+    /// Bytes of text that the rows have and the request has not.
+    repeated: usize,
+    rejected: Rejected,
+}
+
+fn push<R: Records>(open: &mut Open<R>, request: Reader<'_>, received: UnixNanos) -> Result<Read> {
     let mark = open.mark();
     let before = open.rows();
     let mut attempt = Attempt { open, mark, kept: false };
-    attempt.open.read(request, received.as_i64())?;
+    let repeated = attempt.open.read(request, received.as_i64())?;
     let rejected = attempt.open.keep(mark).map_err(|NotUtf8| not_text(request))?;
     attempt.kept = true;
-    Ok(Pushed { rows: attempt.open.rows() - before, rejected })
+    Ok(Read { rows: attempt.open.rows() - before, repeated, rejected })
 }
 
 /// A request being read: cut off again unless it was kept, whatever ended it.

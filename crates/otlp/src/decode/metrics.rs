@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int32Array};
 
-use super::Rejected;
 use super::attributes::Attributes;
 use super::columns::{Leave, NotUtf8, OptionalNumber, OptionalText, Text};
 use super::points::{PointKind, Points};
 use super::sizes::{Learned, Sizes};
 use super::walk::{Records, Scratch};
+use super::{Rejected, check_repeated};
 use crate::proto::{
     Message, exponential_histogram, exponential_point, gauge, histogram, histogram_point, key_value, metric,
     number_point, resource_metrics, scope_metrics, sum, summary, summary_point,
@@ -20,6 +20,9 @@ use crate::proto::{
 use crate::wire::{Reader, Result};
 
 static LEARNED: Learned = Learned::new();
+
+/// What an entry of the metadata takes in a row beside its text.
+const ENTRY_BYTES: usize = 16;
 
 /// The columns of `metrics` behind the common ones.
 #[derive(Default)]
@@ -115,7 +118,8 @@ impl Records for Metrics {
     fn push<'a>(&mut self, mut reader: Reader<'a>, _received: i64, scratch: &mut Scratch<'a>) -> Result<()> {
         let (mut name, mut description, mut unit) = ("", "", "");
         let mut data: Option<&DataKind> = None;
-        let Scratch { metadata: metadata_parts, data: data_parts, .. } = scratch;
+        let metric = reader;
+        let Scratch { metadata: metadata_parts, data: data_parts, request, repeated, .. } = scratch;
         metadata_parts.clear();
         data_parts.clear();
         while let Some(tag) = reader.tag()? {
@@ -140,6 +144,10 @@ impl Records for Metrics {
         let Some(kind) = data else { return self.end_metric(first, metadata_parts) };
         let (temporality, is_monotonic) = self.read_data(kind, data_parts)?;
         let last = self.points.rows();
+        let metadata: usize = metadata_parts.iter().map(|part| part.rest().len() + ENTRY_BYTES).sum();
+        let each = name.len() + description.len() + unit.len() + metadata;
+        *repeated = each.saturating_mul(last - first).saturating_add(*repeated);
+        check_repeated(&metric, *request, *repeated)?;
         self.name.extend(name.as_bytes(), last - first);
         self.metric_type.extend(kind.name.as_bytes(), last - first);
         for row in first..last {

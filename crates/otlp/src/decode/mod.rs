@@ -48,6 +48,12 @@ pub const REQUEST_BYTES_MAX: usize = 256 << 20;
 /// An empty record is two bytes on the wire and about a hundred in memory: without this, a request could grow fiftyfold.
 pub const REQUEST_ROWS_MAX: usize = 1 << 21;
 
+/// How much text of metrics a request may repeat, as a multiple of its size, and beside that.
+///
+/// A metric's name, description, unit and metadata stand once on the wire and in every row of its points: without this, a name of a
+/// mebibyte over a million points of two bytes would become a tebibyte.
+const REPEATED_MAX: (usize, usize) = (16, 1 << 20);
+
 /// What one export request became.
 #[derive(Debug, Clone)]
 pub struct Decoded {
@@ -148,6 +154,20 @@ fn check_rows(reader: &Reader<'_>, rows: usize) -> crate::wire::Result<()> {
         return Ok(());
     }
     let problem = format!("the request holds more than {REQUEST_ROWS_MAX} records; send smaller batches");
+    Err(reader.error(reader.offset(), problem))
+}
+
+/// Refuses a request whose text would take too much once it stands in every row that it is of.
+fn check_repeated(reader: &Reader<'_>, request: usize, repeated: usize) -> crate::wire::Result<()> {
+    let (times, beside) = REPEATED_MAX;
+    let most = request.saturating_mul(times).saturating_add(beside);
+    if repeated <= most {
+        return Ok(());
+    }
+    let problem = format!(
+        "the names, descriptions, units and metadata of the metrics would take {repeated} bytes on all their points, more than the \
+         {most} that a request of {request} bytes may become; shorten them or send fewer points in a request"
+    );
     Err(reader.error(reader.offset(), problem))
 }
 

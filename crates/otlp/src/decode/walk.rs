@@ -62,6 +62,10 @@ pub(super) struct Scratch<'a> {
     /// Parts of a metric.
     pub(super) metadata: Vec<Reader<'a>>,
     pub(super) data: Vec<Reader<'a>>,
+    /// Bytes of the request.
+    pub(super) request: usize,
+    /// Bytes of the text that it repeats in every row of its metrics.
+    pub(super) repeated: usize,
 }
 
 /// All columns of a table, filled request by request.
@@ -106,9 +110,9 @@ impl<R: Records> Open<R> {
         Ok(self.records.rejected())
     }
 
-    /// Pushes a request; what there is of one that fails is to be cut off.
-    pub(super) fn read(&mut self, mut request: Reader<'_>, received: i64) -> Result<()> {
-        let mut scratch = Scratch::default();
+    /// Pushes a request; what there is of one that fails is to be cut off. Returns how many bytes of text its rows repeat.
+    pub(super) fn read(&mut self, mut request: Reader<'_>, received: i64) -> Result<usize> {
+        let mut scratch = Scratch { request: request.rest().len(), ..Scratch::default() };
         while let Some(tag) = request.tag()? {
             match tag {
                 trace_request::RESOURCES => {
@@ -118,7 +122,7 @@ impl<R: Records> Open<R> {
             }
         }
         self.received.resize(self.records.rows(), received);
-        Ok(())
+        Ok(scratch.repeated)
     }
 
     /// Ends a request that was read: its rows stay, unless they hold what is not text. Returns what was left out of it.

@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::metrics::v1::{Gauge, Metric, NumberDataPoint, Re
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use plimsoll_model::UnixNanos;
-use plimsoll_otlp::{DecodeError, Decoded, Signal, decode, encode, json_to_protobuf};
+use plimsoll_otlp::{DecodeError, Decoded, RowBuilder, Signal, decode, encode, json_to_protobuf};
 use proptest::prelude::*;
 use prost::Message;
 
@@ -354,6 +354,47 @@ fn millions_of_empty_records_are_refused_before_they_fill_memory() {
     let events = span_of(&[[0x5a, 0].repeat(plimsoll_otlp::REQUEST_ROWS_MAX + 1), span("x").encode_to_vec()].concat());
     let error = decode(Signal::Traces, &events, RECEIVED).expect_err("too many events");
     assert!(error.problem.contains("send smaller batches"), "{error}");
+}
+
+/// A request of one gauge with these fields beside its points, which say nothing.
+fn gauge_of(fields: &[Vec<u8>], points: usize) -> Vec<u8> {
+    let gauge = nest(5, &[0x0a, 0].repeat(points));
+    nest(1, &nest(2, &nest(2, &[fields.concat(), gauge].concat())))
+}
+
+#[test]
+fn a_metric_whose_text_would_fill_memory_on_all_its_points_is_refused_before_it_does() {
+    let text = vec![b'a'; 1 << 20];
+    let metadata = nest(12, &nest(1, &text));
+    let entries = nest(12, &[]).repeat(1 << 19);
+    for (what, fields) in [
+        ("name", nest(1, &text)),
+        ("description", nest(2, &text)),
+        ("unit", nest(3, &text)),
+        ("metadata", metadata),
+        ("metadata without text", entries),
+    ] {
+        let bytes = gauge_of(&[fields], 1 << 20);
+        let error = error(Signal::Metrics, &bytes);
+        assert_eq!(error.message, "Metric", "{what}");
+        assert!(error.problem.ends_with("shorten them or send fewer points in a request"), "{what}: {error}");
+        let mut joined = RowBuilder::new(Signal::Metrics);
+        joined.push(&bytes, RECEIVED).expect_err("shared columns know the same bound");
+        assert_eq!((joined.rows(), joined.bytes()), (0, 0), "{what}");
+    }
+    let many = gauge_of(&[nest(1, b"http.server.request.duration")], 1 << 18);
+    assert_eq!(decode(Signal::Metrics, &many, RECEIVED).expect("an ordinary name").batch.num_rows(), 1 << 18);
+}
+
+#[test]
+fn what_shared_columns_take_has_the_text_that_rows_repeat_in_it() {
+    let mut joined = RowBuilder::new(Signal::Metrics);
+    let bytes = gauge_of(&[nest(1, &[b'a'; 1_000])], 1_000);
+    let short = joined.push(&gauge_of(&[nest(1, b"a")], 1_000), RECEIVED).expect("a short name").bytes;
+    let long = joined.push(&bytes, RECEIVED).expect("a long name").bytes;
+    assert!((999_000..1_001_000 + 1_000).contains(&(long - short)), "{short} and {long}");
+    assert_eq!(joined.bytes(), short + long);
+    assert!(joined.take().get_array_memory_size() >= 1_000_000);
 }
 
 #[test]
