@@ -82,6 +82,12 @@ impl CellStore {
         }
     }
 
+    /// Returns the series that have pending cells, with these in order of their buckets.
+    pub(crate) fn pending_series(&self) -> impl Iterator<Item = (u32, &[(u64, Cell)])> {
+        let all = (0..).zip(self.series.iter().map(|cells| cells.pending.as_slice()));
+        all.filter(|(_, pending)| !pending.is_empty())
+    }
+
     pub(crate) fn each_pending(&self) -> impl Iterator<Item = (u32, u64, &Cell)> {
         self.series
             .iter()

@@ -5,7 +5,7 @@ use plimsoll_model::signal::OperationKind;
 use plimsoll_model::{Bucket, UnixNanos};
 use plimsoll_otlp::Table;
 
-use crate::cell::Recorded;
+use crate::cell::{Cell, Recorded};
 use crate::columns::SchemaError;
 use crate::registry::SeriesKey;
 use crate::rows::{OperationRow, decode_operations, encode_operations};
@@ -26,12 +26,15 @@ impl SignalState {
         if self.cells.pending_len() == 0 {
             return None;
         }
-        let mut rows: Vec<OperationRow> = self
-            .cells
-            .each_pending()
-            .map(|(id, bucket, cell)| (self.registry.operation_key(id), Bucket(bucket), self.registry.spell(cell)))
-            .collect();
-        rows.sort_unstable_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+        // Keys are spelt out and compared once a series: a series has many buckets.
+        let mut series: Vec<_> =
+            self.cells.pending_series().map(|(id, cells)| (self.registry.operation_key(id), cells)).collect();
+        series.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let mut rows: Vec<OperationRow> = Vec::with_capacity(self.cells.pending_len());
+        for (key, cells) in series {
+            let spell = |(bucket, cell): &(u64, Cell)| (key.clone(), Bucket(*bucket), self.registry.spell(cell));
+            rows.extend(cells.iter().map(spell));
+        }
         Some(encode_operations(&rows))
     }
 

@@ -17,7 +17,7 @@ use crate::paths::PathSums;
 use crate::points::PointCell;
 use crate::registry::NO_NAME;
 use crate::side::Part;
-use crate::side_rows::{Recall, SignalRow, decode, encode};
+use crate::side_rows::{Recall, SignalRow, decode, encode, ordered};
 use crate::sides::{ActionId, ArmId, HISTORY_WIDTHS, HistoryId, LogId, MetricId, MetricName, PathId, level_of};
 use crate::state::SignalState;
 
@@ -108,8 +108,7 @@ impl SignalState {
                 ..self.operation_row("history", id.operation, UnixNanos::from_secs(second), id.width_s)
             });
         }
-        rows.sort_unstable_by(SignalRow::compare);
-        (!rows.is_empty()).then(|| encode(&rows))
+        (!rows.is_empty()).then(|| encode(&ordered(&rows)))
     }
 
     /// Returns what the operations' pending cells add to the wide buckets of the past, with the second each begins at.

@@ -4,6 +4,7 @@
 //! names them, so that equal cells give equal bytes; several rows of one name and bucket add up.
 
 use std::collections::BTreeMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -20,6 +21,7 @@ use plimsoll_otlp::Table;
 use plimsoll_otlp::schema::{self, UTC};
 
 use crate::columns::{self, SchemaError};
+use crate::intern::FixedMap;
 use crate::rows::{Entries, Histograms, exemplars, list, numbers, structs, texts, trace_ids};
 
 /// Which rows are taken.
@@ -72,44 +74,74 @@ pub(crate) struct SignalRow {
     pub(crate) good: Exemplars,
 }
 
-impl SignalRow {
-    /// Puts rows in their order.
-    pub(crate) fn compare(&self, other: &Self) -> std::cmp::Ordering {
-        fn texts(row: &SignalRow) -> [&str; 8] {
-            [&row.kind, &row.version, &row.name, &row.role, &row.detail, &row.variant, &row.unit, &row.age]
-        }
-        self.service
-            .cmp(&other.service)
-            .then_with(|| texts(self).cmp(&texts(other)))
-            .then_with(|| self.path.cmp(&other.path))
-            .then_with(|| (self.width_s, self.start).cmp(&(other.width_s, other.start)))
+/// Returns rows in their order: by everything that names them.
+///
+/// Names are compared once each and rows by the ranks of their names: of many buckets in a row, each has the same few names.
+pub(crate) fn ordered(rows: &[SignalRow]) -> Vec<&SignalRow> {
+    let texts: [fn(&SignalRow) -> &str; 8] =
+        [|r| &r.kind, |r| &r.version, |r| &r.name, |r| &r.role, |r| &r.detail, |r| &r.variant, |r| &r.unit, |r| &r.age];
+    let services = ranks(rows, |row| &row.service);
+    let mut keyed: Vec<([u32; 9], &SignalRow)> = Vec::with_capacity(rows.len());
+    keyed.extend(rows.iter().zip(services).map(|(row, rank)| ([rank, 0, 0, 0, 0, 0, 0, 0, 0], row)));
+    for (place, of) in (1..).zip(texts) {
+        keyed.iter_mut().zip(ranks(rows, of)).for_each(|((ranks, _), rank)| ranks[place] = rank);
     }
+    keyed.sort_unstable_by(|(ranks, row), (other_ranks, other)| {
+        let begins = |row: &SignalRow| (row.width_s, row.start);
+        ranks.cmp(other_ranks).then_with(|| row.path.cmp(&other.path)).then_with(|| begins(row).cmp(&begins(other)))
+    });
+    keyed.into_iter().map(|(_, row)| row).collect()
+}
+
+/// Returns for each row the rank of its name among all names.
+fn ranks<'a, T: Ord + Hash + ?Sized + 'a>(rows: &'a [SignalRow], of: impl Fn(&'a SignalRow) -> &'a T) -> Vec<u32> {
+    let mut numbers: FixedMap<&T, u32> = FixedMap::default();
+    let mut names: Vec<&T> = Vec::new();
+    let mut last: Option<(&T, u32)> = None;
+    let mut ranks: Vec<u32> = Vec::with_capacity(rows.len());
+    for row in rows {
+        let name = of(row);
+        // Rows of one name mostly come behind one another.
+        let number = match last {
+            Some((known, number)) if known == name => number,
+            _ => *numbers.entry(name).or_insert_with(|| {
+                names.push(name);
+                names.len() as u32 - 1
+            }),
+        };
+        last = Some((name, number));
+        ranks.push(number);
+    }
+    let mut order: Vec<u32> = (0..names.len() as u32).collect();
+    order.sort_unstable_by_key(|number| names[*number as usize]);
+    let mut rank = vec![0; names.len()];
+    order.iter().zip(0..).for_each(|(number, at)| rank[*number as usize] = at);
+    ranks.iter_mut().for_each(|number| *number = rank[*number as usize]);
+    ranks
 }
 
 /// Writes rows, in the order given.
-pub(crate) fn encode(rows: &[SignalRow]) -> RecordBatch {
-    let text =
-        |of: fn(&SignalRow) -> &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(rows.iter().map(of))) };
-    let number = |of: fn(&SignalRow) -> u64| numbers(rows.iter().map(of));
-    let signed =
-        |of: fn(&SignalRow) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(rows.iter().map(of))) };
-    let float =
-        |of: fn(&SignalRow) -> Option<f64>| -> ArrayRef { Arc::new(rows.iter().map(of).collect::<Float64Array>()) };
+pub(crate) fn encode(rows: &[&SignalRow]) -> RecordBatch {
+    let each = || rows.iter().copied();
+    let text = |of: fn(&SignalRow) -> &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(each().map(of))) };
+    let number = |of: fn(&SignalRow) -> u64| numbers(each().map(of));
+    let signed = |of: fn(&SignalRow) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(each().map(of))) };
+    let float = |of: fn(&SignalRow) -> Option<f64>| -> ArrayRef { Arc::new(each().map(of).collect::<Float64Array>()) };
     let moment = |of: fn(&SignalRow) -> Option<UnixNanos>| -> ArrayRef {
-        let times = rows.iter().map(|row| of(row).map(UnixNanos::as_i64));
+        let times = each().map(|row| of(row).map(UnixNanos::as_i64));
         Arc::new(times.collect::<TimestampNanosecondArray>().with_timezone(UTC))
     };
     let mut exact = FixedSizeBinaryBuilder::new(16);
-    for row in rows {
+    for row in each() {
         match row.sum {
             Some(sum) => exact.append_value(sum.0.to_be_bytes()).expect("a sum has sixteen bytes"),
             None => exact.append_null(),
         }
     }
-    let starts = rows.iter().map(|row| row.start.as_i64());
+    let starts = each().map(|row| row.start.as_i64());
     let mut arrays: Vec<ArrayRef> = vec![
         Arc::new(TimestampNanosecondArray::from_iter_values(starts).with_timezone(UTC)),
-        Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| row.width_s))),
+        Arc::new(UInt32Array::from_iter_values(each().map(|row| row.width_s))),
         text(|row| &row.service.service),
         text(|row| &row.service.namespace),
         text(|row| &row.version),
@@ -139,24 +171,24 @@ pub(crate) fn encode(rows: &[SignalRow]) -> RecordBatch {
         moment(|row| row.first),
         moment(|row| row.last),
     ];
-    let lengths = || rows.iter().map(|row| row.values.0.len());
-    let indices = rows.iter().flat_map(|row| row.values.0.keys().copied());
+    let lengths = || each().map(|row| row.values.0.len());
+    let indices = each().flat_map(|row| row.values.0.keys().copied());
     arrays.push(list(lengths(), Arc::new(arrow::array::Int16Array::from_iter_values(indices))));
-    arrays.push(list(lengths(), numbers(rows.iter().flat_map(|row| row.values.0.values().copied()))));
+    arrays.push(list(lengths(), numbers(each().flat_map(|row| row.values.0.values().copied()))));
     for of in [|row: &SignalRow| row.instances.0.clone(), |row: &SignalRow| row.starts.0.clone()] {
-        arrays.push(list(rows.iter().map(|row| of(row).len()), numbers(rows.iter().flat_map(of))));
+        arrays.push(list(each().map(|row| of(row).len()), numbers(each().flat_map(of))));
     }
     arrays.push(structs(
-        rows.iter().map(|row| row.classes.len()),
+        each().map(|row| row.classes.len()),
         schema::error_class_fields(),
         vec![
-            texts(rows.iter().flat_map(|row| row.classes.keys())),
-            numbers(rows.iter().flat_map(|row| row.classes.values().copied())),
+            texts(each().flat_map(|row| row.classes.keys())),
+            numbers(each().flat_map(|row| row.classes.values().copied())),
         ],
     ));
-    let participants = || rows.iter().flat_map(|row| &row.path);
+    let participants = || each().flat_map(|row| &row.path);
     arrays.push(structs(
-        rows.iter().map(|row| row.path.len()),
+        each().map(|row| row.path.len()),
         schema::participant_fields(),
         vec![
             texts(participants().map(|who| &who.namespace)),
@@ -164,9 +196,9 @@ pub(crate) fn encode(rows: &[SignalRow]) -> RecordBatch {
             texts(participants().map(|who| &who.version)),
         ],
     ));
-    arrays.push(trace_ids(rows.iter().map(|row| &row.failed)));
-    arrays.push(trace_ids(rows.iter().map(|row| &row.slow)));
-    arrays.push(trace_ids(rows.iter().map(|row| &row.good)));
+    arrays.push(trace_ids(each().map(|row| &row.failed)));
+    arrays.push(trace_ids(each().map(|row| &row.slow)));
+    arrays.push(trace_ids(each().map(|row| &row.good)));
     RecordBatch::try_new(Table::Signals.schema().clone(), arrays).expect("the arrays are built in the schema's order")
 }
 
@@ -286,4 +318,54 @@ pub(crate) fn decode(batch: &RecordBatch, recall: Recall) -> Result<Vec<SignalRo
         rows.push(read);
     }
     Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rows() -> impl Strategy<Value = Vec<SignalRow>> {
+        let text = || prop_oneof![Just(String::new()), "[a-c]{1,2}"];
+        let party =
+            text().prop_map(|service| Participant { namespace: String::new(), service, version: String::new() });
+        let texts = proptest::collection::vec(text(), 8);
+        let row = (text(), texts, proptest::collection::vec(party, 0..2), 0..2_u32, 0..9_u64);
+        let row = row.prop_map(|(service, texts, path, width_s, start)| {
+            let [kind, version, name, role, detail, variant, unit, age] =
+                texts.try_into().expect("as many as were asked for");
+            let service = ServiceKey::new("", &service);
+            let start = UnixNanos(start);
+            SignalRow {
+                start,
+                width_s,
+                service,
+                version,
+                kind,
+                name,
+                role,
+                detail,
+                variant,
+                unit,
+                age,
+                path,
+                ..SignalRow::default()
+            }
+        });
+        proptest::collection::vec(row, 0..40)
+    }
+
+    proptest! {
+        #[test]
+        fn rows_lie_in_order_of_their_names(rows in rows()) {
+            let key = |row: &SignalRow| {
+                let texts = [&row.kind, &row.version, &row.name, &row.role, &row.detail, &row.variant, &row.unit, &row.age];
+                (row.service.clone(), texts.map(String::clone), row.path.clone(), row.width_s, row.start)
+            };
+            let mut expected: Vec<_> = rows.iter().map(key).collect();
+            expected.sort();
+            prop_assert_eq!(ordered(&rows).into_iter().map(key).collect::<Vec<_>>(), expected);
+        }
+    }
 }

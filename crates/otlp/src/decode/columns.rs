@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryArray, ListArray, StringArray, StructArray};
-use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{FieldRef, Fields};
 
 /// What is left of a column once its values are taken.
@@ -160,11 +160,29 @@ impl Presence {
     }
 
     fn finish(&mut self, rows: usize) -> NullBuffer {
+        if self.0.is_empty() {
+            return NullBuffer::new_null(rows);
+        }
         self.0.resize(rows, false);
-        let nulls = NullBuffer::from(self.0.as_slice());
+        let nulls = NullBuffer::new(BooleanBuffer::new(Buffer::from_vec(bits(&self.0)), 0, rows));
         self.0.clear();
         nulls
     }
+}
+
+/// Packs flags, the first in the lowest bit: eight of them by one product, whose highest byte gathers a bit of each.
+fn bits(flags: &[bool]) -> Vec<u8> {
+    const GATHER: u64 = 0x0102_0408_1020_4080;
+    let byte = |flags: [bool; 8]| (u64::from_le_bytes(flags.map(u8::from)).wrapping_mul(GATHER) >> 56) as u8;
+    let (whole, rest) = flags.as_chunks::<8>();
+    let mut bytes = Vec::with_capacity(flags.len().div_ceil(8));
+    bytes.extend(whole.iter().map(|flags| byte(*flags)));
+    if !rest.is_empty() {
+        let mut last = [false; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        bytes.push(byte(last));
+    }
+    bytes
 }
 
 /// Text that is mostly null: only rows with a value are pushed, in ascending order.
@@ -388,5 +406,20 @@ impl<T> OptionalList<T> {
         let offsets = OffsetBuffer::new(ScalarBuffer::from(leave.take_offsets(&mut self.offsets)));
         let items = items(leave.take(&mut self.items));
         Arc::new(ListArray::new(item, offsets, items, Some(self.present.finish(rows))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn flags_are_packed_as_arrow_packs_them(flags in proptest::collection::vec(any::<bool>(), 0..40)) {
+            let packed = BooleanBuffer::new(Buffer::from_vec(bits(&flags)), 0, flags.len());
+            prop_assert_eq!(packed, BooleanBuffer::from(flags));
+        }
     }
 }
