@@ -73,7 +73,10 @@ impl QueryError {
                     .to_owned(),
             );
         }
-        // A value of a row that is no number, met while a segment is read: the segment is whole.
+        // A value of a row that a filter cannot take, met while a segment is read: the segment is whole.
+        if let Some((_, refused)) = root.to_string().split_once("Error evaluating filter predicate: ") {
+            return Self::Invalid(helpful(tidy(&refused_value(refused))));
+        }
         if root.to_string().contains("Cannot cast string") {
             return Self::Invalid(helpful(tidy(&root.strip_backtrace())));
         }
@@ -175,6 +178,7 @@ const HELP: &[(&str, &str)] = &[
         "cannot infer common argument type for comparison operation map",
         "compare one of its values, `attributes['key']`",
     ),
+    ("for logical boolean operation", "a condition is a comparison, for instance `x > 0` or `x = 'y'`"),
     ("cannot infer common string type", "cast the other side, for instance `x::text`"),
     ("cannot infer common argument type", "cast one side, for instance `x::double` or `x::text`"),
     ("cannot cast string", "`TRY_CAST(x AS ..)` gives null instead"),
@@ -182,6 +186,15 @@ const HELP: &[(&str, &str)] = &[
     ("non-boolean predicate", "compare it with something, for instance `x > 0`"),
     ("divide by zero", "write `x / nullif(y, 0)`"),
 ];
+
+/// Returns what is said in an error that was written out as it lies in memory.
+fn refused_value(error: &str) -> String {
+    if error.contains("DivideByZero") {
+        return "divide by zero error".to_owned();
+    }
+    let said = error.split_once("(\"").and_then(|(_, rest)| rest.split_once("\")")).map_or(error, |(said, _)| said);
+    said.replace("\\\"", "\"").replace("\\'", "'").replace("\\\\", "\\")
+}
 
 /// Adds to a tidy message what to write instead.
 fn helpful(text: String) -> String {
@@ -271,6 +284,21 @@ mod tests {
         let wordy =
             "Internal error: sum failed.. This issue was likely caused by a bug. No function matches 'sum(Utf8)'";
         assert_eq!(tidy(wordy), "no function matches 'sum(text)'");
+    }
+
+    #[test]
+    fn what_a_filter_refused_is_told_in_its_own_words() {
+        for (error, said) in [
+            ("ArrowError(DivideByZero, Some(\"\"))", "divide by zero error"),
+            (
+                "ArrowError(CastError(\"Cannot cast string 'x' to Int64\"), Some(\"\"))",
+                "Cannot cast string 'x' to Int64",
+            ),
+            (r#"Execution("`q` takes \"1\"")"#, "`q` takes \"1\""),
+            ("something else", "something else"),
+        ] {
+            assert_eq!(refused_value(error), said);
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Comparisons mean the obvious thing: ids in any case, enumerations by word, constant or number, attributes as numbers where
-//! they meet numbers.
+//! they meet numbers or each other, and in order.
 //!
 //! The face of an expression travels as field metadata from the function that made it, through projections, subqueries and
 //! joins, to wherever it is compared. Operators are rewritten as they are planned, `IN` and `BETWEEN` before types are
@@ -9,17 +9,17 @@ use arrow::datatypes::{DataType, Field};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::{Between, InList, ScalarFunction};
+use datafusion::logical_expr::expr::{Between, Case, InList, ScalarFunction, Sort};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{
     ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr, RawFieldAccessExpr,
 };
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, LogicalPlan, TryCast, lit};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, GetFieldAccess, LogicalPlan, Operator, TryCast, lit};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
-use crate::functions::{FACE, FACE_ATTRIBUTE, FACE_HEX, attribute, names};
+use crate::functions::{FACE, FACE_ATTRIBUTE, FACE_HEX, attribute, extreme, meant, names};
 
 /// Aggregates that take numbers only: given an attribute, they take it as a number.
 const NUMERIC_AGGREGATES: &[&str] = &[
@@ -58,7 +58,18 @@ impl ExprPlanner for FriendlyPlanner {
                 let (left_face, right_face) = (face(&left, schema), face(&right, schema));
                 let right = befriend(right, left_face.as_deref());
                 let left = befriend(left, right_face.as_deref());
+                let both = is_attribute(left_face.as_deref()) && is_attribute(right_face.as_deref());
+                if both && !matches!(op, BinaryOperator::Eq | BinaryOperator::NotEq) {
+                    return Ok(PlannerResult::Planned(in_order(left, &op, right)));
+                }
                 numbers(left, left_face, right, right_face, schema, false)
+            }
+            BinaryOperator::And | BinaryOperator::Or => {
+                let condition = |expr: Expr| match is_attribute(face(&expr, schema).as_deref()) {
+                    true => meant::truth(expr),
+                    false => expr,
+                };
+                (condition(left), condition(right))
             }
             BinaryOperator::Plus
             | BinaryOperator::Minus
@@ -92,6 +103,11 @@ impl ExprPlanner for FriendlyPlanner {
     }
 
     fn plan_aggregate(&self, mut expr: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
+        let of_attribute =
+            matches!(expr.args.as_slice(), [Expr::ScalarFunction(call)] if call.func.name() == attribute::NAME);
+        if let (true, Some(extreme)) = (of_attribute, extreme::of_attributes(expr.func.name())) {
+            expr.func = extreme;
+        }
         if NUMERIC_AGGREGATES.contains(&expr.func.name()) {
             for argument in &mut expr.args {
                 if matches!(argument, Expr::ScalarFunction(call) if call.func.name() == attribute::NAME) {
@@ -103,7 +119,7 @@ impl ExprPlanner for FriendlyPlanner {
     }
 }
 
-/// Does the same for `IN` and `BETWEEN`, which have no planner of their own.
+/// Does the same for what has no planner of its own: `IN`, `BETWEEN`, `ORDER BY`, and the marks of [`meant`].
 #[derive(Debug)]
 pub(crate) struct FriendlyLists;
 
@@ -116,7 +132,13 @@ impl AnalyzerRule for FriendlyLists {
                 let name = names.save(&expr);
                 Ok(expr.transform_up(|expr| lists(expr, &schema))?.update_data(|expr| name.restore(expr)))
             })?
-            .map_data(LogicalPlan::recompute_schema)
+            .map_data(|plan| match plan {
+                LogicalPlan::Sort(mut sort) => {
+                    sort.expr = by_size(sort.expr, &schema);
+                    Ok(LogicalPlan::Sort(sort))
+                }
+                plan => plan.recompute_schema(),
+            })
         })
         .map(|done| done.data)
     }
@@ -146,8 +168,69 @@ fn lists(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let (low, high) = (Box::new(befriend(*low, Some(&face))), Box::new(befriend(*high, Some(&face))));
             Ok(Transformed::yes(Expr::Between(Between { expr, negated, low, high })))
         }
+        Expr::ScalarFunction(call) if [meant::NUMBER, meant::TRUTH].contains(&call.func.name()) => {
+            let settled = match call.args.as_slice() {
+                [value] => meant::settled(call.func.name(), value, &value.to_field(schema)?.1),
+                _ => None,
+            };
+            Ok(match settled {
+                Some(settled) => Transformed::yes(settled),
+                None => Transformed::no(Expr::ScalarFunction(call)),
+            })
+        }
+        // Of what was handed on under a name, the mark is not seen where it is written.
+        Expr::Not(inner) => condition(*inner, schema, |inner| Expr::Not(Box::new(inner))),
+        Expr::IsTrue(inner) => condition(*inner, schema, |inner| Expr::IsTrue(Box::new(inner))),
+        Expr::IsNotTrue(inner) => condition(*inner, schema, |inner| Expr::IsNotTrue(Box::new(inner))),
+        Expr::IsFalse(inner) => condition(*inner, schema, |inner| Expr::IsFalse(Box::new(inner))),
+        Expr::IsNotFalse(inner) => condition(*inner, schema, |inner| Expr::IsNotFalse(Box::new(inner))),
+        Expr::WindowFunction(mut window) => {
+            window.params.order_by = by_size(std::mem::take(&mut window.params.order_by), schema);
+            Ok(Transformed::yes(Expr::WindowFunction(window)))
+        }
         other => Ok(Transformed::no(other)),
     }
+}
+
+fn condition(inner: Expr, schema: &DFSchema, over: fn(Expr) -> Expr) -> Result<Transformed<Expr>> {
+    Ok(match is_attribute(face(&inner, schema).as_deref()) {
+        true => Transformed::yes(over(meant::truth(inner))),
+        false => Transformed::no(over(inner)),
+    })
+}
+
+/// Sorts attributes by size where they are numbers: these come before all other text, and what is absent comes where it is asked for.
+fn by_size(order: Vec<Sort>, schema: &DFSchema) -> Vec<Sort> {
+    let mut sorted = Vec::with_capacity(order.len());
+    for Sort { expr, asc, nulls_first } in order {
+        if is_attribute(face(&expr, schema).as_deref()) {
+            if nulls_first == asc {
+                sorted.push(Sort::new(expr.clone().is_null(), !nulls_first, false));
+            }
+            sorted.push(Sort::new(as_number(expr.clone()), asc, !asc));
+        }
+        sorted.push(Sort::new(expr, asc, nulls_first));
+    }
+    sorted
+}
+
+/// Compares two attributes: as numbers where both are, else as text.
+fn in_order(left: Expr, op: &BinaryOperator, right: Expr) -> Expr {
+    let op = match op {
+        BinaryOperator::Lt => Operator::Lt,
+        BinaryOperator::LtEq => Operator::LtEq,
+        BinaryOperator::Gt => Operator::Gt,
+        _ => Operator::GtEq,
+    };
+    let compared = |left: Expr, right: Expr| Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)));
+    let (less, more) = (as_number(left.clone()), as_number(right.clone()));
+    let both = less.clone().is_not_null().and(more.clone().is_not_null());
+    let branches = vec![(Box::new(both), Box::new(compared(less, more)))];
+    Expr::Case(Case::new(None, branches, Some(Box::new(compared(left, right)))))
+}
+
+fn is_attribute(face: Option<&str>) -> bool {
+    face == Some(FACE_ATTRIBUTE)
 }
 
 fn face(expr: &Expr, schema: &DFSchema) -> Option<String> {
@@ -185,7 +268,8 @@ fn beside<'a>(others: impl IntoIterator<Item = &'a Expr>) -> DataType {
     if large { DataType::Int64 } else { DataType::Float64 }
 }
 
-/// Casts attributes to numbers where the other side is one, or always where both are attributes and `arithmetic`.
+/// Casts attributes to numbers where the other side is one, or always where both are attributes and `arithmetic`; to times and conditions
+/// where they are compared with such.
 fn numbers(
     left: Expr,
     left_face: Option<String>,
@@ -199,10 +283,18 @@ fn numbers(
     let cast_left = left_is && (is_number(&right, schema) || (arithmetic && right_is));
     let cast_right = right_is && (is_number(&left, schema) || (arithmetic && left_is));
     let (left_type, right_type) = (beside([&right]), beside([&left]));
-    (
-        if cast_left { as_type(left, left_type) } else { left },
-        if cast_right { as_type(right, right_type) } else { right },
-    )
+    let meets = |attribute: bool, other: &Expr| match other.get_type(schema) {
+        Ok(other) if attribute && !arithmetic && (other.is_temporal() || other == DataType::Boolean) => Some(other),
+        _ => None,
+    };
+    let (left_meets, right_meets) = (meets(left_is, &right), meets(right_is, &left));
+    let side = |expr: Expr, number: Option<DataType>, other: Option<DataType>| match (number, other) {
+        (Some(number), _) => as_type(expr, number),
+        (None, Some(DataType::Boolean)) => meant::truth(expr),
+        (None, Some(time)) => as_type(expr, time),
+        (None, None) => expr,
+    };
+    (side(left, cast_left.then_some(left_type), left_meets), side(right, cast_right.then_some(right_type), right_meets))
 }
 
 /// Writes a literal the way values with `face` are shown.

@@ -29,6 +29,7 @@ use crate::params::{Given, Parameters, Placed};
 use crate::postgres::{self, Adapted};
 use crate::quantified;
 use crate::tables::trace;
+use crate::wanted;
 
 /// Brackets, `CASE`s and subqueries that may be open at once.
 const NESTING_MAX: usize = 48;
@@ -132,6 +133,7 @@ pub(crate) fn check(
     let parameters = Parameters::new(given, types).place(query.as_mut())?;
     dialect::settle(query)?;
     quantified::rewrite(query);
+    wanted::mark(query);
     let mut walk = Walk { describing: matches!(given, Given::Nothing), ..Walk::default() };
     if let ControlFlow::Break(error) = Visit::visit(query.as_ref(), &mut walk) {
         return Err(error);

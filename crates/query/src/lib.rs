@@ -15,6 +15,7 @@ mod friendly;
 mod functions;
 mod give_way;
 mod guard;
+mod guarded;
 mod headings;
 mod interrupt;
 mod late;
@@ -32,6 +33,7 @@ mod session;
 mod spelling;
 mod tables;
 mod top;
+mod wanted;
 
 pub use engine::{DataFusionEngine, HeldMemory};
 pub use error::QueryError;

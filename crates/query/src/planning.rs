@@ -23,6 +23,7 @@ use crate::engine::Shared;
 use crate::error::{QueryError, unknown};
 use crate::functions::latest_deploy::DeployIndex;
 use crate::guard::{self, Checked};
+use crate::guarded;
 use crate::headings::Headings;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
@@ -144,7 +145,7 @@ impl<'a> Planning<'a> {
     pub(crate) async fn plan(&self, request: &QueryRequest) -> Result<Planned, QueryError> {
         let given = Given::Values(&request.params);
         let (state, plan, _, headings) = self.logical(&request.sql, given, &request.types).await?;
-        let optimized = state.optimize(&plan).map_err(|error| self.invalid(&error))?;
+        let optimized = state.optimize(&plan).and_then(guarded::guard).map_err(|error| self.invalid(&error))?;
         let schema = headings.apply(Output::new(optimized.schema().as_arrow()).schema());
         let planner = Arc::clone(state.query_planner());
         let plan = planner.create_physical_plan(&optimized, &state).await.map_err(|error| self.invalid(&error))?;

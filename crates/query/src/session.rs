@@ -22,6 +22,7 @@ use datafusion::execution::{SessionState, SessionStateDefaults};
 use datafusion::optimizer::{Analyzer, OptimizerRule};
 use datafusion::prelude::SessionConfig;
 use object_store::ObjectStore;
+use plimsoll_otlp::schema::UTC;
 use url::Url;
 
 use crate::coded::Coded;
@@ -109,6 +110,8 @@ impl Sessions {
         // Segments are shared out among threads by their row groups when they are scanned: by ranges of bytes, one thread may get all
         // rows of the service that is asked for.
         options.optimizer.repartition_file_min_size = usize::MAX;
+        // What a time with a zone is read as, and what columns are.
+        options.execution.time_zone = Some(UTC.to_owned());
         // What a sort keeps free to merge what it spilled: the default is more than a small budget has.
         options.execution.sort_spill_reservation_bytes = (limits.memory_bytes / SORT_SHARE).min(SORT_BYTES_MAX);
         // It tells columns apart by name alone, and a face has columns of the names that are stored: `AttributeColumns` does

@@ -16,8 +16,8 @@ use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
 use plimsoll_otlp::schema::UTC;
 use plimsoll_otlp::value;
-use serde::de::IgnoredAny;
 
+use super::{interval, json_text};
 use crate::functions::hex::push_hex;
 use crate::functions::{FACE, FACE_JSON};
 
@@ -90,6 +90,7 @@ impl Cells {
             DataType::Utf8 => Kind::Text(array.as_string().clone()),
             DataType::Timestamp(_, Some(_)) => Kind::Text(cast(array, &DataType::Utf8)?.as_string().clone()),
             DataType::Timestamp(unit, None) => Kind::Text(times(array, *unit)?),
+            DataType::Interval(_) | DataType::Duration(_) => Kind::Text(interval::texts(array)?),
             DataType::Binary | DataType::FixedSizeBinary(_) => {
                 Kind::Bytes(cast(array, &DataType::Binary)?.as_binary().clone())
             }
@@ -135,7 +136,7 @@ impl Cells {
             return;
         }
         match &self.kind {
-            Kind::Text(texts) | Kind::Json(texts) => out.extend_from_slice(texts.value(row).as_bytes()),
+            Kind::Text(texts) => out.extend_from_slice(texts.value(row).as_bytes()),
             Kind::Bytes(bytes) => out.extend_from_slice(digits(bytes.value(row)).as_bytes()),
             Kind::Float(floats) if !floats.value(row).is_finite() => {
                 let value = floats.value(row);
@@ -165,7 +166,7 @@ impl Cells {
             Kind::Float(values) => float(values.value(row), out),
             Kind::Decimal(texts) => out.extend_from_slice(texts.value(row).as_bytes()),
             Kind::Text(texts) => string(texts.value(row), out),
-            Kind::Json(texts) => json_text(texts.value(row), out),
+            Kind::Json(texts) => json_text::write(texts.value(row), out),
             Kind::Bytes(bytes) => string(&digits(bytes.value(row)), out),
             Kind::List(list, items) => {
                 out.push(b'[');
@@ -192,6 +193,10 @@ impl Cells {
                 out.push(b'{');
                 let (from, to) = range(map.value_offsets(), row);
                 for at in from..to {
+                    // Of a repeated key the first entry counts.
+                    if (from..at).any(|before| keys.value(before) == keys.value(at)) {
+                        continue;
+                    }
                     if at > from {
                         out.push(b',');
                     }
@@ -210,7 +215,7 @@ impl Cells {
             (Kind::Text(texts), value::BOOL | value::INT | value::DOUBLE | value::ARRAY | value::KVLIST)
                 if texts.is_valid(row) =>
             {
-                json_text(texts.value(row), out);
+                json_text::write(texts.value(row), out);
             }
             _ => self.json(row, out),
         }
@@ -265,13 +270,4 @@ fn float(value: f64, out: &mut Vec<u8>) {
 /// Appends a JSON string.
 pub(super) fn string(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("text serialises into memory");
-}
-
-/// Appends text that should be JSON as it is, and as a string where it is not: a cell never breaks the document.
-fn json_text(text: &str, out: &mut Vec<u8>) {
-    if serde_json::from_str::<IgnoredAny>(text).is_ok() {
-        out.extend_from_slice(text.as_bytes());
-    } else {
-        string(text, out);
-    }
 }

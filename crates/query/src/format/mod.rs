@@ -10,7 +10,7 @@
 //!
 //! *Text forms.* Times are RFC 3339 with the digits they need, in UTC or, after `AT TIME ZONE`, in that zone, bytes are hexadecimal, 64-bit integers are numbers (a
 //! reader that holds numbers as doubles loses digits beyond 2^53), not-a-number and infinities are `null` in JSON and `NaN`,
-//! `Infinity`, `-Infinity` in CSV. Maps are objects; their values are typed where the answer also has the column of their types.
+//! `Infinity`, `-Infinity` in CSV. Intervals are written as Postgres does. Maps are objects, of a repeated key the first entry; their values are typed where the answer also has the column of their types.
 //!
 //! *Invariants.* An error midway ends the bytes with an error, never with a valid end: a reader cannot take a part for the whole.
 
@@ -24,6 +24,8 @@ use crate::port::QueryResult;
 
 mod binary;
 mod cell;
+pub(crate) mod interval;
+pub(crate) mod json_text;
 mod text;
 
 pub use cell::{Cells, json_cells};

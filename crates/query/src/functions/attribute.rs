@@ -23,6 +23,7 @@ use plimsoll_otlp::schema::shared_text;
 use serde_json::Value;
 
 use super::{FACE, FACE_ATTRIBUTE};
+use crate::format::json_text;
 
 /// Name of the function.
 pub(crate) const NAME: &str = "attribute";
@@ -182,13 +183,10 @@ fn member(object: &str, key: &str) -> Option<String> {
     if !object.contains(key) && !object.contains('\\') {
         return None;
     }
-    match serde_json::from_str(object).ok()? {
-        Value::Object(mut members) => match members.remove(key)? {
-            Value::Null => None,
-            Value::String(text) => Some(text),
-            other => Some(other.to_string()),
-        },
-        _ => None,
+    match json_text::object(object)?.remove(key)? {
+        Value::Null => None,
+        Value::String(text) => Some(text),
+        other => Some(other.to_string()),
     }
 }
 
@@ -205,5 +203,6 @@ mod tests {
         assert_eq!(member(object, "d").as_deref(), Some("[1]"));
         assert_eq!(member(object, "q\"").as_deref(), Some("quoted"));
         assert_eq!(member("no json", "a"), None);
+        assert_eq!(member(r#"{"a":1,"a":2}"#, "a").as_deref(), Some("1"), "the first counts");
     }
 }

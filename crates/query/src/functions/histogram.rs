@@ -16,7 +16,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, Sca
 use plimsoll_model::signal::Histogram;
 
 use super::forms::{Columns, Form, form};
-use super::merged::{Merged, data_type, to_array};
+use super::merged::{Merged, data_type, share, to_array};
 
 const NANOS_PER_MILLI: f64 = 1e6;
 
@@ -128,6 +128,7 @@ impl ScalarUDFImpl for HistogramFunction {
             (Scalar::Quantile, [histogram @ .., q]) => {
                 let q = cast(q, &DataType::Float64)?;
                 let q = q.as_primitive::<Float64Type>();
+                q.iter().flatten().try_for_each(|q| share(self.name(), q))?;
                 let mut values = Vec::with_capacity(q.len());
                 for_each(self.name(), histogram, |row, merged| {
                     values.push(q.is_valid(row).then(|| merged.quantile(q.value(row))).flatten());

@@ -14,7 +14,7 @@ use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Signature, Volatility};
 
 use super::forms::{Columns, Form, form};
-use super::merged::{Merged, data_type};
+use super::merged::{Merged, data_type, share};
 
 /// Returns both aggregates.
 pub(crate) fn udafs() -> [Arc<AggregateUDF>; 2] {
@@ -94,6 +94,7 @@ impl Merging {
 
     fn note(&mut self, q: &ArrayRef) -> Result<()> {
         let q = cast(q, &DataType::Float64)?;
+        q.as_primitive::<Float64Type>().iter().flatten().try_for_each(|q| share("merged_quantile", q))?;
         self.q = self.q.or_else(|| q.as_primitive::<Float64Type>().iter().flatten().next());
         Ok(())
     }

@@ -207,6 +207,16 @@ impl Merged {
     }
 }
 
+/// Refuses what is no quantile.
+pub(crate) fn share(function: &str, q: f64) -> Result<()> {
+    match (0.0..=1.0).contains(&q) {
+        true => Ok(()),
+        false => {
+            exec_err!("`{function}` takes a number from 0 to 1, and {q} is none: write 0.95 for the 95th percentile")
+        }
+    }
+}
+
 fn shifted(index: i32, by: i32) -> i32 {
     index >> by.clamp(0, 31)
 }

@@ -7,11 +7,13 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
 pub(crate) mod attribute;
 pub(crate) mod error_rate;
+pub(crate) mod extreme;
 pub(crate) mod forms;
 pub(crate) mod hex;
 pub(crate) mod histogram;
 pub(crate) mod histogram_merge;
 pub(crate) mod latest_deploy;
+pub(crate) mod meant;
 pub(crate) mod merged;
 pub(crate) mod names;
 pub(crate) mod rate;
@@ -39,6 +41,7 @@ pub(crate) fn scalar() -> Vec<Arc<ScalarUDF>> {
         template::udf(),
         latest_deploy::udf(Arc::default()),
     ];
+    all.extend(meant::udfs());
     all.extend(histogram::udfs());
     all
 }
@@ -46,13 +49,16 @@ pub(crate) fn scalar() -> Vec<Arc<ScalarUDF>> {
 /// The names of every function that may be called, for messages.
 pub(crate) fn names() -> Vec<&'static str> {
     static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
+        // The marks of `meant` are not for calling.
         let scalar = SessionStateDefaults::default_scalar_functions().into_iter().chain(self::scalar());
         let aggregate = SessionStateDefaults::default_aggregate_functions().into_iter().chain(self::aggregate());
         let window = SessionStateDefaults::default_window_functions().into_iter();
         let mut names: Vec<String> = scalar.map(|function| function.name().to_owned()).collect();
         names.extend(aggregate.map(|function| function.name().to_owned()));
         names.extend(window.map(|function| function.name().to_owned()));
-        names.retain(|name| !REFUSED_FUNCTIONS.contains(&name.as_str()));
+        names.retain(|name| {
+            !REFUSED_FUNCTIONS.contains(&name.as_str()) && ![meant::NUMBER, meant::TRUTH].contains(&name.as_str())
+        });
         names
     });
     NAMES.iter().map(String::as_str).collect()

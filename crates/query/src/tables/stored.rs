@@ -49,6 +49,7 @@ use super::repeated;
 use super::tail_rows::TailRows;
 use crate::contains;
 use crate::fallible::may_fail;
+use crate::guarded;
 use crate::lower::lower;
 use crate::session::SEGMENTS_URL;
 
@@ -103,6 +104,22 @@ impl StoredTable {
             effort = effort.max(own);
         }
         effort
+    }
+
+    /// Returns the filter of segments. Each of its parts is tested by itself while rows are decoded, on those that pass the parts before; but
+    /// parts over nested columns together, and later.
+    fn of_segments(&self, sure: &[Expr], fallible: &[Expr], schema: &DFSchema) -> Result<Option<Expr>> {
+        let nested = |filter: &&Expr| {
+            filter.column_refs().into_iter().any(|column| {
+                schema.field_with_unqualified_name(&column.name).is_ok_and(|field| field.data_type().is_nested())
+            })
+        };
+        let late: Vec<Expr> = sure.iter().filter(nested).cloned().collect();
+        if late.is_empty() && !fallible.iter().any(|filter| nested(&filter)) {
+            let each = fallible.iter().map(|filter| Ok(guarded::guarded(filter.clone(), schema)?.data));
+            return Ok(conjunction(sure, each.collect::<Result<Vec<_>>>()?));
+        }
+        Ok(conjunction(sure, guarded::last(&late, fallible, schema)?))
     }
 
     /// Returns those of `segments` that may hold rows that pass.
@@ -223,11 +240,19 @@ impl TableProvider for StoredTable {
             .iter()
             .map(|filter| lower(attributes::unfold(filter.clone(), &self.keys)?, base))
             .collect::<Result<Vec<_>>>()?;
-        if !lowered.iter().any(may_fail) {
-            lowered.sort_by_key(|filter| self.effort(filter));
-        }
-        let filter = lowered.into_iter().reduce(Expr::and);
         let full = DFSchema::try_from(Arc::clone(base))?;
+        // What may fail is tested last, in the order in which it is written.
+        lowered.sort_by_key(|filter| match may_fail(filter, &full) {
+            true => (true, Effort::Texts),
+            false => (false, self.effort(filter)),
+        });
+        let first = lowered.iter().take_while(|filter| !may_fail(filter, &full)).count();
+        let (sure, fallible) = lowered.split_at(first);
+        let filters = Filters {
+            segments: self.of_segments(sure, fallible, &full)?,
+            tail: conjunction(sure, guarded::last(sure, fallible, &full)?),
+        };
+        let filter = lowered.into_iter().reduce(Expr::and);
         let predicate = filter.clone().map(|filter| state.create_physical_expr(filter, &full)).transpose()?;
         let mut segments = self.may_hold(self.snapshot.segments(self.table), predicate.as_ref())?;
         self.reads.without(&self.may_hold(self.snapshot.missing(self.table), predicate.as_ref())?)?;
@@ -257,19 +282,20 @@ impl TableProvider for StoredTable {
             }
         }
 
-        let part = Part { stored: self, state, wanted: &wanted, filter: filter.as_ref() };
+        let part = Part { stored: self, state, wanted: &wanted };
         let limit = limit.filter(|_| filter.is_none());
         let mut parts: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(groups.len() + 1);
         for (promoted, segments) in &groups {
-            parts.push(part.plan(base, promoted, |schema, columns| {
+            parts.push(part.plan((base, promoted), filters.segments.as_ref(), |schema, columns| {
                 self.read_segments(segments, schema, columns, threads, limit)
             })?);
         }
         let tail = self.snapshot.tail(self.table);
         if !tail.is_empty() {
-            parts.push(part.plan(self.table.schema(), &Promoted::default(), |schema, columns| {
-                TailRows::plan(tail, schema, columns)
-            })?);
+            let columns = (self.table.schema(), &Promoted::default());
+            parts.push(
+                part.plan(columns, filters.tail.as_ref(), |schema, columns| TailRows::plan(tail, schema, columns))?,
+            );
         }
         match parts.len() {
             0 => Ok(Arc::new(EmptyExec::new(Arc::new(self.schema.project(&wanted)?)))),
@@ -310,24 +336,33 @@ fn dealt(files: Vec<PartitionedFile>, threads: usize) -> Vec<FileGroup> {
     hands.into_iter().map(FileGroup::new).collect()
 }
 
+/// What a scan filters by, what may fail behind guards: see [`guarded`].
+struct Filters {
+    segments: Option<Expr>,
+    tail: Option<Expr>,
+}
+
+fn conjunction(filters: &[Expr], more: impl IntoIterator<Item = Expr>) -> Option<Expr> {
+    filters.iter().cloned().chain(more).reduce(Expr::and)
+}
+
 /// What every part of a scan gives: the same columns of the rows that pass.
 struct Part<'a> {
     stored: &'a StoredTable,
     state: &'a dyn Session,
     wanted: &'a [usize],
-    filter: Option<&'a Expr>,
 }
 
 impl Part<'_> {
     /// Plans one part, whose rows have the columns of `promoted` behind those of `base` and are read by `read`.
     fn plan(
         &self,
-        base: &SchemaRef,
-        promoted: &Promoted,
+        (base, promoted): (&SchemaRef, &Promoted),
+        filter: Option<&Expr>,
         read: impl FnOnce(&SchemaRef, &[usize]) -> Result<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = promoted.behind(base);
-        let filter = self.filter.map(|filter| repeated::over(base, promoted.rewrite(filter.clone())?)).transpose()?;
+        let filter = filter.map(|filter| repeated::over(base, promoted.rewrite(filter.clone())?)).transpose()?;
         let shown = |at: usize| match at.checked_sub(base.fields().len()) {
             None => repeated::shown(base.field(at)),
             Some(at) => promoted.value(&self.stored.keys[at]),

@@ -196,3 +196,16 @@ async fn an_error_midway_breaks_the_answer_off() {
         }
     }
 }
+
+#[tokio::test]
+async fn intervals_are_written_as_postgres_writes_them() {
+    let shop = Shop::open().await;
+    let sql = "SELECT INTERVAL '1 day 2 hours' AS i, INTERVAL '14 months' AS m, max(end_time) - min(start_time) AS d, array_agg(end_time - start_time) AS l \
+        FROM spans WHERE duration_ns < 3000000";
+    let bytes = shop.encoded(QueryRequest::new(sql), Format::JsonLines).await.expect("encodes");
+    let mut row: Value = serde_json::from_slice(&bytes).expect("JSON");
+    let mut list: Vec<String> = serde_json::from_value(row["l"].take()).expect("texts");
+    list.sort();
+    assert_eq!(row, json!({"i": "1 day 02:00:00", "m": "1 year 2 mons", "d": "00:00:01.002", "l": null}));
+    assert_eq!(list, ["00:00:00.001", "00:00:00.002"]);
+}

@@ -10,6 +10,7 @@ mod fixture;
 mod formats;
 mod guards;
 mod limits;
+mod mixed_attributes;
 mod pruning;
 mod scripts;
 mod system;
