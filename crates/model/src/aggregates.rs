@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::log::LogSeries;
-use crate::metric::MetricSeries;
+use crate::metric::{ExactSum, MetricSeries, MetricShape};
 use crate::presence::PresenceSeries;
 use crate::service::ServiceKey;
 use crate::signal::{Exemplars, OperationKind, OperationSeries};
@@ -163,6 +163,51 @@ pub struct HistorySeries {
     pub cells: Vec<(UnixNanos, HistoryCell)>,
 }
 
+/// One metric of one service, all its versions together, in one wide bucket of the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MetricHistoryCell {
+    /// Points that came in.
+    pub points: u64,
+    /// As [`crate::metric::MetricCell::count`].
+    pub count: u64,
+    /// As [`crate::metric::MetricCell::sum`].
+    pub sum: ExactSum,
+}
+
+impl MetricHistoryCell {
+    /// Adds all of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.points += other.points;
+        self.count += other.count;
+        self.sum.add(other.sum);
+    }
+}
+
+/// One metric over the past days: same hours before. Only those are kept whose name tells which direction is bad
+/// ([`crate::metric::worse_upwards`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetricHistorySeries {
+    /// Which metric.
+    pub metric: MetricHistoryKey,
+    /// Width of the buckets in seconds.
+    pub width_s: u32,
+    /// Its values, by start of the bucket, ascending; none is empty.
+    pub cells: Vec<(UnixNanos, MetricHistoryCell)>,
+}
+
+/// What tells one metric of a service from another.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct MetricHistoryKey {
+    /// Its name.
+    pub name: String,
+    /// Its unit, as it came.
+    pub unit: String,
+    /// What its values mean.
+    pub shape: MetricShape,
+    /// Those attributes of the points that are allow-listed.
+    pub attributes: BTreeMap<String, String>,
+}
+
 /// How one service fared in one bucket, all its operations and versions together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Vitals {
@@ -212,4 +257,7 @@ pub struct ServiceAggregates {
     pub paths: Vec<PathSeries>,
     /// The weeks before, whatever stretch was asked for.
     pub history: Vec<HistorySeries>,
+    /// Metrics of the days before, whatever stretch was asked for.
+    #[serde(default)]
+    pub metric_history: Vec<MetricHistorySeries>,
 }

@@ -143,6 +143,58 @@ pub struct MetricSeries {
     pub cells: Vec<(Bucket, MetricCell)>,
 }
 
+/// Words in the names of what is worse when there is more of it.
+const WORSE_UP: [&str; 24] = [
+    "memory",
+    "heap",
+    "rss",
+    "cpu",
+    "latency",
+    "duration",
+    "error",
+    "fail",
+    "queue",
+    "lag",
+    "backlog",
+    "gc.",
+    "restart",
+    "retry",
+    "retries",
+    "timeout",
+    "pause",
+    "response_time",
+    "5xx",
+    "exception",
+    "reject",
+    "drop",
+    "saturation",
+    "evict",
+];
+/// Words in the names of what is worse when there is less of it; they decide where both are there.
+const WORSE_DOWN: [&str; 11] = [
+    "success",
+    "availab",
+    "order",
+    "checkout",
+    "conversion",
+    "revenue",
+    "hit_ratio",
+    "throughput",
+    "hit_rate",
+    "apdex",
+    "ready",
+];
+
+/// Says by the name of a metric whether more of it is worse; `None` where nobody can say.
+pub fn worse_upwards(name: &str) -> Option<bool> {
+    let name = name.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| name.contains(word));
+    if says(&WORSE_DOWN) {
+        return Some(false);
+    }
+    says(&WORSE_UP).then_some(true)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

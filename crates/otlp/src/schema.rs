@@ -351,7 +351,7 @@ static SIGNALS: LazyLock<SchemaRef> = LazyLock::new(|| {
         field("service_namespace", DataType::Utf8),
         field("service_version", DataType::Utf8),
         field("environment", DataType::Utf8),
-        // presence, log, metric, arm, action, path or history
+        // presence, log, metric, arm, action, path, history or metric_history
         field("kind", DataType::Utf8),
         // Template, metric, operation or action.
         field("name", DataType::Utf8),

@@ -50,6 +50,9 @@ impl SignalState {
         for (id, second, cell) in self.pending_history() {
             self.sides.history.settle(id, second, &cell);
         }
+        for (id, second, cell) in self.pending_metric_past() {
+            self.sides.metric_past.settle(id, second, &cell);
+        }
         self.sides.settle_pending();
         self.cells.settle_pending();
         self.bound_cells();

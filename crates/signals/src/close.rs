@@ -242,6 +242,8 @@ impl SignalState {
         self.drill_columns.iter().for_each(|name| names[*name as usize] = true);
         let mut metrics = vec![false; self.metric_names.span()];
         self.sides.metrics.keys().for_each(|key| metrics[key.metric as usize] = true);
+        // Names without end would hold their places for days.
+        self.sides.forget_metric_past(&metrics);
         let mut parties = vec![false; registry.parties.span()];
         let mut versions = vec![false; registry.versions.span()];
         let mut operations = vec![false; registry.operations.span()];

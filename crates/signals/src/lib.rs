@@ -52,6 +52,7 @@ mod intern;
 mod limits;
 mod lines;
 mod logs;
+mod metric_past;
 mod metrics;
 mod name;
 mod paths;

@@ -13,6 +13,7 @@ use plimsoll_model::{Bucket, UnixNanos};
 use crate::cell::{Cell, Sparse};
 use crate::columns::SchemaError;
 use crate::lines::{OTHER_TEMPLATE, template_hash};
+use crate::metric_past;
 use crate::paths::PathSums;
 use crate::points::PointCell;
 use crate::registry::NO_NAME;
@@ -22,6 +23,20 @@ use crate::sides::{ActionId, ArmId, HISTORY_WIDTHS, HistoryId, LogId, MetricId, 
 use crate::state::SignalState;
 
 const BUCKET_S: u32 = (Bucket::WIDTH_NS / 1_000_000_000) as u32;
+
+fn unknown(column: &str, value: &str) -> SchemaError {
+    SchemaError::Value { column: column.to_owned(), value: value.to_owned() }
+}
+
+/// Returns which metric a row is about.
+fn metric_of(row: &SignalRow) -> Result<MetricName, SchemaError> {
+    Ok(MetricName {
+        name: row.name.as_str().into(),
+        unit: row.unit.as_str().into(),
+        shape: MetricShape::parse(&row.role).ok_or_else(|| unknown("role", &row.role))?,
+        attributes: serde_json::from_str(&row.detail).map_err(|_| unknown("detail", &row.detail))?,
+    })
+}
 
 /// Returns the second at which the first wide bucket begins that holds any of `bucket` or later.
 pub(crate) fn first_wide(bucket: u64) -> u64 {
@@ -108,6 +123,7 @@ impl SignalState {
                 ..self.operation_row("history", id.operation, UnixNanos::from_secs(second), id.width_s)
             });
         }
+        rows.extend(self.metric_past_rows(part));
         (!rows.is_empty()).then(|| encode(&ordered(&rows)))
     }
 
@@ -207,8 +223,6 @@ impl SignalState {
 
     /// Adds rows stored before. A sort that is not known is left alone: a later version wrote it.
     pub(crate) fn load_signals(&mut self, batch: &RecordBatch, recall: Recall) -> Result<(), SchemaError> {
-        let unknown =
-            |column: &str, value: &str| SchemaError::Value { column: column.to_owned(), value: value.to_owned() };
         let age_of = |text: &str| AgeClass::parse(text).ok_or_else(|| unknown("instance_age", text));
         let kind_of = |text: &str| OperationKind::parse(text).ok_or_else(|| unknown("role", text));
         for row in decode(batch, recall)? {
@@ -249,14 +263,7 @@ impl SignalState {
                 }
                 "metric" => {
                     let (version, _) = self.registry.version_id(&row.service, &row.version);
-                    let shape = MetricShape::parse(&row.role).ok_or_else(|| unknown("role", &row.role))?;
-                    let attributes = serde_json::from_str(&row.detail).map_err(|_| unknown("detail", &row.detail))?;
-                    let what = MetricName {
-                        name: row.name.as_str().into(),
-                        unit: row.unit.as_str().into(),
-                        shape,
-                        attributes,
-                    };
+                    let what = metric_of(&row)?;
                     let id = MetricId { version, age: age_of(&row.age)?, metric: self.metric_names.intern(what) };
                     if !self.sides.metrics.contains(&id) {
                         let service = self.registry.versions.key(version).service;
@@ -349,6 +356,10 @@ impl SignalState {
                     };
                     let second = row.start.0 / 1_000_000_000;
                     self.sides.history.settle(HistoryId { operation, width_s: row.width_s }, second, &cell);
+                }
+                metric_past::KIND => {
+                    let what = metric_of(&row)?;
+                    self.load_metric_past(&row, what);
                 }
                 _ => {}
             }

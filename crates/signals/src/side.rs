@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::hash::Hash;
 
-use plimsoll_model::aggregates::{ActionCell, HistoryCell};
+use plimsoll_model::aggregates::{ActionCell, HistoryCell, MetricHistoryCell};
 use plimsoll_model::log::LogCell;
 use plimsoll_model::presence::PresenceCell;
 
@@ -31,7 +31,7 @@ macro_rules! additive {
         }
     )*};
 }
-additive!(PresenceCell, LogCell, PointCell, ActionCell, PathSums, HistoryCell, Cell);
+additive!(PresenceCell, LogCell, PointCell, ActionCell, PathSums, HistoryCell, MetricHistoryCell, Cell);
 
 /// One series: what awaits a checkpoint, ascending, and what is looked back on.
 pub(crate) struct SideSeries<C> {

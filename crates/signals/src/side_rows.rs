@@ -22,6 +22,7 @@ use plimsoll_otlp::schema::{self, UTC};
 
 use crate::columns::{self, SchemaError};
 use crate::intern::FixedMap;
+use crate::metric_past;
 use crate::rows::{Entries, Histograms, exemplars, list, numbers, structs, texts, trace_ids};
 
 /// Which rows are taken.
@@ -246,7 +247,7 @@ pub(crate) fn decode(batch: &RecordBatch, recall: Recall) -> Result<Vec<SignalRo
     let mut rows = Vec::with_capacity(batch.num_rows());
     for row in 0..batch.num_rows() {
         let start = UnixNanos(u64::try_from(bucket.value(row)).unwrap_or(0));
-        let history = texts[4].value(row) == "history";
+        let history = matches!(texts[4].value(row), "history" | metric_past::KIND);
         let wanted = match recall {
             Recall::All => true,
             Recall::HistorySince(since) => !history || start >= since,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use plimsoll_model::aggregates::{
-    ActionCell, ActionSeries, ArmSeries, HistoryCell, HistorySeries, Participant, PathSeries,
+    ActionCell, ActionSeries, ArmSeries, HistoryCell, HistorySeries, MetricHistoryCell, Participant, PathSeries,
 };
 use plimsoll_model::log::{Level, LogCell, LogSeries};
 use plimsoll_model::metric::{MetricKey, MetricSeries, MetricShape};
@@ -15,6 +15,7 @@ use plimsoll_model::{Bucket, Interval, ServiceAggregates, ServiceKey, UnixNanos}
 use crate::cell::Cell;
 use crate::groups::KnownGroups;
 use crate::intern::{FixedMap, Interner};
+use crate::metric_past::{self, MetricPastId};
 use crate::paths::PathSums;
 use crate::points::PointCell;
 use crate::registry::NO_NAME;
@@ -93,6 +94,7 @@ pub(crate) struct Sides {
     /// How many paths each entry has.
     pub(crate) paths_of: FixedMap<u32, usize>,
     pub(crate) history: Side<HistoryId, HistoryCell>,
+    pub(crate) metric_past: Side<MetricPastId, MetricHistoryCell>,
 }
 
 impl Sides {
@@ -104,6 +106,7 @@ impl Sides {
         self.actions.settle_pending();
         self.paths.settle_pending();
         self.history.settle_pending();
+        self.metric_past.settle_pending();
     }
 
     /// Drops what is older than `keep`, a number of a 10 s bucket; history has its own age. Returns how many cells went.
@@ -115,6 +118,7 @@ impl Sides {
         self.actions.retire(keep);
         self.paths.retire(keep);
         self.history.retire(watermark.saturating_sub(HISTORY_WIDTHS[1].1 * 86_400_000_000_000) / 1_000_000_000);
+        self.metric_past.retire((watermark / 1_000_000_000).saturating_sub(metric_past::KEPT_S));
         let logs = &self.logs;
         if self.templates.len() > 2 * logs.cells() + 1_024 {
             let used: std::collections::HashSet<u64> = logs.keys().map(|key| key.template).collect();
@@ -132,6 +136,7 @@ impl Sides {
             + self.actions.shrink(max)
             + self.paths.shrink(max)
             + self.history.shrink(max)
+            + self.metric_past.shrink(max)
     }
 
     pub(crate) fn cells(&self) -> usize {
@@ -142,6 +147,7 @@ impl Sides {
             + self.actions.cells()
             + self.paths.cells()
             + self.history.cells()
+            + self.metric_past.cells()
     }
 
     /// Frees the numbers of paths that no series has, and counts those that are left.
@@ -180,6 +186,11 @@ impl Sides {
     pub(crate) fn forget_history(&mut self, operations: &[bool]) {
         self.history.retain(|key| operations.get(key.operation as usize).copied().unwrap_or(false));
     }
+
+    /// Forgets the past of metrics whose number is marked by nothing.
+    pub(crate) fn forget_metric_past(&mut self, metrics: &[bool]) {
+        self.metric_past.retain(|key| metrics.get(key.metric as usize).copied().unwrap_or(false));
+    }
 }
 
 fn bucketed<C>(cells: BTreeMap<u64, C>) -> Vec<(Bucket, C)> {
@@ -206,6 +217,7 @@ impl SignalState {
             actions: self.actions_of(id, &buckets),
             paths: self.paths_of(id, &buckets),
             history: self.history_of(id),
+            metric_history: self.metric_past_of(id),
         }
     }
 

@@ -1,5 +1,7 @@
 //! What served as control, told in detail.
 
+use std::collections::BTreeSet;
+
 use plimsoll_model::signal::AgeClass;
 use plimsoll_model::{Comparison, Design};
 
@@ -22,9 +24,10 @@ pub(crate) fn of(fold: &Fold) -> Comparison {
             }
         }
     }
+    let days: BTreeSet<u32> = fold.drift.days.iter().chain(&fold.metric_days).copied().collect();
     Comparison {
         versions: fold.frame.control_versions.iter().cloned().collect(),
-        same_hours_days: if concurrent { Vec::new() } else { fold.drift.days.clone() },
+        same_hours_days: if concurrent { Vec::new() } else { days.into_iter().collect() },
         untouched: if concurrent { Vec::new() } else { fold.drift.untouched.clone() },
         errors: strata.split(),
     }

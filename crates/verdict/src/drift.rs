@@ -25,7 +25,7 @@ use crate::design::Frame;
 use crate::input::JudgeInput;
 
 /// Days before at which the same hours are looked up.
-const DAYS: [u32; 2] = [1, 7];
+pub(crate) const DAYS: [u32; 2] = [1, 7];
 /// Untouched services without which nothing is concluded from them.
 const UNTOUCHED_MIN: usize = 2;
 /// Buckets of the trailing window in which untouched services are looked at.
@@ -156,7 +156,8 @@ impl Drift {
         let mut drift = Self::default();
         let seasons = seasons(input, frame);
         drift.days = seasons.iter().map(|(day, _)| *day).collect();
-        drift.left_out = !input.aggregates.history.is_empty() && DAYS.iter().any(|day| changed(input, frame, *day));
+        let held = !(input.aggregates.history.is_empty() && input.aggregates.metric_history.is_empty());
+        drift.left_out = held && DAYS.iter().any(|day| changed(input, frame, *day));
         let untouched = Untouched::of(input, frame);
         drift.untouched = untouched.names();
         if seasons.is_empty() && drift.untouched.is_empty() {
@@ -217,7 +218,7 @@ impl Season {
 
 /// Says whether the service was changed on a day within the hours that would be looked at: what happened then may be that
 /// change's doing, and is no season.
-fn changed(input: &JudgeInput, frame: &Frame, day: u32) -> bool {
+pub(crate) fn changed(input: &JudgeInput, frame: &Frame, day: u32) -> bool {
     let (from, end) = (frame.earliest.0 * 10, frame.start.0 * 10 + input.tolerances.watch_max_s + 600);
     let moments = input.changed_at.iter().filter(|at| **at < input.deploy.started_at);
     let mut shifted = moments.filter_map(|at| moved(*at, u64::from(day) * 86_400));
@@ -259,7 +260,7 @@ fn seasons(input: &JudgeInput, frame: &Frame) -> Vec<(u32, Season)> {
 }
 
 /// Returns the second at which something would stand `shift` seconds later.
-fn moved(at: UnixNanos, shift: u64) -> Option<u64> {
+pub(crate) fn moved(at: UnixNanos, shift: u64) -> Option<u64> {
     (at.0 / 1_000_000_000).checked_add(shift)
 }
 

@@ -17,6 +17,7 @@ use crate::flow::{self, Flow, Traffic};
 use crate::input::JudgeInput;
 use crate::log_flow::LogFlow;
 use crate::logs::LogErrors;
+use crate::metric_seasons::MetricSeasons;
 use crate::metrics::{self, MetricTest};
 use crate::novelty::Novelty;
 use crate::operation::{self, Dealing, Moment, Operation, YOUNG_BUCKETS};
@@ -43,6 +44,8 @@ pub(crate) struct Fold {
     pub(crate) log_flow: LogFlow,
     pub(crate) paths: Paths,
     pub(crate) metrics: Vec<MetricTest>,
+    /// Days before whose same hours were held against metrics.
+    pub(crate) metric_days: Vec<u32>,
     /// True where metrics have a past, and so may spend their share of alpha.
     pub(crate) levels: bool,
     pub(crate) flow: Flow,
@@ -140,6 +143,7 @@ impl Fold {
             log_flow: LogFlow::new(input, &frame, requests.values().sum()),
             paths: Paths::new(input, &frame, dealing),
             metrics: Vec::new(),
+            metric_days: Vec::new(),
             levels: metrics::any(&frame, &input.aggregates.metrics),
             flow: Flow::new(&traffic),
             restarts: Restarts::default(),
@@ -277,7 +281,9 @@ impl Fold {
         }
         if !input.aggregates.metrics.is_empty() {
             let served = metrics::served(&self.frame, &input.series);
-            self.metrics = metrics::tests(&self.frame, &input.aggregates.metrics, &served, tolerances);
+            let seasons = MetricSeasons::of(input, &self.frame);
+            self.metric_days = seasons.days().collect();
+            self.metrics = metrics::tests(&self.frame, &input.aggregates.metrics, &served, &seasons, tolerances);
         }
         if !input.aggregates.presence.is_empty() {
             self.restarts = Restarts::of(&self.frame, &input.aggregates.presence, tolerances);

@@ -6,7 +6,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `design`, `slot` | who is compared with whom, and what stands against what |
-//! | `drift` | what time alone would have changed: same hours before, services not touched |
+//! | `drift`, `metric_seasons` | what time alone would have changed: same hours before, services not touched |
 //! | [`e_process`], [`two_sample`], [`ordered`] | the sequential tests, of what is rare, of what is not, and of a whole distribution |
 //! | [`rate`] | confidence bounds |
 //! | [`dispersion`] | how bursty the counts are |
@@ -51,6 +51,7 @@ mod latency;
 mod log_flow;
 mod logs;
 mod measured;
+mod metric_seasons;
 mod metrics;
 mod novelty;
 mod operation;

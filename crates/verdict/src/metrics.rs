@@ -11,6 +11,8 @@
 //! Beside that the move is ranked among all moves of the same length in the past: where more than one in fifty of those was as
 //! large, the series does such things by itself.
 //!
+//! What the same hours of days before did by themselves is taken off ([`crate::metric_seasons`]).
+//!
 //! Only metrics whose name tells which direction is bad are tested: more memory is worse, fewer orders are; of most nobody
 //! can say. *This is a calibration*: levels of a series depend on each other, which longer windows lessen and do not undo.
 //!
@@ -18,13 +20,14 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_model::metric::{MetricKey, MetricSeries, MetricShape};
+use plimsoll_model::metric::{MetricKey, MetricSeries, MetricShape, worse_upwards};
 use plimsoll_model::signal::OperationSeries;
 use plimsoll_model::{Bucket, Interval};
 
 use crate::design::{Frame, Role};
 use crate::flow;
 use crate::measured::{POD_ATTRIBUTES, VERSION_ATTRIBUTES};
+use crate::metric_seasons::{MetricSeason, MetricSeasons};
 use crate::standing::Standing;
 use crate::tolerances::Tolerances;
 
@@ -42,46 +45,6 @@ const BUCKETS_A_MINUTE: u64 = 6;
 const PLACEBO_MAX: f64 = 0.02;
 /// Share of `alpha` where a service has nothing but metrics.
 pub(crate) const SHARE_ALONE: f64 = 0.8;
-
-const WORSE_UP: [&str; 24] = [
-    "memory",
-    "heap",
-    "rss",
-    "cpu",
-    "latency",
-    "duration",
-    "error",
-    "fail",
-    "queue",
-    "lag",
-    "backlog",
-    "gc.",
-    "restart",
-    "retry",
-    "retries",
-    "timeout",
-    "pause",
-    "response_time",
-    "5xx",
-    "exception",
-    "reject",
-    "drop",
-    "saturation",
-    "evict",
-];
-const WORSE_DOWN: [&str; 11] = [
-    "success",
-    "availab",
-    "order",
-    "checkout",
-    "conversion",
-    "revenue",
-    "hit_ratio",
-    "throughput",
-    "hit_rate",
-    "apdex",
-    "ready",
-];
 
 /// The test of one metric.
 #[derive(Debug, Clone)]
@@ -110,10 +73,12 @@ pub(crate) struct MetricTest {
     pub(crate) shown_well: bool,
     /// Share of the past's moves that are as large as the last one.
     pub(crate) placebo: f64,
+    /// True while part of the last move is what the same hours before did, too.
+    pub(crate) seasonal: bool,
 }
 
 /// What tells one metric from another, whatever version and age.
-type Identity<'a> = (&'a str, &'a str, MetricShape, BTreeMap<String, String>);
+pub(crate) type Identity<'a> = (&'a str, &'a str, MetricShape, BTreeMap<String, String>);
 
 /// What a metric's values are told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,8 +91,11 @@ pub(crate) enum Each {
     Point,
 }
 
-/// What came in within a minute: sum, number of values and of points.
-type Minutes = BTreeMap<u64, [f64; 3]>;
+/// What came in: sum, number of values and of points.
+pub(crate) type Told = [f64; 3];
+
+/// The same by minute.
+type Minutes = BTreeMap<u64, Told>;
 
 /// Requests by minute.
 pub(crate) type Served = [BTreeMap<u64, f64>; 3];
@@ -155,16 +123,17 @@ pub(crate) fn served(frame: &Frame, series: &[OperationSeries]) -> Served {
 }
 
 /// Tests every metric that has a bad direction; nothing else is known of the service where `served` is empty.
-pub(crate) fn tests(
+pub(crate) fn tests<'a>(
     frame: &Frame,
-    series: &[MetricSeries],
+    series: &'a [MetricSeries],
     served: &Served,
+    seasons: &MetricSeasons<'a>,
     tolerances: &Tolerances,
 ) -> Vec<MetricTest> {
     let mut all: BTreeMap<Identity<'_>, [Minutes; 3]> = BTreeMap::new();
-    for series in series.iter().filter(|s| direction(&s.key).is_some()) {
+    for series in series.iter().filter(|s| worse_upwards(&s.key.name).is_some()) {
         let key = &series.key;
-        let arms = all.entry((&key.name, &key.unit, key.shape, apart(key))).or_default();
+        let arms = all.entry((&key.name, &key.unit, key.shape, apart(&key.attributes))).or_default();
         for (bucket, cell) in &series.cells {
             let Some(role) = frame.role(&key.version, *bucket) else { continue };
             let minute = arms[role as usize].entry(bucket.0 / BUCKETS_A_MINUTE).or_default();
@@ -186,6 +155,9 @@ pub(crate) fn tests(
             let whole = minutes.into_iter().filter(|(minute, _)| *minute < last);
             whole.filter_map(|(minute, told)| Minute::of(minute, told, each, served.get(&minute).copied())).collect()
         });
+        let identity = (name, unit, shape, attributes);
+        let season = seasons.season(&identity);
+        let (.., attributes) = identity;
         let mut test = MetricTest {
             name: name.to_owned(),
             unit: unit.to_owned(),
@@ -202,9 +174,10 @@ pub(crate) fn tests(
             minutes: 0,
             shown_well: false,
             placebo: 0.0,
+            seasonal: false,
         };
-        let up = named(name, &WORSE_UP);
-        test.run(&values, up, (count / (tolerances.alpha * share)).ln(), tolerances)?;
+        let up = worse_upwards(name).unwrap_or(true);
+        test.run(&values, up, (count / (tolerances.alpha * share)).ln(), &season, tolerances)?;
         Some(test)
     });
     tested.collect()
@@ -217,6 +190,18 @@ fn each(shape: MetricShape, before: &Minutes, served: &BTreeMap<u64, f64>) -> Ea
     }
     let both = before.keys().filter(|minute| served.contains_key(minute)).count();
     if both >= (WINDOWS_MIN + 1) * WINDOW { Each::Request } else { Each::Point }
+}
+
+impl Each {
+    /// Returns what one reading says, where `requests` came with it.
+    pub(crate) fn value(self, [sum, n, points]: Told, requests: Option<f64>, reading: usize) -> Option<f64> {
+        let by = match (self, reading) {
+            (Self::Observation, _) => n,
+            (Self::Request, 0) => requests?,
+            (Self::Point | Self::Request, _) => points,
+        };
+        (by > 0.0).then(|| sum / by)
+    }
 }
 
 impl Minute {
@@ -235,7 +220,7 @@ impl Minute {
 /// Says whether any metric has a past by which it can be tested; known at the start, it settles who may spend what of alpha.
 pub(crate) fn any(frame: &Frame, series: &[MetricSeries]) -> bool {
     let enough = (WINDOWS_MIN + 1) * WINDOW;
-    series.iter().filter(|s| direction(&s.key).is_some()).any(|series| {
+    series.iter().filter(|s| worse_upwards(&s.key.name).is_some()).any(|series| {
         let before = series.cells.iter().filter(|(b, _)| frame.role(&series.key.version, *b) == Some(Role::Before));
         let mut minutes: Vec<u64> = before.map(|(bucket, _)| bucket.0 / BUCKETS_A_MINUTE).collect();
         minutes.dedup();
@@ -243,23 +228,11 @@ pub(crate) fn any(frame: &Frame, series: &[MetricSeries]) -> bool {
     })
 }
 
-/// Says whether more is worse; `None` where nobody can say.
-pub(crate) fn direction(key: &MetricKey) -> Option<bool> {
-    if named(&key.name, &WORSE_DOWN) {
-        return Some(false);
-    }
-    named(&key.name, &WORSE_UP).then_some(true)
-}
-
-fn named(name: &str, words: &[&str]) -> bool {
-    let name = name.to_ascii_lowercase();
-    words.iter().any(|word| name.contains(word))
-}
-
 impl MetricTest {
     /// Says whether it tests this series, among others.
     pub(crate) fn tests(&self, key: &MetricKey) -> bool {
-        (&self.name, &self.unit, self.shape) == (&key.name, &key.unit, key.shape) && self.attributes == apart(key)
+        (&self.name, &self.unit, self.shape) == (&key.name, &key.unit, key.shape)
+            && self.attributes == apart(&key.attributes)
     }
 
     /// Says what its numbers are about.
@@ -277,6 +250,7 @@ impl MetricTest {
         [candidate, control, before]: &[Vec<Minute>; 3],
         up: bool,
         level: f64,
+        season: &MetricSeason<'_>,
         tolerances: &Tolerances,
     ) -> Option<()> {
         if candidate.len() < WINDOW {
@@ -296,8 +270,16 @@ impl MetricTest {
             let nearest = &before[before.len().saturating_sub(WINDOW)..];
             let reference = if self.beside { beside.as_slice() } else { nearest };
             self.compared = [stretch(window), stretch(reference)];
-            let moves: Vec<Move> =
-                pasts.iter().enumerate().map(|(at, past)| past.held(at, window, reference, sign)).collect();
+            let excused = |reading: usize, reference: f64, noise: f64| match self.beside {
+                true => 0.0,
+                false => season.excused((self.each, reading), stretch(window), (reference, noise), sign),
+            };
+            let moves: Vec<Move> = pasts
+                .iter()
+                .enumerate()
+                .map(|(at, past)| past.held(at, window, reference, sign, |from, noise| excused(at, from, noise)))
+                .collect();
+            self.seasonal = moves.iter().any(|m| m.excused);
             let told = moves[0];
             self.candidate = (told.candidate, WINDOW as u64);
             self.baseline = (told.reference, WINDOW as u64);
@@ -348,6 +330,7 @@ struct Move {
     log_e: f64,
     placebo: f64,
     unusual: bool,
+    excused: bool,
 }
 
 impl PastMoves {
@@ -373,13 +356,21 @@ impl PastMoves {
         })
     }
 
-    /// Holds two windows against each other.
-    fn held(&self, reading: usize, window: &[Minute], reference: &[Minute], sign: f64) -> Move {
+    /// Holds two windows against each other; `excused` says how much of a move from a level, with a noise, the hour alone makes.
+    fn held(
+        &self,
+        reading: usize,
+        window: &[Minute],
+        reference: &[Minute],
+        sign: f64,
+        excused: impl Fn(f64, f64) -> f64,
+    ) -> Move {
         let (candidate, against) = (mean(window, reading), mean(reference, reading));
         // The past's noise is that of two windows of its weight; a mean over less moves more, as the root of it.
         let lighter = |arm: &[Minute]| self.weight / weight(arm, reading);
         let noise = self.noise * (0.5 * (lighter(window) + lighter(reference))).max(1.0).sqrt();
-        let worse = sign * (candidate - against);
+        let excused = excused(against, noise);
+        let worse = sign * (candidate - against) - excused;
         let t = worse.max(0.0) / noise;
         let ratio = (1.0 + t * t / self.freedom) / (1.0 + t * t / (self.freedom * (1.0 + PRIOR)));
         let as_large = self.placebos.iter().filter(|placebo| sign * **placebo >= worse).count() as f64;
@@ -393,13 +384,14 @@ impl PastMoves {
             log_e: 0.5 * (self.freedom + 1.0) * ratio.ln() - 0.5 * (1.0 + PRIOR).ln(),
             placebo: (1.0 + as_large) / (1.0 + all),
             unusual: as_large <= PLACEBO_MAX * all,
+            excused: excused > 0.0,
         }
     }
 }
 
 /// Returns the attributes that tell series of one metric apart.
-fn apart(key: &MetricKey) -> BTreeMap<String, String> {
-    let mut attributes = key.attributes.clone();
+pub(crate) fn apart(attributes: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut attributes = attributes.clone();
     // What tells versions and pods apart differs between the arms by its nature.
     attributes
         .retain(|name, _| !VERSION_ATTRIBUTES.contains(&name.as_str()) && !POD_ATTRIBUTES.contains(&name.as_str()));

@@ -97,7 +97,8 @@ pub(crate) fn words(input: &JudgeInput, fold: &Fold, tests: &[Test]) -> Vec<Stri
     let before_after = fold.design() == Design::BeforeAfter;
     say(SHORT_BASELINE, before_after && fold.control_requests() > 0 && short);
     say(SHARED_SHIFT, before_after && fold.drift.shared());
-    say(SEASONAL_SHIFT, before_after && fold.drift.seasonal());
+    let levels = fold.metrics.iter().any(|test| test.seasonal);
+    say(SEASONAL_SHIFT, before_after && (fold.drift.seasonal() || levels));
     say(SEASON_CHANGED, before_after && fold.drift.left_out);
     say(CALLEE_FAILING, tests.iter().any(|test| test.standing.elsewhere));
     let bursty = |op: &crate::operation::Operation| {

@@ -20,7 +20,7 @@ use plimsoll_model::signal::LOG_UNIT;
 
 use crate::design::{Frame, Role};
 use crate::input::JudgeInput;
-use crate::metrics;
+use plimsoll_model::metric::worse_upwards;
 
 /// Windows of the past without which nothing is told from noise.
 const WINDOWS_MIN: usize = 4;
@@ -176,7 +176,7 @@ fn levels(input: &JudgeInput, calendar: &Calendar<'_>) -> Vec<Surprise> {
     let mut series: BTreeMap<(&str, &BTreeMap<String, String>, MetricShape), Windows> = BTreeMap::new();
     let own = |name: &str| !HOSTS.iter().any(|host| name.starts_with(host));
     for s in input.aggregates.metrics.iter().filter(|s| own(&s.key.name)) {
-        let Some(up) = metrics::direction(&s.key) else { continue };
+        let Some(up) = worse_upwards(&s.key.name) else { continue };
         let sign = if up { 1.0 } else { -1.0 };
         for (bucket, cell) in &s.cells {
             let Some(window) = calendar.window(&s.key.version, *bucket) else { continue };

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::time::Duration;
 
-use plimsoll_model::aggregates::VitalsSeries;
+use plimsoll_model::aggregates::{MetricHistoryKey, MetricHistorySeries, VitalsSeries};
 use plimsoll_model::log::Level;
 use plimsoll_model::signal::{Fingerprint, OperationKind};
 use plimsoll_model::{Bucket, Deploy, Interval, ServiceAggregates, ServiceKey, Suppressed, UnixNanos, Verdict};
@@ -69,6 +69,8 @@ struct Reach {
     actions: Option<Bucket>,
     paths: Option<Bucket>,
     history: Vec<(String, OperationKind, u32, UnixNanos)>,
+    #[serde(default)]
+    metric_history: Vec<(MetricHistoryKey, UnixNanos)>,
 }
 
 /// Bytes that are no evidence.
@@ -123,6 +125,7 @@ impl Reach {
             let (from, _) = series.cells.first()?;
             Some((series.operation.clone(), series.kind, series.width_s, *from))
         });
+        let of_metric = |series: &MetricHistorySeries| Some((series.metric.clone(), series.cells.first()?.0));
         Self {
             operations: first(operations.map(|series| &series.cells)),
             presence: first(all.presence.iter().map(|series| &series.cells)),
@@ -132,6 +135,7 @@ impl Reach {
             actions: first(all.actions.iter().map(|series| &series.cells)),
             paths: first(all.paths.iter().map(|series| &series.cells)),
             history: history.collect(),
+            metric_history: all.metric_history.iter().filter_map(of_metric).collect(),
         }
     }
 }
@@ -221,7 +225,9 @@ impl Evidence {
 
     /// Returns which stored rows about the weeks before it needs.
     pub fn needs_history(&self) -> Interval {
-        let from = self.reach.history.iter().map(|(.., from)| *from).min();
+        let operations = self.reach.history.iter().map(|(.., from)| *from);
+        let metrics = self.reach.metric_history.iter().map(|(_, from)| *from);
+        let from = operations.chain(metrics).min();
         let to = SignalState::history_from(self.keep_from);
         Interval { from: from.unwrap_or(to), to }
     }
@@ -281,11 +287,17 @@ impl Evidence {
                 log.first_seen = *first;
             }
         }
-        let mut history = read(Some(self.now.bucket())).history;
+        let ServiceAggregates { mut history, mut metric_history, .. } = read(Some(self.now.bucket()));
         history.retain_mut(|series| {
             let key = (&series.operation, series.kind, series.width_s);
             let known = reach.history.iter().find(|(operation, kind, width, _)| key == (operation, *kind, *width));
             let Some((.., from)) = known else { return false };
+            series.cells.retain(|(start, _)| start >= from);
+            !series.cells.is_empty()
+        });
+        metric_history.retain_mut(|series| {
+            let known = reach.metric_history.iter().find(|(metric, _)| *metric == series.metric);
+            let Some((_, from)) = known else { return false };
             series.cells.retain(|(start, _)| start >= from);
             !series.cells.is_empty()
         });
@@ -297,6 +309,7 @@ impl Evidence {
             paths: read(reach.paths).paths,
             logs,
             history,
+            metric_history,
         }
     }
 }

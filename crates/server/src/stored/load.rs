@@ -126,7 +126,8 @@ fn pick(table: Table, batch: &RecordBatch, wanted: &Wanted) -> Result<[RecordBat
     for row in 0..batch.num_rows() {
         let at = UnixNanos(u64::try_from(start.value(row)).unwrap_or(0));
         let kind = kind.as_ref().map_or("", |kind| kind.value(row));
-        let within = if kind == "history" { wanted.history } else { wanted.cells };
+        let past = matches!(kind, "history" | "metric_history");
+        let within = if past { wanted.history } else { wanted.cells };
         let environment = value(&environment, row);
         let there = at >= within.from && at < within.to && wanted.environments.contains(&environment);
         // A path bears on every service that it leads through.

@@ -200,3 +200,44 @@ fn a_growing_count_of_restarts_is_starts_of_the_container() {
         assert_eq!(starts.iter().sum::<u64>(), 2, "{name}: {starts:?}");
     }
 }
+
+#[test]
+fn the_past_of_a_level_is_kept_by_ten_minutes_where_its_name_tells_what_is_bad() {
+    let mut state = state();
+    let gauge =
+        |second: u64, value: f64| Data::Gauge(Gauge { data_points: vec![number(0, second * 1_000, value, "/pay")] });
+    let mut rows = Vec::new();
+    for (version, second, value) in [("1", 0, 3.0), ("2", 45, 5.0), ("1", 700, 7.0)] {
+        for name in ["queue.size", "build.info"] {
+            send(&mut state, version, "i", second * 1_000 + 10, name, gauge(second, value));
+        }
+        rows.extend(state.take_rows());
+    }
+    // Where each bucket begins within its ten minutes, its sum and its count.
+    let told = |state: &SignalState| {
+        let series = state.aggregates(&key("a"), always()).metric_history;
+        let named: Vec<(&str, u32)> = series.iter().map(|s| (s.metric.name.as_str(), s.width_s)).collect();
+        assert_eq!(named, [("queue.size", 600)], "nothing of what nobody can call better or worse");
+        let cells = series[0].cells.iter();
+        cells.map(|(at, c)| (at.0 % 600_000_000_000, c.sum.value(), c.count)).collect::<Vec<_>>()
+    };
+    let expected = [(0, 8.0, 2), (0, 7.0, 1)];
+    assert_eq!(told(&state), expected, "all versions together");
+
+    // It comes back from rows, the older of them apart from the newer, and each once.
+    let since = UnixNanos(at(400_000));
+    let mut restarted = SignalState::new(SignalLimits::default());
+    for (_, batch) in rows.iter().filter(|(table, _)| *table == Table::Signals) {
+        restarted.load_recent(batch, since).expect("own rows");
+    }
+    assert_eq!(told(&restarted), [(0, 7.0, 1)]);
+    for (_, batch) in rows.iter().filter(|(table, _)| *table == Table::Signals) {
+        restarted.load_history(batch, since).expect("own rows");
+    }
+    assert_eq!(told(&restarted), expected);
+
+    // What was handed to a verdict as rows says the same.
+    let mut other = SignalState::new(SignalLimits::default());
+    other.load_excerpt(&state.excerpt(&key("a"), &[], plimsoll_model::Bucket(0))).expect("own rows");
+    assert_eq!(told(&other), expected);
+}

@@ -1,8 +1,13 @@
 //! Before/after: what the same hours before did, and what services went through that nobody touched.
 
-use plimsoll_model::aggregates::{HistoryCell, HistorySeries, Vitals, VitalsSeries};
-use plimsoll_model::signal::{LOG_UNIT, OperationKind};
-use plimsoll_model::{Bucket, Design, ServiceKey, UnixNanos, Verdict, VerdictKind};
+use std::collections::BTreeMap;
+
+use plimsoll_model::aggregates::{
+    HistoryCell, HistorySeries, MetricHistoryCell, MetricHistoryKey, MetricHistorySeries, Vitals, VitalsSeries,
+};
+use plimsoll_model::metric::{ExactSum, MetricCell, MetricKey, MetricSeries, MetricShape};
+use plimsoll_model::signal::{AgeClass, LOG_UNIT, OperationKind};
+use plimsoll_model::{Bucket, Design, ServiceKey, SignalKind, UnixNanos, Verdict, VerdictKind};
 use plimsoll_verdict::{JudgeInput, judge, quality};
 
 use crate::simulation::{START, Scenario, simulate};
@@ -54,6 +59,42 @@ fn same_hours(day: u64, width_s: u32, before: (f64, f64), after: (f64, f64)) -> 
         })
         .collect();
     HistorySeries { operation: "GET /0".to_owned(), kind: OperationKind::Server, width_s, cells }
+}
+
+/// A queue, one point a minute, as `level` says by seconds since the start.
+fn queue(version: &str, level: impl Fn(i64) -> f64, minutes: std::ops::Range<u64>) -> MetricSeries {
+    let cells = minutes.map(|minute| {
+        // Not the same every minute: a twentieth either way.
+        let noise = 1.0 + 0.1 * (((minute.wrapping_mul(2_654_435_761) >> 7) % 1_000) as f64 / 1_000.0 - 0.5);
+        let value = level((minute * 60).cast_signed() - (START * 10).cast_signed()) * noise;
+        let cell = MetricCell { points: 1, count: 1, sum: ExactSum::of(value), ..MetricCell::default() };
+        (Bucket(minute * 6), cell)
+    });
+    MetricSeries {
+        key: MetricKey {
+            service: crate::simulation::service(),
+            version: version.to_owned(),
+            age: AgeClass::Warm,
+            name: "worker.queue.size".to_owned(),
+            unit: "{job}".to_owned(),
+            shape: MetricShape::Gauge,
+            attributes: BTreeMap::new(),
+        },
+        cells: cells.collect(),
+    }
+}
+
+/// The queue on another day, in buckets of ten minutes.
+fn queue_then(day: u64, level: impl Fn(i64) -> f64) -> MetricHistorySeries {
+    let start = START * 10;
+    let cells = (0..12).map(|i| start / 600 * 600 - 3_600 + i * 600).map(|second| {
+        let value = level(second.cast_signed() - start.cast_signed());
+        let cell = MetricHistoryCell { points: 10, count: 10, sum: ExactSum::of(10.0 * value) };
+        (UnixNanos::from_secs(second - day * 86_400), cell)
+    });
+    let MetricKey { name, unit, shape, attributes, .. } = queue("1", |_| 0.0, 0..0).key;
+    let metric = MetricHistoryKey { name, unit, shape, attributes };
+    MetricHistorySeries { metric, width_s: 600, cells: cells.collect() }
 }
 
 fn says(verdict: &Verdict, word: &str) -> bool {
@@ -169,4 +210,40 @@ fn a_day_on_which_the_service_was_changed_excuses_nothing() {
         assert_eq!(verdict.comparison.same_hours_days.is_empty(), expected);
         assert_eq!(says(&verdict, quality::SEASON_CHANGED), expected, "{:?}", verdict.data_quality);
     }
+}
+
+#[test]
+fn a_level_that_rises_at_this_hour_every_day_is_excused_and_more_than_that_is_not() {
+    let start = START / 6;
+    let scenario = Scenario { share: 1.0, errors: 0.002, before_s: 3_600, after_s: 1_500, ..Scenario::default() };
+    let judged = |times: f64, past: Vec<MetricHistorySeries>, changed: Option<u64>| {
+        let mut input = simulate(&scenario, 26);
+        input.aggregates.metrics =
+            vec![queue("1", |_| 100.0, start - 60..start), queue("2", |_| 100.0 * times, start..start + 25)];
+        input.aggregates.metric_history = past;
+        input.changed_at.extend(changed.map(UnixNanos::from_secs));
+        judge(&input)
+    };
+    let of_metric = |verdict: &Verdict| verdict.findings.iter().any(|f| f.signal == SignalKind::Metric);
+    let rises = |from: f64, times: f64| move |second: i64| if second < 0 { from } else { from * times };
+
+    let alone = judged(2.0, Vec::new(), None);
+    assert!(of_metric(&alone), "{}", alone.summary);
+    assert!(!says(&alone, quality::SEASONAL_SHIFT));
+    // A day on which nothing happened changes nothing.
+    let calm = judged(2.0, vec![queue_then(1, rises(100.0, 1.0))], None);
+    assert!(of_metric(&calm), "{}", calm.summary);
+    assert_eq!((calm.comparison.same_hours_days.as_slice(), says(&calm, quality::SEASONAL_SHIFT)), (&[1][..], false));
+    // A week ago it doubled at this hour, at half the load of today: as many times as much is excused.
+    for past in [queue_then(7, rises(100.0, 2.0)), queue_then(7, rises(50.0, 2.0))] {
+        let season = judged(2.0, vec![past.clone()], None);
+        assert!(!of_metric(&season), "{}", season.summary);
+        assert!(says(&season, quality::SEASONAL_SHIFT), "{:?}", season.data_quality);
+        assert!(of_metric(&judged(4.0, vec![past.clone()], None)), "twice what it does every day");
+        // What happened then was that day's own deploy.
+        let changed = judged(2.0, vec![past], Some(START * 10 - 7 * 86_400 + 60));
+        assert!(of_metric(&changed) && says(&changed, quality::SEASON_CHANGED), "{:?}", changed.data_quality);
+    }
+    // It fell: that excuses no rise.
+    assert!(of_metric(&judged(2.0, vec![queue_then(1, rises(100.0, 0.5))], None)));
 }

@@ -10,7 +10,7 @@ use plimsoll_model::signal::{
     AgeClass, CalleeTime, Exemplars, OperationCell, OperationKey, OperationKind, Party, WEIGHT_UNIT,
 };
 use plimsoll_model::{Bucket, ServiceKey, UnixNanos, Verdict};
-use plimsoll_otlp::Table;
+use plimsoll_otlp::{Signal, Table, decode, json_to_protobuf};
 use plimsoll_signals::{OperationRow, SignalLimits, SignalState, encode_operations};
 use plimsoll_verdict::TolerancePolicy;
 use plimsoll_watch::{Evidence, NewDeploy, WatchOptions, Watcher};
@@ -167,4 +167,48 @@ async fn what_is_kept_of_a_verdict_in_a_large_mesh_is_small_and_judges_as_the_wh
         let again = evidence.judge(&mut state_of(mesh, until)).expect("is judged");
         assert_eq!(again, verdict, "{mesh:?}");
     }
+}
+
+/// The state of a service that says once a minute how long its queue is, up to the bucket `until`: it is twice as long from the start
+/// on, and was from the same minute on a day before.
+fn queue_until(until: u64) -> SignalState {
+    let mut state = SignalState::new(SignalLimits::default());
+    let day = 8_640;
+    let yesterday = (START - day - 720..START - day + 360).step_by(6);
+    let today = (START - 360..START + SINCE).step_by(6);
+    for bucket in yesterday.chain(today).filter(|bucket| *bucket < until) {
+        let begins = if bucket < START - day / 2 { START - day } else { START };
+        let version = if bucket >= START { "2" } else { "1" };
+        let level = if bucket >= begins { 200.0 } else { 100.0 } + (bucket / 6 % 7) as f64;
+        let at = Bucket(bucket).start();
+        let text = |key: &str, value: &str| format!(r#"{{"key":"{key}","value":{{"stringValue":"{value}"}}}}"#);
+        let resource = [
+            text("service.name", "service-0"),
+            text("deployment.environment.name", "prod"),
+            text("service.version", version),
+        ];
+        let json = format!(
+            r#"{{"resourceMetrics":[{{"resource":{{"attributes":[{}]}},"scopeMetrics":[{{"metrics":[{{"name":"queue.size",
+            "gauge":{{"dataPoints":[{{"timeUnixNano":"{}","asDouble":{level}}}]}}}}]}}]}}]}}"#,
+            resource.join(","),
+            at.0
+        );
+        let request = json_to_protobuf(Signal::Metrics, json.as_bytes()).expect("is OTLP/JSON");
+        let decoded = decode(Signal::Metrics, &request, at).expect("is a request");
+        state.fold(Table::Metrics, &decoded.batch).expect("is in the stored schema");
+        state.take_rows();
+    }
+    state
+}
+
+#[tokio::test]
+async fn what_a_level_did_at_the_same_hour_a_day_before_is_kept_with_the_verdict() {
+    let (verdict, bytes) = judged(queue_until(u64::MAX)).await;
+    assert_eq!(verdict.comparison.same_hours_days, [1], "{:?}", verdict.data_quality);
+    assert!(verdict.data_quality.iter().any(|word| word == "seasonal_shift"), "{:?}", verdict.data_quality);
+    let evidence = Evidence::from_bytes(&bytes).expect("is read");
+    let day_before = Bucket(START - 8_640).start();
+    assert!(evidence.needs_history().from < day_before, "the day before is asked for");
+    let again = evidence.judge(&mut queue_until(evidence.needs().to.bucket().0)).expect("is judged");
+    assert_eq!(again, verdict);
 }
