@@ -25,6 +25,8 @@ const WARMING_BUCKETS: u64 = 30;
 
 /// A version that served within so many buckets before the start, or after it, is one that serves.
 const SERVING_BUCKETS: u64 = 60;
+/// One that did not within so many has ended, where another did.
+const ENDED_BUCKETS: u64 = 6;
 
 /// Requests without which an operation is not taken to be another under a new name.
 const RENAMED_REQUESTS_MIN: u64 = 30;
@@ -242,14 +244,23 @@ fn control_versions<'a>(
     }
     // A version that served long ago and no more, for instance one rolled back, is no control while another serves.
     let serves = |s: &OperationSeries| s.cells.iter().any(|(b, _)| b.0 + SERVING_BUCKETS >= start.0);
-    if let Some(previous) = deploy.previous_version.as_deref().filter(|p| *p != version)
-        && own.iter().any(|s| s.key.version == previous && serves(s))
-    {
-        return BTreeSet::from([previous]);
-    }
     let others = |wanted: &dyn Fn(&OperationSeries) -> bool| -> BTreeSet<&'a str> {
         own.iter().filter(|s| s.key.version != version && wanted(s)).map(|s| s.key.version.as_str()).collect()
     };
+    // Nor is a canary that was taken back a minute ago, though it was the last to be met.
+    let to_the_last = |s: &OperationSeries| {
+        s.cells.iter().any(|(b, cell)| *b < start && b.0 + ENDED_BUCKETS >= start.0 && cell.requests > 0)
+    };
+    let last = others(&to_the_last);
+    if let Some(previous) = deploy.previous_version.as_deref().filter(|p| *p != version)
+        && own.iter().any(|s| s.key.version == previous && serves(s))
+        && (last.is_empty() || last.contains(previous))
+    {
+        return BTreeSet::from([previous]);
+    }
+    if !last.is_empty() {
+        return last;
+    }
     let known = |s: &OperationSeries| before(s) || input.known_versions.contains(&s.key.version);
     let mut found = others(&|s| known(s) && serves(s));
     if found.is_empty() {

@@ -40,7 +40,8 @@ impl Watcher {
             ..DeployFilter::default()
         };
         let announced = self.catalog.deploys(&filter).await?;
-        match infer(seen, &known, &announced, (self.clock)()) {
+        let serving = self.serving_before(&seen.service, &seen.version, seen.first_seen);
+        match infer(seen, &known, &announced, serving, (self.clock)()) {
             Inference::Nothing => {}
             Inference::Churn => {
                 count(&self.counts.churned_versions, 1);

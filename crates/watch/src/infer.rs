@@ -34,11 +34,13 @@ pub(crate) enum Inference {
     Nothing,
 }
 
-/// Decides. `known` are the service's versions, the new one among them; `announced` its deploys of that version.
+/// Decides. `known` are the service's versions, the new one among them; `announced` its deploys of that version; `serving` the version
+/// that served as it came, where one did.
 pub(crate) fn infer(
     seen: &VersionObservation,
     known: &[VersionRecord],
     announced: &[Deploy],
+    serving: Option<String>,
     now: UnixNanos,
 ) -> Inference {
     let Some(first) = known.iter().map(|version| version.first_seen).min() else { return Inference::Nothing };
@@ -56,10 +58,11 @@ pub(crate) fn infer(
     if recent > VERSIONS_MAX {
         return Inference::Churn;
     }
-    let previous = known
-        .iter()
-        .filter(|version| version.version != seen.version && !version.version.is_empty())
-        .max_by_key(|version| (version.last_seen, version.first_seen));
+    let last_met = || {
+        let others = known.iter().filter(|known| known.version != seen.version && !known.version.is_empty());
+        others.max_by_key(|known| (known.last_seen, known.first_seen)).map(|known| known.version.clone())
+    };
+    let previous = serving.or_else(last_met);
     Inference::Deploy(Box::new(Deploy {
         id: DeployId::inferred(
             &seen.service.environment,
@@ -70,7 +73,7 @@ pub(crate) fn infer(
         service: seen.service.clone(),
         version: seen.version.clone(),
         kind: DeployKind::Release,
-        previous_version: previous.map(|version| version.version.clone()),
+        previous_version: previous,
         commit: None,
         repository: None,
         run_url: None,

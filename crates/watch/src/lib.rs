@@ -5,6 +5,7 @@
 //! | `register` | what a marker must say, and every complaint about one that does not |
 //! | `infer` | which first-seen version is a deploy that nobody announced |
 //! | `arrivals` | versions as they arrive |
+//! | `serving` | which version serves as another one comes |
 //! | `source` | the aggregates that verdicts are computed from, as a port |
 //! | `state` | the fold's own state as that port |
 //! | `open` | the deploys that are still being judged |
@@ -36,6 +37,7 @@ mod markers;
 mod open;
 mod placeholder;
 mod register;
+mod serving;
 mod source;
 mod state;
 mod watcher;

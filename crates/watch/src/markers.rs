@@ -55,7 +55,8 @@ impl Watcher {
             }
         }
         if deploy.previous_version.is_none() {
-            deploy.previous_version = running_before(&deploy, known);
+            let serving = self.serving_before(&deploy.service, &deploy.version, deploy.started_at);
+            deploy.previous_version = serving.or_else(|| running_before(&deploy, known));
         }
         let same = self.open.lock().same_shipment(&deploy);
         if let Some(same) = same {

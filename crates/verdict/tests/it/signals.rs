@@ -281,3 +281,23 @@ fn carried_on_it_says_what_it_says_afresh() {
         assert!(seed < 1 || carried > 20, "seed {seed}: carried on {carried} times");
     }
 }
+
+#[test]
+fn a_version_that_ended_before_the_start_is_no_control_while_another_serves_whatever_the_marker_says() {
+    let scenario = Scenario { share: 0.5, error_effect: 6.0, before_s: 900, after_s: 400, ..Scenario::default() };
+    let mut input = simulate(&scenario, 77);
+    // A canary that was taken back a minute and a half ago.
+    let canary: Vec<_> = input.series.iter().filter(|series| series.key.version == "1").cloned().collect();
+    input.series.extend(canary.into_iter().map(|mut series| {
+        series.key.version = "0".to_owned();
+        series.cells.retain(|(bucket, _)| (START - 60..START - 9).contains(&bucket.0));
+        series
+    }));
+    input.deploy.previous_version = Some("0".to_owned());
+    let verdict = judge(&input);
+    assert_eq!(verdict.comparison.versions, ["1"], "{}", verdict.summary);
+    assert_eq!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+    // Where nothing else serves, it is what there is.
+    input.series.retain(|series| series.key.version != "1");
+    assert_eq!(judge(&input).comparison.versions, ["0"]);
+}

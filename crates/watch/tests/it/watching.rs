@@ -3,7 +3,7 @@
 use plimsoll_catalog::DeployFilter;
 use plimsoll_model::aggregates::{HistoryCell, HistorySeries, Vitals, VitalsSeries};
 use plimsoll_model::verdict::Phase;
-use plimsoll_model::{Bucket, DeployId, ServiceKey, VerdictKind};
+use plimsoll_model::{Bucket, DeployId, Design, ServiceKey, VerdictKind};
 use plimsoll_watch::NewDeploy;
 
 use crate::scene::{KEPT, START, Scene, marker, service};
@@ -410,4 +410,37 @@ async fn a_deploy_that_is_told_of_late_did_not_follow_a_version_that_came_after_
     let started_at = Some(Bucket(START + 30).start().to_rfc3339());
     let (deploy, _) = scene.watcher.register(NewDeploy { started_at, ..marker("2") }, None).await.expect("valid");
     assert_eq!(deploy.previous_version.as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn a_canary_that_was_taken_back_is_not_what_the_next_one_replaces() {
+    for told in [true, false] {
+        let scene = Scene::new().await;
+        scene.traffic("1", -300..200, 500, 1);
+        scene.seen("1", -300);
+        scene.look(0..1).await;
+        // Met last, and gone for forty seconds.
+        scene.traffic("2", 40..96, 100, 20);
+        scene.seen("2", 40);
+        scene.look(40..41).await;
+        scene.traffic("3", 100..200, 100, 20);
+        let deploy = if told {
+            scene.look(100..101).await;
+            scene.watcher.register(marker("3"), None).await.expect("valid").0
+        } else {
+            scene.seen("3", 100);
+            scene.look(100..101).await;
+            let mut deploys = scene.watcher_deploys().await;
+            deploys.retain(|deploy| deploy.version == "3");
+            deploys.remove(0)
+        };
+        assert_eq!(deploy.previous_version.as_deref(), Some("1"), "told: {told}");
+        scene.look(101..140).await;
+        let verdict = scene.verdict(&deploy).await;
+        assert_eq!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+        assert_eq!(
+            (verdict.design, verdict.comparison.versions.as_slice()),
+            (Design::Concurrent, &["1".to_owned()][..])
+        );
+    }
 }

@@ -1,0 +1,33 @@
+//! Which version serves as another one comes: the one that it replaces, unless somebody says otherwise.
+//!
+//! The catalog knows when versions were met first, and a canary that was taken back a minute ago was met last. So it is requests that
+//! tell: of the versions that still had some in the last minute before the start, the one that had most.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use plimsoll_model::{Bucket, Interval, ServiceKey, UnixNanos};
+
+use crate::watcher::Watcher;
+
+/// How far back requests are counted.
+const COUNTED: Duration = Duration::from_secs(120);
+/// What had none for so long serves no more.
+const SILENT: Duration = Duration::from_secs(60);
+
+impl Watcher {
+    /// Returns the version other than `new` that served most as it started at `start`; `None` where nothing did.
+    pub(crate) fn serving_before(&self, service: &ServiceKey, new: &str, start: UnixNanos) -> Option<String> {
+        let series = self.signals.series(service, Interval { from: start - COUNTED, to: start });
+        let mut served: BTreeMap<String, (u64, Bucket)> = BTreeMap::new();
+        for series in series.into_iter().filter(|series| series.key.version != new && !series.key.version.is_empty()) {
+            let (requests, last) = served.entry(series.key.version).or_insert((0, Bucket(0)));
+            for (bucket, cell) in series.cells.iter().filter(|(_, cell)| cell.requests > 0) {
+                *requests += cell.requests;
+                *last = (*last).max(*bucket);
+            }
+        }
+        let still = served.into_iter().filter(|(_, (_, last))| last.end() > start - SILENT);
+        still.max_by_key(|(_, (requests, _))| *requests).map(|(version, _)| version)
+    }
+}
