@@ -3,13 +3,20 @@
 //! *Parking before refusing.* Each wait has a limit of its own, and only what is still missing then is refused; the ones that waited
 //! are counted, so that `park` can be set by what it saves.
 
-use tokio::time::{Instant, timeout};
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::budget::Reservation;
 use crate::connection::Peer;
 use crate::gate::Readiness;
+use crate::haste::Haste;
 use crate::pipeline::{Pipeline, nanos};
 use crate::refusal::{Reason, Refusal};
+
+/// How often it is looked whether anybody waits for what a late body holds.
+const LOOK: Duration = Duration::from_millis(50);
 
 impl Pipeline {
     /// Returns once requests may come in.
@@ -29,25 +36,59 @@ impl Pipeline {
             // Most bodies are there already.
             biased;
             read = timeout(self.limits.body_timeout, read) => read.unwrap_or_else(|_| {
-                Err(Refusal::new(Reason::BodyTimeout, "the body took too long to arrive: send smaller batches"))
+                Err(Refusal::new(Reason::BodyTimeout, "the body took too long to arrive: send smaller batches, or again later"))
             }),
             () = self.hurry.cancelled() => Err(Refusal::overloaded(Reason::Draining)),
         }
     }
 
-    /// Waits for the next piece of a body.
-    pub(crate) async fn piece<T>(&self, next: impl Future<Output = T>) -> Result<T, Refusal> {
-        timeout(self.limits.stall_timeout, next)
-            .await
-            .map_err(|_| Refusal::new(Reason::BodyTimeout, "the client stopped sending its body"))
+    /// Waits for the next piece of a body, which holds memory where there is `haste`.
+    pub(crate) async fn piece<T>(&self, next: impl Future<Output = T>, haste: Option<&Haste>) -> Result<T, Refusal> {
+        let mut next = pin!(next);
+        let begun = Instant::now();
+        let stalled = begun + self.limits.stall_timeout;
+        let mut look = haste.map_or(stalled, |haste| haste.due().max(begun).min(stalled));
+        loop {
+            if let Ok(piece) = timeout_at(look, next.as_mut()).await {
+                return Ok(piece);
+            }
+            let now = Instant::now();
+            if now >= stalled {
+                return Err(Refusal::new(Reason::BodyTimeout, "the client stopped sending its body: send again later"));
+            }
+            if let Some(haste) = haste {
+                self.hurry_up(haste, now)?;
+            }
+            look = (now + LOOK).min(stalled);
+        }
     }
 
-    /// Takes `bytes` of the budget for a request of `peer` with a body of `wire` bytes, parking if need be.
-    pub(crate) async fn reserve(&self, peer: Peer, bytes: usize, wire: usize) -> Result<Reservation, Refusal> {
-        if let Some(taken) = self.budget.try_reserve(peer, bytes) {
+    /// Refuses a body that is late while others wait for memory.
+    pub(crate) fn hurry_up(&self, haste: &Haste, now: Instant) -> Result<(), Refusal> {
+        if now <= haste.due() || !self.budget.is_crowded() {
+            return Ok(());
+        }
+        let message = format!(
+            "the body came slower than {} KiB/s while others waited for memory: send again later, or in smaller batches",
+            haste.rate() >> 10
+        );
+        Err(Refusal::new(Reason::SlowBody, message))
+    }
+
+    /// Takes `bytes` of the budget for a request of `peer` with a body of `wire` bytes that announces to need `announced` where that is much,
+    /// parking if need be.
+    pub(crate) async fn reserve(
+        &self,
+        peer: Peer,
+        bytes: usize,
+        announced: usize,
+        wire: usize,
+    ) -> Result<Reservation, Refusal> {
+        if let Some(taken) = self.budget.try_reserve_announced(peer, bytes, announced) {
             return Ok(taken);
         }
-        let taken = self.parked(self.budget.reserve(peer, bytes, wire, Instant::now() + self.limits.park)).await;
+        let deadline = Instant::now() + self.limits.park;
+        let taken = self.parked(self.budget.reserve_announced(peer, bytes, announced, wire, deadline)).await;
         taken.ok_or_else(|| Refusal::overloaded(Reason::InFlight))
     }
 

@@ -1,18 +1,22 @@
 //! Reading a request's body under the size limit and the budget.
 //!
 //! *Invariants.* No byte is kept before it is reserved. The size announced is reserved at once, so that a request never holds a
-//! part while it waits for the rest; a size that nobody announced is reserved in doubling steps.
+//! part while it waits for the rest, up to an eighth of the budget; what is beyond that, and a size that nobody announced, is reserved in
+//! doubling steps as it comes. Who announces more than a little waits for others that do so as well ([`crate::budget`]), and who sends
+//! slower than it must while others wait is broken off ([`crate::haste`]).
 //!
 //! *Cost.* A body that arrives in one piece is not copied.
 
 use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
 
 use crate::budget::Reservation;
+use crate::haste::Haste;
 use crate::pipeline::{Arrival, Pipeline};
 use crate::refusal::Refusal;
 
-/// Reserved first where the size is unknown.
-const FIRST_STEP: usize = 64 << 10;
+/// Reserved first where the size is unknown; whoever announces no more than this is not taken to announce much.
+pub(crate) const FIRST_STEP: usize = 64 << 10;
 
 /// A body being read.
 pub(crate) struct Gather<'a> {
@@ -23,8 +27,11 @@ pub(crate) struct Gather<'a> {
     reservation: Reservation,
     /// Bytes reserved for.
     room: usize,
-    /// True where `room` is the size announced: one allocation holds it all.
+    /// No more than this comes.
+    most: usize,
+    /// True where `room` was announced: one allocation holds it.
     announced: bool,
+    haste: Haste,
     first: Bytes,
     rest: BytesMut,
 }
@@ -41,17 +48,22 @@ impl<'a> Gather<'a> {
         if announced.is_some_and(|size| size > limit) {
             return Err(Refusal::too_large(limit, false));
         }
-        let room = announced.unwrap_or(FIRST_STEP.min(limit));
+        let room = announced.map_or(FIRST_STEP.min(limit), |size| size.min(pipeline.limits.ahead_bytes));
         // Who does not say how much comes may send all that a stream may.
         let wire = announced.unwrap_or(usize::MAX);
-        let reservation = pipeline.reserve(arrival.peer, need(pipeline, arrival, room, compressed), wire).await?;
+        let need = |size| need(pipeline, arrival, size, compressed);
+        let much = announced.filter(|size| *size > FIRST_STEP).map_or(0, need);
+        let reservation = pipeline.reserve(arrival.peer, need(room), much, wire).await?;
+        let promised = announced.unwrap_or(room);
         Ok(Self {
             pipeline,
             arrival,
             compressed,
             reservation,
             room,
+            most: announced.unwrap_or(limit),
             announced: announced.is_some(),
+            haste: Haste::new(promised, pipeline.limits.body_timeout, pipeline.limits.body_grace, Instant::now()),
             first: Bytes::new(),
             rest: BytesMut::new(),
         })
@@ -59,6 +71,11 @@ impl<'a> Gather<'a> {
 
     pub(crate) fn len(&self) -> usize {
         self.first.len() + self.rest.len()
+    }
+
+    /// Waits for the next piece.
+    pub(crate) async fn wait<T>(&self, next: impl Future<Output = T>) -> Result<T, Refusal> {
+        self.pipeline.piece(next, Some(&self.haste)).await
     }
 
     /// Takes the next piece.
@@ -72,12 +89,18 @@ impl<'a> Gather<'a> {
             if len > limit {
                 return Err(Refusal::too_large(limit, false));
             }
-            let next = len.max(self.room * 2).min(limit);
+            let next = len.max(self.room * 2).min(self.most.max(len));
             let need = |size| need(self.pipeline, self.arrival, size, self.compressed);
             let more = need(next).saturating_sub(need(self.room));
             self.pipeline.grow(&mut self.reservation, more, self.arrival.peer.stream_bytes).await?;
             self.room = next;
             self.announced = false;
+            self.haste.rested(Instant::now());
+        }
+        if len < self.most {
+            let now = Instant::now();
+            self.haste.came(piece.len(), now);
+            self.pipeline.hurry_up(&self.haste, now)?;
         }
         if self.len() == 0 {
             self.first = piece;
@@ -93,7 +116,8 @@ impl<'a> Gather<'a> {
     }
 
     /// Returns the body and what is reserved for it.
-    pub(crate) fn finish(self) -> (Bytes, Reservation) {
+    pub(crate) fn finish(mut self) -> (Bytes, Reservation) {
+        self.reservation.arrived();
         let body = if self.rest.is_empty() { self.first } else { self.rest.freeze() };
         (body, self.reservation)
     }

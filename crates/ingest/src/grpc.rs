@@ -99,7 +99,7 @@ impl GrpcFace {
     async fn message(&self, arrival: Arrival, mut body: Incoming, encoding: Encoding) -> Result<Received, Refusal> {
         let mut prefix = BytesMut::new();
         while prefix.len() < PREFIX_LEN {
-            let Some(piece) = self.next(&mut body).await? else {
+            let Some(piece) = self.next(&mut body, None).await? else {
                 return Err(Refusal::malformed("the stream ended before a message"));
             };
             // Most messages are smaller than a piece: no copy then.
@@ -129,7 +129,7 @@ impl GrpcFace {
                 return Err(Refusal::malformed("more follows the message, and an export request is one message"));
             }
             gather.push(piece).await?;
-            match self.next(&mut body).await? {
+            match self.next(&mut body, Some(&gather)).await? {
                 Some(more) => piece = more,
                 None if gather.len() == length => break,
                 None => {
@@ -144,9 +144,13 @@ impl GrpcFace {
         Ok(Received { body, encoding, reservation })
     }
 
-    async fn next(&self, body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
+    async fn next(&self, body: &mut Incoming, gather: Option<&Gather<'_>>) -> Result<Option<Bytes>, Refusal> {
         loop {
-            match self.pipeline.piece(body.frame()).await? {
+            let frame = match gather {
+                Some(gather) => gather.wait(body.frame()).await?,
+                None => self.pipeline.piece(body.frame(), None).await?,
+            };
+            match frame {
                 None => return Ok(None),
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {

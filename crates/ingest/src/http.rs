@@ -105,7 +105,7 @@ impl HttpFace {
         announced: Option<usize>,
     ) -> Result<Received, Refusal> {
         let mut gather = Gather::begin(&self.pipeline, arrival, announced, encoding != Encoding::Identity).await?;
-        while let Some(frame) = self.pipeline.piece(body.frame()).await? {
+        while let Some(frame) = gather.wait(body.frame()).await? {
             let frame = frame.map_err(|_| Refusal::new(Reason::ClientGone, "the client broke the body off"))?;
             if let Ok(data) = frame.into_data() {
                 gather.push(data).await?;

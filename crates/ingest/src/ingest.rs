@@ -164,6 +164,8 @@ impl Ingest {
                 park: options.park,
                 body_timeout: options.body_timeout,
                 stall_timeout: options.stall_timeout,
+                body_grace: options.body_grace,
+                ahead_bytes: options.ahead_bytes(),
             },
             hurry: hurry.clone(),
             expansion: Expansion::new(),

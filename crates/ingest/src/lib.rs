@@ -9,7 +9,7 @@
 //! | `health`, `descriptors` | `grpc.health.v1`, reflection |
 //! | `refusal`, `status` | why not, and how that is said on the wire |
 //! | `gate`, `budget`, `turns`, `expansion` | admission: whether at all, how many bytes, whose turn, how many to expect |
-//! | `body`, `inflate` | bodies under limits |
+//! | `body`, `haste`, `inflate` | bodies under limits, of size and of time |
 //! | `pipeline`, `take_alone`, `take_joined` | from a body to an ack |
 //! | `joined`, `bundle` | small requests that share columns; requests whose rows are one batch |
 //! | [`fingerprints`] | which requests are stored already |
@@ -40,6 +40,7 @@ pub mod fingerprints;
 pub mod frame;
 mod gate;
 mod grpc;
+mod haste;
 mod health;
 mod http;
 mod inflate;

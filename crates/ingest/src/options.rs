@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use plimsoll_otlp::REQUEST_BYTES_MAX;
 
+use crate::body::FIRST_STEP;
 use crate::expansion::needed_at_first;
 use crate::fingerprints::Fingerprints;
 use crate::joined::ROOM_BYTES;
@@ -47,6 +48,8 @@ pub struct IngestOptions {
     pub body_timeout: Duration,
     /// How long a client that is sending a body may say nothing.
     pub stall_timeout: Duration,
+    /// How long a body that holds memory may be slower than it must be while others wait for memory.
+    pub body_grace: Duration,
     /// How long a new connection may take to send its first bytes.
     pub handshake_timeout: Duration,
     /// How long an HTTP/1 connection may take for a request's headers, the wait for the request included.
@@ -112,6 +115,7 @@ impl Default for IngestOptions {
             joined_bytes: 1 << 20,
             body_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(10),
+            body_grace: Duration::from_secs(1),
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(60),
             connections_max: 1024,
@@ -130,6 +134,11 @@ impl IngestOptions {
         let in_flight = self.in_flight_bytes.max(needed_at_first(self.request_bytes_max));
         let floor = self.connections_max.saturating_mul(WINDOW_BYTES_MIN as usize);
         in_flight.saturating_add(self.transport_bytes).saturating_add(floor).saturating_add(ROOM_BYTES)
+    }
+
+    /// Returns how much of an announced body is reserved for before it comes.
+    pub(crate) fn ahead_bytes(&self) -> usize {
+        (self.in_flight_bytes / 8).max(FIRST_STEP)
     }
 
     /// Returns every problem of these options, in words that name the setting to change; what the server has no setting for is

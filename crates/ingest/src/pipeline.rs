@@ -66,6 +66,10 @@ pub(crate) struct Limits {
     pub(crate) park: Duration,
     pub(crate) body_timeout: Duration,
     pub(crate) stall_timeout: Duration,
+    /// How long a body that holds memory may be late while others wait for it.
+    pub(crate) body_grace: Duration,
+    /// Bytes of an announced body that are reserved for before they come.
+    pub(crate) ahead_bytes: usize,
 }
 
 /// Which request this is.
@@ -297,6 +301,8 @@ mod tests {
                 park: Duration::from_secs(20),
                 body_timeout: Duration::from_secs(20),
                 stall_timeout: Duration::from_secs(20),
+                body_grace: Duration::from_secs(20),
+                ahead_bytes: bytes,
             },
             expansion: Expansion::new(),
             fingerprints: Fingerprints::off(),
@@ -313,7 +319,7 @@ mod tests {
         let request = tokio::spawn({
             let pipeline = Arc::clone(&pipeline);
             async move {
-                let mut reservation = pipeline.reserve(PEER, 60, 60).await?;
+                let mut reservation = pipeline.reserve(PEER, 60, 0, 60).await?;
                 let work = move || {
                     let _ = begun.send(());
                     let _ = may_finish.recv();
@@ -344,7 +350,7 @@ mod tests {
     async fn a_body_that_is_inflated_is_reserved_for_as_long_as_it_is_held() {
         let pipeline = pipeline(1 << 20);
         let body = Bytes::from(gzip(&[7; 5_000]));
-        let mut reservation = pipeline.reserve(PEER, body.len(), body.len()).await.expect("there is room");
+        let mut reservation = pipeline.reserve(PEER, body.len(), 0, body.len()).await.expect("there is room");
         let inflated = pipeline.inflate(Signal::Logs, body.clone(), Encoding::Gzip, &mut reservation).await;
         let inflated = inflated.expect("inflates").len();
         assert_eq!(inflated, 5_000);
@@ -373,7 +379,7 @@ mod tests {
             let (pipeline, holders) = (pipeline(1 << 20), Arc::new(()));
             let wire = gzip(&plain);
             let body = Bytes::from_owner(Watched(wire.clone(), Arc::clone(&holders)));
-            let reservation = pipeline.reserve(PEER, body.len(), body.len()).await.expect("there is room");
+            let reservation = pipeline.reserve(PEER, body.len(), 0, body.len()).await.expect("there is room");
             let request = tokio::spawn({
                 let pipeline = Arc::clone(&pipeline);
                 let arrival = Arrival { signal: Signal::Logs, protocol, peer: PEER };

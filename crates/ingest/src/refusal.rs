@@ -27,6 +27,8 @@ pub enum Reason {
     Method,
     /// The client stopped sending, or took longer than `body_timeout`.
     BodyTimeout,
+    /// The client sent slower than it must while others wait for memory.
+    SlowBody,
     /// The client went away before its request was complete.
     ClientGone,
     /// The time the client gave was up.
@@ -49,7 +51,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of declaration.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::TooLarge,
         Self::Malformed,
         Self::Encoding,
@@ -57,6 +59,7 @@ impl Reason {
         Self::NotFound,
         Self::Method,
         Self::BodyTimeout,
+        Self::SlowBody,
         Self::ClientGone,
         Self::Deadline,
         Self::InFlight,
@@ -78,6 +81,7 @@ impl Reason {
             Self::NotFound => "not_found",
             Self::Method => "method",
             Self::BodyTimeout => "body_timeout",
+            Self::SlowBody => "slow_body",
             Self::ClientGone => "client_gone",
             Self::Deadline => "deadline",
             Self::InFlight => "in_flight",
@@ -99,7 +103,8 @@ impl Reason {
             Self::Encoding | Self::NotFound | Self::Method | Self::ContentType => Code::Unimplemented,
             Self::BodyTimeout | Self::Deadline => Code::DeadlineExceeded,
             Self::ClientGone => Code::Cancelled,
-            Self::InFlight
+            Self::SlowBody
+            | Self::InFlight
             | Self::Lanes
             | Self::Tail
             | Self::DiskFull
@@ -117,20 +122,28 @@ impl Reason {
             Self::Encoding | Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::BodyTimeout | Self::ClientGone => StatusCode::REQUEST_TIMEOUT,
+            Self::ClientGone => StatusCode::REQUEST_TIMEOUT,
             Self::Deadline => StatusCode::GATEWAY_TIMEOUT,
             Self::InFlight | Self::Lanes | Self::Tail => StatusCode::TOO_MANY_REQUESTS,
-            Self::DiskFull | Self::Poisoned | Self::Replaying | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BodyTimeout | Self::SlowBody | Self::DiskFull | Self::Poisoned | Self::Replaying | Self::Draining => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
     /// Returns after how long the same request may be sent again; `None` where it must not be, or where the code says so.
     pub(crate) fn retry_after(self) -> Option<Duration> {
         match self {
-            Self::InFlight | Self::Lanes | Self::Tail | Self::Replaying | Self::Draining => {
-                Some(Duration::from_secs(1))
-            }
-            Self::DiskFull | Self::Poisoned => Some(Duration::from_secs(10)),
+            Self::BodyTimeout
+            | Self::SlowBody
+            | Self::InFlight
+            | Self::Lanes
+            | Self::Tail
+            | Self::Replaying
+            | Self::Draining => Some(Duration::from_secs(1)),
+            // It goes on within half a second once there is space again.
+            Self::DiskFull => Some(Duration::from_secs(2)),
+            Self::Poisoned => Some(Duration::from_secs(10)),
             _ => None,
         }
     }

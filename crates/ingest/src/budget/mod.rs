@@ -6,6 +6,8 @@
 //!   paid back.
 //! - Connections that wait take turns, each with its first request in line, so that a flood on one of them cannot starve
 //!   another. Reservations that grow come before new ones: what was begun is finished first.
+//! - Bodies that are announced and have not come in whole hold three quarters at the most, and wait in a line of their own: whoever
+//!   announces much and sends little is in the way of those who do so as well, not of small requests.
 //! - A reservation is given back when it is dropped, whatever ended the request.
 //! - Nobody waits for those who wait: not more requests of a connection than leave room for the bodies of its others
 //!   ([`Peer::unread_max`]), and no request that holds a part when all others that hold any want more as well.
@@ -37,8 +39,21 @@ struct State {
     free: i64,
     /// Taken out of use, and not in `free`.
     withheld: i64,
+    /// Taken for bodies that are announced and have not come in whole.
+    underway: i64,
     growing: Turns<Waiter>,
     arriving: Turns<Waiter>,
+    announced: Turns<Waiter>,
+    /// Where both kinds of new ones wait, they take turns.
+    announced_next: bool,
+}
+
+/// One of the lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Growing,
+    Arriving,
+    Announced,
 }
 
 #[derive(Debug)]
@@ -49,6 +64,8 @@ struct Waiter {
     need: i64,
     /// What it has already, where it grows.
     held: i64,
+    /// What it announces, where that is much.
+    underway: i64,
     /// Dropped by a waiter that gave up.
     granted: oneshot::Sender<Reservation>,
 }
@@ -58,8 +75,8 @@ struct Waiter {
 enum Waits {
     /// A request that holds `held` already, and of which `unread` may be left in its connection's window.
     Growing { held: i64, unread: usize },
-    /// One that holds nothing, and of which `unread` is left in its connection's window.
-    Arriving { unread: usize },
+    /// One that holds nothing, announces `underway`, and of which `unread` is left in its connection's window.
+    Arriving { unread: usize, underway: i64 },
 }
 
 /// Bytes taken from a [`Budget`], until dropped.
@@ -68,12 +85,23 @@ pub(crate) struct Reservation {
     budget: Arc<Budget>,
     peer: Peer,
     bytes: i64,
+    /// Counted as on its way.
+    underway: i64,
 }
 
 impl State {
+    fn line(&mut self, line: Line) -> &mut Turns<Waiter> {
+        match line {
+            Line::Growing => &mut self.growing,
+            Line::Arriving => &mut self.arriving,
+            Line::Announced => &mut self.announced,
+        }
+    }
+
     /// Returns what requests of `peer` that wait leave unread.
     fn unread(&self, peer: Peer) -> usize {
-        let waiting = self.arriving.of(peer.number).chain(self.growing.of(peer.number));
+        let lines = [&self.arriving, &self.announced, &self.growing];
+        let waiting = lines.into_iter().flat_map(|line| line.of(peer.number));
         waiting.filter(|waiter| !waiter.granted.is_closed()).map(|waiter| waiter.unread).sum()
     }
 }
@@ -81,7 +109,15 @@ impl State {
 impl Budget {
     pub(crate) fn new(capacity: usize) -> Arc<Self> {
         let capacity = i64::try_from(capacity).unwrap_or(i64::MAX);
-        let state = State { free: capacity, withheld: 0, growing: Turns::default(), arriving: Turns::default() };
+        let state = State {
+            free: capacity,
+            withheld: 0,
+            underway: 0,
+            growing: Turns::default(),
+            arriving: Turns::default(),
+            announced: Turns::default(),
+            announced_next: false,
+        };
         Arc::new(Self { capacity, state: CachePadded::new(Mutex::new(state)) })
     }
 
@@ -106,17 +142,30 @@ impl Budget {
             before - withheld
         };
         if back != 0 {
-            self.give_back(back);
+            self.give_back(back, 0);
         }
     }
 
     /// Takes `bytes` for a request of `peer`, at once or not at all.
+    #[cfg(test)]
     pub(crate) fn try_reserve(self: &Arc<Self>, peer: Peer, bytes: usize) -> Option<Reservation> {
-        self.take_now(peer, bytes, None)
+        self.take_now(peer, bytes, None, 0)
+    }
+
+    /// Takes `bytes` for a request of `peer` that announces to need `announced` at once or not at all. As long as the announced is on its way
+    /// ([`Reservation::arrived`]), others that announce much may have to wait.
+    pub(crate) fn try_reserve_announced(
+        self: &Arc<Self>,
+        peer: Peer,
+        bytes: usize,
+        announced: usize,
+    ) -> Option<Reservation> {
+        self.take_now(peer, bytes, None, self.need(announced))
     }
 
     /// Takes `bytes` for a request of `peer`; waits in line for them until `deadline`,
     /// unless too many of `peer` do so already. Of its body of `wire` bytes nothing is read meanwhile.
+    #[cfg(test)]
     pub(crate) async fn reserve(
         self: &Arc<Self>,
         peer: Peer,
@@ -124,9 +173,53 @@ impl Budget {
         wire: usize,
         deadline: Instant,
     ) -> Option<Reservation> {
-        match self.take_now(peer, bytes, None) {
+        self.reserve_announced(peer, bytes, 0, wire, deadline).await
+    }
+
+    /// The same for a request that announces to need `announced`: see [`Budget::try_reserve_announced`].
+    pub(crate) async fn reserve_announced(
+        self: &Arc<Self>,
+        peer: Peer,
+        bytes: usize,
+        announced: usize,
+        wire: usize,
+        deadline: Instant,
+    ) -> Option<Reservation> {
+        let underway = self.need(announced);
+        match self.take_now(peer, bytes, None, underway) {
             Some(taken) => Some(taken),
-            None => self.wait(peer, bytes, Waits::Arriving { unread: peer.unread(wire) }, deadline).await,
+            None => self.wait(peer, bytes, Waits::Arriving { unread: peer.unread(wire), underway }, deadline).await,
+        }
+    }
+
+    /// Says whether anybody waits.
+    pub(crate) fn is_crowded(&self) -> bool {
+        let state = self.state.lock();
+        let lines = [&state.growing, &state.arriving, &state.announced];
+        lines.into_iter().flat_map(Turns::iter).any(|waiter| !waiter.granted.is_closed())
+    }
+
+    /// Returns how much of what is announced may be on its way.
+    fn underway_max(&self, state: &State) -> i64 {
+        (self.capacity - state.withheld) / 4 * 3
+    }
+
+    /// Says whether one that announces `underway` may begin to send; who announces more than may be on its way sends alone.
+    fn may_send(&self, state: &State, underway: i64) -> bool {
+        underway == 0 || state.underway == 0 || underway <= self.underway_max(state) - state.underway
+    }
+
+    /// Returns the line that is served next.
+    fn next_line(&self, state: &State) -> Option<Line> {
+        if !state.growing.is_empty() {
+            return Some(Line::Growing);
+        }
+        let first = state.announced.front();
+        let announced = first.is_some_and(|it| it.granted.is_closed() || self.may_send(state, it.underway));
+        match (announced, !state.arriving.is_empty()) {
+            (true, arriving) if !arriving || state.announced_next => Some(Line::Announced),
+            (_, true) => Some(Line::Arriving),
+            _ => None,
         }
     }
 
@@ -154,16 +247,28 @@ impl Budget {
     }
 
     /// `held` is `None` for a request that arrives.
-    fn take_now(self: &Arc<Self>, peer: Peer, bytes: usize, held: Option<i64>) -> Option<Reservation> {
+    fn take_now(self: &Arc<Self>, peer: Peer, bytes: usize, held: Option<i64>, underway: i64) -> Option<Reservation> {
         let need = self.need(bytes);
         let mut state = self.state.lock();
-        let in_line = !state.growing.is_empty() || (held.is_none() && !state.arriving.is_empty());
+        let in_line = match held {
+            Some(_) => !state.growing.is_empty(),
+            None if underway > 0 => {
+                self.next_line(&state).is_some() || !state.announced.is_empty() || !self.may_send(&state, underway)
+            }
+            None => self.next_line(&state).is_some(),
+        };
         if in_line {
             return None;
         }
         let need = self.grant(&state, need, held.unwrap_or(0))?;
-        state.free -= need;
-        Some(Reservation { budget: Arc::clone(self), peer, bytes: need })
+        Some(self.taken(&mut state, peer, need, underway))
+    }
+
+    fn taken(self: &Arc<Self>, state: &mut State, peer: Peer, bytes: i64, underway: i64) -> Reservation {
+        let underway = underway.min(self.underway_max(state));
+        state.free -= bytes;
+        state.underway += underway;
+        Reservation { budget: Arc::clone(self), peer, bytes, underway }
     }
 
     async fn wait(self: &Arc<Self>, peer: Peer, bytes: usize, waits: Waits, deadline: Instant) -> Option<Reservation> {
@@ -175,54 +280,53 @@ impl Budget {
                 Waits::Growing { held, .. } if self.all_wait(&state, held) => {
                     // What is free goes to the last one, before those in line, or to nobody.
                     let need = self.grant(&state, need, held)?;
-                    state.free -= need;
-                    return Some(Reservation { budget: Arc::clone(self), peer, bytes: need });
+                    return Some(self.taken(&mut state, peer, need, 0));
                 }
-                Waits::Growing { unread, .. } | Waits::Arriving { unread }
+                Waits::Growing { unread, .. } | Waits::Arriving { unread, .. }
                     if unread > 0 && state.unread(peer).saturating_add(unread) > peer.unread_max =>
                 {
                     return None;
                 }
                 Waits::Growing { held, unread } => {
-                    state.growing.push(peer.number, Waiter { peer, unread, need, held, granted });
+                    state.growing.push(peer.number, Waiter { peer, unread, need, held, underway: 0, granted });
                 }
-                Waits::Arriving { unread } => {
-                    state.arriving.push(peer.number, Waiter { peer, unread, need, held: 0, granted });
+                Waits::Arriving { unread, underway } => {
+                    let line = if underway > 0 { &mut state.announced } else { &mut state.arriving };
+                    line.push(peer.number, Waiter { peer, unread, need, held: 0, underway, granted });
                 }
             }
         }
         // Whoever gives up, cancelled or late, lets those behind have what it stood in front of.
         let _left_the_line = OnLeave(self);
         // Between the failed attempt and the queueing room may have come free; nobody else would look.
-        self.give_back(0);
+        self.give_back(0, 0);
         let granted = timeout_at(deadline, wait).await;
         granted.ok()?.ok()
     }
 
-    /// Returns `bytes` and serves those in line, in order, as far as it goes.
-    fn give_back(self: &Arc<Self>, bytes: i64) {
+    /// Returns `bytes`, and `underway` of what is on its way, and serves those in line, in order, as far as it goes.
+    fn give_back(self: &Arc<Self>, bytes: i64, underway: i64) {
         let mut state = self.state.lock();
         state.free += bytes;
-        loop {
-            let line = if state.growing.is_empty() { &state.arriving } else { &state.growing };
-            let Some(first) = line.front() else { return };
+        state.underway -= underway;
+        while let Some(line) = self.next_line(&state) {
+            let Some(first) = state.line(line).front() else { return };
+            let (need, held, gone) = (first.need, first.held, first.granted.is_closed());
             // Looked at anew each time: what is withheld meanwhile must not keep one in front of the others for ever.
-            let need = self.grant(&state, first.need, first.held);
+            let need = self.grant(&state, need, held);
             // The last who did not wait may have left a ring behind: then the first in line gives up its place, and what it holds.
-            let ring = !state.growing.is_empty() && self.all_wait(&state, 0);
-            if !first.granted.is_closed() && need.is_none() && !ring {
+            let ring = line == Line::Growing && self.all_wait(&state, 0);
+            if !gone && need.is_none() && !ring {
                 return;
             }
-            let State { free, growing, arriving, .. } = &mut *state;
-            let line = if growing.is_empty() { arriving } else { growing };
-            let Some((_, Waiter { peer, granted, .. })) = line.pop() else { return };
+            let Some((_, Waiter { peer, underway, granted, .. })) = state.line(line).pop() else { return };
             let Some(need) = need.filter(|_| !granted.is_closed()) else { continue };
-            *free -= need;
-            let reservation = Reservation { budget: Arc::clone(self), peer, bytes: need };
+            state.announced_next = line == Line::Arriving;
+            let reservation = self.taken(&mut state, peer, need, underway);
             if let Err(mut unclaimed) = granted.send(reservation) {
                 // It gave up this very moment. Dropping would lock again: account for it here.
-                *free += need;
-                unclaimed.bytes = 0;
+                state.free += std::mem::take(&mut unclaimed.bytes);
+                state.underway -= std::mem::take(&mut unclaimed.underway);
             }
         }
     }
@@ -232,14 +336,14 @@ struct OnLeave<'a>(&'a Arc<Budget>);
 
 impl Drop for OnLeave<'_> {
     fn drop(&mut self) {
-        self.0.give_back(0);
+        self.0.give_back(0, 0);
     }
 }
 
 impl Reservation {
     /// Takes `more` bytes, at once or not at all.
     pub(crate) fn try_grow(&mut self, more: usize) -> bool {
-        let Some(mut taken) = self.budget.take_now(self.peer, self.room_for(more), Some(self.bytes)) else {
+        let Some(mut taken) = self.budget.take_now(self.peer, self.room_for(more), Some(self.bytes), 0) else {
             return false;
         };
         self.bytes += std::mem::take(&mut taken.bytes);
@@ -255,7 +359,7 @@ impl Reservation {
     /// `unread` bytes are not read meanwhile.
     pub(crate) async fn grow(&mut self, more: usize, unread: usize, deadline: Instant) -> bool {
         let more = self.room_for(more);
-        let taken = match self.budget.take_now(self.peer, more, Some(self.bytes)) {
+        let taken = match self.budget.take_now(self.peer, more, Some(self.bytes), 0) {
             Some(taken) => Some(taken),
             None => self.budget.wait(self.peer, more, Waits::Growing { held: self.bytes, unread }, deadline).await,
         };
@@ -266,7 +370,17 @@ impl Reservation {
 
     /// Hands over what is held, to whoever outlives this; what is left holds nothing.
     pub(crate) fn lend(&mut self) -> Self {
-        Self { budget: Arc::clone(&self.budget), peer: self.peer, bytes: std::mem::take(&mut self.bytes) }
+        let bytes = std::mem::take(&mut self.bytes);
+        let underway = std::mem::take(&mut self.underway);
+        Self { budget: Arc::clone(&self.budget), peer: self.peer, bytes, underway }
+    }
+
+    /// States that what was announced has come.
+    pub(crate) fn arrived(&mut self) {
+        let underway = std::mem::take(&mut self.underway);
+        if underway != 0 {
+            self.budget.give_back(0, underway);
+        }
     }
 
     /// States that `bytes` are held at the least.
@@ -282,15 +396,15 @@ impl Reservation {
         let back = self.bytes - bytes;
         self.bytes = bytes;
         if back != 0 {
-            self.budget.give_back(back);
+            self.budget.give_back(back, 0);
         }
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if self.bytes != 0 {
-            self.budget.give_back(self.bytes);
+        if self.bytes != 0 || self.underway != 0 {
+            self.budget.give_back(self.bytes, self.underway);
         }
     }
 }

@@ -143,6 +143,74 @@ async fn connections_that_wait_take_turns() {
 }
 
 #[tokio::test]
+async fn who_announces_much_waits_for_others_that_do_and_not_in_the_way_of_small_requests() {
+    let budget = Budget::new(100);
+    let mut first = budget.try_reserve_announced(peer(0), 40, 60).expect("there is room");
+    assert!(budget.try_reserve_announced(peer(1), 10, 20).is_none(), "75 may be on their way");
+    let line = Arc::clone(&budget);
+    let second = tokio::spawn(async move { line.reserve_announced(peer(1), 30, 60, 60, soon()).await });
+    while budget.state.lock().announced.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert!(budget.is_crowded());
+    assert!(budget.try_reserve_announced(peer(2), 10, 10).is_none(), "nobody overtakes within the line");
+    let small = budget.try_reserve(peer(3), 50).expect("it announces nothing, and there is room");
+    first.arrived();
+    assert!(!second.is_finished());
+    drop(small);
+    let second = second.await.expect("does not panic").expect("its turn came");
+    assert_eq!(budget.used(), 70);
+    drop((first, second));
+    assert!(!budget.is_crowded());
+    assert_eq!((budget.used(), budget.state.lock().underway), (0, 0));
+    let giant = budget.try_reserve_announced(peer(0), 50, 1_000).expect("whoever announces all sends alone");
+    assert!(budget.try_reserve_announced(peer(1), 1, 1).is_none());
+    drop(giant);
+    assert!(budget.try_reserve_announced(peer(1), 1, 1).is_some());
+}
+
+#[tokio::test]
+async fn where_small_and_announced_requests_wait_they_take_turns() {
+    let budget = Budget::new(100);
+    let held = budget.try_reserve(peer(0), 100).expect("there is room");
+    let served = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..6 {
+        let (line, served) = (Arc::clone(&budget), Arc::clone(&served));
+        let announced = if n < 3 { 10 } else { 0 };
+        tasks.spawn(async move {
+            let taken = line.reserve_announced(peer(n), 100, announced, 0, soon()).await.expect("its turn comes");
+            served.lock().push(announced > 0);
+            tokio::task::yield_now().await;
+            drop(taken);
+        });
+        let waits = |state: &State| state.announced.len() + state.arriving.len() > n;
+        while !waits(&budget.state.lock()) {
+            tokio::task::yield_now().await;
+        }
+    }
+    drop(held);
+    while tasks.join_next().await.is_some() {}
+    assert_eq!(*served.lock(), [false, true, false, true, false, true]);
+}
+
+#[tokio::test]
+async fn an_announcement_that_nobody_waits_for_any_more_leaves_nothing_behind() {
+    let budget = Budget::new(100);
+    let first = budget.try_reserve_announced(peer(0), 10, 60).expect("there is room");
+    let line = Arc::clone(&budget);
+    let gone = tokio::spawn(async move { line.reserve_announced(peer(1), 10, 60, 0, soon()).await });
+    while budget.state.lock().announced.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    gone.abort();
+    assert!(gone.await.expect_err("was aborted").is_cancelled());
+    assert!(budget.try_reserve_announced(peer(2), 10, 10).is_some(), "it stands in front of nobody");
+    drop(first);
+    assert_eq!((budget.used(), budget.state.lock().underway), (0, 0));
+}
+
+#[tokio::test]
 async fn a_request_grows_past_what_is_withheld_once_nobody_else_holds_any() {
     let budget = Budget::new(100);
     budget.withhold(75);

@@ -111,7 +111,7 @@ async fn a_disk_without_space_for_segments_refuses_at_once_and_is_not_ready() {
     rig.sink.disk_full.store(1, Ordering::SeqCst);
     until(|| rig.ingest.status().readiness == Readiness::DiskFull).await;
     let refused = http1(rig.http(), post("/v1/traces", &[PROTOBUF], span_bytes(1))).await;
-    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (503, "10"));
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (503, "2"));
     assert!(!rig.ingest.status().readiness.is_ready());
 }
 

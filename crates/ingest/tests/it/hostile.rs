@@ -77,7 +77,7 @@ async fn a_body_that_stops_coming_gives_its_room_back() {
     until(|| rig.ingest.status().in_flight_bytes > 900_000).await;
     let mut answer = vec![0; 12];
     stalled.read_exact(&mut answer).await.expect("is answered");
-    assert_eq!(answer, b"HTTP/1.1 408");
+    assert_eq!(answer, b"HTTP/1.1 503", "to be sent again");
     rig.nothing_in_flight().await;
 
     let mut sender = h2::<NeverEnding>(rig.grpc()).await;
@@ -109,6 +109,106 @@ impl http_body::Body for NeverEnding {
             None => std::task::Poll::Pending,
         }
     }
+}
+
+/// Clients that announce as much as they may, over both protocols, and send next to none of it.
+async fn slow_announcers(rig: &Rig, announced: u32) -> (Vec<TcpStream>, Vec<tokio::task::JoinHandle<Option<String>>>) {
+    let (mut over_http, mut over_grpc) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        let mut slow = TcpStream::connect(rig.http()).await.expect("connects");
+        let head = format!(
+            "POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: {announced}\r\n\r\n"
+        );
+        slow.write_all(head.as_bytes()).await.expect("writes");
+        over_http.push(slow);
+        let mut sender = h2::<NeverEnding>(rig.grpc()).await;
+        let mut prefix = vec![0];
+        prefix.extend(announced.to_be_bytes());
+        let request = grpc_request(TRACES, &[], vec![]).map(|_| NeverEnding { first: Some(prefix) });
+        over_grpc.push(tokio::spawn(async move {
+            let answer = sender.send_request(request).await.ok()?;
+            Some(answer.headers()["grpc-status"].to_str().expect("is text").to_owned())
+        }));
+    }
+    until(|| rig.ingest.counters().in_progress.get() == 8).await;
+    (over_http, over_grpc)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn announcing_much_and_sending_little_is_not_in_the_way_of_small_requests() {
+    let mut options = options();
+    options.request_bytes_max = 6 << 20;
+    let hours = Duration::from_secs(3_600);
+    // Nothing ends the slow ones.
+    (options.stall_timeout, options.body_timeout, options.body_grace) = (hours, hours, hours);
+    options.park = hours;
+    let rig = Rig::start(options).await;
+    let slow = slow_announcers(&rig, 6 << 20).await;
+    until(|| rig.ingest.counters().parked.get() == 7).await;
+    for _ in 0..10 {
+        serves_others(&rig).await;
+    }
+    let counters = rig.ingest.counters();
+    assert_eq!(counters.parked_total.get(), 7, "none of the others waited");
+    drop(slow);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn announcing_much_and_sending_little_is_broken_off_once_others_wait() {
+    let mut options = options();
+    options.request_bytes_max = 6 << 20;
+    let hours = Duration::from_secs(3_600);
+    (options.stall_timeout, options.park) = (hours, hours);
+    options.body_timeout = Duration::from_secs(60);
+    options.body_grace = Duration::from_millis(50);
+    let rig = Rig::start(options).await;
+    let (mut over_http, over_grpc) = slow_announcers(&rig, 6 << 20).await;
+    // One that does send what it announces has its turn among them.
+    let large = span_bytes(20_000);
+    assert!(large.len() > 1 << 20);
+    assert_eq!(http1(rig.http(), post("/v1/traces", &[PROTOBUF], large.clone())).await.status, 200);
+    let broken_off = |protocol| rig.ingest.counters().of(Signal::Traces, protocol).refused(Reason::SlowBody);
+    assert!(broken_off(Protocol::HttpProtobuf) + broken_off(Protocol::Grpc) >= 1);
+    // One is left in the end for which nobody waits.
+    until(|| rig.ingest.counters().in_progress.get() == 1).await;
+    assert_eq!(broken_off(Protocol::HttpProtobuf) + broken_off(Protocol::Grpc), 7);
+    assert_eq!(grpc(rig.grpc(), &[], message(false, &large)).await.header("grpc-status"), "0");
+    until(|| rig.ingest.counters().in_progress.get() == 0).await;
+    for slow in &mut over_http {
+        let mut answer = Vec::new();
+        slow.read_to_end(&mut answer).await.expect("is answered");
+        let answer = String::from_utf8_lossy(&answer).to_lowercase();
+        assert!(answer.starts_with("http/1.1 503") && answer.contains("retry-after: 1"), "{answer}");
+    }
+    for call in over_grpc {
+        assert_eq!(call.await.expect("does not panic").as_deref(), Some("14"), "to be sent again");
+    }
+    rig.nothing_in_flight().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_beyond_what_is_reserved_ahead_are_taken_as_they_come() {
+    let mut options = options();
+    options.request_bytes_max = 6 << 20;
+    options.park = Duration::from_secs(3_600);
+    let rig = Rig::start(options).await;
+    let large = span_bytes(60_000);
+    assert!(large.len() > 3 << 20, "several times what is reserved ahead");
+    let calls: Vec<_> = (0..6)
+        .map(|n| {
+            let (to, other, large) = (rig.http(), rig.grpc(), large.clone());
+            tokio::spawn(async move {
+                if n % 2 == 0 {
+                    return http1(to, post("/v1/traces", &[PROTOBUF], large)).await.status.as_u16() == 200;
+                }
+                grpc(other, &[], message(false, &large)).await.header("grpc-status") == "0"
+            })
+        })
+        .collect();
+    for call in calls {
+        assert!(call.await.expect("does not panic"), "none is refused: each waits for its turn");
+    }
+    rig.nothing_in_flight().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

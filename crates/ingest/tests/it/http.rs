@@ -194,7 +194,7 @@ async fn a_body_that_does_not_come_is_given_up() {
     stream.write_all(head.as_bytes()).await.expect("is sent");
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await.expect("is answered");
-    assert_eq!(&answer, b"HTTP/1.1 408");
+    assert_eq!(&answer, b"HTTP/1.1 503");
     rig.nothing_in_flight().await;
 }
 
@@ -243,8 +243,8 @@ async fn a_full_disk_is_a_503_that_says_when_to_come_back() {
     let rig = Rig::start(options()).await;
     rig.journal.set(Mode::Full);
     let answer = http1(rig.http(), post("/v1/traces", &[PROTOBUF], span_bytes(1))).await;
-    assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, "10"));
-    assert_eq!(answer.rpc_status().retry_seconds(), Some(10));
+    assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, "2"));
+    assert_eq!(answer.rpc_status().retry_seconds(), Some(2));
     rig.journal.set(Mode::Work);
     let answer = http1(rig.http(), post("/v1/traces", &[PROTOBUF], span_bytes(1))).await;
     assert_eq!(answer.status, 200, "space came free");
