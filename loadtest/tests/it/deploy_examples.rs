@@ -100,6 +100,22 @@ fn the_chart_makes_manifests_that_helm_finds_no_fault_with() {
     }
 }
 
+#[test]
+fn the_chart_refuses_values_that_set_nothing() {
+    let Some(helm) = helm() else { return };
+    let chart = repository().join("deploy/helm/plimsoll");
+    for (slip, named) in [
+        ("perzistence.size=1Gi", "perzistence"),
+        ("config.retention=1", "retention"),
+        ("persistence.enabled=maybe", "enabled"),
+    ] {
+        let arguments = ["template", "--kube-version", "1.30.0", "--set", slip, "one"];
+        let output = Command::new(&helm).args(arguments).arg(&chart).output().expect("Helm can be started");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(named), "{slip}: {said}");
+    }
+}
+
 fn dashboard(name: &str) -> Value {
     let text = std::fs::read_to_string(repository().join("deploy/grafana").join(name)).expect("the dashboard is there");
     serde_json::from_str(&text).expect("is JSON")
