@@ -118,6 +118,11 @@ impl Sealed {
         Self { compression, head, crc }
     }
 
+    /// Returns how many bytes the head takes.
+    pub(crate) fn len(&self) -> usize {
+        self.head.len()
+    }
+
     /// Returns room for the gRPC prefix, the head and `tail`, as one compressed body.
     ///
     /// # Panics

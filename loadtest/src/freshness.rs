@@ -7,8 +7,9 @@ use hdrhistogram::Histogram;
 use rand::Rng;
 use tokio::time::Instant;
 
+use crate::bodies::now_ns;
 use crate::client::{Connection, Endpoint, Reply};
-use crate::generate::{Clock, now_ns};
+use crate::generate::Clock;
 use crate::records::{Shape, Signal};
 use crate::sql::Sql;
 use crate::stats::micros;

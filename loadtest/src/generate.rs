@@ -5,22 +5,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use bytes::BytesMut;
 use clap::ValueEnum;
 use hdrhistogram::Histogram;
-use rand::Rng;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::bodies::Bodies;
 use crate::client::{Connection, Endpoint, Reply};
-use crate::compression::{Compression, Sealed};
 use crate::process::Track;
 use crate::records::{Shape, Signal};
 use crate::sql::Sql;
 use crate::stats::{Counts, Quantiles, Stats};
-use crate::template::{Template, without_prefix};
 use crate::{Error, freshness, process};
 
 /// Which signals a load is made of.
@@ -40,7 +37,7 @@ pub enum Mix {
 }
 
 impl Mix {
-    fn signals(self) -> &'static [Signal] {
+    pub(crate) fn signals(self) -> &'static [Signal] {
         match self {
             Self::Traces => &[Signal::Traces],
             Self::Logs => &[Signal::Logs],
@@ -125,6 +122,8 @@ pub struct LoadReport {
     pub server_rss_max_bytes: Option<u64>,
     /// Its memory and files over time.
     pub server_track: Option<Track>,
+    /// Records that had been sent before, more requests being sent than were prepared.
+    pub repeated_records: u64,
     /// Rows found in SQL afterwards.
     pub stored_records: Option<u64>,
     /// False where acked records are missing or there are more than were sent.
@@ -132,9 +131,6 @@ pub struct LoadReport {
     /// The last refusal or failure.
     pub last_problem: Option<String>,
 }
-
-/// Bodies that differ in content and service; enough that a compressor finds no help in repetition.
-const VARIANTS: u64 = 8;
 
 /// A request that answers keep failing is not repeated at once: the server may be restarting.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(20);
@@ -196,7 +192,10 @@ impl Load {
             Some(sql) => Some(self.stored(sql, &stats).await?),
             None => None,
         };
-        Ok(self.report(seconds, stats, cpu, track, freshness, stored))
+        Ok(LoadReport {
+            repeated_records: bodies.repeated(),
+            ..self.report(seconds, stats, cpu, track, freshness, stored)
+        })
     }
 
     async fn connect(&self) -> Result<Connection, Error> {
@@ -249,6 +248,7 @@ impl Load {
             records_per_cpu_second: cpu.filter(|cpu| *cpu > 0.0).map(|cpu| acked / cpu),
             server_rss_max_bytes: track.as_ref().map(|track| track.rss_max_bytes),
             server_track: track,
+            repeated_records: 0,
             stored_records: stored.map(|(records, _)| records),
             verified: stored.map(|(_, right)| right),
             last_problem: stats.last_problem,
@@ -297,56 +297,6 @@ impl Clock {
     }
 }
 
-/// What is sent, in turn.
-struct Bodies {
-    kinds: Vec<Kind>,
-    /// Records in each request.
-    records: u64,
-    /// Added to the number of a request to make the number of its batch, so that runs do not share ids.
-    first_batch: u64,
-    age_ns: u64,
-}
-
-struct Kind {
-    template: Template,
-    /// Where bodies are compressed: all records but one, compressed once; the template is the one that makes sends differ.
-    sealed: Option<Sealed>,
-}
-
-impl Bodies {
-    fn new(load: &Load) -> Self {
-        let first_batch = (1 + u64::from(rand::rng().random::<u32>())) << 12;
-        let age_ns = load.age.as_nanos() as u64;
-        let compression = load.endpoint.compression;
-        let signals = load.mix.signals();
-        let kinds = (0..VARIANTS)
-            .flat_map(|variant| signals.iter().map(move |signal| (variant, *signal)))
-            .map(|(variant, signal)| {
-                let whole = |records| Template::new(signal, &load.shape, records, variant);
-                if compression == Compression::None || load.batch < 2 {
-                    return Kind { template: whole(load.batch), sealed: None };
-                }
-                // Batches below `first_batch` are no request's.
-                let head = whole(load.batch - 1).seal(first_batch - 1 - variant, now_ns() - age_ns, compression);
-                Kind { template: whole(1), sealed: Some(head) }
-            })
-            .collect();
-        Self { kinds, records: load.batch as u64, first_batch, age_ns }
-    }
-
-    /// Returns the `number`th request, behind room for the gRPC prefix.
-    fn request(&self, number: u64, compression: Compression) -> (Signal, u64, BytesMut) {
-        let kind = &self.kinds[(number % self.kinds.len() as u64) as usize];
-        let batch = self.first_batch + number;
-        let rendered = kind.template.render(batch, now_ns() - self.age_ns);
-        let body = match &kind.sealed {
-            Some(head) => head.with_tail(&without_prefix(rendered)),
-            None => crate::template::whole(rendered, compression),
-        };
-        (kind.template.signal, self.records, body)
-    }
-}
-
 struct Worker {
     connection: Option<Connection>,
     endpoint: Endpoint,
@@ -390,9 +340,4 @@ impl Worker {
         }
         Ok(self.connection.as_mut().expect("made above where there was none"))
     }
-}
-
-/// Nanoseconds since 1970.
-pub(crate) fn now_ns() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }

@@ -14,9 +14,9 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::task::JoinSet;
 
+use crate::bodies::now_ns;
 use crate::client::{Connection, Endpoint, Protocol, Reply};
 use crate::compression::Compression;
-use crate::generate::now_ns;
 use crate::records::{Shape, Signal};
 use crate::repeat::{Repeats, Templates};
 use crate::sql::{Sql, integer};

@@ -5,6 +5,7 @@
 //! are patched, so that the generator costs little beside the server it drives.
 
 mod asking;
+mod bodies;
 mod client;
 mod compression;
 mod dataset;

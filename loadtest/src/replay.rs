@@ -7,8 +7,8 @@ use futures::stream::{self, StreamExt};
 use tokio::time::Instant;
 
 use crate::Error;
+use crate::bodies::now_ns;
 use crate::client::{Connection, Endpoint, Protocol, Reply};
-use crate::generate::now_ns;
 use crate::joining::Joining;
 use crate::otlp_json::to_protobuf;
 use crate::recording::{self, Line, Recording};

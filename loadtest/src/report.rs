@@ -93,6 +93,9 @@ impl Printable for LoadReport {
         if let Some(bytes) = self.server_rss_max_bytes {
             rows.push(("server RSS max", mib(bytes)));
         }
+        if self.repeated_records > 0 {
+            rows.push(("records sent before", whole(self.repeated_records as f64)));
+        }
         if let Some(stored) = self.stored_records {
             rows.push(("records stored", whole(stored as f64)));
         }

@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::Error;
+use crate::bodies::now_ns;
 use crate::client::{Connection, Protocol, Reply};
 use crate::compression::Compression;
-use crate::generate::now_ns;
 use crate::otlp_json::to_protobuf;
 use crate::process::Watch;
 use crate::recording::{self, Recording};
