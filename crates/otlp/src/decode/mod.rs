@@ -45,8 +45,9 @@ pub const REQUEST_BYTES_MAX: usize = 256 << 20;
 
 /// The most rows that one request may become, events, links and exemplars counted.
 ///
-/// An empty record is two bytes on the wire and about a hundred in memory: without this, a request could grow fiftyfold.
-pub const REQUEST_ROWS_MAX: usize = 1 << 21;
+/// An empty record is two bytes on the wire and two hundred and more in memory: without this, a request of the largest size could
+/// become gigabytes. Exporters send thousands.
+pub const REQUEST_ROWS_MAX: usize = 1 << 18;
 
 /// How much text of metrics a request may repeat, as a multiple of its size, and beside that.
 ///

@@ -350,7 +350,7 @@ proptest! {
 fn millions_of_empty_records_are_refused_before_they_fill_memory() {
     let records = [0x12, 0].repeat(plimsoll_otlp::REQUEST_ROWS_MAX + 1);
     let error = error(Signal::Logs, &nest(1, &nest(2, &records)));
-    assert!(error.problem.contains("more than 2097152 records; send smaller batches"), "{error}");
+    assert!(error.problem.contains("more than 262144 records; send smaller batches"), "{error}");
     let events = span_of(&[[0x5a, 0].repeat(plimsoll_otlp::REQUEST_ROWS_MAX + 1), span("x").encode_to_vec()].concat());
     let error = decode(Signal::Traces, &events, RECEIVED).expect_err("too many events");
     assert!(error.problem.contains("send smaller batches"), "{error}");
@@ -374,7 +374,7 @@ fn a_metric_whose_text_would_fill_memory_on_all_its_points_is_refused_before_it_
         ("metadata", metadata),
         ("metadata without text", entries),
     ] {
-        let bytes = gauge_of(&[fields], 1 << 20);
+        let bytes = gauge_of(&[fields], 1 << 17);
         let error = error(Signal::Metrics, &bytes);
         assert_eq!(error.message, "Metric", "{what}");
         assert!(error.problem.ends_with("shorten them or send fewer points in a request"), "{what}: {error}");
@@ -382,8 +382,8 @@ fn a_metric_whose_text_would_fill_memory_on_all_its_points_is_refused_before_it_
         joined.push(&bytes, RECEIVED).expect_err("shared columns know the same bound");
         assert_eq!((joined.rows(), joined.bytes()), (0, 0), "{what}");
     }
-    let many = gauge_of(&[nest(1, b"http.server.request.duration")], 1 << 18);
-    assert_eq!(decode(Signal::Metrics, &many, RECEIVED).expect("an ordinary name").batch.num_rows(), 1 << 18);
+    let many = gauge_of(&[nest(1, b"http.server.request.duration")], 1 << 17);
+    assert_eq!(decode(Signal::Metrics, &many, RECEIVED).expect("an ordinary name").batch.num_rows(), 1 << 17);
 }
 
 #[test]
