@@ -4,17 +4,18 @@
 //! - `a IS DISTINCT FROM b AND c` is read as `a IS DISTINCT FROM (b AND c)`.
 //! - `SIMILAR TO` is run as an expression that may match anywhere, and without `%` and `_`.
 //! - `to_char` takes `%Y-%m-%d`, and gives `YYYY-MM-DD` back as it stands.
-//! - `TABLESAMPLE` is read over.
+//! - `TABLESAMPLE` is read over, and `count(DISTINCT *)` counts one.
+//! - `events[1].name` is a field, as `events[1]['name']` is.
 //! - Two columns that are written alike, or differ by a cast alone, have one name, which the planner refuses; nor does it find a window
 //!   function by its place.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use arrow::array::timezone::Tz;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, SelectItem, SetExpr, Statement,
-    TableFactor, UnaryOperator, Value, VisitMut, VisitorMut, visit_expressions,
+    AccessExpr, BinaryOperator, DuplicateTreatment, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
+    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, Subscript, TableFactor, UnaryOperator, Value,
+    VisitMut, VisitorMut, visit_expressions,
 };
 
 use crate::error::QueryError;
@@ -78,10 +79,22 @@ impl VisitorMut for Settle {
                 right,
                 ..
             } => text(right).map_or(Ok(()), regex),
-            Expr::AtTimeZone { time_zone, .. } => zone(time_zone),
+            Expr::CompoundFieldAccess { access_chain, .. } => {
+                // Before the first bracket stand a table and its column.
+                let first = access_chain.iter().position(|access| matches!(access, AccessExpr::Subscript(_)));
+                access_chain.iter_mut().skip(first.unwrap_or(usize::MAX)).for_each(bracketed);
+                Ok(())
+            }
             Expr::Function(call) => {
                 let name = call.name.to_string().to_lowercase();
                 let FunctionArguments::List(list) = &mut call.args else { return ControlFlow::Continue(()) };
+                if list.duplicate_treatment == Some(DuplicateTreatment::Distinct)
+                    && matches!(list.args.as_slice(), [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)])
+                {
+                    return ControlFlow::Break(QueryError::Invalid(format!(
+                        "`{name}(DISTINCT *)` is of no column: name those that tell rows apart, or count a `SELECT DISTINCT`"
+                    )));
+                }
                 let second = match list.args.get_mut(1) {
                     Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))) => expr,
                     _ => return ControlFlow::Continue(()),
@@ -100,8 +113,16 @@ impl VisitorMut for Settle {
     }
 }
 
+/// Writes `events[1].name` as `events[1]['name']`.
+fn bracketed(access: &mut AccessExpr) {
+    if let AccessExpr::Dot(Expr::Identifier(name)) = access {
+        let index = Expr::value(Value::SingleQuotedString(name.value.clone()));
+        *access = AccessExpr::Subscript(Subscript::Index { index });
+    }
+}
+
 /// Returns the text of a literal.
-fn text(expr: &Expr) -> Option<&str> {
+pub(crate) fn text(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::Value(value) => match &value.value {
             Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => Some(text),
@@ -236,20 +257,6 @@ fn regex(pattern: &str) -> Result<(), QueryError> {
     Ok(())
 }
 
-fn zone(expr: &mut Expr) -> Result<(), QueryError> {
-    let Some(name) = text(expr) else { return Ok(()) };
-    if ["utc", "gmt", "z", "zulu"].iter().any(|known| name.eq_ignore_ascii_case(known)) {
-        *expr = Expr::value(Value::SingleQuotedString("UTC".to_owned()));
-        return Ok(());
-    }
-    match name.parse::<Tz>() {
-        Ok(_) => Ok(()),
-        Err(_) => Err(QueryError::Invalid(format!(
-            "unknown time zone `{name}`: write one like `Europe/Oslo`, `UTC` or `+02:00`"
-        ))),
-    }
-}
-
 /// What Postgres writes in a template of `to_char` in either case, and what the engine does; the longest first.
 const NUMBERS: [(&str, &str); 17] = [
     ("HH24", "%H"),
@@ -316,6 +323,7 @@ fn name_apart(body: &mut SetExpr, ordered: bool) {
     match body {
         SetExpr::Select(select) => {
             let mut seen = HashSet::new();
+            let stars: Vec<Option<String>> = select.projection.iter().filter_map(star).collect();
             for item in &mut select.projection {
                 let SelectItem::UnnamedExpr(expr) = item else {
                     if let SelectItem::ExprWithAlias { alias, .. } = item {
@@ -325,11 +333,15 @@ fn name_apart(body: &mut SetExpr, ordered: bool) {
                 };
                 let (core, is_column) = match bare(expr) {
                     Expr::Identifier(name) => (name.value.to_lowercase(), true),
+                    // Beside all columns it has another name in any case.
+                    Expr::CompoundIdentifier(path) if starred(expr, &stars) => {
+                        (path.last().map_or_else(String::new, |name| name.value.to_lowercase()), true)
+                    }
                     // The same name of two tables is no repetition: the whole path is.
                     other => (other.to_string().to_lowercase(), false),
                 };
-                let again = !seen.insert(core.clone());
-                if !(again || ordered && has_window(expr)) {
+                let again = !seen.insert(core.clone()) || starred(expr, &stars);
+                if !(again || ordered && has_window(expr) || has_subquery(expr)) {
                     continue;
                 }
                 let stem = if is_column { core } else { expr.to_string() };
@@ -358,8 +370,31 @@ fn name_apart(body: &mut SetExpr, ordered: bool) {
     }
 }
 
+/// Returns the table whose columns an item stands for, and `Some(None)` for those of all.
+fn star(item: &SelectItem) -> Option<Option<String>> {
+    match item {
+        SelectItem::Wildcard(_) => Some(None),
+        SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(table), _) => {
+            Some(Some(table.to_string().to_lowercase()))
+        }
+        _ => None,
+    }
+}
+
+/// Says whether a column is also among those that some `*` stands for.
+fn starred(expr: &Expr, stars: &[Option<String>]) -> bool {
+    match expr {
+        Expr::Identifier(_) => !stars.is_empty(),
+        Expr::CompoundIdentifier(path) => {
+            let table = path.iter().rev().nth(1).map(|table| table.value.to_lowercase());
+            stars.iter().any(|star| star.is_none() || *star == table)
+        }
+        _ => false,
+    }
+}
+
 /// Returns an expression without its casts, which the planner leaves out of names.
-fn bare(expr: &Expr) -> Expr {
+pub(crate) fn bare(expr: &Expr) -> Expr {
     struct Bare;
     impl VisitorMut for Bare {
         type Break = ();
@@ -374,6 +409,15 @@ fn bare(expr: &Expr) -> Expr {
     let mut bare = expr.clone();
     let _: ControlFlow<()> = VisitMut::visit(&mut bare, &mut Bare);
     bare
+}
+
+/// Says whether an expression holds a query: the planner calls all of them the same.
+fn has_subquery(expr: &Expr) -> bool {
+    visit_expressions(expr, |inner| match inner {
+        Expr::Subquery(_) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    })
+    .is_break()
 }
 
 fn has_window(expr: &Expr) -> bool {

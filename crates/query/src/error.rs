@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use datafusion::common::{Column, DataFusionError, SchemaError};
 
+use crate::guard::TABLE_FUNCTIONS;
+
 /// Why a query has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
@@ -89,6 +91,9 @@ impl QueryError {
             DataFusionError::SchemaError(schema, _) => Self::Invalid(schema_message(schema)),
             DataFusionError::SQL(parser, _) => Self::Invalid(tidy(&parser.to_string())),
             DataFusionError::Plan(text) => Self::Invalid(helpful(tidy(text))),
+            DataFusionError::NotImplemented(text) if text.contains("logical expression Exists(") => {
+                Self::Invalid(helpful(tidy(text)))
+            }
             DataFusionError::NotImplemented(text) => Self::Invalid(format!("not supported: {}", tidy(text))),
             DataFusionError::External(inner) => match inner.downcast_ref::<Self>() {
                 Some(own) => own.clone(),
@@ -183,6 +188,7 @@ const HELP: &[(&str, &str)] = &[
     ("cannot infer common argument type", "cast one side, for instance `x::double` or `x::text`"),
     ("cannot cast string", "`TRY_CAST(x AS ..)` gives null instead"),
     ("error parsing timestamp", TIMES),
+    ("in like expression", "cast the other side, for instance `x::text`"),
     ("non-boolean predicate", "compare it with something, for instance `x > 0`"),
     ("divide by zero", "write `x / nullif(y, 0)`"),
 ];
@@ -199,7 +205,22 @@ fn refused_value(error: &str) -> String {
 /// Adds to a tidy message what to write instead.
 fn helpful(text: String) -> String {
     if let Some(name) = text.strip_prefix("invalid function '").and_then(|rest| rest.split('\'').next()) {
-        return unknown("function", name, &crate::functions::names());
+        let known = crate::functions::names();
+        return match (TABLE_FUNCTIONS.contains(&name), known.contains(&name)) {
+            (true, _) => format!("`{name}` gives rows: it stands in `FROM`, for instance `SELECT * FROM {name}(..)`"),
+            (_, true) => format!("`{name}` is a function over windows: write `{name}(..) OVER (ORDER BY ..)`"),
+            _ => unknown("function", name, &known),
+        };
+    }
+    if let Some(name) = text.strip_prefix("table 'plimsoll.public.").and_then(|rest| rest.split('\'').next())
+        && TABLE_FUNCTIONS.contains(&name)
+    {
+        return format!(
+            "`{name}` is a function and not a table: it takes arguments, for instance `SELECT * FROM {name}('dep_..', '10m', '10m')`"
+        );
+    }
+    if text.contains("logical expression Exists(") {
+        return "`EXISTS` stands in `WHERE` and `HAVING`: elsewhere write `(SELECT count(*) FROM ..) > 0`".to_owned();
     }
     if let Some((_, call)) = text.split_once("no function matches the given name and argument types '")
         && let Some((function, types)) = call.split('\'').next().and_then(|call| call.split_once('('))

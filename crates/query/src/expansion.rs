@@ -20,6 +20,8 @@ use crate::error::QueryError;
 
 /// Tables that a statement may read, one that is read twice counted twice.
 const TABLES_MAX: u64 = 100;
+/// What a table counts for beside a query that reads none, such as each of many constants in a `UNION`: it is planned all the same.
+const TABLE: u64 = 5;
 /// Columns of stored tables in one expression.
 const TERMS_MAX: u64 = 16_384;
 /// What one query may select: as many as a table of Postgres may have.
@@ -30,12 +32,13 @@ const GROUPINGS_MAX: u64 = 256;
 /// Refuses what becomes too large.
 pub(crate) fn check(statement: &Statement) -> Result<(), QueryError> {
     let Statement::Query(query) = statement else { return Ok(()) };
-    Expansion { names: Vec::new() }.query(query).map(|_| ())
+    Expansion { names: Vec::new(), around: Vec::new() }.query(query).map(|_| ())
 }
 
 /// What a query, or a part of its `FROM`, gives.
 #[derive(Debug, Clone, Default)]
 struct Shape {
+    /// Each counted as [`TABLE`].
     tables: u64,
     /// Terms in columns that have a name.
     columns: HashMap<String, u64>,
@@ -45,7 +48,7 @@ struct Shape {
 
 impl Shape {
     fn stored() -> Self {
-        Self { tables: 1, others: 1, ..Self::default() }
+        Self { tables: TABLE, others: 1, ..Self::default() }
     }
 
     fn terms(&self, column: &str) -> u64 {
@@ -64,9 +67,10 @@ impl Shape {
     /// Puts `other` beside it, as a join does.
     fn join(&mut self, other: Self) -> Result<(), QueryError> {
         self.tables = self.tables.saturating_add(other.tables);
-        if self.tables > TABLES_MAX {
+        if self.tables > TABLES_MAX * TABLE {
             return Err(QueryError::Refused(format!(
-                "the statement reads more than {TABLES_MAX} tables, what stands in a `WITH` counted as often as it is named: split it into several"
+                "the statement reads more than {TABLES_MAX} tables, or has {0} queries, what stands in a `WITH` counted as often as it is named: split it into several",
+                TABLES_MAX * TABLE
             )));
         }
         for (column, terms) in other.columns {
@@ -80,6 +84,8 @@ impl Shape {
 struct Expansion {
     /// What the names of each `WITH` around stand for, the innermost last.
     names: Vec<(String, Shape)>,
+    /// What the queries around a subquery read, whose columns it may name.
+    around: Vec<Shape>,
 }
 
 impl Expansion {
@@ -240,7 +246,10 @@ impl Visitor for Inside<'_> {
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<QueryError> {
         self.depth += 1;
         if self.depth == 1 {
-            match self.expansion.query(query) {
+            self.expansion.around.push(self.from.clone());
+            let shape = self.expansion.query(query);
+            self.expansion.around.pop();
+            match shape {
                 Ok(shape) => {
                     self.tables = self.tables.saturating_add(shape.tables);
                     self.terms = self.terms.saturating_add(shape.most());
@@ -263,7 +272,10 @@ impl Visitor for Inside<'_> {
             _ => None,
         };
         if let Some(name) = name {
-            self.terms = self.terms.saturating_add(self.from.terms(&name.value.to_lowercase()));
+            let column = name.value.to_lowercase();
+            let around = self.expansion.around.iter().map(|shape| shape.terms(&column)).max().unwrap_or(0);
+            let terms = self.from.columns.get(&column).copied().unwrap_or(self.from.others.max(around));
+            self.terms = self.terms.saturating_add(terms);
         }
         ControlFlow::Continue(())
     }

@@ -13,12 +13,14 @@ use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Literal};
 use datafusion::physical_plan::PhysicalExpr;
 
 /// Functions that take every value.
-const TOTAL: [&str; 46] = [
+const TOTAL: [&str; 51] = [
     "abs",
     "array_element",
     "array_has",
     "array_length",
+    "at_time_zone",
     "attribute",
+    "attribute_truth",
     "bit_length",
     "btrim",
     "bucket_index",
@@ -34,6 +36,7 @@ const TOTAL: [&str; 46] = [
     "date_part",
     "date_trunc",
     "ends_with",
+    "exact_part",
     "floor",
     "get_field",
     "greatest",
@@ -54,12 +57,14 @@ const TOTAL: [&str; 46] = [
     "replace",
     "round",
     "rtrim",
+    "shown_in_zone",
     "signum",
     "span_kind",
     "span_status",
     "starts_with",
     "strpos",
     "upper",
+    "wall_clock",
 ];
 
 /// Says whether an expression over `schema` may fail.

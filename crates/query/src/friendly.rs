@@ -15,11 +15,14 @@ use datafusion::logical_expr::planner::{
     ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr, RawFieldAccessExpr,
 };
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, GetFieldAccess, LogicalPlan, Operator, TryCast, lit};
+use datafusion::logical_expr::{
+    BinaryExpr, Cast, Expr, ExprSchemable, GetFieldAccess, LogicalPlan, Operator, TryCast, lit,
+};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
-use crate::functions::{FACE, FACE_ATTRIBUTE, FACE_HEX, attribute, extreme, meant, names};
+use crate::clocks;
+use crate::functions::{FACE, FACE_ATTRIBUTE, FACE_HEX, attribute, extreme, lengths, meant, names, zones};
 
 /// Aggregates that take numbers only: given an attribute, they take it as a number.
 const NUMERIC_AGGREGATES: &[&str] = &[
@@ -47,6 +50,10 @@ pub(crate) struct FriendlyPlanner;
 
 impl ExprPlanner for FriendlyPlanner {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        let expr = match of_lengths(expr, schema) {
+            PlannerResult::Original(expr) => expr,
+            planned => return Ok(planned),
+        };
         let RawBinaryExpr { op, left, right } = expr;
         let (left, right) = match op {
             BinaryOperator::Eq
@@ -58,6 +65,8 @@ impl ExprPlanner for FriendlyPlanner {
                 let (left_face, right_face) = (face(&left, schema), face(&right, schema));
                 let right = befriend(right, left_face.as_deref());
                 let left = befriend(left, right_face.as_deref());
+                let right = timely(right, &left, schema);
+                let left = timely(left, &right, schema);
                 let both = is_attribute(left_face.as_deref()) && is_attribute(right_face.as_deref());
                 if both && !matches!(op, BinaryOperator::Eq | BinaryOperator::NotEq) {
                     return Ok(PlannerResult::Planned(in_order(left, &op, right)));
@@ -159,6 +168,16 @@ fn lists(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let list = list.into_iter().map(|item| befriend(item, Some(&face))).collect();
             Ok(Transformed::yes(Expr::InList(InList { expr, list, negated })))
         }
+        Expr::Between(Between { expr, negated, low, high })
+            if [&expr, &low, &high].iter().any(|side| is_length(side, schema)) =>
+        {
+            let [expr, low, high] = [expr, low, high].map(|side| Box::new(lengths::comparable(*side)));
+            Ok(Transformed::yes(Expr::Between(Between { expr, negated, low, high })))
+        }
+        Expr::Between(Between { expr, negated, low, high }) if is_time(&expr, schema) => {
+            let [low, high] = [low, high].map(|side| Box::new(timely(*side, &expr, schema)));
+            Ok(Transformed::yes(Expr::Between(Between { expr, negated, low, high })))
+        }
         Expr::Between(Between { expr, negated, low, high }) => {
             let Some(face) = face(&expr, schema) else {
                 return Ok(Transformed::no(Expr::Between(Between { expr, negated, low, high })));
@@ -168,9 +187,38 @@ fn lists(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let (low, high) = (Box::new(befriend(*low, Some(&face))), Box::new(befriend(*high, Some(&face))));
             Ok(Transformed::yes(Expr::Between(Between { expr, negated, low, high })))
         }
-        Expr::ScalarFunction(call) if [meant::NUMBER, meant::TRUTH].contains(&call.func.name()) => {
+        Expr::ScalarFunction(call) if call.func.name() == zones::AT => {
+            let settled = match call.args.first() {
+                Some(time) => zones::settled(&call, &time.get_type(schema)?),
+                None => None,
+            };
+            Ok(match settled {
+                Some(settled) => Transformed::yes(settled),
+                None => Transformed::no(Expr::ScalarFunction(call)),
+            })
+        }
+        Expr::ScalarFunction(call) if call.func.name() == "date_bin" => {
+            let shown = |at: usize| call.args.get(at).and_then(|arg| arg.get_type(schema).ok());
+            let zone = shown(1).and_then(|time| zones::shown_in(&time).cloned());
+            let origin_shown = shown(2).is_some_and(|origin| zones::shown_in(&origin).is_some());
+            Ok(match zone {
+                Some(zone) => Transformed::yes(zones::date_bin(call, &zone, origin_shown)),
+                None => Transformed::no(Expr::ScalarFunction(call)),
+            })
+        }
+        // A time without a zone is what a clock shows.
+        Expr::Cast(cast) if matches!(cast.field.data_type(), DataType::Timestamp(_, None)) => {
+            let shown = cast.expr.get_type(schema).is_ok_and(|of| zones::shown_in(&of).is_some());
+            Ok(match shown {
+                true => {
+                    Transformed::yes(Expr::Cast(Cast { expr: Box::new(zones::wall(*cast.expr)), field: cast.field }))
+                }
+                false => Transformed::no(Expr::Cast(cast)),
+            })
+        }
+        Expr::ScalarFunction(call) if meant::MARKS.contains(&call.func.name()) => {
             let settled = match call.args.as_slice() {
-                [value] => meant::settled(call.func.name(), value, &value.to_field(schema)?.1),
+                [value, ..] => meant::settled(call.func.name(), value, &value.to_field(schema)?.1),
                 _ => None,
             };
             Ok(match settled {
@@ -189,6 +237,57 @@ fn lists(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Ok(Transformed::yes(Expr::WindowFunction(window)))
         }
         other => Ok(Transformed::no(other)),
+    }
+}
+
+fn is_time(expr: &Expr, schema: &DFSchema) -> bool {
+    matches!(expr.get_type(schema), Ok(DataType::Timestamp(..)))
+}
+
+/// Writes a time with its seconds where it is compared with one.
+fn timely(literal: Expr, other: &Expr, schema: &DFSchema) -> Expr {
+    let whole = match &literal {
+        Expr::Literal(ScalarValue::Utf8(Some(text)), _) if is_time(other, schema) => clocks::with_seconds(text),
+        _ => None,
+    };
+    whole.map_or(literal, lit)
+}
+
+fn is_length(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.get_type(schema).is_ok_and(|data_type| lengths::is_length(&data_type))
+}
+
+/// Plans comparisons and products of lengths of time, of which the planner knows some and compares months before days before hours.
+fn of_lengths(expr: RawBinaryExpr, schema: &DFSchema) -> PlannerResult<RawBinaryExpr> {
+    let RawBinaryExpr { op, left, right } = expr;
+    let (left_is, right_is) = (is_length(&left, schema), is_length(&right, schema));
+    let original = |op, left, right| PlannerResult::Original(RawBinaryExpr { op, left, right });
+    match op {
+        BinaryOperator::Eq
+        | BinaryOperator::NotEq
+        | BinaryOperator::Lt
+        | BinaryOperator::LtEq
+        | BinaryOperator::Gt
+        | BinaryOperator::GtEq => {
+            let comparable = |expr: &Expr, is: bool| {
+                is || (expr.get_type(schema).is_ok_and(|of| of == DataType::Utf8) && matches!(expr, Expr::Literal(..)))
+            };
+            match (left_is || right_is) && comparable(&left, left_is) && comparable(&right, right_is) {
+                true => original(op, lengths::comparable(left), lengths::comparable(right)),
+                false => original(op, left, right),
+            }
+        }
+        BinaryOperator::Multiply if left_is && is_number(&right, schema) => {
+            PlannerResult::Planned(lengths::times(left, right))
+        }
+        BinaryOperator::Multiply if right_is && is_number(&left, schema) => {
+            PlannerResult::Planned(lengths::times(right, left))
+        }
+        BinaryOperator::Divide if left_is && is_number(&right, schema) => {
+            let inverse = BinaryExpr::new(Box::new(lit(1.0)), Operator::Divide, Box::new(as_number(right)));
+            PlannerResult::Planned(lengths::times(left, Expr::BinaryExpr(inverse)))
+        }
+        _ => original(op, left, right),
     }
 }
 

@@ -20,6 +20,8 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
+use crate::apart;
+use crate::clocks;
 use crate::dialect;
 use crate::error::{QueryError, nearest, tidy};
 use crate::expansion;
@@ -132,6 +134,8 @@ pub(crate) fn check(
     }
     let parameters = Parameters::new(given, types).place(query.as_mut())?;
     dialect::settle(query)?;
+    apart::tell(query);
+    clocks::settle(query)?;
     quantified::rewrite(query);
     wanted::mark(query);
     let mut walk = Walk { describing: matches!(given, Given::Nothing), ..Walk::default() };

@@ -3,6 +3,8 @@
 //! [`DataFusionEngine`] answers in process. [`Format`] turns an answer into bytes. `docs/sql.md` describes the tables and the
 //! functions for those who query.
 
+mod apart;
+mod clocks;
 mod coded;
 mod contains;
 mod dialect;

@@ -109,7 +109,7 @@ impl Mark {
     fn put(&self, function: &str, expr: &mut Expr) {
         if is_attribute(expr, &self.names) {
             let inner = std::mem::replace(expr, Expr::value(Value::Null));
-            *expr = call(function, inner);
+            *expr = call(function, [inner]);
         }
     }
 
@@ -202,15 +202,16 @@ fn is_truth(expr: &Expr) -> bool {
     matches!(expr, Expr::Value(value) if matches!(value.value, Value::Boolean(_)))
 }
 
-fn call(name: &str, argument: Expr) -> Expr {
-    let argument = FunctionArg::Unnamed(FunctionArgExpr::Expr(argument));
+/// Writes a call.
+pub(crate) fn call(name: &str, arguments: impl IntoIterator<Item = Expr>) -> Expr {
+    let argument = |argument| FunctionArg::Unnamed(FunctionArgExpr::Expr(argument));
     Expr::Function(Function {
         name: ObjectName::from(vec![Ident::new(name)]),
         uses_odbc_syntax: false,
         parameters: FunctionArguments::None,
         args: FunctionArguments::List(FunctionArgumentList {
             duplicate_treatment: None,
-            args: vec![argument],
+            args: arguments.into_iter().map(argument).collect(),
             clauses: Vec::new(),
         }),
         filter: None,

@@ -23,13 +23,17 @@ pub(super) fn limit(asked: u32) -> i64 {
 
 /// Sorts a fault into those that may pass and those that will not.
 pub(super) fn fault(path: &str, problem: sqlx::Error) -> CatalogError {
-    let lasting = match &problem {
+    let code = match &problem {
         sqlx::Error::Database(error) => {
             let code = error.as_error().downcast_ref::<sqlx::sqlite::SqliteError>();
-            let code = code.and_then(|e| e.code()).and_then(|c| c.parse::<i32>().ok()).unwrap_or(0);
-            // The low byte is the primary result code: SQLITE_ERROR, CORRUPT, CONSTRAINT, MISMATCH, FORMAT, NOTADB.
-            matches!(code & 0xff, 1 | 11 | 19 | 20 | 24 | 26)
+            // The low byte is the primary result code.
+            code.and_then(|e| e.code()).and_then(|c| c.parse::<i32>().ok()).unwrap_or(0) & 0xff
         }
+        _ => 0,
+    };
+    let lasting = match &problem {
+        // SQLITE_ERROR, CORRUPT, CONSTRAINT, MISMATCH, FORMAT, NOTADB.
+        sqlx::Error::Database(_) => matches!(code, 1 | 11 | 19 | 20 | 24 | 26),
         sqlx::Error::ColumnDecode { .. }
         | sqlx::Error::ColumnNotFound(_)
         | sqlx::Error::ColumnIndexOutOfBounds { .. }
@@ -42,5 +46,13 @@ pub(super) fn fault(path: &str, problem: sqlx::Error) -> CatalogError {
         sqlx::Error::Database(error) => error.message().to_owned(),
         other => other.to_string(),
     };
+    // SQLITE_BUSY and LOCKED, READONLY, FULL.
+    let remedy = match code {
+        5 | 6 => ": another process holds it, stop that one",
+        8 => ": make it and its directory writable",
+        13 => ": free some space on its disk",
+        _ => "",
+    };
+    let problem = problem + remedy;
     if lasting { CatalogError::Corrupt { path, problem } } else { CatalogError::Unavailable { path, problem } }
 }

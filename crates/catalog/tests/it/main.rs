@@ -198,6 +198,7 @@ async fn a_file_held_by_another_connection_is_unavailable_and_works_afterwards()
     sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.expect("held");
     let error = catalog.commit_segments(change(1)).await.expect_err("locked");
     assert!(matches!(error, CatalogError::Unavailable { .. }), "{error}");
+    assert!(error.to_string().contains("another process holds it"), "{error}");
     assert_eq!(catalog.checkpoint().await.expect("readers do not wait for a writer"), SequenceNumber::ZERO);
     sqlx::raw_sql("ROLLBACK").execute(&mut other).await.expect("released");
     catalog.commit_segments(change(1)).await.expect("committed after the other is gone");

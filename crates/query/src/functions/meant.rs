@@ -20,11 +20,17 @@ pub(crate) const NUMBER: &str = "attribute_number";
 /// The mark of a condition: true for `true`, false for `false`, null for all else.
 pub(crate) const TRUTH: &str = "attribute_truth";
 
-/// Returns both.
-pub(crate) fn udfs() -> [Arc<ScalarUDF>; 2] {
-    static ALL: LazyLock<[Arc<ScalarUDF>; 2]> = LazyLock::new(|| {
-        [NUMBER, TRUTH].map(|name| {
-            let signature = Signature::any(1, Volatility::Immutable);
+/// The mark of a cast, with how its type is written: see [`crate::apart`].
+pub(crate) const APART: &str = "cast_apart";
+/// Every mark.
+pub(crate) const MARKS: [&str; 3] = [NUMBER, TRUTH, APART];
+
+/// Returns the functions of all marks.
+pub(crate) fn udfs() -> [Arc<ScalarUDF>; 3] {
+    static ALL: LazyLock<[Arc<ScalarUDF>; 3]> = LazyLock::new(|| {
+        MARKS.map(|name| {
+            let arguments = if name == APART { 2 } else { 1 };
+            let signature = Signature::any(arguments, Volatility::Immutable);
             Arc::new(ScalarUDF::from(Meant { name, signature }))
         })
     });
@@ -33,7 +39,7 @@ pub(crate) fn udfs() -> [Arc<ScalarUDF>; 2] {
 
 /// Returns the condition that an attribute is.
 pub(crate) fn truth(attribute: Expr) -> Expr {
-    let [_, truth] = udfs();
+    let [_, truth, _] = udfs();
     truth.call(vec![attribute])
 }
 
@@ -41,7 +47,7 @@ pub(crate) fn truth(attribute: Expr) -> Expr {
 pub(crate) fn settled(mark: &str, value: &Expr, field: &Field) -> Option<Expr> {
     match (mark, is_attribute(field)) {
         (NUMBER, true) => Some(Expr::TryCast(TryCast::new(Box::new(value.clone()), DataType::Float64))),
-        (NUMBER | TRUTH, false) => Some(value.clone()),
+        (NUMBER | TRUTH, false) | (APART, _) => Some(value.clone()),
         _ => None,
     }
 }

@@ -12,12 +12,15 @@ pub(crate) mod forms;
 pub(crate) mod hex;
 pub(crate) mod histogram;
 pub(crate) mod histogram_merge;
+pub(crate) mod identity;
 pub(crate) mod latest_deploy;
+pub(crate) mod lengths;
 pub(crate) mod meant;
 pub(crate) mod merged;
 pub(crate) mod names;
 pub(crate) mod rate;
 pub(crate) mod template;
+pub(crate) mod zones;
 
 use crate::guard::REFUSED_FUNCTIONS;
 
@@ -42,6 +45,9 @@ pub(crate) fn scalar() -> Vec<Arc<ScalarUDF>> {
         latest_deploy::udf(Arc::default()),
     ];
     all.extend(meant::udfs());
+    all.extend(identity::udfs());
+    all.extend(lengths::udfs());
+    all.extend(zones::udfs());
     all.extend(histogram::udfs());
     all
 }
@@ -56,9 +62,7 @@ pub(crate) fn names() -> Vec<&'static str> {
         let mut names: Vec<String> = scalar.map(|function| function.name().to_owned()).collect();
         names.extend(aggregate.map(|function| function.name().to_owned()));
         names.extend(window.map(|function| function.name().to_owned()));
-        names.retain(|name| {
-            !REFUSED_FUNCTIONS.contains(&name.as_str()) && ![meant::NUMBER, meant::TRUTH].contains(&name.as_str())
-        });
+        names.retain(|name| !REFUSED_FUNCTIONS.contains(&name.as_str()) && !meant::MARKS.contains(&name.as_str()));
         names
     });
     NAMES.iter().map(String::as_str).collect()

@@ -29,6 +29,14 @@ pub fn column_names(sql: &str, schema: &arrow::datatypes::Schema) -> Vec<String>
     crate::guard::postgres_names(sql, schema)
 }
 
+/// Turns times into what a clock in their zone shows, in nanoseconds: what `timestamp` is in Postgres.
+///
+/// # Errors
+/// They are no times, or their zone is not known.
+pub fn wall_clock(times: &arrow::array::ArrayRef) -> Result<arrow::array::ArrayRef, arrow::error::ArrowError> {
+    crate::functions::zones::walls(times).map_err(|error| arrow::error::ArrowError::CastError(error.to_string()))
+}
+
 pub(crate) use functions::scalar;
 pub(crate) use namespace::{PG_CATALOG, PgCatalog};
 pub(crate) use statement::{Adapted, adapt, empty_answer, soften};

@@ -5,6 +5,8 @@
 
 use arrow::datatypes::{DataType, Field};
 
+use plimsoll_otlp::schema::UTC;
+
 use crate::functions::{FACE, FACE_JSON};
 
 /// A Postgres type that values leave as.
@@ -139,8 +141,9 @@ impl PgType {
             }
             DataType::Date32 | DataType::Date64 => Self::Date,
             DataType::Time32(_) | DataType::Time64(_) => Self::Time,
-            DataType::Timestamp(_, None) => Self::Timestamp,
-            DataType::Timestamp(_, Some(_)) => Self::Timestamptz,
+            // What a clock shows in some zone has none in Postgres.
+            DataType::Timestamp(_, Some(zone)) if zone.as_ref() == UTC => Self::Timestamptz,
+            DataType::Timestamp(..) => Self::Timestamp,
             DataType::Interval(_) | DataType::Duration(_) => Self::Interval,
             DataType::Map(..)
             | DataType::Struct(_)

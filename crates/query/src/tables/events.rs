@@ -98,6 +98,8 @@ pub(super) fn exceptions(tables: &Tables) -> Result<Arc<dyn TableProvider>> {
             lit(source).alias("source"),
         ]);
         columns
+            .extend(["resource_attributes", "scope_name", "scope_version"].map(|column| text(ident(column), column)));
+        columns
     };
     let from_spans = LogicalPlanBuilder::from(span_events_plan(tables)?)
         .filter(ident("name").eq(lit("exception")))?

@@ -11,11 +11,11 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{Column, Result};
 use datafusion::datasource::provider_as_source;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableType, ident};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableType, ident, lit};
 use datafusion::physical_plan::ExecutionPlan;
 use plimsoll_otlp::Table;
 
-use crate::functions::{hex, names, template};
+use crate::functions::{hex, identity, names, template};
 
 /// Stored columns that are not shown: the wire bytes of resource and scope.
 pub(crate) const HIDDEN: &[&str] = &["resource", "scope"];
@@ -83,6 +83,19 @@ pub(crate) fn face(table: Table, stored: Arc<dyn TableProvider>) -> Result<Arc<d
     plan(table, stored).map(Face::table)
 }
 
+/// Returns the common columns that rows which sum up those of many instances and scopes lack, with what is known of them all.
+pub(super) fn summed(operation: Expr) -> [Expr; 5] {
+    let [service, request] = identity::udfs();
+    let key = ["service_name", "service_namespace", "service_version", "environment"].map(ident);
+    [
+        lit("").alias("service_instance_id"),
+        service.call(key.to_vec()).alias("resource_attributes"),
+        lit("").alias("scope_name"),
+        lit("").alias("scope_version"),
+        request.call(vec![operation]).alias("attributes"),
+    ]
+}
+
 /// Returns the plan behind it.
 pub(crate) fn plan(table: Table, stored: Arc<dyn TableProvider>) -> Result<LogicalPlan> {
     let mut columns = Vec::with_capacity(table.schema().fields().len() + 1);
@@ -104,6 +117,11 @@ pub(crate) fn plan(table: Table, stored: Arc<dyn TableProvider>) -> Result<Logic
     }
     if table == Table::Logs {
         columns.push(template::udf().call(vec![ident("body")]).alias("template"));
+    }
+    match table {
+        Table::Operations => columns.extend(summed(ident("operation"))),
+        Table::Signals => columns.extend(summed(lit(""))),
+        _ => {}
     }
     // Under another name than the face: a column that is shown as it is stored is still told apart from one that is not.
     LogicalPlanBuilder::scan(format!("{}_stored", table.name()), provider_as_source(stored), None)?

@@ -21,6 +21,7 @@ use plimsoll_model::{
 use plimsoll_otlp::schema::{plain_attributes, timestamp};
 use serde::Serialize;
 
+use super::about::{self, About, Deploys};
 use crate::error::QueryError;
 
 /// The newest so many are visible.
@@ -46,7 +47,18 @@ impl FactTable {
         Self { fact, catalog }
     }
 
-    async fn read(&self) -> Result<RecordBatch> {
+    /// Reads the deploys that rows are about, where columns of theirs are `wanted`.
+    async fn deploys(&self, wanted: bool) -> Result<Deploys> {
+        if !wanted {
+            return Ok(Deploys::new());
+        }
+        let filter = DeployFilter { limit: ROWS_MAX, ..DeployFilter::default() };
+        let deploys = self.catalog.deploys(&filter).await.map_err(unreadable)?;
+        Ok(deploys.into_iter().map(|deploy| (deploy.id.clone(), deploy)).collect())
+    }
+
+    /// Reads all rows; `wanted` says whether what they have of their deploy is.
+    async fn read(&self, wanted: bool) -> Result<RecordBatch> {
         let schema = self.schema();
         let all = VerdictFilter { limit: ROWS_MAX, ..VerdictFilter::default() };
         match self.fact {
@@ -57,15 +69,21 @@ impl FactTable {
             }
             Fact::Verdicts => {
                 let verdicts = self.catalog.verdicts(&all).await.map_err(unreadable)?;
-                rows(schema, &verdicts.iter().map(VerdictRow::of).collect::<Vec<_>>())
+                let deploys = self.deploys(wanted).await?;
+                let row = |verdict| VerdictRow::of(verdict, &deploys);
+                rows(schema, &verdicts.iter().map(row).collect::<Vec<_>>())
             }
             Fact::Findings => {
                 let verdicts = self.catalog.verdicts(&all).await.map_err(unreadable)?;
-                rows(schema, &verdicts.iter().flat_map(FindingRow::of).collect::<Vec<_>>())
+                let deploys = self.deploys(wanted).await?;
+                let found = verdicts.iter().flat_map(|verdict| FindingRow::of(verdict, &deploys));
+                rows(schema, &found.collect::<Vec<_>>())
             }
             Fact::Decisions => {
                 let decisions = self.catalog.decisions(None, ROWS_MAX).await.map_err(unreadable)?;
-                rows(schema, &decisions.iter().map(DecisionRow::of).collect::<Vec<_>>())
+                let deploys = self.deploys(wanted).await?;
+                let row = |decision| DecisionRow::of(decision, &deploys);
+                rows(schema, &decisions.iter().map(row).collect::<Vec<_>>())
             }
         }
     }
@@ -110,7 +128,9 @@ impl TableProvider for FactTable {
         _filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let batch = self.read().await?;
+        let schema = self.schema();
+        let of_deploy = |at: &usize| about::COLUMNS.contains(&schema.field(*at).name().as_str());
+        let batch = self.read(projection.is_none_or(|columns| columns.iter().any(of_deploy))).await?;
         let source = MemorySourceConfig::try_new(&[vec![batch]], self.schema(), projection.cloned())?;
         Ok(DataSourceExec::from_data_source(source))
     }
@@ -145,6 +165,9 @@ static DEPLOYS: LazyLock<SchemaRef> = LazyLock::new(|| {
         is("inferred", DataType::Boolean),
         is("created_at", timestamp()),
     ]);
+    fields.extend(
+        ["service_version", "service_instance_id", "resource_attributes", "scope_name", "scope_version"].map(text),
+    );
     Arc::new(Schema::new(fields))
 });
 
@@ -169,6 +192,11 @@ struct DeployRow<'a> {
     status: DeployStatus,
     inferred: bool,
     created_at: UnixNanos,
+    service_version: &'a str,
+    service_instance_id: &'static str,
+    resource_attributes: String,
+    scope_name: &'static str,
+    scope_version: &'static str,
 }
 
 impl<'a> DeployRow<'a> {
@@ -193,12 +221,17 @@ impl<'a> DeployRow<'a> {
             status: deploy.status,
             inferred: deploy.inferred,
             created_at: deploy.created_at,
+            service_version: &deploy.version,
+            service_instance_id: "",
+            resource_attributes: About::deploy(Some(deploy)).resource_attributes,
+            scope_name: "",
+            scope_version: "",
         }
     }
 }
 
 static VERDICTS: LazyLock<SchemaRef> = LazyLock::new(|| {
-    Arc::new(Schema::new(vec![
+    let mut fields = vec![
         text("deploy_id"),
         text("verdict"),
         is("decided", DataType::Boolean),
@@ -213,7 +246,9 @@ static VERDICTS: LazyLock<SchemaRef> = LazyLock::new(|| {
         texts("data_quality"),
         text("summary"),
         is("revision", DataType::UInt64),
-    ]))
+    ];
+    fields.extend(about::fields());
+    Arc::new(Schema::new(fields))
 });
 
 #[derive(Serialize)]
@@ -232,10 +267,12 @@ struct VerdictRow<'a> {
     data_quality: &'a [String],
     summary: &'a str,
     revision: u64,
+    #[serde(flatten)]
+    about: About<'a>,
 }
 
 impl<'a> VerdictRow<'a> {
-    fn of(verdict: &'a Verdict) -> Self {
+    fn of(verdict: &'a Verdict, deploys: &'a Deploys) -> Self {
         Self {
             deploy_id: verdict.deploy_id.as_str(),
             verdict: verdict.verdict,
@@ -251,6 +288,7 @@ impl<'a> VerdictRow<'a> {
             data_quality: &verdict.data_quality,
             summary: &verdict.summary,
             revision: verdict.revision,
+            about: About::deploy(deploys.get(&verdict.deploy_id)),
         }
     }
 }
@@ -282,6 +320,7 @@ static FINDINGS: LazyLock<SchemaRef> = LazyLock::new(|| {
         text("sql"),
         is("evaluated_at", timestamp()),
     ]);
+    fields.extend(about::fields().into_iter().filter(|field| field.name() != "service_name"));
     Arc::new(Schema::new(fields))
 });
 
@@ -291,7 +330,6 @@ struct FindingRow<'a> {
     deploy_id: &'a str,
     verdict: VerdictKind,
     signal: &'a str,
-    service_name: &'a str,
     operation: &'a str,
     culprit_service: &'a str,
     culprit_version: &'a str,
@@ -311,16 +349,18 @@ struct FindingRow<'a> {
     summary: &'a str,
     sql: &'a str,
     evaluated_at: UnixNanos,
+    #[serde(flatten)]
+    about: About<'a>,
 }
 
 impl<'a> FindingRow<'a> {
-    fn of(verdict: &'a Verdict) -> impl Iterator<Item = Self> {
+    fn of(verdict: &'a Verdict, deploys: &'a Deploys) -> impl Iterator<Item = Self> {
         verdict.findings.iter().map(|finding| Self {
+            about: About::finding(&finding.service, deploys.get(&verdict.deploy_id)),
             id: finding.id.as_str(),
             deploy_id: verdict.deploy_id.as_str(),
             verdict: verdict.verdict,
             signal: finding.signal.as_str(),
-            service_name: &finding.service,
             operation: &finding.operation,
             culprit_service: &finding.culprit.service,
             culprit_version: &finding.culprit.version,
@@ -347,6 +387,7 @@ impl<'a> FindingRow<'a> {
 static DECISIONS: LazyLock<SchemaRef> = LazyLock::new(|| {
     let mut fields: Vec<Field> = ["deploy_id", "decision", "actor", "reason"].map(text).to_vec();
     fields.push(is("decided_at", timestamp()));
+    fields.extend(about::fields());
     Arc::new(Schema::new(fields))
 });
 
@@ -357,16 +398,19 @@ struct DecisionRow<'a> {
     actor: &'a str,
     reason: &'a str,
     decided_at: UnixNanos,
+    #[serde(flatten)]
+    about: About<'a>,
 }
 
 impl<'a> DecisionRow<'a> {
-    fn of(decision: &'a Decision) -> Self {
+    fn of(decision: &'a Decision, deploys: &'a Deploys) -> Self {
         Self {
             deploy_id: decision.deploy_id.as_str(),
             decision: decision.decision,
             actor: &decision.actor,
             reason: &decision.reason,
             decided_at: decision.decided_at,
+            about: About::deploy(deploys.get(&decision.deploy_id)),
         }
     }
 }

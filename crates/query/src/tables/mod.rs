@@ -10,6 +10,7 @@ use plimsoll_catalog::Catalog;
 use plimsoll_otlp::Table;
 use plimsoll_store::{Snapshot, Store};
 
+mod about;
 pub(crate) mod around;
 pub(crate) mod attribute_columns;
 mod attributes;

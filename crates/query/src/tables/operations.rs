@@ -51,7 +51,8 @@ pub(super) fn operations_total(tables: &Tables) -> Result<Arc<dyn TableProvider>
     let histograms = HISTOGRAMS.iter().map(|name| merged(name).alias(*name));
     let aggregates: Vec<Expr> = sums.chain(histograms).collect();
     let keys: Vec<Expr> = KEY.iter().map(|name| ident(*name)).collect();
-    let shown = KEY.iter().chain(&SUMS).chain(&HISTOGRAMS).map(|name| ident(*name));
+    let own = KEY.iter().chain(&SUMS).chain(&HISTOGRAMS).map(|name| ident(*name));
+    let shown = own.chain(face::summed(ident("operation")));
     let face = face::plan(Table::Operations, tables.stored(Table::Operations))?;
     LogicalPlanBuilder::from(face).aggregate(keys, aggregates)?.project(shown)?.build().map(Face::view)
 }

@@ -269,3 +269,20 @@ async fn what_would_be_taken_for_something_else_is_refused_before_it_runs() {
         }
     }
 }
+
+#[tokio::test]
+async fn constants_count_for_less_than_tables_and_columns_around_a_subquery_for_what_they_are() {
+    let shop = Shop::open().await;
+    let constants = (0..200).map(|number| format!("SELECT {number} AS n")).collect::<Vec<_>>().join(" UNION ALL ");
+    assert_eq!(shop.csv(&format!("SELECT count(*), sum(n) FROM ({constants})")).await.expect("answers"), "200,19900\n");
+    let tables = ["SELECT name FROM deploys"; 101].join(" UNION ALL ");
+    assert!(matches!(shop.error(&tables).await, QueryError::Refused(_)));
+    // Each level uses the column of the one inside eight times; the subquery at the end names it from without.
+    let mut from = "spans".to_owned();
+    for _ in 0..4 {
+        from = format!("(SELECT {} AS duration_ns FROM {from})", ["duration_ns"; 8].join(" + "));
+    }
+    let sum = ["t.duration_ns"; 8].join(" + ");
+    let sql = format!("SELECT (SELECT count(*) FROM deploys d WHERE {sum} > 0) FROM {from} AS t");
+    assert!(matches!(shop.error(&sql).await, QueryError::Refused(_)), "32,768 terms");
+}

@@ -16,7 +16,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
 use arrow::error::ArrowError;
 use bytes::{BufMut, BytesMut};
-use plimsoll_query::postgres::{ColumnType, PgType};
+use plimsoll_query::postgres::{ColumnType, PgType, wall_clock};
 use plimsoll_query::{Cells, json_cells};
 
 use super::{decimal, time};
@@ -95,10 +95,8 @@ impl Column {
             PgType::Bytea => Kind::Bytea(to(DataType::Binary)?.as_binary::<i32>().clone()),
             PgType::Date => Kind::Date(to(DataType::Date32)?.as_primitive().clone()),
             PgType::Time => Kind::Time(integers(to(DataType::Time64(TimeUnit::Microsecond))?)?),
-            PgType::Timestamp | PgType::Timestamptz => {
-                let zoned = of.element == PgType::Timestamptz;
-                Kind::Timestamp(time::micros(array)?, zoned)
-            }
+            PgType::Timestamp => Kind::Timestamp(time::micros(&wall_clock(array)?)?, false),
+            PgType::Timestamptz => Kind::Timestamp(time::micros(array)?, true),
             PgType::Interval => Kind::Interval(match array.data_type() {
                 DataType::Duration(_) => time::interval(&cast(array, &DataType::Duration(TimeUnit::Nanosecond))?),
                 _ => to(DataType::Interval(IntervalUnit::MonthDayNano))?

@@ -15,6 +15,7 @@ pub(super) const EPOCH_DAYS: i64 = 10_957;
 /// The same in microseconds.
 pub(super) const EPOCH_MICROS: i64 = EPOCH_DAYS * MICROS_PER_DAY;
 const MICROS_PER_DAY: i64 = 86_400_000_000;
+const NANOS_PER_DAY: i64 = MICROS_PER_DAY * 1_000;
 
 /// Returns timestamps of any unit as microseconds since 1970; what is finer is cut off towards the past.
 pub(super) fn micros(array: &ArrayRef) -> Result<Int64Array, ArrowError> {
@@ -29,10 +30,13 @@ pub(super) fn micros(array: &ArrayRef) -> Result<Int64Array, ArrowError> {
     Ok(cast(&micros, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
 }
 
-/// Returns lengths of time in nanoseconds as intervals.
+/// Returns lengths of time in nanoseconds as intervals, with days of 24 hours as between two times in Postgres.
 pub(super) fn interval(array: &ArrayRef) -> IntervalMonthDayNanoArray {
     match array.as_primitive_opt::<DurationNanosecondType>() {
-        Some(nanos) => nanos.unary(|nanos| IntervalMonthDayNano::new(0, 0, nanos)),
+        Some(nanos) => nanos.unary(|nanos| {
+            let days = i32::try_from(nanos / NANOS_PER_DAY).expect("an i64 of nanoseconds has fewer than 110,000 days");
+            IntervalMonthDayNano::new(0, days, nanos % NANOS_PER_DAY)
+        }),
         None => IntervalMonthDayNanoArray::new_null(array.len()),
     }
 }

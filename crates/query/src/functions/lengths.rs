@@ -1,0 +1,206 @@
+//! Lengths of time: compared by what they come to, multiplied, and taken apart without losing what is below a second.
+//!
+//! As in Postgres a month comes to 30 days and a day to 24 hours where an interval is compared or counted in seconds.
+//!
+//! - `interval_nanos(length)`: nanoseconds, for comparisons.
+//! - `interval_times(length, number)`: as many times as long.
+//! - `exact_part('epoch' | 'second', time or length)`: seconds with what is below them.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, IntervalMonthDayNanoArray};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DataType, DurationNanosecondType, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
+    TimeUnit, TimestampNanosecondType,
+};
+use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use plimsoll_otlp::schema::UTC;
+
+use super::zones;
+
+/// Lengths for comparing.
+const NANOS: &str = "interval_nanos";
+const TIMES: &str = "interval_times";
+/// Seconds with what is below them.
+pub(crate) const PART: &str = "exact_part";
+
+const SECOND: i64 = 1_000_000_000;
+const DAY: i64 = 86_400 * SECOND;
+const DAYS_PER_MONTH: i64 = 30;
+const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
+
+/// Returns every function of this module.
+pub(crate) fn udfs() -> [Arc<ScalarUDF>; 3] {
+    static ALL: LazyLock<[Arc<ScalarUDF>; 3]> = LazyLock::new(|| {
+        [NANOS, TIMES, PART].map(|name| {
+            let signature = Signature::variadic_any(Volatility::Immutable);
+            Arc::new(ScalarUDF::from(Length { name, signature }))
+        })
+    });
+    ALL.clone()
+}
+
+/// Says whether values are lengths of time.
+pub(crate) fn is_length(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Interval(_) | DataType::Duration(_))
+}
+
+/// Returns a length as a number that compares.
+pub(crate) fn comparable(length: Expr) -> Expr {
+    let [nanos, ..] = udfs();
+    nanos.call(vec![length])
+}
+
+/// Returns a length as many times.
+pub(crate) fn times(length: Expr, number: Expr) -> Expr {
+    let [_, times, _] = udfs();
+    times.call(vec![length, number])
+}
+
+fn total(interval: IntervalMonthDayNano) -> i64 {
+    let days = i64::from(interval.months) * DAYS_PER_MONTH + i64::from(interval.days);
+    days.saturating_mul(DAY).saturating_add(interval.nanoseconds)
+}
+
+/// Returns lengths in nanoseconds; text is read as an interval.
+fn totals(lengths: &ArrayRef) -> Result<Int64Array> {
+    if matches!(lengths.data_type(), DataType::Duration(_)) {
+        let nanos = cast(lengths, &DataType::Duration(TimeUnit::Nanosecond))?;
+        return Ok(nanos.as_primitive::<DurationNanosecondType>().iter().collect());
+    }
+    let intervals = cast(lengths, &INTERVAL)?;
+    Ok(intervals.as_primitive::<IntervalMonthDayNanoType>().iter().map(|interval| interval.map(total)).collect())
+}
+
+/// What is less than a month becomes days, and what is less than a day becomes time.
+fn multiplied(interval: IntervalMonthDayNano, number: f64) -> Option<IntervalMonthDayNano> {
+    let months = f64::from(interval.months) * number;
+    let days = f64::from(interval.days) * number + months.fract() * DAYS_PER_MONTH as f64;
+    // A length of months and days alone stays exact.
+    let nanos = (interval.nanoseconds as f64).mul_add(number, days.fract() * DAY as f64).round();
+    let (months, days) = (months.trunc(), days.trunc());
+    let within = |value: f64, most: f64| value.is_finite() && value.abs() < most;
+    let fits =
+        within(months, f64::from(i32::MAX)) && within(days, f64::from(i32::MAX)) && within(nanos, i64::MAX as f64);
+    fits.then(|| IntervalMonthDayNano::new(months as i32, days as i32, nanos as i64))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Length {
+    name: &'static str,
+    signature: Signature,
+}
+
+impl Length {
+    fn part(&self, part: &str, of: &ArrayRef) -> Result<ArrayRef> {
+        let (nanos, is_time): (Int64Array, bool) = match of.data_type() {
+            data_type if is_length(data_type) => (totals(of)?, false),
+            DataType::Time32(_) | DataType::Time64(_) => {
+                let time = cast(&cast(of, &DataType::Time64(TimeUnit::Nanosecond))?, &DataType::Int64)?;
+                (time.as_primitive().clone(), true)
+            }
+            data_type => {
+                let zone = match data_type {
+                    DataType::Timestamp(_, zone) => zone.clone(),
+                    _ => Some(UTC.into()),
+                };
+                let times = cast(of, &DataType::Timestamp(TimeUnit::Nanosecond, zone))?;
+                let times = if part == "epoch" { times } else { zones::walls(&times)? };
+                (times.as_primitive::<TimestampNanosecondType>().iter().collect(), true)
+            }
+        };
+        let seconds = |nanos: i64| {
+            let (whole, rest) = match is_time {
+                true => (nanos.div_euclid(SECOND), nanos.rem_euclid(SECOND)),
+                false => (nanos / SECOND, nanos % SECOND),
+            };
+            let whole = match (part == "epoch", is_time) {
+                (true, _) => whole,
+                (false, true) => whole.rem_euclid(60),
+                (false, false) => whole % 60,
+            };
+            whole as f64 + rest as f64 / SECOND as f64
+        };
+        Ok(Arc::new(nanos.iter().map(|nanos| nanos.map(seconds)).collect::<Float64Array>()))
+    }
+}
+
+impl ScalarUDFImpl for Length {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, args: &[DataType]) -> Result<DataType> {
+        Ok(match (self.name, args) {
+            (NANOS, [_]) => DataType::Int64,
+            (TIMES, [_, _]) => INTERVAL,
+            (PART, [_, of])
+                if is_length(of)
+                    || of.is_temporal()
+                    || matches!(of, DataType::Utf8 | DataType::Utf8View | DataType::Null) =>
+            {
+                DataType::Float64
+            }
+            (PART, [_, _]) => {
+                return plan_err!(
+                    "`EXTRACT` takes a time or an interval: cast what is none, for instance `x::timestamptz`"
+                );
+            }
+            _ => return plan_err!("`{}` was given too few or too many values", self.name),
+        })
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let given = args.args.iter().map(|arg| arg.clone().into_array(args.number_rows)).collect::<Result<Vec<_>>>()?;
+        Ok(ColumnarValue::Array(match (self.name, given.as_slice(), args.args.first()) {
+            (NANOS, [lengths], _) => Arc::new(totals(lengths)?),
+            (TIMES, [lengths, numbers], _) => {
+                let intervals: IntervalMonthDayNanoArray = match lengths.data_type() {
+                    DataType::Duration(_) => {
+                        let nanos = totals(lengths)?;
+                        nanos.iter().map(|nanos| nanos.map(|nanos| IntervalMonthDayNano::new(0, 0, nanos))).collect()
+                    }
+                    _ => cast(lengths, &INTERVAL)?.as_primitive::<IntervalMonthDayNanoType>().clone(),
+                };
+                let numbers = cast(numbers, &DataType::Float64)?;
+                let mut out = Vec::with_capacity(intervals.len());
+                for (interval, number) in intervals.iter().zip(numbers.as_primitive::<Float64Type>()) {
+                    out.push(match (interval, number) {
+                        (Some(interval), Some(number)) => match multiplied(interval, number) {
+                            Some(product) => Some(product),
+                            None => return exec_err!("an interval times {number} is longer than an interval can be"),
+                        },
+                        _ => None,
+                    });
+                }
+                Arc::new(IntervalMonthDayNanoArray::from(out))
+            }
+            (PART, [_, of], Some(ColumnarValue::Scalar(ScalarValue::Utf8(Some(part))))) => self.part(part, of)?,
+            _ => return exec_err!("`{}` was given too few values", self.name),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_what_is_multiplied_become_smaller_units() {
+        let of = |months, days, nanos| IntervalMonthDayNano::new(months, days, nanos);
+        assert_eq!(multiplied(of(0, 1, 0), 0.5), Some(of(0, 0, DAY / 2)));
+        assert_eq!(multiplied(of(1, 0, 0), 1.5), Some(of(1, 15, 0)));
+        assert_eq!(multiplied(of(0, 0, 3_600 * SECOND), 2.0), Some(of(0, 0, 7_200 * SECOND)));
+        assert_eq!(multiplied(of(1, 1, 1), f64::MAX), None);
+        assert_eq!(multiplied(of(1, 1, 1), f64::NAN), None);
+        assert_eq!(total(of(1, 1, 1)), 31 * DAY + 1);
+    }
+}
