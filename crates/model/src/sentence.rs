@@ -5,13 +5,20 @@
 
 use crate::verdict::{Common, Culprit, Explanation, Finding, SignalKind};
 
+/// A change of mix is told from so much of a share on: 0.05 points.
+const MIX_MIN: f64 = 0.0005;
+
 /// Says what a finding found, as one sentence without a full stop.
 pub fn of(finding: &Finding) -> String {
     let Finding { service, operation, baseline, candidate, interval, explanation, .. } = finding;
-    let Explanation { version, against, subject, .. } = explanation;
+    let Explanation { version, against, subject, flag, .. } = explanation;
     let calls = grouped(candidate.n);
-    let who = if version.is_empty() { service.clone() } else { format!("{service} {version}") };
-    let range = format!("{}-{}", times(interval[0]), times(interval[1]));
+    let who = match (version.is_empty(), flag.is_empty()) {
+        (true, _) => service.clone(),
+        (_, true) => format!("{service} {version}"),
+        _ => format!("{service} with `{flag}` {version}"),
+    };
+    let range = range(*interval);
     let because = because(explanation);
     let mut text = match finding.signal {
         SignalKind::ErrorRate if baseline.n == 0 => format!(
@@ -35,11 +42,11 @@ pub fn of(finding: &Finding) -> String {
             number(candidate.value),
             number(baseline.value)
         ),
+        // Of all versions together, whatever else the deploy is held against.
         SignalKind::Throughput => format!(
-            "{who} gets {} requests a second against {} {}",
+            "{service} gets {} requests a second against {} before the deploy",
             number(candidate.value),
-            number(baseline.value),
-            if against.is_empty() { "before the deploy" } else { against }
+            number(baseline.value)
         ),
         SignalKind::NewLog if finding.unit == "ratio" => {
             format!("{who} logs the error {subject}, never seen before ({} of {calls} calls)", percent(candidate.value))
@@ -61,15 +68,19 @@ pub fn of(finding: &Finding) -> String {
             percent(candidate.value),
             percent(baseline.value)
         ),
-        SignalKind::Metric => format!(
-            "{who} has {subject} at {} against {} {against} ({range}){because}",
-            number(candidate.value),
-            number(baseline.value)
-        ),
+        SignalKind::Metric => {
+            let level = Level::of(subject);
+            format!(
+                "{who} has {} at {} against {} {against} ({range}){because}",
+                level.about,
+                level.written(candidate.value),
+                level.written(baseline.value)
+            )
+        }
         SignalKind::Silence if finding.unit == "restarts/h" => format!(
             "{who} starts again and again: {} restarts an hour of each instance against {} ({} starts)",
             number(candidate.value),
-            number(baseline.value),
+            if baseline.value > 0.0 { number(baseline.value) } else { "none".to_owned() },
             grouped(candidate.n)
         ),
         SignalKind::Silence if subject.is_empty() => {
@@ -82,10 +93,10 @@ pub fn of(finding: &Finding) -> String {
         ),
     };
     if let Some(split) = &explanation.split
-        && split.mix.abs() >= 0.1 * (split.within.abs() + split.mix.abs())
+        && split.mix.abs() >= (0.1 * (split.within.abs() + split.mix.abs())).max(MIX_MIN)
     {
         text.push_str(&format!(
-            "; {} within, {} by a change of mix, which does not count",
+            "; of the difference {} are its own and {} a change of mix, which does not count",
             points(split.within),
             points(split.mix)
         ));
@@ -98,11 +109,11 @@ pub fn of(finding: &Finding) -> String {
 
 /// Says what most of the excess has in common.
 fn because(explanation: &Explanation) -> String {
-    let share = |common: &Common| percent_whole(common.share);
+    let share = |common: &Common| part(common.share);
     match (&explanation.cause, &explanation.place) {
-        (Some(cause), None) => format!(", {} of it {}", share(cause), cause.name),
-        (Some(cause), Some(place)) => format!(", {} of it {} when `{}`", share(cause), cause.name, place.name),
-        (None, Some(place)) => format!(", {} of it when `{}`", share(place), place.name),
+        (Some(cause), None) => format!(", {} {}", share(cause), cause.name),
+        (Some(cause), Some(place)) => format!(", {} {} when `{}`", share(cause), cause.name, place.name),
+        (None, Some(place)) => format!(", {} when `{}`", share(place), place.name),
         (None, None) => String::new(),
     }
 }
@@ -119,14 +130,57 @@ pub fn party(culprit: &Culprit) -> String {
     text
 }
 
+/// What a metric measures, taken apart: most units read better beside the number than in the name.
+struct Level<'a> {
+    about: String,
+    unit: &'a str,
+}
+
+impl<'a> Level<'a> {
+    /// Takes apart what a finding is about, for instance `` `process.memory.usage` in By a point ``.
+    fn of(subject: &'a str) -> Self {
+        let plain = Level { about: subject.to_owned(), unit: "" };
+        let Some((name, rest)) = subject.rsplit_once(" in ") else { return plain };
+        let (unit, each) =
+            rest.split_once(' ').map_or((rest, String::new()), |(unit, each)| (unit, format!(" {each}")));
+        match unit {
+            "By" | "s" => Level { about: format!("{name}{each}"), unit },
+            // What is counted is in the name as well.
+            _ if unit.starts_with('{') && unit.ends_with('}') => Level { about: format!("{name}{each}"), unit: "" },
+            _ => plain,
+        }
+    }
+
+    fn written(&self, value: f64) -> String {
+        match self.unit {
+            "By" => bytes(value),
+            "s" if value.abs() < 1.0 => format!("{} ms", number(value * 1e3)),
+            "s" => format!("{} s", number(value)),
+            _ => number(value),
+        }
+    }
+}
+
+fn bytes(value: f64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = value;
+    let mut at = 0;
+    while value.abs() >= 1_024.0 && at + 1 < UNITS.len() {
+        value /= 1_024.0;
+        at += 1;
+    }
+    format!("{} {}", number(value), UNITS[at])
+}
+
 /// Writes a share as a percentage, with as many digits as tell something.
 pub fn percent(share: f64) -> String {
     let value = share * 100.0;
     if value == 0.0 || value >= 0.1 { format!("{value:.1} %") } else { format!("{value:.3} %") }
 }
 
-fn percent_whole(share: f64) -> String {
-    format!("{:.0} %", share * 100.0)
+/// Writes a part of what is more.
+fn part(share: f64) -> String {
+    if share >= 0.995 { "all of it".to_owned() } else { format!("{:.0} % of it", share * 100.0) }
 }
 
 /// Writes a difference of shares in percentage points.
@@ -134,24 +188,48 @@ fn points(difference: f64) -> String {
     format!("{:+.2} points", difference * 100.0)
 }
 
+/// Writes between what and what the true ratio lies.
+fn range([low, high]: [f64; 2]) -> String {
+    let (from, to) = (times(low), times(high));
+    match (low < 1e-3, high >= 9_000.0) {
+        (true, true) => "by how much is not known".to_owned(),
+        (_, true) => format!("at least {from}"),
+        _ if from == to => from,
+        _ => format!("{from}-{to}"),
+    }
+}
+
 fn times(ratio: f64) -> String {
     match ratio {
-        9_000.0.. => "no upper bound".to_owned(),
         2.0..10.0 => format!("{ratio:.1}x"),
         _ => format!("{}x", number(ratio)),
     }
 }
 
-/// Writes a number with about three digits.
+/// Writes a number with two or three digits that tell something.
 pub fn number(value: f64) -> String {
-    if value.abs() >= 100.0 {
-        format!("{value:.0}")
-    } else if value.abs() >= 10.0 {
-        format!("{value:.1}")
-    } else if value == 0.0 || value.abs() >= 0.1 {
-        format!("{value:.2}")
-    } else {
-        format!("{value:.2e}")
+    match value.abs() {
+        0.0 => "0".to_owned(),
+        size @ 1_000.0..1e15 => {
+            // In range: exact.
+            format!("{}{}", if value < 0.0 { "-" } else { "" }, grouped(size.round() as u64))
+        }
+        100.0.. => format!("{value:.0}"),
+        10.0.. => format!("{value:.1}"),
+        0.1.. => format!("{value:.2}"),
+        0.01.. => format!("{value:.3}"),
+        0.001.. => format!("{value:.4}"),
+        _ => format!("{value:.1e}"),
+    }
+}
+
+/// Writes how long something takes, roughly.
+pub fn lasting(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds.div_ceil(60)),
+        7_200..172_800 => format!("{} h", seconds.div_ceil(3_600)),
+        _ => format!("{} days", seconds.div_ceil(86_400)),
     }
 }
 
@@ -214,7 +292,10 @@ mod tests {
         found.explanation.cause = None;
         found.explanation.split = Some(Split { within: 0.03, mix: 0.012 });
         assert!(
-            of(&found).ends_with("90 % of it when `region=eu`; +3.00 points within, +1.20 points by a change of mix, which does not count"),
+            of(&found).ends_with(
+                "90 % of it when `region=eu`; of the difference +3.00 points are its own and +1.20 points a change of mix, \
+                 which does not count"
+            ),
             "{}",
             of(&found)
         );
@@ -235,14 +316,41 @@ mod tests {
         assert!(said(NewLog, "messages/request", "").contains("errors a request against"));
         assert!(said(NewLog, "messages/min", "").contains("errors a minute against"));
         assert!(said(Silence, "restarts/h", "").contains("starts again and again"));
-        assert!(said(Metric, "level", "`heap` in By").contains("has `heap` in By at"));
+        assert!(said(Metric, "level", "`heap` in By").contains("has `heap` at 0.051 B against 0.0090 B"));
+        assert!(
+            said(Metric, "level", "`placed` in {order} a request").contains("has `placed` a request at 0.051 against")
+        );
+        assert!(said(Metric, "level", "`wait` in s a point").contains("has `wait` a point at 51.0 ms against 9.00 ms"));
+        assert!(said(Metric, "level", "`load` in 1").contains("has `load` in 1 at"));
         assert!(said(Silence, "requests/s", "").contains("not served a single request"));
         assert!(said(Silence, "requests/s", "2026-01-01T00:00:00Z").contains("served nothing since"));
         assert!(said(NewException, "ratio", "`Oops`").contains("throws `Oops`, never seen before"));
     }
 
     #[test]
+    fn the_arm_of_a_flag_is_named_with_its_flag() {
+        let mut found = finding(SignalKind::ErrorRate, "ratio");
+        found.explanation = Explanation {
+            version: "on".to_owned(),
+            against: "with off".to_owned(),
+            flag: "new-prices".to_owned(),
+            ..Explanation::default()
+        };
+        assert!(
+            of(&found)
+                .starts_with("payment with `new-prices` on `POST /charge` fails 5.1 % of calls against 0.9 % with off")
+        );
+    }
+
+    #[test]
     fn numbers_read_well() {
+        assert_eq!(["0", "0.0060", "0.041", "41.8", "1,811"], [0.0, 5.96e-3, 0.0405, 41.8, 1_811.2].map(number));
+        assert_eq!(["-12.0", "-2,500", "4.0e-7"], [-12.0, -2_500.0, 4e-7].map(number));
+        assert_eq!(["4.1x-7.8x", "3.7x", "at least 21.8x"], [[4.1, 7.8], [3.71, 3.72], [21.8, 9_999.0]].map(range));
+        assert_eq!(range([1e-4, 1e4]), "by how much is not known");
+        assert_eq!(["900 MiB", "12.0 B"], [943_718_400.0, 12.0].map(bytes));
+        assert_eq!(["90 s", "14 min", "9 h", "2 days"], [90, 810, 29_106, 172_800].map(lasting));
+        assert_eq!((part(1.0), part(0.92)), ("all of it".to_owned(), "92 % of it".to_owned()));
         assert_eq!(grouped(3_412), "3,412");
         assert_eq!(grouped(12), "12");
         assert_eq!(percent(0.051), "5.1 %");

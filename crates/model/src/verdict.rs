@@ -126,6 +126,9 @@ pub struct Explanation {
     pub against: String,
     /// What it is about beside the operation: a callee, an exception, a message, a metric.
     pub subject: String,
+    /// The feature flag of which `version` is the variant, where a flag's arms are compared.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub flag: String,
     /// The class or exception that most of the excess has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<Common>,

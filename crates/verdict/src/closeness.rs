@@ -29,6 +29,11 @@ use crate::dispersion::{self, Measure, Tempering};
 use crate::e_process::Stratum;
 use crate::tolerances::Tolerances;
 
+/// Buckets with failures without which the past does not tell how often they come.
+const CLUMPS_MIN: usize = 4;
+/// Failures that such a bucket holds on average where they come in clumps.
+const CLUMP: f64 = 2.0;
+
 /// What each alternative weighs; they sum to one.
 const WEIGHTS: [f64; 3] = [0.5, 0.35, 0.15];
 /// No share is taken to be nearer to none or all than this.
@@ -106,6 +111,8 @@ pub(crate) struct Health {
     past: Measure,
     /// Requests a bucket before the start.
     past_mean: f64,
+    /// Buckets in which failures would have come with a probability of nine in ten, where the past had them in clumps.
+    pub(crate) patience: u64,
     /// Logarithm of the value, now and at its largest.
     pub(crate) now: f64,
     pub(crate) once: f64,
@@ -115,7 +122,12 @@ impl Health {
     /// Starts from `(bad, all)` of the buckets before.
     pub(crate) fn new(past: &[(f64, f64)]) -> Self {
         let requests: f64 = past.iter().map(|(_, n)| n).sum();
-        Self { past: dispersion::of_arm(past), past_mean: requests / past.len().max(1) as f64, ..Self::default() }
+        Self {
+            past: dispersion::of_arm(past),
+            past_mean: requests / past.len().max(1) as f64,
+            patience: patience(past),
+            ..Self::default()
+        }
     }
 
     /// Takes what all operations have added up by the end of a bucket.
@@ -141,6 +153,19 @@ impl Health {
         self.now = mixed(&self.logs);
         self.once = self.once.max(self.now);
     }
+}
+
+/// Returns how many buckets show failures that come as seldom as in the `(bad, all)` of the past, nine times in ten; zero where
+/// the past does not show that they come in clumps.
+fn patience(past: &[(f64, f64)]) -> u64 {
+    let failed: f64 = past.iter().map(|(bad, _)| bad).sum();
+    let clumps = past.iter().filter(|(bad, _)| *bad > 0.0).count();
+    if clumps < CLUMPS_MIN || failed < CLUMP * clumps as f64 || clumps >= past.len() {
+        return 0;
+    }
+    let seen = clumps as f64 / past.len() as f64;
+    // At most the length of the past times a small number: exact.
+    (0.1_f64.ln() / (1.0 - seen).ln()).ceil() as u64
 }
 
 /// Returns the control's share at the point of the null's edge nearest to `(a, b)`, `b <= a`, in relative entropy.
@@ -174,6 +199,24 @@ fn nearest(a: f64, b: f64, n_a: f64, n_b: f64, delta: f64) -> f64 {
         x = next;
     }
     x
+}
+
+#[cfg(test)]
+mod patience_tests {
+    use super::patience;
+
+    #[test]
+    fn only_clumps_that_were_seen_are_waited_for() {
+        let past = |every: usize, size: f64| -> Vec<(f64, f64)> {
+            (0..360).map(|i| (if i % every == 7 % every { size } else { 0.0 }, 1_000.0)).collect()
+        };
+        assert_eq!(patience(&past(40, 4.0)), 91, "nine clumps an hour: a quarter of an hour");
+        assert_eq!(patience(&past(40, 1.0)), 0, "single failures are no clumps");
+        assert_eq!(patience(&past(2, 4.0)), 4, "what fails all the time keeps nobody waiting");
+        assert_eq!(patience(&past(1, 4.0)), 0);
+        assert_eq!(patience(&past(300, 50.0)), 0, "one incident tells no rate");
+        assert_eq!(patience(&[]), 0);
+    }
 }
 
 #[cfg(test)]

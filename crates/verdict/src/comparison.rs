@@ -20,7 +20,7 @@ pub(crate) fn of(fold: &Fold) -> Comparison {
         for age in AGES {
             for (arm, role) in [Role::Candidate, control].into_iter().enumerate() {
                 let (errors, requests) = op.pooled[role as usize][age as usize];
-                strata.add(arm, (op.name.as_str(), op.kind as u64, age), (errors, requests));
+                strata.add(arm, (op.name.as_str(), op.kind as u64), (0, age), (errors, requests));
             }
         }
     }

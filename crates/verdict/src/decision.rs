@@ -2,7 +2,8 @@
 //!
 //! - *Suspected* from the moment the gate has opened and a finding's lower bound exceeds its tolerance.
 //! - *Confirmed*, and only then `regressed`, once the time after that still shows more than half the tolerance; at once
-//!   where at least [`crate::LARGE_ERRORS`] errors occurred at [`crate::LARGE_RATIO`] times the control's rate.
+//!   where at least [`crate::LARGE_ERRORS`] errors occurred at [`crate::LARGE_RATIO`] times the control's rate, and where
+//!   failures are shown by several buckets of which none gave more than half of the evidence.
 //! - *Recovered* once a confirmed regression has been below half the tolerance for [`Tolerances::recovery_s`], or the
 //!   candidate has had no traffic for so long while the control had some.
 //! - *Pass* only where errors and latency of the service as a whole are shown to be within tolerance, averaged over its
@@ -63,23 +64,25 @@ pub(crate) fn decide(input: &JudgeInput, fold: &Fold) -> Decision {
     let levels = fold.only_metrics();
     let minutes = fold.metrics.iter().map(|metric| metric.minutes).min().unwrap_or(0);
     let watched = match fold.first {
-        Some(first) => input.now.since(first.start()).as_secs(),
+        Some(first) => input.known_until().since(first.start()).as_secs(),
         None if levels => 60 * minutes,
         None => 0,
     };
     let wholes = wholes(fold, tolerances);
     let well = if levels { levels_well(fold, minutes, tolerances) } else { shown_well(fold, &wholes, tolerances) };
     let shown = phase == Phase::Clear && well;
+    // Failures that come seldom and many at once say nothing while none comes: as long as it took before one did.
+    let watch_min = tolerances.watch_min_s.max((10 * fold.health.patience).min(tolerances.watch_max_s / 2));
     Decision {
         phase,
         confirmed_at: confirmed.map(|bucket| bucket.end().min(input.now)),
-        pass: shown && watched >= tolerances.watch_min_s,
+        pass: shown && watched >= watch_min,
         time_to_decide_s: if shown {
-            Some(tolerances.watch_min_s.saturating_sub(watched))
+            Some(watch_min.saturating_sub(watched))
         } else if levels {
             Some(60 * MINUTES_MIN.saturating_sub(minutes)).filter(|seconds| *seconds > 0)
         } else {
-            projected(fold, &wholes, watched, tolerances)
+            projected(fold, &wholes, (watched, watch_min), tolerances)
         },
     }
 }
@@ -93,7 +96,7 @@ fn pending(fold: &Fold, subject: Subject, at: Bucket, end: Bucket, tolerances: &
 fn recovered(input: &JudgeInput, fold: &Fold, triggered: &[(Subject, Bucket)], end: Bucket) -> bool {
     let window = input.tolerances.recovery_s.div_ceil(10);
     // Looked at up to the present, though a later deploy may have ended the time in which this one is compared.
-    let since = Bucket((input.now.bucket().0 + 1).saturating_sub(window));
+    let since = Bucket((input.known_until().bucket().0 + 1).saturating_sub(window));
     let served = |candidate: bool| -> bool {
         input
             .series
@@ -187,9 +190,14 @@ fn wholes(fold: &Fold, tolerances: &Tolerances) -> Option<[Whole; 2]> {
         .filter_map(|op| op.latency.as_ref())
         .map(|test| (test.tolerated, test.standing.dispersion * test.caution, weight(&test.tolerated.rates())))
         .collect();
+    let (mut slack, mut timed) = (0.0, 0.0);
+    for test in compared().filter_map(|op| op.latency.as_ref()) {
+        let n = test.tolerated.rates().n_b;
+        (slack, timed) = (slack + n * test.slack(), timed + n);
+    }
     let errors =
         Whole { closeness: (fold.health.now, fold.health.once), ..Whole::of(&errors, tolerances.error_points)? };
-    Some([errors, Whole::of(&latency, 0.0)?])
+    Some([errors, Whole::of(&latency, if timed > 0.0 { slack / timed } else { 0.0 })?])
 }
 
 /// Says whether every metric that has a bad direction is shown to keep its level, where there is nothing but metrics.
@@ -235,7 +243,12 @@ fn shown_well(fold: &Fold, wholes: &Option<[Whole; 2]>, tolerances: &Tolerances)
 }
 
 /// Seconds until the present traffic would show the service to be well.
-fn projected(fold: &Fold, wholes: &Option<[Whole; 2]>, watched: u64, tolerances: &Tolerances) -> Option<u64> {
+fn projected(
+    fold: &Fold,
+    wholes: &Option<[Whole; 2]>,
+    (watched, watch_min): (u64, u64),
+    tolerances: &Tolerances,
+) -> Option<u64> {
     if watched == 0 || fold.paired() == 0 {
         return None;
     }
@@ -245,5 +258,5 @@ fn projected(fold: &Fold, wholes: &Option<[Whole; 2]>, watched: u64, tolerances:
         growth = growth.max(needed);
     }
     let needed = (watched as f64 * growth).min(1e7) as u64;
-    Some(needed.max(tolerances.watch_min_s).saturating_sub(watched))
+    Some(needed.max(watch_min).saturating_sub(watched))
 }

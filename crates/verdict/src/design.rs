@@ -68,7 +68,8 @@ impl Frame {
         let deploy = &input.deploy;
         let start = deploy.started_at.bucket();
         // The bucket that is still filling is left to the next look: what is told can be counted again.
-        let end = input.superseded_at.map_or(input.now, |at| at.min(input.now)).bucket().max(start);
+        let known = input.known_until();
+        let end = input.superseded_at.map_or(known, |at| at.min(known)).bucket().max(start);
         let earliest = (deploy.started_at - input.tolerances.lookback()).bucket();
         let own: Vec<&OperationSeries> = input.series.iter().filter(|s| s.key.service == deploy.service).collect();
         let serves = |version: &str, from: Bucket, to: Bucket| {

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_model::drill::{Values, merge_values};
+use plimsoll_model::drill::{AttributeValue, Values, merge_values};
 
 use crate::design::Cells;
 
@@ -15,6 +15,9 @@ use crate::design::Cells;
 const EXPLAINED_MIN: f64 = 0.7;
 /// Times its share of the traffic that it must explain.
 const LIFT_MIN: f64 = 1.5;
+
+/// Attributes that say that a request failed, and not where.
+const OUTCOMES: [&str; 2] = ["http.response.status_code", "error.type"];
 
 /// An attribute value that explains the excess.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,7 +45,8 @@ pub(crate) fn of_errors(candidate: &Cells<'_>, control: &Cells<'_>) -> Option<Co
         return None;
     }
     let mut found: BTreeMap<String, (f64, f64)> = BTreeMap::new();
-    for (value, outcome) in values.iter().filter(|(value, _)| value.value != "{other}") {
+    let tells = |value: &AttributeValue| value.value != "{other}" && !OUTCOMES.contains(&value.attribute.as_str());
+    for (value, outcome) in values.iter().filter(|(value, _)| tells(value)) {
         let before = usual.get(value).filter(|o| o.requests > 0).map_or(rate, |o| o.errors as f64 / o.requests as f64);
         let own = outcome.errors as f64 - before * outcome.requests as f64;
         let (explained, share) = (own / excess, outcome.requests as f64 / requests);

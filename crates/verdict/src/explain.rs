@@ -13,6 +13,8 @@ use crate::drill;
 
 /// Share of the excess that a class or exception must have to be named.
 const CAUSE_MIN: f64 = 0.3;
+/// An exception is named instead of a class, which says less, where it accounts for such a part of what the class does.
+const TELLING: f64 = 0.8;
 /// Buckets of a stratum where both arms serve side by side: traffic shifts between them as a rollout goes on.
 const STRETCH: u64 = 6;
 
@@ -27,7 +29,7 @@ pub(crate) fn errors(candidate: &Cells<'_>, control: &Cells<'_>, design: Design)
     for (arm, cells) in [candidate, control].into_iter().enumerate() {
         for (bucket, age, cell) in cells {
             let stretch = if design == Design::Concurrent { bucket.0 / STRETCH } else { 0 };
-            strata.add(arm, ("", stretch, *age), (cell.errors as f64, cell.requests as f64));
+            strata.add(arm, ("", 0), (stretch, *age), (cell.errors as f64, cell.requests as f64));
         }
     }
     let place = drill::of_errors(candidate, control);
@@ -39,42 +41,40 @@ pub(crate) fn errors(candidate: &Cells<'_>, control: &Cells<'_>, design: Design)
     }
 }
 
-/// Operation, a number that tells parts of it apart, and age of the instances.
-type Stratum<'a> = (&'a str, u64, AgeClass);
+/// Name of an operation, and a number for its kind.
+type OperationOf<'a> = (&'a str, u64);
+/// A stretch of time, and the age of the instances.
+type Part = (u64, AgeClass);
+/// Failed and all requests of the candidate and of the control.
+type Both = [(f64, f64); 2];
 
-/// Failed and all requests of both arms by stratum.
+/// Failed and all requests of both arms by operation and part of it.
 #[derive(Debug, Default)]
-pub(crate) struct Strata<'a>(BTreeMap<Stratum<'a>, [(f64, f64); 2]>);
+pub(crate) struct Strata<'a>(BTreeMap<OperationOf<'a>, BTreeMap<Part, Both>>);
 
 impl<'a> Strata<'a> {
     /// Adds failed and all requests of the candidate (0) or the control (1).
-    pub(crate) fn add(&mut self, arm: usize, stratum: Stratum<'a>, (errors, requests): (f64, f64)) {
+    pub(crate) fn add(&mut self, arm: usize, operation: OperationOf<'a>, part: Part, (errors, requests): (f64, f64)) {
         if requests > 0.0 {
-            let sums = &mut self.0.entry(stratum).or_default()[arm];
+            let sums = &mut self.0.entry(operation).or_default().entry(part).or_default()[arm];
             *sums = (sums.0 + errors, sums.1 + requests);
         }
     }
 
     /// Splits the difference of the pooled shares of failed requests; `None` where an arm is empty.
     ///
-    /// Ages that only one arm has are compared with each other, as tests do. A stratum that still has one arm only is all
-    /// mix: nothing says how the other would have fared in it.
+    /// What only one arm has of an operation is compared with what is nearest to it that both have, as tests do: instances
+    /// of another age, or the minutes before and after. An operation that only one arm has is all mix: nothing says how the
+    /// other would have fared in it.
     pub(crate) fn split(&self) -> Option<Split> {
-        let total = |arm: usize| self.0.values().map(|arms| arms[arm].1).sum::<f64>();
+        let all = || self.0.values().flat_map(BTreeMap::values);
+        let total = |arm: usize| all().map(|arms| arms[arm].1).sum::<f64>();
         let totals = [total(0), total(1)];
         if totals.iter().any(|n| *n <= 0.0) {
             return None;
         }
-        let mut strata: BTreeMap<_, [(f64, f64); 2]> = BTreeMap::new();
-        for ((operation, part, age), arms) in &self.0 {
-            let both = arms.iter().all(|(_, n)| *n > 0.0);
-            let stratum = strata.entry((*operation, *part, both.then_some(*age))).or_default();
-            for (sum, arm) in stratum.iter_mut().zip(arms) {
-                *sum = (sum.0 + arm.0, sum.1 + arm.1);
-            }
-        }
         let mut split = Split::default();
-        for arms in strata.values() {
+        for arms in self.0.values().flat_map(paired) {
             let weight = |arm: usize| arms[arm].1 / totals[arm];
             let rate = |arm: usize, other: usize| {
                 let (bad, n) = if arms[arm].1 > 0.0 { arms[arm] } else { arms[other] };
@@ -88,23 +88,42 @@ impl<'a> Strata<'a> {
     }
 }
 
+/// Joins the parts of an operation that one arm only has to the nearest that both have.
+fn paired(parts: &BTreeMap<Part, Both>) -> Vec<Both> {
+    let join = |sums: &mut Both, more: &Both| {
+        for (sum, arm) in sums.iter_mut().zip(more) {
+            *sum = (sum.0 + arm.0, sum.1 + arm.1);
+        }
+    };
+    let (both, one): (Vec<_>, Vec<_>) = parts.iter().partition(|(_, arms)| arms.iter().all(|(_, n)| *n > 0.0));
+    let mut kept: Vec<(Part, Both)> = both.into_iter().map(|(part, arms)| (*part, *arms)).collect();
+    let far = |(stretch, age): Part, (other, its): Part| (age != its, stretch.abs_diff(other));
+    let places: Vec<Part> = kept.iter().map(|(part, _)| *part).collect();
+    let mut rest = Both::default();
+    for (part, arms) in one {
+        let nearest = (0..places.len()).min_by_key(|at| far(*part, places[*at]));
+        join(nearest.map_or(&mut rest, |at| &mut kept[at].1), arms);
+    }
+    kept.into_iter().map(|(_, arms)| arms).chain([rest]).filter(|arms| arms.iter().any(|(_, n)| *n > 0.0)).collect()
+}
+
 /// Names the class or the exception that most of the excess has, with its share.
 fn cause(candidate: &Cells<'_>, control: &Cells<'_>) -> Option<Common> {
     let sums = |cells: &Cells<'_>| {
-        let mut classes = BTreeMap::<String, f64>::new();
+        let mut causes = BTreeMap::<(bool, String), f64>::new();
         let (mut errors, mut requests) = (0.0, 0.0);
         for (_, _, cell) in cells {
             errors += cell.errors as f64;
             requests += cell.requests as f64;
             for seen in cell.exceptions.values() {
                 let name = exception_name(&seen.exception_type, &seen.message);
-                *classes.entry(name).or_default() += seen.count as f64;
+                *causes.entry((true, name)).or_default() += seen.count as f64;
             }
             for (class, count) in &cell.errors_by_class {
-                *classes.entry(format!("`{class}`")).or_default() += *count as f64;
+                *causes.entry((false, format!("`{class}`"))).or_default() += *count as f64;
             }
         }
-        (classes, errors, requests)
+        (causes, errors, requests)
     };
     let (candidate, control) = (sums(candidate), sums(control));
     let scale = candidate.2 / control.2.max(1.0);
@@ -112,11 +131,13 @@ fn cause(candidate: &Cells<'_>, control: &Cells<'_>) -> Option<Common> {
     let most = candidate
         .0
         .iter()
-        .map(|(name, count)| (count - control.0.get(name).copied().unwrap_or(0.0) * scale, name))
-        // Of equals the longest name: an exception says more than its class.
-        .max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.len().cmp(&b.1.len())));
+        .map(|(cause, count)| (count - control.0.get(cause).copied().unwrap_or(0.0) * scale, cause))
+        .max_by(|a, b| {
+            let worth = |(count, (thrown, _)): &(f64, &(bool, String))| if *thrown { *count } else { TELLING * count };
+            worth(a).total_cmp(&worth(b)).then_with(|| a.1.cmp(b.1))
+        });
     most.filter(|(count, _)| excess > 0.0 && *count >= CAUSE_MIN * excess)
-        .map(|(count, name)| Common { name: name.clone(), share: (count / excess).min(1.0) })
+        .map(|(count, (_, name))| Common { name: name.clone(), share: (count / excess).min(1.0) })
 }
 
 /// Names an exception, or a message where there is no type.
@@ -136,17 +157,41 @@ mod tests {
     #[test]
     fn the_split_adds_up_and_a_pure_change_of_mix_is_all_mix() {
         let mut strata = Strata::default();
+        let warm = (0, AgeClass::Warm);
         for (arm, [fast, slow]) in
             [[(1.0, 100.0), (90.0, 900.0)], [(9.0, 900.0), (10.0, 100.0)]].into_iter().enumerate()
         {
-            strata.add(arm, ("a", 0, AgeClass::Warm), fast);
-            strata.add(arm, ("b", 0, AgeClass::Warm), slow);
+            strata.add(arm, ("a", 0), warm, fast);
+            strata.add(arm, ("b", 0), warm, slow);
         }
         let split = strata.split().expect("both arms have requests");
         assert!(split.within.abs() < 1e-12, "{split:?}");
         assert!((split.mix - (91.0 - 19.0) / 1_000.0).abs() < 1e-12, "{split:?}");
-        strata.add(0, ("c", 0, AgeClass::Cold), (50.0, 100.0));
+        strata.add(0, ("c", 0), (0, AgeClass::Cold), (50.0, 100.0));
         let split = strata.split().expect("both arms have requests");
         assert!((split.within + split.mix - (141.0 / 1_100.0 - 19.0 / 1_000.0)).abs() < 1e-12, "{split:?}");
+    }
+
+    #[test]
+    fn what_one_arm_only_has_of_an_operation_is_no_change_of_mix() {
+        // Young at first, then warm; the control was warm throughout, and went when the rollout was done.
+        let mut strata = Strata::default();
+        for stretch in 0..10_u64 {
+            let age = [AgeClass::Cold, AgeClass::Warming, AgeClass::Warm][stretch.min(2) as usize];
+            strata.add(0, ("a", 0), (stretch, age), (10.0, 100.0));
+            if stretch < 4 {
+                strata.add(1, ("a", 0), (stretch, AgeClass::Warm), (1.0, 100.0));
+            }
+        }
+        let split = strata.split().expect("both arms have requests");
+        assert!((split.within - 0.09).abs() < 1e-12 && split.mix.abs() < 1e-12, "{split:?}");
+        // Before and after, where no instance was young before.
+        let mut strata = Strata::default();
+        strata.add(1, ("a", 0), (0, AgeClass::Warm), (10.0, 1_000.0));
+        for age in [AgeClass::Cold, AgeClass::Warming, AgeClass::Warm] {
+            strata.add(0, ("a", 0), (0, age), (10.0, 100.0));
+        }
+        let split = strata.split().expect("both arms have requests");
+        assert!((split.within - 0.09).abs() < 1e-12 && split.mix.abs() < 1e-12, "{split:?}");
     }
 }

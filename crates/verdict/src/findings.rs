@@ -110,11 +110,16 @@ pub(crate) fn of_test(input: &JudgeInput, fold: &Fold, test: &Test) -> Finding {
         } else {
             Explanation {
                 version: fold.frame.version.clone(),
-                against: summary::against(fold.design(), &fold.frame.control_versions),
+                against: summary::against(input, fold.design(), &fold.frame.control_versions),
+                flag: input.flag.clone().unwrap_or_default(),
                 ..numbers.explanation
             }
         },
     };
+    if finding.baseline.value > 0.0 && finding.baseline.n > 0 {
+        // Strata may agree on less than the totals show: what is told holds both.
+        finding.interval = [finding.interval[0].min(finding.effect), finding.interval[1].max(finding.effect)];
+    }
     finding.summary = finding.sentence();
     finding
 }

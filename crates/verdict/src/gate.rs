@@ -43,7 +43,9 @@ impl Fold {
             let silenced = elsewhere || self.is_suppressed(*subject);
             // Far beyond any level that matters, and safe to add up.
             sum += if silenced { 0.0 } else { weight * standing.log_e.min(600.0).exp() };
-            self.standing_mut(*subject).elsewhere = elsewhere;
+            let standing = self.standing_mut(*subject);
+            standing.elsewhere = elsewhere;
+            standing.looked_at();
         }
         // What weight is left over stays at one.
         let rest = (1.0 - subjects.iter().map(|(_, weight)| weight).sum::<f64>()).max(0.0);
@@ -99,7 +101,17 @@ impl Fold {
                 return true;
             }
         }
-        if !standing.stands(self.level(tolerances), (1.0 / tolerances.bound_alpha).ln()) || now <= at {
+        if !standing.stands(self.level(tolerances), (1.0 / tolerances.bound_alpha).ln()) {
+            return false;
+        }
+        // Failures that several buckets show, none of them most of it, and the latest too, are shown to last.
+        if matches!(subject, Subject::Errors(_)) && standing.is_spread() {
+            let (excess, requests) = self.excess(subject, now, now, tolerances);
+            if excess && requests >= LASTING_REQUESTS_MIN {
+                return true;
+            }
+        }
+        if now <= at {
             return false;
         }
         if matches!(

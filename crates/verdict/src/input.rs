@@ -1,6 +1,7 @@
 //! What a judgement is made from.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use plimsoll_model::aggregates::VitalsSeries;
 use plimsoll_model::signal::{Fingerprint, OperationSeries};
@@ -16,6 +17,8 @@ pub struct JudgeInput {
     pub deploy: Deploy,
     /// The present, in event time.
     pub now: UnixNanos,
+    /// How far what the service sends is behind the present, by its clocks or by who hands it on: nothing later is known yet.
+    pub behind: Duration,
     /// End of the time in which the candidate is judged, where a later deploy of the same service cut it short.
     pub superseded_at: Option<UnixNanos>,
     /// The service's own operations, all versions, from the lookback before the start until now.
@@ -57,6 +60,7 @@ impl JudgeInput {
         Self {
             deploy,
             now,
+            behind: Duration::ZERO,
             superseded_at: None,
             series,
             aggregates: ServiceAggregates::default(),
@@ -74,5 +78,10 @@ impl JudgeInput {
             previous: None,
             tolerances: Tolerances::default(),
         }
+    }
+
+    /// Returns up to when anything is known of the service.
+    pub(crate) fn known_until(&self) -> UnixNanos {
+        self.now - self.behind
     }
 }

@@ -1,5 +1,6 @@
 //! One judgement: compare, test, decide, explain.
 
+use plimsoll_model::sentence::lasting;
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Comparison, Design, Finding, Recommendation, SignalKind, UnixNanos, Verdict, VerdictKind};
 
@@ -186,12 +187,19 @@ fn rank(finding: &Finding) -> u8 {
 }
 
 fn sentence(input: &JudgeInput, fold: &Fold, verdict: &Verdict) -> String {
-    let name = format!("{} {}", input.deploy.service.service, input.deploy.version);
-    let against = summary::against(verdict.design, &fold.frame.control_versions);
+    let (service, version) = (&input.deploy.service.service, &input.deploy.version);
+    let name = match &input.flag {
+        Some(flag) => format!("{service} with `{flag}` {version}"),
+        None => format!("{service} {version}"),
+    };
+    let against = summary::against(input, verdict.design, &fold.frame.control_versions);
     let calls = summary::grouped(fold.requests());
     match (verdict.verdict, verdict.phase, verdict.findings.iter().find(|f| !f.symptom)) {
         (VerdictKind::Pass, ..) if fold.only_metrics() => {
             format!("{name} is no worse than {against}, by {} of its metrics", fold.metrics.len())
+        }
+        (VerdictKind::Pass, ..) if verdict.design == Design::Slo => {
+            format!("{name} fails no more than is tolerated, over {calls} calls")
         }
         (VerdictKind::Pass, ..) => format!("{name} is no worse than {against}, over {calls} calls"),
         (VerdictKind::Regressed, Phase::Recovered, Some(finding)) if input.superseded_at.is_some() => {
@@ -199,6 +207,9 @@ fn sentence(input: &JudgeInput, fold: &Fold, verdict: &Verdict) -> String {
         }
         (VerdictKind::Regressed, Phase::Recovered, Some(finding)) => format!("recovered: {}", finding.summary),
         (VerdictKind::Regressed, _, Some(finding)) => finding.summary.clone(),
+        (VerdictKind::Regressed, ..) if verdict.design == Design::Slo => {
+            format!("{name} fails more than is tolerated")
+        }
         (VerdictKind::Regressed, ..) => format!("{name} is worse than {against}"),
         (_, Phase::Suspected, Some(finding)) => format!("suspected: {}", finding.summary),
         (VerdictKind::Inconclusive, ..) => {
@@ -216,7 +227,9 @@ fn sentence(input: &JudgeInput, fold: &Fold, verdict: &Verdict) -> String {
                 format!("{calls} calls do not show yet whether it is worse")
             };
             match (verdict.decided, verdict.time_to_decide_s) {
-                (false, Some(seconds)) if seconds > 0 => format!("{name}: {reason}; about {seconds} s more are needed"),
+                (false, Some(seconds)) if seconds > 0 => {
+                    format!("{name}: {reason}; it takes about {} more at the present traffic", lasting(seconds))
+                }
                 _ => format!("{name}: {reason}"),
             }
         }

@@ -130,6 +130,6 @@ fn sampled(input: &JudgeInput) -> bool {
 
 /// Fewer than one candidate request in two seconds.
 fn slow(input: &JudgeInput, fold: &Fold) -> bool {
-    let watched = fold.first.map_or(0, |first| input.now.since(first.start()).as_secs());
+    let watched = fold.first.map_or(0, |first| input.known_until().since(first.start()).as_secs());
     fold.requests() * 2 < watched
 }

@@ -57,11 +57,12 @@ impl Session {
         let ending = input.superseded_at.is_some()
             || input.now + Bucket::WIDTH >= input.deploy.started_at + input.tolerances.watch_max();
         let quiet = former.phase == Phase::Clear && former.findings.is_empty();
-        if overdue || ending || !quiet || now < fold.frame.end || !fold.knows(&input.series) {
+        let known = input.known_until().bucket();
+        if overdue || ending || !quiet || known < fold.frame.end || !fold.knows(&input.series) {
             self.fold = None;
             return None;
         }
-        fold.frame.end = now;
+        fold.frame.end = known;
         fold.advance(input);
         let verdict = conclude(input, fold);
         if verdict.phase == Phase::Clear && same_answer(former, &verdict) {

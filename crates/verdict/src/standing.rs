@@ -8,6 +8,9 @@ pub(crate) struct Standing {
     /// Logarithm of the e-process of "no worse at all", now and at its largest.
     pub(crate) log_e: f64,
     pub(crate) sup: f64,
+    /// The logarithm at the last look, and the most that it grew by from one look to the next.
+    pub(crate) seen: f64,
+    pub(crate) largest_step: f64,
     /// Logarithm of the e-process of "no worse than tolerated"; infinite where the tolerance is held otherwise.
     pub(crate) beyond: f64,
     /// Factor by which evidence is tempered.
@@ -27,6 +30,8 @@ impl Default for Standing {
         Self {
             log_e: 0.0,
             sup: 0.0,
+            seen: 0.0,
+            largest_step: 0.0,
             beyond: f64::INFINITY,
             dispersion: 1.0,
             exceeded_at: None,
@@ -42,6 +47,17 @@ impl Standing {
     pub(crate) fn moved(&mut self, log_e: f64) {
         self.log_e = log_e;
         self.sup = self.sup.max(log_e);
+    }
+
+    /// Takes note of the value that a look sees.
+    pub(crate) fn looked_at(&mut self) {
+        self.largest_step = self.largest_step.max(self.log_e - self.seen);
+        self.seen = self.log_e;
+    }
+
+    /// Says whether no single bucket gave more than half of the evidence: at least two windows show it already.
+    pub(crate) fn is_spread(&self) -> bool {
+        self.largest_step <= 0.5 * self.log_e
     }
 
     /// Returns the logarithm of an e-value that may be read at any time: the mean of the present value and of the adjusted

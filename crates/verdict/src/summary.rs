@@ -5,12 +5,17 @@ use std::collections::BTreeSet;
 use plimsoll_model::Design;
 pub(crate) use plimsoll_model::sentence::grouped;
 
+use crate::input::JudgeInput;
+
 /// Names the control.
-pub(crate) fn against(design: Design, versions: &BTreeSet<String>) -> String {
-    match (design, versions.first()) {
-        (Design::Concurrent, Some(version)) if versions.len() == 1 && !version.is_empty() => format!("on {version}"),
-        (Design::Concurrent, _) => "on the other versions".to_owned(),
-        (Design::Slo, _) => "that are tolerated".to_owned(),
+pub(crate) fn against(input: &JudgeInput, design: Design, versions: &BTreeSet<String>) -> String {
+    let only = versions.first().filter(|version| versions.len() == 1 && !version.is_empty());
+    match (design, only, &input.flag) {
+        (Design::Concurrent, Some(variant), Some(_)) => format!("with {variant}"),
+        (Design::Concurrent, None, Some(_)) => "with the other variants".to_owned(),
+        (Design::Concurrent, Some(version), None) => format!("on {version}"),
+        (Design::Concurrent, None, None) => "on the other versions".to_owned(),
+        (Design::Slo, ..) => "that are tolerated".to_owned(),
         _ => "before the deploy".to_owned(),
     }
 }

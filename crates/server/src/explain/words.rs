@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use plimsoll_model::sentence::{grouped, percent};
+use plimsoll_model::sentence::{grouped, lasting, percent};
 use plimsoll_model::{Deploy, DeployKind, Design, Finding, Verdict};
 use serde::{Deserialize, Serialize};
 
@@ -83,7 +83,7 @@ pub(super) fn timing(verdict: &Verdict) -> String {
         (Some(at), _) if verdict.decided => {
             format!("decided {} s after the start", at.since(verdict.started_at).as_secs())
         }
-        (_, Some(seconds)) => format!("about {seconds} s more are needed at the present traffic"),
+        (_, Some(seconds)) => format!("it takes about {} more at the present traffic", lasting(seconds)),
         _ => "not decided; the present traffic allows no projection".to_owned(),
     }
 }
