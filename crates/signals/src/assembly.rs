@@ -162,6 +162,11 @@ impl Assembly {
                 }
                 if walk[up as usize] == mine {
                     // Cut where the walk, which starts at the smallest id, closes the circle.
+                    let mut around = up as usize;
+                    while around != at {
+                        self.orphaned.push(self.nodes[around].service);
+                        around = self.parent[around] as usize;
+                    }
                     self.parent[at] = NONE;
                     self.orphaned.push(self.nodes[at].service);
                     self.cycles += 1;

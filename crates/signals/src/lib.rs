@@ -36,6 +36,7 @@
 
 mod assembly;
 mod attributes;
+mod behind;
 mod cell;
 mod cells;
 mod checkpoint;

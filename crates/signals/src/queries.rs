@@ -1,6 +1,7 @@
 //! What the watcher asks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use plimsoll_model::drill::AttributeValue;
 use plimsoll_model::signal::{Fingerprint, Histogram, OperationCell, OperationSeries};
@@ -8,7 +9,7 @@ use plimsoll_model::{Bucket, Interval, ServiceKey, UnixNanos};
 
 use crate::cell::Cell;
 use crate::limits::SignalLimits;
-use crate::registry::Registry;
+use crate::registry::{Registry, VersionKey};
 use crate::state::{SignalState, VersionObservation};
 
 /// What is known of one version of a service.
@@ -196,6 +197,16 @@ impl SignalState {
     pub fn data_quality(&self, service: &ServiceKey) -> Vec<String> {
         let Some(service) = self.registry.services.get(service) else { return Vec::new() };
         self.registry.service[service as usize].quality.words(self.watermark)
+    }
+
+    /// Returns how far what a service sends of late is behind its receipt, and what its `version` sends, whichever is further:
+    /// nothing later is known of it yet.
+    pub fn behind(&self, service: &ServiceKey, version: &str) -> Duration {
+        let Some(service) = self.registry.services.get(service) else { return Duration::ZERO };
+        let key = VersionKey { service, version: version.into() };
+        let own = self.registry.versions.get(&key).map(|version| self.registry.version[version as usize].behind);
+        let all = self.registry.service[service as usize].behind.at(self.watermark);
+        own.map_or(all, |own| own.at(self.watermark).max(all))
     }
 
     /// Returns its bounds.

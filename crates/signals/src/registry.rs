@@ -58,6 +58,7 @@ pub(crate) struct Service {
     pub(crate) metrics: usize,
     /// Words about its telemetry, each with when it last applied.
     pub(crate) quality: crate::quality::Quality,
+    pub(crate) behind: crate::behind::Behind,
 }
 
 /// What is known of a version beside its cells.
@@ -67,6 +68,7 @@ pub(crate) struct Version {
     pub(crate) last_seen: UnixNanos,
     pub(crate) requests: u64,
     pub(crate) spans: u64,
+    pub(crate) behind: crate::behind::Behind,
 }
 
 /// A service's version.

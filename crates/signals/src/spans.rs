@@ -129,6 +129,8 @@ impl SignalState {
             let seen = &mut self.registry.version[emitter.version as usize];
             seen.spans += 1;
             seen.last_seen = seen.last_seen.max(UnixNanos(end.min(received)));
+            seen.behind.saw(end, received);
+            self.registry.service[emitter.service as usize].behind.saw(end, received);
 
             let what = if let Some(kind) = serving {
                 let service = &mut self.registry.service[emitter.service as usize];

@@ -27,7 +27,7 @@ impl Watcher {
             VersionSeen::FirstOfService => false,
         };
         self.place(seen).await?;
-        if !new || !self.options.infer_deploys {
+        if !new {
             return Ok(());
         }
         self.versions.lock().remove(&seen.service);
@@ -43,6 +43,8 @@ impl Watcher {
         let serving = self.serving_before(&seen.service, &seen.version, seen.first_seen);
         match infer(seen, &known, &announced, serving, (self.clock)()) {
             Inference::Nothing => {}
+            // Whether versions come without end is of interest all the same.
+            Inference::Deploy(_) if !self.options.infer_deploys => {}
             Inference::Churn => {
                 count(&self.counts.churned_versions, 1);
                 if self.churning.lock().insert(seen.service.clone(), seen.first_seen).is_none() {

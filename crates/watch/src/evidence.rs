@@ -40,6 +40,9 @@ pub struct Evidence {
     format: u32,
     deploy: Deploy,
     now: UnixNanos,
+    /// How far the service's telemetry was behind, in nanoseconds.
+    #[serde(default)]
+    behind_ns: u64,
     superseded_at: Option<UnixNanos>,
     untouched: Vec<VitalsSeries>,
     known_fingerprints: BTreeSet<Fingerprint>,
@@ -155,6 +158,7 @@ impl Evidence {
             format: FORMAT,
             deploy: input.deploy.clone(),
             now: input.now,
+            behind_ns: u64::try_from(input.behind.as_nanos()).unwrap_or(u64::MAX),
             superseded_at: input.superseded_at,
             untouched: input.untouched.clone(),
             known_fingerprints: input.known_fingerprints.intersection(&seen).copied().collect(),
@@ -259,6 +263,7 @@ impl Evidence {
             ..Gathered::default()
         };
         Ok(judge(&JudgeInput {
+            behind: Duration::from_nanos(self.behind_ns),
             superseded_at: self.superseded_at,
             aggregates: gathered.aggregates,
             related: gathered.related,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_catalog::CatalogError;
-use plimsoll_model::{DeployId, Interval, RegressionEvent, UnixNanos, Verdict};
+use plimsoll_model::{DeployId, EventKind, Interval, RegressionEvent, UnixNanos, Verdict};
 use plimsoll_verdict::{JudgeInput, quality, unseen};
 
 use crate::announce::event_for;
@@ -61,7 +61,8 @@ impl Watcher {
         let (event, announced, store) = settle(&verdict);
         let event = event
             .map(|kind| RegressionEvent::announce(kind, open.deploy.clone(), verdict.clone(), &self.options.ui_base));
-        let sinks = if event.is_some() { (self.options.audience)(&open.deploy.service) } else { Vec::new() };
+        let audience = self.options.audience.as_ref().filter(|_| event.is_some());
+        let sinks = audience.map(|hears| hears(&open.deploy.service)).unwrap_or_default();
         if store {
             self.catalog.commit_verdict(&verdict, event.as_ref(), &sinks, evidence.as_deref()).await?;
         }
@@ -81,13 +82,7 @@ impl Watcher {
         self.open.lock().close(id, closed);
         if let Some(event) = event {
             count(&self.counts.events, 1);
-            let (kind, told) = (event.kind.as_str(), sinks.len());
-            if told > 0 {
-                tracing::info!(deploy = %id, kind, event = %event.id, sinks = told, "regression event queued");
-            } else {
-                // Nothing waits to be sent; of the past, which is judged beside the present, nobody is told.
-                tracing::debug!(deploy = %id, kind, event = %event.id, "regression event that no sink hears of");
-            }
+            log(&event, sinks.len(), self.options.audience.is_some());
             // Nobody may be listening; webhooks go through the outbox.
             let _ = self.events.send(event);
         }
@@ -152,6 +147,7 @@ impl Watcher {
             }
             let within = |from: UnixNanos| Interval { from, to: now.bucket().end() };
             let mut input = JudgeInput {
+                behind: signals.behind(&deploy.service, &deploy.version),
                 superseded_at,
                 data_quality,
                 previous,
@@ -200,5 +196,23 @@ impl Watcher {
         count(&self.counts.judged, 1);
         count(&self.counts.judge_ns, u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
         verdict
+    }
+}
+
+/// Says in the log what `told` sinks are told of. Where nobody is, the log is the only place that says so.
+fn log(event: &RegressionEvent, told: usize, live: bool) {
+    let (deploy, kind, id) = (&event.data.deploy.id, event.kind.as_str(), &event.id);
+    let summary = &event.data.verdict.summary;
+    match (told, event.kind) {
+        (1.., _) => tracing::info!(%deploy, kind, event = %id, sinks = told, %summary, "regression event queued"),
+        // Of the past, which is judged beside the present, nobody is to be told.
+        _ if !live => tracing::debug!(%deploy, kind, event = %id, "regression event of the past"),
+        (_, EventKind::Resolved) => {
+            tracing::info!(%deploy, kind, event = %id, %summary, "regression event that no sink hears of");
+        }
+        _ => tracing::warn!(
+            %deploy, kind, event = %id, %summary,
+            "regression event that no sink hears of: set `alerts.sinks` to have people told"
+        ),
     }
 }

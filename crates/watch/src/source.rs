@@ -1,6 +1,7 @@
 //! The aggregates that verdicts are computed from, as a port.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use plimsoll_model::aggregates::VitalsSeries;
 use plimsoll_model::signal::{Fingerprint, OperationSeries};
@@ -45,6 +46,12 @@ pub trait SignalSource: Send + Sync + 'static {
 
     /// Returns versions that were seen for the first time since the last call, each once.
     fn take_new_versions(&self) -> Vec<VersionObservation>;
+
+    /// Returns how far what a service sends is behind the present, or what its `version` sends, whichever is further.
+    fn behind(&self, service: &ServiceKey, version: &str) -> Duration {
+        let _ = (service, version);
+        Duration::ZERO
+    }
 
     /// Returns what is to be said about the telemetry of a service, as stable words; for instance `late_spans`.
     fn data_quality(&self, service: &ServiceKey) -> Vec<String>;

@@ -1,6 +1,7 @@
 //! The fold's own state as a source.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use plimsoll_model::aggregates::VitalsSeries;
@@ -63,6 +64,10 @@ impl SignalSource for Mutex<SignalState> {
                 first_seen: seen.first_seen,
             })
             .collect()
+    }
+
+    fn behind(&self, service: &ServiceKey, version: &str) -> Duration {
+        self.lock().behind(service, version)
     }
 
     fn data_quality(&self, service: &ServiceKey) -> Vec<String> {

@@ -45,8 +45,8 @@ pub struct WatchOptions {
     pub infer_deploys: bool,
     /// What counts as worse.
     pub tolerances: TolerancePolicy,
-    /// Who hears of regressions of a service.
-    pub audience: Audience,
+    /// Who hears of regressions of a service; `None` where the past is judged, of which nobody is told.
+    pub audience: Option<Audience>,
     /// Address of the web pages, for links; without a trailing slash.
     pub ui_base: String,
     /// Deploys judged per look at most.

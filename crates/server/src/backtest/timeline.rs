@@ -73,7 +73,7 @@ impl Timeline {
             interval: Bucket::WIDTH,
             infer_deploys: false,
             tolerances,
-            audience: Arc::new(|_| Vec::new()),
+            audience: None,
             ui_base: String::new(),
             judged_per_tick: usize::MAX,
             keep_evidence: None,

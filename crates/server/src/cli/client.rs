@@ -58,6 +58,17 @@ impl Api {
         self.send(request).await?.json().await.map_err(|error| self.no_answer(&error))
     }
 
+    /// Sends a request, says whether anybody answered, and returns the JSON of the response, if it is a success.
+    pub(crate) async fn reach(&self, request: RequestBuilder) -> (bool, Result<Value, Failure>) {
+        match request.send().await {
+            Ok(response) if response.status().is_success() => {
+                (true, response.json().await.map_err(|error| self.no_answer(&error)))
+            }
+            Ok(response) => (true, Err(refused(response).await)),
+            Err(error) => (false, Err(self.no_answer(&error))),
+        }
+    }
+
     pub(crate) fn no_answer(&self, error: &reqwest::Error) -> Failure {
         let reason = if error.is_timeout() {
             "no answer in time".to_owned()

@@ -151,12 +151,19 @@ impl v1::deploy_service_server::DeployService for GrpcApi {
             let most = api::LIMIT_MAX;
             return Err(Status::invalid_argument(format!("`limit` is {limit}: set it between 1 and {most}")));
         }
+        let since = match &request.since {
+            None => None,
+            Some(since) => Some(
+                convert::instant(since)
+                    .ok_or_else(|| Status::invalid_argument("`since` must lie between 1970 and 2262"))?,
+            ),
+        };
         let filter = DeployFilter {
             service: optional(request.service),
             namespace: None,
             environment: optional(request.environment),
             version: optional(request.version),
-            since: request.since.as_ref().and_then(convert::instant),
+            since,
             limit: request.limit,
         };
         let deploys = self.catalog.deploys(&filter).await.map_err(|error| unavailable(&error))?;

@@ -182,9 +182,9 @@ impl Server {
                 interval: config.watch.interval,
                 infer_deploys: config.watch.infer_deploys,
                 tolerances: config.watch.tolerances.clone(),
-                audience: Arc::new(move |service| {
+                audience: Some(Arc::new(move |service| {
                     sinks.iter().filter(|sink| sink.hears_of(service)).map(|sink| sink.name.clone()).collect()
-                }),
+                })),
                 ui_base,
                 judged_per_tick: 256,
                 keep_evidence: Some(options::evidence(&config)),

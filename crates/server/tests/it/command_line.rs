@@ -141,6 +141,10 @@ fn usage_and_unreachable_have_their_own_exit_codes() {
         Some(2),
         "an address without http://"
     );
+    // Nor is the time given waited out where nobody has ever answered.
+    let unreachable = plimsoll(&["verdict", "dep_x", "--api", "http://127.0.0.1:1", "--wait", "1h"]);
+    assert_eq!(unreachable.status.code(), Some(4));
+    assert!(text(&unreachable.stderr).contains("asked for 10 s, no answer yet"), "{}", text(&unreachable.stderr));
     let unreachable = plimsoll(&["verdict", "dep_x", "--api", "http://127.0.0.1:1"]);
     assert_eq!(unreachable.status.code(), Some(4));
     assert!(text(&unreachable.stderr).contains("is `plimsoll serve` running"), "{}", text(&unreachable.stderr));

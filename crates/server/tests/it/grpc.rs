@@ -63,6 +63,11 @@ async fn bad_calls_get_the_code_that_says_so() {
     let many = deploys.list_deploys(many).await.expect_err("more than are listed");
     assert_eq!(many.code(), Code::InvalidArgument);
     assert!(many.message().contains("`limit` is 5000: set it between 1 and 1000"), "{}", many.message());
+    let before_all = Some(prost_types::Timestamp { seconds: -1, nanos: 0 });
+    let nonsense = v1::ListDeploysRequest { since: before_all, ..v1::ListDeploysRequest::default() };
+    let nonsense = deploys.list_deploys(nonsense).await.expect_err("no instant");
+    assert_eq!(nonsense.code(), Code::InvalidArgument);
+    assert!(nonsense.message().contains("`since` must lie between 1970 and 2262"), "{}", nonsense.message());
     let id = server.deploy("1").await["id"].as_str().expect("an id").to_owned();
     let finished_at = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
     let early = v1::FinishDeployRequest { id, status: v1::DeployStatus::Failed.into(), finished_at };

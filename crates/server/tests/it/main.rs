@@ -5,6 +5,8 @@ mod architecture;
 mod backtest;
 mod command_line;
 mod grpc;
+mod known;
+mod odd;
 mod queries;
 mod server;
 mod telling;

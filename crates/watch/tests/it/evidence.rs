@@ -123,7 +123,7 @@ async fn judged(state: SignalState) -> (Verdict, Vec<u8>) {
         interval: Duration::from_secs(5),
         infer_deploys: false,
         tolerances: TolerancePolicy::default(),
-        audience: Arc::new(|_| Vec::new()),
+        audience: None,
         ui_base: String::new(),
         judged_per_tick: 64,
         keep_evidence: Some(Duration::from_secs(7 * 86_400)),

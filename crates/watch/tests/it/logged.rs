@@ -13,14 +13,20 @@ use crate::scene::{Scene, marker};
 
 /// Messages and their levels.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<(Level, String)>>>);
+struct Log(Arc<Mutex<Vec<(Level, Message)>>>);
 
-struct Message(String);
+#[derive(Default)]
+struct Message {
+    text: String,
+    summary: String,
+}
 
 impl Visit for Message {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() == "message" {
-            self.0 = format!("{value:?}");
+        match field.name() {
+            "message" => self.text = format!("{value:?}"),
+            "summary" => self.summary = format!("{value:?}"),
+            _ => {}
         }
     }
 }
@@ -39,9 +45,9 @@ impl Subscriber for Log {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut message = Message(String::new());
+        let mut message = Message::default();
         event.record(&mut message);
-        self.0.lock().expect("not poisoned").push((*event.metadata().level(), message.0));
+        self.0.lock().expect("not poisoned").push((*event.metadata().level(), message));
     }
 
     fn enter(&self, _: &Id) {}
@@ -50,10 +56,10 @@ impl Subscriber for Log {
 }
 
 #[tokio::test]
-async fn an_event_is_called_queued_only_where_some_sink_hears_of_it() {
+async fn an_event_is_called_queued_only_where_some_sink_hears_of_it_and_is_a_warning_where_none_does() {
     for (environment, level, said) in [
         ("prod", Level::INFO, "regression event queued"),
-        ("unheard", Level::DEBUG, "regression event that no sink hears of"),
+        ("unheard", Level::WARN, "regression event that no sink hears of: set `alerts.sinks` to have people told"),
     ] {
         let mut scene = Scene::new().await;
         scene.service = ServiceKey::new(environment, "payment");
@@ -67,7 +73,9 @@ async fn an_event_is_called_queued_only_where_some_sink_hears_of_it() {
         drop(guard);
         assert_eq!(scene.verdict(&deploy).await.verdict, VerdictKind::Regressed);
         let log = log.0.lock().expect("not poisoned");
-        let events: Vec<_> = log.iter().filter(|(_, message)| message.starts_with("regression event")).collect();
-        assert_eq!(events, [&(level, said.to_owned())], "{environment}");
+        let events: Vec<_> = log.iter().filter(|(_, message)| message.text.starts_with("regression event")).collect();
+        let [(at, message)] = events[..] else { panic!("{environment}: {} events", events.len()) };
+        assert_eq!((*at, message.text.as_str()), (level, said), "{environment}");
+        assert!(message.summary.contains("payment 2 `") && message.summary.contains(" fails "), "{}", message.summary);
     }
 }

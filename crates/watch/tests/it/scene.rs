@@ -111,10 +111,10 @@ async fn watcher(catalog: &Arc<dyn Catalog>, script: &Arc<Script>, clock: &Arc<A
             }],
             ..TolerancePolicy::default()
         },
-        audience: Arc::new(|service| match service.environment.as_str() {
+        audience: Some(Arc::new(|service| match service.environment.as_str() {
             "unheard" => Vec::new(),
             environment => vec![format!("{environment}-oncall")],
-        }),
+        })),
         ui_base: "http://127.0.0.1:4319".to_owned(),
         judged_per_tick: 64,
         keep_evidence: Some(KEPT),

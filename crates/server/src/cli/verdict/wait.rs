@@ -17,10 +17,15 @@ const POLL_MAX: Duration = Duration::from_secs(30);
 /// Between an answer that came early, or none, and the next question.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Whoever has not answered once in so long is not restarting: the address is wrong, or nothing runs there.
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
+
 pub(super) async fn run(client: &ClientArgs, deploy: &str, wait: Option<Duration>, format: Format) -> Outcome {
     let api = Api::new(client)?;
     let deploy = path_segment(deploy)?;
-    let deadline = wait.map(|wait| Instant::now() + wait);
+    let began = Instant::now();
+    let deadline = wait.map(|wait| began + wait);
+    let mut answered = false;
     let spinner = spinner(wait.is_some());
     let (verdict, text) = loop {
         let left = deadline.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
@@ -29,8 +34,14 @@ pub(super) async fn run(client: &ClientArgs, deploy: &str, wait: Option<Duration
             .request(Method::GET, &format!("/deploys/{deploy}/verdict?wait={}ms", poll.as_millis()))
             .timeout(poll + Duration::from_secs(30));
         let asked = Instant::now();
-        let text = match api.json(request).await {
+        let (reached, answer) = api.reach(request).await;
+        answered |= reached;
+        let text = match answer {
             Ok(verdict) => verdict,
+            Err(failure) if !answered && began.elapsed() >= FIRST_ANSWER => {
+                let waited = FIRST_ANSWER.as_secs();
+                return Err(Failure::unreachable(format!("{} (asked for {waited} s, no answer yet)", failure.message)));
+            }
             // A server that restarts is worth waiting for.
             Err(failure) if failure.code == ExitCode::from(4) && pause(deadline).await => {
                 spinner.set_message("no answer; asking again");
