@@ -5,6 +5,8 @@
 //! joins, to wherever it is compared. Operators are rewritten as they are planned, `IN` and `BETWEEN` before types are
 //! coerced.
 
+use std::sync::Arc;
+
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -12,11 +14,12 @@ use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{Between, Case, InList, ScalarFunction, Sort};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{
-    ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr, RawFieldAccessExpr,
+    ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr, RawFieldAccessExpr, RawWindowExpr,
 };
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    BinaryExpr, Cast, Expr, ExprSchemable, GetFieldAccess, LogicalPlan, Operator, TryCast, lit,
+    AggregateUDF, BinaryExpr, Cast, Expr, ExprSchemable, GetFieldAccess, LogicalPlan, Operator, TryCast,
+    WindowFunctionDefinition, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
@@ -112,9 +115,7 @@ impl ExprPlanner for FriendlyPlanner {
     }
 
     fn plan_aggregate(&self, mut expr: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
-        let of_attribute =
-            matches!(expr.args.as_slice(), [Expr::ScalarFunction(call)] if call.func.name() == attribute::NAME);
-        if let (true, Some(extreme)) = (of_attribute, extreme::of_attributes(expr.func.name())) {
+        if let Some(extreme) = of_attribute(expr.func.name(), &expr.args) {
             expr.func = extreme;
         }
         if NUMERIC_AGGREGATES.contains(&expr.func.name()) {
@@ -125,6 +126,23 @@ impl ExprPlanner for FriendlyPlanner {
             }
         }
         Ok(PlannerResult::Original(expr))
+    }
+
+    fn plan_window(&self, mut expr: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
+        if let WindowFunctionDefinition::AggregateUDF(function) = &mut expr.func_def
+            && let Some(extreme) = of_attribute(function.name(), &expr.args)
+        {
+            *function = extreme;
+        }
+        Ok(PlannerResult::Original(expr))
+    }
+}
+
+/// Returns what an aggregate is of attributes, where it is given one.
+fn of_attribute(function: &str, args: &[Expr]) -> Option<Arc<AggregateUDF>> {
+    match args {
+        [Expr::ScalarFunction(call)] if call.func.name() == attribute::NAME => extreme::of_attributes(function),
+        _ => None,
     }
 }
 
@@ -206,6 +224,15 @@ fn lists(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 None => Transformed::no(Expr::ScalarFunction(call)),
             })
         }
+        Expr::Case(Case { expr: Some(operand), when_then_expr, else_expr }) => {
+            let face = face(&operand, schema);
+            let shown = |(when, then): (Box<Expr>, Box<Expr>)| (Box::new(befriend(*when, face.as_deref())), then);
+            let branches = when_then_expr.into_iter().map(shown).collect();
+            Ok(Transformed::yes(Expr::Case(Case { expr: Some(operand), when_then_expr: branches, else_expr })))
+        }
+        Expr::Cast(cast) if *cast.field.data_type() == DataType::Utf8 && is_length(&cast.expr, schema) => {
+            Ok(Transformed::yes(lengths::text(*cast.expr)))
+        }
         // A time without a zone is what a clock shows.
         Expr::Cast(cast) if matches!(cast.field.data_type(), DataType::Timestamp(_, None)) => {
             let shown = cast.expr.get_type(schema).is_ok_and(|of| zones::shown_in(&of).is_some());
@@ -276,6 +303,10 @@ fn of_lengths(expr: RawBinaryExpr, schema: &DFSchema) -> PlannerResult<RawBinary
                 true => original(op, lengths::comparable(left), lengths::comparable(right)),
                 false => original(op, left, right),
             }
+        }
+        BinaryOperator::StringConcat if left_is || right_is => {
+            let text = |expr: Expr, is: bool| if is { lengths::text(expr) } else { expr };
+            original(op, text(left, left_is), text(right, right_is))
         }
         BinaryOperator::Multiply if left_is && is_number(&right, schema) => {
             PlannerResult::Planned(lengths::times(left, right))

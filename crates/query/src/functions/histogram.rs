@@ -109,7 +109,7 @@ impl ScalarUDFImpl for HistogramFunction {
             (Scalar::CountAbove, [histogram @ .., _]) if form(self.name(), histogram)? == Form::Latency => {
                 DataType::UInt64
             }
-            (Scalar::BucketIndex, [ms]) if ms.is_numeric() => DataType::Int64,
+            (Scalar::BucketIndex, [ms]) if ms.is_numeric() || ms.is_null() => DataType::Int64,
             (Scalar::CountAbove, _) => {
                 return plan_err!("`count_above` takes `latency_buckets, latency_counts` and an index");
             }

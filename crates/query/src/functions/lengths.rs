@@ -4,6 +4,7 @@
 //!
 //! - `interval_nanos(length)`: nanoseconds, for comparisons.
 //! - `interval_times(length, number)`: as many times as long.
+//! - `interval_text(length)`: as it is written in answers.
 //! - `exact_part('epoch' | 'second', time or length)`: seconds with what is below them.
 
 use std::sync::{Arc, LazyLock};
@@ -21,10 +22,13 @@ use datafusion::logical_expr::{
 use plimsoll_otlp::schema::UTC;
 
 use super::zones;
+use crate::format::interval;
 
 /// Lengths for comparing.
 const NANOS: &str = "interval_nanos";
 const TIMES: &str = "interval_times";
+/// As Postgres writes them.
+const TEXT: &str = "interval_text";
 /// Seconds with what is below them.
 pub(crate) const PART: &str = "exact_part";
 
@@ -34,9 +38,9 @@ const DAYS_PER_MONTH: i64 = 30;
 const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
 
 /// Returns every function of this module.
-pub(crate) fn udfs() -> [Arc<ScalarUDF>; 3] {
-    static ALL: LazyLock<[Arc<ScalarUDF>; 3]> = LazyLock::new(|| {
-        [NANOS, TIMES, PART].map(|name| {
+pub(crate) fn udfs() -> [Arc<ScalarUDF>; 4] {
+    static ALL: LazyLock<[Arc<ScalarUDF>; 4]> = LazyLock::new(|| {
+        [NANOS, TIMES, PART, TEXT].map(|name| {
             let signature = Signature::variadic_any(Volatility::Immutable);
             Arc::new(ScalarUDF::from(Length { name, signature }))
         })
@@ -57,8 +61,14 @@ pub(crate) fn comparable(length: Expr) -> Expr {
 
 /// Returns a length as many times.
 pub(crate) fn times(length: Expr, number: Expr) -> Expr {
-    let [_, times, _] = udfs();
+    let [_, times, ..] = udfs();
     times.call(vec![length, number])
+}
+
+/// Returns a length as text.
+pub(crate) fn text(length: Expr) -> Expr {
+    let [.., text] = udfs();
+    text.call(vec![length])
 }
 
 fn total(interval: IntervalMonthDayNano) -> i64 {
@@ -142,6 +152,7 @@ impl ScalarUDFImpl for Length {
         Ok(match (self.name, args) {
             (NANOS, [_]) => DataType::Int64,
             (TIMES, [_, _]) => INTERVAL,
+            (TEXT, [_]) => DataType::Utf8,
             (PART, [_, of])
                 if is_length(of)
                     || of.is_temporal()
@@ -162,6 +173,7 @@ impl ScalarUDFImpl for Length {
         let given = args.args.iter().map(|arg| arg.clone().into_array(args.number_rows)).collect::<Result<Vec<_>>>()?;
         Ok(ColumnarValue::Array(match (self.name, given.as_slice(), args.args.first()) {
             (NANOS, [lengths], _) => Arc::new(totals(lengths)?),
+            (TEXT, [lengths], _) => Arc::new(interval::texts(lengths)?),
             (TIMES, [lengths, numbers], _) => {
                 let intervals: IntervalMonthDayNanoArray = match lengths.data_type() {
                     DataType::Duration(_) => {
