@@ -202,7 +202,11 @@ fn lists(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             };
             let numeric = face == FACE_ATTRIBUTE && (is_number(&low, schema) || is_number(&high, schema));
             let expr = if numeric { Box::new(as_type(*expr, beside([low.as_ref(), high.as_ref()]))) } else { expr };
-            let (low, high) = (Box::new(befriend(*low, Some(&face))), Box::new(befriend(*high, Some(&face))));
+            let [low, high] =
+                [low, high].map(|side| match numeric && is_attribute(self::face(&side, schema).as_deref()) {
+                    true => Box::new(as_number(*side)),
+                    false => Box::new(befriend(*side, Some(&face))),
+                });
             Ok(Transformed::yes(Expr::Between(Between { expr, negated, low, high })))
         }
         Expr::ScalarFunction(call) if call.func.name() == zones::AT => {
@@ -259,6 +263,22 @@ fn lists(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::IsNotTrue(inner) => condition(*inner, schema, |inner| Expr::IsNotTrue(Box::new(inner))),
         Expr::IsFalse(inner) => condition(*inner, schema, |inner| Expr::IsFalse(Box::new(inner))),
         Expr::IsNotFalse(inner) => condition(*inner, schema, |inner| Expr::IsNotFalse(Box::new(inner))),
+        Expr::AggregateFunction(mut aggregate) => {
+            let params = &mut aggregate.params;
+            let [first] = params.args.as_slice() else {
+                return Ok(Transformed::no(Expr::AggregateFunction(aggregate)));
+            };
+            if is_attribute(face(first, schema).as_deref())
+                && let Some(extreme) = extreme::of_attributes(aggregate.func.name())
+            {
+                aggregate.func = extreme;
+            }
+            // Of distinct values the order is by what is given.
+            if !params.distinct {
+                params.order_by = by_size(std::mem::take(&mut params.order_by), schema);
+            }
+            Ok(Transformed::yes(Expr::AggregateFunction(aggregate)))
+        }
         Expr::WindowFunction(mut window) => {
             window.params.order_by = by_size(std::mem::take(&mut window.params.order_by), schema);
             Ok(Transformed::yes(Expr::WindowFunction(window)))
