@@ -10,24 +10,28 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::budget::Reservation;
 use crate::connection::Peer;
-use crate::gate::Readiness;
 use crate::haste::Haste;
-use crate::pipeline::{Pipeline, nanos};
+use crate::pipeline::{Arrival, Pipeline, nanos};
 use crate::refusal::{Reason, Refusal};
 
 /// How often it is looked whether anybody waits for what a late body holds.
 const LOOK: Duration = Duration::from_millis(50);
 
 impl Pipeline {
-    /// Returns once requests may come in.
-    pub(crate) async fn admit(&self) -> Result<(), Refusal> {
-        let pace = self.gate.pace().min(self.limits.park);
+    /// Returns once a request may come in. One on a quiet connection is not held up for the sake of the pace, and is first in the lines for memory.
+    pub(crate) async fn admit<'a>(&self, arrival: Arrival<'a>) -> Result<Arrival<'a>, Refusal> {
+        let quiet = self.shares.is_quiet(&arrival.seat.share);
+        let pace = if quiet { Duration::ZERO } else { self.gate.pace().min(self.limits.park) };
         if !pace.is_zero() {
             self.counters.paced_ns.add(nanos(pace));
             tokio::time::sleep(pace).await;
         }
-        let pass = self.gate.pass(Instant::now() + self.limits.park);
-        if self.gate.readiness() == Readiness::TailFull { self.parked(pass).await } else { pass.await }
+        if self.gate.holds_up(quiet) {
+            self.parked(self.gate.pass(quiet, Instant::now() + self.limits.park)).await?;
+        } else {
+            self.gate.pass(quiet, Instant::now()).await?;
+        }
+        Ok(Arrival { peer: Peer { quiet, ..arrival.peer }, ..arrival })
     }
 
     /// Reads a whole body by `read`, within the time that it may take.
@@ -65,11 +69,11 @@ impl Pipeline {
 
     /// Refuses a body that is late while others wait for memory.
     pub(crate) fn hurry_up(&self, haste: &Haste, now: Instant) -> Result<(), Refusal> {
-        if now <= haste.due() || !self.budget.is_crowded() {
+        if now <= haste.due() || !(self.budget.is_crowded() || self.seats.is_short()) {
             return Ok(());
         }
         let message = format!(
-            "the body came slower than {} KiB/s while others waited for memory: send again later, or in smaller batches",
+            "the body came slower than {} KiB/s while others waited: send again later, or in smaller batches",
             haste.rate() >> 10
         );
         Err(Refusal::new(Reason::SlowBody, message))

@@ -21,7 +21,7 @@ pub(crate) const FIRST_STEP: usize = 64 << 10;
 /// A body being read.
 pub(crate) struct Gather<'a> {
     pipeline: &'a Pipeline,
-    arrival: Arrival,
+    arrival: Arrival<'a>,
     /// Compressed bodies reserve themselves; what becomes of them is reserved when they are inflated.
     compressed: bool,
     reservation: Reservation,
@@ -40,7 +40,7 @@ impl<'a> Gather<'a> {
     /// Reserves for a body of `announced` bytes, parking if need be.
     pub(crate) async fn begin(
         pipeline: &'a Pipeline,
-        arrival: Arrival,
+        arrival: Arrival<'a>,
         announced: Option<usize>,
         compressed: bool,
     ) -> Result<Self, Refusal> {
@@ -123,6 +123,6 @@ impl<'a> Gather<'a> {
     }
 }
 
-fn need(pipeline: &Pipeline, arrival: Arrival, body: usize, compressed: bool) -> usize {
+fn need(pipeline: &Pipeline, arrival: Arrival<'_>, body: usize, compressed: bool) -> usize {
     if compressed { body } else { pipeline.expansion.needed(arrival.signal, body) }
 }

@@ -1,4 +1,4 @@
-//! One accepted connection: its share of the transport's memory, and a limit on how long it may say nothing at first.
+//! One accepted connection: its share of the transport's memory, and a limit on how long it may take to say what it wants.
 
 use std::io;
 use std::pin::Pin;
@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use crate::options::WINDOW_BYTES_MIN;
+use crate::seat::Seat;
 
-/// What an HTTP/2 client sends before anything else; an HTTP/1 request is rarely shorter.
+/// What an HTTP/2 client sends before anything else.
 const PREFACE_LEN: usize = 24;
 
 /// How many streams fit a connection's window, each with all that it may send unread: so many of a wide one, and two at the least.
@@ -71,7 +72,7 @@ impl Window {
     pub(crate) fn peer(&self, number: usize, stream_bytes_most: u32) -> Peer {
         let stream_bytes = self.stream_bytes(stream_bytes_most);
         let unread_max = self.bytes().saturating_sub(stream_bytes).max(stream_bytes);
-        Peer { number, stream_bytes: stream_bytes as usize, unread_max: unread_max as usize }
+        Peer { number, stream_bytes: stream_bytes as usize, unread_max: unread_max as usize, quiet: false }
     }
 }
 
@@ -88,6 +89,8 @@ pub(crate) struct Peer {
     /// those that were given room could not send the rest of theirs, and would keep the room from the ones that wait: everybody
     /// would wait for everybody. So some of the window is left, and the next request that would have to wait is refused at once.
     pub(crate) unread_max: usize,
+    /// Sends far less than its share: its turn comes first.
+    pub(crate) quiet: bool,
 }
 
 impl Peer {
@@ -103,38 +106,62 @@ impl Drop for Window {
     }
 }
 
-/// A stream that fails if its first bytes take too long: hyper waits for an HTTP/2 preface for ever.
+/// A stream that fails if an HTTP/2 preface or the headers of an HTTP/1 request take too long from their first byte, and if that takes too
+/// long to come on a new connection. hyper has one limit for the headers and for the wait for them, which is a long one, and none for the preface.
 #[derive(Debug)]
 pub(crate) struct Prompt {
     stream: TcpStream,
+    seat: Arc<Seat>,
     read: usize,
-    /// Gone once enough was read.
-    patience: Option<Pin<Box<Sleep>>>,
+    /// The first bytes, which tell the protocols apart.
+    head: [u8; PREFACE_BEGINS.len()],
+    limit: Duration,
+    patience: Pin<Box<Sleep>>,
+    /// While it is waited for something: how many requests there were when that began.
+    waits: Option<usize>,
 }
 
+/// No method of HTTP/1 begins like this.
+const PREFACE_BEGINS: &[u8; 4] = b"PRI ";
+
 impl Prompt {
-    pub(crate) fn new(stream: TcpStream, patience: Duration) -> Self {
-        Self { stream, read: 0, patience: Some(Box::pin(tokio::time::sleep(patience))) }
+    pub(crate) fn new(stream: TcpStream, seat: Arc<Seat>, limit: Duration) -> Self {
+        let patience = Box::pin(tokio::time::sleep(limit));
+        Self { stream, seat, read: 0, head: [0; PREFACE_BEGINS.len()], limit, patience, waits: Some(0) }
+    }
+
+    /// Takes note of bytes that came.
+    fn came(&mut self, bytes: &[u8]) {
+        if let Some(head) = self.head.get_mut(self.read..) {
+            head.iter_mut().zip(bytes).for_each(|(head, byte)| *head = *byte);
+        }
+        self.read += bytes.len();
+        if &self.head == PREFACE_BEGINS {
+            if self.read >= PREFACE_LEN {
+                self.waits = None;
+            }
+        } else if self.waits.is_none() && !self.seat.is_busy() {
+            // The next request begins.
+            self.waits = Some(self.seat.requests_total());
+            self.patience.as_mut().reset(Instant::now() + self.limit);
+        }
     }
 }
 
 impl AsyncRead for Prompt {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.waits.is_some_and(|requests| this.seat.requests_total() != requests) {
+            this.waits = None;
+        }
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if let Some(patience) = &mut self.patience {
-            match polled {
-                Poll::Ready(_) => {
-                    self.read += buf.filled().len() - before;
-                    if self.read >= PREFACE_LEN {
-                        self.patience = None;
-                    }
-                }
-                Poll::Pending if patience.as_mut().poll(cx).is_ready() => {
-                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-                }
-                Poll::Pending => {}
+        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
+        match polled {
+            Poll::Ready(_) => this.came(&buf.filled()[before..]),
+            Poll::Pending if this.waits.is_some() && this.patience.as_mut().poll(cx).is_ready() => {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
+            Poll::Pending => {}
         }
         polled
     }

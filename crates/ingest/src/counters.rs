@@ -169,7 +169,9 @@ pub struct Counters {
     pub connections: Counter,
     /// Connections accepted.
     pub connections_total: Counter,
-    /// Connections turned away because `connections_max` were open.
+    /// Connections without a request under way that were closed because `connections_max` were open and another one came.
+    pub connections_closed_for_others: Counter,
+    /// Connections turned away because `connections_max` were open, each with a request under way.
     pub connections_refused: Counter,
     /// Frames read again at start.
     pub replayed_frames: Counter,
@@ -199,6 +201,7 @@ impl Default for Counters {
             group_bytes: Histogram::new(256),
             connections: Counter::default(),
             connections_total: Counter::default(),
+            connections_closed_for_others: Counter::default(),
             connections_refused: Counter::default(),
             replayed_frames: Counter::default(),
             replayed_bytes: Counter::default(),

@@ -9,6 +9,9 @@
 //! counts is the mean of the last moments ([`SMOOTHED`]): a flush writes in steps, and whoever came at the top of one would wait for
 //! several times as long as whoever came at its foot.
 //!
+//! *Who.* A connection that sends far less than its share ([`crate::share`]) is not held up: what it sends does not fill the tail. The last
+//! sixteenth of the tail is for such ones alone, or the flood that fills it would make them wait as well.
+//!
 //! *Pressure.* Where the process takes more memory than it should, the tail's limit is lowered by as much, down to half: less comes in
 //! until what is there is written. Half is above the size at which the store flushes, so that it is never waited for in vain.
 //!
@@ -91,6 +94,8 @@ pub(crate) struct Gate {
     /// Bytes that the process takes and should not.
     pressure: AtomicU64,
     state: watch::Sender<Readiness>,
+    /// What is left of the tail is for quiet connections.
+    nearly_full: watch::Sender<bool>,
 }
 
 impl Gate {
@@ -101,6 +106,7 @@ impl Gate {
             unwritten: Mutex::new(Smoothed { bytes: 0.0, at: Instant::now() }),
             pressure: AtomicU64::new(0),
             state: watch::Sender::new(Readiness::Replaying),
+            nearly_full: watch::Sender::new(false),
         }
     }
 
@@ -134,6 +140,12 @@ impl Gate {
         Duration::from_micros(u64::from(self.pace_us.load(Ordering::Relaxed)))
     }
 
+    /// Sets how long requests are held up, until the next look at the store.
+    #[cfg(test)]
+    pub(crate) fn pace_at(&self, pace: Duration) {
+        self.pace_us.store(u32::try_from(pace.as_micros()).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
     /// Lowers the tail's limit by `bytes` from the next look at the store on, until called again.
     pub(crate) fn press(&self, bytes: u64) {
         // Relaxed: the number stands for itself.
@@ -145,12 +157,18 @@ impl Gate {
         let tail_bytes_max = tail_bytes_max - self.pressure.load(Ordering::Relaxed).min(tail_bytes_max / 2);
         let unwritten = self.unwritten.lock().after(load.unwritten_bytes, Instant::now());
         self.pace_us.store(pace_us(unwritten, tail_bytes_max), Ordering::Relaxed);
+        let nearly_full = load.tail_bytes > tail_bytes_max - tail_bytes_max / 16;
+        self.set_nearly_full(nearly_full && !load.disk_full);
         let next = match (load.disk_full, load.tail_bytes > tail_bytes_max) {
             (true, _) => Readiness::DiskFull,
             (false, true) => Readiness::TailFull,
             (false, false) => Readiness::Ready,
         };
         self.move_to(next, |now| matches!(now, Readiness::Ready | Readiness::TailFull | Readiness::DiskFull))
+    }
+
+    fn set_nearly_full(&self, nearly_full: bool) {
+        self.nearly_full.send_if_modified(|now| std::mem::replace(now, nearly_full) != nearly_full);
     }
 
     pub(crate) fn drain(&self) {
@@ -162,11 +180,34 @@ impl Gate {
         self.move_to(Readiness::Poisoned, |_| true)
     }
 
-    /// Returns once requests may pass. Waits while the tail is full, until `deadline`; nothing else passes soon enough to wait for.
-    pub(crate) async fn pass(&self, deadline: Instant) -> Result<(), Refusal> {
-        if self.readiness() == Readiness::TailFull {
-            let mut watch = self.watch();
-            let _ = timeout_at(deadline, watch.wait_for(|now| *now != Readiness::TailFull)).await;
+    /// Says whether a request would have to wait for room in the tail.
+    pub(crate) fn holds_up(&self, quiet: bool) -> bool {
+        match self.readiness() {
+            Readiness::TailFull => true,
+            Readiness::Ready => !quiet && *self.nearly_full.borrow(),
+            _ => false,
+        }
+    }
+
+    /// Returns once a request may pass, on a quiet connection or not. Waits for room in the tail, until `deadline`; nothing else passes
+    /// soon enough to wait for.
+    pub(crate) async fn pass(&self, quiet: bool, deadline: Instant) -> Result<(), Refusal> {
+        if self.holds_up(quiet) {
+            let (mut state, mut nearly_full) = (self.state.subscribe(), self.nearly_full.subscribe());
+            while self.holds_up(quiet) {
+                let changed = async {
+                    tokio::select! {
+                        changed = state.changed() => changed,
+                        changed = nearly_full.changed() => changed,
+                    }
+                };
+                if timeout_at(deadline, changed).await.is_err() {
+                    break;
+                }
+            }
+            if self.holds_up(quiet) {
+                return Err(Refusal::overloaded(Reason::Tail));
+            }
         }
         self.readiness().refusal().map_or(Ok(()), |reason| Err(Refusal::overloaded(reason)))
     }

@@ -25,6 +25,7 @@ use crate::counters::Protocol;
 use crate::inflate::{self, Encoding};
 use crate::pipeline::{Arrival, Pipeline, Received};
 use crate::refusal::{Reason, Refusal};
+use crate::seat::Seat;
 use crate::status;
 
 /// The services served, by signal.
@@ -48,7 +49,7 @@ pub(crate) struct GrpcFace {
 }
 
 impl GrpcFace {
-    pub(crate) async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+    pub(crate) async fn handle(&self, peer: Peer, seat: &Seat, request: Request<Incoming>) -> Response<Body> {
         let grpc = request.headers().get(CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes()));
         if !grpc {
             return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE);
@@ -68,7 +69,7 @@ impl GrpcFace {
         }
         match SERVICES.iter().find(|(_, name)| *name == service) {
             Some((signal, _)) if method == "Export" => {
-                let arrival = Arrival { signal: *signal, protocol: Protocol::Grpc, peer };
+                let arrival = Arrival { signal: *signal, protocol: Protocol::Grpc, peer, seat };
                 match self.pipeline.answer(arrival, Box::pin(self.export(arrival, request))).await {
                     Ok(rejected) => accepted(&rejected),
                     Err(refusal) => refused(&refusal),
@@ -78,12 +79,12 @@ impl GrpcFace {
         }
     }
 
-    async fn export(&self, arrival: Arrival, request: Request<Incoming>) -> Result<Rejected, Refusal> {
+    async fn export(&self, arrival: Arrival<'_>, request: Request<Incoming>) -> Result<Rejected, Refusal> {
         let (head, body) = request.into_parts();
         let encoding = encoding(&head.headers)?;
         let deadline = timeout(&head.headers)?;
         let work = async {
-            self.pipeline.admit().await?;
+            let arrival = self.pipeline.admit(arrival).await?;
             let received = self.pipeline.body(self.message(arrival, body, encoding)).await?;
             self.pipeline.take(arrival, received).await
         };
@@ -96,7 +97,7 @@ impl GrpcFace {
     }
 
     /// Reads the one message of the stream.
-    async fn message(&self, arrival: Arrival, mut body: Incoming, encoding: Encoding) -> Result<Received, Refusal> {
+    async fn message(&self, arrival: Arrival<'_>, mut body: Incoming, encoding: Encoding) -> Result<Received, Refusal> {
         let mut prefix = BytesMut::new();
         while prefix.len() < PREFIX_LEN {
             let Some(piece) = self.next(&mut body, None).await? else {

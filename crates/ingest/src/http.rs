@@ -22,6 +22,7 @@ use crate::counters::Protocol;
 use crate::inflate::{self, Encoding};
 use crate::pipeline::{Arrival, Pipeline, Received};
 use crate::refusal::{Reason, Refusal};
+use crate::seat::Seat;
 use crate::status;
 
 /// How long the rest of a refused body is read and thrown away: a client still sending would otherwise meet a reset before
@@ -40,7 +41,7 @@ enum Format {
 }
 
 impl HttpFace {
-    pub(crate) async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+    pub(crate) async fn handle(&self, peer: Peer, seat: &Seat, request: Request<Incoming>) -> Response<Body> {
         let format = format(request.headers());
         let signal = match request.uri().path() {
             "/v1/traces" => Signal::Traces,
@@ -56,7 +57,7 @@ impl HttpFace {
             Some(Format::Protobuf) => Protocol::HttpProtobuf,
             _ => Protocol::HttpJson,
         };
-        let arrival = Arrival { signal, protocol, peer };
+        let arrival = Arrival { signal, protocol, peer, seat };
         let answer = self.pipeline.answer(arrival, Box::pin(self.export(arrival, format, request))).await;
         let format = format.unwrap_or(Format::Json);
         match answer {
@@ -67,7 +68,7 @@ impl HttpFace {
 
     async fn export(
         &self,
-        arrival: Arrival,
+        arrival: Arrival<'_>,
         format: Option<Format>,
         request: Request<Incoming>,
     ) -> Result<Rejected, Refusal> {
@@ -82,7 +83,7 @@ impl HttpFace {
             }
             let encoding = encoding(&head.headers)?;
             let announced = content_length(&head.headers);
-            self.pipeline.admit().await?;
+            let arrival = self.pipeline.admit(arrival).await?;
             self.pipeline.body(self.read(arrival, &mut body, encoding, announced)).await
         }
         .await;
@@ -99,7 +100,7 @@ impl HttpFace {
 
     async fn read(
         &self,
-        arrival: Arrival,
+        arrival: Arrival<'_>,
         body: &mut Incoming,
         encoding: Encoding,
         announced: Option<usize>,

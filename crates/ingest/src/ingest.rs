@@ -29,6 +29,8 @@ use crate::listener::{Acceptor, Face};
 use crate::options::IngestOptions;
 use crate::pipeline::{Limits, Pipeline};
 use crate::replay::ReplaySummary;
+use crate::seat::Seats;
+use crate::share::Shares;
 use crate::sink::Sink;
 
 /// How often the store is asked how full it is when no commit asks.
@@ -79,6 +81,8 @@ pub struct IngestStatus {
     pub in_flight_bytes: u64,
     /// Bytes of it that are out of use: see [`Ingest::withhold`].
     pub withheld_bytes: u64,
+    /// True while, and for ten seconds after, all connections that may be open were and another one came.
+    pub connections_short: bool,
     /// Requests that wait for the committer.
     pub queued: usize,
 }
@@ -150,7 +154,11 @@ impl Ingest {
             .map_err(IngestError::Thread)?;
 
         let hurry = CancellationToken::new();
+        let shares = Arc::new(Shares::new());
+        let seats = Seats::new(options.connections_max, Arc::clone(&shares));
         let pipeline = Arc::new(Pipeline {
+            shares,
+            seats: Arc::clone(&seats),
             counters: Arc::clone(&counters),
             gate: Arc::clone(&gate),
             budget: Arc::clone(&budget),
@@ -177,6 +185,7 @@ impl Ingest {
         health::report(&reporter, gate.readiness().is_ready()).await;
         let acceptor = Acceptor {
             windows: Windows::new(options.transport_bytes),
+            seats,
             options: Arc::new(options),
             counters: Arc::clone(&counters),
             connections: TaskTracker::new(),
@@ -236,6 +245,7 @@ impl Ingest {
             readiness: self.gate.readiness(),
             in_flight_bytes: self.budget.used(),
             withheld_bytes: self.budget.withheld(),
+            connections_short: self.acceptor.seats.was_short(),
             queued: self.lanes.len() + self.joined.len(),
         }
     }

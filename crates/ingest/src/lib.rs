@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `options` | what may be taken, held and waited for; the memory bound |
 //! | `ingest` | start, status, drain |
-//! | `listener`, `connection` | accepting; a connection's share of memory |
+//! | `listener`, `seat`, `connection` | accepting; who makes room; a connection's share of memory |
+//! | `share` | who floods, and who is quiet |
 //! | `grpc`, `http` | the two protocols, from headers to answers |
 //! | `health`, `descriptors` | `grpc.health.v1`, reflection |
 //! | `refusal`, `status` | why not, and how that is said on the wire |
@@ -52,6 +53,8 @@ mod options;
 mod pipeline;
 mod refusal;
 mod replay;
+mod seat;
+mod share;
 mod sink;
 mod status;
 mod stretch;

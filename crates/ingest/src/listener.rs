@@ -3,7 +3,9 @@
 //! *Shutdown.* `stop` ends the accepting and asks every connection to finish what it began; `abort` ends those that are left.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -21,6 +23,7 @@ use crate::counters::Counters;
 use crate::grpc::GrpcFace;
 use crate::http::HttpFace;
 use crate::options::IngestOptions;
+use crate::seat::{Seat, Seated, Seats};
 
 /// HTTP/1 read buffer of a connection.
 const READ_BUFFER_BYTES: usize = 64 << 10;
@@ -36,10 +39,10 @@ pub(crate) enum Face {
 }
 
 impl Face {
-    async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+    async fn handle(&self, peer: Peer, seat: &Seat, request: Request<Incoming>) -> Response<Body> {
         match self {
-            Self::Grpc(face) => face.handle(peer, request).await,
-            Self::Http(face) => face.handle(peer, request).await,
+            Self::Grpc(face) => face.handle(peer, seat, request).await,
+            Self::Http(face) => face.handle(peer, seat, request).await,
         }
     }
 }
@@ -50,6 +53,7 @@ pub(crate) struct Acceptor {
     pub(crate) options: Arc<IngestOptions>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) windows: Arc<Windows>,
+    pub(crate) seats: Arc<Seats>,
     pub(crate) connections: TaskTracker,
     pub(crate) stop: CancellationToken,
     pub(crate) abort: CancellationToken,
@@ -66,19 +70,27 @@ impl Acceptor {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) if self.counters.connections.get() >= self.options.connections_max as u64 => {
-                    self.counters.connections_refused.add(1);
-                    drop(stream);
-                }
                 Ok((stream, _)) => {
+                    let taken = match self.seats.take().await {
+                        Seated::Free(taken) => taken,
+                        Seated::MadeRoom(taken) => {
+                            self.counters.connections_closed_for_others.add(1);
+                            taken
+                        }
+                        Seated::None => {
+                            self.counters.connections_refused.add(1);
+                            continue;
+                        }
+                    };
                     number = number.wrapping_add(2);
                     self.counters.connections.add(1);
                     self.counters.connections_total.add(1);
                     let this = self.clone();
                     let face = face.clone();
                     self.connections.spawn(async move {
-                        this.serve(stream, face, number).await;
+                        this.serve(stream, face, number, &taken.seat).await;
                         this.counters.connections.sub(1);
+                        drop(taken);
                     });
                 }
                 Err(error) => {
@@ -89,7 +101,7 @@ impl Acceptor {
         }
     }
 
-    async fn serve(&self, stream: TcpStream, face: Face, number: usize) {
+    async fn serve(&self, stream: TcpStream, face: Face, number: usize, seat: &Arc<Seat>) {
         // An ack is small and somebody waits for it.
         let _ = stream.set_nodelay(true);
         let options = &self.options;
@@ -114,15 +126,29 @@ impl Acceptor {
             .keep_alive_interval(options.http2.keepalive_interval)
             .keep_alive_timeout(options.http2.keepalive_timeout);
         let peer = window.peer(number, options.http2.stream_window_bytes);
+        let io = TokioIo::new(Prompt::new(stream, Arc::clone(seat), options.handshake_timeout));
+        let at = Arc::clone(seat);
         let service = service_fn(move |request| {
-            let face = face.clone();
-            async move { Ok::<_, Infallible>(face.handle(peer, request).await) }
+            let (face, seat) = (face.clone(), Arc::clone(&at));
+            async move {
+                let _under_way = seat.begin();
+                Ok::<_, Infallible>(face.handle(peer, &seat, request).await)
+            }
         });
-        let io = TokioIo::new(Prompt::new(stream, options.handshake_timeout));
         let connection = builder.serve_connection(io, service);
         tokio::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
+            () = seat.wanted() => {
+                connection.as_mut().graceful_shutdown();
+                // Once, so that the client is told where the protocol has a word for it.
+                poll_fn(|cx| {
+                    let _ = connection.as_mut().poll(cx);
+                    Poll::Ready(())
+                })
+                .await;
+                return;
+            }
             () = self.stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {

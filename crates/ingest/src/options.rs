@@ -50,9 +50,9 @@ pub struct IngestOptions {
     pub stall_timeout: Duration,
     /// How long a body that holds memory may be slower than it must be while others wait for memory.
     pub body_grace: Duration,
-    /// How long a new connection may take to send its first bytes.
+    /// How long the headers of a request over HTTP/1 may take from their first byte, an HTTP/2 preface, and the first of either on a new connection.
     pub handshake_timeout: Duration,
-    /// How long an HTTP/1 connection may take for a request's headers, the wait for the request included.
+    /// How long an HTTP/1 connection may wait for its next request, and that one's headers.
     pub header_timeout: Duration,
     /// Open connections, of both listeners together.
     pub connections_max: usize,

@@ -38,6 +38,8 @@ use crate::inflate::{Encoding, Inflater, Progress};
 use crate::joined::Joined;
 use crate::lanes::Lanes;
 use crate::refusal::{Reason, Refusal};
+use crate::seat::{Seat, Seats};
+use crate::share::Shares;
 
 /// What every request needs; one a process.
 pub(crate) struct Pipeline {
@@ -49,6 +51,8 @@ pub(crate) struct Pipeline {
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
     pub(crate) expansion: Expansion,
+    pub(crate) shares: Arc<Shares>,
+    pub(crate) seats: Arc<Seats>,
     pub(crate) fingerprints: Arc<Fingerprints>,
     /// Cancelled when bodies are waited for no longer.
     pub(crate) hurry: CancellationToken,
@@ -74,11 +78,13 @@ pub(crate) struct Limits {
 
 /// Which request this is.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Arrival {
+pub(crate) struct Arrival<'a> {
     pub(crate) signal: Signal,
     pub(crate) protocol: Protocol,
     /// Who sends it; says in which lane it is queued.
     pub(crate) peer: Peer,
+    /// The connection's place among the others.
+    pub(crate) seat: &'a Seat,
 }
 
 /// A body that was read in full.
@@ -106,7 +112,7 @@ impl Pipeline {
     /// Runs one request to its answer and counts how it ended.
     pub(crate) async fn answer(
         &self,
-        arrival: Arrival,
+        arrival: Arrival<'_>,
         request: impl Future<Output = Result<Rejected, Refusal>>,
     ) -> Result<Rejected, Refusal> {
         let counters = self.counters.of(arrival.signal, arrival.protocol);
@@ -128,12 +134,13 @@ impl Pipeline {
     }
 
     /// Makes a request durable and visible; returns what was left out of it.
-    pub(crate) async fn take(&self, arrival: Arrival, received: Received) -> Result<Rejected, Refusal> {
+    pub(crate) async fn take(&self, arrival: Arrival<'_>, received: Received) -> Result<Rejected, Refusal> {
         let counters = self.counters.of(arrival.signal, arrival.protocol);
         let Received { body: wire, encoding, mut reservation } = received;
         counters.wire_bytes.add(wire.len() as u64);
         let body = self.inflate(arrival.signal, wire.clone(), encoding, &mut reservation).await?;
         counters.body_bytes.add(body.len() as u64);
+        self.shares.add(&arrival.seat.share, body.len());
 
         let inflated = Inflated { body, wire, encoding, reservation, at: (self.clock)() };
         if inflated.body.len() <= self.limits.joined_bytes_max {
@@ -144,7 +151,7 @@ impl Pipeline {
     }
 
     /// Counts a request that is stored already.
-    pub(crate) fn repeated(&self, arrival: Arrival, rejected: Rejected) -> Rejected {
+    pub(crate) fn repeated(&self, arrival: Arrival<'_>, rejected: Rejected) -> Rejected {
         self.counters.of(arrival.signal, arrival.protocol).repeated.add(1);
         rejected
     }
@@ -277,17 +284,26 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::mpsc;
 
     use flate2::Compression;
     use flate2::write::GzEncoder;
 
     use super::*;
+    use crate::sink::SinkLoad;
 
-    const PEER: Peer = Peer { number: 0, stream_bytes: 1 << 20, unread_max: 8 << 20 };
+    const PEER: Peer = Peer { number: 0, stream_bytes: 1 << 20, unread_max: 8 << 20, quiet: false };
 
     fn pipeline(bytes: usize) -> Arc<Pipeline> {
+        pipeline_with(bytes, Shares::new(), Duration::from_secs(20))
+    }
+
+    fn pipeline_with(bytes: usize, shares: Shares, park: Duration) -> Arc<Pipeline> {
+        let shares = Arc::new(shares);
         Arc::new(Pipeline {
+            seats: Seats::new(1, Arc::clone(&shares)),
+            shares,
             counters: Arc::new(Counters::default()),
             gate: Arc::new(Gate::new()),
             budget: Budget::new(bytes),
@@ -298,7 +314,7 @@ mod tests {
                 request_bytes_max: bytes,
                 inline_bytes_max: 0,
                 joined_bytes_max: 0,
-                park: Duration::from_secs(20),
+                park,
                 body_timeout: Duration::from_secs(20),
                 stall_timeout: Duration::from_secs(20),
                 body_grace: Duration::from_secs(20),
@@ -358,6 +374,40 @@ mod tests {
         assert_eq!(pipeline.budget.used(), held as u64);
     }
 
+    #[tokio::test]
+    async fn while_the_tail_fills_a_flood_is_held_up_and_a_quiet_connection_is_not() {
+        let second = Arc::new(AtomicU64::new(0));
+        let told = Arc::clone(&second);
+        let pipeline =
+            pipeline_with(1 << 20, Shares::with_clock(move || told.load(Ordering::Relaxed)), Duration::from_millis(20));
+        let (flood, quiet) = (Seat::alone(&pipeline.shares), Seat::alone(&pipeline.shares));
+        second.store(2, Ordering::Relaxed);
+        pipeline.shares.add(&flood.share, 1_000_000);
+        pipeline.shares.add(&quiet.share, 1_000);
+        let arrival = |seat| Arrival { signal: Signal::Logs, protocol: Protocol::Grpc, peer: PEER, seat };
+        let paced = || pipeline.counters.paced_ns.get();
+        let fill = |bytes| {
+            let load = SinkLoad { tail_bytes: bytes, unwritten_bytes: bytes, disk_full: false };
+            pipeline.gate.load(load, 1_600)
+        };
+        pipeline.gate.replayed();
+        fill(1_200);
+        pipeline.gate.pace_at(Duration::from_millis(3));
+        assert!(pipeline.admit(arrival(&quiet)).await.expect("is let in").peer.quiet);
+        assert_eq!(paced(), 0);
+        assert!(!pipeline.admit(arrival(&flood)).await.expect("is let in").peer.quiet);
+        assert_eq!(paced(), 3_000_000, "the flood has the whole pace");
+
+        // The last part of the tail is for the quiet.
+        fill(1_550);
+        assert!(pipeline.admit(arrival(&quiet)).await.is_ok());
+        let refused = pipeline.admit(arrival(&flood)).await.expect_err("it waited for room in vain");
+        assert_eq!(refused.reason, Reason::Tail);
+        assert_eq!(pipeline.counters.parked_total.get(), 1);
+        fill(1_601);
+        assert_eq!(pipeline.admit(arrival(&quiet)).await.expect_err("full is full").reason, Reason::Tail);
+    }
+
     /// Tells by its count whether anybody still holds the bytes.
     struct Watched(Vec<u8>, #[expect(dead_code, reason = "is there to be counted")] Arc<()>);
 
@@ -382,8 +432,11 @@ mod tests {
             let reservation = pipeline.reserve(PEER, body.len(), 0, body.len()).await.expect("there is room");
             let request = tokio::spawn({
                 let pipeline = Arc::clone(&pipeline);
-                let arrival = Arrival { signal: Signal::Logs, protocol, peer: PEER };
-                async move { pipeline.take(arrival, Received { body, encoding: Encoding::Gzip, reservation }).await }
+                async move {
+                    let seat = Seat::alone(&pipeline.shares);
+                    let arrival = Arrival { signal: Signal::Logs, protocol, peer: PEER, seat: &seat };
+                    pipeline.take(arrival, Received { body, encoding: Encoding::Gzip, reservation }).await
+                }
             });
             let lanes = Arc::clone(&pipeline.lanes);
             assert!(tokio::task::spawn_blocking(move || lanes.wait()).await.expect("waits"));

@@ -35,7 +35,7 @@ enum Step {
 
 impl Pipeline {
     /// Makes a request durable and visible; returns what was left out of it.
-    pub(crate) async fn take_alone(&self, arrival: Arrival, inflated: Inflated) -> Result<Rejected, Refusal> {
+    pub(crate) async fn take_alone(&self, arrival: Arrival<'_>, inflated: Inflated) -> Result<Rejected, Refusal> {
         let Inflated { body, wire, encoding, mut reservation, at } = inflated;
         match self.read(arrival, body, at, &mut reservation).await? {
             Ok(fresh) => self.store_alone(arrival, fresh, wire, encoding, reservation, at).await,
@@ -46,14 +46,14 @@ impl Pipeline {
     /// Makes a decoded request durable and visible.
     pub(crate) async fn store_alone(
         &self,
-        arrival: Arrival,
+        arrival: Arrival<'_>,
         fresh: Fresh,
         wire: Bytes,
         encoding: Encoding,
         mut reservation: Reservation,
         at: UnixNanos,
     ) -> Result<Rejected, Refusal> {
-        let Arrival { signal, protocol, peer } = arrival;
+        let Arrival { signal, protocol, peer, .. } = arrival;
         let Fresh { request, decoded: Decoded { batch, rejected, .. }, mut claim } = fresh;
         if batch.num_rows() == 0 {
             // Nothing to make durable.
@@ -80,7 +80,7 @@ impl Pipeline {
     /// Converts and decodes a request, unless it is stored already: then returns what was left out of it.
     async fn read(
         &self,
-        arrival: Arrival,
+        arrival: Arrival<'_>,
         body: Bytes,
         at: UnixNanos,
         reservation: &mut Reservation,

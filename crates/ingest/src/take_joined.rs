@@ -23,8 +23,8 @@ enum Told {
 
 impl Pipeline {
     /// Makes a request durable and visible; returns what was left out of it.
-    pub(crate) async fn take_joined(&self, arrival: Arrival, inflated: Inflated) -> Result<Rejected, Refusal> {
-        let Arrival { signal, protocol, peer } = arrival;
+    pub(crate) async fn take_joined(&self, arrival: Arrival<'_>, inflated: Inflated) -> Result<Rejected, Refusal> {
+        let Arrival { signal, protocol, peer, .. } = arrival;
         let Inflated { body, wire, encoding, mut reservation, at } = inflated;
         let request = match protocol {
             Protocol::HttpJson => self.compute_here(|| protobuf(signal, protocol, body))?,
@@ -70,7 +70,7 @@ impl Pipeline {
     }
 
     /// Says whether a request is stored already, waiting for its like where that is on its way.
-    async fn tell(&self, arrival: Arrival, request: &[u8], at: UnixNanos) -> Result<Told, Refusal> {
+    async fn tell(&self, arrival: Arrival<'_>, request: &[u8], at: UnixNanos) -> Result<Told, Refusal> {
         if !self.fingerprints.is_on() {
             return Ok(Told::Fresh(None));
         }

@@ -39,6 +39,15 @@ impl<T> Turns<T> {
         }
     }
 
+    /// The same for a party whose turn is to come before all others', unless it is in line already.
+    pub(crate) fn push_first(&mut self, party: usize, item: T) {
+        let waits = self.lines.contains_key(&party);
+        self.push(party, item);
+        if !waits && let Some(party) = self.parties.pop_back() {
+            self.parties.push_front(party);
+        }
+    }
+
     /// Returns those of `party` in line.
     pub(crate) fn of(&self, party: usize) -> impl Iterator<Item = &T> {
         self.lines.get(&party).into_iter().flatten()
@@ -73,6 +82,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_party_may_be_put_first_and_only_with_the_first_that_it_has_in_line() {
+        let mut turns = Turns::default();
+        (0..3).for_each(|party| turns.push(party, party));
+        turns.push_first(9, 90);
+        turns.push_first(9, 91);
+        turns.push_first(1, 10);
+        let served: Vec<_> = std::iter::from_fn(|| turns.pop()).map(|(_, item)| item).collect();
+        assert_eq!(served, [90, 0, 1, 2, 91, 10]);
+    }
 
     proptest! {
         #[test]

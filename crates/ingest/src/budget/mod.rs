@@ -288,11 +288,11 @@ impl Budget {
                     return None;
                 }
                 Waits::Growing { held, unread } => {
-                    state.growing.push(peer.number, Waiter { peer, unread, need, held, underway: 0, granted });
+                    queue(&mut state.growing, Waiter { peer, unread, need, held, underway: 0, granted });
                 }
                 Waits::Arriving { unread, underway } => {
                     let line = if underway > 0 { &mut state.announced } else { &mut state.arriving };
-                    line.push(peer.number, Waiter { peer, unread, need, held: 0, underway, granted });
+                    queue(line, Waiter { peer, unread, need, held: 0, underway, granted });
                 }
             }
         }
@@ -330,6 +330,11 @@ impl Budget {
             }
         }
     }
+}
+
+fn queue(line: &mut Turns<Waiter>, waiter: Waiter) {
+    let party = waiter.peer.number;
+    if waiter.peer.quiet { line.push_first(party, waiter) } else { line.push(party, waiter) }
 }
 
 struct OnLeave<'a>(&'a Arc<Budget>);

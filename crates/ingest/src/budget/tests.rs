@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 
 fn peer(number: usize) -> Peer {
-    Peer { number, stream_bytes: 100, unread_max: 800 }
+    Peer { number, stream_bytes: 100, unread_max: 800, quiet: false }
 }
 
 fn soon() -> Instant {
@@ -250,7 +250,7 @@ async fn what_is_withheld_is_missed_and_never_all_of_it() {
 #[tokio::test]
 async fn a_connection_with_its_window_full_of_requests_that_wait_is_refused_the_next_at_once() {
     let budget = Budget::new(100);
-    let narrow = Peer { number: 1, stream_bytes: 100, unread_max: 150 };
+    let narrow = Peer { number: 1, stream_bytes: 100, unread_max: 150, quiet: false };
     let held = budget.try_reserve(narrow, 100).expect("there is room");
     let line = Arc::clone(&budget);
     let waits = tokio::spawn(async move { line.reserve(narrow, 10, 1_000, soon()).await.is_some() });

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::fakes::{Mode, Rig, options, until};
 use crate::requests::{logs, span_bytes};
-use crate::wire::{PROTOBUF, TRACES, grpc, grpc_request, h2, http1, message, post};
+use crate::wire::{PROTOBUF, TRACES, grpc, grpc_request, h2, http1, kept_alive, message, post, whole};
 
 async fn serves_others(rig: &Rig) {
     assert_eq!(grpc(rig.grpc(), &[], message(false, &span_bytes(1))).await.header("grpc-status"), "0");
@@ -130,7 +130,8 @@ async fn slow_announcers(rig: &Rig, announced: u32) -> (Vec<TcpStream>, Vec<toki
             Some(answer.headers()["grpc-status"].to_str().expect("is text").to_owned())
         }));
     }
-    until(|| rig.ingest.counters().in_progress.get() == 8).await;
+    // One has the room, the others wait for it.
+    until(|| rig.ingest.counters().in_progress.get() == 8 && rig.ingest.counters().parked.get() == 7).await;
     (over_http, over_grpc)
 }
 
@@ -144,7 +145,6 @@ async fn announcing_much_and_sending_little_is_not_in_the_way_of_small_requests(
     options.park = hours;
     let rig = Rig::start(options).await;
     let slow = slow_announcers(&rig, 6 << 20).await;
-    until(|| rig.ingest.counters().parked.get() == 7).await;
     for _ in 0..10 {
         serves_others(&rig).await;
     }
@@ -163,17 +163,12 @@ async fn announcing_much_and_sending_little_is_broken_off_once_others_wait() {
     options.body_grace = Duration::from_millis(50);
     let rig = Rig::start(options).await;
     let (mut over_http, over_grpc) = slow_announcers(&rig, 6 << 20).await;
-    // One that does send what it announces has its turn among them.
+    // One that does send what it announces has its turn behind them.
     let large = span_bytes(20_000);
     assert!(large.len() > 1 << 20);
     assert_eq!(http1(rig.http(), post("/v1/traces", &[PROTOBUF], large.clone())).await.status, 200);
     let broken_off = |protocol| rig.ingest.counters().of(Signal::Traces, protocol).refused(Reason::SlowBody);
-    assert!(broken_off(Protocol::HttpProtobuf) + broken_off(Protocol::Grpc) >= 1);
-    // One is left in the end for which nobody waits.
-    until(|| rig.ingest.counters().in_progress.get() == 1).await;
-    assert_eq!(broken_off(Protocol::HttpProtobuf) + broken_off(Protocol::Grpc), 7);
-    assert_eq!(grpc(rig.grpc(), &[], message(false, &large)).await.header("grpc-status"), "0");
-    until(|| rig.ingest.counters().in_progress.get() == 0).await;
+    assert_eq!((broken_off(Protocol::HttpProtobuf), broken_off(Protocol::Grpc)), (4, 4));
     for slow in &mut over_http {
         let mut answer = Vec::new();
         slow.read_to_end(&mut answer).await.expect("is answered");
@@ -301,4 +296,69 @@ async fn streams_that_are_reset_as_soon_as_they_are_opened_cost_their_client_its
     drop(sender);
     rig.nothing_in_flight().await;
     until(|| rig.ingest.counters().connections.get() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_open_requests_make_room_for_others_and_those_at_work_never_do() {
+    let mut options = options();
+    options.connections_max = 20;
+    let rig = Rig::start(options).await;
+    rig.journal.set(Mode::Wait);
+    let to = rig.http();
+    let at_work = tokio::spawn(async move { http1(to, post("/v1/traces", &[PROTOBUF], span_bytes(1))).await });
+    rig.journal.someone_waits().await;
+    let counters = rig.ingest.counters();
+    let mut half_open = Vec::new();
+    for n in 0..30 {
+        let mut one = TcpStream::connect(rig.http()).await.expect("connects");
+        one.write_all(b"POST /v1/traces HTTP/1.1\r\nhost: x\r\n").await.expect("writes");
+        half_open.push(one);
+        until(|| counters.connections_total.get() == n + 2).await;
+    }
+    assert!(rig.ingest.status().connections_short);
+    rig.journal.set(Mode::Work);
+    assert_eq!(at_work.await.expect("does not panic").status, 200, "it was the oldest of all, and at work");
+    for _ in 0..3 {
+        serves_others(&rig).await;
+    }
+    assert!(counters.connections_closed_for_others.get() >= 11);
+    assert_eq!(counters.connections_refused.get(), 0);
+    // The oldest were closed.
+    let mut rest = Vec::new();
+    let _ = half_open[0].read_to_end(&mut rest).await;
+    assert!(!rest.starts_with(b"HTTP/1.1 200"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_that_dribble_have_less_time_than_a_connection_that_waits() {
+    let mut options = options();
+    options.handshake_timeout = Duration::from_millis(200);
+    options.header_timeout = Duration::from_secs(3_600);
+    let rig = Rig::start(options).await;
+    let mut sender = kept_alive(rig.http()).await;
+    let answer = sender.send_request(post("/v1/traces", &[PROTOBUF], span_bytes(1))).await.expect("is answered");
+    assert_eq!(whole(answer).await.status, 200);
+    for served_before in [false, true] {
+        let mut slow = TcpStream::connect(rig.http()).await.expect("connects");
+        if served_before {
+            slow.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("writes");
+            let mut answer = vec![0; 12];
+            slow.read_exact(&mut answer).await.expect("is answered");
+            assert_eq!(answer, b"HTTP/1.1 404");
+        }
+        slow.write_all(b"POST /v1/traces HTTP/1.1\r\nhost: x\r\n").await.expect("writes");
+        let (mut read, mut write) = slow.into_split();
+        let dribble = tokio::spawn(async move {
+            while write.write_all(b"x-a: b\r\n").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        let mut rest = Vec::new();
+        // It ends: that is all.
+        let _ = read.read_to_end(&mut rest).await;
+        dribble.abort();
+    }
+    // This one said nothing for longer than they did.
+    let answer = sender.send_request(post("/v1/traces", &[PROTOBUF], span_bytes(1))).await.expect("is answered");
+    assert_eq!(answer.status(), 200);
 }

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::fakes::{Mode, Rig, options, until};
 use crate::requests::{self, gzip, span_bytes, ten_gigabytes, zlib, zstd};
-use crate::wire::{JSON, PROTOBUF, http1, http2, post};
+use crate::wire::{JSON, PROTOBUF, grpc, http1, http2, message, post};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_signal_is_taken_over_http_1_and_h2c() {
@@ -218,12 +218,20 @@ async fn more_connections_than_allowed_are_turned_away_and_counted() {
     let mut options = options();
     options.connections_max = 2;
     let rig = Rig::start(options).await;
-    let _held = [TcpStream::connect(rig.http()).await, TcpStream::connect(rig.grpc()).await];
-    until(|| rig.ingest.counters().connections.get() == 2).await;
+    rig.journal.set(Mode::Wait);
+    let (to, other) = (rig.http(), rig.grpc());
+    let first = tokio::spawn(async move { http1(to, post("/v1/traces", &[PROTOBUF], span_bytes(1))).await });
+    let second = tokio::spawn(async move { grpc(other, &[], message(false, &span_bytes(2))).await });
+    until(|| rig.ingest.counters().in_progress.get() == 2).await;
+    assert!(!rig.ingest.status().connections_short);
     let mut third = TcpStream::connect(rig.http()).await.expect("is accepted by the system");
     let mut rest = Vec::new();
     let _ = third.read_to_end(&mut rest).await;
     assert_eq!(rig.ingest.counters().connections_refused.get(), 1);
+    assert!(rig.ingest.status().connections_short);
+    rig.journal.set(Mode::Work);
+    assert_eq!(first.await.expect("does not panic").status, 200);
+    assert_eq!(second.await.expect("does not panic").header("grpc-status"), "0");
 }
 
 #[tokio::test(flavor = "multi_thread")]

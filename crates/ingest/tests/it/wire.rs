@@ -73,6 +73,14 @@ pub(crate) async fn whole(response: Response<hyper::body::Incoming>) -> Answer {
     Answer { status: head.status, headers: head.headers, body: body.to_bytes(), trailers }
 }
 
+/// A connection for one HTTP/1.1 request after another.
+pub(crate) async fn kept_alive(to: SocketAddr) -> http1::SendRequest<Full<Bytes>> {
+    let stream = TcpStream::connect(to).await.expect("connects");
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("shakes hands");
+    tokio::spawn(connection);
+    sender
+}
+
 /// One HTTP/1.1 request on a connection of its own.
 pub(crate) async fn http1<B>(to: SocketAddr, request: Request<B>) -> Answer
 where

@@ -214,6 +214,11 @@ impl Scrape {
             counters.in_progress.get(),
         )?;
         writer.gauge("connections", "Open connections of the receivers", counters.connections.get())?;
+        writer.counter(
+            "connections_closed_for_others",
+            "Connections at no request that were closed because another one came and no more may be open",
+            counters.connections_closed_for_others.get(),
+        )?;
         writer.counter("connections_refused", "Connections turned away", counters.connections_refused.get())?;
         writer.counter("replayed_frames", "Frames read again at the last start", counters.replayed_frames.get())?;
         writer.counter(

@@ -51,6 +51,11 @@ impl Stages {
     pub fn degraded(&self) -> Vec<String> {
         let store = self.store.status();
         let mut degraded = Vec::new();
+        if self.ingest().is_some_and(|ingest| ingest.status().connections_short) {
+            degraded.push(
+                "as many OTLP connections are open as may be: those that are at no request are closed for new ones, and where there is none new ones are turned away; close idle ones or set `ingest.connections_max` higher".to_owned(),
+            );
+        }
         if store.missing_segments > 0 {
             degraded.push(format!(
                 "{} segments with {} rows are missing or damaged: queries that need them fail unless they set `allow_missing_segments`",
