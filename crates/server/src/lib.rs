@@ -32,3 +32,4 @@ pub mod postgres;
 pub mod serve;
 mod stored;
 pub mod telemetry;
+mod wording;

@@ -54,7 +54,15 @@ impl Health {
             }
             None => {
                 if reasons.remove(&reason).is_some() {
-                    tracing::info!(?reason, "no longer in the way of readiness");
+                    match reason {
+                        // What follows says more.
+                        Reason::Starting | Reason::Draining => {}
+                        Reason::Replaying => tracing::info!("the journal was replayed"),
+                        Reason::DiskFull => tracing::info!("the disk has room again"),
+                        Reason::JournalPoisoned => tracing::info!("the journal takes writes again"),
+                        Reason::FlushFailing => tracing::info!("segments can be written again"),
+                        Reason::ThreadEnded => tracing::info!("the thread runs again"),
+                    }
                 }
             }
         }

@@ -183,7 +183,8 @@ impl Scrape {
             writer.counters(name, help, rows)?;
         }
         let refused = counters.by_request().flat_map(|(signal, protocol, counted)| {
-            Reason::ALL.into_iter().filter(|reason| counted.refused(*reason) > 0).map(move |reason| {
+            // Those that never were refused too: a rate of what appears for the first time is not seen.
+            Reason::ALL.into_iter().map(move |reason| {
                 let labels = [
                     ("signal", signal.to_string()),
                     ("protocol", protocol.name().to_owned()),

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::nearest::nearest;
 use crate::object::Object;
+use crate::wording::worded;
 
 /// One problem, for the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,7 +133,7 @@ fn plain(said: &str) -> String {
         return if *opening == OPENINGS[2] {
             format!("the body is not JSON: {}", lowercase(rest))
         } else {
-            rest.to_owned()
+            of_a_field(rest)
         };
     };
     // What is written is between the first two backticks, what is known between the others.
@@ -145,6 +146,21 @@ fn plain(said: &str) -> String {
             let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
             format!("unknown field `{written}`: use {}", known.join(", "))
         }
+    }
+}
+
+/// Words a complaint that begins with the field it is about, where it is about one.
+fn of_a_field(said: &str) -> String {
+    let is_field = |text: &&str| !text.is_empty() && !text.contains([' ', '`', '"']);
+    match said.split_once(": ").filter(|(field, _)| is_field(field)) {
+        Some((field, said)) => match worded(said) {
+            words if words.starts_with("must be") => format!("`{field}` {words}"),
+            words => format!("`{field}`: {words}"),
+        },
+        None => match worded(said) {
+            words if words.starts_with("must be") => format!("the body {words}"),
+            words => words,
+        },
     }
 }
 
@@ -193,7 +209,19 @@ mod tests {
                 "Failed to deserialize query string: srvice: unknown field `srvice`, expected one of `service`, `limit`".to_owned(),
                 "unknown field `srvice`: did you mean `service`?",
             ),
-            (format!("{body}missing field `query` at line 1 column 2"), "missing field `query` at line 1 column 2"),
+            (format!("{body}missing field `query` at line 1 column 2"), "`query` is missing"),
+            (
+                format!("{body}status: unknown variant `over`, expected one of `running`, `succeeded`, `failed` at line 1 column 16"),
+                "`status` must be `running`, `succeeded` or `failed`, found `over`",
+            ),
+            (
+                format!("{body}actor: invalid type: integer `7`, expected a string at line 1 column 30"),
+                "`actor` must be text, found the number `7`",
+            ),
+            (
+                format!("{body}invalid type: sequence, expected an object at line 1 column 0"),
+                "the body must be an object, found a list",
+            ),
             (
                 "Failed to parse the request body as JSON: EOF while parsing an object at line 1 column 1".to_owned(),
                 "the body is not JSON: EOF while parsing an object at line 1 column 1",

@@ -38,29 +38,29 @@ pub(crate) use timeline::{Judged, Timeline};
 /// Arguments of `plimsoll backtest`.
 #[derive(Debug, Clone, Args)]
 pub struct BacktestArgs {
-    /// Recorded telemetry, OTLP as JSON lines; plain, `.gz` or `.zst`; of a directory all such files
-    #[arg(long, required_unless_present = "from_store", conflicts_with = "from_store", num_args = 1.., value_name = "PATH")]
+    /// Recorded telemetry, OTLP as JSON lines; plain, `.gz` or `.zst`; of a directory all `.jsonl` and `.json` files
+    #[arg(long, conflicts_with = "from_store", num_args = 1.., value_name = "PATH")]
     pub otlp: Vec<PathBuf>,
     /// Judge from what a running server holds, instead of from a recording
     #[arg(long)]
     pub from_store: bool,
     /// With `--from-store`: deploys that started since, a duration such as `7d` or a time in RFC 3339 [default: 7d]
-    #[arg(long, value_name = "TIME", requires = "from_store")]
+    #[arg(long, value_name = "TIME", conflicts_with = "otlp")]
     pub since: Option<String>,
     /// With `--from-store`: deploys of this service only
-    #[arg(long, requires = "from_store")]
+    #[arg(long, conflicts_with = "otlp")]
     pub service: Option<String>,
     /// With `--from-store`: deploys in this environment only
-    #[arg(long, requires = "from_store")]
+    #[arg(long, conflicts_with = "otlp")]
     pub environment: Option<String>,
     /// Past deploys as JSON lines, in the form that `POST /api/v1/deploys` takes, with `started_at`, or in the form that
     /// `GET /api/v1/deploys` lists them; with `--from-store` those that the server knows, where absent
-    #[arg(long, value_name = "FILE", required_unless_present = "from_store")]
+    #[arg(long, value_name = "FILE")]
     pub deploys: Option<PathBuf>,
-    /// Judge for the last time at this moment, RFC 3339 [default: when the recording ends]
+    /// Stop there: what came later is not looked at; a time in RFC 3339 [default: when the recording ends]
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub until: Option<UnixNanos>,
-    /// Configuration file (YAML) with the tolerances and attributes to judge by
+    /// Configuration file (YAML) with the tolerances and attributes to judge by; not with `--from-store`, where the server's count
     #[arg(long, value_name = "FILE", conflicts_with = "from_store")]
     pub config: Option<PathBuf>,
     /// How to print the verdicts
@@ -82,8 +82,10 @@ pub async fn run(args: BacktestArgs) -> Outcome {
     if args.from_store {
         return asked::run(args).await;
     }
+    const EITHER: &str = "give `--otlp PATH.. --deploys FILE` to judge from a recording, or `--from-store` to judge from what a \
+                          running server holds";
+    let Some(file) = args.deploys.filter(|_| !args.otlp.is_empty()) else { return Err(Failure::usage(EITHER)) };
     let (tolerances, limits) = settings(args.config.as_deref())?;
-    let file = args.deploys.ok_or_else(|| Failure::usage("`--deploys FILE` is required"))?;
     let deploys = deploys::read(&file).map_err(Failure::failed)?;
     let feed = Feed::open(&args.otlp).map_err(Failure::failed)?;
     let mut timeline = Timeline::start(deploys, tolerances, limits).await.map_err(Failure::failed)?;

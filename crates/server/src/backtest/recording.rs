@@ -49,7 +49,10 @@ impl Recordings {
                 let mut inside: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|e| e.path())).collect();
                 inside.retain(|file| is_recording(file));
                 if inside.is_empty() {
-                    return Err(format!("`{}` holds no `.jsonl` files, plain, `.gz` or `.zst`", path.display()));
+                    return Err(format!(
+                        "`{}` holds no `.jsonl` or `.json` files, plain, `.gz` or `.zst`",
+                        path.display()
+                    ));
                 }
                 inside.sort();
                 all.extend(inside);
@@ -90,7 +93,7 @@ impl Recordings {
 fn is_recording(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let name = name.strip_suffix(".zst").or_else(|| name.strip_suffix(".gz")).unwrap_or(name);
-    name.ends_with(".jsonl")
+    name.ends_with(".jsonl") || name.ends_with(".json")
 }
 
 struct Recording {

@@ -31,8 +31,8 @@ pub(super) fn print(judged: &[Value], format: BacktestOutput) -> Result<(), Fail
         output::line(&output::paint(
             Tone::Strong,
             &format!(
-                "\n{} deploys: {} pass, {} regressed, {} inconclusive",
-                judged.len(),
+                "\n{}: {} pass, {} regressed, {} inconclusive",
+                if judged.len() == 1 { "1 deploy".to_owned() } else { format!("{} deploys", judged.len()) },
                 said("pass"),
                 said("regressed"),
                 said("inconclusive")

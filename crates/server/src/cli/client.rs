@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
-use super::{ClientArgs, Failure, Outcome};
+use super::{ClientArgs, Failure, Outcome, variable};
 
 /// Runs a client command to its end.
 pub(super) fn block_on(command: impl Future<Output = Outcome>) -> Outcome {
@@ -14,6 +14,17 @@ pub(super) fn block_on(command: impl Future<Output = Outcome>) -> Outcome {
         .build()
         .map_err(|error| Failure::failed(format!("cannot start: {error}")))?
         .block_on(command)
+}
+
+/// Where the API is unless somebody says otherwise.
+const USUAL: &str = "http://127.0.0.1:4319";
+
+/// Finds out who says something: who is named, else the user of this machine.
+pub(super) fn whoever(named: Option<String>) -> Result<String, Failure> {
+    named
+        .or_else(|| variable("USER"))
+        .filter(|name| !name.trim().is_empty())
+        .ok_or_else(|| Failure::usage("nobody is named, and `USER` is not set: say who it is with `--actor NAME`"))
 }
 
 /// A server's API.
@@ -25,17 +36,19 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn new(args: &ClientArgs) -> Result<Self, Failure> {
-        let base = args.api.trim_end_matches('/').to_owned();
+        let given = args.api.clone().or_else(|| variable("PLIMSOLL_API"));
+        let base = given.as_deref().unwrap_or(USUAL).trim_end_matches('/').to_owned();
         if !(base.starts_with("http://") || base.starts_with("https://")) {
             return Err(Failure::usage(format!(
                 "`--api {base}` must be an address such as `http://127.0.0.1:4319`, with http:// or https://"
             )));
         }
+        let token = args.token.clone().or_else(|| variable("PLIMSOLL_TOKEN"));
         let client = Client::builder()
             .connect_timeout(Duration::from_secs(5))
             .build()
             .map_err(|error| Failure::failed(format!("cannot set up HTTP: {error}")))?;
-        Ok(Self { base, token: args.token.clone(), client })
+        Ok(Self { base, token, client })
     }
 
     /// Starts a request to `path`, below `/api/v1`.
@@ -89,6 +102,10 @@ async fn refused(response: Response) -> Failure {
     let detail = problem.as_ref().and_then(|p| p["detail"].as_str().or(p["title"].as_str())).unwrap_or(text.trim());
     let message = match status {
         StatusCode::UNAUTHORIZED => format!("{detail} (give `--token` or set `PLIMSOLL_TOKEN`)"),
+        StatusCode::NOT_FOUND if detail.starts_with("there is no deploy `") => format!(
+            "{detail}; the latest are: plimsoll sql \"SELECT id, service_name, version, started_at FROM deploys \
+             ORDER BY started_at DESC LIMIT 10\""
+        ),
         _ if detail.is_empty() => format!("the server answered {status}"),
         _ => detail.to_owned(),
     };

@@ -7,7 +7,7 @@ use plimsoll_model::UnixNanos;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::client::Api;
+use super::client::{Api, whoever};
 use super::output::{self, Tone};
 use super::verdict::{Format, path_segment};
 use super::{ClientArgs, Failure, Outcome};
@@ -25,11 +25,11 @@ pub(super) struct FeedbackArgs {
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
     /// Why
-    #[arg(long, default_value = "")]
-    reason: String,
-    /// Whose answer it is
-    #[arg(long, env = "USER", default_value = "")]
-    actor: String,
+    #[arg(long)]
+    reason: Option<String>,
+    /// Whose answer it is [default: `$USER`]
+    #[arg(long)]
+    actor: Option<String>,
     /// How to print it
     #[arg(short, long, value_enum, default_value = "table")]
     output: Format,
@@ -57,6 +57,7 @@ pub(super) struct PrecisionArgs {
 }
 
 pub(super) async fn run(args: FeedbackArgs) -> Outcome {
+    let actor = whoever(args.actor)?;
     let api = Api::new(&args.client)?;
     let deploy = path_segment(&args.deploy)?;
     let answer = match args.answer {
@@ -64,7 +65,7 @@ pub(super) async fn run(args: FeedbackArgs) -> Outcome {
         Said::Wrong => "wrong",
         Said::Known => "known",
     };
-    let mut body = json!({ "answer": answer, "actor": args.actor, "reason": args.reason });
+    let mut body = json!({ "answer": answer, "actor": actor, "reason": args.reason.unwrap_or_default() });
     if let Some(until) = &args.until {
         body["until"] = match (UnixNanos::parse_rfc3339(until), parse_duration(until)) {
             (Some(at), _) => json!(at),
@@ -81,7 +82,7 @@ pub(super) async fn run(args: FeedbackArgs) -> Outcome {
     match args.output {
         Format::Json => output::json(&kept),
         Format::Table => {
-            output::line(&format!("{} called {answer} by {}", args.deploy, args.actor));
+            output::line(&format!("{} called {answer} by {actor}", args.deploy));
             for silent in kept["suppressed"].as_array().into_iter().flatten() {
                 let operation = output::cell(&silent["operation"]);
                 let operation = if operation.is_empty() { String::new() } else { format!(" of `{operation}`") };

@@ -7,6 +7,7 @@ mod check_config;
 pub(crate) mod client;
 mod deploy;
 mod feedback;
+mod outcome;
 pub(crate) mod output;
 mod serve;
 mod sql;
@@ -39,6 +40,10 @@ enum Command {
     Deploy(Box<deploy::DeployArgs>),
     /// Print the verdict on a deploy; exits 0 pass, 1 regressed, 3 inconclusive, 4 timed out or unreachable
     Verdict(verdict::VerdictArgs),
+    /// Say how a deploy's pipeline ended
+    Finish(outcome::FinishArgs),
+    /// Record what was decided about a deploy, and why
+    Decide(outcome::DecideArgs),
     /// Say whether a verdict was right; what was wrong or known stays silent on later deploys for a while
     Feedback(feedback::FeedbackArgs),
     /// Print how often deploys that were called regressed were, as far as anybody said so
@@ -62,8 +67,8 @@ enum Command {
 /// Arguments of `plimsoll serve`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ServeArgs {
-    /// Configuration file (YAML)
-    #[arg(long, env = "PLIMSOLL_CONFIG")]
+    /// Configuration file (YAML) [env: PLIMSOLL_CONFIG]
+    #[arg(long)]
     pub config: Option<PathBuf>,
     /// Where everything durable lives [default: ./plimsoll-data]
     #[arg(long)]
@@ -104,7 +109,7 @@ pub struct DemoArgs {
     /// End by itself: exit code 0 only if both verdicts were right
     #[arg(long)]
     pub exit: bool,
-    /// Requests a second at the front door
+    /// Requests a second at the front door, 20 to 2000; below 200 the verdicts take longer in proportion
     #[arg(long, default_value_t = 200.0)]
     pub rate: f64,
     /// Keep the data here instead of a temporary directory
@@ -118,12 +123,18 @@ pub struct DemoArgs {
 /// Arguments that every client command takes.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ClientArgs {
-    /// Address of the server's API
-    #[arg(long, env = "PLIMSOLL_API", default_value = "http://127.0.0.1:4319", value_name = "URL")]
-    api: String,
-    /// Bearer token
-    #[arg(long, env = "PLIMSOLL_TOKEN", hide_env_values = true)]
+    // Variables are looked up when they are needed: the parser takes them for arguments that were given, and says so in its help.
+    /// Address of the server's API [env: PLIMSOLL_API] [default: http://127.0.0.1:4319]
+    #[arg(long, value_name = "URL")]
+    api: Option<String>,
+    /// Bearer token [env: PLIMSOLL_TOKEN]
+    #[arg(long)]
     token: Option<String>,
+}
+
+/// Looks up an environment variable; an empty one counts as not set.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// How results are printed.
@@ -147,6 +158,8 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => crate::demo::run(args),
         Command::Deploy(args) => client::block_on(deploy::run(*args)),
         Command::Verdict(args) => client::block_on(verdict::run(args)),
+        Command::Finish(args) => client::block_on(outcome::finish(args)),
+        Command::Decide(args) => client::block_on(outcome::decide(args)),
         Command::Feedback(args) => client::block_on(feedback::run(args)),
         Command::Precision(args) => client::block_on(feedback::precision(args)),
         Command::Sql(args) => client::block_on(sql::run(args)),

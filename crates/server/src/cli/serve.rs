@@ -1,5 +1,6 @@
 //! `plimsoll serve`: runs the server until it is told to stop.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::{Failure, Outcome, ServeArgs};
@@ -9,7 +10,8 @@ use crate::telemetry;
 
 pub(super) fn run(args: &ServeArgs) -> Outcome {
     let environment = Environment::default();
-    let config = Config::load(args.config.as_deref(), &Overrides::from(args), &|name| environment.get(name))
+    let file = args.config.clone().or_else(|| super::variable("PLIMSOLL_CONFIG").map(PathBuf::from));
+    let config = Config::load(file.as_deref(), &Overrides::from(args), &|name| environment.get(name))
         .map_err(|error| Failure::usage(error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("plimsoll-io")

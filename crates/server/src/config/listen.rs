@@ -31,12 +31,13 @@ fn read_address(
     default: u16,
     problems: &mut Vec<String>,
 ) -> SocketAddr {
-    const EXPECTED: &str = "an address such as `127.0.0.1:4317`";
-    let from_file = section.take(key, EXPECTED, parse, problems);
+    let off = if key == "postgres" { ", or `off`" } else { "" };
+    let expected = format!("an address such as `127.0.0.1:{default}`{off}");
+    let from_file = section.take(key, &expected, parse, problems);
     let default = SocketAddr::from(([127, 0, 0, 1], default));
     let address = match given {
         Some(text) => parse(text).unwrap_or_else(|| {
-            problems.push(format!("`--{}` must be {EXPECTED}, found `{text}`", key.replace('_', "-")));
+            problems.push(format!("`--{}` must be {expected}, found `{text}`", key.replace('_', "-")));
             default
         }),
         None => from_file.unwrap_or(default),

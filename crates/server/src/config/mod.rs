@@ -327,7 +327,7 @@ impl Config {
                 .take("log_format", "`text` or `json`", |t| ["text", "json"].iter().position(|f| *f == t), problems)
                 .is_some_and(|position| position == 1),
             log_filter: section
-                .take("log", LOG_FILTER, |text| EnvFilter::try_new(text).is_ok().then(|| text.to_owned()), problems)
+                .take("log", LOG_FILTER, |text| is_log_filter(text).then(|| text.to_owned()), problems)
                 .unwrap_or_else(|| "info".to_owned()),
             otlp_endpoint: section
                 .take(
@@ -360,8 +360,23 @@ impl Config {
 
 /// More queues than this are a slip of the pen.
 const LANES_MAX: usize = 256;
-const LOG_FILTER: &str = "a filter such as `info` or `plimsoll_store=debug`";
+const LOG_FILTER: &str =
+    "a level (`error`, `warn`, `info`, `debug`, `trace` or `off`) or a filter such as `info,plimsoll_store=debug`";
 const WEB_ADDRESS: &str = "an address with `http://` or `https://`";
+
+/// A bare word that is no level names a part of the program, which would then be the only one that says anything: most
+/// likely it was meant as a level, unless there is such a part.
+fn is_log_filter(text: &str) -> bool {
+    const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+    let meant = |word: &str| {
+        LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level))
+            || word.contains(['=', '['])
+            || word.starts_with("plimsoll")
+    };
+    let words = |text: &str| text.split(',').all(|word| meant(word.trim()));
+    // Commas also stand between the fields of a span.
+    (text.contains('[') || words(text)) && EnvFilter::try_new(text).is_ok()
+}
 
 fn is_web_address(text: &str) -> bool {
     reqwest::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
@@ -393,7 +408,20 @@ fn count(section: &mut Section<'_>, key: &str, default: usize, problems: &mut Ve
 }
 
 fn flag(section: &mut Section<'_>, key: &str, default: bool, problems: &mut Vec<String>) -> bool {
-    section.take(key, "`true` or `false`", |text| text.parse().ok(), problems).unwrap_or(default)
+    let parse = |text: &str| match text {
+        "true" | "yes" | "on" => Some(true),
+        "false" | "no" | "off" => Some(false),
+        _ => None,
+    };
+    section.take(key, "`true` or `false`", parse, problems).unwrap_or(default)
+}
+
+/// Says where a `*` stands that would be taken for itself.
+fn misplaced_star(path: &str, written: &str) -> Option<String> {
+    let beginning = written.strip_suffix('*').unwrap_or(written);
+    beginning
+        .contains('*')
+        .then(|| format!("{path} is `{written}`: a `*` may stand at the end only, after the beginning of a name"))
 }
 
 fn read_sinks(raw: Option<Value>, problems: &mut Vec<String>) -> Vec<SinkConfig> {
@@ -408,6 +436,12 @@ fn read_sinks(raw: Option<Value>, problems: &mut Vec<String>) -> Vec<SinkConfig>
     let mut sinks: Vec<SinkConfig> = Vec::new();
     for (i, item) in items.into_iter().enumerate() {
         sinks.extend(reader::whole(&format!("alerts.sinks[{i}]"), item, &SinkConfig::KEYS, problems));
+    }
+    for sink in &sinks {
+        for (key, written) in [("environments", &sink.environments), ("services", &sink.services)] {
+            let path = format!("`alerts.sinks`: `{key}` of `{}`", sink.name);
+            problems.extend(written.iter().filter_map(|written| misplaced_star(&path, written)));
+        }
     }
     if let Err(error) = plimsoll_alert::check_sinks(&sinks) {
         problems.extend(error);

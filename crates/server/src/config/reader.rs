@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::nearest::nearest;
+use crate::wording::worded;
 
 /// Looks up an environment variable.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -154,7 +155,19 @@ pub(super) fn whole<T: DeserializeOwned>(
     if problems.len() > before {
         return None;
     }
-    serde_json::from_value(raw).map_err(|error| problems.push(format!("`{path}`: {error}"))).ok()
+    let read: Result<T, _> = serde_path_to_error::deserialize(raw);
+    read.map_err(|error| {
+        let said = worded(&error.inner().to_string());
+        let inside = error.path().to_string();
+        // A sentence that begins with what it is about needs no second name before it.
+        problems.push(match inside.as_str() {
+            "." if said.starts_with("must be") => format!("`{path}` {said}"),
+            "." => format!("`{path}`: {said}"),
+            inside if said.starts_with("must be") => format!("`{path}.{inside}` {said}"),
+            inside => format!("`{path}.{inside}`: {said}"),
+        });
+    })
+    .ok()
 }
 
 /// Names the sort of a value.

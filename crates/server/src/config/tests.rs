@@ -189,7 +189,7 @@ fn a_sink_is_read_and_a_wrong_one_is_named() {
     assert_eq!(config.sinks.len(), 1);
     let error = load("alerts:\n  sinks:\n    - name: ops\n      type: pigeon\n      url: https://x.example\n")
         .expect_err("unknown");
-    assert!(error.to_string().contains("`alerts.sinks[0]`"), "{error}");
+    assert!(error.to_string().contains("`alerts.sinks[0].type` must be"), "{error}");
 }
 
 #[test]
@@ -223,6 +223,53 @@ fn values_that_would_only_fail_later_are_refused_at_once() {
         assert!(found.starts_with(&format!("`{key}` ")), "{key}: {problems:#?}");
     }
     assert_eq!(problems.len(), 8, "{problems:#?}");
+}
+
+#[test]
+fn a_word_that_would_switch_logging_off_by_accident_is_refused() {
+    let refused = ["inof", "''", "'-1'", "'info,inof'", "loud", "'info,'"];
+    for written in refused {
+        let error = load(&format!("telemetry: {{ log: {written} }}\n")).expect_err(written).to_string();
+        assert!(error.contains("`telemetry.log` must be a level"), "{written}: {error}");
+    }
+    for written in
+        ["info", "DEBUG", "off", "'warn,plimsoll_store=debug'", "plimsoll_query", "'plimsoll[span{x=1}]=info'"]
+    {
+        assert!(load(&format!("telemetry: {{ log: {written} }}\n")).is_ok(), "{written}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said_in_words_of_this_file() {
+    let error = load(
+        "alerts:\n  sinks:\n    - { name: a, type: webhok }\n    - { name: on, type: slack, url: 'https://x.example/y', \
+         environments: prod }\n    - 7\nstore:\n  retention_rules:\n    - { table: logs }\nwatch:\n  services:\n    \
+         - { service: 'pay*ment', tolerances: { alpha: 0.02 } }\nlisten: { api: here, postgres: there }\n",
+    );
+    let error = error.expect_err("much is wrong").to_string();
+    for expected in [
+        "`alerts.sinks[0].type` must be `webhook`, `pagerduty`, `alertmanager` or `slack`, found `webhok`; did you mean `webhook`?",
+        "`alerts.sinks[1].environments` must be a list, found `prod`",
+        "`alerts.sinks[2]` must be a section of settings, found the number `7`",
+        "`store.retention_rules[0]`: `keep` is missing",
+        "`watch.services[0].service` is `pay*ment`: a `*` may stand at the end only",
+        "`listen.api` must be an address such as `127.0.0.1:4319`, found `here`",
+        "`listen.postgres` must be an address such as `127.0.0.1:5433`, or `off`, found `there`",
+    ] {
+        assert!(error.contains(expected), "missing `{expected}` in:\n{error}");
+    }
+}
+
+#[test]
+fn a_sink_hears_of_names_and_of_beginnings_only() {
+    let sink = |services: &str| {
+        load(&format!(
+            "alerts: {{ sinks: [{{ name: on, type: slack, url: 'https://x.example/y', environments: [no, y], services: ['{services}'] }}] }}\n"
+        ))
+    };
+    assert_eq!(sink("pay*").expect("valid").sinks[0].environments, ["no", "y"]);
+    let error = sink("*ment").expect_err("a star at the beginning").to_string();
+    assert!(error.contains("`services` of `on` is `*ment`"), "{error}");
 }
 
 #[test]

@@ -13,7 +13,10 @@ pub(super) fn parse(text: &str, env: Env<'_>, problems: &mut Vec<String>) -> Res
     if text.trim().is_empty() {
         return Ok(Value::Object(serde_json::Map::new()));
     }
-    let mut tree: Value = serde_saphyr::from_str(text).map_err(|error| vec![complaint(&error)])?;
+    // Only `true` and `false` are truth values: the names `on`, `no` and `y` are as good as any.
+    let options = serde_saphyr::options! { strict_booleans: true };
+    let mut tree: Value =
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| vec![complaint(&error)])?;
     substitute_all(&mut tree, env, problems);
     Ok(tree)
 }
@@ -125,6 +128,12 @@ mod tests {
             let problems = parse(text, &env, &mut Vec::new()).expect_err("which of the two counts?");
             assert_eq!(problems, [format!("{said}: write it once")]);
         }
+    }
+
+    #[test]
+    fn words_that_were_truth_values_once_are_names() {
+        let tree = parse("name: on\nenvironments: [no, y]\nflag: true", &env, &mut Vec::new()).expect("is YAML");
+        assert_eq!(tree, serde_json::json!({"name": "on", "environments": ["no", "y"], "flag": true}));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use plimsoll_verdict::{TolerancePolicy, ToleranceRule, Tolerances};
 use serde_json::Value;
 
+use super::misplaced_star;
 use super::reader::{Section, describe};
 
 /// Reads both; what is wrong with them is added to `problems`.
@@ -38,6 +39,10 @@ fn rule_of(at: usize, rule: Value, problems: &mut Vec<String>) -> Option<Toleran
     let mut section = Section::item(path.clone(), values, &|_| None);
     let [service, namespace, environment] =
         ["service", "namespace", "environment"].map(|key| section.text(key, problems));
+    for (key, written) in [("service", &service), ("namespace", &namespace), ("environment", &environment)] {
+        let misplaced = written.as_deref().and_then(|written| misplaced_star(&format!("`{path}.{key}`"), written));
+        problems.extend(misplaced);
+    }
     let mut inner = section.section("tolerances", problems);
     let settings = settings(&mut inner, problems);
     inner.finish(problems);

@@ -28,16 +28,20 @@ use webhook::Receiver;
 
 /// Traffic before the first deploy, so that there is something to compare with.
 const WARM_UP: Duration = Duration::from_secs(20);
-/// How long each verdict may take before the demonstration gives up on it.
+/// How long each verdict may take at the usual rate, before the demonstration gives up on it.
 const PATIENCE: Duration = Duration::from_secs(100);
+/// The rate at which that is enough. What a verdict takes is requests, so fewer a second take longer.
+const USUAL_RATE: f64 = 200.0;
 
 /// Runs the demonstration.
 ///
 /// # Errors
 /// Something could not be started, for instance because a port is in use.
 pub fn run(args: DemoArgs) -> Outcome {
-    if !(args.rate.is_finite() && (1.0..=2_000.0).contains(&args.rate)) {
-        return Err(Failure::usage("`--rate` must lie between 1 and 2000 requests a second"));
+    if !(args.rate.is_finite() && (20.0..=2_000.0).contains(&args.rate)) {
+        return Err(Failure::usage(
+            "`--rate` must lie between 20 and 2000 requests a second: with fewer, verdicts take too long to be shown",
+        ));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("plimsoll-demo")
@@ -67,7 +71,8 @@ async fn demonstrate(args: DemoArgs) -> Outcome {
 
     let interrupted = shutdown::requested();
     tokio::pin!(interrupted);
-    let story = tell(&shop, &traffic, &api, &receiver, &progress);
+    let patience = PATIENCE.mul_f64((USUAL_RATE / args.rate).max(1.0));
+    let story = tell(&shop, &traffic, &api, &receiver, &progress, patience);
     let told = tokio::select! {
         told = story => Some(told),
         () = &mut interrupted => None,
@@ -126,20 +131,21 @@ async fn tell(
     api: &Api,
     receiver: &Receiver,
     progress: &Progress,
+    patience: Duration,
 ) -> Result<Story, String> {
     progress.wait("ordinary traffic, to compare with", WARM_UP, traffic).await;
 
     let good = api.deploy("checkout", "2.2.0", "2.1.0").await?;
     shop.canary("checkout", "2.1.0", "2.2.0")?;
     progress.say("deploy 1: checkout 2.2.0 takes half of the traffic (a harmless change)");
-    let good_verdict = progress.follow(api, &good, PATIENCE, traffic).await?;
+    let good_verdict = progress.follow(api, &good, patience, traffic).await?;
     shop.settle("checkout", "2.2.0");
     api.finish(&good).await?;
 
     let bad = api.deploy("payment", "2.0.0", "1.9.3").await?;
     shop.canary("payment", "1.9.3", "2.0.0")?;
     progress.say("deploy 2: payment 2.0.0 takes half of the traffic (some charges fail, others are slow)");
-    let mut bad_verdict = progress.follow(api, &bad, PATIENCE, traffic).await?;
+    let mut bad_verdict = progress.follow(api, &bad, patience, traffic).await?;
     let event = if bad_verdict.verdict == VerdictKind::Regressed {
         tokio::time::timeout(Duration::from_secs(20), receiver.event_about(bad.id.as_str())).await.ok()
     } else {

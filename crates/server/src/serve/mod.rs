@@ -314,9 +314,10 @@ impl Server {
             }
         }));
         self.health.set(Reason::Starting, None);
+        let postgres = self.addresses.postgres.map_or_else(|| "off".to_owned(), |address| address.to_string());
         tracing::info!(
-            otlp_grpc = %self.addresses.otlp_grpc, otlp_http = %self.addresses.otlp_http, api = %self.addresses.api,
-            grpc_api = %self.addresses.grpc_api, postgres = ?self.addresses.postgres, replayed_frames = replayed.journal.frames, "ready"
+            version = env!("CARGO_PKG_VERSION"), data_dir = %config.data_dir.display(), otlp_grpc = %self.addresses.otlp_grpc, otlp_http = %self.addresses.otlp_http, api = %self.addresses.api,
+            grpc_api = %self.addresses.grpc_api, %postgres, replayed_frames = replayed.journal.frames, "ready"
         );
         Ok(())
     }

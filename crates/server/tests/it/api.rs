@@ -277,7 +277,7 @@ async fn bodies_are_objects_and_a_deploy_does_not_end_before_it_starts() {
     for path in ["/api/v1/deploys", "/api/v1/sql", "/api/v1/backtest", "/api/v1/deploys/dep_x/finish"] {
         let (status, problem) = server.post(path, &json!(["seq", "prod", "1"])).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{path}: {problem}");
-        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("expected an object")), "{problem}");
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("must be an object")), "{problem}");
     }
     assert_eq!(server.get("/api/v1/deploys").await.1, json!([]));
     let (status, problem) = server.post("/api/v1/backtest", &json!({ "deploys": [["cart", "prod", "1"]] })).await;

@@ -90,7 +90,7 @@ fn what_cannot_be_used_is_named() {
     assert!(words.contains("line 1: `started_at` is required") && words.contains("line 2"), "{words}");
     std::fs::write(&deploys, r#"{"service":"a","environment":"b","version":"c","started_at":"2026-03-01T12:05:00Z"}"#)
         .expect("is writable");
-    assert!(complaint(backtest(directory.path())).contains("holds no `.jsonl` files"));
+    assert!(complaint(backtest(directory.path())).contains("holds no `.jsonl` or `.json` files"));
     std::fs::write(otlp.join("empty.jsonl"), "\n").expect("is writable");
     assert!(complaint(backtest(directory.path())).contains("no spans, no logs and no metrics"));
     // What is said of a line that cannot be read, which alone is nothing to judge from.

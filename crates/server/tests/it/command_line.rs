@@ -59,6 +59,7 @@ async fn client_commands_do_what_rest_does_and_exit_as_documented() {
         let unknown = plimsoll(&["verdict", "dep_none", "--api", &api]);
         assert_eq!(unknown.status.code(), Some(2), "1 would say regressed");
         assert!(text(&unknown.stderr).contains("there is no deploy `dep_none`"), "{}", text(&unknown.stderr));
+        assert!(text(&unknown.stderr).contains("FROM deploys ORDER BY started_at"), "{}", text(&unknown.stderr));
 
         let rows = plimsoll(&[
             "sql",
@@ -79,6 +80,51 @@ async fn client_commands_do_what_rest_does_and_exit_as_documented() {
     .await
     .expect("the commands were run");
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_says_how_it_ended_and_what_was_decided() {
+    let server = Running::start().await;
+    let deploy = server.deploy("1").await;
+    let (api, id) = (server.api.clone(), deploy["id"].as_str().expect("an id").to_owned());
+    let said = tokio::task::spawn_blocking(move || {
+        let run = |arguments: &[&str]| {
+            let mut command = Command::new(PLIMSOLL);
+            // An empty variable is none.
+            command.args(arguments).env("PLIMSOLL_TOKEN", "").env("PLIMSOLL_API", &api).env("USER", "");
+            command.output().expect("the binary runs")
+        };
+        let decided = run(&["decide", &id, "accept-risk", "--actor", "kim", "--reason", "known"]);
+        assert_eq!(decided.status.code(), Some(0), "{}", text(&decided.stderr));
+        assert_eq!(text(&decided.stdout), format!("{id}: accept_risk, decided by kim\n"));
+        for nameless in [&["decide", &id, "hold"][..], &["feedback", &id, "right"]] {
+            let nameless = run(nameless);
+            assert_eq!(nameless.status.code(), Some(2));
+            assert!(text(&nameless.stderr).contains("`--actor NAME`"), "{}", text(&nameless.stderr));
+        }
+        let ended = run(&["finish", &id, "succeeded", "-o", "json"]);
+        assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+        let ended: Value = serde_json::from_slice(&ended.stdout).expect("JSON");
+        assert_eq!(ended["status"], "succeeded");
+        let wrong = run(&["finish", &id, "failed", "--finished-at", "soon"]);
+        assert_eq!(wrong.status.code(), Some(1));
+        let usage = text(&run(&["finish"]).stderr);
+        assert!(usage.contains("<DEPLOY>") && !usage.contains("--api <URL>"), "{usage}");
+        id
+    });
+    let id = said.await.expect("the commands were run");
+    let (_, decisions) = server.get(&format!("/api/v1/deploys/{id}/decisions")).await;
+    assert_eq!((&decisions[0]["decision"], &decisions[0]["reason"]), (&"accept_risk".into(), &"known".into()));
+    server.stop().await;
+}
+
+#[test]
+fn what_a_backtest_has_no_use_for_is_refused() {
+    let neither = text(&plimsoll(&["backtest"]).stderr);
+    assert!(neither.contains("--otlp PATH.. --deploys FILE") && neither.contains("`--from-store`"), "{neither}");
+    let since = plimsoll(&["backtest", "--otlp", "x", "--deploys", "y", "--since", "3d"]);
+    assert_eq!(since.status.code(), Some(2));
+    assert!(text(&since.stderr).contains("'--since <TIME>'"), "{}", text(&since.stderr));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -162,7 +162,8 @@ pub(super) fn path_segment(id: &str) -> Result<&str, Failure> {
         return Ok(id);
     }
     Err(Failure::usage(format!(
-        "`{id}` is not the id of a deploy: they look like `dep_..`, and `plimsoll deploy` prints them"
+        "`{id}` is not the id of a deploy: they look like `dep_..`, and `plimsoll deploy` prints them; the latest are: plimsoll sql \"SELECT id, \
+         service_name, version, started_at FROM deploys ORDER BY started_at DESC LIMIT 10\""
     )))
 }
 

@@ -19,7 +19,7 @@ fn faint(text: &str) -> String {
     output::paint(Tone::Faint, text)
 }
 
-/// Prints the verdict and one line or two for each finding.
+/// Prints the verdict and one line or two for each finding; the rest of it is said by `plimsoll verdict explain`.
 pub(crate) fn summary(verdict: &Verdict) {
     let (tone, word) = tone(verdict.verdict);
     output::line(&format!("{}  {}", output::paint(tone, word), output::paint(Tone::Strong, &verdict.summary)));
@@ -32,20 +32,23 @@ pub(crate) fn summary(verdict: &Verdict) {
         output::line(&format!("  data quality    {}", verdict.data_quality.join(", ")));
     }
     for finding in &verdict.findings {
-        output::line(&format!("\n  {}  {}", mark(finding), finding.summary));
-        output::line(&format!("    culprit    {}", plimsoll_model::sentence::party(&finding.culprit)));
-        output::line(&format!(
-            "    evidence   e-value {}, p-value {:.1e}, effect {:.2} [{:.2}, {:.2}]",
-            if finding.e_value < 1e6 { format!("{:.1}", finding.e_value) } else { format!("{:.1e}", finding.e_value) },
-            finding.p_value,
-            finding.effect,
-            finding.interval[0],
-            finding.interval[1]
-        ));
-        if !finding.exemplars.is_empty() {
-            output::line(&format!("    traces     {}", finding.exemplars.join(" ")));
+        let e_value =
+            if finding.e_value < 1e6 { format!("{:.1}", finding.e_value) } else { format!("{:.1e}", finding.e_value) };
+        let whose = format!("culprit {}, e-value {e_value}", plimsoll_model::sentence::party(&finding.culprit));
+        // The headline is often the sentence of the one finding that there is.
+        if verdict.summary.contains(&finding.summary) {
+            output::line(&format!("  {}         {whose}", mark(finding)));
+        } else {
+            output::line(&format!("  {}         {}", mark(finding), finding.summary));
+            output::line(&faint(&format!("                  {whose}")));
         }
-        output::line(&faint(&format!("    sql        {}", finding.sql)));
+    }
+}
+
+/// Says where the rest of a verdict with findings is said.
+pub(super) fn where_it_says_why(verdict: &Verdict) {
+    if !verdict.findings.is_empty() {
+        output::line(&faint(&format!("  why             plimsoll verdict explain {}", verdict.deploy_id)));
     }
 }
 

@@ -63,7 +63,10 @@ pub(super) async fn run(client: &ClientArgs, deploy: &str, wait: Option<Duration
     spinner.finish_and_clear();
     let timed_out = wait.is_some() && !verdict.decided;
     match format {
-        Format::Table => page::summary(&verdict),
+        Format::Table => {
+            page::summary(&verdict);
+            page::where_it_says_why(&verdict);
+        }
         Format::Json => output::json(&text),
     }
     if timed_out {
