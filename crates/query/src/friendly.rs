@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, IntervalUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
@@ -25,7 +25,7 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use crate::clocks;
-use crate::functions::{FACE, FACE_ATTRIBUTE, FACE_HEX, attribute, extreme, lengths, meant, names, zones};
+use crate::functions::{FACE, FACE_ATTRIBUTE, FACE_HEX, attribute, extreme, hex, lengths, meant, names, zones};
 
 /// Aggregates that take numbers only: given an attribute, they take it as a number.
 const NUMERIC_AGGREGATES: &[&str] = &[
@@ -66,15 +66,15 @@ impl ExprPlanner for FriendlyPlanner {
             | BinaryOperator::Gt
             | BinaryOperator::GtEq => {
                 let (left_face, right_face) = (face(&left, schema), face(&right, schema));
-                let right = befriend(right, left_face.as_deref());
-                let left = befriend(left, right_face.as_deref());
+                let right = befriend(right, left_face.as_deref(), schema);
+                let left = befriend(left, right_face.as_deref(), schema);
                 let right = timely(right, &left, schema);
                 let left = timely(left, &right, schema);
-                let both = is_attribute(left_face.as_deref()) && is_attribute(right_face.as_deref());
-                if both && !matches!(op, BinaryOperator::Eq | BinaryOperator::NotEq) {
+                let ordered = !matches!(op, BinaryOperator::Eq | BinaryOperator::NotEq);
+                if ordered && is_attribute(left_face.as_deref()) && is_attribute(right_face.as_deref()) {
                     return Ok(PlannerResult::Planned(in_order(left, &op, right)));
                 }
-                numbers(left, left_face, right, right_face, schema, false)
+                numbers(left, left_face, right, right_face, schema, (false, ordered))
             }
             BinaryOperator::And | BinaryOperator::Or => {
                 let condition = |expr: Expr| match is_attribute(face(&expr, schema).as_deref()) {
@@ -89,7 +89,11 @@ impl ExprPlanner for FriendlyPlanner {
             | BinaryOperator::Divide
             | BinaryOperator::Modulo => {
                 let (left_face, right_face) = (face(&left, schema), face(&right, schema));
-                numbers(left, left_face, right, right_face, schema, true)
+                let right = match op {
+                    BinaryOperator::Plus | BinaryOperator::Minus => length_of_time(right, &left, schema),
+                    _ => right,
+                };
+                numbers(left, left_face, right, right_face, schema, (true, true))
             }
             _ => (left, right),
         };
@@ -183,7 +187,7 @@ fn lists(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             };
             let numeric = face == FACE_ATTRIBUTE && list.iter().any(|item| is_number(item, schema));
             let expr = if numeric { Box::new(as_type(*expr, beside(&list))) } else { expr };
-            let list = list.into_iter().map(|item| befriend(item, Some(&face))).collect();
+            let list = list.into_iter().map(|item| befriend(item, Some(&face), schema)).collect();
             Ok(Transformed::yes(Expr::InList(InList { expr, list, negated })))
         }
         Expr::Between(Between { expr, negated, low, high })
@@ -202,10 +206,10 @@ fn lists(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             };
             let numeric = face == FACE_ATTRIBUTE && (is_number(&low, schema) || is_number(&high, schema));
             let expr = if numeric { Box::new(as_type(*expr, beside([low.as_ref(), high.as_ref()]))) } else { expr };
-            let [low, high] =
+let [low, high] =
                 [low, high].map(|side| match numeric && is_attribute(self::face(&side, schema).as_deref()) {
                     true => Box::new(as_number(*side)),
-                    false => Box::new(befriend(*side, Some(&face))),
+                    false => Box::new(befriend(*side, Some(&face), schema)),
                 });
             Ok(Transformed::yes(Expr::Between(Between { expr, negated, low, high })))
         }
@@ -230,7 +234,8 @@ fn lists(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         Expr::Case(Case { expr: Some(operand), when_then_expr, else_expr }) => {
             let face = face(&operand, schema);
-            let shown = |(when, then): (Box<Expr>, Box<Expr>)| (Box::new(befriend(*when, face.as_deref())), then);
+            let shown =
+                |(when, then): (Box<Expr>, Box<Expr>)| (Box::new(befriend(*when, face.as_deref(), schema)), then);
             let branches = when_then_expr.into_iter().map(shown).collect();
             Ok(Transformed::yes(Expr::Case(Case { expr: Some(operand), when_then_expr: branches, else_expr })))
         }
@@ -407,6 +412,20 @@ fn as_type(expr: Expr, data_type: DataType) -> Expr {
     Expr::TryCast(TryCast::new(Box::new(expr), data_type))
 }
 
+/// Takes a parameter that nobody gave a type for a length of time where it is added to a time or taken from it.
+fn length_of_time(expr: Expr, time: &Expr, schema: &DFSchema) -> Expr {
+    let open = matches!(&expr, Expr::Placeholder(placeholder) if placeholder.field.is_none());
+    let is_time = |of: DataType| matches!(of, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64);
+    match expr {
+        Expr::Placeholder(mut placeholder) if open && time.get_type(schema).is_ok_and(is_time) => {
+            let interval = Field::new("", DataType::Interval(IntervalUnit::MonthDayNano), true);
+            placeholder.field = Some(Arc::new(interval));
+            Expr::Placeholder(placeholder)
+        }
+        other => other,
+    }
+}
+
 /// Says which numbers an attribute is read as beside `others`: beyond 2^53 a float does not tell whole numbers apart.
 fn beside<'a>(others: impl IntoIterator<Item = &'a Expr>) -> DataType {
     const EXACT: i64 = 1 << 53;
@@ -419,19 +438,21 @@ fn beside<'a>(others: impl IntoIterator<Item = &'a Expr>) -> DataType {
 }
 
 /// Casts attributes to numbers where the other side is one, or always where both are attributes and `arithmetic`; to times and conditions
-/// where they are compared with such.
+/// where they are compared with such. What a parameter is that nobody gave a type follows from what is done with it: `ordered` are
+/// numbers, compared for equality is text.
 fn numbers(
     left: Expr,
     left_face: Option<String>,
     right: Expr,
     right_face: Option<String>,
     schema: &DFSchema,
-    arithmetic: bool,
+    (arithmetic, ordered): (bool, bool),
 ) -> (Expr, Expr) {
     let (left_is, right_is) =
         (left_face.as_deref() == Some(FACE_ATTRIBUTE), right_face.as_deref() == Some(FACE_ATTRIBUTE));
-    let cast_left = left_is && (is_number(&right, schema) || (arithmetic && right_is));
-    let cast_right = right_is && (is_number(&left, schema) || (arithmetic && left_is));
+    let open = |expr: &Expr| ordered && matches!(expr, Expr::Placeholder(placeholder) if placeholder.field.is_none());
+    let cast_left = left_is && (is_number(&right, schema) || open(&right) || (arithmetic && right_is));
+    let cast_right = right_is && (is_number(&left, schema) || open(&left) || (arithmetic && left_is));
     let (left_type, right_type) = (beside([&right]), beside([&left]));
     let meets = |attribute: bool, other: &Expr| match other.get_type(schema) {
         Ok(other) if attribute && !arithmetic && (other.is_temporal() || other == DataType::Boolean) => Some(other),
@@ -447,9 +468,11 @@ fn numbers(
     (side(left, cast_left.then_some(left_type), left_meets), side(right, cast_right.then_some(right_type), right_meets))
 }
 
-/// Writes a literal the way values with `face` are shown.
-fn befriend(expr: Expr, face: Option<&str>) -> Expr {
-    let (Some(face), Expr::Literal(value, _)) = (face, &expr) else { return expr };
+/// Writes what is compared with values that have `face` the way those are shown: a literal, or what has another type.
+fn befriend(expr: Expr, face: Option<&str>, schema: &DFSchema) -> Expr {
+    let Some(face) = face else { return expr };
+    let expr = folded(expr);
+    let Expr::Literal(value, _) = &expr else { return shown(expr, face, schema) };
     let text = match value {
         ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)) | ScalarValue::LargeUtf8(Some(text)) => {
             Some(text.as_str())
@@ -457,24 +480,68 @@ fn befriend(expr: Expr, face: Option<&str>) -> Expr {
         _ => None,
     };
     if face == FACE_HEX {
-        return match text {
-            Some(text) => lit(text.to_lowercase()),
-            None => expr,
+        return match (text, value) {
+            (Some(text), _) => lit(hex::spelled(text)),
+            (None, ScalarValue::Binary(Some(bytes)) | ScalarValue::LargeBinary(Some(bytes))) => {
+                let mut digits = String::with_capacity(bytes.len() * 2);
+                hex::push_hex(&mut digits, bytes);
+                lit(digits)
+            }
+            _ => expr,
         };
     }
     let Some(names) = names::ALL.into_iter().find(|names| names.function == face) else {
         return match value {
             ScalarValue::Boolean(Some(value)) if face == FACE_ATTRIBUTE => lit(value.to_string()),
+            ScalarValue::Decimal128(Some(digits), _, scale) if face == FACE_ATTRIBUTE => {
+                decimal(*digits, *scale).unwrap_or(expr)
+            }
             _ => expr,
         };
     };
-    match (text, value) {
+    match (text, value.cast_to(&DataType::Int64)) {
         (Some(text), _) => lit(names.canonical(text)),
-        (None, ScalarValue::Int64(Some(number))) => lit(names.word(*number)),
-        (None, ScalarValue::Int32(Some(number))) => lit(names.word(i64::from(*number))),
-        (None, ScalarValue::UInt64(Some(number))) => {
-            lit(i64::try_from(*number).map_or_else(|_| number.to_string(), |n| names.word(n)))
-        }
+        (None, Ok(ScalarValue::Int64(Some(number)))) if value.data_type().is_integer() => lit(names.word(number)),
+        (None, _) if value.data_type().is_integer() => lit(value.to_string()),
+        _ => expr,
+    }
+}
+
+/// Writes a decimal as a number that an attribute is read as: one of each would be compared as decimals, which hold no large floats.
+fn decimal(digits: i128, scale: i8) -> Option<Expr> {
+    let unit = 10_i128.checked_pow(u32::try_from(scale).ok()?)?;
+    if digits % unit == 0
+        && let Ok(whole) = i64::try_from(digits / unit)
+    {
+        return Some(lit(whole));
+    }
+    Some(lit(digits as f64 / unit as f64))
+}
+
+/// Works out a cast of a literal, as typed parameters are written.
+fn folded(expr: Expr) -> Expr {
+    match &expr {
+        Expr::Cast(cast) => match cast.expr.as_ref() {
+            Expr::Literal(value, _) if !value.is_null() => {
+                value.cast_to(cast.field.data_type()).map_or(expr, |value| Expr::Literal(value, None))
+            }
+            _ => expr,
+        },
+        _ => expr,
+    }
+}
+
+/// Gives something that is no literal the form of what it is compared with.
+fn shown(expr: Expr, face: &str, schema: &DFSchema) -> Expr {
+    let Ok(data_type) = expr.get_type(schema) else { return expr };
+    if matches!(&expr, Expr::Placeholder(placeholder) if placeholder.field.is_none()) {
+        return expr;
+    }
+    if face == FACE_HEX && matches!(data_type, DataType::Binary | DataType::FixedSizeBinary(_)) {
+        return Expr::ScalarFunction(ScalarFunction::new_udf(hex::udf(), vec![expr]));
+    }
+    match names::ALL.into_iter().find(|names| names.function == face) {
+        Some(names) if data_type.is_integer() => Expr::ScalarFunction(ScalarFunction::new_udf(names.udf(), vec![expr])),
         _ => expr,
     }
 }

@@ -18,15 +18,18 @@ use datafusion::sql::sqlparser::ast::{
     Visitor,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use crate::apart;
+use crate::clauses;
 use crate::clocks;
 use crate::dialect;
 use crate::error::{QueryError, nearest, tidy};
+use crate::escape;
 use crate::expansion;
 use crate::functions::latest_deploy;
 use crate::headings::{self, Headings};
+use crate::marks;
 use crate::params::{Given, Parameters, Placed};
 use crate::postgres::{self, Adapted};
 use crate::quantified;
@@ -107,10 +110,12 @@ pub(crate) fn check(
     }
     let dialect = GenericDialect {};
     let tokens = Tokenizer::new(&dialect, sql)
-        .tokenize()
+        .tokenize_with_location()
         .map_err(|error| QueryError::Invalid(format!("cannot read the statement: {}", tidy(&error.to_string()))))?;
     measure(&tokens)?;
-    let (mut statement, fallback) = parse(sql, &dialect)?;
+    let numbered = marks::numbered(sql, &tokens)?;
+    let marks = numbered.as_ref().map(|(_, marks)| *marks);
+    let (mut statement, fallback) = parse(numbered.as_ref().map_or(sql, |(text, _)| text), &dialect)?;
     let headings = Headings::of(&statement, headings::as_written);
     let query = match &mut statement {
         Parsed::Statement(inner) => inner,
@@ -122,6 +127,7 @@ pub(crate) fn check(
         Parsed::CreateExternalTable(_) => return Err(writes("CREATE EXTERNAL TABLE")),
         Parsed::Reset(_) => return Err(writes("RESET")),
     };
+    clauses::rewrite(query)?;
     match query.as_ref() {
         Statement::Query(_)
         | Statement::ShowTables { .. }
@@ -132,7 +138,8 @@ pub(crate) fn check(
             return Err(writes(text.split_whitespace().next().unwrap_or("this")));
         }
     }
-    let parameters = Parameters::new(given, types).place(query.as_mut())?;
+    let parameters = Parameters::new(given, types, marks).place(query.as_mut())?;
+    escape::rewrite(query)?;
     dialect::settle(query)?;
     apart::tell(query);
     clocks::settle(query)?;
@@ -192,10 +199,10 @@ fn writes(keyword: &str) -> QueryError {
 }
 
 /// Bounds the depth of the tree that the parser will build.
-fn measure(tokens: &[Token]) -> Result<(), QueryError> {
+fn measure(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
     let (mut open, mut deepest, mut operators) = (0_usize, 0, 0_usize);
     for token in tokens {
-        match token {
+        match &token.token {
             Token::LParen | Token::LBracket | Token::LBrace => open += 1,
             Token::RParen | Token::RBracket | Token::RBrace => open = open.saturating_sub(1),
             Token::Word(word) if word.quote_style.is_none() => {
@@ -213,6 +220,7 @@ fn measure(tokens: &[Token]) -> Result<(), QueryError> {
             | Token::Period
             | Token::Placeholder(_)
             | Token::SemiColon
+            | Token::EOF
             | Token::Word(_) => {}
             _ => operators += 1,
         }

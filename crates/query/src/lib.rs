@@ -4,12 +4,14 @@
 //! functions for those who query.
 
 mod apart;
+mod clauses;
 mod clocks;
 mod coded;
 mod contains;
 mod dialect;
 mod engine;
 mod error;
+mod escape;
 mod expansion;
 mod fallible;
 mod format;
@@ -22,7 +24,9 @@ mod headings;
 mod interrupt;
 mod late;
 mod lower;
+mod marks;
 mod output;
+mod parameter;
 mod params;
 mod plain_text;
 mod planning;
@@ -41,7 +45,7 @@ pub use engine::{DataFusionEngine, HeldMemory};
 pub use error::QueryError;
 pub use format::{Cells, Format, json_cells};
 pub use output::type_name;
-pub use params::Parameter;
+pub use parameter::Parameter;
 pub use port::{Description, GiveWay, QueryLimits, QueryRequest, QueryResult, SpillLimits, SqlEngine, TableEntry};
 pub use quantified::array_items;
 pub use tables::system::{JournalFacts, JournalFile, JournalSource};

@@ -2,146 +2,18 @@
 //!
 //! A client that names the type of a parameter gets exactly that type, in the schema and in the answer: the literal, or its
 //! placeholder while a statement is only described, is cast. Text is never cast, so that it means what a literal in its place
-//! would: an id in any case, a time, a word for a kind.
+//! would: an id in any case, a time, a word for a kind. Where a client names none, `$1::int` does.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{
-    Array, CastKind, DataType as SqlType, ExactNumberInfo, Expr, LimitClause, Query, TimezoneInfo, Value as Literal,
-    VisitMut, VisitorMut,
+    BinaryOperator, Expr, LimitClause, Query, UnaryOperator, Value as Literal, VisitMut, VisitorMut,
 };
-use plimsoll_model::UnixNanos;
-use serde_json::Value;
 
 use crate::error::QueryError;
-
-/// The value of one parameter.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Parameter {
-    /// No value.
-    Null,
-    /// `true` or `false`.
-    Boolean(bool),
-    /// A whole number.
-    Integer(i64),
-    /// A number with a fraction; not-a-number and infinities too.
-    Float(f64),
-    /// A number as its digits say, of any size.
-    Number(String),
-    /// Text; also how times, ids and words are given.
-    Text(String),
-    /// Bytes.
-    Bytes(Vec<u8>),
-    /// An instant.
-    Time(UnixNanos),
-    /// Several of them, none of which is a list: what `= ANY($1)` takes.
-    List(Vec<Parameter>),
-}
-
-impl Parameter {
-    /// Reads parameter `$number` from JSON.
-    ///
-    /// # Errors
-    /// The value is an object, or a list with a list or an object in it.
-    pub fn from_json(number: usize, value: &Value) -> Result<Self, QueryError> {
-        let scalar = |value: &Value| {
-            Ok(match value {
-                Value::Null => Self::Null,
-                Value::Bool(value) => Self::Boolean(*value),
-                Value::Number(value) => Self::Number(value.to_string()),
-                Value::String(value) => Self::Text(value.clone()),
-                Value::Array(_) | Value::Object(_) => {
-                    return Err(QueryError::Invalid(format!(
-                        "parameter `${number}` is an object or has one in it, or lists in a list: give text, a number, true, false, \
-                         null, or one list of those"
-                    )));
-                }
-            })
-        };
-        match value {
-            Value::Array(items) => items.iter().map(scalar).collect::<Result<_, _>>().map(Self::List),
-            other => scalar(other),
-        }
-    }
-
-    /// Reads all parameters of a JSON list.
-    ///
-    /// # Errors
-    /// Those of [`Self::from_json`].
-    pub fn all_from_json(values: &[Value]) -> Result<Vec<Self>, QueryError> {
-        values.iter().enumerate().map(|(at, value)| Self::from_json(at + 1, value)).collect()
-    }
-
-    /// Returns the bytes that its value takes, about.
-    pub fn bytes(&self) -> usize {
-        match self {
-            Self::Number(text) | Self::Text(text) => text.len(),
-            Self::Bytes(bytes) => bytes.len(),
-            Self::List(items) => items.iter().map(Self::bytes).sum(),
-            Self::Null | Self::Boolean(_) | Self::Integer(_) | Self::Float(_) | Self::Time(_) => 16,
-        }
-    }
-
-    fn literal(&self) -> Expr {
-        let value = match self {
-            Self::Null => Literal::Null,
-            Self::Boolean(value) => Literal::Boolean(*value),
-            Self::Integer(value) => Literal::Number(value.to_string(), false),
-            Self::Float(value) if value.is_finite() => Literal::Number(format!("{value:e}"), false),
-            Self::Float(value) => {
-                return cast(
-                    Expr::value(Literal::SingleQuotedString(value.to_string())),
-                    SqlType::Double(ExactNumberInfo::None),
-                );
-            }
-            Self::Number(digits) => Literal::Number(digits.clone(), false),
-            Self::Text(text) => Literal::SingleQuotedString(text.clone()),
-            Self::Bytes(bytes) => {
-                let mut digits = String::with_capacity(bytes.len() * 2);
-                crate::functions::hex::push_hex(&mut digits, bytes);
-                Literal::HexStringLiteral(digits)
-            }
-            Self::Time(at) => {
-                let text = Expr::value(Literal::SingleQuotedString(at.to_rfc3339()));
-                return cast(text, SqlType::Timestamp(None, TimezoneInfo::None));
-            }
-            Self::List(items) => {
-                return Expr::Array(Array { elem: items.iter().map(Self::literal).collect(), named: true });
-            }
-        };
-        Expr::value(value)
-    }
-}
-
-fn cast(expr: Expr, data_type: SqlType) -> Expr {
-    Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type, array: false, format: None }
-}
-
-/// Returns how SQL writes a type that a client gave for a parameter; `None` where the parameter is left as it is.
-fn sql_type(data_type: &DataType) -> Option<SqlType> {
-    Some(match data_type {
-        DataType::Boolean => SqlType::Boolean,
-        DataType::Int8 | DataType::Int16 => SqlType::SmallInt(None),
-        DataType::Int32 => SqlType::Integer(None),
-        DataType::Int64 => SqlType::BigInt(None),
-        DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => SqlType::BigIntUnsigned(None),
-        DataType::Float16 | DataType::Float32 => SqlType::Real,
-        DataType::Float64 => SqlType::Double(ExactNumberInfo::None),
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => SqlType::Bytea,
-        DataType::Date32 | DataType::Date64 => SqlType::Date,
-        DataType::Timestamp(
-            TimeUnit::Nanosecond | TimeUnit::Microsecond | TimeUnit::Millisecond | TimeUnit::Second,
-            _,
-        ) => SqlType::Timestamp(None, TimezoneInfo::None),
-        DataType::Decimal32(precision, scale)
-        | DataType::Decimal64(precision, scale)
-        | DataType::Decimal128(precision, scale) => {
-            SqlType::Numeric(ExactNumberInfo::PrecisionAndScale(u64::from(*precision), i64::from(*scale)))
-        }
-        _ => return None,
-    })
-}
+use crate::parameter::{Parameter, implied, typed};
 
 /// What stands for `$1`, `$2`, .. of a statement.
 #[derive(Debug, Clone, Copy)]
@@ -162,6 +34,10 @@ pub(crate) struct Parameters<'a> {
     whole: Vec<usize>,
     /// Parameters that are lists.
     lists: Vec<usize>,
+    /// Types that parameters are cast to.
+    casts: HashMap<usize, DataType>,
+    /// How many `?` there are, where parameters are written so.
+    marks: Option<usize>,
     /// True between an expression that is a placeholder and its value.
     within: bool,
 }
@@ -175,19 +51,40 @@ pub(crate) struct Placed {
     pub(crate) whole: Vec<usize>,
     /// Which of them stand for a list, after `ANY` or `ALL`.
     pub(crate) lists: Vec<usize>,
+    /// Types that they are cast to: `$1::int`.
+    pub(crate) casts: HashMap<usize, DataType>,
 }
 
 impl<'a> Parameters<'a> {
-    pub(crate) fn new(given: Given<'a>, types: &'a [Option<DataType>]) -> Self {
+    pub(crate) fn new(given: Given<'a>, types: &'a [Option<DataType>], marks: Option<usize>) -> Self {
         let count = match given {
             Given::Values(values) => values.len(),
             Given::Nothing => 0,
         };
-        Self { given, types, used: vec![false; count], highest: 0, whole: Vec::new(), lists: Vec::new(), within: false }
+        Self {
+            given,
+            types,
+            used: vec![false; count],
+            highest: 0,
+            whole: Vec::new(),
+            lists: Vec::new(),
+            casts: HashMap::new(),
+            marks,
+            within: false,
+        }
     }
 
     /// Puts them into `statement` and returns what it has of them.
     pub(crate) fn place(mut self, statement: &mut impl VisitMut) -> Result<Placed, QueryError> {
+        if let (Some(marks), Given::Values(values)) = (self.marks, self.given)
+            && marks != values.len()
+        {
+            return Err(QueryError::Invalid(format!(
+                "the statement has {marks} `?` and {} {} given: give each `?` its value",
+                values.len(),
+                if values.len() == 1 { "parameter was" } else { "parameters were" },
+            )));
+        }
         if let ControlFlow::Break(error) = statement.visit(&mut self) {
             return Err(error);
         }
@@ -197,7 +94,7 @@ impl<'a> Parameters<'a> {
                 self.used.len(),
                 unused + 1
             ))),
-            None => Ok(Placed { count: self.highest, whole: self.whole, lists: self.lists }),
+            None => Ok(Placed { count: self.highest, whole: self.whole, lists: self.lists, casts: self.casts }),
         }
     }
 
@@ -210,9 +107,11 @@ impl<'a> Parameters<'a> {
             )));
         };
         self.highest = self.highest.max(number);
-        let wanted = self.types.get(number - 1).and_then(Option::as_ref).and_then(sql_type);
+        let wanted = self.types.get(number - 1).and_then(Option::as_ref);
         Ok(match self.given {
-            Given::Nothing => wanted.map(|wanted| cast(Expr::value(Literal::Placeholder(name.to_owned())), wanted)),
+            Given::Nothing => {
+                wanted.and_then(|wanted| typed(Expr::value(Literal::Placeholder(name.to_owned())), wanted))
+            }
             Given::Values(values) => {
                 let Some(value) = values.get(number - 1) else {
                     return Err(QueryError::Invalid(format!(
@@ -221,13 +120,7 @@ impl<'a> Parameters<'a> {
                     )));
                 };
                 self.used[number - 1] = true;
-                let literal = value.literal();
-                Some(match wanted {
-                    Some(wanted) if !matches!(value, Parameter::Text(_)) && !natural(value, &wanted) => {
-                        cast(literal, wanted)
-                    }
-                    _ => literal,
-                })
+                Some(value.literal(wanted))
             }
         })
     }
@@ -235,17 +128,6 @@ impl<'a> Parameters<'a> {
 
 /// Parameters of one statement.
 const PARAMETERS_MAX: usize = 10_000;
-
-/// Says whether the literal of `value` has this type as it stands.
-fn natural(value: &Parameter, wanted: &SqlType) -> bool {
-    match value {
-        Parameter::Boolean(_) => matches!(wanted, SqlType::Boolean),
-        Parameter::Integer(_) => matches!(wanted, SqlType::BigInt(_)),
-        Parameter::Bytes(_) => matches!(wanted, SqlType::Bytea),
-        Parameter::Time(_) => matches!(wanted, SqlType::Timestamp(..)),
-        _ => false,
-    }
-}
 
 impl VisitorMut for Parameters<'_> {
     type Break = QueryError;
@@ -268,6 +150,15 @@ impl VisitorMut for Parameters<'_> {
             && let Some(number) = placeholder(right)
         {
             self.lists.push(number);
+        }
+        if let Expr::Cast { expr: inner, data_type, .. } = expr
+            && let Some(number) = placeholder(inner)
+            && let Some(data_type) = implied(data_type)
+        {
+            self.casts.entry(number).or_insert(data_type);
+        }
+        if matches!(self.given, Given::Nothing) {
+            compared(expr);
         }
         ControlFlow::Continue(())
     }
@@ -320,6 +211,21 @@ fn placeholder(expr: &Expr) -> Option<usize> {
         },
         _ => None,
     }
+}
+
+/// Writes `a BETWEEN $1 AND $2` as the comparisons that it is, of which each says what a parameter is compared with.
+fn compared(expr: &mut Expr) {
+    let Expr::Between { expr: tested, negated, low, high } = expr else { return };
+    if placeholder(low).is_none() && placeholder(high).is_none() {
+        return;
+    }
+    let compare = |op, bound: &Expr| {
+        let (left, right) = (tested.clone(), Box::new(bound.clone()));
+        Box::new(Expr::BinaryOp { left, op, right })
+    };
+    let (left, right) = (compare(BinaryOperator::GtEq, low), compare(BinaryOperator::LtEq, high));
+    let both = Expr::Nested(Box::new(Expr::BinaryOp { left, op: BinaryOperator::And, right }));
+    *expr = if *negated { Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(both) } } else { both };
 }
 
 /// Keeps a cast together where it meets operators.

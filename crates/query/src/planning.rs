@@ -159,8 +159,13 @@ impl<'a> Planning<'a> {
         let items: Vec<DataType> = (0..placed.count)
             .map(|at| {
                 let said = types.get(at).cloned().flatten();
+                // Each item of a list is cast.
+                let cast = || match placed.casts.get(&(at + 1)).cloned() {
+                    Some(DataType::List(item)) if placed.lists.contains(&(at + 1)) => Some(item.data_type().clone()),
+                    cast => cast,
+                };
                 let implied = || implied.get(&format!("${}", at + 1)).cloned().flatten();
-                match said.or_else(implied) {
+                match said.or_else(cast).or_else(implied) {
                     None | Some(DataType::Null) if placed.whole.contains(&(at + 1)) => DataType::Int64,
                     None | Some(DataType::Null) => DataType::Utf8,
                     Some(data_type) => crate::output::plain(&data_type),

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 
 use crate::error::QueryError;
-use crate::params::Parameter;
+use crate::parameter::Parameter;
 
 /// The port: where SQL is answered.
 #[async_trait]

@@ -109,6 +109,13 @@ pub(crate) fn push_hex(out: &mut String, bytes: &[u8]) {
     }
 }
 
+/// Writes an id as it is stored: in lower case, and without the dashes that programs write which take it for a UUID.
+pub(crate) fn spelled(text: &str) -> String {
+    let lower = text.to_lowercase();
+    let dashed = |(at, byte): (usize, u8)| (byte == b'-') == matches!(at, 8 | 13 | 18 | 23);
+    if lower.len() == 36 && lower.bytes().enumerate().all(dashed) { lower.replace('-', "") } else { lower }
+}
+
 /// Reads lower-case hexadecimal digits; `None` where they are not exactly `width` bytes.
 pub(crate) fn parse(text: &str, width: usize) -> Option<Vec<u8>> {
     fn digit(byte: u8) -> Option<u8> {

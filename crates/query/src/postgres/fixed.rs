@@ -56,11 +56,37 @@ const BARE: &[(&str, &str)] = &[
         "information_schema_triggers",
         "trigger_catalog trigger_schema trigger_name event_manipulation event_object_schema event_object_table",
     ),
-    (
-        "information_schema_routines",
-        "specific_catalog specific_schema specific_name routine_catalog routine_schema routine_name routine_type data_type",
-    ),
+    ("pg_locks", "locktype database relation page tuple pid mode granted"),
+    ("pg_cursors", "name statement is_holdable is_binary is_scrollable creation_time"),
+    ("pg_prepared_statements", "name statement prepare_time parameter_types from_sql"),
+    ("pg_prepared_xacts", "transaction gid prepared owner database"),
+    ("pg_rules", "schemaname tablename rulename definition"),
+    ("pg_policies", "schemaname tablename policyname permissive roles cmd qual with_check"),
+    ("pg_stats", "schemaname tablename attname inherited null_frac avg_width n_distinct correlation"),
+    ("pg_stat_all_tables", "relid schemaname relname seq_scan seq_tup_read idx_scan n_live_tup n_dead_tup"),
+    ("pg_stat_user_indexes", "relid indexrelid schemaname relname indexrelname idx_scan"),
+    ("pg_stat_database", "datid datname numbackends xact_commit xact_rollback blks_read blks_hit"),
+    ("pg_stat_replication", "pid usename application_name client_addr state"),
+    ("pg_replication_slots", "slot_name plugin slot_type datoid database active"),
+    ("pg_publication_tables", "pubname schemaname tablename"),
+    ("pg_group", "groname grosysid grolist"),
+    ("pg_timezone_abbrevs", "abbrev utc_offset is_dst"),
+    ("information_schema_table_privileges", PRIVILEGES),
+    ("information_schema_role_table_grants", PRIVILEGES),
+    ("information_schema_column_privileges", PRIVILEGES),
+    ("information_schema_usage_privileges", PRIVILEGES),
+    ("information_schema_enabled_roles", "role_name"),
+    ("information_schema_applicable_roles", "grantee role_name is_grantable"),
+    ("information_schema_character_sets", "character_set_catalog character_set_schema character_set_name"),
+    ("information_schema_collations", "collation_catalog collation_schema collation_name pad_attribute"),
+    ("information_schema_domains", "domain_catalog domain_schema domain_name data_type"),
+    ("information_schema_check_constraints", "constraint_catalog constraint_schema constraint_name check_clause"),
+    ("information_schema_element_types", "object_catalog object_schema object_name object_type data_type"),
 ];
+
+/// What `information_schema` says of rights: everything may be read, which nobody was granted.
+const PRIVILEGES: &str =
+    "grantor grantee table_catalog table_schema table_name column_name privilege_type is_grantable with_hierarchy";
 
 /// Takes tables of `PgCatalogStaticTables` by name.
 macro_rules! tables_of_postgres {
@@ -80,7 +106,7 @@ macro_rules! tables_of_postgres {
 
 tables_of_postgres! {
     as_they_are: [
-        pg_aggregate, pg_am, pg_amop, pg_amproc, pg_cast, pg_collation, pg_conversion, pg_language, pg_opclass, pg_operator,
+        pg_aggregate, pg_am, pg_amop, pg_amproc, pg_cast, pg_collation, pg_conversion, pg_get_keywords, pg_language, pg_opclass, pg_operator,
         pg_opfamily, pg_proc, pg_range, pg_ts_config, pg_ts_dict, pg_ts_parser, pg_ts_template, pg_type,
     ],
     // What they hold describes the installation that they were taken from.
@@ -104,7 +130,11 @@ pub(super) fn is_empty(name: &str) -> bool {
 
 /// Lists the tables of this module.
 pub(super) fn names() -> impl Iterator<Item = &'static &'static str> {
-    OWN.iter().chain(AS_THEY_ARE).chain(EMPTIED).chain(BARE.iter().map(|(name, _)| name))
+    // `pg_proc` is built where functions are known.
+    OWN.iter()
+        .chain(AS_THEY_ARE.iter().filter(|name| **name != "pg_proc"))
+        .chain(EMPTIED)
+        .chain(BARE.iter().map(|(name, _)| name))
 }
 
 /// Builds a table; `None` where there is none of this name.
@@ -124,7 +154,8 @@ pub(super) fn build(name: &str) -> Option<Result<RecordBatch>> {
     })
 }
 
-fn of_postgres(name: &str) -> Option<Result<RecordBatch>> {
+/// Builds a table as Postgres has it.
+pub(super) fn of_postgres(name: &str) -> Option<Result<RecordBatch>> {
     let tables = match OF_POSTGRES.as_ref() {
         Ok(tables) => tables,
         Err(problem) => return Some(Err(DataFusionError::Internal(problem.clone()))),

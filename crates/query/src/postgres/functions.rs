@@ -15,22 +15,20 @@ use datafusion_pg_catalog::pg_catalog as crate_functions;
 
 use super::fixed::{SERVER_VERSION, setting};
 use super::relations::OWNER;
+use super::words;
 use crate::tables::{CATALOG, SCHEMA};
 
 /// Functions that answer null.
 const UNKNOWN: &[&str] = &[
-    "obj_description",
     "col_description",
     "shobj_description",
     "pg_get_expr",
+    "pg_get_function_sqlbody",
+    "pg_advisory_unlock_all",
     "pg_get_viewdef",
     "pg_get_indexdef",
     "pg_get_triggerdef",
     "pg_get_ruledef",
-    "pg_get_functiondef",
-    "pg_get_function_arguments",
-    "pg_get_function_identity_arguments",
-    "pg_get_function_result",
     "pg_get_serial_sequence",
     "pg_get_constraintdef",
     "pg_get_partkeydef",
@@ -101,10 +99,12 @@ pub(crate) fn scalar() -> Vec<Arc<ScalarUDF>> {
     constants(&["pg_get_userbyid", "session_user"], text(OWNER.1));
     constants(&["current_database"], text(CATALOG));
     constants(&["current_schema"], text(SCHEMA));
-    constants(&["pg_encoding_to_char", "pg_client_encoding"], text("UTF8"));
+    constants(&["pg_encoding_to_char", "pg_client_encoding", "getdatabaseencoding"], text("UTF8"));
+    constants(&["pg_char_to_encoding"], ScalarValue::Int32(Some(6)));
     let version = format!("PostgreSQL {SERVER_VERSION} (Plimsoll {})", env!("CARGO_PKG_VERSION"));
     constants(&["version"], text(&version));
     all.extend(RIGHTS.iter().map(|name| ScalarUDF::from(Rights { name, signature: any() })));
+    all.extend(words::scalar());
     all.extend([
         ScalarUDF::from(CurrentSetting { signature: any() }),
         ScalarUDF::from(SetConfig { signature: any() }),
@@ -119,7 +119,7 @@ pub(crate) fn scalar() -> Vec<Arc<ScalarUDF>> {
 }
 
 /// Any number of arguments of any type, none included.
-fn any() -> Signature {
+pub(super) fn any() -> Signature {
     Signature::one_of(vec![TypeSignature::VariadicAny, TypeSignature::Nullary], Volatility::Stable)
 }
 
@@ -194,7 +194,7 @@ impl ScalarUDFImpl for Rights {
     }
 }
 
-fn texts(value: &ColumnarValue, rows: usize) -> Result<ArrayRef> {
+pub(super) fn texts(value: &ColumnarValue, rows: usize) -> Result<ArrayRef> {
     Ok(cast(&value.to_array(rows)?, &DataType::Utf8)?)
 }
 

@@ -8,7 +8,10 @@
 //! | `namespace.rs` | the schema `pg_catalog` |
 //! | `relations.rs` | its rows about the tables that users query |
 //! | `fixed.rs` | its rows that are the same everywhere: types, operators, settings |
+//! | `routines.rs` | its rows about functions |
 //! | `functions.rs` | functions that catalogue queries call |
+//! | `words.rs` | functions about types, names and other functions |
+//! | `series.rs` | what catalogue queries call in `FROM` |
 //!
 //! *Invariants.* Object ids are a function of the tables' names and order: they are the same after a restart. Only statements
 //! that name something of the catalogue are rewritten; every other statement means here what it means over HTTP.
@@ -18,7 +21,10 @@ mod functions;
 mod namespace;
 mod pg_type;
 mod relations;
+mod routines;
+mod series;
 mod statement;
+mod words;
 
 pub use fixed::SERVER_VERSION;
 pub use pg_type::{ColumnType, PgType};

@@ -9,7 +9,7 @@ use datafusion::common::Result;
 use tokio::sync::OnceCell;
 
 use super::relations::{self, Relation};
-use super::{fixed, statement};
+use super::{fixed, routines, statement};
 use crate::tables::Namespace;
 
 /// Name of the schema.
@@ -49,7 +49,7 @@ impl fmt::Debug for PgCatalog {
 #[async_trait]
 impl SchemaProvider for PgCatalog {
     fn table_names(&self) -> Vec<String> {
-        ABOUT_RELATIONS.iter().chain(fixed::names()).map(|name| (*name).to_owned()).collect()
+        ABOUT_RELATIONS.iter().chain(routines::NAMES).chain(fixed::names()).map(|name| (*name).to_owned()).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
@@ -57,7 +57,7 @@ impl SchemaProvider for PgCatalog {
             let relations = self.relations.get_or_try_init(|| relations::list(&self.namespace)).await?;
             relations::build(name, &self.namespace, relations)
         } else {
-            fixed::build(name)
+            routines::build(name).or_else(|| fixed::build(name))
         };
         let Some(batch) = batch else { return Ok(None) };
         let batch = batch?;

@@ -235,6 +235,12 @@ impl ColumnType {
         if self.array { -1 } else { self.element.length() }
     }
 
+    /// Returns the name that SQL knows the type by: `bigint`, `text[]`.
+    pub fn word(self) -> String {
+        let name = self.element.name();
+        if self.array { format!("{name}[]") } else { name.to_owned() }
+    }
+
     /// Returns the name for `information_schema.columns.data_type`.
     pub(crate) fn name(self) -> &'static str {
         if self.array { "ARRAY" } else { self.element.name() }

@@ -20,8 +20,8 @@ use datafusion_pg_catalog::sql::rules::{
     SqlStatementRewriteRule, StripCallableQualifier, StripCollate,
 };
 
-use super::fixed;
 use super::namespace::{ABOUT_RELATIONS, PG_CATALOG};
+use super::{fixed, routines, series};
 use crate::tables::SCHEMA;
 
 /// What a statement must have somewhere in its text to be looked at.
@@ -41,13 +41,16 @@ const SIGNS: &[&str] = &[
     "has_",
     "obj_description",
     "set_config",
+    "getdatabaseencoding",
+    "pg_advisory",
+    "quote_",
 ];
 
 static PARSER: LazyLock<PostgresCompatibilityParser> = LazyLock::new(PostgresCompatibilityParser::new);
 
 /// Says whether the catalogue has a table of this name.
 pub(super) fn is_catalogue_table(name: &str) -> bool {
-    ABOUT_RELATIONS.iter().chain(fixed::names()).any(|known| *known == name)
+    ABOUT_RELATIONS.iter().chain(routines::NAMES).chain(fixed::names()).any(|known| *known == name)
 }
 
 /// A statement that programs wrote for Postgres.
@@ -133,13 +136,42 @@ impl VisitorMut for Relations {
                     format: None,
                 };
             }
-            Expr::Subquery(query) => at_most_one(query),
+            // What reads a type is kept by its name.
+            Expr::BinaryOp { left, right, .. } if names_function(left) => {
+                let none = matches!(right.as_ref(), Expr::Value(value) if value.to_string() == "0");
+                let name = if none { Some("-".to_owned()) } else { function_named(right) };
+                if let Some(name) = name {
+                    **right = Expr::value(Value::SingleQuotedString(name));
+                }
+            }
+            Expr::Function(function) if function.name.to_string().ends_with("to_regclass") => {
+                if let Some(found) = table_named(&function.args) {
+                    *expr = found;
+                }
+            }
+            // As newer versions call it.
+            Expr::CompoundIdentifier(parts) if parts.last().is_some_and(|part| part.value == "colliculocale") => {
+                if let Some(last) = parts.last_mut() {
+                    *last = Ident::new("colllocale");
+                }
+            }
+            // The table of a row, which is asked for to find comments that there are none of.
+            Expr::CompoundIdentifier(parts) if parts.last().is_some_and(|part| part.value == "tableoid") => {
+                *expr = Expr::value(Value::Number("0".to_owned(), false));
+            }
+            Expr::Subquery(query) => {
+                unqualified(query);
+                at_most_one(query);
+            }
             _ => {}
         }
         ControlFlow::Continue(())
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if series::expand(factor) {
+            return ControlFlow::Continue(());
+        }
         let (name, alias) = match factor {
             TableFactor::Table { name, alias, args: None, .. } => (name, alias),
             TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
@@ -164,9 +196,67 @@ impl VisitorMut for Relations {
             }
             [schema, _] if *schema == PG_CATALOG => {}
             [table] if self.local.contains(*table) => {}
+            [table] if table.starts_with("pg_") && is_catalogue_table(table) => {
+                *name = ObjectName::from(vec![Ident::new(PG_CATALOG), Ident::new(*table)]);
+            }
             _ => self.others += 1,
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// Says whether a column holds the name of a function, as those of `pg_type` do.
+fn names_function(expr: &Expr) -> bool {
+    let last = match expr {
+        Expr::Identifier(name) => &name.value,
+        Expr::CompoundIdentifier(parts) => match parts.last() {
+            Some(name) => &name.value,
+            None => return false,
+        },
+        _ => return false,
+    };
+    ["typinput", "typoutput", "typreceive", "typsend"].contains(&last.as_str())
+}
+
+/// Returns the name of the function whose id a subquery looks up, as a cast to `regproc` is written.
+fn function_named(expr: &Expr) -> Option<String> {
+    let query = match expr {
+        Expr::Subquery(query) => query,
+        Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => return function_named(inner),
+        _ => return None,
+    };
+    let SetExpr::Select(select) = query.body.as_ref() else { return None };
+    let [from] = select.from.as_slice() else { return None };
+    let Some(Expr::BinaryOp { left, right, .. }) = &select.selection else { return None };
+    if from.to_string() != "pg_catalog.pg_proc" || left.to_string() != "proname" {
+        return None;
+    }
+    match right.as_ref() {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(name) => name.rsplit('.').next().map(str::to_owned),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Writes what looks the id of a table up, null where there is none of the name.
+fn table_named(args: &FunctionArguments) -> Option<Expr> {
+    let FunctionArguments::List(list) = args else { return None };
+    let [name] = list.args.as_slice() else { return None };
+    let query = format!(
+        "(SELECT max(c.oid) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE (n.nspname = '{SCHEMA}' AND c.relname = {name}) OR concat(n.nspname, '.', c.relname) = {name})"
+    );
+    Parser::new(&PostgreSqlDialect {}).try_with_sql(&query).and_then(|mut parser| parser.parse_expr()).ok()
+}
+
+/// Looks a function up by its own name where its schema was given with it.
+fn unqualified(query: &mut Query) {
+    let Some(name) = function_named(&Expr::Subquery(Box::new(query.clone()))) else { return };
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    if let Some(Expr::BinaryOp { right, .. }) = &mut select.selection {
+        **right = Expr::value(Value::SingleQuotedString(name));
     }
 }
 

@@ -70,7 +70,7 @@ async fn describes(engine: &dyn SqlEngine) {
         (
             "SELECT max(start_time) FROM spans WHERE start_time < $1",
             vec![],
-            vec![Parameter::Time(plimsoll_model::UnixNanos(u64::MAX / 2))],
+            vec![Parameter::Time { nanos: i64::MAX / 2, zoned: true }],
         ),
         (
             "SELECT * FROM spans_around($1, $2, $3)",

@@ -11,6 +11,7 @@ mod formats;
 mod guards;
 mod limits;
 mod mixed_attributes;
+mod parameters;
 mod pruning;
 mod scripts;
 mod system;

@@ -34,8 +34,105 @@ pub(super) static SQL_INFO: LazyLock<SqlInfoData> = LazyLock::new(|| {
     info.append(SqlInfo::SqlBatchUpdatesSupported, false);
     info.append(SqlInfo::SqlSavepointsSupported, false);
     info.append(SqlInfo::SqlNamedParametersSupported, false);
+    // Drivers ask for all of these, and fail where one is missing.
+    for limit in UNLIMITED {
+        info.append(*limit, 0_i64);
+    }
+    for words in WORDS {
+        info.append(*words, &[] as &[&str]);
+    }
+    for (what, is_so) in YES_OR_NO {
+        info.append(*what, *is_so);
+    }
+    for (what, which) in CHOICES {
+        info.append(*what, *which);
+    }
+    info.append(SqlInfo::SqlProcedureTerm, "function");
+    info.append(SqlInfo::SqlExtraNameCharacters, "");
     info.build().expect("each value has the type of its name")
 });
+
+/// What has no limit of its own, which is 0.
+const UNLIMITED: &[SqlInfo] = &[
+    SqlInfo::SqlMaxBinaryLiteralLength,
+    SqlInfo::SqlMaxCharLiteralLength,
+    SqlInfo::SqlMaxColumnNameLength,
+    SqlInfo::SqlMaxColumnsInGroupBy,
+    SqlInfo::SqlMaxColumnsInIndex,
+    SqlInfo::SqlMaxColumnsInOrderBy,
+    SqlInfo::SqlMaxColumnsInSelect,
+    SqlInfo::SqlMaxColumnsInTable,
+    SqlInfo::SqlMaxConnections,
+    SqlInfo::SqlMaxCursorNameLength,
+    SqlInfo::SqlMaxIndexLength,
+    SqlInfo::SqlDbSchemaNameLength,
+    SqlInfo::SqlMaxProcedureNameLength,
+    SqlInfo::SqlMaxCatalogNameLength,
+    SqlInfo::SqlMaxRowSize,
+    SqlInfo::SqlMaxStatementLength,
+    SqlInfo::SqlMaxStatements,
+    SqlInfo::SqlMaxTableNameLength,
+    SqlInfo::SqlMaxTablesInSelect,
+    SqlInfo::SqlMaxUsernameLength,
+    // Of isolation: each query reads one snapshot, and there are no transactions.
+    SqlInfo::SqlDefaultTransactionIsolation,
+];
+
+/// Lists of words beyond the standard: functions are in `information_schema.routines`.
+const WORDS: &[SqlInfo] = &[
+    SqlInfo::SqlKeywords,
+    SqlInfo::SqlNumericFunctions,
+    SqlInfo::SqlStringFunctions,
+    SqlInfo::SqlSystemFunctions,
+    SqlInfo::SqlDatetimeFunctions,
+];
+
+const YES_OR_NO: &[(SqlInfo, bool)] = &[
+    (SqlInfo::SqlAllTablesAreSelectable, true),
+    (SqlInfo::SqlSupportsColumnAliasing, true),
+    (SqlInfo::SqlNullPlusNullIsNull, true),
+    (SqlInfo::SqlSupportsTableCorrelationNames, true),
+    (SqlInfo::SqlSupportsDifferentTableCorrelationNames, false),
+    (SqlInfo::SqlSupportsExpressionsInOrderBy, true),
+    (SqlInfo::SqlSupportsOrderByUnrelated, true),
+    (SqlInfo::SqlSupportsLikeEscapeClause, true),
+    (SqlInfo::SqlSupportsNonNullableColumns, true),
+    (SqlInfo::SqlSupportsIntegrityEnhancementFacility, false),
+    (SqlInfo::SqlStoredProceduresSupported, false),
+    (SqlInfo::SqlMaxRowSizeIncludesBlobs, false),
+    (SqlInfo::SqlTransactionsSupported, false),
+    (SqlInfo::SqlDataDefinitionCausesTransactionCommit, false),
+    (SqlInfo::SqlDataDefinitionsInTransactionsIgnored, true),
+    (SqlInfo::SqlLocatorsUpdateCopy, false),
+    (SqlInfo::SqlStoredFunctionsUsingCallSyntaxSupported, false),
+];
+
+/// Choices, and sets of bits, by the numbers of Flight SQL's own enumerations.
+const CHOICES: &[(SqlInfo, i32)] = &[
+    // Names are folded to lower case, and kept as they are in quotes.
+    (SqlInfo::SqlIdentifierCase, 3),
+    (SqlInfo::SqlQuotedIdentifierCase, 1),
+    // Nulls sort as the greatest.
+    (SqlInfo::SqlNullOrdering, 0),
+    // Grouping by what is not selected, and beyond what is.
+    (SqlInfo::SqlSupportedGroupBy, 0b11),
+    // The core grammar.
+    (SqlInfo::SqlSupportedGrammar, 0b10),
+    (SqlInfo::SqlOuterJoinsSupportLevel, 0b10),
+    // Schemas and catalogs stand in queries alone.
+    (SqlInfo::SqlSchemasSupportedActions, 0),
+    (SqlInfo::SqlCatalogsSupportedActions, 0),
+    (SqlInfo::SqlSupportedPositionedCommands, 0),
+    (SqlInfo::SqlSupportedSubqueries, 0b1111),
+    (SqlInfo::SqlSupportedUnions, 0b11),
+    (SqlInfo::SqlSupportedTransactionsIsolationLevels, 0b1),
+    // Forward only, and read only.
+    (SqlInfo::SqlSupportedResultSetTypes, 0b10),
+    (SqlInfo::SqlSupportedConcurrenciesForResultSetUnspecified, 0b10),
+    (SqlInfo::SqlSupportedConcurrenciesForResultSetForwardOnly, 0b10),
+    (SqlInfo::SqlSupportedConcurrenciesForResultSetScrollSensitive, 0),
+    (SqlInfo::SqlSupportedConcurrenciesForResultSetScrollInsensitive, 0),
+];
 
 /// The types that columns have.
 pub(super) static TYPES: LazyLock<XdbcTypeInfoData> = LazyLock::new(|| {

@@ -2,9 +2,11 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit, TimestampNanosecondType};
+use arrow::datatypes::{
+    DataType, Date32Type, DurationNanosecondType, Field, Float64Type, Int64Type, IntervalMonthDayNanoType,
+    IntervalUnit, Schema, Time64NanosecondType, TimeUnit, TimestampNanosecondType,
+};
 use arrow::util::display::array_value_to_string;
-use plimsoll_model::UnixNanos;
 use plimsoll_query::Parameter;
 use tonic::Status;
 
@@ -66,10 +68,26 @@ fn value(column: &ArrayRef) -> Option<(Parameter, Option<DataType>)> {
         }
         DataType::Timestamp(_, zone) => {
             let nanos = cast(column, &DataType::Timestamp(TimeUnit::Nanosecond, zone.clone())).ok()?;
-            let nanos = nanos.as_primitive::<TimestampNanosecondType>().value(0);
-            Parameter::Time(UnixNanos(u64::try_from(nanos).ok()?))
+            let nanos = nanos.is_valid(0).then(|| nanos.as_primitive::<TimestampNanosecondType>().value(0))?;
+            Parameter::Time { nanos, zoned: zone.is_some() }
         }
-        DataType::Date32 | DataType::Date64 => Parameter::Text(array_value_to_string(column, 0).ok()?),
+        DataType::Date32 | DataType::Date64 => {
+            Parameter::Date(cast(column, &DataType::Date32).ok()?.as_primitive::<Date32Type>().value(0))
+        }
+        DataType::Time32(_) | DataType::Time64(_) => {
+            let nanos = cast(column, &DataType::Time64(TimeUnit::Nanosecond)).ok()?;
+            Parameter::Clock(nanos.as_primitive::<Time64NanosecondType>().value(0))
+        }
+        DataType::Duration(_) => {
+            let nanos = cast(column, &DataType::Duration(TimeUnit::Nanosecond)).ok()?;
+            let nanos = nanos.is_valid(0).then(|| nanos.as_primitive::<DurationNanosecondType>().value(0))?;
+            Parameter::Interval { months: 0, days: 0, nanos }
+        }
+        DataType::Interval(_) => {
+            let lengths = cast(column, &DataType::Interval(IntervalUnit::MonthDayNano)).ok()?;
+            let length = lengths.as_primitive::<IntervalMonthDayNanoType>().value(0);
+            Parameter::Interval { months: length.months, days: length.days, nanos: length.nanoseconds }
+        }
         DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => {
             let items = match data_type {
                 DataType::List(_) => column.as_list::<i32>().value(0),
@@ -87,11 +105,22 @@ fn value(column: &ArrayRef) -> Option<(Parameter, Option<DataType>)> {
     Some((parameter, named))
 }
 
+/// The parameters of a statement as a client is told of them. Times are announced in milliseconds: JDBC's driver counts in those
+/// whatever is announced. A client that binds finer ones is understood.
+pub(super) fn announced(types: &[DataType]) -> Schema {
+    let told = |data_type: &DataType| match data_type {
+        DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Millisecond, zone.clone()),
+        other => other.clone(),
+    };
+    let fields: Vec<Field> =
+        (1..).zip(types).map(|(number, of)| Field::new(format!("${number}"), told(of), true)).collect();
+    Schema::new(fields)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use arrow::array::{Int32Array, ListBuilder, StringArray, StringBuilder, TimestampMicrosecondArray};
-    use arrow::datatypes::{Field, Schema};
     use std::sync::Arc;
 
     fn batch(columns: Vec<ArrayRef>) -> RecordBatch {
@@ -111,7 +140,7 @@ mod tests {
         let wanted = [
             Parameter::Integer(7),
             Parameter::Text("x".to_owned()),
-            Parameter::Time(UnixNanos(1_000)),
+            Parameter::Time { nanos: 1_000, zoned: true },
             Parameter::Null,
         ];
         assert_eq!(params, wanted);
@@ -131,6 +160,27 @@ mod tests {
         nested.values().append_value([Some("a")]);
         nested.append(true);
         assert!(read(&batch(vec![Arc::new(nested.finish())])).is_err());
+    }
+
+    #[test]
+    fn dates_times_of_day_and_lengths_of_time_are_read() {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(arrow::array::Date32Array::from(vec![-1])),
+            Arc::new(arrow::array::Time64MicrosecondArray::from(vec![5])),
+            Arc::new(arrow::array::DurationMicrosecondArray::from(vec![-7])),
+            Arc::new(TimestampMicrosecondArray::from(vec![-1])),
+        ];
+        let (params, _) = read(&batch(columns)).expect("one row");
+        let wanted = [
+            Parameter::Date(-1),
+            Parameter::Clock(5_000),
+            Parameter::Interval { months: 0, days: 0, nanos: -7_000 },
+            Parameter::Time { nanos: -1_000, zoned: false },
+        ];
+        assert_eq!(params, wanted);
+        // What nanoseconds do not hold is refused, not wrapped.
+        let far: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![i64::MAX / 2]));
+        assert!(read(&batch(vec![far])).is_err());
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema};
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_server::FlightService;
@@ -83,11 +82,7 @@ impl FlightSqlService for FlightFace {
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
         let statement = self.describe(&query.query).await?;
         let dataset_schema = ipc(&statement.description.schema)?;
-        let params: Vec<Field> = (1..)
-            .zip(&statement.description.params)
-            .map(|(number, data_type)| Field::new(format!("${number}"), data_type.clone(), true))
-            .collect();
-        let parameter_schema = ipc(&Schema::new(params))?;
+        let parameter_schema = ipc(&parameters::announced(&statement.description.params))?;
         let prepared_statement_handle = self.keep(statement, true)?;
         Ok(ActionCreatePreparedStatementResult { prepared_statement_handle, dataset_schema, parameter_schema })
     }

@@ -13,6 +13,7 @@ use super::prepared::{PREPARED_MAX, Portal, Prepared};
 use super::rows::{Form, Sent, Stopped, attended, described, expand};
 use super::session::{OPEN_MAX, Outcome, Session};
 use super::sqlstate::Problem;
+use super::values::Known;
 use super::wire::{Message, Target};
 use super::{lexer, local, reply, values};
 
@@ -108,17 +109,20 @@ impl Session {
         };
         let mut values = Vec::with_capacity(given.len());
         for (at, (value, binary)) in given.into_iter().zip(binary).enumerate() {
-            let of = match named(at) {
-                Some(oid) => ColumnType::from_oid(oid).ok_or_else(|| {
-                    Problem::error(
-                        "42704",
-                        format!("parameter `${}` has a type that is not known here ({oid})", at + 1),
-                    )
-                    .hint("send it as text")
-                })?,
-                None => implied.get(at).copied().unwrap_or(ColumnType::TEXT),
+            let known = match named(at) {
+                Some(oid) => {
+                    let of = ColumnType::from_oid(oid).ok_or_else(|| {
+                        Problem::error(
+                            "42704",
+                            format!("parameter `${}` has a type that is not known here ({oid})", at + 1),
+                        )
+                        .hint("send it as text")
+                    })?;
+                    Known::Named(oid, of)
+                }
+                None => Known::Implied(implied.get(at).copied().unwrap_or(ColumnType::TEXT)),
             };
-            values.push(values::read(at + 1, value, binary, of)?);
+            values.push(values::read(at + 1, value, binary, known)?);
         }
         Ok(values)
     }

@@ -12,7 +12,7 @@
 //! | `session.rs` | messages in their order, statements, cursors, transactions |
 //! | `extended.rs`, `prepared.rs` | the extended protocol, and what it keeps: prepared statements, portals |
 //! | `lexer.rs`, `command.rs`, `settings.rs`, `local.rs` | statements about the session |
-//! | `values.rs`, `decimal.rs`, `time.rs` | parameters, and forms of single values |
+//! | `values.rs`, `decimal.rs`, `interval.rs`, `time.rs` | parameters, and forms of single values |
 //! | `rows.rs`, `column.rs` | answers |
 //! | `cancel.rs` | cancel requests |
 //! | `sqlstate.rs` | errors |
@@ -26,6 +26,7 @@ mod command;
 mod connection;
 mod decimal;
 mod extended;
+mod interval;
 mod lexer;
 mod local;
 mod prepared;

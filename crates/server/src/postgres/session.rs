@@ -126,6 +126,7 @@ impl Session {
         ended: Result<(), Stopped>,
         ready: bool,
     ) -> Result<(), Gone> {
+        let failed = ended.is_err();
         match ended {
             Ok(()) => {}
             Err(Stopped::Gone(gone)) => {
@@ -145,6 +146,9 @@ impl Session {
         }
         if ready {
             reply::ready(&mut connection.out, self.transaction);
+        }
+        // An error is told at once: a client that asked with `Flush` waits for it before it sends `Sync`.
+        if ready || failed {
             connection.flush().await?;
         }
         Ok(())

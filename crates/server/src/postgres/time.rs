@@ -4,8 +4,10 @@ use std::fmt::Write as _;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, IntervalMonthDayNanoArray};
 use arrow::compute::cast;
+use arrow::compute::kernels::cast_utils::Parser;
 use arrow::datatypes::{
-    DataType, DurationNanosecondType, Int64Type, IntervalMonthDayNano, TimeUnit, TimestampNanosecondType,
+    DataType, Date32Type, DurationNanosecondType, Int64Type, IntervalMonthDayNano, Time64NanosecondType, TimeUnit,
+    TimestampNanosecondType,
 };
 use arrow::error::ArrowError;
 use bytes::BytesMut;
@@ -52,6 +54,16 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+/// Days since 1970 of a date `2026-01-31`; `None` where it is none.
+pub(super) fn read_date(text: &str) -> Option<i32> {
+    Date32Type::parse(text).filter(|_| text.len() == 10)
+}
+
+/// Nanoseconds since midnight of a time of day `12:34:56.789`; `None` where it is none.
+pub(super) fn read_clock(text: &str) -> Option<i64> {
+    Time64NanosecondType::parse(text).filter(|_| text.contains(':'))
 }
 
 pub(super) fn write_date(out: &mut BytesMut, days: i64) {
@@ -138,6 +150,16 @@ mod tests {
         assert_eq!(told(0, 0, 90_000_500_000), "00:01:30.0005");
         assert_eq!(told(0, 0, -1_000_000_000), "-00:00:01");
         assert_eq!(told(0, 0, 0), "00:00:00");
+    }
+
+    #[test]
+    fn dates_and_times_of_day_are_read_as_they_are_written() {
+        assert_eq!(read_date("2000-01-01"), i32::try_from(EPOCH_DAYS).ok());
+        assert_eq!(read_date("1969-12-31"), Some(-1));
+        assert_eq!(read_date("2000-02-30"), None);
+        assert_eq!(read_date("2000-01-01T00:00:00Z"), None);
+        assert_eq!(read_clock("01:02:03.000004"), Some(3_723_000_004_000));
+        assert_eq!(read_clock("25:00:00"), None);
     }
 
     proptest! {

@@ -1,8 +1,7 @@
 //! Parameters of clients, read from their text or binary form into what the query engine takes.
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use bytes::{Buf, Bytes};
-use plimsoll_model::UnixNanos;
 use plimsoll_query::Parameter;
 use plimsoll_query::array_items;
 use plimsoll_query::postgres::{ColumnType, PgType};
@@ -10,6 +9,10 @@ use plimsoll_query::postgres::{ColumnType, PgType};
 use super::decimal;
 use super::sqlstate::Problem;
 use super::time::{EPOCH_DAYS, EPOCH_MICROS};
+use super::{interval, time};
+
+/// Object id of `uuid`, whose binary form is its bytes.
+const UUID: u32 = 2950;
 
 /// Returns the type that the engine is told of a parameter, where the client named one; text is left open, so that it means
 /// what a literal in its place would.
@@ -24,31 +27,65 @@ pub(super) fn engine_type(oid: u32) -> Option<DataType> {
         PgType::Float8 => DataType::Float64,
         PgType::Bytea => DataType::Binary,
         PgType::Date => DataType::Date32,
-        PgType::Timestamp | PgType::Timestamptz => DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())),
-        PgType::Numeric | PgType::Text | PgType::Time | PgType::Interval | PgType::Jsonb => return None,
+        PgType::Time => DataType::Time64(TimeUnit::Nanosecond),
+        PgType::Timestamp => DataType::Timestamp(TimeUnit::Nanosecond, None),
+        PgType::Timestamptz => DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())),
+        PgType::Interval => DataType::Interval(IntervalUnit::MonthDayNano),
+        PgType::Numeric | PgType::Text | PgType::Jsonb => return None,
     })
 }
 
-/// Reads parameter `$number`; `of` is its type, named by the client or implied by the statement.
-pub(super) fn read(number: usize, value: Option<Bytes>, binary: bool, of: ColumnType) -> Result<Parameter, Problem> {
+/// What is known of a parameter's type.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Known {
+    /// The client named it, by its object id.
+    Named(u32, ColumnType),
+    /// The statement implies it.
+    Implied(ColumnType),
+}
+
+/// Reads parameter `$number`.
+pub(super) fn read(number: usize, value: Option<Bytes>, binary: bool, known: Known) -> Result<Parameter, Problem> {
     let Some(value) = value else { return Ok(Parameter::Null) };
+    let (Known::Named(_, of) | Known::Implied(of)) = known;
     let wrong = || {
         let form = if binary { "binary" } else { "text" };
-        Problem::error("22P03", format!("parameter `${number}` is no {form} form of its type ({of:?})"))
+        let beyond = match of.element {
+            PgType::Timestamp | PgType::Timestamptz if binary => ", or beyond the years 1677 to 2262",
+            _ => "",
+        };
+        Problem::error("22P03", format!("parameter `${number}` is no {form} form of `{}`{beyond}", of.word()))
     };
     if of.array {
         let items = if binary { binary_items(value, of.element) } else { text_items(&value, of.element) };
         return items.map(Parameter::List).ok_or_else(wrong);
     }
     if binary {
-        return from_binary(value, of.element).ok_or_else(wrong);
+        return match known {
+            Known::Named(UUID, _) => uuid(&value),
+            _ => from_binary(value, of.element),
+        }
+        .ok_or_else(wrong);
     }
     let text = std::str::from_utf8(&value).map_err(|_| {
         Problem::error("22021", format!("parameter `${number}` is not UTF-8")).hint("set `client_encoding` to `UTF8`")
     })?;
-    from_text(text, of.element).ok_or_else(|| {
-        Problem::error("22P02", format!("parameter `${number}` is no {:?}: `{}`", of.element, short(text)))
-    })
+    match (from_text(text, of.element), known) {
+        (Some(value), _) => Ok(value),
+        // What is compared with an attribute is taken for a number, and may be a text all the same.
+        (None, Known::Implied(ColumnType { element: PgType::Float8, .. })) => Ok(Parameter::Text(text.to_owned())),
+        (None, _) => {
+            Err(Problem::error("22P02", format!("parameter `${number}` is no `{}`: `{}`", of.word(), short(text))))
+        }
+    }
+}
+
+/// Writes the bytes of a UUID as text.
+fn uuid(value: &Bytes) -> Option<Parameter> {
+    let bytes: [u8; 16] = value.as_ref().try_into().ok()?;
+    let digits = format!("{:032x}", u128::from_be_bytes(bytes));
+    let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
+    Some(Parameter::Text(parts.join("-")))
 }
 
 fn short(text: &str) -> String {
@@ -70,14 +107,25 @@ pub(super) fn from_text(text: &str, of: PgType) -> Option<Parameter> {
             Some(digits) => Parameter::Bytes(hex(digits)?),
             None => return None,
         },
-        PgType::Text
-        | PgType::Jsonb
-        | PgType::Date
-        | PgType::Time
-        | PgType::Timestamp
-        | PgType::Timestamptz
-        | PgType::Interval => Parameter::Text(text.to_owned()),
+        PgType::Interval => interval::read(trimmed)?,
+        // What is written otherwise the engine reads, or says what is wrong with it.
+        PgType::Date => time::read_date(trimmed).map_or_else(|| Parameter::Text(text.to_owned()), Parameter::Date),
+        PgType::Time => time::read_clock(trimmed).map_or_else(|| Parameter::Text(text.to_owned()), Parameter::Clock),
+        PgType::Timestamp | PgType::Timestamptz => {
+            Parameter::Text(midnight(trimmed).unwrap_or_else(|| text.to_owned()))
+        }
+        PgType::Text | PgType::Jsonb => Parameter::Text(text.to_owned()),
     })
+}
+
+/// Writes a date with a zone, `2026-01-31 +01`, as the instant at which it begins there.
+fn midnight(text: &str) -> Option<String> {
+    let (date, zone) = (text.get(..10)?, text.get(10..)?.trim_start());
+    let (hours, minutes) = (zone.get(..3)?, zone.get(3..)?.trim_start_matches(':'));
+    let digits = |text: &str, length| text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit());
+    let zoned = hours.starts_with(['+', '-']) && digits(&hours[1..], 2) && (minutes.is_empty() || digits(minutes, 2));
+    time::read_date(date).filter(|_| zoned)?;
+    Some(format!("{date}T00:00:00{hours}:{}", if minutes.is_empty() { "00" } else { minutes }))
 }
 
 /// Keeps the digits of a number, which are pasted as a literal: nothing else may pass.
@@ -122,14 +170,18 @@ fn from_binary(mut value: Bytes, of: PgType) -> Option<Parameter> {
         }
         PgType::Date => {
             let days = i64::from(value.try_get_i32().ok()?) + EPOCH_DAYS;
-            let nanos = u64::try_from(days.checked_mul(86_400_000_000_000)?).ok()?;
-            Parameter::Text(UnixNanos(nanos).to_rfc3339().get(..10)?.to_owned())
+            Parameter::Date(i32::try_from(days).ok()?)
         }
         PgType::Timestamp | PgType::Timestamptz => {
             let micros = value.try_get_i64().ok()?.checked_add(EPOCH_MICROS)?;
-            Parameter::Time(UnixNanos(u64::try_from(micros.checked_mul(1_000)?).ok()?))
+            Parameter::Time { nanos: micros.checked_mul(1_000)?, zoned: of == PgType::Timestamptz }
         }
-        PgType::Time | PgType::Interval => return None,
+        PgType::Time => Parameter::Clock(value.try_get_i64().ok()?.checked_mul(1_000)?),
+        PgType::Interval => {
+            let nanos = value.try_get_i64().ok()?.checked_mul(1_000)?;
+            let (days, months) = (value.try_get_i32().ok()?, value.try_get_i32().ok()?);
+            Parameter::Interval { months, days, nanos }
+        }
     };
     value.is_empty().then_some(parameter)
 }
@@ -138,7 +190,7 @@ fn from_binary(mut value: Bytes, of: PgType) -> Option<Parameter> {
 fn binary_items(mut value: Bytes, of: PgType) -> Option<Vec<Parameter>> {
     let dimensions = value.try_get_u32().ok()?;
     let _nulls = value.try_get_u32().ok()?;
-    let _oid = value.try_get_u32().ok()?;
+    let oid = value.try_get_u32().ok()?;
     if dimensions == 0 {
         return value.is_empty().then(Vec::new);
     }
@@ -153,7 +205,8 @@ fn binary_items(mut value: Bytes, of: PgType) -> Option<Vec<Parameter>> {
             -1 => Parameter::Null,
             length => {
                 let length = usize::try_from(length).ok().filter(|length| *length <= value.len())?;
-                from_binary(value.split_to(length), of)?
+                let item = value.split_to(length);
+                if oid == UUID { uuid(&item)? } else { from_binary(item, of)? }
             }
         });
     }
@@ -176,39 +229,79 @@ mod tests {
 
     #[test]
     fn both_forms_of_a_value_are_the_same_parameter() {
-        let text = |text: &'static str, of| read(1, Some(Bytes::from_static(text.as_bytes())), false, plain(of));
-        let binary = |bytes: Vec<u8>, of| read(1, Some(Bytes::from(bytes)), true, plain(of));
+        let text = |text: &'static str, of| {
+            read(1, Some(Bytes::from_static(text.as_bytes())), false, Known::Implied(plain(of)))
+        };
+        let binary = |bytes: Vec<u8>, of| read(1, Some(Bytes::from(bytes)), true, Known::Implied(plain(of)));
         assert_eq!(text("-7", PgType::Int4), binary((-7_i32).to_be_bytes().to_vec(), PgType::Int4));
         assert_eq!(text("t", PgType::Bool), binary(vec![1], PgType::Bool));
         assert_eq!(text("1.5", PgType::Float8), binary(1.5_f64.to_be_bytes().to_vec(), PgType::Float8));
         assert_eq!(text("\\x00ff", PgType::Bytea), binary(vec![0, 255], PgType::Bytea));
         let at = binary(0_i64.to_be_bytes().to_vec(), PgType::Timestamptz).expect("an instant");
-        assert_eq!(at, Parameter::Time(UnixNanos(946_684_800_000_000_000)));
+        assert_eq!(at, Parameter::Time { nanos: 946_684_800_000_000_000, zoned: true });
+        let early = binary((-1_000_000_000_000_000_i64).to_be_bytes().to_vec(), PgType::Timestamp).expect("a date");
+        assert_eq!(early, Parameter::Time { nanos: -53_315_200_000_000_000, zoned: false });
+        let mut day = 1_000_000_i64.to_be_bytes().to_vec();
+        day.extend([0, 0, 0, 1, 0, 0, 0, 0]);
+        assert_eq!(binary(day, PgType::Interval), text("1 day 00:00:01", PgType::Interval));
+        assert_eq!(
+            binary(3_723_000_004_i64.to_be_bytes().to_vec(), PgType::Time),
+            text("01:02:03.000004", PgType::Time)
+        );
         assert_eq!(binary(0_i32.to_be_bytes().to_vec(), PgType::Date), text("2000-01-01", PgType::Date));
     }
 
     #[test]
     fn both_forms_of_an_array_are_the_same_list() {
         let of = ColumnType { element: PgType::Int8, array: true };
-        let text = read(1, Some(Bytes::from_static(b"{7,NULL}")), false, of).expect("an array");
+        let text = read(1, Some(Bytes::from_static(b"{7,NULL}")), false, Known::Implied(of)).expect("an array");
         let mut binary = Vec::new();
         for part in [1_u32, 1, 20, 2, 1, 8] {
             binary.extend_from_slice(&part.to_be_bytes());
         }
         binary.extend_from_slice(&7_i64.to_be_bytes());
         binary.extend_from_slice(&(-1_i32).to_be_bytes());
-        assert_eq!(read(1, Some(Bytes::from(binary)), true, of).expect("an array"), text);
+        assert_eq!(read(1, Some(Bytes::from(binary)), true, Known::Implied(of)).expect("an array"), text);
         assert_eq!(text, Parameter::List(vec![Parameter::Integer(7), Parameter::Null]));
         for wrong in ["7", "{7", "{a}", "{{7}}"] {
-            assert!(read(1, Some(Bytes::from(wrong)), false, of).is_err(), "{wrong}");
+            assert!(read(1, Some(Bytes::from(wrong)), false, Known::Implied(of)).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_uuid_and_a_date_with_a_zone_are_read_as_programs_send_them() {
+        let of = plain(PgType::Text);
+        let bytes = Bytes::from(10_u128.to_be_bytes().to_vec());
+        let told = read(1, Some(bytes), true, Known::Named(UUID, of)).expect("a UUID");
+        assert_eq!(told, Parameter::Text("00000000-0000-0000-0000-00000000000a".to_owned()));
+        assert!(read(1, Some(Bytes::from_static(b"short")), true, Known::Named(UUID, of)).is_err());
+        for (text, wanted) in
+            [("1970-01-01 +00", "1970-01-01T00:00:00+00:00"), ("2026-01-31 -0530", "2026-01-31T00:00:00-05:30")]
+        {
+            let told = from_text(text, PgType::Timestamptz);
+            assert_eq!(told, Some(Parameter::Text(wanted.to_owned())), "{text}");
+        }
+        assert_eq!(from_text("soon", PgType::Timestamptz), Some(Parameter::Text("soon".to_owned())));
+    }
+
+    #[test]
+    fn what_an_attribute_is_compared_with_is_a_number_where_it_is_one() {
+        let of = Known::Implied(plain(PgType::Float8));
+        let text = |text: &'static str| read(1, Some(Bytes::from_static(text.as_bytes())), false, of).expect("a value");
+        assert_eq!(text("8"), Parameter::Float(8.0));
+        assert_eq!(text("1.2.3"), Parameter::Text("1.2.3".to_owned()));
+        let named = Known::Named(701, plain(PgType::Float8));
+        assert!(read(1, Some(Bytes::from_static(b"1.2.3")), false, named).is_err());
     }
 
     #[test]
     fn what_is_no_number_is_refused_and_not_pasted() {
         for wrong in ["1; DROP TABLE spans", "0x1", "", "1 OR 1=1"] {
-            assert!(read(1, Some(Bytes::from(wrong)), false, plain(PgType::Numeric)).is_err(), "{wrong}");
-            assert!(read(1, Some(Bytes::from(wrong)), false, plain(PgType::Int8)).is_err(), "{wrong}");
+            assert!(
+                read(1, Some(Bytes::from(wrong)), false, Known::Implied(plain(PgType::Numeric))).is_err(),
+                "{wrong}"
+            );
+            assert!(read(1, Some(Bytes::from(wrong)), false, Known::Implied(plain(PgType::Int8))).is_err(), "{wrong}");
         }
     }
 
@@ -218,7 +311,7 @@ mod tests {
             bytes in prop::collection::vec(any::<u8>(), 0..40), binary: bool, oid in 0_u32..4000, array: bool,
         ) {
             let of = ColumnType::from_oid(oid).unwrap_or(ColumnType { element: PgType::Int4, array });
-            let _ = read(1, Some(Bytes::from(bytes)), binary, of);
+            let _ = read(1, Some(Bytes::from(bytes)), binary, Known::Named(oid, of));
         }
     }
 }
