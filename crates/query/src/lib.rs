@@ -13,6 +13,7 @@ mod engine;
 mod error;
 mod escape;
 mod expansion;
+mod faces;
 mod fallible;
 mod format;
 mod friendly;

@@ -19,6 +19,7 @@
 mod fixed;
 mod functions;
 mod namespace;
+mod own_functions;
 mod pg_type;
 mod relations;
 mod routines;
