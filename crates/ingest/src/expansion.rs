@@ -18,11 +18,6 @@ const FIRST: u32 = 2 * 16;
 /// The bounds of what is believed: as large as the request, and 64 times that.
 const BELIEVED: (usize, usize) = (16, 64 * 16);
 
-/// Returns what a request of `body` bytes is taken to need before anything is known: itself and its rows.
-pub(crate) fn needed_at_first(body: usize) -> usize {
-    needed(body, FIRST)
-}
-
 fn needed(body: usize, sixteenths: u32) -> usize {
     let rows = body.saturating_mul(sixteenths as usize) / 16;
     body.saturating_add(rows).saturating_add(BATCH_BYTES)
@@ -63,10 +58,10 @@ mod tests {
     #[test]
     fn more_is_believed_at_once_and_less_in_time() {
         let expansion = Expansion::new();
-        assert_eq!(expansion.needed(Signal::Logs, 1_000), needed_at_first(1_000));
+        assert_eq!(expansion.needed(Signal::Logs, 1_000), needed(1_000, FIRST));
         expansion.learn(Signal::Logs, 1_000, BATCH_BYTES + 10_000);
         assert_eq!(expansion.needed(Signal::Logs, 1_000), 1_000 + 10_000 + BATCH_BYTES);
-        assert_eq!(expansion.needed(Signal::Traces, 1_000), needed_at_first(1_000), "signals differ");
+        assert_eq!(expansion.needed(Signal::Traces, 1_000), needed(1_000, FIRST), "signals differ");
         expansion.learn(Signal::Logs, 1_000, BATCH_BYTES + 1_000);
         let soon = expansion.needed(Signal::Logs, 1_000);
         assert!(soon > 10_000, "{soon}");

@@ -1,7 +1,4 @@
 //! What the receivers may take, hold and wait for.
-//!
-//! *Safety.* [`IngestOptions::memory_bytes_max`] is an upper bound for what ingest holds outside the store: it belongs in the
-//! sum that is checked against the process's memory limit before the first listener opens.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,9 +7,7 @@ use std::time::Duration;
 use plimsoll_otlp::REQUEST_BYTES_MAX;
 
 use crate::body::FIRST_STEP;
-use crate::expansion::needed_at_first;
 use crate::fingerprints::Fingerprints;
-use crate::joined::ROOM_BYTES;
 
 /// The frame size that HTTP/2 speaks of before anything is negotiated; no window may be smaller than this.
 pub(crate) const WINDOW_BYTES_MIN: u32 = 65_535;
@@ -127,15 +122,6 @@ impl Default for IngestOptions {
 }
 
 impl IngestOptions {
-    /// Returns the most memory that ingest holds at any time, the store not included: the in-flight budget, or what one
-    /// request of the largest size needs where that is more (it then runs alone), the transport's windows, the
-    /// smallest window and read buffer for every connection, and the room that shared columns keep.
-    pub fn memory_bytes_max(&self) -> usize {
-        let in_flight = self.in_flight_bytes.max(needed_at_first(self.request_bytes_max));
-        let floor = self.connections_max.saturating_mul(WINDOW_BYTES_MIN as usize);
-        in_flight.saturating_add(self.transport_bytes).saturating_add(floor).saturating_add(ROOM_BYTES)
-    }
-
     /// Returns how much of an announced body is reserved for before it comes.
     pub(crate) fn ahead_bytes(&self) -> usize {
         (self.in_flight_bytes / 8).max(FIRST_STEP)

@@ -169,7 +169,8 @@ impl Fingerprints {
     pub(crate) fn claim(self: &Arc<Self>, Fingerprint(fingerprint): Fingerprint, now: UnixNanos) -> Claimed {
         let mut table = self.table.lock();
         if let Some(stored) = table.ring.get(fingerprint)
-            && now.0.saturating_sub(stored.received_ns()) <= self.window
+            // Where the clock was set back, what was received later than now is forgotten no later than twice the window.
+            && now.0.abs_diff(stored.received_ns()) <= self.window
             && !table.claimed.contains_key(&fingerprint)
         {
             return Claimed::Stored { again: stored.again() };

@@ -37,6 +37,10 @@ impl World {
         self.seconds.fetch_add(seconds, Ordering::Relaxed);
     }
 
+    fn back(&self, seconds: u64) {
+        self.seconds.fetch_sub(seconds, Ordering::Relaxed);
+    }
+
     fn claim(&self, on: &Arc<Fingerprints>, request: &[u8]) -> Claimed {
         on.claim(on.of(Signal::Logs, request), self.now())
     }
@@ -65,6 +69,18 @@ fn a_request_is_known_for_the_window_and_no_longer() {
     world.store(&known, b"one", 2);
     world.pass(600);
     assert!(world.knows(&known, b"one"), "it counts from the last time that it was stored");
+}
+
+#[test]
+fn a_clock_that_is_set_back_by_more_than_the_window_makes_no_new_request_an_old_one() {
+    let world = World::new(1 << 20);
+    let known = world.open();
+    world.pass(10_000);
+    world.store(&known, b"one", 1);
+    world.back(300);
+    assert!(world.knows(&known, b"one"), "a retry as the clock was corrected");
+    world.back(301);
+    assert!(!world.knows(&known, b"one"));
 }
 
 #[test]
