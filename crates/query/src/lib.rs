@@ -37,6 +37,7 @@ mod quantified;
 mod queries;
 mod running;
 mod session;
+mod sound;
 mod spelling;
 mod tables;
 mod top;

@@ -37,6 +37,7 @@ use crate::late::{LateColumns, PlainComparisons};
 use crate::plain_text::PlainText;
 use crate::port::{QueryLimits, SpillLimits};
 use crate::postgres;
+use crate::sound::sound;
 use crate::tables::around::{Around, Deploys};
 use crate::tables::attribute_columns::AttributeColumns;
 use crate::tables::trace::{self, TraceTree};
@@ -161,7 +162,7 @@ impl Sessions {
             ..self.runtime.clone()
         };
         let look: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(Unhurried(Arc::clone(interrupt)));
-        let rules = self.state.optimizers().iter().flat_map(|rule| [Arc::clone(&look), Arc::clone(rule)]).collect();
+        let rules = self.state.optimizers().iter().flat_map(|rule| [Arc::clone(&look), sound(rule)]).collect();
         let mut state = SessionStateBuilder::new_from_existing(self.state.clone())
             .with_optimizer_rules(rules)
             .with_catalog_list(Arc::new(Namespace(Arc::clone(tables))))
