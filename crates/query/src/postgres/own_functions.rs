@@ -88,6 +88,7 @@ pub(super) const WRITTEN: &[&str] = &[
     "service_attributes",
     "operation_attributes",
     "interval_nanos",
+    "interval_text",
     "interval_times",
     "exact_part",
     "at_time_zone",
