@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, LimitClause, Query, UnaryOperator, Value as Literal, VisitMut, VisitorMut,
+    BinaryOperator, Expr, LimitClause, Query, UnaryOperator, Value as Literal, VisitMut, VisitorMut, visit_expressions,
 };
 
 use crate::error::QueryError;
@@ -213,10 +213,18 @@ fn placeholder(expr: &Expr) -> Option<usize> {
     }
 }
 
-/// Writes `a BETWEEN $1 AND $2` as the comparisons that it is, of which each says what a parameter is compared with.
+/// Writes `a BETWEEN $1 AND $2` as the comparisons that it is, of which each says what a parameter is compared with. What is compared
+/// stands there twice then: where it holds another BETWEEN, it stays as it is, or it would double with every level.
 fn compared(expr: &mut Expr) {
     let Expr::Between { expr: tested, negated, low, high } = expr else { return };
     if placeholder(low).is_none() && placeholder(high).is_none() {
+        return;
+    }
+    let doubles = |inner: &Expr| match inner {
+        Expr::Between { .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    };
+    if [&*tested, &*low, &*high].into_iter().any(|part| visit_expressions(part, doubles).is_break()) {
         return;
     }
     let compare = |op, bound: &Expr| {
@@ -233,5 +241,25 @@ fn placed(expr: Expr) -> Expr {
     match expr {
         cast @ Expr::Cast { .. } => Expr::Nested(Box::new(cast)),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+    use datafusion::sql::sqlparser::parser::Parser;
+
+    use super::*;
+
+    #[test]
+    fn comparisons_within_comparisons_do_not_double_as_they_are_described() {
+        let mut tested = "1=1".to_owned();
+        for _ in 0..20 {
+            tested = format!("(({tested}) BETWEEN $1 AND $2)");
+        }
+        let text = format!("SELECT {tested}");
+        let mut statements = Parser::parse_sql(&PostgreSqlDialect {}, &text).expect("is SQL");
+        Parameters::new(Given::Nothing, &[], None).place(&mut statements[0]).expect("is described");
+        assert!(statements[0].to_string().len() < 2 * text.len() + 100, "{}", statements[0].to_string().len());
     }
 }
