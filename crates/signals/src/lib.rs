@@ -21,6 +21,8 @@
 //! | `exception`, `frame` | fingerprints |
 //! | `cell`, `cells` | compact cells; pending and rolling ones |
 //! | `side`, `sides`, `paths` | cells of everything beside operations |
+//! | `metric_past` | metrics of the days before, by ten minutes |
+//! | `behind` | how far telemetry is behind its receipt |
 //! | `groups` | groups of log templates, kept from question to question |
 //! | `quality` | words about the telemetry of a service |
 //! | `registry`, `intern` | text as numbers, with every cap |
