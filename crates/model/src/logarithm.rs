@@ -48,27 +48,42 @@ const INVERSE: [f64; STEPS] = [
     0.5221368912137069,
 ];
 
-/// How many edges are below each sixteenth of an octave.
-const BELOW: [u8; 16] = [0, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 13, 14, 15, 16];
+/// How many edges are below the start of each 128th of an octave. No two edges lie in one.
+const BELOW: [u8; 128] = {
+    let mut below = [0; 128];
+    let mut part = 0;
+    while part < 128 {
+        let start = (128 + part as u64) << 56;
+        let mut edges = 0;
+        while edges < STEPS && EDGES[edges] < start {
+            edges += 1;
+        }
+        below[part] = edges as u8;
+        part += 1;
+    }
+    below
+};
 
 /// Finds the octave, how many edges of it are below the number, and the number with its first bit in front.
+#[inline]
 fn place(number: u64) -> (u32, usize, u64) {
     let octave = 63 - number.leading_zeros();
     let front = number << (63 - octave);
-    let mut below = usize::from(BELOW[(front >> 59) as usize & 15]);
-    while below < STEPS && front > EDGES[below] {
-        below += 1;
-    }
-    (octave, below, front)
+    // No branch: latencies are random in what they would hang on.
+    let below = usize::from(BELOW[(front >> 56) as usize & 127]);
+    let next = if below < STEPS { EDGES[below] } else { u64::MAX };
+    (octave, below + usize::from(front > next), front)
 }
 
 /// Returns the index of the bucket of scale 4 that holds the number: `2^(i/16) < number <= 2^((i+1)/16)`. Zero counts as one.
+#[inline]
 pub(crate) fn bucket(number: u64) -> i16 {
     let (octave, below, _) = place(number.max(1));
     (octave as i16) * STEPS as i16 + below as i16 - 1
 }
 
 /// Returns the bucket as above, and the natural logarithm. Zero counts as one.
+#[inline]
 pub fn bucket_and_ln(number: u64) -> (i16, f64) {
     let (octave, below, front) = place(number.max(1));
     let index = (octave as i16) * STEPS as i16 + below as i16 - 1;

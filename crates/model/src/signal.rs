@@ -30,6 +30,7 @@ pub struct Histogram(pub BTreeMap<i16, u64>);
 
 impl Histogram {
     /// Returns the index of the bucket that holds `nanos`; zero counts as one nanosecond.
+    #[inline]
     pub fn index_of(nanos: u64) -> i16 {
         crate::logarithm::bucket(nanos)
     }
@@ -212,6 +213,7 @@ impl Exemplars {
     pub const MAX: usize = 3;
 
     /// Offers one trace id.
+    #[inline]
     pub fn offer(&mut self, trace_id: [u8; 16]) {
         // Most offers come too late, and are turned away by one comparison of numbers.
         if let [.., last] = self.0.as_slice()

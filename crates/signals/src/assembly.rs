@@ -7,6 +7,11 @@
 //! call that waited for it is moved to that call's middle, and whatever still sticks out is cut off.
 //!
 //! *Invariants.* Any order of the same spans gives the same result. No recursion; time is O(n log n).
+//!
+//! *Cost.* Nothing is allocated once there was a trace as large. What no span of a trace calls for is left out: circles
+//! where all hang below roots, clocks where there is one, failures where nothing failed.
+
+use crate::shape::{Link, Order};
 
 /// Stands for no span.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -49,13 +54,10 @@ pub(crate) struct Call {
 /// The result, and the room it takes; made once and used for every trace.
 #[derive(Default)]
 pub(crate) struct Assembly {
+    /// In order of their ids.
     pub(crate) nodes: Vec<Node>,
-    /// The request that each span belongs to.
-    pub(crate) request: Vec<u32>,
-    /// Where each span's failure began; `NONE` where it hands none on.
-    pub(crate) origin: Vec<u32>,
-    /// Time on the critical path in the request itself, for spans that are one.
-    pub(crate) self_ns: Vec<u64>,
+    /// How they hang together, and what was found of each.
+    pub(crate) links: Vec<Link>,
     pub(crate) requests: Vec<u32>,
     pub(crate) calls: Vec<Call>,
     /// Services of spans that came twice, of spans whose own process had their parent and never sent it, and of calls
@@ -65,23 +67,21 @@ pub(crate) struct Assembly {
     pub(crate) skewed: Vec<u32>,
     pub(crate) duplicates: u64,
     pub(crate) cycles: u64,
-    parent: Vec<u32>,
+    /// Some span failed.
+    pub(crate) any_failed: bool,
+    one_service: bool,
+    ids: Order,
+    /// Parents before their children.
     order: Vec<u32>,
-    child_from: Vec<u32>,
     children: Vec<u32>,
-    critical: Vec<u64>,
     stack: Vec<(u32, u64, u64)>,
-    next: Vec<u32>,
     shifts: Vec<i64>,
-    keys: Vec<(u64, u32)>,
-    ids: Vec<u64>,
-    spare: Vec<Node>,
 }
 
 impl Assembly {
-    /// Assembles `self.nodes`, which it puts in order.
-    pub(crate) fn run(&mut self) {
-        self.put_in_order();
+    /// Assembles spans with these ids, of which `node` tells the rest by their place.
+    pub(crate) fn run(&mut self, ids: impl ExactSizeIterator<Item = u64>, node: impl Fn(u32) -> Node) {
+        self.put_in_order(ids, node);
         self.orphaned.clear();
         self.skewed.clear();
         self.cycles = 0;
@@ -94,56 +94,69 @@ impl Assembly {
         }
         self.find_requests();
         self.align_clocks();
-        self.find_origins();
+        if self.any_failed {
+            self.find_origins();
+        }
         self.find_times();
     }
 
-    /// Puts the nodes in order of their ids, each id once.
-    fn put_in_order(&mut self) {
+    /// Makes the nodes in order of their ids, each id once.
+    fn put_in_order(&mut self, ids: impl ExactSizeIterator<Item = u64>, node: impl Fn(u32) -> Node) {
         self.duplicated.clear();
-        self.keys.clear();
-        self.keys.extend(self.nodes.iter().zip(0..).map(|(node, at)| (node.id, at)));
-        self.keys.sort_unstable();
-        let before = self.nodes.len();
-        if self.keys.windows(2).any(|pair| pair[0].0 == pair[1].0) {
-            let duplicated = &mut self.duplicated;
-            self.nodes.sort_unstable();
-            self.nodes.dedup_by(|again, node| {
-                let same = again.id == node.id;
-                if same {
-                    duplicated.push(again.service);
-                }
-                same
-            });
-        } else {
-            self.spare.clear();
-            self.spare.extend(self.keys.iter().map(|(_, at)| self.nodes[*at as usize]));
-            std::mem::swap(&mut self.nodes, &mut self.spare);
+        self.duplicates = 0;
+        let twice = self.ids.sort(ids);
+        self.nodes.clear();
+        let (mut any_failed, mut one_service, mut first) = (false, true, None);
+        self.nodes.extend(self.ids.sources().iter().map(|at| {
+            let node = node(*at);
+            any_failed |= node.failed;
+            one_service &= *first.get_or_insert(node.service) == node.service;
+            node
+        }));
+        (self.any_failed, self.one_service) = (any_failed, one_service);
+        if !twice {
+            return;
         }
+        let before = self.nodes.len();
+        let duplicated = &mut self.duplicated;
+        self.nodes.sort_unstable();
+        self.nodes.dedup_by(|again, node| {
+            let same = again.id == node.id;
+            if same {
+                duplicated.push(again.service);
+            }
+            same
+        });
         self.duplicates = (before - self.nodes.len()) as u64;
-        self.ids.clear();
-        self.ids.extend(self.nodes.iter().map(|node| node.id));
+        self.ids.set(self.nodes.iter().map(|node| node.id));
+        self.any_failed = self.nodes.iter().any(|node| node.failed);
+        self.one_service = self.nodes.windows(2).all(|pair| pair[0].service == pair[1].service);
     }
 
     /// Finds the span with this id.
     pub(crate) fn find(&self, id: u64) -> Option<u32> {
-        self.ids.binary_search(&id).ok().map(|at| at as u32)
+        self.ids.find(id)
     }
 
     fn find_parents(&mut self) {
-        self.parent.clear();
+        self.links.clear();
         // Spans side by side often have one parent.
         let mut met = (0, NONE);
-        for at in 0..self.nodes.len() {
-            let Node { parent, service, serves, consumes, .. } = self.nodes[at];
-            if parent != met.0 {
-                met = (parent, if parent == 0 { NONE } else { self.find(parent).unwrap_or(NONE) });
+        for (node, at) in self.nodes.iter().zip(0_u32..) {
+            let mut link = Link::NEW;
+            if node.parent != 0 {
+                if node.parent != met.0 {
+                    met = (node.parent, self.ids.find(node.parent).unwrap_or(NONE));
+                }
+                if met.1 == NONE {
+                    if !node.serves && !node.consumes {
+                        self.orphaned.push(node.service);
+                    }
+                } else if met.1 != at {
+                    link.parent = met.1;
+                }
             }
-            let up = met.1;
-            if parent != 0 && up == NONE && !serves && !consumes {
-                self.orphaned.push(service);
-            }
-            self.parent.push(if up as usize == at { NONE } else { up });
+            self.links.push(link);
         }
     }
 
@@ -156,7 +169,7 @@ impl Assembly {
             let (mut at, mine) = (first, first as u32 + 1);
             while walk[at] == 0 {
                 walk[at] = mine;
-                let up = self.parent[at];
+                let up = self.links[at].parent;
                 if up == NONE {
                     break;
                 }
@@ -165,9 +178,9 @@ impl Assembly {
                     let mut around = up as usize;
                     while around != at {
                         self.orphaned.push(self.nodes[around].service);
-                        around = self.parent[around] as usize;
+                        around = self.links[around].parent as usize;
                     }
-                    self.parent[at] = NONE;
+                    self.links[at].parent = NONE;
                     self.orphaned.push(self.nodes[at].service);
                     self.cycles += 1;
                     break;
@@ -177,60 +190,67 @@ impl Assembly {
         }
     }
 
+    /// Lists the children of each in order of their ids, and all in an order in which parents come first.
     fn list_children(&mut self) {
-        let n = self.nodes.len();
-        self.child_from.clear();
-        self.child_from.resize(n + 1, 0);
-        for parent in self.parent.iter().filter(|p| **p != NONE) {
-            self.child_from[*parent as usize + 1] += 1;
+        let n = self.links.len();
+        let links = self.links.as_mut_slice();
+        links.iter_mut().for_each(|link| link.children_to = 0);
+        self.order.clear();
+        for at in 0..n {
+            match links[at].parent {
+                NONE => self.order.push(at as u32),
+                parent => links[parent as usize].children_to += 1,
+            }
+        }
+        let mut from = 0;
+        for link in &mut *links {
+            let many = link.children_to;
+            (link.children_from, link.children_to) = (from, from);
+            from += many;
+        }
+        if self.children.len() < n {
+            self.children.resize(n, 0);
         }
         for at in 0..n {
-            self.child_from[at + 1] += self.child_from[at];
+            let parent = links[at].parent;
+            if parent != NONE {
+                let parent = &mut links[parent as usize];
+                self.children[parent.children_to as usize] = at as u32;
+                parent.children_to += 1;
+            }
         }
-        self.children.clear();
-        self.children.resize(self.child_from[n] as usize, 0);
-        self.next.clear();
-        self.next.extend_from_slice(&self.child_from);
-        for (node, parent) in self.parent.iter().enumerate().filter(|(_, p)| **p != NONE) {
-            self.children[self.next[*parent as usize] as usize] = node as u32;
-            self.next[*parent as usize] += 1;
-        }
-        self.order.clear();
-        self.order.extend((0..n as u32).filter(|node| self.parent[*node as usize] == NONE));
         let mut at = 0;
-        while at < self.order.len() {
-            let (from, to) = self.child_range(self.order[at]);
-            self.order.extend_from_slice(&self.children[from..to]);
+        while let Some(node) = self.order.get(at) {
+            let link = &links[*node as usize];
+            if link.children_from < link.children_to {
+                self.order.extend(&self.children[link.children()]);
+            }
             at += 1;
         }
     }
 
-    /// Returns the span above all of each.
-    pub(crate) fn roots(&self) -> Vec<u32> {
-        let mut root = vec![NONE; self.nodes.len()];
+    /// Finds the span above all of each; returns how many there are.
+    pub(crate) fn find_roots(&mut self) -> usize {
+        let mut roots = 0;
         for &at in &self.order {
-            let up = self.parent[at as usize];
-            root[at as usize] = if up == NONE { at } else { root[up as usize] };
+            let up = self.links[at as usize].parent;
+            roots += usize::from(up == NONE);
+            self.links[at as usize].root = if up == NONE { at } else { self.links[up as usize].root };
         }
-        root
-    }
-
-    fn child_range(&self, node: u32) -> (usize, usize) {
-        (self.child_from[node as usize] as usize, self.child_from[node as usize + 1] as usize)
+        roots
     }
 
     fn find_requests(&mut self) {
-        self.request.clear();
-        self.request.resize(self.nodes.len(), NONE);
         self.requests.clear();
         for &at in &self.order {
-            let (node, up) = (self.nodes[at as usize], self.parent[at as usize]);
+            let node = &self.nodes[at as usize];
+            let up = self.links[at as usize].parent;
             let below_own = up != NONE && self.nodes[up as usize].service == node.service;
-            self.request[at as usize] = if node.serves || (!below_own && node.may_root) {
+            self.links[at as usize].request = if node.serves || (!below_own && node.may_root) {
                 self.requests.push(at);
                 at
             } else if below_own {
-                self.request[up as usize]
+                self.links[up as usize].request
             } else {
                 NONE
             };
@@ -238,76 +258,67 @@ impl Assembly {
         self.requests.sort_unstable();
     }
 
-    /// Says whether no other request is above this one.
-    pub(crate) fn is_topmost(&self, request: u32) -> bool {
-        let up = self.parent[request as usize];
-        up == NONE || self.request[up as usize] == NONE
+    /// Returns the request that a span belongs to.
+    pub(crate) fn request_of(&self, at: u32) -> u32 {
+        self.links[at as usize].request
     }
 
-    fn is_request(&self, at: u32) -> bool {
-        self.request[at as usize] == at
+    /// Says whether no other request is above this one.
+    pub(crate) fn is_topmost(&self, request: u32) -> bool {
+        let up = self.links[request as usize].parent;
+        up == NONE || self.request_of(up) == NONE
     }
 
     /// Moves callees that lie outside the call that waited for them, with all that is below them.
     fn align_clocks(&mut self) {
-        let Some(first) = self.nodes.first() else { return };
-        if self.nodes.iter().all(|node| node.service == first.service) {
+        if self.one_service {
             // One service has one clock.
-            for (node, up) in self.nodes.iter_mut().zip(&self.parent) {
-                node.end = if *up == NONE { node.end } else { node.end.max(node.start) };
+            for (node, link) in self.nodes.iter_mut().zip(&self.links) {
+                node.end = if link.parent == NONE { node.end } else { node.end.max(node.start) };
             }
             return;
         }
-        let mut shift = std::mem::take(&mut self.shifts);
-        shift.clear();
-        shift.resize(self.nodes.len(), 0_i64);
+        self.shifts.clear();
+        self.shifts.resize(self.nodes.len(), 0_i64);
         for &at in &self.order {
-            let up = self.parent[at as usize];
+            let up = self.links[at as usize].parent;
             if up == NONE {
                 continue;
             }
-            let above = self.nodes[up as usize];
+            let Node { start: above_start, end: above_end, service, calls, .. } = self.nodes[up as usize];
             let node = &mut self.nodes[at as usize];
-            let mut by = shift[up as usize];
+            let mut by = self.shifts[up as usize];
             let (start, end) = (node.start.saturating_add_signed(by), node.end.saturating_add_signed(by));
-            let (took, room) = (end.saturating_sub(start), above.end.saturating_sub(above.start));
-            let inside = start >= above.start && end <= above.end;
-            if !inside && above.calls && !node.consumes && above.service != node.service && took <= room {
-                let moved = (above.start + (room - took) / 2) as i64 - start as i64;
+            let (took, room) = (end.saturating_sub(start), above_end.saturating_sub(above_start));
+            let inside = start >= above_start && end <= above_end;
+            if !inside && calls && !node.consumes && service != node.service && took <= room {
+                let moved = (above_start + (room - took) / 2) as i64 - start as i64;
                 if moved.unsigned_abs() > SKEW_NS {
-                    self.skewed.extend([node.service, above.service]);
+                    self.skewed.extend([node.service, service]);
                 }
                 by += moved;
             }
-            shift[at as usize] = by;
+            self.shifts[at as usize] = by;
             node.start = node.start.saturating_add_signed(by);
             node.end = node.end.saturating_add_signed(by).max(node.start);
         }
-        self.shifts = shift;
     }
 
     fn find_origins(&mut self) {
-        self.origin.clear();
-        self.origin.resize(self.nodes.len(), NONE);
-        if !self.nodes.iter().any(|node| node.failed) {
-            return;
-        }
         for &at in self.order.iter().rev() {
-            let node = self.nodes[at as usize];
-            let answered_well = self.is_request(at) && !node.failed;
+            let (node, link) = (&self.nodes[at as usize], self.links[at as usize]);
+            let answered_well = link.request == at && !node.failed;
             if answered_well {
                 continue;
             }
-            let (from, to) = self.child_range(at);
-            let below = self.children[from..to]
+            let siblings = &self.children[link.children()];
+            let below = siblings
                 .iter()
                 .copied()
-                .filter(|child| {
-                    self.origin[*child as usize] != NONE && !self.was_retried(*child, &self.children[from..to])
-                })
+                .filter(|child| self.links[*child as usize].origin != NONE && !self.was_retried(*child, siblings))
                 .max_by_key(|child| (self.nodes[*child as usize].end, self.nodes[*child as usize].id));
-            self.origin[at as usize] = match below {
-                Some(child) => self.origin[child as usize],
+            self.links[at as usize].origin = match below {
+                Some(child) => self.links[child as usize].origin,
                 None if node.failed => at,
                 None => NONE,
             };
@@ -324,7 +335,7 @@ impl Assembly {
         let Some(callee) = self.callee_of(failed) else { return false };
         let end = self.nodes[failed as usize].end;
         siblings.iter().any(|other| {
-            self.origin[*other as usize] == NONE
+            self.links[*other as usize].origin == NONE
                 && self.nodes[*other as usize].start >= end
                 && self.callee_of(*other) == Some(callee)
         })
@@ -332,71 +343,79 @@ impl Assembly {
 
     /// Who answers a call: the span itself where it serves, or the first of its children that does.
     fn callee_of(&self, at: u32) -> Option<(u32, u32)> {
-        let (from, to) = self.child_range(at);
         let serving = if self.nodes[at as usize].serves {
             Some(at)
         } else {
-            self.children[from..to].iter().copied().find(|child| self.nodes[*child as usize].serves)
+            let children = &self.children[self.links[at as usize].children()];
+            children.iter().copied().find(|child| self.nodes[*child as usize].serves)
         };
         serving.map(|s| (self.nodes[s as usize].service, self.nodes[s as usize].operation))
     }
 
     fn find_times(&mut self) {
-        let n = self.nodes.len();
-        self.self_ns.clear();
-        self.self_ns.resize(n, 0);
-        self.critical.clear();
-        self.critical.resize(n, 0);
-        for node in 0..n {
-            let (from, to) = (self.child_from[node] as usize, self.child_from[node + 1] as usize);
-            if to - from < 2 {
-                continue;
+        let nodes = &self.nodes;
+        let last = |child: u32| {
+            let child = &nodes[child as usize];
+            std::cmp::Reverse((child.end, child.start, child.id))
+        };
+        for link in &self.links {
+            match &mut self.children[link.children()] {
+                [] | [_] => {}
+                [one, other] => {
+                    if last(*one) > last(*other) {
+                        std::mem::swap(one, other);
+                    }
+                }
+                many => many.sort_unstable_by_key(|child| last(*child)),
             }
-            let nodes = &self.nodes;
-            self.children[from..to].sort_unstable_by_key(|child| {
-                let child = nodes[*child as usize];
-                std::cmp::Reverse((child.end, child.start, child.id))
-            });
-        }
-        for at in 0..self.requests.len() {
-            let request = self.requests[at];
-            let node = self.nodes[request as usize];
-            self.stack.push((request, node.start, node.end.max(node.start)));
-            let mut own = 0;
-            while let Some((span, start, end)) = self.stack.pop() {
-                own += self.walk(span, start, end);
-            }
-            self.self_ns[request as usize] = own;
         }
         self.calls.clear();
         for at in 0..self.requests.len() {
-            let callee = self.requests[at];
-            let up = self.parent[callee as usize];
-            let caller = if up == NONE { NONE } else { self.request[up as usize] };
+            let request = self.requests[at];
+            let node = &self.nodes[request as usize];
+            let (start, end) = (node.start, node.end.max(node.start));
+            let mut own = self.walk(request, start, end);
+            while let Some((span, start, end)) = self.stack.pop() {
+                own += self.walk(span, start, end);
+            }
+            self.links[request as usize].self_ns = own;
+        }
+        for &callee in &self.requests {
+            let Link { parent, critical_ns, .. } = self.links[callee as usize];
+            let caller = if parent == NONE { NONE } else { self.links[parent as usize].request };
             if caller != NONE {
-                self.calls.push(Call { caller, callee, critical_ns: self.critical[callee as usize] });
+                self.calls.push(Call { caller, callee, critical_ns });
             }
         }
     }
 
     /// Walks one span's children backwards from `end` and returns the time that none of them accounts for.
     fn walk(&mut self, span: u32, start: u64, end: u64) -> u64 {
-        let (from, to) = self.child_range(span);
         let (mut own, mut at) = (0, end);
-        for &child in &self.children[from..to] {
-            let node = self.nodes[child as usize];
+        for child in self.links[span as usize].children() {
+            let child = self.children[child];
+            let node = &self.nodes[child as usize];
             let (child_start, child_end) = (node.start.max(start), node.end.min(end));
             if node.consumes || child_end > at || child_start >= child_end {
                 continue;
             }
             own += at - child_end;
             at = child_start;
-            if self.is_request(child) {
-                self.critical[child as usize] = child_end - child_start;
+            let link = &mut self.links[child as usize];
+            if link.request == child {
+                link.critical_ns = child_end - child_start;
+            } else if link.children_from == link.children_to {
+                // Nothing below it takes any of its time.
+                own += child_end - child_start;
             } else {
                 self.stack.push((child, child_start, child_end));
             }
         }
         own + (at - start)
+    }
+
+    /// Says whether a failure began in a span, or below it, and where.
+    pub(crate) fn origin_of(&self, at: u32) -> u32 {
+        self.links[at as usize].origin
     }
 }

@@ -27,9 +27,13 @@ impl Default for Behind {
 }
 
 impl Behind {
-    /// Takes something that ended at `end` and was received at `received`.
-    pub(crate) fn saw(&mut self, end: u64, received: u64) {
-        let (minute, lag) = (received / MINUTE_NS, received.saturating_sub(end));
+    /// Returns the minute of receipt.
+    pub(crate) fn minute(received: u64) -> u64 {
+        received / MINUTE_NS
+    }
+
+    /// Takes several things received in one minute, of which the one that was least behind was so by `lag`.
+    pub(crate) fn saw_least(&mut self, minute: u64, lag: u64) {
         if minute > self.minute {
             self.former = if minute == self.minute + 1 { self.least } else { u64::MAX };
             (self.minute, self.least) = (minute, lag);
@@ -53,6 +57,12 @@ mod tests {
     use super::*;
 
     const S: u64 = 1_000_000_000;
+
+    impl Behind {
+        fn saw(&mut self, end: u64, received: u64) {
+            self.saw_least(Self::minute(received), received.saturating_sub(end));
+        }
+    }
 
     #[test]
     fn it_is_behind_by_the_least_of_the_last_two_minutes() {

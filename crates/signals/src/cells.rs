@@ -43,6 +43,8 @@ impl CellStore {
         let cells = &mut self.series[series as usize].pending;
         let at = match cells.last() {
             Some((last, _)) if *last == bucket => cells.len() - 1,
+            // What a trace tells comes after it was idle for a while.
+            Some(_) if cells.len() > 1 && cells[cells.len() - 2].0 == bucket => cells.len() - 2,
             _ => match cells.binary_search_by_key(&bucket, |(b, _)| *b) {
                 Ok(at) => at,
                 Err(_) if self.pending >= max => return None,

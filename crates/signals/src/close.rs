@@ -2,31 +2,67 @@
 //!
 //! Everything goes into the cell of the bucket in which the request itself ended.
 
-use plimsoll_model::signal::{CalleeTime, Fingerprint, LOG_UNIT, OperationKind};
+use plimsoll_model::signal::{CalleeTime, Fingerprint, OperationKind};
 
 use crate::assembly::{Assembly, NONE, Node};
+use crate::path_counts::PathsAtHand;
 use crate::quality::Word;
-use crate::registry::OTHER_NAME;
-use crate::sides::PathId;
+use crate::registry::{OTHER_NAME, SeriesKey};
 use crate::spans::RequestSpan;
 use crate::state::SignalState;
 use crate::traces::{ClosedTrace, OpenSpan, Role};
 
-/// Services of one path; of a trace with more it is not said which took part.
-const PARTICIPANTS_MAX: usize = 64;
+/// Traces that are taken out side by side.
+const AT_ONCE: usize = 16;
+
+/// The room that closing takes; made once and used for every trace.
+#[derive(Default)]
+pub(crate) struct Closing {
+    pub(crate) traces: [ClosedTrace; AT_ONCE],
+    assembly: Assembly,
+    paths: PathsAtHand,
+}
 
 impl SignalState {
-    pub(crate) fn close(&mut self, trace: &mut ClosedTrace) {
-        let mut assembly = std::mem::take(&mut self.assembly);
-        assembly.nodes.clear();
-        // Spans of a trace mostly come in runs of one version.
-        let mut met = (u32::MAX, 0);
-        for (source, span) in trace.spans.iter().enumerate() {
-            if met.0 != span.version {
-                met = (span.version, self.registry.versions.key(span.version).service);
+    /// Closes the traces whose last arrival is not after `before`.
+    pub(crate) fn close_until(&mut self, before: u64) {
+        let mut closing = self.closing.take().unwrap_or_default();
+        let mut traces = std::mem::take(&mut closing.traces);
+        loop {
+            let taken = self.traces.take_idle(before, &mut traces);
+            traces[..taken].iter_mut().for_each(|trace| self.close(&mut closing, trace));
+            if taken < traces.len() {
+                break;
             }
-            let service = met.1;
-            assembly.nodes.push(Node {
+        }
+        closing.traces = traces;
+        self.closing = Some(closing);
+    }
+
+    /// Closes the oldest trace, of which more may come.
+    pub(crate) fn evict_trace(&mut self) {
+        let mut closing = self.closing.take().unwrap_or_default();
+        let mut trace = std::mem::take(&mut closing.traces[0]);
+        if self.traces.take_idle(u64::MAX, std::array::from_mut(&mut trace)) > 0 {
+            trace.partial = true;
+            self.registry.counters.traces_evicted += 1;
+            self.close(&mut closing, &mut trace);
+        }
+        closing.traces[0] = trace;
+        self.closing = Some(closing);
+    }
+
+    /// Counts what a trace tells that was taken out.
+    pub(crate) fn close(&mut self, closing: &mut Closing, trace: &mut ClosedTrace) {
+        let Closing { assembly, paths, .. } = closing;
+        let registry = &self.registry;
+        let traces = &self.traces;
+        let slots = trace.spans.as_slice();
+        assembly.run(slots.iter().map(|at| traces.span(*at).id), |at| {
+            let source = slots[at as usize];
+            let span = traces.span(source);
+            let service = registry.versions.key(span.version).service;
+            Node {
                 id: span.id,
                 start: span.start,
                 end: span.end,
@@ -34,14 +70,13 @@ impl SignalState {
                 service,
                 operation: span.what,
                 failed: span.failed,
-                serves: matches!(span.role, Role::Server | Role::Consumer),
+                serves: span.role.serves(),
                 consumes: span.role == Role::Consumer,
                 calls: span.role == Role::Client,
-                may_root: span.role == Role::MayRoot && !self.registry.service[service as usize].serves,
-                source: source as u32,
-            });
-        }
-        assembly.run();
+                may_root: span.role == Role::MayRoot && !registry.service[service as usize].serves,
+                source,
+            }
+        });
         let counters = &mut self.registry.counters;
         counters.duplicate_spans += assembly.duplicates;
         counters.parent_cycles += assembly.cycles;
@@ -52,27 +87,27 @@ impl SignalState {
         }
 
         for &at in &assembly.requests {
-            let source = assembly.nodes[at as usize].source as usize;
-            if trace.spans[source].role == Role::MayRoot {
-                self.count_internal(trace.id, &mut trace.spans[source]);
+            let source = assembly.nodes[at as usize].source;
+            if self.traces.span(source).role == Role::MayRoot {
+                self.count_internal(trace.id, source);
             }
         }
         if !trace.partial {
-            self.assign(&assembly, &trace.spans);
-            self.count_paths(&assembly, trace);
-            self.judge_quality(&assembly);
+            self.assign(assembly);
+            self.count_paths(assembly, paths, trace);
+            self.judge_quality(assembly);
         }
-        self.count_waiting(&assembly, trace);
-        self.assembly = assembly;
+        self.count_waiting(assembly, trace);
     }
 
-    fn count_internal(&mut self, trace: u128, span: &mut OpenSpan) {
+    fn count_internal(&mut self, trace: u128, at: u32) {
+        let mut span = *self.traces.span(at);
         let service = self.registry.versions.key(span.version).service;
         span.what = self.registry.operation_id(service, OperationKind::Internal, span.what);
+        span.series = self.registry.series_id(SeriesKey { version: span.version, operation: span.what, age: span.age });
         self.count_request(&RequestSpan {
             version: span.version,
-            operation: span.what,
-            age: span.age,
+            series: span.series,
             bucket: u64::from(span.bucket),
             start: span.start,
             end: span.end,
@@ -81,108 +116,39 @@ impl SignalState {
             weight: u64::from(span.weight),
             values: &[],
         });
+        *self.traces.span_mut(at) = span;
     }
 
     /// Assigns blame and time.
-    fn assign(&mut self, assembly: &Assembly, spans: &[OpenSpan]) {
-        let max = self.registry.limits.entries_per_cell_max;
-        let other = self.registry.other_party();
-        let span_of = |at: u32| &spans[assembly.nodes[at as usize].source as usize];
+    fn assign(&mut self, assembly: &Assembly) {
+        let (max, other) = (self.registry.limits.entries_per_cell_max, self.registry.other_party);
         for &at in &assembly.requests {
-            let span = span_of(at);
-            let origin = assembly.origin[at as usize];
-            let blamed = (origin != NONE).then(|| {
-                let request = assembly.request[origin as usize];
+            let node = &assembly.nodes[at as usize];
+            let OpenSpan { version, series, bucket, .. } = *self.traces.span(node.source);
+            let blamed = node.failed.then(|| {
+                let origin = assembly.origin_of(at);
+                let request = assembly.request_of(origin);
+                let span_of = |at: u32| self.traces.span(assembly.nodes[at as usize].source);
                 let operation = (request != NONE).then(|| span_of(request).what);
                 (self.registry.party_id(span_of(origin).version, operation), request == at)
             });
-            let Some(cell) = self.cell(span.version, span.what, span.age, u64::from(span.bucket)) else { continue };
-            cell.record_self_time(assembly.self_ns[at as usize]);
+            let Some(cell) = self.cell_of(series, u64::from(bucket)) else { continue };
+            cell.record_self_time(assembly.links[at as usize].self_ns);
             if let Some((party, own)) = blamed {
                 cell.error_origins += u64::from(own);
                 let recorded = cell.record_blame(party, max, other);
-                self.registry.note_edge(span.version, party, u64::from(span.bucket), recorded);
+                self.registry.note_edge(version, party, u64::from(bucket), recorded);
             }
         }
         for call in &assembly.calls {
-            let (caller, callee) = (span_of(call.caller), span_of(call.callee));
-            let party = self.registry.party_id(callee.version, Some(callee.what));
+            let [caller, callee] = [call.caller, call.callee].map(|at| assembly.nodes[at as usize].source);
+            let OpenSpan { version, what, .. } = *self.traces.span(callee);
+            let party = self.registry.party_id(version, Some(what));
             let time = CalleeTime { calls: 1, critical_ns: call.critical_ns };
-            let Some(cell) = self.cell(caller.version, caller.what, caller.age, u64::from(caller.bucket)) else {
-                continue;
-            };
+            let OpenSpan { version, series, bucket, .. } = *self.traces.span(caller);
+            let Some(cell) = self.cell_of(series, u64::from(bucket)) else { continue };
             let recorded = cell.record_callee(party, time, max, other);
-            self.registry.note_edge(caller.version, party, u64::from(caller.bucket), recorded);
-        }
-    }
-
-    /// Counts each topmost request by the versions of all services below it.
-    fn count_paths(&mut self, assembly: &Assembly, trace: &ClosedTrace) {
-        let [first, others @ ..] = trace.spans.as_slice() else { return };
-        if others.iter().all(|span| span.version == first.version) {
-            return;
-        }
-        let span_of = |at: u32| &trace.spans[assembly.nodes[at as usize].source as usize];
-        let roots = assembly.roots();
-        // Of each root the versions below it, so that many requests of one root cost no more than one.
-        let mut below: Vec<(u32, u32)> = roots.iter().zip(0..).map(|(root, at)| (*root, span_of(at).version)).collect();
-        below.sort_unstable();
-        below.dedup();
-        // And the services of which a request failed.
-        let failed =
-            assembly.requests.iter().map(|at| (roots[*at as usize], span_of(*at))).filter(|(_, span)| span.failed);
-        let mut failed: Vec<(u32, u32)> =
-            failed.map(|(root, span)| (root, self.registry.versions.key(span.version).service)).collect();
-        failed.sort_unstable();
-        failed.dedup();
-        for &at in assembly.requests.iter().filter(|at| assembly.is_topmost(**at)) {
-            let root = roots[at as usize];
-            let from = below.partition_point(|(other, _)| *other < root);
-            let mut versions = std::mem::take(&mut self.path_at_hand);
-            versions.clear();
-            let mine = below[from..].iter().take_while(|(other, _)| *other == root).take(PARTICIPANTS_MAX + 1);
-            versions.extend(mine.map(|(_, version)| *version));
-            if versions.len() > 1 {
-                let from = failed.partition_point(|(other, _)| *other < root);
-                let to = failed.partition_point(|(other, _)| *other <= root);
-                self.count_path(&versions, span_of(at), trace.id, &failed[from..to]);
-            }
-            self.path_at_hand = versions;
-        }
-    }
-
-    fn count_path(&mut self, versions: &[u32], entry: &OpenSpan, trace: u128, failed: &[(u32, u32)]) {
-        let versions = if versions.len() > PARTICIPANTS_MAX { &[] } else { versions };
-        let limits = self.side_limits();
-        let known = self.sides.path_sets.get(versions).map(|path| PathId { operation: entry.what, path });
-        let id = match known.filter(|id| self.sides.paths.contains(id)) {
-            Some(id) => id,
-            None => {
-                let paths = self.sides.paths_of.entry(entry.what).or_default();
-                let fits = *paths < self.registry.limits.paths_per_entry_max && self.sides.paths.has_room(limits);
-                *paths += usize::from(fits);
-                if !fits {
-                    self.registry.crowded = true;
-                    self.registry.counters.pathless_traces += 1;
-                }
-                let versions = if fits { versions } else { &[] };
-                PathId { operation: entry.what, path: self.sides.path_sets.intern(versions.into()) }
-            }
-        };
-        let Some(cell) = self.sides.paths.cell(&id, u64::from(entry.bucket), limits) else { return };
-        let log = (entry.end.saturating_sub(entry.start).max(1) as f64).ln();
-        cell.traces += 1;
-        cell.log_sum = cell.log_sum.saturating_add((log * LOG_UNIT).round() as i64);
-        cell.log_sum_sq = cell.log_sum_sq.saturating_add((log * log * LOG_UNIT).round() as i64);
-        if failed.is_empty() {
-            return;
-        }
-        let failures = cell.failures.get_or_insert_default();
-        failed.iter().for_each(|(_, service)| failures.within.add(*service, 1));
-        if entry.failed {
-            cell.failed += 1;
-            failed.iter().for_each(|(_, service)| failures.both.add(*service, 1));
-            failures.exemplars.offer(trace.to_be_bytes());
+            self.registry.note_edge(version, party, u64::from(bucket), recorded);
         }
     }
 
@@ -211,7 +177,7 @@ impl SignalState {
         let mut counted: Vec<(u32, u64, Fingerprint)> = Vec::new();
         for waiting in &trace.exceptions {
             let at = assembly.find(waiting.span).unwrap_or(NONE);
-            let request = if at == NONE { NONE } else { assembly.request[at as usize] };
+            let request = if at == NONE { NONE } else { assembly.request_of(at) };
             let once = (request, if request == NONE { waiting.span } else { 0 }, waiting.fingerprint);
             if counted.contains(&once) {
                 continue;
@@ -224,7 +190,7 @@ impl SignalState {
                 let service = self.registry.versions.key(waiting.version).service;
                 (waiting.version, self.service_operation(service), waiting.age, waiting.bucket)
             } else {
-                let span = &trace.spans[assembly.nodes[request as usize].source as usize];
+                let span = *self.traces.span(assembly.nodes[request as usize].source);
                 (span.version, span.what, span.age, u64::from(span.bucket))
             };
             self.count_exception(version, operation, age, bucket, waiting.fingerprint, &waiting.seen);
@@ -245,6 +211,7 @@ impl SignalState {
         // Names without end would hold their places for days.
         self.sides.forget_metric_past(&metrics);
         let mut parties = vec![false; registry.parties.span()];
+        parties[registry.other_party as usize] = true;
         let mut versions = vec![false; registry.versions.span()];
         let mut operations = vec![false; registry.operations.span()];
         names[OTHER_NAME as usize] = true;
@@ -264,10 +231,6 @@ impl SignalState {
                 rare.blame.0.iter().for_each(|(party, _)| parties[*party as usize] = true);
             }
         });
-        for (_, key) in registry.series.iter().filter(|(id, _)| series[*id as usize]) {
-            versions[key.version as usize] = true;
-            operations[key.operation as usize] = true;
-        }
         self.traces.each_span(|span| {
             versions[span.version as usize] = true;
             names[span.class as usize] = true;
@@ -275,7 +238,14 @@ impl SignalState {
                 Role::Server | Role::Consumer => operations[span.what as usize] = true,
                 _ => names[span.what as usize] = true,
             }
+            if span.series != OpenSpan::NONE {
+                series[span.series as usize] = true;
+            }
         });
+        for (_, key) in registry.series.iter().filter(|(id, _)| series[*id as usize]) {
+            versions[key.version as usize] = true;
+            operations[key.operation as usize] = true;
+        }
         self.traces.each_exception(|waiting| versions[waiting.version as usize] = true);
         self.sides.mark(&mut versions, &mut operations, &mut names);
         self.sides.collect_paths();

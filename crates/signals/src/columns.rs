@@ -59,9 +59,9 @@ impl<'a> Times<'a> {
         Ok(Self(time(batch, name)?.values()))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(self, row: usize) -> u64 {
-        u64::try_from(self.0[row]).unwrap_or(0)
+        self.0[row].max(0) as u64
     }
 }
 
@@ -78,19 +78,21 @@ impl<'a, T: ArrowNativeType> Numbers<'a, T> {
         name: &str,
     ) -> Result<Self, SchemaError> {
         let array = typed(name, column(batch, name)?.as_primitive_opt::<P>())?;
-        Ok(Self { values: array.values(), nulls: array.nulls() })
+        // Where all are absent there is nothing to look at.
+        let values: &[T] = if array.null_count() == array.len() { &[] } else { array.values() };
+        Ok(Self { values, nulls: array.nulls().filter(|_| !values.is_empty()) })
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(self, row: usize) -> Option<T> {
         match self.nulls {
             Some(nulls) if nulls.is_null(row) => None,
-            _ => Some(self.values[row]),
+            _ => self.values.get(row).copied(),
         }
     }
 
     /// Returns the number; absent is zero.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn or_zero(self, row: usize) -> T {
         self.get(row).unwrap_or_default()
     }
@@ -99,27 +101,27 @@ impl<'a, T: ArrowNativeType> Numbers<'a, T> {
 /// Ids of one width; absent is zero.
 #[derive(Clone, Copy)]
 pub(crate) struct Ids<'a, const WIDTH: usize> {
-    bytes: &'a [u8],
+    ids: &'a [[u8; WIDTH]],
     nulls: Option<&'a NullBuffer>,
 }
 
 impl<'a, const WIDTH: usize> Ids<'a, WIDTH> {
     pub(crate) fn of(batch: &'a RecordBatch, name: &str) -> Result<Self, SchemaError> {
         let array = id(batch, name, WIDTH as i32)?;
-        Ok(Self { bytes: array.value_data(), nulls: array.nulls() })
+        Ok(Self { ids: array.value_data().as_chunks().0, nulls: array.nulls() })
     }
 
-    #[inline]
+    #[inline(always)]
     fn bytes(self, row: usize) -> [u8; WIDTH] {
         match self.nulls {
             Some(nulls) if nulls.is_null(row) => [0; WIDTH],
-            _ => self.bytes[row * WIDTH..].first_chunk().copied().unwrap_or([0; WIDTH]),
+            _ => self.ids[row],
         }
     }
 }
 
 impl Ids<'_, 16> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(self, row: usize) -> u128 {
         u128::from_be_bytes(self.bytes(row))
     }
@@ -131,7 +133,7 @@ impl Ids<'_, 16> {
 }
 
 impl Ids<'_, 8> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(self, row: usize) -> u64 {
         u64::from_be_bytes(self.bytes(row))
     }
@@ -149,7 +151,7 @@ impl<'a> Texts<'a> {
         Ok(Self::from(text(batch, name)?))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(self, row: usize) -> &'a str {
         if self.offsets[row] == self.offsets[row + 1] || self.array.nulls().is_some_and(|nulls| nulls.is_null(row)) {
             return "";
@@ -245,6 +247,7 @@ impl<'a> SharedText<'a> {
         std::ptr::eq(self.keys, other.keys)
     }
 
+    #[inline(always)]
     pub(crate) fn key(&self, row: usize) -> u32 {
         self.keys[row]
     }

@@ -34,6 +34,7 @@ impl<'a> Events<'a> {
         Ok(Self { offsets: list.value_offsets(), names, attributes: Attributes::of("events", attributes)? })
     }
 
+    #[inline(always)]
     pub(crate) fn is_empty(&self, row: usize) -> bool {
         self.offsets[row] == self.offsets[row + 1]
     }

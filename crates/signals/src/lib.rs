@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `state` | [`SignalState`]: the whole, and the passing of time |
 //! | `spans`, `logs`, `metrics` | batches in |
+//! | `span_runs` | what is the same for many spans in a row |
 //! | `resources`, `events` | who emitted a row; events of spans |
 //! | `lines` | templates of log lines, and their bound |
 //! | `points`, `point_columns` | one metric point, whatever its type; the columns it stands in |
@@ -14,8 +15,9 @@
 //! | `presence` | who was there, and starts of instances |
 //! | `drill`, `weight` | values of attributes by outcome; what a sampled span stands for |
 //! | `close` | what a closed trace adds; freeing of numbers |
-//! | `traces` | spans of open traces, within bounds |
-//! | `assembly` | one trace: requests, origins of failure, critical path |
+//! | `traces`, `trace_ids`, `blocks` | spans of open traces, within bounds; their ids; room that never moves |
+//! | `assembly`, `shape` | one trace: requests, origins of failure, critical path; what is kept of each span |
+//! | `path_counts` | requests at the top by the versions below them |
 //! | `instances` | ages of instances |
 //! | `name` | names of operations |
 //! | `exception`, `frame` | fingerprints |
@@ -39,6 +41,7 @@
 mod assembly;
 mod attributes;
 mod behind;
+mod blocks;
 mod cell;
 mod cells;
 mod checkpoint;
@@ -58,6 +61,7 @@ mod logs;
 mod metric_past;
 mod metrics;
 mod name;
+mod path_counts;
 mod paths;
 mod point_columns;
 mod points;
@@ -68,13 +72,16 @@ mod recall;
 mod registry;
 mod resources;
 mod rows;
+mod shape;
 mod side;
 mod side_rows;
 mod sides;
+mod span_runs;
 mod spans;
 mod state;
 mod streams;
 mod survey;
+mod trace_ids;
 mod traces;
 mod vitals;
 mod weight;

@@ -32,6 +32,7 @@ impl Run {
     }
 
     /// Counts one row; what was counted of another emitter or bucket is added first.
+    #[inline(always)]
     pub(crate) fn count(&mut self, state: &mut SignalState, emitter: Emitter, bucket: u64, at: u64) {
         if self.rows > 0 && (self.version, self.instance, self.bucket) == (emitter.version, emitter.instance, bucket) {
             self.rows += 1;
@@ -39,6 +40,10 @@ impl Run {
             self.last = self.last.max(at);
             return;
         }
+        self.begin(state, emitter, bucket, at);
+    }
+
+    fn begin(&mut self, state: &mut SignalState, emitter: Emitter, bucket: u64, at: u64) {
         self.end(state);
         (self.version, self.instance, self.bucket) = (emitter.version, emitter.instance, bucket);
         (self.rows, self.first, self.last) = (1, at, at);

@@ -133,6 +133,8 @@ pub(crate) struct Registry {
     /// By version and operation.
     recent_parties: Recent<(u32, u32)>,
     statuses: Vec<(i32, u32)>,
+    /// The party that stands for all others.
+    pub(crate) other_party: u32,
     /// Set when a table was full: what is no longer used may be freed.
     pub(crate) crowded: bool,
 }
@@ -144,6 +146,9 @@ impl Registry {
         names.intern("".into());
         let mut values = Interner::new();
         values.intern(OTHER.into());
+        let mut parties = Interner::new();
+        let other = PartyKey { namespace: NO_NAME, service: OTHER_NAME, version: NO_NAME, operation: NO_NAME };
+        let other_party = parties.intern(other);
         Self {
             limits,
             counters: SignalCounters::default(),
@@ -154,7 +159,7 @@ impl Registry {
             names,
             operations: Interner::new(),
             series: Interner::new(),
-            parties: Interner::new(),
+            parties,
             edges: FixedMap::default(),
             values,
             raw_names: FixedMap::default(),
@@ -164,6 +169,7 @@ impl Registry {
             recent_series: Recent::new(),
             recent_parties: Recent::new(),
             statuses: Vec::new(),
+            other_party,
             crowded: false,
         }
     }
@@ -427,14 +433,9 @@ impl Registry {
         }
         if self.parties.len() >= self.limits.names_max {
             self.overflow();
-            return self.other_party();
+            return self.other_party;
         }
         self.parties.intern(key)
-    }
-
-    /// Returns the party that stands for all others.
-    pub(crate) fn other_party(&mut self) -> u32 {
-        self.parties.intern(PartyKey { namespace: NO_NAME, service: OTHER_NAME, version: NO_NAME, operation: NO_NAME })
     }
 
     /// Remembers an exception of a service.

@@ -76,6 +76,7 @@ impl<'a> Resources<'a> {
     }
 
     /// Says who emitted a row; looked up once for each resource of the batch.
+    #[inline(always)]
     pub(crate) fn emitter(&mut self, state: &mut SignalState, row: usize, at: u64, received: u64) -> Emitter {
         let key = self.name.key(row);
         match self.last {

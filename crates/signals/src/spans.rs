@@ -1,21 +1,23 @@
 //! Spans folded: requests counted at once, everything else when their trace closes.
 //!
-//! *Cost.* No allocation per span: a resource is looked up once a batch, a name is hashed, a cell is found by index.
+//! *Cost.* No allocation per span: a resource is looked up once a batch, a name is hashed, a cell is found by index. What is the
+//! same for all spans of a run is added once a run ([`SpanRun`]).
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Int32Type, UInt32Type};
 use plimsoll_model::UnixNanos;
 use plimsoll_model::drill::Outcome;
-use plimsoll_model::signal::{ExceptionCount, Fingerprint, OperationKind, WEIGHT_UNIT};
+use plimsoll_model::signal::{AgeClass, ExceptionCount, Fingerprint, OperationKind, WEIGHT_UNIT};
 
 use crate::attributes::Attributes;
 use crate::columns::{self, Ids, Numbers, SchemaError, Texts, Times, same_text};
 use crate::events::{Events, flag_part};
 use crate::presence::{Emitted, Run};
 use crate::quality::Word;
-use crate::registry::NO_NAME;
+use crate::registry::{NO_NAME, SeriesKey};
 use crate::resources::Resources;
 use crate::sides::ArmId;
+use crate::span_runs::{Moment, SpanRun};
 use crate::state::SignalState;
 use crate::traces::{OpenException, OpenSpan, Role};
 use crate::weight::weight_of;
@@ -68,25 +70,43 @@ impl SignalState {
         let limits = &self.registry.limits;
         let (per_trace_max, life) = (limits.spans_per_trace_max, limits.trace_life_max.as_nanos() as u64);
         let entries_max = limits.entries_per_cell_max;
+        let looked_for = roles.iter().any(|role| !matches!(role, AttributeRole::None));
         let mut run = Run::new(Emitted::Span);
+        let mut seen = SpanRun::default();
+        let mut moment = Moment::default();
         let mut weighed: (&str, u64) = ("", WEIGHT_UNIT);
         let mut values = std::mem::take(&mut self.values_at_hand);
+        self.registry.counters.spans += batch.num_rows() as u64;
 
         for row in 0..batch.num_rows() {
             let received = received.get(row);
-            self.watermark = self.watermark.max(received);
-            self.registry.counters.spans += 1;
+            if received != moment.received {
+                moment = Moment::of(received);
+                self.watermark = self.watermark.max(received);
+            }
             let (start, end) = (start.get(row), end.get(row));
             let emitter = resources.emitter(self, row, start.min(received), received);
-            let bucket = self.bucket_of(emitter.service, end, received);
+            let bucket = match moment.bucket(end) {
+                Some(bucket) => bucket,
+                None => {
+                    let bucket = self.bucket_of(emitter.service, end, received);
+                    moment.learn(bucket);
+                    bucket
+                }
+            };
             run.count(self, emitter, bucket, end.min(received));
+            if (seen.version, seen.minute) != (emitter.version, moment.minute) {
+                seen.end(self);
+                seen = SpanRun::of(emitter, moment.minute);
+            }
+            seen.count(end, received);
             let age = Self::age_of(emitter, start);
             if end < start {
                 self.registry.counters.negative_durations += 1;
                 self.registry.service[emitter.service as usize].quality.say(Word::NegativeDurations, received);
             }
             let state = trace_state.get(row);
-            if !same_text(state, weighed.0) {
+            if !(state.is_empty() && weighed.0.is_empty()) && !same_text(state, weighed.0) {
                 weighed = (state, weight_of(state));
             }
             if weighed.1 != WEIGHT_UNIT {
@@ -126,12 +146,8 @@ impl SignalState {
             } else {
                 NO_NAME
             };
-            let seen = &mut self.registry.version[emitter.version as usize];
-            seen.spans += 1;
-            seen.last_seen = seen.last_seen.max(UnixNanos(end.min(received)));
-            seen.behind.saw(end, received);
-            self.registry.service[emitter.service as usize].behind.saw(end, received);
 
+            let mut series = OpenSpan::NONE;
             let what = if let Some(kind) = serving {
                 let service = &mut self.registry.service[emitter.service as usize];
                 service.serves = true;
@@ -153,7 +169,8 @@ impl SignalState {
                     }
                 }
                 let mut arm: Option<(&str, &str)> = None;
-                for at in attributes.entries(row) {
+                let looked_at = if looked_for { attributes.entries(row) } else { 0..0 };
+                for at in looked_at {
                     match roles[attributes.code(at)] {
                         AttributeRole::None => {}
                         AttributeRole::Drill(attribute) => {
@@ -162,10 +179,10 @@ impl SignalState {
                         AttributeRole::Flag => flag_part(&mut arm, attributes.key(at), attributes.value(at)),
                     }
                 }
+                series = self.registry.series_id(SeriesKey { version: emitter.version, operation, age });
                 let request = RequestSpan {
                     version: emitter.version,
-                    operation,
-                    age,
+                    series,
                     bucket,
                     start,
                     end,
@@ -176,12 +193,12 @@ impl SignalState {
                 };
                 self.count_request(&request);
                 if let Some((flag, variant)) = arm {
-                    self.count_arm(&request, emitter.service, flag, variant);
+                    self.count_arm(&request, emitter.service, operation, age, flag, variant);
                 }
                 if !events.is_empty(row) {
                     for at in events.all(row) {
                         if let Some((flag, variant)) = events.flag(at) {
-                            self.count_arm(&request, emitter.service, flag, variant);
+                            self.count_arm(&request, emitter.service, operation, age, flag, variant);
                         }
                     }
                 }
@@ -196,9 +213,11 @@ impl SignalState {
                 end,
                 version: emitter.version,
                 what,
+                series,
                 bucket: bucket as u32,
                 class,
                 weight: weighed.1 as u32,
+                before: OpenSpan::NONE,
                 role,
                 age,
                 failed,
@@ -239,15 +258,24 @@ impl SignalState {
             }
         }
         run.end(self);
+        seen.end(self);
         values.clear();
         self.values_at_hand = values;
         Ok(())
     }
 
     /// Counts a request once more, under the variant of a feature flag.
-    fn count_arm(&mut self, request: &RequestSpan<'_>, service: u32, flag: &str, variant: &str) {
+    fn count_arm(
+        &mut self,
+        request: &RequestSpan<'_>,
+        service: u32,
+        operation: u32,
+        age: AgeClass,
+        flag: &str,
+        variant: &str,
+    ) {
         let Some((flag, variant)) = self.registry.arm(service, flag, variant) else { return };
-        let RequestSpan { version, operation, age, bucket, .. } = *request;
+        let RequestSpan { version, bucket, .. } = *request;
         let (max, other) = (self.registry.limits.entries_per_cell_max, crate::registry::OTHER_NAME);
         let limits = self.side_limits();
         if let Some(cell) = self.sides.arms.cell(&ArmId { version, operation, age, flag, variant }, bucket, limits) {
@@ -273,7 +301,7 @@ impl SignalState {
 
     pub(crate) fn count_request(&mut self, request: &RequestSpan<'_>) {
         let (max, other) = (self.registry.limits.entries_per_cell_max, crate::registry::OTHER_NAME);
-        let Some(cell) = self.cell(request.version, request.operation, request.age, request.bucket) else { return };
+        let Some(cell) = self.cell_of(request.series, request.bucket) else { return };
         let weight = request.weight;
         let log_latency_sum = cell.record_request(request.end.saturating_sub(request.start), request.trace, weight);
         let mut overflowed = match request.class {
@@ -297,7 +325,7 @@ impl SignalState {
         &mut self,
         version: u32,
         operation: u32,
-        age: plimsoll_model::signal::AgeClass,
+        age: AgeClass,
         bucket: u64,
         fingerprint: Fingerprint,
         seen: &ExceptionCount,
@@ -314,8 +342,7 @@ impl SignalState {
 #[derive(Clone, Copy)]
 pub(crate) struct RequestSpan<'a> {
     pub(crate) version: u32,
-    pub(crate) operation: u32,
-    pub(crate) age: plimsoll_model::signal::AgeClass,
+    pub(crate) series: u32,
     pub(crate) bucket: u64,
     pub(crate) start: u64,
     pub(crate) end: u64,

@@ -13,9 +13,9 @@ use plimsoll_model::signal::{AgeClass, OperationKind};
 use plimsoll_model::{Bucket, ServiceKey, UnixNanos};
 use plimsoll_otlp::Table;
 
-use crate::assembly::Assembly;
 use crate::cell::Cell;
 use crate::cells::CellStore;
+use crate::close::Closing;
 use crate::columns::SchemaError;
 use crate::drill::DrillKeys;
 use crate::instances::Instances;
@@ -27,16 +27,16 @@ use crate::registry::{NO_NAME, Registry, SeriesKey};
 use crate::resources::Emitter;
 use crate::sides::{MetricNames, Sides};
 use crate::streams::Streams;
-use crate::traces::{ClosedTrace, OpenTraces};
+use crate::traces::OpenTraces;
 
 /// Nothing is freed more often than this, in nanoseconds of the watermark.
 const GARBAGE_INTERVAL_NS: u64 = 60_000_000_000;
 /// An end this long before receipt is said to be late.
-const LATE_NS: u64 = 3_600_000_000_000;
+pub(crate) const LATE_NS: u64 = 3_600_000_000_000;
 /// An end this long before receipt is not believed.
 const PAST_NS: u64 = 24 * 3_600_000_000_000;
 /// An end this long after receipt is not believed.
-const FUTURE_NS: u64 = 600_000_000_000;
+pub(crate) const FUTURE_NS: u64 = 600_000_000_000;
 
 /// A version that was seen for the first time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,8 +55,8 @@ pub struct SignalState {
     pub(crate) cells: CellStore,
     pub(crate) traces: OpenTraces,
     pub(crate) instances: Instances,
-    pub(crate) assembly: Assembly,
-    pub(crate) closed: ClosedTrace,
+    /// `None` while traces are closed.
+    pub(crate) closing: Option<Box<Closing>>,
     pub(crate) sides: Sides,
     pub(crate) metric_names: MetricNames,
     pub(crate) streams: Streams,
@@ -70,8 +70,6 @@ pub struct SignalState {
     pub(crate) resource_values: FixedMap<u64, Arc<[(u32, u32)]>>,
     /// Numbers of attribute and value of the span at hand; made once.
     pub(crate) values_at_hand: Vec<(u32, u32)>,
-    /// Versions of the trace at hand.
-    pub(crate) path_at_hand: Vec<u32>,
     /// Text of the template at hand, and its skeleton.
     pub(crate) template_at_hand: String,
     pub(crate) skeleton_at_hand: Vec<u8>,
@@ -104,15 +102,13 @@ impl SignalState {
             drill_keys,
             resource_values: FixedMap::default(),
             values_at_hand: Vec::new(),
-            path_at_hand: Vec::new(),
             template_at_hand: String::new(),
             skeleton_at_hand: Vec::new(),
             lines: KnownLines::new(),
             cells: CellStore::default(),
             traces: OpenTraces::new(),
             instances: Instances::default(),
-            assembly: Assembly::default(),
-            closed: ClosedTrace::default(),
+            closing: Some(Box::default()),
             watermark: 0,
             new_versions: Vec::new(),
             retired_before: 0,
@@ -162,13 +158,7 @@ impl SignalState {
         while self.traces.open_spans() > self.registry.limits.open_spans_max
             || self.traces.open_exceptions() > self.registry.limits.open_exceptions_max
         {
-            let mut closed = std::mem::take(&mut self.closed);
-            if self.traces.take_oldest(u64::MAX, &mut closed) {
-                closed.partial = true;
-                self.registry.counters.traces_evicted += 1;
-                self.close(&mut closed);
-            }
-            self.closed = closed;
+            self.evict_trace();
         }
         let retention = self.registry.limits.retention.as_nanos() as u64;
         let keep = UnixNanos(self.watermark.saturating_sub(retention)).bucket().0;
@@ -198,17 +188,15 @@ impl SignalState {
         }
     }
 
-    fn close_until(&mut self, before: u64) {
-        let mut closed = std::mem::take(&mut self.closed);
-        while self.traces.take_oldest(before, &mut closed) {
-            self.close(&mut closed);
-        }
-        self.closed = closed;
-    }
-
     /// Returns the cell that something is to be counted in; `None` where there is no room, which is counted.
     pub(crate) fn cell(&mut self, version: u32, operation: u32, age: AgeClass, bucket: u64) -> Option<&mut Cell> {
         let series = self.registry.series_id(SeriesKey { version, operation, age });
+        self.cell_of(series, bucket)
+    }
+
+    /// Returns the cell of a series that something is to be counted in; `None` where there is no room, which is counted.
+    #[inline]
+    pub(crate) fn cell_of(&mut self, series: u32, bucket: u64) -> Option<&mut Cell> {
         let cell = self.cells.pending_cell(series, bucket, self.registry.limits.pending_cells_max);
         if cell.is_none() {
             self.registry.counters.dropped += 1;

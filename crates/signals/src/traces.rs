@@ -1,14 +1,17 @@
 //! Spans of recent traces, kept small until the trace is closed.
 //!
-//! *Layout.* Spans of all traces lie in one slab and are chained from their trace; traces are chained by last arrival,
-//! the longest idle first. Nothing is allocated per span once the slab has grown.
-
-use std::collections::HashSet;
-use std::hash::BuildHasherDefault;
+//! *Layout.* Spans of all traces lie in blocks that never move and are chained from their trace, one cache line each; traces
+//! are one line each as well and are chained by last arrival, the longest idle first. Nothing is allocated per span once the
+//! blocks are there, and growing copies nothing.
+//!
+//! *Cost.* A span that follows another of its trace costs no look-up. Closing takes several traces at once and follows their
+//! chains side by side: what one waits for from memory, the others do meanwhile.
 
 use plimsoll_model::signal::{AgeClass, ExceptionCount, Fingerprint};
 
-use crate::intern::{FixedMap, Mix};
+use crate::blocks::Blocks;
+use crate::intern::FixedMap;
+use crate::trace_ids::{OpenIds, RecentIds, hash_of};
 
 const NONE: u32 = u32::MAX;
 /// Closed traces remembered, twice over, so that a straggler is not taken for a trace of its own.
@@ -16,6 +19,7 @@ const CLOSED_MAX: usize = 32_768;
 
 /// One span of an open trace.
 #[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
 pub(crate) struct OpenSpan {
     pub(crate) id: u64,
     pub(crate) parent: u64,
@@ -24,14 +28,23 @@ pub(crate) struct OpenSpan {
     pub(crate) version: u32,
     /// The operation where it serves, else the name it would have as one.
     pub(crate) what: u32,
+    /// The series it was counted in; none before it was.
+    pub(crate) series: u32,
     /// Number of the bucket of ten seconds, which is enough until the year 3331.
     pub(crate) bucket: u32,
     pub(crate) class: u32,
     /// How many spans it stands for.
     pub(crate) weight: u32,
+    /// The span of its trace that came before it; set as it is kept.
+    pub(crate) before: u32,
     pub(crate) role: Role,
     pub(crate) age: AgeClass,
     pub(crate) failed: bool,
+}
+
+impl OpenSpan {
+    /// Stands for no series, and for no span.
+    pub(crate) const NONE: u32 = NONE;
 }
 
 /// What a span is in its trace.
@@ -43,6 +56,13 @@ pub(crate) enum Role {
     /// Internal, and may be an operation where nothing of its service is above it.
     MayRoot,
     Other,
+}
+
+impl Role {
+    /// Says whether it answers a request or handles a message.
+    pub(crate) fn serves(self) -> bool {
+        matches!(self, Self::Server | Self::Consumer)
+    }
 }
 
 /// An exception that waits for its trace.
@@ -58,40 +78,44 @@ pub(crate) struct OpenException {
     pub(crate) counted: bool,
 }
 
-#[derive(Default)]
+#[repr(align(64))]
 struct Trace {
     id: u128,
-    head: u32,
-    spans: usize,
     first: u64,
     last: u64,
+    head: u32,
+    spans: u32,
     older: u32,
     newer: u32,
     partial: bool,
-    exceptions: Vec<OpenException>,
+    /// There are exceptions of it.
+    throws: bool,
 }
 
 /// One trace taken out.
 #[derive(Default)]
 pub(crate) struct ClosedTrace {
     pub(crate) id: u128,
-    pub(crate) spans: Vec<OpenSpan>,
+    /// Where its spans are, the last to arrive first.
+    pub(crate) spans: Vec<u32>,
     pub(crate) exceptions: Vec<OpenException>,
     /// Some of it is known to be missing.
     pub(crate) partial: bool,
 }
 
 pub(crate) struct OpenTraces {
-    by_id: FixedMap<u128, u32>,
-    traces: Vec<Trace>,
+    by_id: OpenIds,
+    traces: Blocks<Trace>,
     free_traces: Vec<u32>,
-    spans: Vec<(OpenSpan, u32)>,
+    spans: Blocks<OpenSpan>,
     free_spans: Vec<u32>,
+    /// By place of the trace.
+    exceptions: FixedMap<u32, Vec<OpenException>>,
     oldest: u32,
     newest: u32,
     open_spans: usize,
     open_exceptions: usize,
-    closed: [HashSet<u128, BuildHasherDefault<Mix>>; 2],
+    closed: [RecentIds; 2],
     /// The trace met last: its spans often come together.
     met: (u128, u32),
 }
@@ -99,11 +123,12 @@ pub(crate) struct OpenTraces {
 impl OpenTraces {
     pub(crate) fn new() -> Self {
         Self {
-            by_id: FixedMap::default(),
-            traces: Vec::new(),
+            by_id: OpenIds::default(),
+            traces: Blocks::default(),
             free_traces: Vec::new(),
-            spans: Vec::new(),
+            spans: Blocks::default(),
             free_spans: Vec::new(),
+            exceptions: FixedMap::default(),
             oldest: NONE,
             newest: NONE,
             open_spans: 0,
@@ -126,21 +151,22 @@ impl OpenTraces {
     }
 
     /// Adds a span; says whether there was room for it in its trace.
-    pub(crate) fn push_span(&mut self, trace: u128, arrival: u64, life: u64, max: usize, span: OpenSpan) -> bool {
+    #[inline]
+    pub(crate) fn push_span(&mut self, trace: u128, arrival: u64, life: u64, max: usize, mut span: OpenSpan) -> bool {
         let at = self.touch(trace, arrival, life);
-        let trace = &mut self.traces[at as usize];
-        if trace.spans >= max {
+        let trace = &mut self.traces[at];
+        if trace.spans as usize >= max {
             trace.partial = true;
             return false;
         }
-        let slot = if let Some(slot) = self.free_spans.pop() {
-            self.spans[slot as usize] = (span, trace.head);
-            slot
-        } else {
-            self.spans.push((span, trace.head));
-            self.spans.len() as u32 - 1
+        span.before = trace.head;
+        trace.head = match self.free_spans.pop() {
+            Some(slot) => {
+                self.spans[slot] = span;
+                slot
+            }
+            None => self.spans.push(span),
         };
-        trace.head = slot;
         trace.spans += 1;
         self.open_spans += 1;
         true
@@ -148,111 +174,164 @@ impl OpenTraces {
 
     pub(crate) fn push_exception(&mut self, trace: u128, arrival: u64, life: u64, exception: OpenException) {
         let at = self.touch(trace, arrival, life);
-        self.traces[at as usize].exceptions.push(exception);
+        self.traces[at].throws = true;
+        self.exceptions.entry(at).or_default().push(exception);
         self.open_exceptions += 1;
     }
 
+    #[inline]
     fn touch(&mut self, id: u128, arrival: u64, life: u64) -> u32 {
-        let (met, at) = self.met;
-        let at = match self.traces.get(at as usize) {
-            // A trace that was taken out has no id any more.
-            Some(trace) if met == id && trace.id == id && id != 0 => Some(at),
-            _ => self.by_id.get(&id).copied(),
-        };
-        if let Some(at) = at {
-            self.met = (id, at);
-            let trace = &mut self.traces[at as usize];
-            if arrival > trace.last && arrival - trace.first <= life {
-                trace.last = arrival;
-                self.unlink(at);
-                self.link_newest(at);
-            }
+        // Of a trace that was taken out nothing is remembered here.
+        if self.met.0 == id && self.met.1 != NONE {
+            let at = self.met.1;
+            self.arrived(at, arrival, life);
             return at;
         }
-        let partial = self.closed.iter().any(|closed| closed.contains(&id));
-        let trace = Trace { id, head: NONE, first: arrival, last: arrival, partial, ..Trace::default() };
-        let at = if let Some(at) = self.free_traces.pop() {
-            self.traces[at as usize] = trace;
-            at
-        } else {
-            self.traces.push(trace);
-            self.traces.len() as u32 - 1
+        self.look_up(id, arrival, life)
+    }
+
+    fn look_up(&mut self, id: u128, arrival: u64, life: u64) -> u32 {
+        let hash = hash_of(id);
+        if let Some(at) = self.by_id.find(hash, |at| self.traces[at].id == id) {
+            self.met = (id, at);
+            self.arrived(at, arrival, life);
+            return at;
+        }
+        let partial = self.closed.iter().any(|closed| closed.contains(hash));
+        let (first, last) = (arrival, arrival);
+        let trace = Trace { id, first, last, head: NONE, spans: 0, older: NONE, newer: NONE, partial, throws: false };
+        let at = match self.free_traces.pop() {
+            Some(at) => {
+                self.traces[at] = trace;
+                at
+            }
+            None => self.traces.push(trace),
         };
         self.met = (id, at);
-        self.by_id.insert(id, at);
+        self.by_id.insert(hash, at);
         self.link_newest(at);
         at
     }
 
+    #[inline]
+    fn arrived(&mut self, at: u32, arrival: u64, life: u64) {
+        let trace = &mut self.traces[at];
+        if arrival > trace.last && arrival - trace.first <= life {
+            trace.last = arrival;
+            self.unlink(at);
+            self.link_newest(at);
+        }
+    }
+
     fn unlink(&mut self, at: u32) {
-        let (older, newer) = (self.traces[at as usize].older, self.traces[at as usize].newer);
+        let (older, newer) = (self.traces[at].older, self.traces[at].newer);
         match older {
             NONE => self.oldest = newer,
-            older => self.traces[older as usize].newer = newer,
+            older => self.traces[older].newer = newer,
         }
         match newer {
             NONE => self.newest = older,
-            newer => self.traces[newer as usize].older = older,
+            newer => self.traces[newer].older = older,
         }
     }
 
     fn link_newest(&mut self, at: u32) {
         let newest = self.newest;
-        self.traces[at as usize].older = newest;
-        self.traces[at as usize].newer = NONE;
+        self.traces[at].older = newest;
+        self.traces[at].newer = NONE;
         match newest {
             NONE => self.oldest = at,
-            newest => self.traces[newest as usize].newer = at,
+            newest => self.traces[newest].newer = at,
         }
         self.newest = at;
     }
 
-    /// Takes out the trace that has been idle longest, where its last arrival is not after `before`.
-    pub(crate) fn take_oldest(&mut self, before: u64, into: &mut ClosedTrace) -> bool {
-        let at = self.oldest;
-        if at == NONE || self.traces[at as usize].last > before {
-            return false;
+    /// Takes out the traces that have been idle longest, as many as there is room for in `into`, of those whose last arrival
+    /// is not after `before`. Returns how many. Their spans stay where they are until another is added.
+    pub(crate) fn take_idle<const MANY: usize>(&mut self, before: u64, into: &mut [ClosedTrace; MANY]) -> usize {
+        let mut heads = [NONE; MANY];
+        let mut taken = 0;
+        let mut at = self.oldest;
+        while taken < MANY && at != NONE && self.traces[at].last <= before {
+            let trace = &self.traces[at];
+            let hash = hash_of(trace.id);
+            self.by_id.fetch(hash);
+            self.closed[0].fetch(hash);
+            heads[taken] = at;
+            at = trace.newer;
+            taken += 1;
         }
+        for (closed, head) in into.iter_mut().zip(&mut heads[..taken]) {
+            *head = self.take_out(*head, closed);
+        }
+        // One span of each in turn.
+        let mut longest = taken;
+        while longest > 0 {
+            let mut left = 0;
+            for (at, (head, closed)) in heads.iter_mut().zip(&mut *into).enumerate().take(longest) {
+                if *head != NONE {
+                    closed.spans.push(*head);
+                    *head = self.spans[*head].before;
+                    left = at + 1;
+                }
+            }
+            longest = left;
+        }
+        into[..taken].iter().for_each(|closed| self.free_spans.extend_from_slice(&closed.spans));
+        taken
+    }
+
+    /// Returns a span of an open trace, or of one that was taken out last.
+    #[inline]
+    pub(crate) fn span(&self, at: u32) -> &OpenSpan {
+        &self.spans[at]
+    }
+
+    /// Returns such a span to be changed.
+    pub(crate) fn span_mut(&mut self, at: u32) -> &mut OpenSpan {
+        &mut self.spans[at]
+    }
+
+    /// Takes out a trace but for its spans; returns where these begin.
+    fn take_out(&mut self, at: u32, into: &mut ClosedTrace) -> u32 {
         self.unlink(at);
         self.free_traces.push(at);
-        let trace = std::mem::take(&mut self.traces[at as usize]);
-        self.by_id.remove(&trace.id);
-        self.open_exceptions -= trace.exceptions.len();
-        self.open_spans -= trace.spans;
-        into.id = trace.id;
-        into.partial = trace.partial;
-        into.exceptions = trace.exceptions;
-        into.spans.clear();
-        let mut next = trace.head;
-        while next != NONE {
-            let (span, after) = self.spans[next as usize];
-            into.spans.push(span);
-            self.free_spans.push(next);
-            next = after;
+        if self.met.1 == at {
+            self.met = (0, NONE);
         }
+        let Trace { id, head, spans, partial, throws, .. } = self.traces[at];
+        let hash = hash_of(id);
+        self.by_id.remove(hash, at);
+        into.id = id;
+        into.partial = partial;
+        into.exceptions.clear();
+        if throws {
+            into.exceptions = self.exceptions.remove(&at).unwrap_or_default();
+            self.open_exceptions -= into.exceptions.len();
+        }
+        self.open_spans -= spans as usize;
+        into.spans.clear();
         if self.closed[0].len() >= CLOSED_MAX {
             self.closed.swap(0, 1);
             self.closed[0].clear();
         }
-        self.closed[0].insert(trace.id);
-        true
+        self.closed[0].insert(hash);
+        head
     }
 
     /// Calls `visit` with every span of an open trace.
     pub(crate) fn each_span(&self, mut visit: impl FnMut(&OpenSpan)) {
-        for at in self.by_id.values() {
-            let mut next = self.traces[*at as usize].head;
+        for at in self.by_id.places() {
+            let mut next = self.traces[at].head;
             while next != NONE {
-                visit(&self.spans[next as usize].0);
-                next = self.spans[next as usize].1;
+                visit(&self.spans[next]);
+                next = self.spans[next].before;
             }
         }
     }
 
     /// Calls `visit` with every exception that waits.
-    pub(crate) fn each_exception(&self, mut visit: impl FnMut(&OpenException)) {
-        for at in self.by_id.values() {
-            self.traces[*at as usize].exceptions.iter().for_each(&mut visit);
-        }
+    pub(crate) fn each_exception(&self, visit: impl FnMut(&OpenException)) {
+        self.exceptions.values().flatten().for_each(visit);
     }
 }

@@ -5,6 +5,7 @@ mod bounds;
 mod build;
 mod dialects;
 mod exceptions;
+mod golden;
 mod lines;
 mod memory;
 mod merging;
