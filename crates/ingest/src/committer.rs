@@ -144,6 +144,10 @@ impl Committer {
             Ok(sequences) => {
                 debug_assert_eq!(sequences.end().0 + 1 - sequences.start().0, before as u64);
                 self.counters.commits.add(1);
+                if self.counters.journal_unavailable.get() > 0 {
+                    self.counters.journal_unavailable.set(0);
+                    tracing::info!("the journal takes requests again");
+                }
                 self.counters.group_requests.record(before as u64);
                 self.counters.group_bytes.record(bytes as u64);
                 self.publish(group, sequences.start().0, before);
@@ -152,6 +156,12 @@ impl Committer {
                 self.counters.commit_failures.add(1);
                 match error {
                     CommitError::Full { .. } => refuse(group, Reason::DiskFull),
+                    CommitError::Unavailable { .. } => {
+                        if self.counters.journal_unavailable.set(1) == 0 {
+                            tracing::warn!(%error, "requests are refused until the journal can begin a new log file");
+                        }
+                        refuse(group, Reason::JournalUnavailable);
+                    }
                     CommitError::TooLarge { limit, .. } => {
                         let mut rest = Vec::with_capacity(group.len());
                         for bundle in group.drain(..) {

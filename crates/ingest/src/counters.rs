@@ -23,6 +23,11 @@ impl Counter {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
+    /// Sets a gauge, and returns what it was.
+    pub(crate) fn set(&self, n: u64) -> u64 {
+        self.0.swap(n, Ordering::Relaxed)
+    }
+
     pub(crate) fn sub(&self, n: u64) {
         self.0.fetch_sub(n, Ordering::Relaxed);
     }
@@ -161,6 +166,8 @@ pub struct Counters {
     pub commits: Counter,
     /// Groups that the journal refused.
     pub commit_failures: Counter,
+    /// Gauge: 1 while the journal can begin no new log file.
+    pub journal_unavailable: Counter,
     /// Requests a group.
     pub group_requests: Histogram,
     /// Bytes a group.
@@ -196,6 +203,7 @@ impl Default for Counters {
             in_progress: Counter::default(),
             commits: Counter::default(),
             commit_failures: Counter::default(),
+            journal_unavailable: Counter::default(),
             group_requests: Histogram::new(1),
             // 256 B to 64 MiB.
             group_bytes: Histogram::new(256),

@@ -41,6 +41,8 @@ pub enum Reason {
     Tail,
     /// The disk is full: said by the store or by the journal.
     DiskFull,
+    /// The journal can begin no new log file right now.
+    JournalUnavailable,
     /// The journal failed.
     Poisoned,
     /// The journal is being read again after a start.
@@ -51,7 +53,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of declaration.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::TooLarge,
         Self::Malformed,
         Self::Encoding,
@@ -66,6 +68,7 @@ impl Reason {
         Self::Lanes,
         Self::Tail,
         Self::DiskFull,
+        Self::JournalUnavailable,
         Self::Poisoned,
         Self::Replaying,
         Self::Draining,
@@ -88,6 +91,7 @@ impl Reason {
             Self::Lanes => "lanes",
             Self::Tail => "tail",
             Self::DiskFull => "disk_full",
+            Self::JournalUnavailable => "journal_unavailable",
             Self::Poisoned => "poisoned",
             Self::Replaying => "replaying",
             Self::Draining => "draining",
@@ -108,6 +112,7 @@ impl Reason {
             | Self::Lanes
             | Self::Tail
             | Self::DiskFull
+            | Self::JournalUnavailable
             | Self::Poisoned
             | Self::Replaying
             | Self::Draining => Code::Unavailable,
@@ -125,9 +130,13 @@ impl Reason {
             Self::ClientGone => StatusCode::REQUEST_TIMEOUT,
             Self::Deadline => StatusCode::GATEWAY_TIMEOUT,
             Self::InFlight | Self::Lanes | Self::Tail => StatusCode::TOO_MANY_REQUESTS,
-            Self::BodyTimeout | Self::SlowBody | Self::DiskFull | Self::Poisoned | Self::Replaying | Self::Draining => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::BodyTimeout
+            | Self::SlowBody
+            | Self::DiskFull
+            | Self::JournalUnavailable
+            | Self::Poisoned
+            | Self::Replaying
+            | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -139,6 +148,7 @@ impl Reason {
             | Self::InFlight
             | Self::Lanes
             | Self::Tail
+            | Self::JournalUnavailable
             | Self::Replaying
             | Self::Draining => Some(Duration::from_secs(1)),
             // It goes on within half a second once there is space again.
@@ -184,6 +194,9 @@ impl Refusal {
                 Reason::Tail => "rows come faster than they can be written to segments: send again later",
                 Reason::DiskFull => {
                     "the disk is full: free some space, or set `store.retention` lower; send again later"
+                }
+                Reason::JournalUnavailable => {
+                    "the journal can begin no new file right now, and the server's log says why: send again later"
                 }
                 Reason::Poisoned => "the journal failed and takes nothing more: restart to recover; send again later",
                 Reason::Replaying => "the journal is being read after a start: send again later",

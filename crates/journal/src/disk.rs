@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
+use rustix::io::Errno;
 use tracing::debug;
 
 use crate::blocks::{Aligned, BLOCK_BYTES, write_blocks};
@@ -39,8 +40,25 @@ pub(crate) trait Disk: Send + Sync + 'static {
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
+    /// Opens a directory, so that its names can be made durable when there may be no descriptor left to open it.
+    fn open_dir(&self, dir: &Path) -> io::Result<Box<dyn Directory>>;
+
     /// Makes the names in a directory durable.
-    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.open_dir(dir)?.sync()
+    }
+}
+
+/// A directory that is open.
+pub(crate) trait Directory: Send + Sync {
+    /// Makes the names in it durable.
+    fn sync(&self) -> io::Result<()>;
+}
+
+impl Directory for File {
+    fn sync(&self) -> io::Result<()> {
+        self.sync_all()
+    }
 }
 
 /// A directory that is taken.
@@ -123,6 +141,26 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
+/// Says whether an error means that the process may not make a file as long as that.
+pub(crate) fn is_too_long(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::FileTooLarge
+}
+
+/// Says whether an error means that the process, or the system, has too much open or in memory right now.
+pub(crate) fn is_scarce(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
+}
+
+/// Says what helps against an error of these.
+pub(crate) fn remedy(error: &io::Error) -> &'static str {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => "raise `ulimit -n`, or set `ingest.connections_max` lower",
+        Some(Errno::NFILE) => "the system has too many files open: raise `fs.file-max`",
+        Some(Errno::NOMEM) => "the system has no memory left: set `memory_limit` lower",
+        _ => "raise `ulimit -f`, or set `store.journal_file` lower",
+    }
+}
+
 fn hold(dir: &Path) -> io::Result<Held> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("lock"))?;
     rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
@@ -203,8 +241,8 @@ impl Disk for LocalDisk {
         fs::remove_file(path)
     }
 
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
+    fn open_dir(&self, dir: &Path) -> io::Result<Box<dyn Directory>> {
+        Ok(Box::new(File::open(dir)?))
     }
 }
 

@@ -11,7 +11,7 @@ pub trait Journal: Send + Sync + 'static {
     /// Appends `frames` in order and returns once all of them are durable: one `fdatasync` (or its like) for the group.
     ///
     /// # Errors
-    /// `Full`: no space; nothing was appended, a later call may succeed. `TooLarge`: nothing was appended. `Poisoned`: a sync failed; what is on disk is
+    /// `Full`, `Unavailable`: nothing was appended, a later call may succeed. `TooLarge`: nothing was appended. `Poisoned`: a sync failed; what is on disk is
     /// unknown, no later call will succeed and the process must stop acknowledging.
     fn commit(&self, frames: &[Frame<'_>]) -> Result<RangeInclusive<SequenceNumber>, CommitError>;
 
@@ -61,6 +61,14 @@ pub enum CommitError {
     Full {
         /// Directory of the log.
         path: String,
+    },
+    /// The system lets no new log file be made right now; nothing was appended and a later call may succeed.
+    #[error("journal `{path}` takes nothing right now: {problem}")]
+    Unavailable {
+        /// Directory of the log.
+        path: String,
+        /// What the system said, and what helps.
+        problem: String,
     },
     /// A frame is longer than any journal takes; nothing was appended and the same frame will never be taken.
     #[error("a frame of {bytes} bytes is longer than the {limit} bytes that the journal takes: send smaller requests")]

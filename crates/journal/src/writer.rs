@@ -1,7 +1,7 @@
 //! One group into the active log file: write, sync, change files, step back.
 //!
 //! *Invariants.* A sync that failed is never tried again: the kernel may have dropped the bytes and forgotten the failure. A
-//! group for which there is no space leaves nothing behind. A group in a file that was removed meanwhile is not durable. A log
+//! group for which there is no space, no descriptor or no room under the process's limit on files leaves nothing behind. A group in a file that was removed meanwhile is not durable. A log
 //! file has its name once its header and its first group are durable.
 //!
 //! *Cost.* A group: one write for each MiB (one, as a rule) and one `fdatasync`, and one `fstat`, which costs nothing beside them. The
@@ -16,7 +16,7 @@ use tracing::debug;
 
 use crate::ahead::{Ahead, Full, Ready};
 use crate::blocks::Blocks;
-use crate::disk::{Disk, DiskFile, is_full};
+use crate::disk::{Directory, Disk, DiskFile, is_full, is_scarce, is_too_long, remedy};
 use crate::files::{Files, LogFile};
 use crate::format::{FileHeader, FrameHeader, Marker, file_name, marker};
 use crate::group::{self, group_bytes};
@@ -43,6 +43,8 @@ pub(crate) struct Writer {
     files: Arc<Files>,
     ahead: Ahead,
     blocks: Blocks,
+    /// The log's directory, open from the first group on: a file whose name cannot be made durable must not be begun.
+    dir: Option<Box<dyn Directory>>,
     active: Option<Active>,
     last: u64,
     next: u64,
@@ -62,6 +64,10 @@ struct Failed(&'static str, io::Error);
 impl Failed {
     fn is_full(&self) -> bool {
         self.0 == WRITE && is_full(&self.1)
+    }
+
+    fn is_too_long(&self) -> bool {
+        self.0 == WRITE && is_too_long(&self.1)
     }
 }
 
@@ -115,7 +121,18 @@ impl Writer {
         last: u64,
         next: u64,
     ) -> Self {
-        Self { disk, options, files, ahead, blocks: Blocks::default(), active: None, last, next, poison: None }
+        Self {
+            disk,
+            options,
+            files,
+            ahead,
+            blocks: Blocks::default(),
+            dir: None,
+            active: None,
+            last,
+            next,
+            poison: None,
+        }
     }
 
     pub(crate) fn next(&self) -> u64 {
@@ -131,16 +148,22 @@ impl Writer {
             FileHeader { first: self.next, previous: self.last, marker: marker(self.options.entropy, self.next) };
         let room = self.options.file_bytes_max;
         let sync = match self.active.as_mut().filter(|active| active.end + bytes <= room) {
-            Some(active) => {
-                let sync = match active.append(&mut self.blocks, &header, self.next, frames) {
-                    Ok(sync) => sync,
-                    Err(failed) if failed.is_full() => return Err(self.step_back()),
-                    Err(Failed(what, error)) => return Err(self.poison(what, &error)),
-                };
-                let (end, bytes) = (active.end, active.bytes);
-                self.files.update_last(|file| (file.end, file.bytes) = (end, bytes));
-                sync
-            }
+            Some(active) => match active.append(&mut self.blocks, &header, self.next, frames) {
+                Ok(sync) => {
+                    let (end, bytes) = (active.end, active.bytes);
+                    self.files.update_last(|file| (file.end, file.bytes) = (end, bytes));
+                    sync
+                }
+                Err(failed) if failed.is_full() => {
+                    self.step_back()?;
+                    return Err(CommitError::Full { path: self.path() });
+                }
+                Err(failed) if failed.is_too_long() => {
+                    self.step_back()?;
+                    self.begin(&header, frames)?
+                }
+                Err(Failed(what, error)) => return Err(self.poison(what, &error)),
+            },
             None => self.begin(&header, frames)?,
         };
         if let Some(active) = &self.active {
@@ -153,16 +176,16 @@ impl Writer {
     }
 
     /// Removes what was written of a group that found no space.
-    fn step_back(&mut self) -> CommitError {
+    fn step_back(&mut self) -> Result<(), CommitError> {
         let active = self.active.as_mut().expect("a group was being written to it");
         // Durably, so that no part of this group can turn up behind a later, shorter one.
         if let Err(error) = active.file.set_len(active.end).and_then(|()| active.file.sync_all()) {
-            return self.poison("cut", &error);
+            return Err(self.poison("cut", &error));
         }
         active.bytes = active.end;
         let end = active.end;
         self.files.update_last(|file| file.bytes = end);
-        CommitError::Full { path: self.path() }
+        Ok(())
     }
 
     /// Begins a new log file with a group; the one before stays active until that is durable.
@@ -170,19 +193,23 @@ impl Writer {
         let full = |this: &Self| CommitError::Full { path: this.path() };
         let (mut active, part) = match self.fresh(header) {
             Ok(fresh) => fresh,
-            Err(error) => return Err(if is_full(&error) { full(self) } else { self.poison(NEW_FILE, &error) }),
+            Err(error) if is_full(&error) => return Err(full(self)),
+            // The log has not been touched.
+            Err(error) if is_scarce(&error) || is_too_long(&error) => return Err(self.unavailable(NEW_FILE, &error)),
+            Err(error) => return Err(self.poison(NEW_FILE, &error)),
         };
         let sync = match active.append(&mut self.blocks, header, self.next, frames) {
             Ok(sync) => sync,
-            Err(failed) if failed.is_full() => {
+            Err(failed) if failed.is_full() || failed.is_too_long() => {
                 drop(active);
                 self.remove(&part);
-                return Err(full(self));
+                return Err(if failed.is_full() { full(self) } else { self.unavailable(NEW_FILE, &failed.1) });
             }
             Err(Failed(what, error)) => return Err(self.poison(what, &error)),
         };
         let path = self.options.dir.join(file_name(self.next));
-        let named = self.disk.rename(&part, &path).and_then(|()| self.disk.sync_dir(&self.options.dir));
+        let dir = self.dir.as_deref().expect("it was opened before the file was made");
+        let named = self.disk.rename(&part, &path).and_then(|()| dir.sync());
         named.map_err(|error| self.poison(NEW_FILE, &error))?;
         self.files.push(LogFile { first: active.first, end: active.end, bytes: active.bytes, frames: true });
         if let Some(Active { file, first, end, .. }) = self.active.replace(active).filter(|full| full.bytes > full.end)
@@ -193,8 +220,11 @@ impl Writer {
     }
 
     /// Returns a file that has no frames yet, and where it is until it has some.
-    fn fresh(&self, header: &FileHeader) -> io::Result<(Active, PathBuf)> {
+    fn fresh(&mut self, header: &FileHeader) -> io::Result<(Active, PathBuf)> {
         let FileHeader { first, marker, .. } = *header;
+        if self.dir.is_none() {
+            self.dir = Some(self.disk.open_dir(&self.options.dir)?);
+        }
         let partial = Vec::new();
         if let Some(Ready { file, path }) = self.ahead.take() {
             let bytes = self.options.file_bytes_max;
@@ -249,6 +279,10 @@ impl Writer {
         let problem = format!("{what}: {error}");
         self.poison = Some(problem.clone());
         CommitError::Poisoned { path: self.path(), problem }
+    }
+
+    fn unavailable(&self, what: &str, error: &io::Error) -> CommitError {
+        CommitError::Unavailable { path: self.path(), problem: format!("{what}: {error}; {}", remedy(error)) }
     }
 
     fn path(&self) -> String {

@@ -88,6 +88,26 @@ async fn a_poisoned_journal_acknowledges_nothing_ever_again_and_says_so_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_can_begin_no_file_refuses_until_it_can_and_is_no_reason_to_end() {
+    let rig = Rig::start(options()).await;
+    rig.journal.set(Mode::Unavailable);
+    for _ in 0..2 {
+        let answer = grpc(rig.grpc(), &[], message(false, &span_bytes(1))).await;
+        assert_eq!(answer.header("grpc-status"), "14");
+        let answer = http1(rig.http(), post("/v1/traces", &[PROTOBUF], span_bytes(1))).await;
+        assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, "1"));
+    }
+    let counters = rig.ingest.counters();
+    assert_eq!(counters.journal_unavailable.get(), 1);
+    assert_eq!(counters.of(Signal::Traces, Protocol::Grpc).refused(Reason::JournalUnavailable), 2);
+    assert_eq!(rig.ingest.status().readiness, Readiness::Ready);
+    rig.journal.set(Mode::Work);
+    assert_eq!(grpc(rig.grpc(), &[], message(false, &span_bytes(1))).await.header("grpc-status"), "0");
+    assert_eq!(counters.journal_unavailable.get(), 0);
+    assert!(rig.fatal.lock().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_committer_that_dies_is_not_mistaken_for_a_healthy_one() {
     let rig = Rig::start(options()).await;
     rig.journal.set(Mode::Panic);

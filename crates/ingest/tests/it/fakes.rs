@@ -16,6 +16,7 @@ pub(crate) enum Mode {
     Work,
     Wait,
     Full,
+    Unavailable,
     Poison,
     TooLarge(u64),
     Panic,
@@ -75,6 +76,7 @@ impl Journal for FakeJournal {
         let path = "fake".to_owned();
         match state.mode {
             Mode::Full => return Err(CommitError::Full { path }),
+            Mode::Unavailable => return Err(CommitError::Unavailable { path, problem: "as told".to_owned() }),
             Mode::Poison => return Err(CommitError::Poisoned { path, problem: "as told".to_owned() }),
             Mode::Panic => panic!("as told"),
             Mode::TooLarge(limit) => {

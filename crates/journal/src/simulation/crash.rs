@@ -99,7 +99,7 @@ impl Expected {
                 assert_eq!(self.committed.keys().next_back(), Some(&self.highest), "seed {seed}");
                 true
             }
-            Err(CommitError::Full { .. }) => {
+            Err(CommitError::Full { .. } | CommitError::Unavailable { .. }) => {
                 assert_eq!(journal.status().next.0, next, "seed {seed}: nothing was appended");
                 if random.one_in(3) {
                     disk.give_space_back();
@@ -129,6 +129,8 @@ fn run(seed: u64) -> (u64, u64, u64) {
             Fault::ShortWrite,
             Fault::Interrupted,
             Fault::Full,
+            Fault::Descriptors,
+            Fault::FileLength,
             Fault::Broken,
             Fault::SyncFails,
             Fault::Power,

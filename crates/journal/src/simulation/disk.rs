@@ -13,7 +13,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Random;
-use crate::disk::{DirLock, Disk, DiskFile};
+use crate::disk::{DirLock, Directory, Disk, DiskFile};
 
 /// Small, so that groups begin and end in the middle of one as often as not.
 const BLOCK_BYTES: usize = 64;
@@ -27,6 +27,10 @@ pub(crate) enum Fault {
     Interrupted,
     /// From here on there is no space, until it is given back.
     Full,
+    /// From here on nothing can be opened, until something is given back.
+    Descriptors,
+    /// From here on no file may grow beyond what the longest is by then, until that is given back.
+    FileLength,
     /// Writes and syncs fail from here on.
     Broken,
     /// One sync fails, and the bytes it was for are forgotten.
@@ -59,6 +63,8 @@ struct State {
     random: Random,
     fault: Option<(u64, Fault)>,
     full: bool,
+    no_descriptors: bool,
+    length_max: Option<usize>,
     broken: bool,
     dead: bool,
     syncs: u64,
@@ -77,11 +83,19 @@ fn error(kind: ErrorKind) -> io::Error {
     io::Error::new(kind, "simulated")
 }
 
+fn no_descriptor() -> io::Error {
+    io::Error::from_raw_os_error(24)
+}
+
 fn broken() -> io::Error {
     io::Error::from_raw_os_error(5)
 }
 
 impl State {
+    fn give_back(&mut self) {
+        (self.full, self.no_descriptors, self.length_max) = (false, false, None);
+    }
+
     /// Counts one changing operation and returns the fault that meets it.
     fn step(&mut self) -> io::Result<Option<Fault>> {
         if self.dead || self.broken {
@@ -96,6 +110,8 @@ impl State {
         self.fault = None;
         match fault {
             Fault::Full => self.full = true,
+            Fault::Descriptors => self.no_descriptors = true,
+            Fault::FileLength => self.length_max = self.inodes.iter().map(|inode| inode.now.len()).max(),
             Fault::Broken => {
                 self.broken = true;
                 return Err(broken());
@@ -178,6 +194,8 @@ impl SimDisk {
             random: Random(seed),
             fault: None,
             full: false,
+            no_descriptors: false,
+            length_max: None,
             broken: false,
             dead: false,
             syncs: 0,
@@ -190,7 +208,7 @@ impl SimDisk {
     }
 
     pub(crate) fn give_space_back(&self) {
-        self.0.lock().full = false;
+        self.0.lock().give_back();
     }
 
     pub(crate) fn is_dead(&self) -> bool {
@@ -204,7 +222,8 @@ impl SimDisk {
 
     pub(crate) fn restart_process(&self) {
         let mut state = self.0.lock();
-        (state.broken, state.full, state.fault) = (false, false, None);
+        state.give_back();
+        (state.broken, state.fault) = (false, None);
     }
 
     /// Cuts the power and starts the machine again.
@@ -223,7 +242,8 @@ impl SimDisk {
             }
         }
         names.clone_from(durable_names);
-        (state.dead, state.broken, state.full, state.fault) = (false, false, false, None);
+        state.give_back();
+        (state.dead, state.broken, state.fault) = (false, false, None);
     }
 
     /// Returns how often bytes or names were synced.
@@ -255,6 +275,9 @@ impl Disk for SimDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let mut state = self.0.lock();
         state.step()?;
+        if state.no_descriptors {
+            return Err(no_descriptor());
+        }
         if state.full {
             return Err(error(ErrorKind::StorageFull));
         }
@@ -296,7 +319,16 @@ impl Disk for SimDisk {
         Ok(())
     }
 
-    fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
+    fn open_dir(&self, _dir: &Path) -> io::Result<Box<dyn Directory>> {
+        if self.0.lock().no_descriptors {
+            return Err(no_descriptor());
+        }
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Directory for SimDisk {
+    fn sync(&self) -> io::Result<()> {
         let mut state = self.0.lock();
         if matches!(state.step()?, Some(Fault::SyncFails | Fault::Power)) {
             return Err(broken());
@@ -348,6 +380,12 @@ impl DiskFile for SimFile {
                 return Err(error(ErrorKind::StorageFull));
             }
         }
+        if state.length_max.is_some_and(|max| offset as usize + bytes.len() > max) {
+            // What fits is written before that is said.
+            if fault.is_none() {
+                return Err(error(ErrorKind::FileTooLarge));
+            }
+        }
         if fault.is_some() {
             let length = 1 + state.random.below(bytes.len() as u64) as usize;
             bytes.truncate(length);
@@ -361,6 +399,9 @@ impl DiskFile for SimFile {
         state.step()?;
         if state.full {
             return Err(error(ErrorKind::StorageFull));
+        }
+        if state.length_max.is_some_and(|max| length as usize > max) {
+            return Err(error(ErrorKind::FileTooLarge));
         }
         state.inodes[self.inode].set_len(length as usize);
         Ok(())

@@ -53,6 +53,52 @@ fn a_group_that_finds_no_space_leaves_nothing_and_the_next_one_succeeds() {
 }
 
 #[test]
+fn a_log_file_that_cannot_be_opened_for_want_of_descriptors_costs_that_group_and_not_the_log() {
+    for ahead in [false, true] {
+        let disk = SimDisk::new(9);
+        let journal = open_with(&disk, true, ahead).expect("opens");
+        disk.schedule(0, Fault::Descriptors);
+        let error = journal.commit(&frame(b"first")).expect_err("there is no descriptor");
+        assert!(matches!(error, CommitError::Unavailable { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("`/log`") && text.contains("`ulimit -n`"), "{text}");
+        disk.give_space_back();
+        journal.commit(&frame(&[1; 1_000])).expect("there is one again");
+        // Frames go into the file that is open, and the log fills it without opening anything.
+        disk.schedule(0, Fault::Descriptors);
+        let refused = (0..20).filter(|_| journal.commit(&frame(&[1; 1_000])).is_err()).count();
+        assert!((1..20).contains(&refused), "{refused}");
+        assert!(!journal.status().poisoned);
+        disk.give_space_back();
+        journal.commit(&frame(b"last")).expect("there is one again");
+        drop(journal);
+        disk.lose_power();
+        let found = payloads(&open(&disk, false).expect("opens"));
+        assert_eq!(found.len(), 22 - refused);
+        assert_eq!(found.last().map(Vec::as_slice), Some(&b"hlast"[..]));
+    }
+}
+
+#[test]
+fn a_limit_on_the_length_of_files_makes_shorter_log_files_and_refuses_what_fits_none() {
+    let disk = SimDisk::new(10);
+    let journal = open(&disk, false).expect("opens");
+    journal.commit(&frame(&[1; 1_000])).expect("works");
+    disk.schedule(0, Fault::FileLength);
+    for _ in 0..3 {
+        journal.commit(&frame(&[1; 900])).expect("goes into a file of its own");
+    }
+    assert_eq!(journal.status().files, 4);
+    let error = journal.commit(&frame(&[1; 1_500])).expect_err("it is longer than files may be");
+    assert!(matches!(error, CommitError::Unavailable { .. }), "{error}");
+    assert!(error.to_string().contains("`ulimit -f`"), "{error}");
+    journal.commit(&frame(b"short")).expect("what fits is taken");
+    drop(journal);
+    disk.lose_power();
+    assert_eq!(payloads(&open(&disk, false).expect("opens")).len(), 5);
+}
+
+#[test]
 fn a_full_disk_does_not_keep_the_log_from_being_opened_and_trimmed() {
     let disk = SimDisk::new(2);
     let journal = open(&disk, true).expect("opens");
