@@ -58,9 +58,14 @@ impl VisitorMut for Fetches {
 /// Returns the query that a `SHOW` stands for, where the planner does not take it as it is.
 fn shown(statement: &Statement) -> Option<String> {
     let query = match statement {
-        Statement::ShowTables { show_options, .. } if asks(show_options) => select(
+        Statement::ShowTables { show_options, .. } => select(
             "SELECT * FROM information_schema.tables",
-            [within(show_options, "table_schema"), filter(show_options, "table_name")],
+            [
+                // What the engine is set to is its own.
+                Some("table_name <> 'df_settings'".to_owned()),
+                within(show_options, "table_schema"),
+                filter(show_options, "table_name"),
+            ],
         ),
         Statement::ShowColumns { show_options, .. } if show_options.filter_position.is_some() => {
             let table = parent(show_options)?;
@@ -99,10 +104,6 @@ fn shown(statement: &Statement) -> Option<String> {
         _ => return None,
     };
     Some(query)
-}
-
-fn asks(options: &ShowStatementOptions) -> bool {
-    options.filter_position.is_some() || options.show_in.is_some()
 }
 
 fn parent(options: &ShowStatementOptions) -> Option<&ObjectName> {

@@ -1,12 +1,15 @@
 //! `LIKE .. ESCAPE` with a character other than the backslash, which is the only one that the engine knows: written with that.
+//!
+//! A pattern that is one text is written anew in its place, so that it is bounded and pruned by as any other; one that is put together is
+//! written anew once it is whole, as what escapes may stand in one part and what is escaped in the next.
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Statement, Value, ValueWithSpan, VisitMut, VisitorMut, visit_expressions_mut,
-};
+use datafusion::sql::sqlparser::ast::{Expr, Statement, Value, ValueWithSpan, VisitMut, VisitorMut, visit_expressions};
 
 use crate::error::QueryError;
+use crate::functions::lacking;
+use crate::wanted::call;
 
 /// Rewrites `statement`, which has the values of its parameters in it.
 pub(crate) fn rewrite(statement: &mut Statement) -> Result<(), QueryError> {
@@ -35,17 +38,18 @@ impl VisitorMut for Escapes {
             }
         };
         *escape_char = None;
-        if !literal(pattern) {
-            return ControlFlow::Break(QueryError::Refused(
-                "`ESCAPE` is for patterns that are written out here: write the pattern as text, or escape with a backslash".to_owned(),
-            ));
-        }
-        let _: ControlFlow<()> = visit_expressions_mut(pattern.as_mut(), |part| {
-            if let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(written), .. }) = part {
+        match pattern.as_mut() {
+            Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(written), .. }) => {
                 *written = escaped(written, escape);
             }
-            ControlFlow::Continue(())
-        });
+            // It has no value yet, and what it is follows from where it stands.
+            open if is_open(open) => {}
+            other => {
+                let whole = Expr::Nested(Box::new(std::mem::replace(other, Expr::value(Value::Null))));
+                let escape = Value::SingleQuotedString(escape.map(String::from).unwrap_or_default());
+                *other = call(lacking::ESCAPE, [whole, Expr::value(escape)]);
+            }
+        }
         ControlFlow::Continue(())
     }
 }
@@ -57,18 +61,17 @@ fn text(value: &ValueWithSpan) -> Option<&str> {
     }
 }
 
-/// Says whether a pattern is made of texts alone, or of parameters that have no value yet.
-fn literal(pattern: &Expr) -> bool {
-    match pattern {
-        Expr::Value(value) => matches!(value.value, Value::SingleQuotedString(_) | Value::Placeholder(_) | Value::Null),
-        Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right } => literal(left) && literal(right),
-        Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => literal(inner),
-        _ => false,
-    }
+/// Says whether a pattern has a parameter without a value in it.
+fn is_open(pattern: &Expr) -> bool {
+    visit_expressions(pattern, |part| match part {
+        Expr::Value(ValueWithSpan { value: Value::Placeholder(_), .. }) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    })
+    .is_break()
 }
 
 /// Writes a pattern with backslashes.
-fn escaped(pattern: &str, escape: Option<char>) -> String {
+pub(crate) fn escaped(pattern: &str, escape: Option<char>) -> String {
     let mut written = String::with_capacity(pattern.len() + 4);
     let mut chars = pattern.chars();
     while let Some(char) = chars.next() {
@@ -78,7 +81,7 @@ fn escaped(pattern: &str, escape: Option<char>) -> String {
                     written.push('\\');
                     written.push(next);
                 }
-                // It ends in the middle, as a part of a pattern may: what it escapes comes next.
+                // It ends in the middle: the engine takes what is left for itself.
                 None => written.push('\\'),
             },
             '\\' => written.push_str("\\\\"),

@@ -7,10 +7,11 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::functions::math::expr_fn::{power, round};
 use datafusion::logical_expr::expr::{Between, Case, InList, ScalarFunction, Sort};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{
@@ -18,7 +19,7 @@ use datafusion::logical_expr::planner::{
 };
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    AggregateUDF, BinaryExpr, Cast, Expr, ExprSchemable, GetFieldAccess, LogicalPlan, Operator,
+    AggregateUDF, BinaryExpr, Cast, Expr, ExprSchemable, GetFieldAccess, LogicalPlan, Operator, TryCast,
     WindowFunctionDefinition, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
@@ -28,7 +29,8 @@ use crate::clocks;
 use crate::faces::{
     self, as_number, as_type, befriend, beside, face, is_attribute, is_number, length_of_time, numbers,
 };
-use crate::functions::{FACE_ATTRIBUTE, attribute, extreme, lengths, meant, zones};
+use crate::functions::{FACE_ATTRIBUTE, attribute, extreme, lacking, lengths, meant, zones};
+use crate::operators;
 
 /// Aggregates that take numbers only: given an attribute, they take it as a number.
 const NUMERIC_AGGREGATES: &[&str] = &[
@@ -62,12 +64,7 @@ impl ExprPlanner for FriendlyPlanner {
         };
         let RawBinaryExpr { op, left, right } = expr;
         let (left, right) = match op {
-            BinaryOperator::Eq
-            | BinaryOperator::NotEq
-            | BinaryOperator::Lt
-            | BinaryOperator::LtEq
-            | BinaryOperator::Gt
-            | BinaryOperator::GtEq => {
+            _ if compares(&op) => {
                 let (left_face, right_face) = (face(&left, schema), face(&right, schema));
                 let right = befriend(right, left_face.as_deref(), schema);
                 let left = befriend(left, right_face.as_deref(), schema);
@@ -86,6 +83,10 @@ impl ExprPlanner for FriendlyPlanner {
                 };
                 (condition(left), condition(right))
             }
+            BinaryOperator::PGExp => {
+                let [base, exponent] = [left, right].map(|side| as_double(side, schema));
+                return Ok(PlannerResult::Planned(power(base, exponent)));
+            }
             BinaryOperator::Plus
             | BinaryOperator::Minus
             | BinaryOperator::Multiply
@@ -96,9 +97,10 @@ impl ExprPlanner for FriendlyPlanner {
                     BinaryOperator::Plus | BinaryOperator::Minus => length_of_time(right, &left, schema),
                     _ => right,
                 };
+                let (left, right) = clocked(left, right, schema);
                 numbers(left, left_face, right, right_face, schema, (true, true))
             }
-            _ => (left, right),
+            _ => return operators::planned(RawBinaryExpr { op, left, right }, schema),
         };
         Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
     }
@@ -193,12 +195,6 @@ fn lists(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let list = list.into_iter().map(|item| befriend(item, Some(&face), schema)).collect();
             Ok(Transformed::yes(Expr::InList(InList { expr, list, negated })))
         }
-        Expr::Between(Between { expr, negated, low, high })
-            if [&expr, &low, &high].iter().any(|side| is_length(side, schema)) =>
-        {
-            let [expr, low, high] = [expr, low, high].map(|side| Box::new(lengths::comparable(*side)));
-            Ok(Transformed::yes(Expr::Between(Between { expr, negated, low, high })))
-        }
         Expr::Between(Between { expr, negated, low, high }) if is_time(&expr, schema) => {
             let [low, high] = [low, high].map(|side| Box::new(timely(*side, &expr, schema)));
             Ok(Transformed::yes(Expr::Between(Between { expr, negated, low, high })))
@@ -244,6 +240,12 @@ fn lists(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         Expr::Cast(cast) if *cast.field.data_type() == DataType::Utf8 && is_length(&cast.expr, schema) => {
             Ok(Transformed::yes(lengths::text(*cast.expr)))
+        }
+        Expr::Cast(Cast { expr, field }) if field.data_type().is_integer() && has_fraction(&expr, schema) => {
+            Ok(Transformed::yes(Expr::Cast(Cast { expr: Box::new(whole(*expr, schema)), field })))
+        }
+        Expr::TryCast(TryCast { expr, field }) if field.data_type().is_integer() && has_fraction(&expr, schema) => {
+            Ok(Transformed::yes(Expr::TryCast(TryCast { expr: Box::new(whole(*expr, schema)), field })))
         }
         // A time without a zone is what a clock shows.
         Expr::Cast(cast) if matches!(cast.field.data_type(), DataType::Timestamp(_, None)) => {
@@ -295,6 +297,42 @@ fn lists(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     }
 }
 
+/// Reads a number as one that has fractions.
+fn as_double(expr: Expr, schema: &DFSchema) -> Expr {
+    match is_attribute(face(&expr, schema).as_deref()) {
+        true => as_number(expr),
+        false => Expr::Cast(Cast::new(Box::new(expr), DataType::Float64)),
+    }
+}
+
+/// Adds a length to a day as to the midnight that it begins with, as Postgres does: the engine leaves hours out.
+fn clocked(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
+    let is_day = |expr: &Expr| matches!(expr.get_type(schema), Ok(DataType::Date32 | DataType::Date64));
+    let midnight = |expr: Expr| Expr::Cast(Cast::new(Box::new(expr), DataType::Timestamp(TimeUnit::Nanosecond, None)));
+    match (is_day(&left) && is_length(&right, schema), is_length(&left, schema) && is_day(&right)) {
+        (true, _) => (midnight(left), right),
+        (_, true) => (left, midnight(right)),
+        _ => (left, right),
+    }
+}
+
+/// Says whether an operator compares two values.
+fn compares(op: &BinaryOperator) -> bool {
+    use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
+    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq)
+}
+
+fn has_fraction(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.get_type(schema).is_ok_and(|of| of.is_floating() || of.is_decimal())
+}
+
+/// Rounds what is cast to a whole number, which the engine cuts off: halves of doubles to the even number, and those of decimals, which is what
+/// a number with a point is in Postgres, away from zero.
+fn whole(expr: Expr, schema: &DFSchema) -> Expr {
+    let exact = expr.get_type(schema).is_ok_and(|of| of.is_decimal()) || matches!(expr, Expr::Literal(..));
+    if exact { round(vec![expr]) } else { lacking::nearest_whole(expr) }
+}
+
 fn is_time(expr: &Expr, schema: &DFSchema) -> bool {
     matches!(expr.get_type(schema), Ok(DataType::Timestamp(..)))
 }
@@ -318,12 +356,7 @@ fn of_lengths(expr: RawBinaryExpr, schema: &DFSchema) -> PlannerResult<RawBinary
     let (left_is, right_is) = (is_length(&left, schema), is_length(&right, schema));
     let original = |op, left, right| PlannerResult::Original(RawBinaryExpr { op, left, right });
     match op {
-        BinaryOperator::Eq
-        | BinaryOperator::NotEq
-        | BinaryOperator::Lt
-        | BinaryOperator::LtEq
-        | BinaryOperator::Gt
-        | BinaryOperator::GtEq => {
+        _ if compares(&op) => {
             let comparable = |expr: &Expr, is: bool| {
                 is || (expr.get_type(schema).is_ok_and(|of| of == DataType::Utf8) && matches!(expr, Expr::Literal(..)))
             };

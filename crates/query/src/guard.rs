@@ -17,7 +17,7 @@ use datafusion::sql::sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, ObjectName, Query, Select, SetExpr, Statement, TableFactor, Value, Visit,
     Visitor,
 };
-use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use crate::apart;
@@ -27,12 +27,15 @@ use crate::dialect;
 use crate::error::{QueryError, nearest, tidy};
 use crate::escape;
 use crate::expansion;
+use crate::foreign;
 use crate::functions::latest_deploy;
+use crate::grammar::Grammar;
 use crate::headings::{self, Headings};
 use crate::marks;
 use crate::params::{Given, Parameters, Placed};
 use crate::postgres::{self, Adapted};
 use crate::quantified;
+use crate::sets;
 use crate::tables::trace;
 use crate::wanted;
 
@@ -108,11 +111,12 @@ pub(crate) fn check(
             sql.len()
         )));
     }
-    let dialect = GenericDialect {};
+    let dialect = Grammar::default();
     let tokens = Tokenizer::new(&dialect, sql)
         .tokenize_with_location()
         .map_err(|error| QueryError::Invalid(format!("cannot read the statement: {}", tidy(&error.to_string()))))?;
     measure(&tokens)?;
+    known_operators(&tokens)?;
     let numbered = marks::numbered(sql, &tokens)?;
     let marks = numbered.as_ref().map(|(_, marks)| *marks);
     let (mut statement, fallback) = parse(numbered.as_ref().map_or(sql, |(text, _)| text), &dialect)?;
@@ -140,7 +144,9 @@ pub(crate) fn check(
     }
     let parameters = Parameters::new(given, types, marks).place(query.as_mut())?;
     escape::rewrite(query)?;
+    sets::rewrite(query)?;
     dialect::settle(query)?;
+    foreign::rewrite(query);
     apart::tell(query);
     clocks::settle(query)?;
     quantified::rewrite(query);
@@ -161,7 +167,7 @@ pub(crate) fn check(
 }
 
 /// Parses one statement; with it comes what to answer where it cannot be planned.
-fn parse(sql: &str, dialect: &GenericDialect) -> Result<(Parsed, Option<String>), QueryError> {
+fn parse(sql: &str, dialect: &dyn Dialect) -> Result<(Parsed, Option<String>), QueryError> {
     if let Adapted::Catalogue(statement) = postgres::adapt(sql) {
         let fallback = postgres::empty_answer(&statement);
         return Ok((Parsed::Statement(statement), fallback));
@@ -180,7 +186,7 @@ fn parse(sql: &str, dialect: &GenericDialect) -> Result<(Parsed, Option<String>)
 
 /// Returns what Postgres calls the columns of a statement that was answered with `schema`.
 pub(crate) fn postgres_names(sql: &str, schema: &Schema) -> Vec<String> {
-    let headings = match parse(sql, &GenericDialect {}) {
+    let headings = match parse(sql, &Grammar::default()) {
         Ok((statement, _)) => Headings::of(&statement, headings::as_in_postgres),
         Err(_) => Headings::default(),
     };
@@ -196,6 +202,22 @@ fn writes(keyword: &str) -> QueryError {
         "`{}` is not allowed, SQL only reads here: use `SELECT`, `WITH`, `VALUES`, `EXPLAIN`, `SHOW TABLES`, `SHOW COLUMNS` or `DESCRIBE`",
         keyword.to_uppercase()
     ))
+}
+
+/// Refuses operators of `jsonb` that would be read as parameters.
+fn known_operators(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
+    let pairs = tokens.iter().zip(tokens.iter().skip(1));
+    let operator = pairs.map(|(mark, sign)| match (&mark.token, &sign.token) {
+        (Token::Placeholder(mark), Token::Pipe) if mark == "?" => Some("?|"),
+        (Token::Placeholder(mark), Token::Ampersand) if mark == "?" => Some("?&"),
+        _ => None,
+    });
+    match operator.flatten().next() {
+        Some(operator) => Err(QueryError::Invalid(format!(
+            "`{operator}` is an operator of `jsonb` that is not known here: whether a key is there says `attributes['key'] IS NOT NULL`"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Bounds the depth of the tree that the parser will build.

@@ -4,6 +4,7 @@
 //! functions for those who query.
 
 mod apart;
+mod by_length;
 mod clauses;
 mod clocks;
 mod coded;
@@ -15,10 +16,12 @@ mod escape;
 mod expansion;
 mod faces;
 mod fallible;
+mod foreign;
 mod format;
 mod friendly;
 mod functions;
 mod give_way;
+mod grammar;
 mod guard;
 mod guarded;
 mod headings;
@@ -26,6 +29,7 @@ mod interrupt;
 mod late;
 mod lower;
 mod marks;
+mod operators;
 mod output;
 mod parameter;
 mod params;
@@ -37,6 +41,7 @@ mod quantified;
 mod queries;
 mod running;
 mod session;
+mod sets;
 mod sound;
 mod spelling;
 mod tables;

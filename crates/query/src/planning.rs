@@ -15,6 +15,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SQLOptions;
 use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::Statement as Ast;
 use plimsoll_catalog::DeployFilter;
 use plimsoll_model::DeployId;
 use plimsoll_store::Snapshot;
@@ -199,10 +200,13 @@ impl<'a> Planning<'a> {
 /// Refuses tables that do not exist, naming the nearest that does.
 fn known_tables(state: &SessionState, statement: &Statement) -> Result<(), QueryError> {
     let references = state.resolve_table_references(statement).map_err(|error| QueryError::from_planning(&error, 0))?;
+    let shows = matches!(statement, Statement::Statement(inner) if !matches!(inner.as_ref(), Ast::Query(_)));
     for reference in references {
         let name = reference.table();
         let known = match reference.schema().unwrap_or(SCHEMA) {
-            "information_schema" | PG_CATALOG => true,
+            // What the engine is set to is its own: no query reads it, though what is shown is looked for in every table of the catalogue.
+            "information_schema" => name != "df_settings" || shows,
+            PG_CATALOG => true,
             SCHEMA => NAMES.contains(&name) || guard::TABLE_FUNCTIONS.contains(&name),
             SYSTEM_SCHEMA => SYSTEM_NAMES.contains(&name),
             _ => false,

@@ -25,6 +25,7 @@ use object_store::ObjectStore;
 use plimsoll_otlp::schema::UTC;
 use url::Url;
 
+use crate::by_length::ByLength;
 use crate::coded::Coded;
 use crate::error::QueryError;
 use crate::friendly::{FriendlyLists, FriendlyPlanner};
@@ -124,7 +125,9 @@ impl Sessions {
         planners.insert(0, Arc::new(FriendlyPlanner));
         let mut rules = Analyzer::new().rules;
         rules.insert(0, Arc::new(FriendlyLists));
-        rules.insert(1, Arc::new(PlainText));
+        rules.insert(1, Arc::new(ByLength));
+        rules.insert(2, Arc::new(PlainText));
+        rules.push(Arc::new(ByLength));
         let mut scalar = SessionStateDefaults::default_scalar_functions();
         scalar.retain(|udf| !REFUSED_FUNCTIONS.contains(&udf.name()));
         scalar.extend(functions::scalar());

@@ -2,18 +2,18 @@
 //!
 //! As in Postgres a month comes to 30 days and a day to 24 hours where an interval is compared or counted in seconds.
 //!
-//! - `interval_nanos(length)`: nanoseconds, for comparisons.
+//! - `interval_nanos(length)`: nanoseconds, for comparisons: as a decimal, as intervals are longer than 64 bits of them.
 //! - `interval_times(length, number)`: as many times as long.
 //! - `interval_text(length)`: as it is written in answers.
 //! - `exact_part('epoch' | 'second', time or length)`: seconds with what is below them.
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, IntervalMonthDayNanoArray};
+use arrow::array::{ArrayRef, AsArray, Decimal128Array, Float64Array, IntervalMonthDayNanoArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, DurationNanosecondType, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
-    TimeUnit, TimestampNanosecondType,
+    DataType, DurationNanosecondType, Float64Type, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
+    IntervalUnit, TimeUnit, TimestampNanosecondType,
 };
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::{
@@ -32,10 +32,13 @@ const TEXT: &str = "interval_text";
 /// Seconds with what is below them.
 pub(crate) const PART: &str = "exact_part";
 
-const SECOND: i64 = 1_000_000_000;
-const DAY: i64 = 86_400 * SECOND;
-const DAYS_PER_MONTH: i64 = 30;
-const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
+const SECOND: i128 = 1_000_000_000;
+const DAY: i128 = 86_400 * SECOND;
+const DAYS_PER_MONTH: i128 = 30;
+/// What intervals are here.
+pub(crate) const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
+/// What they are compared as.
+const COMPARABLE: DataType = DataType::Decimal128(38, 0);
 
 /// Returns every function of this module.
 pub(crate) fn udfs() -> [Arc<ScalarUDF>; 4] {
@@ -71,19 +74,38 @@ pub(crate) fn text(length: Expr) -> Expr {
     text.call(vec![length])
 }
 
-fn total(interval: IntervalMonthDayNano) -> i64 {
-    let days = i64::from(interval.months) * DAYS_PER_MONTH + i64::from(interval.days);
-    days.saturating_mul(DAY).saturating_add(interval.nanoseconds)
+/// Returns the length of an interval in nanoseconds.
+pub(crate) fn total(interval: IntervalMonthDayNano) -> i128 {
+    let days = i128::from(interval.months) * DAYS_PER_MONTH + i128::from(interval.days);
+    days * DAY + i128::from(interval.nanoseconds)
 }
 
 /// Returns lengths in nanoseconds; text is read as an interval.
-fn totals(lengths: &ArrayRef) -> Result<Int64Array> {
-    if matches!(lengths.data_type(), DataType::Duration(_)) {
-        let nanos = cast(lengths, &DataType::Duration(TimeUnit::Nanosecond))?;
-        return Ok(nanos.as_primitive::<DurationNanosecondType>().iter().collect());
-    }
-    let intervals = cast(lengths, &INTERVAL)?;
-    Ok(intervals.as_primitive::<IntervalMonthDayNanoType>().iter().map(|interval| interval.map(total)).collect())
+fn totals(lengths: &ArrayRef) -> Result<Decimal128Array> {
+    let totals: Decimal128Array = match lengths.data_type() {
+        DataType::Duration(_) => {
+            let nanos = cast(lengths, &DataType::Duration(TimeUnit::Nanosecond))?;
+            nanos.as_primitive::<DurationNanosecondType>().unary(i128::from)
+        }
+        _ => cast(lengths, &INTERVAL)?.as_primitive::<IntervalMonthDayNanoType>().unary(total),
+    };
+    Ok(totals.with_data_type(COMPARABLE))
+}
+
+/// Returns a length, or text that is one, in nanoseconds.
+pub(crate) fn in_nanos(length: &ScalarValue) -> Result<Option<i128>> {
+    Ok(totals(&length.to_array()?)?.iter().next().flatten())
+}
+
+/// Returns lengths as intervals.
+pub(crate) fn intervals(lengths: &ArrayRef) -> Result<IntervalMonthDayNanoArray> {
+    Ok(match lengths.data_type() {
+        DataType::Duration(_) => {
+            let nanos = cast(lengths, &DataType::Duration(TimeUnit::Nanosecond))?;
+            nanos.as_primitive::<DurationNanosecondType>().unary(|nanos| IntervalMonthDayNano::new(0, 0, nanos))
+        }
+        _ => cast(lengths, &INTERVAL)?.as_primitive::<IntervalMonthDayNanoType>().clone(),
+    })
 }
 
 /// What is less than a month becomes days, and what is less than a day becomes time.
@@ -107,11 +129,11 @@ struct Length {
 
 impl Length {
     fn part(&self, part: &str, of: &ArrayRef) -> Result<ArrayRef> {
-        let (nanos, is_time): (Int64Array, bool) = match of.data_type() {
+        let (nanos, is_time): (Decimal128Array, bool) = match of.data_type() {
             data_type if is_length(data_type) => (totals(of)?, false),
             DataType::Time32(_) | DataType::Time64(_) => {
                 let time = cast(&cast(of, &DataType::Time64(TimeUnit::Nanosecond))?, &DataType::Int64)?;
-                (time.as_primitive().clone(), true)
+                (time.as_primitive::<Int64Type>().unary(i128::from), true)
             }
             data_type => {
                 let zone = match data_type {
@@ -120,10 +142,10 @@ impl Length {
                 };
                 let times = cast(of, &DataType::Timestamp(TimeUnit::Nanosecond, zone))?;
                 let times = if part == "epoch" { times } else { zones::walls(&times)? };
-                (times.as_primitive::<TimestampNanosecondType>().iter().collect(), true)
+                (times.as_primitive::<TimestampNanosecondType>().unary(i128::from), true)
             }
         };
-        let seconds = |nanos: i64| {
+        let seconds = |nanos: i128| {
             let (whole, rest) = match is_time {
                 true => (nanos.div_euclid(SECOND), nanos.rem_euclid(SECOND)),
                 false => (nanos / SECOND, nanos % SECOND),
@@ -135,7 +157,8 @@ impl Length {
             };
             whole as f64 + rest as f64 / SECOND as f64
         };
-        Ok(Arc::new(nanos.iter().map(|nanos| nanos.map(seconds)).collect::<Float64Array>()))
+        let seconds: Float64Array = nanos.unary(seconds);
+        Ok(Arc::new(seconds))
     }
 }
 
@@ -150,7 +173,7 @@ impl ScalarUDFImpl for Length {
 
     fn return_type(&self, args: &[DataType]) -> Result<DataType> {
         Ok(match (self.name, args) {
-            (NANOS, [_]) => DataType::Int64,
+            (NANOS, [_]) => COMPARABLE,
             (TIMES, [_, _]) => INTERVAL,
             (TEXT, [_]) => DataType::Utf8,
             (PART, [_, of])
@@ -175,13 +198,7 @@ impl ScalarUDFImpl for Length {
             (NANOS, [lengths], _) => Arc::new(totals(lengths)?),
             (TEXT, [lengths], _) => Arc::new(interval::texts(lengths)?),
             (TIMES, [lengths, numbers], _) => {
-                let intervals: IntervalMonthDayNanoArray = match lengths.data_type() {
-                    DataType::Duration(_) => {
-                        let nanos = totals(lengths)?;
-                        nanos.iter().map(|nanos| nanos.map(|nanos| IntervalMonthDayNano::new(0, 0, nanos))).collect()
-                    }
-                    _ => cast(lengths, &INTERVAL)?.as_primitive::<IntervalMonthDayNanoType>().clone(),
-                };
+                let intervals = intervals(lengths)?;
                 let numbers = cast(numbers, &DataType::Float64)?;
                 let mut out = Vec::with_capacity(intervals.len());
                 for (interval, number) in intervals.iter().zip(numbers.as_primitive::<Float64Type>()) {
@@ -208,11 +225,13 @@ mod tests {
     #[test]
     fn parts_of_what_is_multiplied_become_smaller_units() {
         let of = |months, days, nanos| IntervalMonthDayNano::new(months, days, nanos);
-        assert_eq!(multiplied(of(0, 1, 0), 0.5), Some(of(0, 0, DAY / 2)));
+        let hour = 3_600 * 1_000_000_000;
+        assert_eq!(multiplied(of(0, 1, 0), 0.5), Some(of(0, 0, 12 * hour)));
         assert_eq!(multiplied(of(1, 0, 0), 1.5), Some(of(1, 15, 0)));
-        assert_eq!(multiplied(of(0, 0, 3_600 * SECOND), 2.0), Some(of(0, 0, 7_200 * SECOND)));
+        assert_eq!(multiplied(of(0, 0, hour), 2.0), Some(of(0, 0, 2 * hour)));
         assert_eq!(multiplied(of(1, 1, 1), f64::MAX), None);
         assert_eq!(multiplied(of(1, 1, 1), f64::NAN), None);
         assert_eq!(total(of(1, 1, 1)), 31 * DAY + 1);
+        assert!(total(of(4_800, 0, 0)) > total(of(3_600, 0, 0)));
     }
 }

@@ -13,8 +13,10 @@ pub(crate) mod hex;
 pub(crate) mod histogram;
 pub(crate) mod histogram_merge;
 pub(crate) mod identity;
+pub(crate) mod lacking;
 pub(crate) mod latest_deploy;
 pub(crate) mod lengths;
+pub(crate) mod longest;
 pub(crate) mod meant;
 pub(crate) mod merged;
 pub(crate) mod names;
@@ -46,6 +48,7 @@ pub(crate) fn scalar() -> Vec<Arc<ScalarUDF>> {
     ];
     all.extend(meant::udfs());
     all.extend(identity::udfs());
+    all.extend(lacking::udfs());
     all.extend(lengths::udfs());
     all.extend(zones::udfs());
     all.extend(histogram::udfs());

@@ -82,6 +82,7 @@ pub(super) const OWN: &[Own] = &[
     ('f', "span_kind", &[("kind", "integer")], "text", "a kind of spans as a word"),
     ('f', "span_status", &[("status_code", "integer")], "text", "a status of spans as a word"),
     ('f', "metric_temporality", &[("temporality", "integer")], "text", "a temporality as a word"),
+    ('f', "width_bucket", BUCKETS, "bigint", "which of so many buckets of one width a value is in"),
 ];
 /// What the planner writes in the place of other things, and nobody calls.
 pub(super) const WRITTEN: &[&str] = &[
@@ -90,6 +91,9 @@ pub(super) const WRITTEN: &[&str] = &[
     "interval_nanos",
     "interval_text",
     "interval_times",
+    "like_escape",
+    "nearest_whole",
+    "uuid_text",
     "exact_part",
     "at_time_zone",
     "wall_clock",
@@ -98,6 +102,8 @@ pub(super) const WRITTEN: &[&str] = &[
     "attribute_truth",
     "cast_apart",
 ];
+const BUCKETS: &[(&str, &str)] =
+    &[("value", "double precision"), ("low", "double precision"), ("high", "double precision"), ("count", "bigint")];
 const AROUND: &[(&str, &str)] = &[("deploy", "text"), ("before", "interval"), ("after", "interval")];
 const GROWING: &[(&str, &str)] =
     &[("value", "double precision"), ("\"time\"", "timestamp with time zone"), ("VARIADIC series", "\"any\"")];

@@ -46,6 +46,9 @@ const SIGNS: &[&str] = &[
     "quote_",
 ];
 
+/// Signs that statements without a table have as well.
+const COMMON: &[&str] = &["any", "all", "collate"];
+
 static PARSER: LazyLock<PostgresCompatibilityParser> = LazyLock::new(PostgresCompatibilityParser::new);
 
 /// Says whether the catalogue has a table of this name.
@@ -75,7 +78,8 @@ pub(crate) fn adapt(sql: &str) -> Adapted {
     }
     let mut relations = Relations::default();
     let _: ControlFlow<()> = VisitMut::visit(&mut statement, &mut relations);
-    if relations.others == 0 { Adapted::Catalogue(Box::new(statement)) } else { Adapted::Other }
+    let asks = relations.catalogue > 0 || SIGNS.iter().any(|sign| !COMMON.contains(sign) && lower.contains(sign));
+    if relations.others == 0 && asks { Adapted::Catalogue(Box::new(statement)) } else { Adapted::Other }
 }
 
 /// Applies to any other statement the rules that leave its meaning as it is.
@@ -90,10 +94,11 @@ pub(crate) fn soften(statement: Statement) -> Statement {
     rules.into_iter().fold(statement, |statement, rule| rule.rewrite(statement))
 }
 
-/// Counts the tables that are not of the catalogue, and gives those of `information_schema` their Postgres form.
+/// Counts the tables that are of the catalogue and those that are not, and gives those of `information_schema` their Postgres form.
 #[derive(Default)]
 struct Relations {
     others: usize,
+    catalogue: usize,
     /// Names that stand for a part of the statement itself.
     local: BTreeSet<String>,
 }
@@ -193,11 +198,13 @@ impl VisitorMut for Relations {
                     });
                     *name = ObjectName::from(vec![Ident::new(PG_CATALOG), Ident::new(own)]);
                 }
+                self.catalogue += 1;
             }
-            [schema, _] if *schema == PG_CATALOG => {}
+            [schema, _] if *schema == PG_CATALOG => self.catalogue += 1,
             [table] if self.local.contains(*table) => {}
             [table] if table.starts_with("pg_") && is_catalogue_table(table) => {
                 *name = ObjectName::from(vec![Ident::new(PG_CATALOG), Ident::new(*table)]);
+                self.catalogue += 1;
             }
             _ => self.others += 1,
         }

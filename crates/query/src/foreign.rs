@@ -1,0 +1,170 @@
+//! What Postgres calls by another name, or means by it, written as the engine has it: functions and casts.
+//!
+//! - `sign`, `every`, `variance` and `mod`, which the engine calls otherwise; `array_remove` and `array_replace`, which are of one item
+//!   there and of all in Postgres.
+//! - `::varchar(n)` and `::char(n)` keep the first `n` characters, `::uuid` gives a UUID as text. `::json` changes nothing: JSON is text here.
+//! - `array_agg` and `string_agg` of `DISTINCT` values in their order, beside another aggregate that has an order: the engine takes the order
+//!   of one for that of both.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, CharacterLength, DataType, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentClause, FunctionArguments, Ident, ObjectName, OrderByExpr, Statement, Value, VisitMut, VisitorMut,
+    visit_expressions,
+};
+
+use crate::functions::lacking;
+use crate::grammar;
+use crate::wanted::call;
+
+/// How Postgres calls a function, and how the engine calls what it does.
+const NAMES: [(&str, &str); 5] = [
+    ("array_remove", "array_remove_all"),
+    ("array_replace", "array_replace_all"),
+    ("every", "bool_and"),
+    ("sign", "signum"),
+    ("variance", "var_samp"),
+];
+
+/// Rewrites `statement`.
+pub(crate) fn rewrite(statement: &mut Statement) {
+    let mut ordered = 0;
+    let _: ControlFlow<()> = visit_expressions(statement, |expr| {
+        ordered += usize::from(matches!(expr, Expr::Function(call) if order(call).is_some()));
+        ControlFlow::Continue(())
+    });
+    let _: ControlFlow<()> = VisitMut::visit(statement, &mut Foreign { several_orders: ordered > 1 });
+}
+
+struct Foreign {
+    several_orders: bool,
+}
+
+impl VisitorMut for Foreign {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        grammar::signed(expr);
+        match expr {
+            Expr::Function(function) => {
+                if let Some((_, engine)) = name(function).and_then(|name| NAMES.iter().find(|(own, _)| *own == name)) {
+                    function.name = ObjectName::from(vec![Ident::new(*engine)]);
+                }
+                if let Some(written) = remainder(function).or_else(|| self.sorted(function)) {
+                    *expr = written;
+                }
+            }
+            Expr::Cast { expr: value, data_type, .. } => {
+                if let Some(most) = characters(data_type) {
+                    *data_type = DataType::Text;
+                    let whole = std::mem::replace(expr, Expr::value(Value::Null));
+                    *expr = call("left", [whole, Expr::value(Value::Number(most.to_string(), false))]);
+                } else if *data_type == DataType::Uuid {
+                    let value = std::mem::replace(value.as_mut(), Expr::value(Value::Null));
+                    *expr = call(lacking::UUID, [value]);
+                } else if matches!(data_type, DataType::JSON | DataType::JSONB) {
+                    let value = std::mem::replace(value.as_mut(), Expr::value(Value::Null));
+                    *expr = Expr::Nested(Box::new(value));
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl Foreign {
+    /// Sorts distinct values once they are together.
+    fn sorted(&self, function: &mut Function) -> Option<Expr> {
+        let is_text = match name(function)?.as_str() {
+            "array_agg" => false,
+            "string_agg" => true,
+            _ => return None,
+        };
+        let order = order(function).filter(|_| self.several_orders && function.over.is_none())?;
+        let (ascending, nulls_first) = (order.options.asc.unwrap_or(true), order.options.nulls_first);
+        let by = order.expr.to_string();
+        let FunctionArguments::List(list) = &mut function.args else { return None };
+        if list.duplicate_treatment != Some(DuplicateTreatment::Distinct) || list.clauses.len() != 1 {
+            return None;
+        }
+        let FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) = list.args.first()? else { return None };
+        if value.to_string() != by {
+            return None;
+        }
+        let value = value.clone();
+        let separator = match (is_text, list.args.get(1)) {
+            (true, Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(separator)))) => Some(separator.clone()),
+            (true, _) => return None,
+            (false, _) => None,
+        };
+        list.clauses.clear();
+        list.args.truncate(1);
+        function.name = ObjectName::from(vec![Ident::new("array_agg")]);
+        if is_text {
+            let present = Box::new(Expr::IsNotNull(Box::new(Expr::Nested(Box::new(value)))));
+            function.filter = Some(match function.filter.take() {
+                Some(filter) => Box::new(Expr::BinaryOp {
+                    left: Box::new(Expr::Nested(filter)),
+                    op: BinaryOperator::And,
+                    right: present,
+                }),
+                None => present,
+            });
+        }
+        let text = |text: &str| Expr::value(Value::SingleQuotedString(text.to_owned()));
+        let direction = text(if ascending { "ASC" } else { "DESC" });
+        let nulls = text(if nulls_first.unwrap_or(!ascending) { "NULLS FIRST" } else { "NULLS LAST" });
+        let sorted = call("array_sort", [Expr::Function(function.clone()), direction, nulls]);
+        Some(match separator {
+            Some(separator) => call("array_to_string", [sorted, separator]),
+            None => sorted,
+        })
+    }
+}
+
+/// Returns the name of a function that is not one of some schema.
+fn name(function: &Function) -> Option<String> {
+    match function.name.0.as_slice() {
+        [part] => part.as_ident().map(|ident| ident.value.to_lowercase()),
+        _ => None,
+    }
+}
+
+/// Returns what an aggregate is ordered by, where that is one thing.
+fn order(function: &Function) -> Option<&OrderByExpr> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    list.clauses.iter().find_map(|clause| match clause {
+        FunctionArgumentClause::OrderBy(by) => by.first().filter(|_| by.len() == 1),
+        _ => None,
+    })
+}
+
+/// Writes `mod(a, b)` as what it is.
+fn remainder(function: &Function) -> Option<Expr> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let (true, [FunctionArg::Unnamed(FunctionArgExpr::Expr(of)), FunctionArg::Unnamed(FunctionArgExpr::Expr(by))]) =
+        (name(function)? == "mod", list.args.as_slice())
+    else {
+        return None;
+    };
+    let [left, right] = [of, by].map(|side| Box::new(Expr::Nested(Box::new(side.clone()))));
+    Some(Expr::Nested(Box::new(Expr::BinaryOp { left, op: BinaryOperator::Modulo, right })))
+}
+
+/// Returns how many characters a type keeps, where it does not keep all.
+fn characters(data_type: &DataType) -> Option<u64> {
+    match data_type {
+        DataType::Varchar(Some(most))
+        | DataType::CharacterVarying(Some(most))
+        | DataType::CharVarying(Some(most))
+        | DataType::Nvarchar(Some(most))
+        | DataType::Char(Some(most))
+        | DataType::Character(Some(most)) => match most {
+            CharacterLength::IntegerLength { length, .. } => Some(*length),
+            CharacterLength::Max => None,
+        },
+        _ => None,
+    }
+}
