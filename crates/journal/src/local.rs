@@ -34,6 +34,9 @@ pub struct LocalJournal {
     files: Arc<Files>,
     writer: Mutex<Writer>,
     torn_bytes: u64,
+    lost: u64,
+    /// Frames up to this one may be gone: nobody wants them any more.
+    given_back: AtomicU64,
     // Figures for `status`, written by the committer: each stands alone, so relaxed is enough.
     next: AtomicU64,
     poisoned: AtomicBool,
@@ -61,10 +64,11 @@ impl LocalJournal {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(ReplayError::InUse { path }),
             lock => lock.map_err(unusable)?,
         };
-        let Recovered { files, last, next, torn_bytes } = recover(disk.as_ref(), &options)?;
+        let Recovered { files, last, next, torn_bytes, lost } = recover(disk.as_ref(), &options)?;
         if torn_bytes > 0 {
             warn!(%path, torn_bytes, "cut off what was being written to the journal when it last stopped");
         }
+        let given_back = options.numbers_taken.0;
         let files = Arc::new(Files::new(files));
         let ahead = Ahead::new(by, disk.clone(), &options, files.clone());
         let writer = Writer::new(disk.clone(), options.clone(), files.clone(), ahead, last, next);
@@ -74,6 +78,8 @@ impl LocalJournal {
             files,
             writer: Mutex::new(writer),
             torn_bytes,
+            lost,
+            given_back: AtomicU64::new(given_back),
             next: AtomicU64::new(next),
             poisoned: AtomicBool::new(false),
             commits: AtomicU64::new(0),
@@ -196,9 +202,11 @@ impl Journal for LocalJournal {
         visit: &mut dyn FnMut(SequenceNumber, &[u8]) -> Result<(), ReplayError>,
     ) -> Result<ReplayReport, ReplayError> {
         let files = self.files.snapshot();
-        let mut report = ReplayReport { torn_bytes: self.torn_bytes, ..ReplayReport::default() };
+        let mut report =
+            ReplayReport { torn_bytes: self.torn_bytes, quarantined: self.lost, ..ReplayReport::default() };
         let mut last = after.0;
-        let mut before = None;
+        // Also the first file says what was before it. Relaxed: who replays while frames are given back may see either.
+        let mut before = Some(self.given_back.load(Ordering::Relaxed));
         for (at, log) in files.iter().enumerate() {
             if files.get(at + 1).is_some_and(|next| next.first <= after.0.saturating_add(1)) {
                 continue;
@@ -214,6 +222,7 @@ impl Journal for LocalJournal {
         if lock.is_none() {
             return Ok(());
         }
+        self.given_back.fetch_max(through.0, Ordering::Relaxed);
         let files = self.files.take_through(through.0);
         // Oldest first; a crash may still leave an older one and not a later one, which replay does not mind as long as it
         // is asked for nothing that was trimmed.

@@ -142,7 +142,7 @@ pub struct ReplayReport {
     pub bytes: u64,
     /// Bytes cut off at the end of the log, from a write that never finished and so was never acknowledged.
     pub torn_bytes: u64,
-    /// Damaged stretches moved aside.
+    /// Damaged stretches moved aside, and places where frames or whole log files are missing.
     pub quarantined: u64,
     /// Bytes in them.
     pub quarantined_bytes: u64,

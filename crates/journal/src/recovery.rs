@@ -10,6 +10,7 @@
 
 use std::io::{self, IoSlice};
 
+use plimsoll_model::SequenceNumber;
 use tracing::warn;
 
 use crate::disk::{Disk, DiskFile, is_full, write_all_at};
@@ -30,6 +31,8 @@ pub(crate) struct Recovered {
     pub(crate) next: u64,
     /// What was cut off.
     pub(crate) torn_bytes: u64,
+    /// One where the last log file has nothing in it, or where there is none and there should be: whatever was there is lost.
+    pub(crate) lost: u64,
 }
 
 /// Finds the log files and makes the last one end where its last whole frame does.
@@ -47,7 +50,13 @@ pub(crate) fn recover(disk: &dyn Disk, options: &JournalOptions) -> Result<Recov
         last: 0,
         next: 1.max(options.numbers_taken.0.saturating_add(1)),
         torn_bytes: 0,
+        lost: 0,
     };
+    if firsts.is_empty() && options.numbers_taken > SequenceNumber::ZERO {
+        // The last one is never given up.
+        warn!(dir = %dir.display(), checkpoint = %options.numbers_taken, "the journal has no log files: what was only in them is lost");
+        recovered.lost = 1;
+    }
     for (at, first) in firsts.iter().copied().enumerate() {
         let mut log = LogFile { first, end: 0, bytes: 0, frames: true };
         let path = log.path(dir);
@@ -61,6 +70,11 @@ pub(crate) fn recover(disk: &dyn Disk, options: &JournalOptions) -> Result<Recov
             let file = disk.open_mut(&path).map_err(failed)?;
             let length = file.len().map_err(failed)?;
             let tail = Tail::find(file.as_ref(), first, length).map_err(too_new)?;
+            // It has its name only since its header and first group were durable. Of any other the next one says what is missing.
+            if tail.end == 0 {
+                recovered.lost += 1;
+                warn!(path = %path.display(), "the last log file has nothing in it: what was there is lost");
+            }
             if let Some((offset, bytes)) = tail.copy {
                 quarantine::keep(disk, dir, file.as_ref(), first, offset, bytes);
             }

@@ -158,6 +158,69 @@ fn a_log_file_that_lost_its_end_or_is_missing_is_counted() {
     }
 }
 
+/// A killed log of nine files of two frames each, in a directory.
+fn log_of_files() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    let journal = LocalJournal::open(JournalOptions { file_bytes_max: 150, ..options(dir.path()) }).expect("opens");
+    for n in 0..9 {
+        commit(&journal, &[&n.to_string(), "x"]);
+    }
+    drop(journal);
+    dir
+}
+
+fn open_after(dir: &Path, checkpoint: u64) -> LocalJournal {
+    let numbers_taken = plimsoll_model::SequenceNumber(checkpoint);
+    LocalJournal::open(JournalOptions { numbers_taken, ..options(dir) }).expect("opens")
+}
+
+#[test]
+fn a_first_log_file_that_is_missing_is_counted_where_the_checkpoint_has_not_passed_it() {
+    for (checkpoint, missing) in [(0, 1), (1, 1), (2, 0), (5, 0)] {
+        let dir = log_of_files();
+        fs::remove_file(dir.path().join("00000000000000000001.log")).expect("removes");
+        let (found, report) = read(&open_after(dir.path(), checkpoint));
+        assert_eq!((found.len(), report.quarantined, report.quarantined_bytes), (16, missing, 0), "{checkpoint}");
+    }
+}
+
+#[test]
+fn frames_that_were_given_back_are_not_missing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let journal = LocalJournal::open(JournalOptions { file_bytes_max: 150, ..options(dir.path()) }).expect("opens");
+    for n in 0..9 {
+        commit(&journal, &[&n.to_string(), "x"]);
+    }
+    journal.trim(plimsoll_model::SequenceNumber(7)).expect("trims");
+    assert_eq!(read(&journal).1.quarantined, 0);
+    drop(journal);
+    assert_eq!(read(&open_after(dir.path(), 7)).1.quarantined, 0);
+}
+
+#[test]
+fn a_log_file_that_is_empty_or_full_of_zeros_is_counted() {
+    for name in ["00000000000000000005.log", "00000000000000000017.log"] {
+        for zeros in [0, 4_096] {
+            let dir = log_of_files();
+            fs::write(dir.path().join(name), vec![0; zeros]).expect("writes");
+            let journal = open(dir.path());
+            // Where it was the last one its place is taken again, and it is counted all the same.
+            commit(&journal, &["next"]);
+            let (found, report) = read(&journal);
+            assert_eq!((found.len(), report.quarantined), (17, 1), "{name} of {zeros} zeros");
+        }
+    }
+}
+
+#[test]
+fn a_log_without_files_is_counted_where_there_was_one() {
+    for (checkpoint, lost) in [(0, 0), (7, 1)] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (found, report) = read(&open_after(dir.path(), checkpoint));
+        assert_eq!((found.len(), report.quarantined), (0, lost));
+    }
+}
+
 #[test]
 fn bytes_in_a_payload_that_look_like_a_frame_are_not_read_as_one() {
     let (_, forged, _) = log_of_groups(2, false);
