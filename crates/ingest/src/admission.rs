@@ -13,6 +13,7 @@ use crate::connection::Peer;
 use crate::haste::Haste;
 use crate::pipeline::{Arrival, Pipeline, nanos};
 use crate::refusal::{Reason, Refusal};
+use crate::seat::Seat;
 
 /// How often it is looked whether anybody waits for what a late body holds.
 const LOOK: Duration = Duration::from_millis(50);
@@ -46,12 +47,18 @@ impl Pipeline {
         }
     }
 
-    /// Waits for the next piece of a body, which holds memory where there is `haste`.
-    pub(crate) async fn piece<T>(&self, next: impl Future<Output = T>, haste: Option<&Haste>) -> Result<T, Refusal> {
+    /// Waits for the next piece of a body.
+    pub(crate) async fn piece<T>(
+        &self,
+        next: impl Future<Output = T>,
+        haste: &Haste,
+        seat: &Seat,
+    ) -> Result<T, Refusal> {
+        let _waits = seat.waits();
         let mut next = pin!(next);
         let begun = Instant::now();
         let stalled = begun + self.limits.stall_timeout;
-        let mut look = haste.map_or(stalled, |haste| haste.due().max(begun).min(stalled));
+        let mut look = haste.due().max(begun).min(stalled);
         loop {
             if let Ok(piece) = timeout_at(look, next.as_mut()).await {
                 return Ok(piece);
@@ -60,14 +67,12 @@ impl Pipeline {
             if now >= stalled {
                 return Err(Refusal::new(Reason::BodyTimeout, "the client stopped sending its body: send again later"));
             }
-            if let Some(haste) = haste {
-                self.hurry_up(haste, now)?;
-            }
+            self.hurry_up(haste, now)?;
             look = (now + LOOK).min(stalled);
         }
     }
 
-    /// Refuses a body that is late while others wait for memory.
+    /// Refuses a body that is late while others wait for memory, for a connection or for a request to end.
     pub(crate) fn hurry_up(&self, haste: &Haste, now: Instant) -> Result<(), Refusal> {
         if now <= haste.due() || !(self.budget.is_crowded() || self.seats.is_short()) {
             return Ok(());

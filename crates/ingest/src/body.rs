@@ -73,15 +73,20 @@ impl<'a> Gather<'a> {
         self.first.len() + self.rest.len()
     }
 
+    pub(crate) fn haste(&self) -> &Haste {
+        &self.haste
+    }
+
     /// Waits for the next piece.
     pub(crate) async fn wait<T>(&self, next: impl Future<Output = T>) -> Result<T, Refusal> {
-        self.pipeline.piece(next, Some(&self.haste)).await
+        self.pipeline.piece(next, &self.haste, self.arrival.seat).await
     }
 
     /// Takes the next piece.
     pub(crate) async fn push(&mut self, piece: Bytes) -> Result<(), Refusal> {
         if piece.is_empty() {
-            return Ok(());
+            // As often as a client likes, and it is none the faster for it.
+            return self.pipeline.hurry_up(&self.haste, Instant::now());
         }
         let len = self.len() + piece.len();
         if len > self.room {

@@ -50,6 +50,56 @@ fn share(free: usize, most: u32) -> usize {
     (free / 4).min(most as usize)
 }
 
+/// The concurrent streams of all connections together.
+///
+/// *Why.* A stream takes memory from its headers on, and a client that reads no answers keeps it. A thousand connections of a hundred
+/// streams each would take hundreds of megabytes that nobody reserved.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    free: AtomicUsize,
+}
+
+/// Streams that a connection may have at the least.
+pub const STREAMS_MIN: u32 = 16;
+
+/// The part of the streams left that a connection is granted.
+const STREAMS_PART: usize = 32;
+
+impl Streams {
+    pub(crate) fn new(capacity: usize) -> Arc<Self> {
+        Arc::new(Self { free: AtomicUsize::new(capacity) })
+    }
+
+    /// Grants a connection a part of what is left, `most` at the most.
+    pub(crate) fn grant(self: &Arc<Self>, most: u32) -> StreamGrant {
+        let part = |free: usize| (free / STREAMS_PART).min(most as usize);
+        // Relaxed: the number stands for itself.
+        let free = self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| Some(free - part(free)));
+        let taken = part(free.unwrap_or(0));
+        StreamGrant { streams: Arc::clone(self), taken, least: STREAMS_MIN.min(most) }
+    }
+}
+
+/// One connection's streams, until dropped.
+#[derive(Debug)]
+pub(crate) struct StreamGrant {
+    streams: Arc<Streams>,
+    taken: usize,
+    least: u32,
+}
+
+impl StreamGrant {
+    pub(crate) fn count(&self) -> u32 {
+        u32::try_from(self.taken).unwrap_or(u32::MAX).max(self.least)
+    }
+}
+
+impl Drop for StreamGrant {
+    fn drop(&mut self) {
+        self.streams.free.fetch_add(self.taken, Ordering::Relaxed);
+    }
+}
+
 /// One connection's window, until dropped.
 #[derive(Debug)]
 pub(crate) struct Window {
@@ -206,5 +256,17 @@ mod tests {
         assert!(granted.iter().map(|window| window.taken).sum::<usize>() <= 64 << 20);
         drop(granted);
         assert_eq!(windows.grant(8 << 20).bytes(), 8 << 20);
+    }
+
+    #[test]
+    fn a_few_connections_may_have_many_streams_each_and_a_thousand_only_a_few() {
+        let streams = Streams::new(8_192);
+        let granted: Vec<_> = (0..1_024).map(|_| streams.grant(128)).collect();
+        assert!(granted[..32].iter().all(|one| one.count() == 128));
+        assert_eq!(granted[1_023].count(), STREAMS_MIN);
+        assert!(granted.iter().map(StreamGrant::count).sum::<u32>() <= 8_192 + 1_024 * STREAMS_MIN);
+        drop(granted);
+        assert_eq!(streams.grant(128).count(), 128);
+        assert_eq!(Streams::new(0).grant(4).count(), 4, "no more than was asked for");
     }
 }

@@ -150,6 +150,7 @@ impl RequestCounters {
 #[derive(Debug)]
 pub struct Counters {
     requests: [[RequestCounters; Protocol::ALL.len()]; Signal::ALL.len()],
+    unserved: [[Counter; Reason::ALL.len()]; Protocol::ALL.len()],
     /// Nanoseconds spent inflating, converting and decoding.
     pub decode_ns: Counter,
     /// Nanoseconds from the first look at a request to its ack; acknowledged requests only.
@@ -176,7 +177,12 @@ pub struct Counters {
     pub connections: Counter,
     /// Connections accepted.
     pub connections_total: Counter,
-    /// Connections without a request under way that were closed because `connections_max` were open and another one came.
+    /// Connections that ended because their client did not speak the protocol: HTTP/1 that cannot be parsed or has too long a head,
+    /// HTTP/2 against its rules, TLS.
+    pub connections_broken: Counter,
+    /// Connections that were ended because nothing came, or not fast enough.
+    pub connections_timed_out: Counter,
+    /// Connections without a request at work that were closed because `connections_max` were open and another one came.
     pub connections_closed_for_others: Counter,
     /// Connections turned away because `connections_max` were open, each with a request under way.
     pub connections_refused: Counter,
@@ -194,6 +200,7 @@ impl Default for Counters {
     fn default() -> Self {
         Self {
             requests: Default::default(),
+            unserved: Default::default(),
             decode_ns: Counter::default(),
             // 62.5 us to 16 s.
             ack_ns: Histogram::new(62_500),
@@ -209,6 +216,8 @@ impl Default for Counters {
             group_bytes: Histogram::new(256),
             connections: Counter::default(),
             connections_total: Counter::default(),
+            connections_broken: Counter::default(),
+            connections_timed_out: Counter::default(),
             connections_closed_for_others: Counter::default(),
             connections_refused: Counter::default(),
             replayed_frames: Counter::default(),
@@ -223,6 +232,15 @@ impl Counters {
     /// Returns what is counted for one signal over one protocol.
     pub fn of(&self, signal: Signal, protocol: Protocol) -> &RequestCounters {
         &self.requests[signal as usize][protocol as usize]
+    }
+
+    /// Returns the requests over a protocol that named no signal, and were refused for `reason`.
+    pub fn unserved(&self, protocol: Protocol, reason: Reason) -> u64 {
+        self.unserved[protocol as usize][reason as usize].get()
+    }
+
+    pub(crate) fn leave_unserved(&self, protocol: Protocol, reason: Reason) {
+        self.unserved[protocol as usize][reason as usize].add(1);
     }
 
     /// Returns every combination of signal and protocol with what is counted for it.

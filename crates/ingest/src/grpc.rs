@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use plimsoll_otlp::{Rejected, Signal};
+use tokio::time::Instant;
 use tonic::body::Body;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
@@ -22,8 +23,9 @@ use tower::util::BoxCloneSyncService;
 use crate::body::Gather;
 use crate::connection::Peer;
 use crate::counters::Protocol;
+use crate::haste::Haste;
 use crate::inflate::{self, Encoding};
-use crate::pipeline::{Arrival, Pipeline, Received};
+use crate::pipeline::{Arrival, Limits, Pipeline, Received};
 use crate::refusal::{Reason, Refusal};
 use crate::seat::Seat;
 use crate::status;
@@ -51,16 +53,20 @@ pub(crate) struct GrpcFace {
 impl GrpcFace {
     pub(crate) async fn handle(&self, peer: Peer, seat: &Seat, request: Request<Incoming>) -> Response<Body> {
         let grpc = request.headers().get(CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes()));
+        let unserved = |reason| self.pipeline.counters.leave_unserved(Protocol::Grpc, reason);
         if !grpc {
+            unserved(Reason::ContentType);
             return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE);
         }
         if request.method() != Method::POST {
+            unserved(Reason::Method);
             let mut response = plain(StatusCode::METHOD_NOT_ALLOWED);
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             return response;
         }
         let path = request.uri().path();
         let Some((service, method)) = path.strip_prefix('/').and_then(|path| path.split_once('/')) else {
+            unserved(Reason::NotFound);
             return refused(&unknown(path));
         };
         if let Some((_, side)) = self.side.iter().find(|(name, _)| *name == service) {
@@ -75,7 +81,10 @@ impl GrpcFace {
                     Err(refusal) => refused(&refusal),
                 }
             }
-            _ => refused(&unknown(path)),
+            _ => {
+                unserved(Reason::NotFound);
+                refused(&unknown(path))
+            }
         }
     }
 
@@ -83,6 +92,8 @@ impl GrpcFace {
         let (head, body) = request.into_parts();
         let encoding = encoding(&head.headers)?;
         let deadline = timeout(&head.headers)?;
+        // Tens of KiB for as long as the request lives, which may be a minute: nothing of it is needed any more.
+        drop(head);
         let work = async {
             let arrival = self.pipeline.admit(arrival).await?;
             let received = self.pipeline.body(self.message(arrival, body, encoding)).await?;
@@ -99,10 +110,16 @@ impl GrpcFace {
     /// Reads the one message of the stream.
     async fn message(&self, arrival: Arrival<'_>, mut body: Incoming, encoding: Encoding) -> Result<Received, Refusal> {
         let mut prefix = BytesMut::new();
+        // Nothing is reserved yet, and a stream has its place all the same.
+        let Limits { body_timeout, body_grace, .. } = self.pipeline.limits;
+        let haste = Haste::new(PREFIX_LEN, body_timeout, body_grace, Instant::now());
         while prefix.len() < PREFIX_LEN {
-            let Some(piece) = self.next(&mut body, None).await? else {
+            let Some(piece) = self.next(&mut body, &haste, arrival.seat).await? else {
                 return Err(Refusal::malformed("the stream ended before a message"));
             };
+            if prefix.len() + piece.len() < PREFIX_LEN {
+                self.pipeline.hurry_up(&haste, Instant::now())?;
+            }
             // Most messages are smaller than a piece: no copy then.
             prefix = if prefix.is_empty() {
                 piece.try_into_mut().unwrap_or_else(|piece| BytesMut::from(&piece[..]))
@@ -130,7 +147,7 @@ impl GrpcFace {
                 return Err(Refusal::malformed("more follows the message, and an export request is one message"));
             }
             gather.push(piece).await?;
-            match self.next(&mut body, Some(&gather)).await? {
+            match self.next(&mut body, gather.haste(), arrival.seat).await? {
                 Some(more) => piece = more,
                 None if gather.len() == length => break,
                 None => {
@@ -145,13 +162,9 @@ impl GrpcFace {
         Ok(Received { body, encoding, reservation })
     }
 
-    async fn next(&self, body: &mut Incoming, gather: Option<&Gather<'_>>) -> Result<Option<Bytes>, Refusal> {
+    async fn next(&self, body: &mut Incoming, haste: &Haste, seat: &Seat) -> Result<Option<Bytes>, Refusal> {
         loop {
-            let frame = match gather {
-                Some(gather) => gather.wait(body.frame()).await?,
-                None => self.pipeline.piece(body.frame(), None).await?,
-            };
-            match frame {
+            match self.pipeline.piece(body.frame(), haste, seat).await? {
                 None => return Ok(None),
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {

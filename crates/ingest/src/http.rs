@@ -43,19 +43,20 @@ enum Format {
 impl HttpFace {
     pub(crate) async fn handle(&self, peer: Peer, seat: &Seat, request: Request<Incoming>) -> Response<Body> {
         let format = format(request.headers());
+        let protocol = match format {
+            Some(Format::Protobuf) => Protocol::HttpProtobuf,
+            _ => Protocol::HttpJson,
+        };
         let signal = match request.uri().path() {
             "/v1/traces" => Signal::Traces,
             "/v1/logs" => Signal::Logs,
             "/v1/metrics" => Signal::Metrics,
             path => {
+                self.pipeline.counters.leave_unserved(protocol, Reason::NotFound);
                 let message =
                     format!("nothing at `{path}`: OTLP is taken at `/v1/traces`, `/v1/logs` and `/v1/metrics`");
                 return refused(&Refusal::new(Reason::NotFound, message), format.unwrap_or(Format::Json));
             }
-        };
-        let protocol = match format {
-            Some(Format::Protobuf) => Protocol::HttpProtobuf,
-            _ => Protocol::HttpJson,
         };
         let arrival = Arrival { signal, protocol, peer, seat };
         let answer = self.pipeline.answer(arrival, Box::pin(self.export(arrival, format, request))).await;
@@ -73,6 +74,7 @@ impl HttpFace {
         request: Request<Incoming>,
     ) -> Result<Rejected, Refusal> {
         let (head, mut body) = request.into_parts();
+        let version = head.version;
         let received = async {
             if head.method != Method::POST {
                 return Err(Refusal::new(Reason::Method, format!("`{}` is not taken here: use `POST`", head.method)));
@@ -83,6 +85,8 @@ impl HttpFace {
             }
             let encoding = encoding(&head.headers)?;
             let announced = content_length(&head.headers);
+            // Tens of KiB for as long as the request lives, which may be a minute: nothing of it is needed any more.
+            drop(head);
             let arrival = self.pipeline.admit(arrival).await?;
             self.pipeline.body(self.read(arrival, &mut body, encoding, announced)).await
         }
@@ -90,7 +94,7 @@ impl HttpFace {
         match received {
             Ok(received) => self.pipeline.take(arrival, received).await,
             Err(refusal) => {
-                if head.version <= Version::HTTP_11 && refusal.reason != Reason::ClientGone {
+                if version <= Version::HTTP_11 && refusal.reason != Reason::ClientGone {
                     linger(body);
                 }
                 Err(refusal)

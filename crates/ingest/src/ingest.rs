@@ -16,7 +16,7 @@ use crate::answers::answers;
 use crate::budget::Budget;
 use crate::bundle::Bundle;
 use crate::committer::{Committer, OnFatal};
-use crate::connection::Windows;
+use crate::connection::{Streams, Windows};
 use crate::counters::Counters;
 use crate::expansion::Expansion;
 use crate::gate::{Gate, Readiness};
@@ -167,6 +167,7 @@ impl Ingest {
             clock,
             limits: Limits {
                 request_bytes_max: options.request_bytes_max,
+                requests_max: options.requests_max as u64,
                 inline_bytes_max: options.inline_bytes_max,
                 joined_bytes_max: options.joined_bytes_max,
                 park: options.park,
@@ -185,6 +186,7 @@ impl Ingest {
         health::report(&reporter, gate.readiness().is_ready()).await;
         let acceptor = Acceptor {
             windows: Windows::new(options.transport_bytes),
+            streams: Streams::new(options.http2.streams_shared),
             seats,
             options: Arc::new(options),
             counters: Arc::clone(&counters),

@@ -64,6 +64,7 @@ mod take_joined;
 mod turns;
 
 pub use committer::OnFatal;
+pub use connection::STREAMS_MIN;
 pub use counters::{Counter, Counters, Histogram, Protocol, RequestCounters};
 pub use fingerprints::{FingerprintOptions, Fingerprints};
 pub use gate::Readiness;

@@ -3,7 +3,9 @@
 //! *Shutdown.* `stop` ends the accepting and asks every connection to finish what it began; `abort` ends those that are left.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -18,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 
-use crate::connection::{Peer, Prompt, Windows};
+use crate::connection::{Peer, Prompt, Streams, Windows};
 use crate::counters::Counters;
 use crate::grpc::GrpcFace;
 use crate::http::HttpFace;
@@ -53,6 +55,7 @@ pub(crate) struct Acceptor {
     pub(crate) options: Arc<IngestOptions>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) windows: Arc<Windows>,
+    pub(crate) streams: Arc<Streams>,
     pub(crate) seats: Arc<Seats>,
     pub(crate) connections: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -106,6 +109,7 @@ impl Acceptor {
         let _ = stream.set_nodelay(true);
         let options = &self.options;
         let window = self.windows.grant(options.http2.connection_window_bytes);
+        let streams = self.streams.grant(options.http2.streams_max);
         let mut builder = Builder::new(TokioExecutor::new());
         if matches!(face, Face::Grpc(_)) {
             builder = builder.http2_only();
@@ -120,7 +124,7 @@ impl Acceptor {
             .adaptive_window(false)
             .initial_connection_window_size(window.bytes())
             .initial_stream_window_size(window.stream_bytes(options.http2.stream_window_bytes))
-            .max_concurrent_streams(options.http2.streams_max)
+            .max_concurrent_streams(streams.count())
             .max_pending_accept_reset_streams(options.http2.pending_resets_max)
             .max_header_list_size(options.http2.header_list_bytes_max)
             .keep_alive_interval(options.http2.keepalive_interval)
@@ -158,8 +162,49 @@ impl Acceptor {
             }
         };
         if let Err(error) = ended {
-            // Clients go as they please: not worth more than this.
+            match why(error.as_ref()) {
+                Some(Why::Protocol) => self.counters.connections_broken.add(1),
+                Some(Why::Time) => self.counters.connections_timed_out.add(1),
+                // Clients go as they please.
+                None => {}
+            }
             tracing::debug!(error, "a connection ended early");
         }
     }
+}
+
+/// Why a connection was ended from this side.
+#[derive(Debug, PartialEq, Eq)]
+enum Why {
+    /// The client did not speak the protocol.
+    Protocol,
+    /// It took too long.
+    Time,
+}
+
+/// Says why a connection was ended; `None` where its client ended it.
+fn why(error: &(dyn Error + 'static)) -> Option<Why> {
+    let late = |error: &io::Error| (error.kind() == io::ErrorKind::TimedOut).then_some(Why::Time);
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            if error.is_parse() {
+                return Some(Why::Protocol);
+            }
+            if error.is_timeout() {
+                return Some(Why::Time);
+            }
+        }
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return match error.get_io() {
+                Some(error) => late(error),
+                None => error.is_library().then_some(Why::Protocol),
+            };
+        }
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return late(error);
+        }
+        next = error.source();
+    }
+    None
 }

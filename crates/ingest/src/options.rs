@@ -39,6 +39,8 @@ pub struct IngestOptions {
     pub joined_bytes_max: usize,
     /// Bytes of requests, and of rows, that may be in the columns that requests of one lane and signal share.
     pub joined_bytes: usize,
+    /// Requests under way, of all connections together: each takes some memory from its headers on, before a byte of it is reserved for.
+    pub requests_max: usize,
     /// How long a client may take to send one body.
     pub body_timeout: Duration,
     /// How long a client that is sending a body may say nothing.
@@ -67,8 +69,10 @@ pub struct Http2Options {
     pub stream_window_bytes: u32,
     /// Largest receive window of a connection.
     pub connection_window_bytes: u32,
-    /// Concurrent streams of a connection.
+    /// Concurrent streams of a connection, where few are open.
     pub streams_max: u32,
+    /// Streams that connections share; where many are open, each has [`STREAMS_MIN`](crate::STREAMS_MIN).
+    pub streams_shared: usize,
     /// Streams that a client may have reset before they were accepted.
     pub pending_resets_max: usize,
     /// Size of a request's headers, uncompressed.
@@ -85,6 +89,7 @@ impl Default for Http2Options {
             stream_window_bytes: 8 << 20,
             connection_window_bytes: 24 << 20,
             streams_max: 128,
+            streams_shared: 8_192,
             pending_resets_max: 20,
             header_list_bytes_max: 16 << 10,
             keepalive_interval: Duration::from_secs(30),
@@ -108,6 +113,7 @@ impl Default for IngestOptions {
             inline_bytes_max: 1 << 20,
             joined_bytes_max: 64 << 10,
             joined_bytes: 1 << 20,
+            requests_max: 4096,
             body_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(10),
             body_grace: Duration::from_secs(1),
@@ -143,6 +149,7 @@ impl IngestOptions {
         positive("lane_depth", self.lane_depth == 0);
         positive("group_bytes_max", self.group_bytes_max == 0);
         positive("ingest.connections_max", self.connections_max == 0);
+        positive("requests_max", self.requests_max == 0);
         positive("body_timeout", self.body_timeout.is_zero());
         positive("stall_timeout", self.stall_timeout.is_zero());
         positive("handshake_timeout", self.handshake_timeout.is_zero());

@@ -64,6 +64,8 @@ pub(crate) struct Pipeline {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) request_bytes_max: usize,
+    /// Requests under way, of all connections together.
+    pub(crate) requests_max: u64,
     pub(crate) inline_bytes_max: usize,
     /// Requests up to this share columns with others.
     pub(crate) joined_bytes_max: usize,
@@ -120,7 +122,13 @@ impl Pipeline {
         let _in_progress = self.counters.in_progress.hold();
         let unanswered = Unanswered(Some(counters));
         let begun = WallInstant::now();
-        let answer = request.await;
+        let answer = if self.counters.in_progress.get() > self.limits.requests_max {
+            // What a request takes before its body does is nobody's else to count.
+            self.seats.ran_short();
+            Err(Refusal::new(Reason::InFlight, "too many requests are under way: send again later"))
+        } else {
+            request.await
+        };
         unanswered.answered();
         match &answer {
             Ok(rejected) => {
@@ -312,6 +320,7 @@ mod tests {
             clock: Arc::new(|| UnixNanos(0)),
             limits: Limits {
                 request_bytes_max: bytes,
+                requests_max: 1_000,
                 inline_bytes_max: 0,
                 joined_bytes_max: 0,
                 park,

@@ -1,10 +1,12 @@
 //! The open connections: as many as may be, and which of them makes room for a new one.
 //!
 //! *Who goes.* Where all seats are taken, a connection without a request under way gives up its own: of those that never made one the oldest,
-//! else the one whose last request is longest ago. So whoever opens connections and says nothing shuts out others that do so as well,
-//! and nobody who is at work. Only where every connection has a request under way is a new one turned away.
+//! else the one whose last request is longest ago. Where there is none, one goes whose requests all wait for their client, which has said nothing
+//! for a second. So whoever opens connections, or streams, and says nothing shuts out others that do so as well, and nobody who is at work.
+//! Only where every connection is at work is a new one turned away.
 //!
-//! *Cost.* Two atomics a request and a look at the clock; a short lock to open and to close, and a walk over all seats where none is free.
+//! *Cost.* Two atomics a request and two a piece of a body, and as many looks at the clock; a short lock to open and to close, and a walk over
+//! all seats where none is free.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -24,6 +26,9 @@ const SAID_FOR: Duration = Duration::from_secs(10);
 
 /// For how long others are to hurry once seats were short.
 const SHORT_FOR: Duration = Duration::from_secs(1);
+
+/// How long a client may leave a request of its own without a byte before its connection may go.
+const SILENT_FOR: Duration = Duration::from_secs(1);
 
 /// Never, in milliseconds.
 const NEVER: u64 = u64::MAX;
@@ -49,10 +54,15 @@ pub(crate) struct Seat {
     requests: AtomicUsize,
     /// Requests so far.
     requests_total: AtomicUsize,
-    /// When the connection was opened, or ended a request; in milliseconds since the start.
+    /// Those of the requests under way that wait for more of their body.
+    waiting: AtomicUsize,
+    /// When the connection was opened, began or ended a request or sent a part of one; in milliseconds since the start.
     idle_since: AtomicU64,
     wanted: Notify,
 }
+
+/// A request that waits for its client, until dropped.
+pub(crate) struct Waits<'a>(&'a Seat);
 
 /// A request under way, until dropped.
 pub(crate) struct UnderWay(Arc<Seat>);
@@ -90,7 +100,7 @@ impl Seats {
         if let Some(taken) = self.try_take() {
             return Seated::Free(taken);
         }
-        self.short.store(millis(self.begun), Ordering::Relaxed);
+        self.ran_short();
         let deadline = Instant::now() + ROOM_WITHIN;
         loop {
             let freed = self.freed.notified();
@@ -118,6 +128,7 @@ impl Seats {
             share: self.shares.open(),
             requests: AtomicUsize::new(0),
             requests_total: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             idle_since: AtomicU64::new(millis(self.begun)),
             wanted: Notify::new(),
         });
@@ -127,8 +138,14 @@ impl Seats {
 
     fn first_to_go(&self) -> Option<Arc<Seat>> {
         let taken = self.taken.lock();
-        let idle = taken.iter().filter(|seat| !seat.is_busy());
-        idle.min_by_key(|seat| (seat.requests_total() > 0, seat.idle_since.load(Ordering::Relaxed))).cloned()
+        let idle = taken.iter().filter(|seat| seat.may_go());
+        idle.min_by_key(|seat| (seat.is_busy(), seat.requests_total() > 0, seat.idle_since.load(Ordering::Relaxed)))
+            .cloned()
+    }
+
+    /// Takes note that there is no room for all that clients have begun.
+    pub(crate) fn ran_short(&self) {
+        self.short.store(millis(self.begun), Ordering::Relaxed);
     }
 
     /// Says whether connections were short of late: who is slow is to hurry.
@@ -156,6 +173,7 @@ impl Seat {
             share: shares.open(),
             requests: AtomicUsize::new(0),
             requests_total: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             idle_since: AtomicU64::new(0),
             wanted: Notify::new(),
         })
@@ -164,6 +182,7 @@ impl Seat {
     /// Begins a request.
     pub(crate) fn begin(self: &Arc<Self>) -> UnderWay {
         // Relaxed, here and below: whoever sees it late ends a connection whose client sends again.
+        self.heard();
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.requests_total.fetch_add(1, Ordering::Relaxed);
         UnderWay(Arc::clone(self))
@@ -173,16 +192,33 @@ impl Seat {
         self.requests.load(Ordering::Relaxed) > 0
     }
 
+    /// States that a request waits for more of its body.
+    pub(crate) fn waits(&self) -> Waits<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waits(self)
+    }
+
+    fn heard(&self) {
+        self.idle_since.store(millis(self.begun), Ordering::Relaxed);
+    }
+
+    /// Says whether nobody would miss the connection but a client that says nothing.
+    fn may_go(&self) -> bool {
+        let requests = self.requests.load(Ordering::Relaxed);
+        let silent = || millis(self.begun).saturating_sub(self.idle_since.load(Ordering::Relaxed));
+        requests == 0 || (self.waiting.load(Ordering::Relaxed) >= requests && silent() >= SILENT_FOR.as_millis() as u64)
+    }
+
     /// Returns how many requests there were.
     pub(crate) fn requests_total(&self) -> usize {
         self.requests_total.load(Ordering::Relaxed)
     }
 
-    /// Returns once the connection is to make room and has no request under way.
+    /// Returns once the connection is to make room and has no request at work.
     pub(crate) async fn wanted(&self) {
         loop {
             self.wanted.notified().await;
-            if !self.is_busy() {
+            if self.may_go() {
                 return;
             }
         }
@@ -191,8 +227,16 @@ impl Seat {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.idle_since.store(millis(self.0.begun), Ordering::Relaxed);
+        self.0.heard();
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        // First, or a connection that just sent something looks as if it had been silent.
+        self.0.heard();
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -259,5 +303,39 @@ mod tests {
         assert!(matches!(seats.take().await, Seated::None), "all are at work");
         drop(under_way);
         assert!(seats.first_to_go().is_some());
+    }
+
+    #[tokio::test]
+    async fn where_all_are_busy_one_that_waits_for_a_silent_client_makes_room() {
+        // The process has been there for a while.
+        let begun = Instant::now().checked_sub(SILENT_FOR * 10).expect("so has the machine");
+        let seats = Arc::new(Seats {
+            max: 2,
+            begun,
+            shares: Arc::new(Shares::new()),
+            taken: Mutex::default(),
+            freed: Notify::new(),
+            short: AtomicU64::new(NEVER),
+        });
+        let silent_for_long = |taken: &Taken| taken.seat.idle_since.store(0, Ordering::Relaxed);
+        let (stalled, at_work) = (free(seats.take().await), free(seats.take().await));
+        let (_body, _work) = (stalled.seat.begin(), at_work.seat.begin());
+        assert!(seats.first_to_go().is_none(), "both are at work");
+        let waits = stalled.seat.waits();
+        assert!(seats.first_to_go().is_none(), "its client said something a moment ago");
+        silent_for_long(&stalled);
+        silent_for_long(&at_work);
+        let first = seats.first_to_go().expect("one is silent");
+        assert!(Arc::ptr_eq(&first, &stalled.seat));
+        // Another of its requests is complete.
+        let complete = stalled.seat.begin();
+        silent_for_long(&stalled);
+        silent_for_long(&at_work);
+        assert!(seats.first_to_go().is_none());
+        drop(complete);
+        drop(waits);
+        silent_for_long(&stalled);
+        silent_for_long(&at_work);
+        assert!(seats.first_to_go().is_none(), "the whole body is there");
     }
 }

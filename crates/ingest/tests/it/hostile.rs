@@ -362,3 +362,97 @@ async fn headers_that_dribble_have_less_time_than_a_connection_that_waits() {
     let answer = sender.send_request(post("/v1/traces", &[PROTOBUF], span_bytes(1))).await.expect("is answered");
     assert_eq!(answer.status(), 200);
 }
+
+/// Opens a connection with one stream on it, on which nothing comes but its headers.
+async fn silent_stream(rig: &Rig) -> tokio::task::JoinHandle<Option<String>> {
+    let mut sender = h2::<NeverEnding>(rig.grpc()).await;
+    let request = grpc_request(TRACES, &[], vec![]).map(|_| NeverEnding { first: None });
+    tokio::spawn(async move {
+        let answer = sender.send_request(request).await.ok()?;
+        Some(answer.headers()["grpc-status"].to_str().expect("is text").to_owned())
+    })
+}
+
+/// Options under which nothing ends a silent stream but that others need its place.
+fn patient() -> plimsoll_ingest::IngestOptions {
+    let mut options = options();
+    let hours = Duration::from_secs(3_600);
+    (options.stall_timeout, options.body_timeout, options.body_grace) = (hours, hours, hours);
+    options
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_on_which_nothing_comes_make_room_for_a_new_connection() {
+    let mut options = patient();
+    options.connections_max = 4;
+    let rig = Rig::start(options).await;
+    let mut silent = Vec::new();
+    for n in 0..4 {
+        silent.push(silent_stream(&rig).await);
+        until(|| rig.ingest.counters().in_progress.get() == n + 1).await;
+    }
+    // They have a second to say something, in which new connections are turned away.
+    let served = async {
+        loop {
+            let Ok(stream) = TcpStream::connect(rig.http()).await else { continue };
+            let Ok((mut sender, connection)) =
+                hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await
+            else {
+                continue;
+            };
+            tokio::spawn(connection);
+            if let Ok(answer) = sender.send_request(post("/v1/traces", &[PROTOBUF], span_bytes(1))).await {
+                return answer.status();
+            }
+        }
+    };
+    let status = tokio::time::timeout(Duration::from_secs(60), served).await.expect("one of them makes room");
+    assert_eq!(status, 200);
+    assert!(rig.ingest.counters().connections_closed_for_others.get() >= 1);
+    let others = silent.iter().filter(|one| !one.is_finished()).count();
+    assert_eq!(others, 3, "no more than one of them went");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_on_which_nothing_comes_are_broken_off_once_others_need_a_place() {
+    let mut options = patient();
+    options.body_grace = Duration::from_millis(50);
+    options.requests_max = 8;
+    let rig = Rig::start(options).await;
+    let mut silent = Vec::new();
+    for n in 0..8 {
+        silent.push(silent_stream(&rig).await);
+        until(|| rig.ingest.counters().in_progress.get() == n + 1).await;
+    }
+    // One more than may be under way is refused, over either protocol, and told to come again.
+    let answer = grpc(rig.grpc(), &[], message(false, &span_bytes(1))).await;
+    assert_eq!(
+        (answer.header("grpc-status"), answer.grpc_details().and_then(|it| it.retry_seconds())),
+        ("14", Some(1))
+    );
+    let of = |protocol, reason| rig.ingest.counters().of(Signal::Traces, protocol).refused(reason);
+    assert_eq!(of(Protocol::Grpc, Reason::InFlight), 1);
+    for one in silent {
+        assert_eq!(one.await.expect("does not panic").as_deref(), Some("14"), "to be sent again");
+    }
+    assert_eq!(of(Protocol::Grpc, Reason::SlowBody), 8);
+    serves_others(&rig).await;
+    rig.nothing_in_flight().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_connections_may_have_no_more_streams_than_are_shared() {
+    let mut options = patient();
+    options.http2.streams_shared = 0;
+    let rig = Rig::start(options).await;
+    let sender = h2::<NeverEnding>(rig.grpc()).await;
+    for _ in 0..60 {
+        let mut sender = sender.clone();
+        let request = grpc_request(TRACES, &[], vec![]).map(|_| NeverEnding { first: None });
+        tokio::spawn(async move { sender.send_request(request).await.map(drop) });
+    }
+    until(|| rig.ingest.counters().in_progress.get() >= u64::from(plimsoll_ingest::STREAMS_MIN)).await;
+    // Another connection comes and goes: whatever the first could have sent meanwhile is there.
+    serves_others(&rig).await;
+    assert_eq!(rig.ingest.counters().in_progress.get(), u64::from(plimsoll_ingest::STREAMS_MIN));
+}

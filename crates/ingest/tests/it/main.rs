@@ -12,4 +12,5 @@ mod model;
 mod repeats;
 mod requests;
 mod shutdown;
+mod strays;
 mod wire;
