@@ -125,6 +125,9 @@ def cursors():
             same(rows, SPANS)
         with connection.cursor() as cursor, cursor.copy("COPY (SELECT name, kind FROM spans) TO STDOUT") as copy:
             same(sum(1 for _ in copy.rows()), SPANS)
+        # Behind the last row there is none, however often one asks.
+        connection.execute("DECLARE short CURSOR FOR SELECT 1")
+        same([len(connection.execute("FETCH 5 FROM short").fetchall()) for _ in range(4)], [1, 0, 0, 0])
 
 
 def transactions():

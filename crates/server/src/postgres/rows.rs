@@ -86,9 +86,10 @@ pub(super) struct Rows {
 impl Rows {
     /// Takes the answer to `sql`; values leave as text.
     pub(super) fn new(result: QueryResult, sql: &str, tag: &'static str) -> Self {
+        // A cursor may be asked for more after its last row.
         let QueryResult { schema, rows, .. } = result;
         let binary = vec![false; schema.fields().len()];
-        Self { schema, binary, stream: rows, current: None, sql: sql.to_owned(), tag }
+        Self { schema, binary, stream: rows.fuse().boxed(), current: None, sql: sql.to_owned(), tag }
     }
 
     /// Chooses how columns leave: none, one for all, or one each; 1 is binary. Counts before anything is sent.
