@@ -143,56 +143,120 @@ pub struct MetricSeries {
     pub cells: Vec<(Bucket, MetricCell)>,
 }
 
-/// Words in the names of what is worse when there is more of it.
-const WORSE_UP: [&str; 24] = [
-    "memory",
-    "heap",
-    "rss",
-    "cpu",
-    "latency",
-    "duration",
+/// Words of failure and delay, by how they begin: more of them is worse, whatever they are of.
+const HARM: [&str; 14] = [
     "error",
     "fail",
-    "queue",
-    "lag",
-    "backlog",
-    "gc.",
-    "restart",
-    "retry",
-    "retries",
+    "fault",
+    "latenc",
+    "delay",
     "timeout",
-    "pause",
-    "response_time",
-    "5xx",
     "exception",
     "reject",
-    "drop",
-    "saturation",
     "evict",
+    "restart",
+    "throttl",
+    "unavailab",
+    "unsuccess",
+    "unhealthy",
 ];
-/// Words in the names of what is worse when there is less of it; they decide where both are there.
-const WORSE_DOWN: [&str; 11] = [
+/// The same, where only the whole word says so.
+const HARMS: [&str; 22] = [
+    "duration",
+    "response_time",
+    "queue",
+    "queued",
+    "lag",
+    "backlog",
+    "retry",
+    "retried",
+    "timed_out",
+    "pause",
+    "5xx",
+    "drop",
+    "dropped",
+    "saturation",
+    "unready",
+    "not_ready",
+    "abandoned",
+    "oom",
+    "lost",
+    "panic",
+    "crash",
+    "denied",
+];
+/// Words of what should be there: less of it is worse.
+const HEALTH: [&str; 13] = [
     "success",
-    "availab",
-    "order",
-    "checkout",
+    "successful",
+    "succeeded",
+    "available",
+    "availability",
     "conversion",
-    "revenue",
     "hit_ratio",
-    "throughput",
     "hit_rate",
+    "throughput",
     "apdex",
     "ready",
+    "healthy",
+    "uptime",
 ];
+/// What is used up: more is worse.
+const USED: [&str; 6] = ["memory", "heap", "rss", "cpu", "gc", "mem"];
+/// What a business counts: less is worse.
+const EARNED: [&str; 5] = ["order", "checkout", "revenue", "purchase", "sale"];
 
 /// Says by the name of a metric whether more of it is worse; `None` where nobody can say.
+///
+/// Names are read word by word, `camelCase` and plurals included. What failed or is late is worse whatever it is of, what
+/// should be there comes next, then what is used up, and what a business counts last: `orders.failed` is worse with more of
+/// it, `memory.available` with less.
 pub fn worse_upwards(name: &str) -> Option<bool> {
-    let name = name.to_ascii_lowercase();
-    let says = |words: &[&str]| words.iter().any(|word| name.contains(word));
-    if says(&WORSE_DOWN) {
-        return Some(false);
+    let words = words(name);
+    let says = |list: &[&str]| list.iter().any(|word| words.contains(&format!("_{word}_")));
+    if HARM.iter().any(|stem| words.contains(&format!("_{stem}"))) {
+        return Some(true);
     }
-    says(&WORSE_UP).then_some(true)
+    let directions = [(HARMS.as_slice(), true), (&HEALTH, false), (&USED, true), (&EARNED, false)];
+    directions.into_iter().find(|(list, _)| says(list)).map(|(_, up)| up)
+}
+
+/// Returns the words of a name in small letters and without a plural's `s`, each between underscores.
+fn words(name: &str) -> String {
+    let mut words = String::from("_");
+    let mut word = String::new();
+    let end = |word: &mut String, words: &mut String| {
+        let plural = word.len() > 3 && word.ends_with('s') && !word.ends_with("ss") && !word.ends_with("us");
+        if plural {
+            word.pop();
+        }
+        if plural && word.ends_with("ie") {
+            // `latencies`, `retries`.
+            word.truncate(word.len() - 2);
+            word.push('y');
+        }
+        if !word.is_empty() {
+            words.push_str(word);
+            words.push('_');
+            word.clear();
+        }
+    };
+    let mut before = ' ';
+    let mut chars = name.chars().peekable();
+    while let Some(c) = chars.next() {
+        // `cpuUsage`, `HTTPErrors`, `errors5xx`.
+        let next_is_small = chars.peek().is_some_and(|next| next.is_lowercase());
+        let begins = c.is_uppercase() && (!before.is_uppercase() || next_is_small);
+        if !c.is_alphanumeric() || begins || (c.is_numeric() && before.is_alphabetic()) {
+            end(&mut word, &mut words);
+        }
+        if c.is_alphanumeric() {
+            word.extend(c.to_lowercase());
+        }
+        before = c;
+    }
+    end(&mut word, &mut words);
+    words
 }
 
 #[cfg(test)]
@@ -213,6 +277,50 @@ mod tests {
             values.reverse();
             prop_assert_eq!(forward, sum(&values));
             prop_assert!((forward.value() - plain).abs() <= 1e-6 * plain.abs().max(1.0));
+        }
+    }
+
+    #[test]
+    fn a_name_says_the_direction_by_whole_words_and_failure_comes_before_what_failed() {
+        let up = [
+            "orders.failed",
+            "order.processing.errors",
+            "checkout.latency",
+            "unavailable_replicas",
+            "kube_deployment_status_replicas_unavailable",
+            "unsuccessful_logins",
+            "http.server.request.duration",
+            "jvm.gc.pause",
+            "process.cpuUtilization",
+            "jvm_memory_used_bytes",
+            "kafka.consumer.records_lag",
+            "order.queue.size",
+            "checkout.memory.usage",
+            "HTTPErrors5xx",
+            "http_5xx_total",
+            "rpc.retries",
+            "request_latencies_p99",
+        ];
+        for name in up {
+            assert_eq!(worse_upwards(name), Some(true), "{name}");
+        }
+        let down = [
+            "orders.placed",
+            "checkout.completed",
+            "login.success.count",
+            "system.memory.available",
+            "replicas_available",
+            "kube_pod_status_ready",
+            "cache.hit_ratio",
+            "cache.hitRatio",
+            "revenue_total",
+            "consumer.throughput",
+        ];
+        for name in down {
+            assert_eq!(worse_upwards(name), Some(false), "{name}");
+        }
+        for name in ["feature.flag.evaluations", "already.seen", "border.crossings", "progress", "sorting", "threads"] {
+            assert_eq!(worse_upwards(name), None, "{name}");
         }
     }
 

@@ -49,6 +49,8 @@ pub(crate) struct Counts {
     pub(crate) above: [f64; QUANTILES.len()],
     /// .. above it shifted by the tolerated growth ..
     pub(crate) beyond: [f64; QUANTILES.len()],
+    /// .. above that of the p95 with nothing excused ..
+    pub(crate) plain: f64,
     /// .. and above the p95 and the p99 shifted by half of that.
     pub(crate) tail: [f64; 2],
     /// Sums of the natural logarithm of nanoseconds and of its square.
@@ -73,7 +75,9 @@ impl Counts {
         };
         let Some(edges) = edges else { return counts };
         for (index, count) in &cell.latency.0 {
-            let (index, n) = (&index.saturating_sub(excused), *count as f64);
+            let n = *count as f64;
+            counts.plain += if *index > edges.at[P95].saturating_add(edges.shift) { n } else { 0.0 };
+            let index = &index.saturating_sub(excused);
             counts.timed += n;
             for (sum, edge) in counts.above.iter_mut().zip(edges.at) {
                 *sum += if *index > edge { n } else { 0.0 };
@@ -95,6 +99,7 @@ impl Counts {
         self.timed += other.timed;
         self.above.iter_mut().zip(other.above).for_each(|(sum, n)| *sum += n);
         self.beyond.iter_mut().zip(other.beyond).for_each(|(sum, n)| *sum += n);
+        self.plain += other.plain;
         self.tail.iter_mut().zip(other.tail).for_each(|(sum, n)| *sum += n);
         self.log_sum += other.log_sum;
         self.log_sum_sq += other.log_sum_sq;

@@ -183,7 +183,7 @@ fn wholes(fold: &Fold, tolerances: &Tolerances) -> Option<[Whole; 2]> {
     let errors: Vec<_> = compared()
         .map(|op| {
             let dispersion = op.errors.standing.dispersion * op.errors.caution();
-            (op.errors.sums, dispersion, weight(&op.errors.sums.rates()))
+            (op.errors.plain, dispersion, weight(&op.errors.plain.rates()))
         })
         .collect();
     let latency: Vec<_> = compared()
@@ -210,7 +210,8 @@ fn shown_well(fold: &Fold, wholes: &Option<[Whole; 2]>, tolerances: &Tolerances)
     if fold.paired() < tolerances.requests_min || fold.paired() * 2 < fold.requests() {
         return false;
     }
-    // What all go through is excused, and what is excused is no proof of health.
+    // What all go through is excused, and what is excused is no proof of health. What other days excuse is not counted as
+    // health either, but the days themselves say nothing against it.
     if fold.design() == Design::BeforeAfter && fold.drift.shared() {
         return false;
     }

@@ -264,6 +264,10 @@ fn control_versions<'a>(
     }
     let known = |s: &OperationSeries| before(s) || input.known_versions.contains(&s.key.version);
     let mut found = others(&|s| known(s) && serves(s));
+    // What ended longer ago is no control of a version that served up to the start: that is shipped once more.
+    if found.is_empty() && own.iter().any(|s| s.key.version == version && to_the_last(s)) {
+        return BTreeSet::from([version]);
+    }
     if found.is_empty() {
         found = others(&known);
     }

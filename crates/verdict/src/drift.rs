@@ -1,14 +1,12 @@
 //! What would have changed without the deploy: the second difference of "difference in differences".
 //!
 //! Where the control is the time before, two things tell what time alone does to a service:
-//! - *the same hours before*, yesterday and a week ago: how its own errors, latency and traffic changed at this hour then;
-//!   a day on which it was changed within those hours is left out, because it may show that change's own harm;
-//! - *services that were not touched*: neither deployed lately nor connected by calls. What most of them go through at once,
-//!   an outage of what all share or a shift of traffic, is not the deploy's doing. The median over them counts, and it takes
-//!   two; one alone may have troubles of its own.
+//! - *the same hours before*, yesterday and a week ago ([`crate::seasons`]);
+//! - *services that were not touched* ([`crate::untouched`]): what most of them go through at once.
 //!
 //! Of both the larger change is excused; a change for the better excuses nothing. Growth measured on few failures is drawn
-//! towards none.
+//! towards none. Traffic that is gone altogether, then or there, excuses any loss; where nothing comes from most of the
+//! environment it is telemetry that is missing, and nothing is concluded from that time.
 //!
 //! *Invariants.* What is excused in a bucket follows from that bucket and earlier ones.
 //!
@@ -17,21 +15,17 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_model::aggregates::{HistoryCell, Vitals, VitalsSeries};
+use plimsoll_model::Bucket;
+use plimsoll_model::aggregates::{HistoryCell, Vitals};
 use plimsoll_model::signal::LOG_UNIT;
-use plimsoll_model::{Bucket, UnixNanos};
 
 use crate::design::Frame;
 use crate::input::JudgeInput;
+use crate::seasons::{self, DAYS, changed};
+use crate::untouched::Untouched;
 
-/// Days before at which the same hours are looked up.
-pub(crate) const DAYS: [u32; 2] = [1, 7];
-/// Untouched services without which nothing is concluded from them.
-const UNTOUCHED_MIN: usize = 2;
-/// Buckets of the trailing window in which untouched services are looked at.
-const TRAILING: usize = 12;
-/// Requests that such a window must have, and a season's.
-const REQUESTS_MIN: f64 = 20.0;
+/// Requests that a stretch must have, or must have been expected to have, to tell anything.
+pub(crate) const REQUESTS_MIN: f64 = 20.0;
 /// Failures at the usual rate that are added to both sides of a growth.
 const PRIOR: f64 = 5.0;
 /// Standard deviations of a count of failures that are noise.
@@ -39,6 +33,8 @@ const NOISE: f64 = 2.0;
 /// A growth below this is noise; the drift that is always tolerated covers it.
 const RATIO_MIN: f64 = 1.25;
 const SLOWER_MIN: f64 = 1.05;
+/// Traffic that is less than this share of what was expected is gone.
+const GONE: f64 = 0.1;
 
 /// What is excused in one bucket.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,15 +45,17 @@ pub(crate) struct Excused {
     pub(crate) points: f64,
     /// Times the latency, at least one.
     pub(crate) latency: f64,
-    /// Times as many requests before as now, at least one.
+    /// Times as many requests before as now, at least one; infinite where none is to be expected.
     pub(crate) traffic: f64,
     /// True where most of the untouched services fail more.
     pub(crate) shared: bool,
+    /// True where nothing comes from most of the untouched services.
+    pub(crate) dark: bool,
 }
 
 impl Default for Excused {
     fn default() -> Self {
-        Self { errors: 1.0, points: 0.0, latency: 1.0, traffic: 1.0, shared: false }
+        Self { errors: 1.0, points: 0.0, latency: 1.0, traffic: 1.0, shared: false, dark: false }
     }
 }
 
@@ -67,74 +65,106 @@ impl Excused {
         n * self.points.max(rate * (self.errors - 1.0)).min(1.0 - rate.min(1.0))
     }
 
-    fn or(self, other: Self) -> Self {
+    /// Returns the larger of both in everything.
+    pub(crate) fn or(self, other: Self) -> Self {
         Self {
             errors: self.errors.max(other.errors),
             points: self.points.max(other.points),
             latency: self.latency.max(other.latency),
             traffic: self.traffic.max(other.traffic),
             shared: self.shared || other.shared,
+            dark: self.dark || other.dark,
         }
     }
 }
 
-/// How something changed: after over before.
+/// How requests went: failures and latency, after over before.
 #[derive(Debug, Clone, Copy)]
-struct Change {
-    errors: f64,
-    points: f64,
-    latency: f64,
-    traffic: f64,
+pub(crate) struct Fared {
+    pub(crate) errors: f64,
+    pub(crate) points: f64,
+    pub(crate) latency: f64,
+}
+
+/// How something changed: after over before. What is too thin to tell is not there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Change {
+    pub(crate) fared: Option<Fared>,
+    pub(crate) traffic: Option<f64>,
 }
 
 impl Change {
-    fn excused(self) -> Excused {
-        let errors = if self.errors >= RATIO_MIN && self.points > 0.0 { self.errors } else { 1.0 };
-        Excused {
-            errors,
-            points: if errors > 1.0 { self.points } else { 0.0 },
-            latency: if self.latency >= SLOWER_MIN { self.latency } else { 1.0 },
-            traffic: (1.0 / self.traffic.max(1e-3)).max(1.0),
-            shared: false,
+    pub(crate) fn excused(self) -> Excused {
+        let mut excused = Excused::default();
+        if let Some(fared) = self.fared {
+            if fared.errors >= RATIO_MIN && fared.points > 0.0 {
+                (excused.errors, excused.points) = (fared.errors, fared.points);
+            }
+            if fared.latency >= SLOWER_MIN {
+                excused.latency = fared.latency;
+            }
         }
+        if let Some(traffic) = self.traffic {
+            excused.traffic = if traffic < GONE { f64::INFINITY } else { (1.0 / traffic).max(1.0) };
+        }
+        excused
     }
 }
 
 /// Requests, failures and logarithms of latency over some seconds.
 #[derive(Debug, Clone, Copy, Default)]
-struct Level {
-    seconds: f64,
-    requests: f64,
-    errors: f64,
-    log_sum: f64,
+pub(crate) struct Level {
+    pub(crate) seconds: f64,
+    pub(crate) requests: f64,
+    pub(crate) errors: f64,
+    pub(crate) log_sum: f64,
 }
 
 impl Level {
-    fn add_vitals(&mut self, vitals: &Vitals) {
+    pub(crate) fn add_vitals(&mut self, vitals: &Vitals) {
         self.requests += vitals.requests as f64;
         self.errors += vitals.errors as f64;
         self.log_sum += vitals.log_latency_sum as f64 / LOG_UNIT;
     }
 
-    fn add_history(&mut self, cell: &HistoryCell) {
+    pub(crate) fn add_history(&mut self, cell: &HistoryCell) {
         self.requests += cell.requests as f64;
         self.errors += cell.errors as f64;
         self.log_sum += cell.log_latency_sum as f64 / LOG_UNIT;
     }
 
-    /// Returns how it changed since `before`; `None` where either is too thin.
-    fn since(&self, before: &Self) -> Option<Change> {
-        if self.requests < REQUESTS_MIN || before.requests < REQUESTS_MIN || before.seconds <= 0.0 {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.seconds += other.seconds;
+        self.requests += other.requests;
+        self.errors += other.errors;
+        self.log_sum += other.log_sum;
+    }
+
+    /// Returns how requests fare since `before`, where such counts vary by `dispersion` times chance without any reason;
+    /// `None` where either is too thin.
+    pub(crate) fn fared_since(&self, before: &Self, dispersion: f64) -> Option<Fared> {
+        if self.requests < REQUESTS_MIN || before.requests < REQUESTS_MIN {
             return None;
         }
         let usual = before.errors / before.requests;
         let expected = usual * self.requests;
-        let errors = (self.errors + PRIOR) / (expected + PRIOR);
+        let prior = PRIOR * dispersion.max(1.0);
+        let errors = (self.errors + prior) / (expected + prior);
         let latency = (self.log_sum / self.requests - before.log_sum / before.requests).exp();
-        let traffic = (self.requests / self.seconds) / (before.requests / before.seconds);
         // What chance alone would add is nothing that all go through.
-        let beyond = self.errors - expected - NOISE * (expected + PRIOR).sqrt();
-        Some(Change { errors, points: beyond.max(0.0) / self.requests, latency, traffic })
+        let beyond = self.errors - expected - NOISE * (dispersion.max(1.0) * (expected + PRIOR)).sqrt();
+        Some(Fared { errors, points: beyond.max(0.0) / self.requests, latency })
+    }
+
+    /// Returns its traffic over that of `before`; `None` where too little was to come.
+    pub(crate) fn traffic_since(&self, before: &Self) -> Option<f64> {
+        let expected = before.expected_in(self.seconds);
+        (expected >= REQUESTS_MIN).then(|| self.requests / expected)
+    }
+
+    /// Requests to expect in so many seconds.
+    pub(crate) fn expected_in(&self, seconds: f64) -> f64 {
+        if self.seconds > 0.0 { self.requests / self.seconds * seconds } else { 0.0 }
     }
 }
 
@@ -154,7 +184,7 @@ impl Drift {
     /// Works it out for the buckets of `frame` since the start.
     pub(crate) fn of(input: &JudgeInput, frame: &Frame) -> Self {
         let mut drift = Self::default();
-        let seasons = seasons(input, frame);
+        let seasons = seasons::of(input, frame);
         drift.days = seasons.iter().map(|(day, _)| *day).collect();
         let held = !(input.aggregates.history.is_empty() && input.aggregates.metric_history.is_empty());
         drift.left_out = held && DAYS.iter().any(|day| changed(input, frame, *day));
@@ -164,11 +194,7 @@ impl Drift {
             return drift;
         }
         for bucket in frame.start.0..frame.end.0 {
-            let season = seasons.iter().filter_map(|(_, season)| season.at(bucket));
-            let mut excused = untouched.at(bucket);
-            for change in season {
-                excused = excused.or(change.excused());
-            }
+            let excused = untouched.at(bucket).or(seasons::excused(&seasons, bucket));
             drift.by_bucket.insert(Bucket(bucket), excused);
         }
         drift
@@ -176,7 +202,9 @@ impl Drift {
 
     /// Returns what is excused in `bucket`; of one that is not worked out yet, what was excused last.
     pub(crate) fn at(&self, bucket: Bucket) -> Excused {
-        self.by_bucket.range(..=bucket).next_back().map_or_else(Excused::default, |(_, excused)| *excused)
+        let Some((at, excused)) = self.by_bucket.range(..=bucket).next_back() else { return Excused::default() };
+        // Of a bucket that is not worked out nobody knows that nothing came.
+        Excused { dark: excused.dark && *at == bucket, ..*excused }
     }
 
     /// Says whether most of the untouched services failed more at some time.
@@ -188,150 +216,9 @@ impl Drift {
     pub(crate) fn seasonal(&self) -> bool {
         self.by_bucket.values().any(|e| !e.shared && (e.errors > 1.0 || e.latency > 1.0 || e.traffic > RATIO_MIN))
     }
-}
 
-/// How one day went at this hour.
-struct Season {
-    before: Level,
-    /// By second of its start, as if it were today.
-    after: BTreeMap<u64, Level>,
-    width_s: u64,
-}
-
-impl Season {
-    /// How it changed around `bucket`; a stretch of ten minutes around it tells.
-    fn at(&self, bucket: u64) -> Option<Change> {
-        let second = bucket * 10;
-        let from =
-            if self.width_s >= 600 { second.saturating_sub(self.width_s - 1) } else { second.saturating_sub(300) };
-        let to = if self.width_s >= 600 { second } else { second + 300 };
-        let mut level = Level::default();
-        for here in self.after.range(from..=to).map(|(_, level)| level) {
-            level.seconds += here.seconds;
-            level.requests += here.requests;
-            level.errors += here.errors;
-            level.log_sum += here.log_sum;
-        }
-        level.since(&self.before)
-    }
-}
-
-/// Says whether the service was changed on a day within the hours that would be looked at: what happened then may be that
-/// change's doing, and is no season.
-pub(crate) fn changed(input: &JudgeInput, frame: &Frame, day: u32) -> bool {
-    let (from, end) = (frame.earliest.0 * 10, frame.start.0 * 10 + input.tolerances.watch_max_s + 600);
-    let moments = input.changed_at.iter().filter(|at| **at < input.deploy.started_at);
-    let mut shifted = moments.filter_map(|at| moved(*at, u64::from(day) * 86_400));
-    shifted.any(|second| (from..end).contains(&second))
-}
-
-/// Gathers the same hours of days before, those left out on which the service was changed.
-fn seasons(input: &JudgeInput, frame: &Frame) -> Vec<(u32, Season)> {
-    let mut found = Vec::new();
-    for day in DAYS.into_iter().filter(|day| !changed(input, frame, *day)) {
-        let shift = u64::from(day) * 86_400;
-        // The finest width that holds the hours.
-        for width_s in [60_u32, 600] {
-            let mut season = Season { before: Level::default(), after: BTreeMap::new(), width_s: u64::from(width_s) };
-            let (from, start) = (frame.earliest.0 * 10, frame.start.0 * 10);
-            let end = start + input.tolerances.watch_max_s + 600;
-            let mut seen: [std::collections::BTreeSet<u64>; 1] = Default::default();
-            for series in input.aggregates.history.iter().filter(|series| series.width_s == width_s) {
-                for (at, cell) in &series.cells {
-                    let Some(second) = moved(*at, shift) else { continue };
-                    if second >= from && second + u64::from(width_s) <= start {
-                        season.before.add_history(cell);
-                        seen[0].insert(second);
-                    } else if second + u64::from(width_s) > start && second < end {
-                        let level = season.after.entry(second).or_default();
-                        level.seconds = f64::from(width_s);
-                        level.add_history(cell);
-                    }
-                }
-            }
-            season.before.seconds = seen[0].len() as f64 * f64::from(width_s);
-            if season.before.requests >= REQUESTS_MIN && !season.after.is_empty() {
-                found.push((day, season));
-                break;
-            }
-        }
-    }
-    found
-}
-
-/// Returns the second at which something would stand `shift` seconds later.
-pub(crate) fn moved(at: UnixNanos, shift: u64) -> Option<u64> {
-    (at.0 / 1_000_000_000).checked_add(shift)
-}
-
-/// Services that were not touched.
-struct Untouched<'a> {
-    all: Vec<(&'a VitalsSeries, Level, BTreeMap<u64, Vitals>)>,
-}
-
-impl<'a> Untouched<'a> {
-    fn of(input: &'a JudgeInput, frame: &Frame) -> Self {
-        let mut all = Vec::new();
-        for series in &input.untouched {
-            let mut before = Level::default();
-            let mut first = None;
-            for (bucket, vitals) in series.cells.iter().filter(|(b, _)| *b >= frame.earliest && *b < frame.start) {
-                before.add_vitals(vitals);
-                first = first.or(Some(bucket.0));
-            }
-            before.seconds = first.map_or(0.0, |first| 10.0 * (frame.start.0 - first) as f64);
-            if before.requests >= REQUESTS_MIN {
-                let after = series.cells.iter().filter(|(b, _)| *b >= frame.start && *b < frame.end);
-                all.push((series, before, after.map(|(b, v)| (b.0, *v)).collect()));
-            }
-        }
-        if all.len() < UNTOUCHED_MIN {
-            all.clear();
-        }
-        Self { all }
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.all.iter().map(|(series, ..)| series.service.service.clone()).collect()
-    }
-
-    /// What most of them go through in the buckets up to `bucket`.
-    fn at(&self, bucket: u64) -> Excused {
-        let from = bucket.saturating_sub(TRAILING as u64 - 1);
-        let changes: Vec<Change> = self
-            .all
-            .iter()
-            .filter(|(series, ..)| series.until.is_none_or(|until| bucket < until.0))
-            .filter_map(|(_, before, after)| {
-                let mut level = Level { seconds: 10.0 * TRAILING as f64, ..Level::default() };
-                after.range(from..=bucket).for_each(|(_, vitals)| level.add_vitals(vitals));
-                let first = after.keys().next()?;
-                level.seconds = 10.0 * (bucket + 1 - (*first).max(from)) as f64;
-                level.since(before)
-            })
-            .collect();
-        if changes.len() < UNTOUCHED_MIN {
-            return Excused::default();
-        }
-        // Half of an even number of services is not most of them: the lower middle counts.
-        let median = |of: fn(&Change) -> f64| {
-            let mut values: Vec<f64> = changes.iter().map(of).collect();
-            values.sort_by(f64::total_cmp);
-            values[(values.len() - 1) / 2]
-        };
-        // Less traffic is the larger excuse, so here the upper middle counts.
-        let traffic = {
-            let mut values: Vec<f64> = changes.iter().map(|change| change.traffic).collect();
-            values.sort_by(f64::total_cmp);
-            values[values.len() / 2]
-        };
-        let change = Change {
-            errors: median(|c| c.errors),
-            points: median(|c| c.points),
-            latency: median(|c| c.latency),
-            traffic,
-        };
-        let excused = change.excused();
-        Excused { shared: excused.errors > 1.0, ..excused }
+    /// Says whether telemetry was missing for a while.
+    pub(crate) fn dark(&self) -> bool {
+        self.by_bucket.values().any(|excused| excused.dark)
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct ErrorTest {
     pub(crate) standing: Standing,
     kept: Vec<Kept>,
     pub(crate) sums: RateSums,
+    /// The same as it was, with nothing excused: health is shown by what happened.
+    pub(crate) plain: RateSums,
     /// Control's errors and requests, before the start and since.
     past: (f64, f64),
     since: (f64, f64),
@@ -48,6 +50,7 @@ impl ErrorTest {
             standing: Standing::default(),
             kept: Vec::new(),
             sums: RateSums::default(),
+            plain: RateSums::default(),
             gate: Exceedance::default(),
             beyond: Exceedance::default(),
             closeness: Closeness::default(),
@@ -72,7 +75,7 @@ impl ErrorTest {
         if !(0.95..1.05).contains(&(times / self.past_weight)) && self.standing.triggered_at.is_none() {
             // Shares until then were those of what was sampled, which no tolerance is about.
             self.standing.exceeded_at = None;
-            self.sums = RateSums::default();
+            (self.sums, self.plain) = (RateSums::default(), RateSums::default());
             self.closeness = Closeness::default();
         }
         self.past_weight = times;
@@ -100,10 +103,12 @@ impl ErrorTest {
         self.caution
     }
 
-    /// Takes one stratum, and returns it; `others` is the dispersion of the service's operations together.
+    /// Takes one stratum, and returns it as it was, with nothing excused; `others` is the dispersion of the service's
+    /// operations together.
     pub(crate) fn push(&mut self, pair: &Pair, others: Measure, tolerances: &Tolerances) -> Stratum {
         let counts = |c: &crate::counts::Counts| (c.errors, c.requests);
-        let mut s = stratum(pair, tolerances, counts(&pair.candidate), counts(&pair.control));
+        let plain = stratum(pair, tolerances, counts(&pair.candidate), counts(&pair.control));
+        let mut s = plain;
         // What time alone would have done to the control.
         s.bad_a = (s.bad_a + pair.excused.failures(self.reference(), s.n_a)).min(s.n_a.max(s.bad_a));
         let (usual, before_mean) = (tolerances.dispersion_max, self.before_mean * self.past_weight);
@@ -122,6 +127,7 @@ impl ErrorTest {
             self.standing.beyond = self.beyond.value();
         }
         self.sums.push(&s);
+        self.plain.push(&plain);
         if self.standing.exceeded_at.is_none() && s.bad_b > 0.0 {
             let rates = self.sums.rates();
             let worse = rates.rate_b() - rates.rate_a > delta;
@@ -141,7 +147,7 @@ impl ErrorTest {
             counts: [s.bad_b, s.n_b, s.bad_a, s.n_a].map(|n| n as f32),
             caution: s.caution as f32,
         });
-        s
+        plain
     }
 
     /// Takes the same stratum as evidence of health; `expected` is what was known of the control before it.
@@ -151,7 +157,7 @@ impl ErrorTest {
 
     /// Says whether it is shown that the share of failures grew by less than is tolerated.
     pub(crate) fn shown_well(&self, tolerances: &Tolerances) -> bool {
-        let rates = self.sums.rates();
+        let rates = self.plain.rates();
         let shown = || {
             self.closeness.value(self.standing.dispersion) >= (1.0 / tolerances.bound_alpha).ln()
                 || rates.difference(self.standing.dispersion * self.caution, tolerances.bound_alpha).1

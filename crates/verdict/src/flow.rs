@@ -2,10 +2,15 @@
 //!
 //! *Throughput.* Minute by minute the requests of the whole service, candidate and control together, are held against a
 //! minute before the start. The e-process tests "the minute before had at most `1 / (1 - throughput_drop)` times as many";
-//! what its callers ask less of it is excused. Evidence is tempered by how much the minutes before vary among each other.
+//! what its callers ask less of it is excused. A minute in which nothing was to come, because its callers are silent, because
+//! nothing comes at that hour or because no telemetry comes at all, says nothing. Evidence is tempered by how much the minutes
+//! before vary among each other.
 //!
 //! *Silence.* A candidate that was expected to serve and does not: never, or no more. Expected are the requests that its
-//! share of the traffic would have brought; the probability of none is `exp(-expected / dispersion)`.
+//! share of the traffic would have brought; the probability of none is `exp(-expected / dispersion)`. One that was never
+//! met is expected once its deploy is done, or once it took longer than others ([`Due`]); before that it is, as is one that
+//! was met, only as far as nobody else serves what it should: where the control carries all the traffic, a canary has
+//! ended or a rollout has not begun. The first request refutes it.
 
 use std::collections::VecDeque;
 
@@ -24,6 +29,23 @@ const MINUTES_MIN: usize = 5;
 const SHARE_MIN: f64 = 0.02;
 /// Requests that must be missing.
 const MISSING_MIN: f64 = 20.0;
+/// Requests of the callers, for one of the service, with which it is they who send them.
+const CALLED_MIN: f64 = 0.05;
+/// Share of all traffic that must be lost where a candidate is missed by that.
+const LOST_MIN: f64 = 0.1;
+/// Buckets in which a candidate served last, by which it is missed.
+const SERVED: usize = 30;
+
+/// What is expected of the candidate by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Nothing: it may come, and it may end.
+    Nothing,
+    /// It may serve by now: it is missed where nobody else carries what it should.
+    Share,
+    /// Its deploy is done, or took longer than those before: it is missed whoever serves.
+    First,
+}
 
 /// Requests of one bucket.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,7 +54,8 @@ pub(crate) struct Traffic {
     pub(crate) control: f64,
     /// Requests of those that call the service.
     pub(crate) callers: f64,
-    /// Times as many requests before as now that time alone explains; less than one stands for one.
+    /// Times as many requests before as now that time alone explains; less than one stands for one, and infinite is where
+    /// none are to come.
     pub(crate) excused: f64,
 }
 
@@ -64,6 +87,14 @@ pub(crate) struct Flow {
     /// Requests that are missing since the candidate fell silent.
     pub(crate) missing: f64,
     pub(crate) last_seen: Option<Bucket>,
+    /// Since when it serves again, or at all.
+    serving_since: Option<Bucket>,
+    /// Requests of the candidate and of all others in the buckets up to the last in which it was seen, and of the others
+    /// since, with the number of buckets.
+    served: VecDeque<(f64, f64)>,
+    alone: (f64, f64),
+    /// The callers' latest requests, a minute of them.
+    called: VecDeque<f64>,
 }
 
 impl Flow {
@@ -81,19 +112,33 @@ impl Flow {
         Self { before: minutes, dispersion, throughput, silence, ..Self::default() }
     }
 
-    /// Takes one bucket. `expected` says whether the candidate is to serve by now.
-    pub(crate) fn push(&mut self, bucket: Bucket, traffic: Traffic, expected: bool, tolerances: &Tolerances) {
+    /// Takes one bucket. `due` says what is expected of the candidate by now.
+    pub(crate) fn push(&mut self, bucket: Bucket, traffic: Traffic, due: Due, tolerances: &Tolerances) {
         self.minute.push(traffic);
         if self.minute.len() == MINUTE {
             self.compare(bucket, tolerances);
+        }
+        self.called.push_back(traffic.callers);
+        while self.called.len() > MINUTE {
+            self.called.pop_front();
+        }
+        if traffic.candidate <= 0.0 && (!traffic.excused.is_finite() || self.is_uncalled()) {
+            return;
         }
         self.latest.push_back(traffic.candidate);
         while self.latest.len() as u64 > (tolerances.silence_s / 10).max(1) {
             self.latest.pop_front();
         }
         if traffic.candidate > 0.0 {
+            let silent = self.last_seen.is_none_or(|at| bucket.0 - at.0 > tolerances.silence_s / 10);
+            self.serving_since = self.serving_since.filter(|_| !silent).or(Some(bucket));
             self.last_seen = Some(bucket);
             self.missing = 0.0;
+            self.alone = (0.0, 0.0);
+            self.served.push_back((traffic.candidate, traffic.control));
+            while self.served.len() > SERVED {
+                self.served.pop_front();
+            }
             self.silence = Standing { dispersion: self.dispersion, ..Standing::default() };
         }
         let minute: f64 = self.latest.iter().rev().take(MINUTE).sum();
@@ -101,7 +146,14 @@ impl Flow {
         let usual = self.before.first().map_or(0.0, |_| {
             self.before.iter().take(30).map(|m| m.0).sum::<f64>() / self.before.len().clamp(1, 30) as f64
         });
-        if !expected || self.before.len() < MINUTES_MIN || traffic.candidate > 0.0 {
+        if traffic.candidate > 0.0 {
+            return;
+        }
+        self.alone = (self.alone.0 + traffic.control, self.alone.1 + 1.0);
+        let first = due == Due::First && self.last_seen.is_none();
+        if due == Due::Nothing || self.before.len() < MINUTES_MIN || !(first || self.is_missed(usual)) {
+            self.missing = 0.0;
+            self.silence = Standing { dispersion: self.dispersion, ..Standing::default() };
             return;
         }
         self.missing += (SHARE_MIN * usual).max(0.5 * self.best_minute) / MINUTE as f64;
@@ -110,6 +162,37 @@ impl Flow {
             self.silence.moved(0.5 * self.missing / self.dispersion.min(4.0) - std::f64::consts::LN_2);
             self.silence.exceeded_at = self.silence.exceeded_at.or(Some(bucket));
         }
+    }
+
+    /// Says whether those that send its requests were heard before and are silent.
+    fn is_uncalled(&self) -> bool {
+        let minutes = self.before.iter().take(30);
+        let (requests, calls) = minutes.fold((0.0, 0.0), |sum, minute| (sum.0 + minute.0, sum.1 + minute.1));
+        let minute = calls / self.before.len().clamp(1, 30) as f64;
+        let silent = self.called.len() == MINUTE && self.called.iter().sum::<f64>() <= 0.0;
+        silent && minute >= 5.0 && calls >= CALLED_MIN * requests
+    }
+
+    /// Says whether by `end` the candidate serves, and has for so long that silence is refuted.
+    pub(crate) fn serves(&self, end: Bucket, tolerances: &Tolerances) -> bool {
+        let recent = self.last_seen.is_some_and(|at| at.0 + MINUTE as u64 >= end.0);
+        recent && self.serving_since.is_some_and(|at| at.0 + tolerances.recovery_s / 10 <= end.0)
+    }
+
+    /// Says whether what the candidate should serve, nobody serves; `usual` are the requests of a minute before the start.
+    fn is_missed(&self, usual: f64) -> bool {
+        let (others, buckets) = self.alone;
+        // In a bucket: all of it, and what part the candidate had. One that never came is to take over all.
+        let (all, own) = if self.served.is_empty() {
+            (usual / MINUTE as f64, usual / MINUTE as f64)
+        } else {
+            let n = self.served.len() as f64;
+            let (own, beside) = self.served.iter().fold((0.0, 0.0), |sum, (b, a)| (sum.0 + b, sum.1 + a));
+            ((own + beside) / n, own / n)
+        };
+        let lost = all * buckets - others;
+        let noise = 3.0 * (self.dispersion.max(1.0) * all * buckets).sqrt();
+        lost >= (0.5 * own).max(LOST_MIN * all) * buckets && lost >= noise
     }
 
     fn compare(&mut self, bucket: Bucket, tolerances: &Tolerances) {
@@ -121,8 +204,15 @@ impl Flow {
         if self.before.len() < MINUTES_MIN {
             return;
         }
-        let called = if after.1 > 0.0 && before.1 > 0.0 { (before.1 / after.1).max(1.0) } else { 1.0 };
+        let called = match before.1 > 0.0 {
+            true if after.1 > 0.0 => (before.1 / after.1).max(1.0),
+            true if before.1 >= CALLED_MIN * before.0 => f64::INFINITY,
+            _ => 1.0,
+        };
         let excused = called.max(drifted);
+        if !excused.is_finite() {
+            return;
+        }
         let s = Stratum {
             bucket,
             bad_b: before.0,

@@ -7,13 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use plimsoll_model::signal::{ExceptionCount, Fingerprint, OperationKey, OperationKind, OperationSeries};
-use plimsoll_model::{Bucket, Design, ServiceKey, Suppressed};
+use plimsoll_model::{Bucket, DeployStatus, Design, ServiceKey, Suppressed};
 
 use crate::closeness::{Closeness, Expected, Health};
 use crate::design::{Cells, Frame, Role};
 use crate::dispersion::{Measure, Tempering};
 use crate::drift::Drift;
-use crate::flow::{self, Flow, Traffic};
+use crate::flow::{self, Due, Flow, Traffic};
 use crate::input::JudgeInput;
 use crate::log_flow::LogFlow;
 use crate::logs::LogErrors;
@@ -28,6 +28,12 @@ use crate::tolerances::Tolerances;
 
 /// Buckets that the control must have in a trailing minute, relative to the candidate's requests, to count as serving.
 const CONTROL_SHARE_MIN: f64 = 0.05;
+
+/// Times as long as deploys before needed to the first request after which one is late.
+const LATE: u64 = 2;
+
+/// Requests of the control that are to be met before it is taken to have ended.
+const CONTROL_MIN: f64 = 20.0;
 
 /// Requests since the start that count as much as all before it in what is expected of late.
 const LATELY_MIN: f64 = 200.0;
@@ -71,8 +77,8 @@ pub(crate) struct Fold {
     others: Measure,
     dealing: Dealing,
     pub(crate) before: u64,
-    /// The deploy is done, or was to be, from here on.
-    serving_from: Bucket,
+    /// From here on the candidate may be missed, and from there on it is whoever serves.
+    due: [Bucket; 2],
     callers: BTreeMap<Bucket, f64>,
     /// Requests of versions that are neither candidate nor control.
     bystanders: BTreeMap<Bucket, f64>,
@@ -132,8 +138,6 @@ impl Fold {
             .collect();
         let served_before: Vec<(f64, f64)> =
             requests.iter().map(|(bucket, n)| (failures.get(bucket).copied().unwrap_or(0.0), *n)).collect();
-        let done = input.deploy.finished_at.map(|at| at.bucket());
-        let serving_from = done.unwrap_or(Bucket(frame.start.0 + tolerances.silence_s / 10)).max(frame.start);
         let mut fold = Self {
             operations: Vec::new(),
             index: BTreeMap::new(),
@@ -161,7 +165,7 @@ impl Fold {
             others: Measure::default(),
             dealing,
             before: 0,
-            serving_from,
+            due: due(input, &frame),
             callers,
             bystanders: BTreeMap::new(),
             newcomer: None,
@@ -315,8 +319,7 @@ impl Fold {
         if candidate > 0 && self.first.is_none() {
             self.first = Some(bucket);
         }
-        let (b, a) = self.trailing.iter().fold((0, 0), |sum, (b, a)| (sum.0 + b, sum.1 + a));
-        let beside = a > 0 && a as f64 >= CONTROL_SHARE_MIN * b as f64;
+        let beside = serves_beside(&self.trailing);
         if bucket.0.is_multiple_of(6) {
             self.others = Tempering::of_all(self.operations.iter().map(|op| op.errors.tempering()));
         }
@@ -364,12 +367,17 @@ impl Fold {
             candidate: weight(0),
             control: weight(1) + self.bystanders.remove(&bucket).unwrap_or(0.0),
             callers: self.callers.get(&bucket).copied().unwrap_or(0.0),
-            excused: excused.traffic,
+            excused: if excused.dark { f64::INFINITY } else { excused.traffic },
         };
         // Where versions come that nobody announced, the deploy may be one of those.
         let replaced = self.newcomer.is_some_and(|first| first <= bucket);
-        let expected = bucket >= self.serving_from && !self.frame.version_missing && !replaced;
-        self.flow.push(bucket, traffic, expected, tolerances);
+        let due = match self.due {
+            _ if self.frame.version_missing || replaced => Due::Nothing,
+            [_, first] if bucket >= first => Due::First,
+            [share, _] if bucket >= share => Due::Share,
+            _ => Due::Nothing,
+        };
+        self.flow.push(bucket, traffic, due, tolerances);
         if self.first.is_some_and(|first| bucket.0 == first.0 + YOUNG_BUCKETS) {
             self.operations.iter_mut().for_each(Operation::grow_up);
         }
@@ -432,6 +440,33 @@ impl Fold {
         } else {
             Design::BeforeAfter
         }
+    }
+}
+
+/// Says by the latest buckets of candidate and control whether the control serves beside: by as few of them as the
+/// candidate has requests enough in, so that a control that has ended is not waited for.
+fn serves_beside(latest: &VecDeque<(u64, u64)>) -> bool {
+    let (mut b, mut a) = (0, 0);
+    for (candidate, control) in latest.iter().rev() {
+        (b, a) = (b + candidate, a + control);
+        if b as f64 * CONTROL_SHARE_MIN >= CONTROL_MIN {
+            break;
+        }
+    }
+    a > 0 && a as f64 >= CONTROL_SHARE_MIN * b as f64
+}
+
+/// From when on the candidate may be missed, and from when on it is though others serve: once its deploy has succeeded, or
+/// took longer than those before needed to the first request. A rollout that failed owes nothing.
+fn due(input: &JudgeInput, frame: &Frame) -> [Bucket; 2] {
+    const NEVER: Bucket = Bucket(u64::MAX);
+    let after = |seconds: u64| Bucket(frame.start.0.saturating_add(seconds / 10));
+    let late = input.first_request.map_or(NEVER, |usual| after(LATE * usual.as_secs() + input.tolerances.silence_s));
+    let done = input.deploy.finished_at.map_or(NEVER, |at| at.bucket().max(frame.start));
+    match input.deploy.status {
+        DeployStatus::Failed => [NEVER, NEVER],
+        DeployStatus::Succeeded => [done, done.min(late)],
+        DeployStatus::Running => [after(input.tolerances.silence_s), late],
     }
 }
 

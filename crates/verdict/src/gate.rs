@@ -47,8 +47,9 @@ impl Fold {
             standing.elsewhere = elsewhere;
             standing.looked_at();
         }
-        // What weight is left over stays at one.
-        let rest = (1.0 - subjects.iter().map(|(_, weight)| weight).sum::<f64>()).max(0.0);
+        // What weight is left over stays at one; what was spent on tests that were begun anew is gone.
+        let rest = 1.0 - subjects.iter().map(|(_, weight)| weight).sum::<f64>() - self.forgotten();
+        let rest = rest.max(0.0);
         self.gate = (sum + rest).max(f64::MIN_POSITIVE).ln();
         for (subject, _) in &subjects {
             let standing = *self.standing(*subject);

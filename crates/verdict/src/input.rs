@@ -35,6 +35,9 @@ pub struct JudgeInput {
     pub known_versions: BTreeSet<String>,
     /// When the service was changed before, as far back as is known: a version first seen, another deploy begun.
     pub changed_at: BTreeSet<UnixNanos>,
+    /// How long deploys of the service took at most from their start to the first request of their version, of those known;
+    /// `None` where none is.
+    pub first_request: Option<Duration>,
     /// The feature flag whose variants stand for versions, where the series are those of its arms.
     pub flag: Option<String>,
     /// Where the series were read from request metrics: from which. Left empty by whoever gathers the input.
@@ -69,6 +72,7 @@ impl JudgeInput {
             known_fingerprints: BTreeSet::new(),
             known_versions: BTreeSet::new(),
             changed_at: BTreeSet::new(),
+            first_request: None,
             flag: None,
             measured: None,
             weighted: false,

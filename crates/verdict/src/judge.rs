@@ -58,11 +58,15 @@ pub(crate) fn conclude(input: &JudgeInput, fold: &Fold) -> Verdict {
     let (verdict, decided, phase) = if confirmed {
         (VerdictKind::Regressed, true, decision.phase)
     } else if was(VerdictKind::Regressed) {
-        // What was confirmed stays said, though the series that showed it may be gone.
+        // What was confirmed stays said, though the series that showed it may be gone. Silence is over with what serves.
         if let Some(former) = former {
             found.clone_from(&former.findings);
         }
-        (VerdictKind::Regressed, true, former.map_or(Phase::Confirmed, |v| v.phase))
+        let silent = |f: &Finding| f.signal == SignalKind::Silence && f.operation.is_empty() && f.unit == "requests/s";
+        let refuted = fold.flow.serves(fold.frame.end, &input.tolerances)
+            && former.is_some_and(|v| v.findings.iter().filter(|f| !f.symptom).all(silent));
+        let phase = if refuted { Phase::Recovered } else { former.map_or(Phase::Confirmed, |v| v.phase) };
+        (VerdictKind::Regressed, true, phase)
     } else if decision.pass || (was(VerdictKind::Pass) && decision.phase == Phase::Clear) {
         (VerdictKind::Pass, true, Phase::Clear)
     } else {

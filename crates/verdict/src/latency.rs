@@ -37,7 +37,7 @@ const TAIL: usize = QUANTILES.len() - BODY;
 pub(crate) struct LatencyTest {
     pub(crate) standing: Standing,
     pub(crate) edges: Edges,
-    /// Candidate above the tolerated growth of the p95 against control above the p95.
+    /// Candidate above the tolerated growth of the p95 against control above the p95, with nothing excused.
     pub(crate) tolerated: RateSums,
     body: [TwoSample; BODY],
     tail: [Exceedance; TAIL],
@@ -52,6 +52,8 @@ pub(crate) struct LatencyTest {
     before: [Measure; 2],
     before_mean: f64,
     pub(crate) caution: f64,
+    /// True once it was begun anew.
+    pub(crate) anew: bool,
 }
 
 /// Edges at which dispersion is measured: one for the body, one for the tail.
@@ -87,6 +89,7 @@ impl LatencyTest {
             before: MEASURED.map(arm),
             before_mean: past.timed / before.len().max(1) as f64,
             caution: 1.0,
+            anew: false,
         }
     }
 
@@ -125,7 +128,7 @@ impl LatencyTest {
                 self.beyond_tail[edge - BODY].push(&stratum(b.beyond[edge], edge), 1.0, phi[1]);
             }
         }
-        self.tolerated.push(&Stratum { handicap: 1.0, ..stratum(b.beyond[P95], P95) });
+        self.tolerated.push(&Stratum { handicap: 1.0, ..stratum(b.plain, P95) });
         for (tempering, edge) in self.tempering.iter_mut().zip(MEASURED) {
             tempering.push(&stratum(b.above[edge], edge));
         }
@@ -163,8 +166,10 @@ impl LatencyTest {
         }
     }
 
-    /// Forgets the evidence so far: it was of young instances. A process begun anew at a time fixed beforehand is one.
+    /// Forgets the evidence so far: it was of young instances. A process begun anew at a time fixed beforehand is one, and
+    /// has a share of its own in what may be spent.
     pub(crate) fn begin_anew(&mut self) {
+        self.anew = true;
         self.standing = Standing { dispersion: self.standing.dispersion, ..Standing::default() };
         self.tolerated = RateSums::default();
         self.body = Default::default();

@@ -6,7 +6,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `design`, `slot` | who is compared with whom, and what stands against what |
-//! | `drift`, `metric_seasons` | what time alone would have changed: same hours before, services not touched |
+//! | `drift`, `seasons`, `metric_seasons`, `untouched` | what time alone would have changed: same hours before, services not touched |
 //! | [`e_process`], [`two_sample`], [`ordered`] | the sequential tests, of what is rare, of what is not, and of a whole distribution |
 //! | [`rate`] | confidence bounds |
 //! | [`dispersion`] | how bursty the counts are |
@@ -62,6 +62,7 @@ pub mod quality;
 pub mod rate;
 mod restarts;
 mod scopes;
+mod seasons;
 mod session;
 mod settling;
 mod slot;
@@ -73,6 +74,7 @@ mod symptoms;
 mod tolerances;
 mod totals;
 pub mod two_sample;
+mod untouched;
 mod weights;
 
 pub use gate::{LARGE_ERRORS, LARGE_RATIO};

@@ -14,9 +14,9 @@ use plimsoll_model::signal::WEIGHT_UNIT;
 use plimsoll_model::{Interval, UnixNanos};
 
 use crate::design::Frame;
-use crate::drift::{DAYS, changed, moved};
 use crate::input::JudgeInput;
 use crate::metrics::{Each, Identity, Told, apart};
+use crate::seasons::{DAYS, changed, moved};
 
 /// How many times as much a level may become by the hour alone.
 const GROWTH_MAX: f64 = 10.0;

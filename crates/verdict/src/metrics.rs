@@ -287,7 +287,7 @@ impl MetricTest {
             self.standing.moved(moves.iter().map(|m| m.log_e).fold(f64::INFINITY, f64::min));
             let allowed = |m: &Move| tolerances.metric_ratio * m.reference.abs();
             self.exceeds = moves.iter().all(|m| m.worse > 0.5 * allowed(m));
-            self.shown_well = moves.iter().all(|m| m.worse + 2.0 * m.noise <= allowed(m).max(3.0 * m.floor));
+            self.shown_well = moves.iter().all(|m| m.grown + 2.0 * m.noise <= allowed(m).max(3.0 * m.floor));
             self.placebo = moves.iter().map(|m| m.placebo).fold(0.0, f64::max);
             let bucket = Bucket((window[WINDOW - 1].minute + 1) * BUCKETS_A_MINUTE - 1);
             let worse = moves.iter().all(|m| m.worse > allowed(m) && m.unusual);
@@ -324,6 +324,8 @@ struct PastMoves {
 struct Move {
     candidate: f64,
     reference: f64,
+    /// By how much it is worse, and by how much beyond what is excused.
+    grown: f64,
     worse: f64,
     noise: f64,
     floor: f64,
@@ -370,7 +372,8 @@ impl PastMoves {
         let lighter = |arm: &[Minute]| self.weight / weight(arm, reading);
         let noise = self.noise * (0.5 * (lighter(window) + lighter(reference))).max(1.0).sqrt();
         let excused = excused(against, noise);
-        let worse = sign * (candidate - against) - excused;
+        let grown = sign * (candidate - against);
+        let worse = grown - excused;
         let t = worse.max(0.0) / noise;
         let ratio = (1.0 + t * t / self.freedom) / (1.0 + t * t / (self.freedom * (1.0 + PRIOR)));
         let as_large = self.placebos.iter().filter(|placebo| sign * **placebo >= worse).count() as f64;
@@ -378,6 +381,7 @@ impl PastMoves {
         Move {
             candidate,
             reference: against,
+            grown,
             worse,
             noise,
             floor: self.floor,

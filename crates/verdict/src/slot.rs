@@ -3,7 +3,8 @@
 //! A slot gathers both arms of one operation until each has something, then turns into strata, one for each instance age
 //! that both have; what is left of the control goes, once, to the largest of what is left of the candidate. In buckets where
 //! the control does not serve, the time before the start takes its place, dealt out in portions in reverse order; where
-//! nothing happened in a portion the slot waits for the next.
+//! nothing happened in a portion the slot waits for the next. So it does where the control ends, or is not met for a minute,
+//! while a slot waits for it.
 //!
 //! *Invariants.* A control observation serves in at most one stratum. When a slot ends depends on numbers of requests and on
 //! time only, never on outcomes, and only on the past: a stratum never changes once it is there.
@@ -151,6 +152,11 @@ impl Slots {
     pub(crate) fn push(&mut self, look: Look, arms: [&ByAge; 2], past: &mut Past, emit: &mut impl FnMut(Pair)) {
         let Look { bucket, since, beside, excused } = look;
         let portion = since / past.after.max(1);
+        let served = |arm: &ByAge| arm.iter().any(|counts| counts.requests > 0.0);
+        if let Some(open) = self.open.as_mut().filter(|open| open.beside && !beside && !served(&open.control)) {
+            // The control ended before the slot met any: it goes on against the time before.
+            open.beside = false;
+        }
         if let Some(open) = self.open
             && (open.beside != beside || (!beside && open.portion != portion && past.is_ready(open.portion)))
         {
@@ -175,7 +181,6 @@ impl Slots {
                 open.control[age].add(&control[age]);
             }
         }
-        let served = |arm: &ByAge| arm.iter().any(|counts| counts.requests > 0.0);
         let complete = if beside {
             served(&open.candidate) && served(&open.control)
         } else {
@@ -186,7 +191,8 @@ impl Slots {
         } else if !beside || bucket.0 + 1 < open.from + WIDTH_MAX {
             self.open = Some(open);
         } else {
-            // What the candidate did alone has no control; but instances of its age may have served before.
+            // The control did nothing while the candidate did: the time before stands for it. Or nothing is to be compared.
+            open.beside = served(&open.control);
             open.control = empty;
             finish(open, bucket, past, emit);
         }

@@ -110,7 +110,9 @@ impl Fold {
             let weight = self.weight(index);
             found.push((Subject::Errors(index), ERRORS_SHARE * weight));
             if op.latency.is_some() {
-                found.push((Subject::Latency(index), LATENCY_SHARE * weight));
+                // Where instances are young it is tested twice, each time with half of its share.
+                let share = if op.young { 0.5 * LATENCY_SHARE } else { LATENCY_SHARE };
+                found.push((Subject::Latency(index), share * weight));
             }
             let callees = op.calls.tests.len() as f64;
             found.extend((0..op.calls.tests.len()).map(|i| (Subject::Calls(index, i), CALLS_SHARE * weight / callees)));
@@ -136,6 +138,13 @@ impl Fold {
         found.push((Subject::Throughput, FLOW_SHARE));
         found.push((Subject::Silence, FLOW_SHARE));
         found
+    }
+
+    /// Weight of what was tested of young instances and is forgotten.
+    pub(crate) fn forgotten(&self) -> f64 {
+        let begun_anew = |op: &crate::operation::Operation| op.latency.as_ref().is_some_and(|latency| latency.anew);
+        let each = self.operations.iter().enumerate().filter(|(_, op)| begun_anew(op));
+        each.map(|(index, _)| 0.5 * LATENCY_SHARE * self.weight(index)).sum()
     }
 
     /// Share of one operation in what is spent on all; shares sum to one.

@@ -13,12 +13,12 @@ use plimsoll_verdict::{JudgeInput, judge, quality};
 use crate::simulation::{START, Scenario, simulate};
 
 /// Replaces version 1 at the start, and everything changes with it.
-fn replaced(scenario: &Scenario, seed: u64) -> JudgeInput {
+pub(crate) fn replaced(scenario: &Scenario, seed: u64) -> JudgeInput {
     simulate(&Scenario { share: 1.0, before_s: 1_800, after_s: 900, ..scenario.clone() }, seed)
 }
 
 /// Services at 100 requests a bucket: share of failures, milliseconds and share of the traffic, before and after.
-fn untouched(number: usize, before: (f64, f64, f64), after: (f64, f64, f64)) -> Vec<VitalsSeries> {
+pub(crate) fn untouched(number: usize, before: (f64, f64, f64), after: (f64, f64, f64)) -> Vec<VitalsSeries> {
     (0..number)
         .map(|i| VitalsSeries {
             service: ServiceKey::new("prod", format!("other-{i}")),
@@ -41,7 +41,7 @@ fn untouched(number: usize, before: (f64, f64, f64), after: (f64, f64, f64)) -> 
 }
 
 /// The service itself on other days: failures a request and share of the traffic before this hour and after.
-fn same_hours(day: u64, width_s: u32, before: (f64, f64), after: (f64, f64)) -> HistorySeries {
+pub(crate) fn same_hours(day: u64, width_s: u32, before: (f64, f64), after: (f64, f64)) -> HistorySeries {
     let (start, width) = (START * 10, u64::from(width_s));
     let cells = (0..5_400 / width)
         .map(|i| start / width * width - 1_800 / width * width + i * width)
@@ -97,7 +97,7 @@ fn queue_then(day: u64, level: impl Fn(i64) -> f64) -> MetricHistorySeries {
     MetricHistorySeries { metric, width_s: 600, cells: cells.collect() }
 }
 
-fn says(verdict: &Verdict, word: &str) -> bool {
+pub(crate) fn says(verdict: &Verdict, word: &str) -> bool {
     verdict.data_quality.iter().any(|said| said == word)
 }
 

@@ -2,10 +2,12 @@
 
 mod aggregates;
 mod drift;
+mod excuses;
 mod measured;
 mod paths;
 mod reference;
 mod restarts;
+mod rollouts;
 mod signals;
 mod simulation;
 mod suspicion;

@@ -1,7 +1,7 @@
 //! The signals beside errors and latency, and what has no control.
 
 use plimsoll_model::signal::{CalleeTime, OperationCell, OperationKind, OperationSeries, Party};
-use plimsoll_model::{Bucket, Design, SignalKind, Verdict, VerdictKind};
+use plimsoll_model::{Bucket, DeployStatus, Design, SignalKind, Verdict, VerdictKind};
 use plimsoll_verdict::{JudgeInput, judge};
 
 use crate::simulation::{START, Scenario, simulate};
@@ -89,6 +89,7 @@ fn a_version_that_never_serves_is_silent_once_it_should_have_come() {
     let scenario = Scenario { before_s: 1_800, after_s: 600, ..Scenario::default() };
     let mut input = simulate(&scenario, 2);
     input.series.retain(|s| s.key.version == "1");
+    (input.deploy.status, input.deploy.finished_at) = (DeployStatus::Succeeded, Some(Bucket(START + 6).start()));
     let at = |input: &mut JudgeInput, seconds: u64| {
         input.now = Bucket(START + seconds / 10).start();
         judge(input)

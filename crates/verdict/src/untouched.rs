@@ -1,0 +1,115 @@
+//! Services that were neither deployed lately nor are connected by calls: what most of them go through at once, an outage of
+//! what all share, a shift of traffic or a gap of telemetry, is not the deploy's doing.
+//!
+//! The median over them counts, and it takes two; one alone may have troubles of its own.
+
+use std::collections::BTreeMap;
+
+use plimsoll_model::aggregates::{Vitals, VitalsSeries};
+
+use crate::design::Frame;
+use crate::drift::{Change, Excused, Fared, Level, REQUESTS_MIN};
+use crate::input::JudgeInput;
+
+/// Untouched services without which nothing is concluded from them.
+const UNTOUCHED_MIN: usize = 2;
+/// Buckets of the trailing window in which their failures and latency are looked at, and their traffic, if it is enough.
+const TRAILING: u64 = 12;
+const MINUTE: u64 = 6;
+/// Requests that were to come where one that sends none is taken to be gone.
+const DARK_MIN: f64 = 5.0;
+
+/// One of them.
+struct One<'a> {
+    series: &'a VitalsSeries,
+    before: Level,
+    cells: BTreeMap<u64, Vitals>,
+}
+
+/// All that tell something.
+pub(crate) struct Untouched<'a> {
+    all: Vec<One<'a>>,
+    start: u64,
+}
+
+impl<'a> Untouched<'a> {
+    pub(crate) fn of(input: &'a JudgeInput, frame: &Frame) -> Self {
+        let mut all = Vec::new();
+        for series in &input.untouched {
+            let mut before = Level::default();
+            let mut first = None;
+            for (bucket, vitals) in series.cells.iter().filter(|(b, _)| *b >= frame.earliest && *b < frame.start) {
+                before.add_vitals(vitals);
+                first = first.or(Some(bucket.0));
+            }
+            before.seconds = first.map_or(0.0, |first| 10.0 * (frame.start.0 - first) as f64);
+            if before.requests >= REQUESTS_MIN {
+                let told = series.cells.iter().filter(|(b, _)| *b >= frame.earliest && *b < frame.end);
+                all.push(One { series, before, cells: told.map(|(b, v)| (b.0, *v)).collect() });
+            }
+        }
+        if all.len() < UNTOUCHED_MIN {
+            all.clear();
+        }
+        Self { all, start: frame.start.0 }
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.all.iter().map(|one| one.series.service.service.clone()).collect()
+    }
+
+    /// What most of them go through in the buckets up to `bucket`.
+    pub(crate) fn at(&self, bucket: u64) -> Excused {
+        let still: Vec<&One<'_>> =
+            self.all.iter().filter(|one| one.series.until.is_none_or(|until| bucket < until.0)).collect();
+        let fared: Vec<Fared> = still
+            .iter()
+            .filter_map(|one| one.over(self.start, bucket, TRAILING).fared_since(&one.before, 1.0))
+            .collect();
+        let lost = |one: &&One<'_>| {
+            let latest = one.over(self.start, bucket, MINUTE).traffic_since(&one.before);
+            latest.or_else(|| one.over(self.start, bucket, TRAILING).traffic_since(&one.before))
+        };
+        let traffic: Vec<f64> = still.iter().filter_map(lost).collect();
+        // Half of an even number of services is not most of them: the lower middle counts; of traffic, where less is the
+        // larger excuse, the upper.
+        let middle = |mut values: Vec<f64>, at: fn(usize) -> usize| {
+            values.sort_by(f64::total_cmp);
+            (values.len() >= UNTOUCHED_MIN).then(|| values[at(values.len())])
+        };
+        let median = |of: fn(&Fared) -> f64| middle(fared.iter().map(of).collect(), |n| (n - 1) / 2);
+        let fared = median(|c| c.errors).zip(median(|c| c.points)).zip(median(|c| c.latency));
+        let change = Change {
+            fared: fared.map(|((errors, points), latency)| Fared { errors, points, latency }),
+            traffic: middle(traffic, |n| n / 2),
+        };
+        let excused = change.excused();
+        Excused { shared: excused.errors > 1.0, dark: dark(&still, bucket), ..excused }
+    }
+}
+
+impl One<'_> {
+    /// How it fared in the last `buckets` buckets up to `bucket`, none before `start`.
+    fn over(&self, start: u64, bucket: u64, buckets: u64) -> Level {
+        let from = (bucket + 1).saturating_sub(buckets).max(start);
+        let mut level = Level { seconds: 10.0 * (bucket + 1).saturating_sub(from) as f64, ..Level::default() };
+        self.cells.range(from..=bucket).for_each(|(_, vitals)| level.add_vitals(vitals));
+        level
+    }
+
+    /// Says whether nothing came from it, though it was to; `None` where too little is expected of it to tell.
+    fn is_dark(&self, bucket: u64) -> Option<bool> {
+        let buckets = (DARK_MIN / self.before.expected_in(10.0).max(1e-9)).ceil().max(1.0);
+        if buckets > TRAILING as f64 {
+            return None;
+        }
+        let from = (bucket + 1).saturating_sub(buckets as u64);
+        Some(self.cells.range(from..=bucket).all(|(_, vitals)| vitals.requests == 0))
+    }
+}
+
+/// Says whether nothing comes from most of them.
+fn dark(all: &[&One<'_>], bucket: u64) -> bool {
+    let told: Vec<bool> = all.iter().filter_map(|one| one.is_dark(bucket)).collect();
+    told.len() >= UNTOUCHED_MIN && 2 * told.iter().filter(|dark| **dark).count() > told.len()
+}
