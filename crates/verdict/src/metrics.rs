@@ -11,7 +11,8 @@
 //! Beside that the move is ranked among all moves of the same length in the past: where more than one in fifty of those was as
 //! large, the series does such things by itself.
 //!
-//! What the same hours of days before did by themselves is taken off ([`crate::metric_seasons`]).
+//! What the same hours of days before did by themselves is taken off ([`crate::metric_seasons`]). What is high at first and
+//! falls is counted only as far as it will stay ([`crate::settling`]): new instances fill caches and warm up for minutes.
 //!
 //! Only metrics whose name tells which direction is bad are tested: more memory is worse, fewer orders are; of most nobody
 //! can say. *This is a calibration*: levels of a series depend on each other, which longer windows lessen and do not undo.
@@ -28,6 +29,7 @@ use crate::design::{Frame, Role};
 use crate::flow;
 use crate::measured::{POD_ATTRIBUTES, VERSION_ATTRIBUTES};
 use crate::metric_seasons::{MetricSeason, MetricSeasons};
+use crate::settling::{self, Point};
 use crate::standing::Standing;
 use crate::tolerances::Tolerances;
 
@@ -43,6 +45,11 @@ const BUCKETS_A_MINUTE: u64 = 6;
 
 /// Share of the placebo moves that may be as large.
 const PLACEBO_MAX: f64 = 0.02;
+/// Minutes of the candidate after which nothing is taken to be settling.
+const YOUNG: usize = 20;
+/// Share of what is tolerated by which a minute's level is at least uncertain: no fading is quite exponential.
+const UNCERTAIN: f64 = 0.15;
+
 /// Share of `alpha` where a service has nothing but metrics.
 pub(crate) const SHARE_ALONE: f64 = 0.8;
 
@@ -291,8 +298,13 @@ impl MetricTest {
             self.placebo = moves.iter().map(|m| m.placebo).fold(0.0, f64::max);
             let bucket = Bucket((window[WINDOW - 1].minute + 1) * BUCKETS_A_MINUTE - 1);
             let worse = moves.iter().all(|m| m.worse > allowed(m) && m.unusual);
-            if worse && self.standing.log_e >= level {
+            let shown = worse && self.standing.log_e >= level;
+            if shown {
                 self.standing.exceeded_at = self.standing.exceeded_at.or(Some(bucket));
+            }
+            let so_far = &candidate[..end];
+            let stays = || end > YOUNG || moves.iter().enumerate().all(|(at, m)| m.stays(so_far, at, sign, allowed(m)));
+            if shown && stays() {
                 match self.standing.triggered_at {
                     None => self.standing.triggered_at = Some(bucket),
                     // Five minutes on, nothing of the window is the same.
@@ -333,6 +345,22 @@ struct Move {
     placebo: f64,
     unusual: bool,
     excused: bool,
+}
+
+impl Move {
+    /// Says whether the level would stay above half of what is `allowed`, as all minutes since the first show.
+    fn stays(&self, minutes: &[Minute], reading: usize, sign: f64, allowed: f64) -> bool {
+        let first = minutes.first().map_or(0, |m| m.minute);
+        // Its noise is that of a window; a minute has more.
+        let variance = self.noise * self.noise * WINDOW as f64;
+        let least = (UNCERTAIN * allowed).powi(2);
+        let points = minutes.iter().map(|m| Point {
+            at_s: 60.0 * (m.minute - first) as f64 + 30.0,
+            value: sign * (m.readings[reading].0 - self.reference),
+            variance: variance.max(least),
+        });
+        settling::level_remains(&points.collect::<Vec<_>>(), 0.5 * allowed + (self.grown - self.worse))
+    }
 }
 
 impl PastMoves {

@@ -299,3 +299,35 @@ fn counters_beyond_all_counting_are_judged_without_a_panic() {
     let verdict = judge(&input);
     assert!(says(&verdict, quality::RATES_FROM_METRICS), "{:?}", verdict.data_quality);
 }
+
+#[test]
+fn a_level_that_is_high_at_first_and_fades_is_a_warm_up_and_one_that_stays_is_not() {
+    let start = START / 6;
+    let scenario = Scenario { share: 1.0, errors: 0.002, before_s: 3_600, after_s: 1_700, ..Scenario::default() };
+    let judged = |times: &dyn Fn(f64) -> f64| {
+        let mut input = simulate(&scenario, 43);
+        let cpu = |version: &str, minutes: std::ops::Range<u64>| {
+            let cells = minutes.map(|minute| {
+                let noise = 1.0 + 0.05 * (((minute.wrapping_mul(2_654_435_761) >> 7) % 1_000) as f64 / 1_000.0 - 0.5);
+                let since = (minute * 60) as f64 - (START * 10) as f64 + 30.0;
+                let level = ExactSum::of(0.3 * noise * if since > 0.0 { times(since) } else { 1.0 });
+                (Bucket(minute * 6), MetricCell { points: 1, count: 1, sum: level, ..MetricCell::default() })
+            });
+            let key = key("process.cpu.utilization", "1", MetricShape::Gauge, version, &[]);
+            MetricSeries { key, cells: cells.collect() }
+        };
+        input.aggregates.metrics = vec![cpu("1", start - 60..start), cpu("2", start..start + 28)];
+        let end = input.now.bucket().0;
+        for bucket in (START + 6..=end).step_by(6) {
+            input.now = Bucket(bucket).start();
+            input.previous = Some(judge(&input));
+        }
+        input.previous.expect("was judged")
+    };
+    let fades = judged(&|since| 1.0 + 1.5 * (-since / 500.0).exp());
+    assert_ne!(fades.verdict, VerdictKind::Regressed, "{}", fades.summary);
+    let stays = judged(&|_| 2.5);
+    assert_eq!(stays.verdict, VerdictKind::Regressed, "{}", stays.summary);
+    let confirmed = stays.decided_at.expect("decided").since(Bucket(START).start()).as_secs();
+    assert!(confirmed <= 660, "{confirmed} s");
+}
