@@ -106,7 +106,7 @@ impl SignalState {
                 self.registry.service[emitter.service as usize].quality.say(Word::NegativeDurations, received);
             }
             let state = trace_state.get(row);
-            if !(state.is_empty() && weighed.0.is_empty()) && !same_text(state, weighed.0) {
+            if !same_text(state, weighed.0) {
                 weighed = (state, weight_of(state));
             }
             if weighed.1 != WEIGHT_UNIT {
