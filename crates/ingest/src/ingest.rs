@@ -7,7 +7,7 @@ use std::time::Duration;
 use plimsoll_journal::Journal;
 use plimsoll_store::Clock;
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic_health::server::HealthReporter;
@@ -32,6 +32,7 @@ use crate::replay::ReplaySummary;
 use crate::seat::Seats;
 use crate::share::Shares;
 use crate::sink::Sink;
+use crate::turnstile::Turnstile;
 
 /// How often the store is asked how full it is when no commit asks.
 const LOAD_INTERVAL: Duration = Duration::from_millis(50);
@@ -179,7 +180,8 @@ impl Ingest {
             hurry: hurry.clone(),
             expansion: Expansion::new(),
             fingerprints: Arc::clone(&options.fingerprints),
-            large: Arc::new(Semaphore::new(options.lanes)),
+            inline: Turnstile::new(options.lanes),
+            large: Turnstile::new(options.lanes),
         });
         let reporter = HealthReporter::new();
         // Before the first connection: nothing is served while the replay runs.

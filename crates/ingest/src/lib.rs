@@ -12,6 +12,7 @@
 //! | `gate`, `budget`, `turns`, `expansion` | admission: whether at all, how many bytes, whose turn, how many to expect |
 //! | `body`, `haste`, `inflate` | bodies under limits, of size and of time |
 //! | `pipeline`, `take_alone`, `take_joined` | from a body to an ack |
+//! | `turnstile` | whose turn it is to compute |
 //! | `joined`, `bundle` | small requests that share columns; requests whose rows are one batch |
 //! | [`fingerprints`] | which requests are stored already |
 //! | [`lanes`] | bounded queues to the committer |
@@ -62,6 +63,7 @@ mod sync;
 mod take_alone;
 mod take_joined;
 mod turns;
+mod turnstile;
 
 pub use committer::OnFatal;
 pub use connection::STREAMS_MIN;

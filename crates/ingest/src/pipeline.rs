@@ -7,7 +7,8 @@
 //!
 //! *Where decoding runs.* Bodies up to `inline_bytes_max` are inflated and decoded by the thread that read them: that takes less
 //! than a hand-over. Larger ones go to blocking threads, as many at a time as there are lanes, so that a batch of megabytes
-//! does not hold up the acks of others on its thread.
+//! does not hold up the acks of others on its thread. Either way, but for small bodies and quiet connections, requests take turns
+//! ([`crate::turnstile`]).
 //!
 //! *How rows are made.* Requests up to `joined_bytes_max` share columns (`take_joined`); longer ones have a batch of their own
 //! (`take_alone`), and so have those that find no room among the others.
@@ -23,7 +24,7 @@ use bytes::Bytes;
 use plimsoll_model::UnixNanos;
 use plimsoll_otlp::{Rejected, Signal};
 use plimsoll_store::Clock;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +41,10 @@ use crate::lanes::Lanes;
 use crate::refusal::{Reason, Refusal};
 use crate::seat::{Seat, Seats};
 use crate::share::Shares;
+use crate::turnstile::Turnstile;
+
+/// Smaller bodies are decoded as they come: that takes less than a few dozen microseconds.
+const TURN_BYTES_MIN: usize = 16 << 10;
 
 /// What every request needs; one a process.
 pub(crate) struct Pipeline {
@@ -56,8 +61,10 @@ pub(crate) struct Pipeline {
     pub(crate) fingerprints: Arc<Fingerprints>,
     /// Cancelled when bodies are waited for no longer.
     pub(crate) hurry: CancellationToken,
-    /// Blocking threads that may decode at a time.
-    pub(crate) large: Arc<Semaphore>,
+    /// Who may decode on the threads that read.
+    pub(crate) inline: Arc<Turnstile>,
+    /// Who may decode on blocking threads.
+    pub(crate) large: Arc<Turnstile>,
 }
 
 /// The options that a request meets.
@@ -231,10 +238,19 @@ impl Pipeline {
         work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let work = move || guarded(work);
+        let peer = reservation.peer();
         let (done, took) = if bytes <= self.limits.inline_bytes_max {
+            let _turn = if bytes < TURN_BYTES_MIN || peer.quiet {
+                None
+            } else {
+                let turn = self.inline.turn(peer).await;
+                // What else the thread has to do comes before.
+                tokio::task::yield_now().await;
+                Some(turn)
+            };
             work()
         } else {
-            let turn = Arc::clone(&self.large).acquire_owned().await;
+            let turn = self.large.turn(peer).await;
             // Both go with the work, which nobody can stop once it runs.
             let lent = reservation.lend();
             let done = tokio::task::spawn_blocking(move || (work(), lent, turn)).await;
@@ -332,7 +348,8 @@ mod tests {
             expansion: Expansion::new(),
             fingerprints: Fingerprints::off(),
             hurry: CancellationToken::new(),
-            large: Arc::new(Semaphore::new(1)),
+            inline: Turnstile::new(1),
+            large: Turnstile::new(1),
         })
     }
 
@@ -357,10 +374,10 @@ mod tests {
         request.abort();
         assert!(request.await.expect_err("was aborted").is_cancelled());
         assert_eq!(pipeline.budget.used(), 60, "the work still holds its memory");
-        assert_eq!(pipeline.large.available_permits(), 0, "and its thread");
+        assert_eq!(pipeline.large.free(), 0, "and its thread");
 
         finish.send(()).expect("the work waits");
-        let _turn = pipeline.large.acquire().await.expect("its turn comes back");
+        let _turn = pipeline.large.turn(PEER).await;
         let deadline = Instant::now() + Duration::from_secs(20);
         assert!(pipeline.budget.reserve(PEER, 100, 100, deadline).await.is_some(), "and so do its bytes");
     }

@@ -1,8 +1,8 @@
 //! Who floods: each connection's share of what came of late.
 //!
 //! *How.* Bytes are counted a second at a time, for each connection and for all of them; what counts is the present second and the one
-//! before. A connection is quiet where it sent less than a quarter of what it might if all that send had equal parts. One that was
-//! opened a moment ago is not, or whoever opens one a request would never be held up.
+//! before. A connection is quiet where it sent less than a quarter of what it might if all that send had equal parts. Those that were
+//! opened a moment ago count as one for that, besides, or whoever opens one a request would never be held up.
 //!
 //! *Cost.* A look at the clock and a few relaxed atomics a request. Where two requests meet at the turn of a second, some bytes may be
 //! counted into the wrong one or not at all: the share is an estimate.
@@ -58,6 +58,8 @@ pub(crate) struct Shares {
     bytes: Window,
     /// How many connections sent anything.
     senders: Window,
+    /// What the young ones of them sent.
+    young: Window,
 }
 
 /// What one connection sent.
@@ -75,7 +77,7 @@ impl Shares {
 
     /// Tells the seconds by `clock`.
     pub(crate) fn with_clock(clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        Self { clock: Box::new(clock), bytes: Window::default(), senders: Window::default() }
+        Self { clock: Box::new(clock), bytes: Window::default(), senders: Window::default(), young: Window::default() }
     }
 
     /// Begins to count for a connection.
@@ -91,6 +93,9 @@ impl Shares {
         }
         let second = (self.clock)();
         self.bytes.add(second, bytes as u64);
+        if share.is_young(second) {
+            self.young.add(second, bytes as u64);
+        }
         if share.bytes.add(second, bytes as u64) {
             self.senders.add(second, 1);
         }
@@ -99,13 +104,21 @@ impl Shares {
     /// Says whether a connection sends far less than its share.
     pub(crate) fn is_quiet(&self, share: &Share) -> bool {
         let second = (self.clock)();
-        if second < share.opened + 2 {
-            return false;
-        }
         let sum = |(now, before): (u64, u64)| u128::from(now) + u128::from(before);
         let (now, before) = self.senders.counted(second);
         let senders = u128::from(now.max(before));
-        sum(share.bytes.counted(second)) * senders * QUIET < sum(self.bytes.counted(second))
+        let all = sum(self.bytes.counted(second));
+        if share.is_young(second) && sum(self.young.counted(second)) * QUIET >= all {
+            return false;
+        }
+        sum(share.bytes.counted(second)) * senders * QUIET < all
+    }
+}
+
+impl Share {
+    /// Says whether it was opened too short a time ago to be known.
+    fn is_young(&self, second: u64) -> bool {
+        second < self.opened + 2
     }
 }
 
@@ -139,7 +152,33 @@ mod tests {
             shares.add(&modest, 500_000);
             assert!(floods.iter().all(|flood| !shares.is_quiet(flood)), "second {at}");
             assert!(!shares.is_quiet(&modest), "second {at}");
-            assert_eq!(shares.is_quiet(&quiet), at >= 2, "second {at}: it has to be known for a while");
+            assert_eq!(shares.is_quiet(&quiet), at >= 2, "second {at}: all are young before");
+        }
+    }
+
+    #[test]
+    fn a_new_connection_is_quiet_at_once_beside_floods_that_are_known() {
+        let (shares, second) = shares();
+        let flood = shares.open();
+        second.store(5, Ordering::Relaxed);
+        shares.add(&flood, 1_000_000);
+        let quiet = shares.open();
+        assert!(shares.is_quiet(&quiet), "it has sent nothing");
+        shares.add(&quiet, 1_000);
+        assert!(shares.is_quiet(&quiet) && !shares.is_quiet(&flood));
+    }
+
+    #[test]
+    fn whoever_opens_a_connection_for_each_request_is_held_up_like_one() {
+        let (shares, second) = shares();
+        let steady = shares.open();
+        for at in 0..5 {
+            second.store(at, Ordering::Relaxed);
+            shares.add(&steady, 500_000);
+            for _ in 0..100 {
+                shares.add(&shares.open(), 10_000);
+            }
+            assert!(!shares.is_quiet(&shares.open()), "second {at}");
         }
     }
 

@@ -5,6 +5,8 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
+use crate::connection::Peer;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Turns<T> {
@@ -46,6 +48,11 @@ impl<T> Turns<T> {
         if !waits && let Some(party) = self.parties.pop_back() {
             self.parties.push_front(party);
         }
+    }
+
+    /// The same for a connection: a quiet one comes first.
+    pub(crate) fn push_for(&mut self, peer: Peer, item: T) {
+        if peer.quiet { self.push_first(peer.number, item) } else { self.push(peer.number, item) }
     }
 
     /// Returns those of `party` in line.

@@ -4,6 +4,7 @@
 //! ([`crate::chunk`]). Rows are never copied as a whole.
 
 use std::io::Write;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{max, min};
@@ -13,7 +14,7 @@ use parquet::errors::ParquetError;
 use plimsoll_model::{Interval, UnixNanos};
 use plimsoll_otlp::Table;
 
-use crate::chunk::Encoder;
+use crate::chunk::{Column, Crew};
 use crate::layout::{FLUSHED, ROW_GROUP_ROWS, footer, properties, used};
 use crate::sort::Order;
 use crate::sums::Summed;
@@ -41,19 +42,19 @@ pub fn encode_segment(
     facts: &[(&str, String)],
     out: impl Write + Send,
 ) -> Result<EncodedSegment, ParquetError> {
-    encode_with(&mut Encoder::new(FLUSHED)?, table, batches, received, facts, out, &mut |_, _| ())
+    encode_with(&mut Crew::new(FLUSHED, 1)?, table, batches, received, facts, out, &mut |_, _, _| ())
 }
 
-/// Like [`encode_segment`], in the memory of an encoder that lives on; says `written` for each column of each row group: which it
-/// is, and of how many rows.
+/// Like [`encode_segment`], by encoders that live on; says `written` for each column of each row group: which it is, of how many rows,
+/// and how long it took.
 pub(crate) fn encode_with(
-    encoder: &mut Encoder,
+    crew: &mut Crew,
     table: Table,
     batches: &[&RecordBatch],
     received: UnixNanos,
     facts: &[(&str, String)],
     out: impl Write + Send,
-    written: &mut dyn FnMut(usize, usize),
+    written: &mut dyn FnMut(usize, usize, Duration),
 ) -> Result<EncodedSegment, ParquetError> {
     let schema = table.schema();
     if let Some(other) = batches.iter().find(|batch| batch.schema_ref().fields() != schema.fields()) {
@@ -75,15 +76,13 @@ pub(crate) fn encode_with(
     let descriptor = file.schema_descr().clone();
     for rows in order.groups(ROW_GROUP_ROWS) {
         let mut row_group = file.next_row_group()?;
-        let columns = schema.fields().iter().enumerate().map(|(at, field)| -> Result<_, ParquetError> {
-            if at > 0 {
-                written(at - 1, rows.len());
-            }
-            let arrays: Vec<ArrayRef> = batches.iter().map(|batch| ArrayRef::clone(batch.column(at))).collect();
-            Ok((field.as_ref(), arrays, used(table, field.name())))
+        let columns = schema.fields().iter().enumerate().map(|(at, field)| Column {
+            field,
+            arrays: batches.iter().map(|batch| ArrayRef::clone(batch.column(at))).collect(),
+            how: used(table, field.name()),
         });
-        encoder.append(&mut row_group, &descriptor, &rows, columns)?;
-        written(schema.fields().len() - 1, rows.len());
+        let columns: Vec<Column<'_>> = columns.collect();
+        crew.append(&mut row_group, &descriptor, &rows, &columns, &mut |at, took| written(at, rows.len(), took))?;
         row_group.close()?;
     }
     file.inner_mut().hold();

@@ -14,7 +14,7 @@ use plimsoll_catalog::{SegmentChange, SegmentRecord};
 use plimsoll_model::{SegmentId, SequenceNumber};
 use plimsoll_otlp::Table;
 
-use crate::chunk::Encoder;
+use crate::chunk::Crew;
 use crate::encode::{EncodedSegment, encode_with};
 use crate::error::StoreError;
 use crate::files::SegmentFile;
@@ -47,7 +47,7 @@ pub(crate) fn segment_id(shared: &Shared, table: Table, last: SequenceNumber, co
 pub(crate) fn seal(
     shared: &Shared,
     checkpoint: SequenceNumber,
-    encoder: &mut Encoder,
+    crew: &mut Crew,
     costs: &mut Costs,
     count: &mut SegmentCount,
 ) -> Result<Option<Sealed>, StoreError> {
@@ -80,11 +80,10 @@ pub(crate) fn seal(
         costs.begin(&shared.written, bytes, parts.iter().map(|(table, batches, _)| (*table, rows(batches))));
     for (table, batches, first) in parts {
         let id = segment_id(shared, table, checkpoint, count);
-        progress.table();
         let facts = [("plimsoll.flush", files.clone())];
         let written = write_file(shared, table, id, (first, checkpoint), &facts, |facts, out| {
-            encode_with(encoder, table, &batches, sealed_at, facts, out, &mut |at, rows| {
-                progress.column(table, at, rows);
+            encode_with(crew, table, &batches, sealed_at, facts, out, &mut |at, rows, took| {
+                progress.column(table, at, rows, took);
             })
         });
         match written {

@@ -13,7 +13,7 @@ use plimsoll_model::{SegmentId, SequenceNumber};
 use plimsoll_otlp::Table;
 use tokio::runtime::Runtime;
 
-use crate::chunk::Encoder;
+use crate::chunk::Crew;
 use crate::coalesce::coalesce;
 use crate::compact::{Compactor, Job};
 use crate::error::StoreError;
@@ -201,9 +201,10 @@ impl Maintenance {
         // What is there now, and not what comes meanwhile: others wait for this thread as well.
         let folded = self.shared.folding.folded();
         // For all parts, and no longer.
-        let mut encoder = Encoder::new(FLUSHED).map_err(|problem| unreadable("the encoder", &problem))?;
+        let crew = Crew::new(FLUSHED, self.shared.options.encoders);
+        let mut crew = crew.map_err(|problem| unreadable("the encoder", &problem))?;
         while let Some(cut) = self.shared.folding.cut(&self.shared, extent != Extent::Parts) {
-            self.sealed = seal(&self.shared, cut, &mut encoder, &mut self.costs, &mut self.segments)?;
+            self.sealed = seal(&self.shared, cut, &mut crew, &mut self.costs, &mut self.segments)?;
             self.finish()?;
             self.shared.folding.flushed(cut);
             if cut >= folded {

@@ -17,6 +17,8 @@ pub struct StoreOptions {
     pub tail_bytes_flush: usize,
     /// Rows are encoded so many bytes of memory at a time, and merged likewise: encoding takes about as much again.
     pub encoder_bytes: usize,
+    /// Columns of a flush that are encoded at a time; at least one.
+    pub encoders: usize,
     /// The tail is flushed when its oldest rows are this old.
     pub tail_age_flush: Duration,
     /// Rows received longer ago than this are removed, by whole segments.

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::Duration;
 
 use plimsoll_otlp::Table;
 
@@ -56,7 +56,7 @@ impl Costs {
         };
         let all = tables.map(table).sum();
         written.end();
-        Progress { costs: self, written, bytes, all, done: 0.0, since: Instant::now() }
+        Progress { costs: self, written, bytes, all, done: 0.0 }
     }
 }
 
@@ -68,20 +68,12 @@ pub(crate) struct Progress<'a> {
     bytes: u64,
     all: f64,
     done: f64,
-    since: Instant,
 }
 
 impl Progress<'_> {
-    /// Says that the next table begins: what was done since the last column is none of its own.
-    pub(crate) fn table(&mut self) {
-        self.since = Instant::now();
-    }
-
-    /// Says that `rows` of column `at` are written.
-    pub(crate) fn column(&mut self, table: Table, at: usize, rows: usize) {
-        let (now, rows) = (Instant::now(), rows.max(1) as f64);
-        self.advance(table, at, rows, now.duration_since(self.since).as_nanos() as f64);
-        self.since = now;
+    /// Says that `rows` of column `at` are written, which took so long.
+    pub(crate) fn column(&mut self, table: Table, at: usize, rows: usize, took: Duration) {
+        self.advance(table, at, rows.max(1) as f64, took.as_nanos() as f64);
     }
 
     fn advance(&mut self, table: Table, at: usize, rows: f64, took_ns: f64) {

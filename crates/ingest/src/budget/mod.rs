@@ -11,7 +11,8 @@
 //! - A reservation is given back when it is dropped, whatever ended the request.
 //! - Nobody waits for those who wait: not more requests of a connection than leave room for the bodies of its others
 //!   ([`Peer::unread_max`]), and no request that holds a part when all others that hold any want more as well.
-//! - A need above the whole capacity waits until it can have all of it, and then runs alone.
+//! - A need above the whole capacity waits until it can have all of it, and then runs alone. Those that wait to grow and hold little are
+//!   nobody's hindrance: compressed bodies, a hundredth of what becomes of them, would keep each other from ever having that.
 //! - [`Budget::withhold`] takes a part out of use, never more than three quarters: some always goes through.
 //!
 //! *Cost.* One uncontended lock a call, a few calls a request, none a record.
@@ -25,6 +26,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::connection::Peer;
 use crate::turns::Turns;
+
+/// Requests that wait to grow hold little where that is no more than one part in so many of the capacity.
+const LITTLE: i64 = 8;
 
 /// See the module.
 #[derive(Debug)]
@@ -96,6 +100,12 @@ impl State {
             Line::Arriving => &mut self.arriving,
             Line::Announced => &mut self.announced,
         }
+    }
+
+    /// Returns what those hold who wait in line to grow.
+    fn held_waiting(&self) -> i64 {
+        let waiting = self.growing.iter().filter(|waiter| !waiter.granted.is_closed());
+        waiting.map(|waiter| waiter.held).sum()
     }
 
     /// Returns what requests of `peer` that wait leave unread.
@@ -227,23 +237,23 @@ impl Budget {
         i64::try_from(bytes).unwrap_or(i64::MAX).min(self.capacity)
     }
 
-    /// Returns how many of the bytes that are needed by one who has `held` already can be taken now; `None` where it has to wait.
-    /// Who needs more than there is gets all of it once nobody else has any.
-    fn grant(&self, state: &State, need: i64, held: i64) -> Option<i64> {
-        let most = self.capacity - state.withheld - held;
-        if need <= most {
-            return (need <= state.free).then_some(need);
+    /// Returns how many of the bytes that are needed by one who has `held` already, and perhaps waits in line with it, can be taken now; `None`
+    /// where it has to wait. Who needs more than there can be gets all that is free once everybody else who holds something waits in line to
+    /// grow, and they hold little together: nothing more would come free for it.
+    fn grant(&self, state: &State, need: i64, held: i64, in_line: bool) -> Option<i64> {
+        if need <= state.free {
+            return Some(need);
         }
-        let others = self.capacity - state.withheld - state.free - held;
-        (others <= 0).then_some(most.max(0))
+        let waiting = state.held_waiting() - if in_line { held } else { 0 };
+        let running = self.capacity - state.withheld - state.free - waiting - held;
+        (running <= 0 && waiting <= self.capacity / LITTLE).then_some(state.free.max(0))
     }
 
     /// Says whether one who has `held` already would wait in a ring: with everybody who could give something back waiting as well.
     fn all_wait(&self, state: &State, held: i64) -> bool {
-        let waiting = state.growing.iter().filter(|waiter| !waiter.granted.is_closed());
-        let held_waiting: i64 = waiting.map(|waiter| waiter.held).sum();
+        let waiting = state.held_waiting();
         let held_by_all = self.capacity - state.withheld - state.free;
-        held_waiting > 0 && held_by_all <= held_waiting + held
+        waiting > 0 && held_by_all <= waiting + held
     }
 
     /// `held` is `None` for a request that arrives.
@@ -260,7 +270,7 @@ impl Budget {
         if in_line {
             return None;
         }
-        let need = self.grant(&state, need, held.unwrap_or(0))?;
+        let need = self.grant(&state, need, held.unwrap_or(0), false)?;
         Some(self.taken(&mut state, peer, need, underway))
     }
 
@@ -279,7 +289,7 @@ impl Budget {
             match waits {
                 Waits::Growing { held, .. } if self.all_wait(&state, held) => {
                     // What is free goes to the last one, before those in line, or to nobody.
-                    let need = self.grant(&state, need, held)?;
+                    let need = self.grant(&state, need, held, false)?;
                     return Some(self.taken(&mut state, peer, need, 0));
                 }
                 Waits::Growing { unread, .. } | Waits::Arriving { unread, .. }
@@ -288,11 +298,11 @@ impl Budget {
                     return None;
                 }
                 Waits::Growing { held, unread } => {
-                    queue(&mut state.growing, Waiter { peer, unread, need, held, underway: 0, granted });
+                    state.growing.push_for(peer, Waiter { peer, unread, need, held, underway: 0, granted });
                 }
                 Waits::Arriving { unread, underway } => {
                     let line = if underway > 0 { &mut state.announced } else { &mut state.arriving };
-                    queue(line, Waiter { peer, unread, need, held: 0, underway, granted });
+                    line.push_for(peer, Waiter { peer, unread, need, held: 0, underway, granted });
                 }
             }
         }
@@ -313,7 +323,7 @@ impl Budget {
             let Some(first) = state.line(line).front() else { return };
             let (need, held, gone) = (first.need, first.held, first.granted.is_closed());
             // Looked at anew each time: what is withheld meanwhile must not keep one in front of the others for ever.
-            let need = self.grant(&state, need, held);
+            let need = self.grant(&state, need, held, line == Line::Growing);
             // The last who did not wait may have left a ring behind: then the first in line gives up its place, and what it holds.
             let ring = line == Line::Growing && self.all_wait(&state, 0);
             if !gone && need.is_none() && !ring {
@@ -332,11 +342,6 @@ impl Budget {
     }
 }
 
-fn queue(line: &mut Turns<Waiter>, waiter: Waiter) {
-    let party = waiter.peer.number;
-    if waiter.peer.quiet { line.push_first(party, waiter) } else { line.push(party, waiter) }
-}
-
 struct OnLeave<'a>(&'a Arc<Budget>);
 
 impl Drop for OnLeave<'_> {
@@ -346,6 +351,11 @@ impl Drop for OnLeave<'_> {
 }
 
 impl Reservation {
+    /// Returns whose it is.
+    pub(crate) fn peer(&self) -> Peer {
+        self.peer
+    }
+
     /// Takes `more` bytes, at once or not at all.
     pub(crate) fn try_grow(&mut self, more: usize) -> bool {
         let Some(mut taken) = self.budget.take_now(self.peer, self.room_for(more), Some(self.bytes), 0) else {

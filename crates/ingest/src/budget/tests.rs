@@ -307,3 +307,50 @@ async fn a_ring_that_is_left_behind_is_broken_at_once() {
     assert!(!large.await.expect("does not panic"), "the first gives up what it holds");
     assert!(small.await.expect("does not panic"), "and the other goes on");
 }
+
+#[tokio::test]
+async fn small_bodies_that_each_inflate_to_nearly_all_are_served_one_by_one() {
+    let budget = Budget::new(100);
+    let never = Instant::now() + Duration::from_secs(3_600);
+    let mut tasks = tokio::task::JoinSet::new();
+    let served = Arc::new(Mutex::new(Vec::new()));
+    for number in 0..8 {
+        let mut held = budget.try_reserve(peer(number), 1).expect("there is room");
+        let served = Arc::clone(&served);
+        tasks.spawn(async move {
+            assert!(held.grow(95, 0, never).await, "its turn comes");
+            tokio::task::yield_now().await;
+            // It turns out larger, while all others wait.
+            assert!(held.grow(3, 0, never).await, "and what was begun is finished");
+            served.lock().push(number);
+        });
+    }
+    while let Some(one) = tasks.join_next().await {
+        one.expect("does not panic");
+    }
+    assert_eq!(served.lock().len(), 8);
+    assert_eq!(budget.used(), 0);
+}
+
+#[tokio::test]
+async fn what_is_granted_beyond_what_is_free_is_no_more_than_those_hold_who_wait() {
+    let budget = Budget::new(100);
+    let never = Instant::now() + Duration::from_secs(3_600);
+    let mut waits = budget.try_reserve(peer(0), 12).expect("there is room");
+    let running = budget.try_reserve(peer(1), 10).expect("there is room");
+    let large = tokio::spawn(async move { waits.grow(88, 0, never).await.then_some(waits) });
+    while budget.state.lock().growing.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    drop(running);
+    let large = large.await.expect("does not panic").expect("its turn came");
+    assert_eq!(large.bytes, 100);
+    drop(large);
+    let (mut one, other) = (
+        budget.try_reserve(peer(0), 13).expect("there is room"),
+        budget.try_reserve(peer(1), 13).expect("there is room"),
+    );
+    assert!(!one.try_grow(87), "the other runs, and gives back what it holds");
+    drop(other);
+    assert!(one.try_grow(87));
+}

@@ -58,6 +58,7 @@ pub(crate) async fn node(dir: &Path, options: IngestOptions, file_bytes: u64) ->
         root: dir.join("store"),
         tail_bytes_flush: 64 << 20,
         encoder_bytes: 64 << 20,
+        encoders: 1,
         tail_age_flush: Duration::from_secs(3_600),
         retention: Duration::from_secs(30 * 86_400),
         retention_rules: Vec::new(),

@@ -93,6 +93,7 @@ impl Shop {
             root: directory.path().join("segments"),
             tail_bytes_flush: 1 << 30,
             encoder_bytes: 64 << 20,
+            encoders: 1,
             tail_age_flush: Duration::from_secs(1 << 30),
             retention: Duration::from_secs(1 << 31),
             retention_rules: Vec::new(),

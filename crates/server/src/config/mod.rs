@@ -88,6 +88,8 @@ pub struct StoreConfig {
     pub disk_reserve: u64,
     /// Size of one journal file.
     pub journal_file: u64,
+    /// Columns of a flush that are encoded at a time; 0 is half of the cores.
+    pub encoders: usize,
 }
 
 /// SQL.
@@ -269,8 +271,12 @@ impl Config {
             },
             disk_reserve: size(&mut section, "disk_reserve", 256 << 20, problems),
             journal_file: size(&mut section, "journal_file", 64 << 20, problems),
+            encoders: count(&mut section, "encoders", 0, problems),
         };
         section.finish(problems);
+        if store.encoders > ENCODERS_MAX {
+            problems.push(format!("`store.encoders` must be at most {ENCODERS_MAX}, and 0 for half of the cores"));
+        }
         for (name, value) in [("flush_interval", store.flush_interval), ("retention", store.retention)] {
             if value.is_zero() {
                 problems.push(format!("`store.{name}` must be longer than zero"));
@@ -360,6 +366,8 @@ impl Config {
 
 /// More queues than this are a slip of the pen.
 const LANES_MAX: usize = 256;
+/// More of them wait for the longest column.
+pub(crate) const ENCODERS_MAX: usize = 8;
 const LOG_FILTER: &str =
     "a level (`error`, `warn`, `info`, `debug`, `trace` or `off`) or a filter such as `info,plimsoll_store=debug`";
 const WEB_ADDRESS: &str = "an address with `http://` or `https://`";

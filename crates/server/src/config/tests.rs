@@ -203,13 +203,14 @@ fn a_missing_variable_hides_no_other_problem_and_makes_none() {
 
 #[test]
 fn values_that_would_only_fail_later_are_refused_at_once() {
-    let text = "public_url: shop.example\nquery: { timeout: 0s, rows_max: 0 }\ningest: { connections_max: 0, lanes: 100000 }\n\
+    let text = "public_url: shop.example\nquery: { timeout: 0s, rows_max: 0 }\ningest: { connections_max: 0, lanes: 100000 }\nstore: { encoders: 9 }\n\
                 telemetry: { log: 'plimsoll=loud', otlp_endpoint: 'localhost:4317' }\nmemory_limit: 1MiB\n";
     let problems = load(text).expect_err("nothing of it works").problems;
     for (key, at) in [
         "memory_limit",
         "ingest.connections_max",
         "ingest.lanes",
+        "store.encoders",
         "query.timeout",
         "query.rows_max",
         "public_url",
@@ -222,7 +223,7 @@ fn values_that_would_only_fail_later_are_refused_at_once() {
         let found = problems.get(at).map_or("", String::as_str);
         assert!(found.starts_with(&format!("`{key}` ")), "{key}: {problems:#?}");
     }
-    assert_eq!(problems.len(), 8, "{problems:#?}");
+    assert_eq!(problems.len(), 9, "{problems:#?}");
 }
 
 #[test]

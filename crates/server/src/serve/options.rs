@@ -9,14 +9,21 @@ use plimsoll_otlp::Table;
 use plimsoll_query::{GiveWay, JournalFacts, JournalFile, JournalSource, QueryLimits, SpillLimits};
 use plimsoll_store::StoreOptions;
 
-use crate::config::Config;
+use crate::config::{Config, ENCODERS_MAX};
 
 /// How the store is run.
 pub(super) fn store(config: &Config) -> StoreOptions {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let encoders = match config.store.encoders {
+        0 => (cores / 2).clamp(1, ENCODERS_MAX),
+        encoders => encoders,
+    };
     StoreOptions {
         root: config.data_dir.join("segments"),
         tail_bytes_flush: usize_of(config.memory.tail / 3),
-        encoder_bytes: usize_of(config.memory.encoder),
+        // The rows and what one encoder makes of them are half of it each; where there are more, the rows have to be fewer.
+        encoder_bytes: usize_of(config.memory.encoder * 2 / (1 + encoders as u64)),
+        encoders,
         tail_age_flush: config.store.flush_interval,
         retention: config.store.retention,
         retention_rules: config.store.retention_rules.clone(),

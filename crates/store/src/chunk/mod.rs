@@ -12,12 +12,14 @@
 //! | `text`, `interner` | text and bytes; the distinct ones and their numbers |
 //! | `number` | numbers, booleans and ids |
 //! | `bits` | hybrid runs and packed differences |
+//! | `crew` | several columns at a time |
 //! | `page` | pages, their headers, compression, offsets and bounds; a finished chunk |
 //!
 //! *Cost.* What one column of one row group takes: at most 44 bytes an item (numbers of entries, entries and their table, or
 //! the items themselves), and its pages as compressed. The memory is used again for the next column and the next row group.
 
 mod bits;
+mod crew;
 mod interner;
 mod number;
 mod page;
@@ -34,8 +36,9 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::writer::SerializedRowGroupWriter;
 use parquet::schema::types::{ColumnDescPtr, SchemaDescriptor};
 
+pub(crate) use crew::{Column, Crew};
 pub(crate) use interner::Interner;
-use page::Scratch;
+use page::{Finished, Scratch};
 use slots::Slots;
 pub(crate) use slots::{Places, Run, push};
 
@@ -81,11 +84,11 @@ struct Buffers {
     ids: Vec<u8>,
 }
 
-/// A row group that is written column by column.
-struct Target<'g, 'f, W: Write + Send> {
-    group: &'g mut SerializedRowGroupWriter<'f, W>,
-    descriptors: std::slice::Iter<'g, ColumnDescPtr>,
+/// Where the leaves of a column go.
+struct Target<'t> {
+    descriptors: std::slice::Iter<'t, ColumnDescPtr>,
     how: Use,
+    out: &'t mut dyn FnMut(Finished<'_>) -> Result<()>,
 }
 
 impl Encoder {
@@ -104,22 +107,30 @@ impl Encoder {
         columns: impl Iterator<Item = std::result::Result<(&'a Field, Vec<ArrayRef>, Use), E>>,
     ) -> std::result::Result<(), E> {
         let rows = Slots::rows(rows);
-        let mut target = Target { group, descriptors: schema.columns().iter(), how: Use::default() };
+        let mut leaves = schema.columns();
         for column in columns {
             let (field, arrays, how) = column?;
-            target.how = how;
-            self.field(&mut target, field, &arrays, &rows)?;
+            let mut append = |leaf: Finished<'_>| group.append_column(&leaf.bytes, leaf.close);
+            leaves = self.column(leaves, &Column { field, arrays, how }, &rows, &mut append)?;
         }
         Ok(())
     }
 
-    fn field<W: Write + Send>(
+    /// Encodes a column whose leaves are the first of `leaves`, and hands each `out`; returns the leaves behind it.
+    fn column<'l>(
         &mut self,
-        target: &mut Target<'_, '_, W>,
-        field: &Field,
-        arrays: &[ArrayRef],
-        slots: &Slots<'_>,
-    ) -> Result<()> {
+        leaves: &'l [ColumnDescPtr],
+        column: &Column<'_>,
+        rows: &Slots<'_>,
+        out: &mut dyn FnMut(Finished<'_>) -> Result<()>,
+    ) -> Result<&'l [ColumnDescPtr]> {
+        let mut target = Target { descriptors: leaves.iter(), how: column.how, out };
+        self.field(&mut target, column.field, &column.arrays, rows)?;
+        let left = target.descriptors.len();
+        Ok(&leaves[leaves.len() - left..])
+    }
+
+    fn field(&mut self, target: &mut Target<'_>, field: &Field, arrays: &[ArrayRef], slots: &Slots<'_>) -> Result<()> {
         if field.is_nullable() {
             let nulls: Vec<Option<NullBuffer>> = arrays.iter().map(|array| array.logical_nulls()).collect();
             let mut valid = std::mem::take(&mut self.buffers.bytes);
@@ -133,9 +144,9 @@ impl Encoder {
         self.value(target, field.data_type(), arrays, slots)
     }
 
-    fn value<W: Write + Send>(
+    fn value(
         &mut self,
-        target: &mut Target<'_, '_, W>,
+        target: &mut Target<'_>,
         data_type: &DataType,
         arrays: &[ArrayRef],
         slots: &Slots<'_>,
@@ -169,9 +180,9 @@ impl Encoder {
         }
     }
 
-    fn leaf<W: Write + Send>(
+    fn leaf(
         &mut self,
-        target: &mut Target<'_, '_, W>,
+        target: &mut Target<'_>,
         data_type: &DataType,
         arrays: &[ArrayRef],
         slots: &Slots<'_>,
@@ -190,7 +201,7 @@ impl Encoder {
             }
             number => number::encode(scratch, buffers, descriptor, arrays, slots, number)?,
         };
-        target.group.append_column(&finished.bytes, finished.close)
+        (target.out)(finished)
     }
 }
 

@@ -292,6 +292,13 @@ fn stored(body: &[u8], out: &mut Vec<u8>) {
 /// The bytes of a chunk, for the file to copy.
 pub(super) struct Spliced<'s>(&'s [u8]);
 
+impl Spliced<'_> {
+    /// Returns a copy.
+    pub(super) fn to_bytes(&self) -> Bytes {
+        Bytes::copy_from_slice(self.0)
+    }
+}
+
 impl Length for Spliced<'_> {
     fn len(&self) -> u64 {
         self.0.len() as u64

@@ -43,6 +43,7 @@ impl World {
             root: root.clone(),
             tail_bytes_flush: usize::MAX,
             encoder_bytes: usize::MAX,
+            encoders: 2,
             tail_age_flush: Duration::from_secs(1_000_000),
             retention: Duration::from_secs(100_000_000),
             retention_rules: Vec::new(),
