@@ -128,6 +128,8 @@ pub struct RequestCounters {
     pub records: Counter,
     /// Records left out of requests that were otherwise taken.
     pub rejected_records: Counter,
+    /// Records of acknowledged requests that were taken without an id of a wrong length.
+    pub records_without_id: Counter,
     /// Body bytes as they came.
     pub wire_bytes: Counter,
     /// Body bytes once inflated.

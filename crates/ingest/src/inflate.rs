@@ -143,15 +143,28 @@ impl Inflater {
         let room = allowance.saturating_sub(self.output.len());
         let read = input.take(room as u64).read_to_end(&mut self.output)?;
         if read < room {
-            return Ok(Progress::Done(std::mem::take(&mut self.output)));
+            return self.done();
         }
         // The allowance is met exactly: one byte more tells the end from the middle.
         let mut probe = [0_u8; 1];
         if input.read(&mut probe)? == 0 {
-            return Ok(Progress::Done(std::mem::take(&mut self.output)));
+            return self.done();
         }
         self.output.push(probe[0]);
         Ok(Progress::More)
+    }
+
+    /// Returns what came out, unless something follows. The other decoders look for another member or frame there and refuse what is none.
+    fn done(&mut self) -> io::Result<Progress> {
+        if let Input::Deflate(decoder) = &self.input {
+            let body = decoder.get_ref();
+            if body.position() < body.get_ref().len() as u64 {
+                let problem =
+                    format!("{} bytes follow the end of the data", body.get_ref().len() as u64 - body.position());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+            }
+        }
+        Ok(Progress::Done(std::mem::take(&mut self.output)))
     }
 }
 
@@ -261,6 +274,17 @@ mod tests {
             let _ = inflate(COMPRESSED[which], body.clone(), 512, 4_096);
             let _ = COMPRESSED[which].guess(&body);
             let _ = COMPRESSED[which].decoder_bytes(&[&[0x28, 0xb5, 0x2f, 0xfd][..], &body].concat());
+        }
+    }
+
+    #[test]
+    fn what_follows_the_end_of_the_data_is_refused() {
+        for encoding in [Encoding::Gzip, Encoding::Deflate, Encoding::Zstd] {
+            let whole = compress(encoding, b"some text");
+            let longer = [&whole[..], b"and more"].concat();
+            let run = |body: Vec<u8>| Inflater::new(encoding, Bytes::from(body), 9).and_then(|mut it| it.run(1_000));
+            assert_eq!(run(whole).expect("is whole"), Progress::Done(b"some text".to_vec()), "{encoding:?}");
+            assert!(run(longer).is_err(), "{encoding:?}");
         }
     }
 }

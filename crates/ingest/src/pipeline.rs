@@ -141,6 +141,7 @@ impl Pipeline {
             Ok(rejected) => {
                 counters.accepted.add(1);
                 counters.rejected_records.add(rejected.count);
+                counters.records_without_id.add(rejected.without_id);
                 self.counters.ack_ns.record(nanos(begun.elapsed()));
             }
             Err(refusal) => counters.refuse(refusal.reason),

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use http::StatusCode;
+use plimsoll_otlp::DecodeError;
 
 /// One reason to refuse: the value of the label `reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -173,6 +174,12 @@ impl Refusal {
 
     pub(crate) fn malformed(message: impl ToString) -> Self {
         Self::new(Reason::Malformed, message.to_string())
+    }
+
+    /// Says why a request was not decoded.
+    pub(crate) fn undecodable(error: DecodeError) -> Self {
+        let reason = if error.is_too_large { Reason::TooLarge } else { Reason::Malformed };
+        Self::new(reason, error.to_string())
     }
 
     pub(crate) fn too_large(limit: usize, inflated: bool) -> Self {

@@ -81,9 +81,9 @@ pub(crate) fn status_json(refusal: &Refusal) -> Vec<u8> {
     status.to_string().into_bytes()
 }
 
-/// Returns the encoded export response: empty, unless something was left out.
+/// Returns the encoded export response: empty, unless something was left out. None rejected and a message beside that is a warning, by OTLP.
 pub(crate) fn response_protobuf(rejected: &Rejected) -> Vec<u8> {
-    let partial_success = (rejected.count > 0).then(|| PartialSuccess {
+    let partial_success = (!rejected.reason.is_empty()).then(|| PartialSuccess {
         rejected: i64::try_from(rejected.count).unwrap_or(i64::MAX),
         error_message: rejected.reason.clone(),
     });
@@ -92,7 +92,7 @@ pub(crate) fn response_protobuf(rejected: &Rejected) -> Vec<u8> {
 
 /// Returns the same as [`response_protobuf`] in OTLP's JSON form.
 pub(crate) fn response_json(signal: Signal, rejected: &Rejected) -> Vec<u8> {
-    if rejected.count == 0 {
+    if rejected.reason.is_empty() {
         return b"{}".to_vec();
     }
     let name = match signal {
@@ -115,10 +115,12 @@ mod tests {
         let none = Rejected::default();
         assert!(response_protobuf(&none).is_empty());
         assert_eq!(response_json(Signal::Logs, &none), b"{}");
-        let some = Rejected { count: 3, reason: "bad".to_owned() };
+        let some = Rejected { count: 3, reason: "bad".to_owned(), ..Rejected::default() };
         assert_eq!(response_protobuf(&some), [0x0a, 7, 0x08, 3, 0x12, 3, b'b', b'a', b'd']);
         let json = String::from_utf8(response_json(Signal::Metrics, &some)).expect("is text");
         assert_eq!(json, r#"{"partialSuccess":{"errorMessage":"bad","rejectedDataPoints":"3"}}"#);
+        let warned = Rejected { without_id: 1, reason: "bad".to_owned(), ..Rejected::default() };
+        assert_eq!(response_protobuf(&warned), [0x0a, 5, 0x12, 3, b'b', b'a', b'd']);
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Pipeline {
         reservation: &mut Reservation,
     ) -> Result<Result<Fresh, Rejected>, Refusal> {
         let Arrival { signal, protocol, .. } = arrival;
-        let decode = move |request: &Bytes| plimsoll_otlp::decode(signal, request, at).map_err(Refusal::malformed);
+        let decode = move |request: &Bytes| plimsoll_otlp::decode(signal, request, at).map_err(Refusal::undecodable);
         let fingerprints = Arc::clone(&self.fingerprints);
         let look = move |request: Bytes, fingerprint: Option<Fingerprint>| {
             if !fingerprints.is_on() {

@@ -35,14 +35,14 @@ impl Pipeline {
             Told::Repeated(rejected) => return Ok(self.repeated(arrival, rejected)),
         };
         let Some(opened) = self.joined.open(peer.number, signal) else {
-            let decode = || plimsoll_otlp::decode(signal, &request, at).map_err(Refusal::malformed);
+            let decode = || plimsoll_otlp::decode(signal, &request, at).map_err(Refusal::undecodable);
             let decoded = self.compute_here(decode)?;
             return self.store_alone(arrival, Fresh { request, decoded, claim }, wire, encoding, reservation, at).await;
         };
         let (done, committed) = oneshot::channel();
         let mut left_out = Rejected::default();
         let decode = |builder: &mut RowBuilder| {
-            let Pushed { rows, bytes, rejected } = builder.push(&request, at).map_err(Refusal::malformed)?;
+            let Pushed { rows, bytes, rejected } = builder.push(&request, at).map_err(Refusal::undecodable)?;
             if rejected.count > 0
                 && let Some(claim) = &mut claim
             {
@@ -80,7 +80,7 @@ impl Pipeline {
                 Claimed::New(claim) => return Ok(Told::Fresh(Some(claim))),
                 Claimed::Stored { again: false } => return Ok(Told::Repeated(Rejected::default())),
                 Claimed::Stored { again: true } => {
-                    let decode = || plimsoll_otlp::decode(arrival.signal, request, at).map_err(Refusal::malformed);
+                    let decode = || plimsoll_otlp::decode(arrival.signal, request, at).map_err(Refusal::undecodable);
                     return Ok(Told::Repeated(self.compute_here(decode)?.rejected));
                 }
                 // Never granted: it is closed once the first is stored or given up.

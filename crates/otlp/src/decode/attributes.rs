@@ -10,6 +10,7 @@ use arrow::buffer::NullBuffer;
 use super::columns::{Leave, NotUtf8, Offsets, OptionalText, Text};
 use super::keys::Keys;
 use super::sizes::Sizes;
+use super::{check_parts, check_text};
 use crate::nested::{attribute_entries, attribute_entry};
 use crate::proto::{any_value, key_value};
 use crate::value::{EMPTY, STRING, append_text};
@@ -32,6 +33,7 @@ impl Attributes {
     /// Pushes one entry into the present row; returns its key.
     #[inline(always)]
     pub(super) fn entry<'a>(&mut self, entry: Reader<'a>) -> Result<&'a [u8]> {
+        check_parts(&entry, self.entries())?;
         if let Some((key, value)) = plain_text(entry.rest()) {
             self.keys.push(key);
             self.values.push(value);
@@ -57,6 +59,7 @@ impl Attributes {
             Some(value) => append_text(value, self.values.open())?,
             None => EMPTY,
         };
+        check_text(&entry, self.values.bytes_len())?;
         if letter == EMPTY {
             self.nulls.push(self.values.len() as u32);
         }

@@ -27,6 +27,9 @@ use crate::wire::{Reader, Result};
 /// Room that stays once rows are taken, where nothing else was said.
 const ROOM_BYTES: usize = 512 << 10;
 
+/// What an attribute or a number in a list takes beside its text.
+const PART_BYTES: usize = 8;
+
 /// Columns of one signal that requests are decoded into one after another, until they are taken as one batch.
 pub struct RowBuilder {
     signal: Signal,
@@ -100,7 +103,7 @@ impl RowBuilder {
     }
 
     /// Returns about how many bytes the rows take: what is in a slot of every column, as many bytes of text as were
-    /// on the wire, and what a metric's text takes on each of its points.
+    /// on the wire, what attributes and lists of numbers take beside that, and what a metric's text takes on each of its points.
     pub fn bytes(&self) -> usize {
         self.rows() * self.row_bytes + self.bytes
     }
@@ -112,8 +115,8 @@ impl RowBuilder {
     pub fn push(&mut self, request: &[u8], received: UnixNanos) -> std::result::Result<Pushed, DecodeError> {
         let reader = request_reader(self.signal, request)?;
         let read = each!(&mut self.columns, open => push(open, reader, received)).map_err(|error| *error)?;
-        let Read { rows, repeated, rejected } = read;
-        let text = if rows > 0 { request.len() + repeated } else { 0 };
+        let Read { rows, parts, repeated, rejected } = read;
+        let text = if rows > 0 { request.len() + PART_BYTES * parts + repeated } else { 0 };
         self.bytes += text;
         Ok(Pushed { rows, bytes: rows * self.row_bytes + text, rejected })
     }
@@ -143,6 +146,8 @@ impl std::fmt::Debug for RowBuilder {
 /// What there is of a request that was read.
 struct Read {
     rows: usize,
+    /// Attributes and items of lists.
+    parts: usize,
     /// Bytes of text that the rows have and the request has not.
     repeated: usize,
     rejected: Rejected,
@@ -150,12 +155,13 @@ struct Read {
 
 fn push<R: Records>(open: &mut Open<R>, request: Reader<'_>, received: UnixNanos) -> Result<Read> {
     let mark = open.mark();
-    let before = open.rows();
+    let before = (open.rows(), open.parts());
     let mut attempt = Attempt { open, mark, kept: false };
     let repeated = attempt.open.read(request, received.as_i64())?;
     let rejected = attempt.open.keep(mark).map_err(|NotUtf8| not_text(request))?;
     attempt.kept = true;
-    Ok(Read { rows: attempt.open.rows() - before, repeated, rejected })
+    let (rows, parts) = (attempt.open.rows() - before.0, attempt.open.parts() - before.1);
+    Ok(Read { rows, parts, repeated, rejected })
 }
 
 /// A request being read: cut off again unless it was kept, whatever ended it.

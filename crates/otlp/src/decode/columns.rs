@@ -223,6 +223,11 @@ impl OptionalText {
         }
     }
 
+    /// Returns the bytes of all values.
+    pub(super) fn bytes_len(&self) -> usize {
+        self.text.bytes_len()
+    }
+
     pub(super) fn truncate(&mut self, rows: usize) {
         if self.text.len() > rows {
             self.text.truncate(rows);
@@ -364,6 +369,11 @@ impl<T> OptionalList<T> {
     #[inline(always)]
     pub(super) fn push(&mut self, item: T) {
         self.items.push(item);
+    }
+
+    /// Returns how many items were appended for all rows.
+    pub(super) fn items(&self) -> usize {
+        self.items.len()
     }
 
     fn sealed(&self) -> i32 {

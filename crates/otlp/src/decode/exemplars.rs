@@ -28,6 +28,11 @@ impl Exemplars {
         self.time.len()
     }
 
+    /// Returns how many attributes there are.
+    pub(super) fn parts(&self) -> usize {
+        self.attributes.entries()
+    }
+
     /// Pushes an exemplar into the present row; returns its time where that cannot be stored.
     pub(super) fn push(&mut self, mut reader: Reader<'_>) -> Result<Option<u64>> {
         let item = self.time.len();

@@ -26,12 +26,13 @@ impl<const N: usize> OptionalIds<N> {
         self.present.reserve_exact(rows);
     }
 
-    /// Pushes an id; one of another length becomes null.
+    /// Pushes an id; one of another length becomes null. Returns false where that was none.
     #[inline(always)]
-    pub(super) fn push(&mut self, id: &[u8]) {
+    pub(super) fn push(&mut self, id: &[u8]) -> bool {
         let exact = <&[u8; N]>::try_from(id).ok();
         self.bytes.extend_from_slice(exact.unwrap_or(&[0; N]));
         self.present.push(exact.is_some());
+        exact.is_some() || id.is_empty()
     }
 
     pub(super) fn truncate(&mut self, rows: usize) {

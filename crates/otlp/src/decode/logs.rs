@@ -9,7 +9,7 @@ use super::columns::{Leave, NotUtf8, OptionalText};
 use super::ids::OptionalIds;
 use super::sizes::{Learned, Sizes};
 use super::walk::{Records, Scratch};
-use super::{Rejected, timestamps, too_late};
+use super::{Rejected, check_text, timestamps, too_late};
 use crate::proto::{Message, any_value, key_value, log_record, resource_logs, scope_logs};
 use crate::value::{EMPTY, append_text};
 use crate::wire::{Reader, Result};
@@ -77,6 +77,10 @@ impl Records for Logs {
         0
     }
 
+    fn parts(&self) -> usize {
+        self.attributes.entries()
+    }
+
     fn push<'a>(&mut self, mut reader: Reader<'a>, received: i64, _scratch: &mut Scratch<'a>) -> Result<()> {
         let row = self.time.len();
         let (mut time, mut observed, mut severity, mut flags, mut dropped) = (0, 0, 0, 0, 0);
@@ -101,6 +105,7 @@ impl Records for Logs {
         }
         self.scratch.clear();
         let body = body.map(|body| append_text(body, &mut self.scratch)).transpose()?;
+        check_text(&reader, self.scratch.len() + self.body.bytes_len())?;
         if (time | observed) >> 63 != 0 {
             self.attributes.truncate(row);
             let (field, nanos) =
@@ -126,8 +131,14 @@ impl Records for Logs {
             }
         }
         self.event_name.set_unless_empty(row, event_name);
-        self.trace_id.push(trace_id);
-        self.span_id.push(span_id);
+        let is_kept = self.trace_id.push(trace_id) & self.span_id.push(span_id);
+        if !is_kept {
+            let (traces, spans) = (trace_id.len(), span_id.len());
+            let reason = format!(
+                "`trace_id` has {traces} bytes and `span_id` {spans}, where 16 and 8 or none are expected: stored without what does not fit"
+            );
+            self.rejected.without_id(reason);
+        }
         self.flags.push(flags);
         self.attributes.end_row();
         self.dropped_attributes.push(dropped);

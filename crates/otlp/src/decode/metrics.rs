@@ -115,6 +115,10 @@ impl Records for Metrics {
         self.points.exemplars()
     }
 
+    fn parts(&self) -> usize {
+        self.points.parts() + self.metadata.entries()
+    }
+
     fn push<'a>(&mut self, mut reader: Reader<'a>, _received: i64, scratch: &mut Scratch<'a>) -> Result<()> {
         let (mut name, mut description, mut unit) = ("", "", "");
         let mut data: Option<&DataKind> = None;

@@ -49,11 +49,20 @@ pub const REQUEST_BYTES_MAX: usize = 256 << 20;
 /// become gigabytes. Exporters send thousands.
 pub const REQUEST_ROWS_MAX: usize = 1 << 18;
 
-/// How much text of metrics a request may repeat, as a multiple of its size, and beside that.
+/// The most that the records of one request may hold together of what is smaller than they are: attributes, counts and bounds of buckets,
+/// quantiles.
+///
+/// A count of a bucket is one byte on the wire, eight in memory and four dozen while it is encoded.
+pub const REQUEST_PARTS_MAX: usize = 1 << 21;
+
+/// How much text of metrics a request may repeat, as a multiple of its size, beside that, and at all.
 ///
 /// A metric's name, description, unit and metadata stand once on the wire and in every row of its points: without this, a name of a
 /// mebibyte over a million points of two bytes would become a tebibyte.
-const REPEATED_MAX: (usize, usize) = (16, 1 << 20);
+const REPEATED_MAX: (usize, usize, usize) = (16, 1 << 20, 64 << 20);
+
+/// The most text that the values of attributes may become: a list or a map takes up to six times its bytes as JSON.
+const TEXT_BYTES_MAX: usize = 128 << 20;
 
 /// What one export request became.
 #[derive(Debug, Clone)]
@@ -66,12 +75,14 @@ pub struct Decoded {
     pub rejected: Rejected,
 }
 
-/// Records of a request that were left out while the others were taken.
+/// Records of a request that were left out while the others were taken, or taken without something.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rejected {
-    /// How many.
+    /// How many were left out.
     pub count: u64,
-    /// Why the first of them was; empty where `count` is zero.
+    /// How many were taken without an id that cannot be stored.
+    pub without_id: u64,
+    /// Why the first of them was left out, or else what the first was taken without; empty where there are none.
     pub reason: String,
 }
 
@@ -82,11 +93,20 @@ impl Rejected {
         }
         self.count += 1;
     }
+
+    /// Counts one that is taken without an id.
+    #[cold]
+    fn without_id(&mut self, reason: String) {
+        if self.count + self.without_id == 0 {
+            self.reason = reason;
+        }
+        self.without_id += 1;
+    }
 }
 
 /// Why a whole request was refused: its bytes are not the message they claim to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("malformed {message} at byte {offset}: {problem}")]
+#[error("{} {message} at byte {offset}: {problem}", if *.is_too_large { "too large" } else { "malformed" })]
 pub struct DecodeError {
     /// The message being read, for instance `Span`.
     pub message: &'static str,
@@ -94,6 +114,8 @@ pub struct DecodeError {
     pub offset: usize,
     /// What is wrong, in words.
     pub problem: String,
+    /// Well-formed as far as it was read, and more than is taken at once.
+    pub is_too_large: bool,
 }
 
 /// Decodes one protobuf export request, as it came off the wire, into rows.
@@ -134,7 +156,7 @@ fn request_reader(signal: Signal, request: &[u8]) -> std::result::Result<Reader<
     if request.len() > REQUEST_BYTES_MAX {
         let problem =
             format!("the request has {} bytes, more than the {REQUEST_BYTES_MAX} that are read", request.len());
-        return Err(*reader.error(0, problem));
+        return Err(*reader.too_large(problem));
     }
     Ok(reader)
 }
@@ -154,14 +176,38 @@ fn check_rows(reader: &Reader<'_>, rows: usize) -> crate::wire::Result<()> {
     if rows <= REQUEST_ROWS_MAX {
         return Ok(());
     }
-    let problem = format!("the request holds more than {REQUEST_ROWS_MAX} records; send smaller batches");
-    Err(reader.error(reader.offset(), problem))
+    Err(too_many(reader, REQUEST_ROWS_MAX, "records"))
+}
+
+/// Refuses a request whose records hold too much, as soon as it is known.
+#[inline(always)]
+fn check_parts(reader: &Reader<'_>, parts: usize) -> crate::wire::Result<()> {
+    if parts <= REQUEST_PARTS_MAX {
+        return Ok(());
+    }
+    Err(too_many(reader, REQUEST_PARTS_MAX, "attributes, buckets and quantiles"))
+}
+
+/// Refuses a request whose lists and maps in attributes become too much text.
+#[inline(always)]
+fn check_text(reader: &Reader<'_>, bytes: usize) -> crate::wire::Result<()> {
+    if bytes <= TEXT_BYTES_MAX {
+        return Ok(());
+    }
+    Err(reader.too_large(format!(
+        "the values of the attributes are more than {TEXT_BYTES_MAX} bytes as text; send smaller batches"
+    )))
+}
+
+#[cold]
+fn too_many(reader: &Reader<'_>, most: usize, what: &str) -> Box<DecodeError> {
+    reader.too_large(format!("the request holds more than {most} {what}; send smaller batches"))
 }
 
 /// Refuses a request whose text would take too much once it stands in every row that it is of.
 fn check_repeated(reader: &Reader<'_>, request: usize, repeated: usize) -> crate::wire::Result<()> {
-    let (times, beside) = REPEATED_MAX;
-    let most = request.saturating_mul(times).saturating_add(beside);
+    let (times, beside, at_all) = REPEATED_MAX;
+    let most = request.saturating_mul(times).saturating_add(beside).min(at_all);
     if repeated <= most {
         return Ok(());
     }
@@ -169,7 +215,7 @@ fn check_repeated(reader: &Reader<'_>, request: usize, repeated: usize) -> crate
         "the names, descriptions, units and metadata of the metrics would take {repeated} bytes on all their points, more than the \
          {most} that a request of {request} bytes may become; shorten them or send fewer points in a request"
     );
-    Err(reader.error(reader.offset(), problem))
+    Err(reader.too_large(problem))
 }
 
 /// The instant as a timestamp column has it, or `None` where it is past 2262.

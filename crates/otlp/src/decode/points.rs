@@ -11,7 +11,7 @@ use super::attributes::Attributes;
 use super::columns::{Leave, NotUtf8, OptionalList, OptionalNumber};
 use super::exemplars::Exemplars;
 use super::sizes::Sizes;
-use super::{Rejected, check_rows, stored_time, timestamps, too_late};
+use super::{Rejected, check_parts, check_rows, stored_time, timestamps, too_late};
 use crate::nested::{f64_item, quantile_fields, quantile_item, u64_item};
 use crate::proto::{
     buckets, exemplar, exponential_point, histogram_point, key_value, number_point, packed, summary_point,
@@ -106,6 +106,13 @@ impl Points {
         self.exemplars.len()
     }
 
+    /// Returns how many attributes and items of lists there are.
+    pub(super) fn parts(&self) -> usize {
+        let counts = [&self.bucket_counts, &self.positive, &self.negative].map(OptionalList::items);
+        let others = self.explicit_bounds.items() + self.quantiles.items();
+        counts.into_iter().sum::<usize>() + others + self.attributes.entries() + self.exemplars.parts()
+    }
+
     /// Reads a point of this kind.
     pub(super) fn push(&mut self, kind: PointKind, reader: Reader<'_>) -> Result<()> {
         check_rows(&reader, self.time.len())?;
@@ -159,18 +166,26 @@ impl Points {
                 histogram_point::TIME => point.time = reader.fixed64()?,
                 histogram_point::COUNT => point.count = reader.fixed64()?,
                 histogram_point::SUM => point.sum = Some(reader.double()?),
-                histogram_point::BUCKET_COUNTS => self.bucket_counts.push(reader.fixed64()?),
+                histogram_point::BUCKET_COUNTS => {
+                    let count = reader.fixed64()?;
+                    push(&reader, &mut self.bucket_counts, count)?;
+                }
                 PACKED_BUCKET_COUNTS => {
                     let mut items = reader.message(&histogram_point::MESSAGE)?;
                     while !items.rest().is_empty() {
-                        self.bucket_counts.push(items.fixed64()?);
+                        let count = items.fixed64()?;
+                        push(&items, &mut self.bucket_counts, count)?;
                     }
                 }
-                histogram_point::EXPLICIT_BOUNDS => self.explicit_bounds.push(reader.double()?),
+                histogram_point::EXPLICIT_BOUNDS => {
+                    let bound = reader.double()?;
+                    push(&reader, &mut self.explicit_bounds, bound)?;
+                }
                 PACKED_BOUNDS => {
                     let mut items = reader.message(&histogram_point::MESSAGE)?;
                     while !items.rest().is_empty() {
-                        self.explicit_bounds.push(items.double()?);
+                        let bound = items.double()?;
+                        push(&items, &mut self.explicit_bounds, bound)?;
                     }
                 }
                 histogram_point::EXEMPLARS => self.exemplar(&mut reader, point)?,
@@ -224,7 +239,7 @@ impl Points {
                 summary_point::SUM => point.sum = Some(reader.double()?),
                 summary_point::QUANTILES => {
                     let quantile = read_quantile(reader.message(&value_at_quantile::MESSAGE)?)?;
-                    self.quantiles.push(quantile);
+                    push(&reader, &mut self.quantiles, quantile)?;
                 }
                 summary_point::ATTRIBUTES => self.attribute(&mut reader)?,
                 summary_point::FLAGS => point.flags = reader.uint32()?,
@@ -394,15 +409,27 @@ fn quantiles(items: Vec<(f64, f64)>) -> ArrayRef {
     Arc::new(StructArray::new(quantile_fields(), vec![column(quantiles), column(values)], None))
 }
 
+/// Appends an item to a list, unless it has too many.
+#[inline(always)]
+fn push<T>(reader: &Reader<'_>, list: &mut OptionalList<T>, item: T) -> Result<()> {
+    check_parts(reader, list.items())?;
+    list.push(item);
+    Ok(())
+}
+
 fn read_buckets(mut reader: Reader<'_>, offset: &mut i32, counts: &mut OptionalList<u64>) -> Result<()> {
     while let Some(tag) = reader.tag()? {
         match tag {
             buckets::OFFSET => *offset = reader.sint32()?,
-            buckets::BUCKET_COUNTS => counts.push(reader.varint()?),
+            buckets::BUCKET_COUNTS => {
+                let count = reader.varint()?;
+                push(&reader, counts, count)?;
+            }
             PACKED_BUCKETS => {
                 let mut items = reader.message(&buckets::MESSAGE)?;
                 while !items.rest().is_empty() {
-                    counts.push(items.varint()?);
+                    let count = items.varint()?;
+                    push(&items, counts, count)?;
                 }
             }
             other => reader.skip(other)?,

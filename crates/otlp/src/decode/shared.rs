@@ -16,6 +16,7 @@ use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::UInt32Type;
 
 use super::check::check;
+use super::check_text;
 use super::columns::{Leave, NotUtf8, Text};
 use crate::proto::{entity_ref, key_value, resource, scope};
 use crate::value::{append_entry, append_text};
@@ -191,6 +192,7 @@ impl Resources {
                 }
                 let entry = part.message(&key_value::MESSAGE)?;
                 let (key, value) = append_entry(entry, self.attributes.open(), 0)?;
+                check_text(&part, self.attributes.bytes_len())?;
                 if let (Some((column, rank)), Some(value)) = (resource_column(key), value)
                     && found[column].is_none_or(|(best, ..)| rank < best)
                 {

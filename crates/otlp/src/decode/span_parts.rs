@@ -26,6 +26,11 @@ impl Events {
         self.time.len()
     }
 
+    /// Returns how many attributes there are.
+    pub(super) fn parts(&self) -> usize {
+        self.attributes.entries()
+    }
+
     /// Pushes an event into the present row; returns its time where that cannot be stored.
     pub(super) fn push(&mut self, mut reader: Reader<'_>) -> Result<Option<u64>> {
         check_rows(&reader, self.time.len())?;
@@ -105,6 +110,11 @@ pub(super) struct Links {
 impl Links {
     pub(super) fn len(&self) -> usize {
         self.flags.len()
+    }
+
+    /// Returns how many attributes there are.
+    pub(super) fn parts(&self) -> usize {
+        self.attributes.entries()
     }
 
     /// Pushes a link into the present row.

@@ -135,6 +135,10 @@ impl Records for Spans {
         self.events.len() + self.links.len()
     }
 
+    fn parts(&self) -> usize {
+        self.attributes.entries() + self.events.parts() + self.links.parts()
+    }
+
     fn push<'a>(&mut self, mut reader: Reader<'a>, _received: i64, _scratch: &mut Scratch<'a>) -> Result<()> {
         let mut span = Scalars::default();
         let mut chosen = Chosen::new();

@@ -5,7 +5,7 @@ use arrow::array::ArrayRef;
 use super::columns::{Leave, NotUtf8};
 use super::shared::{Resources, Scopes};
 use super::sizes::{Learned, Sizes};
-use super::{Rejected, check_rows, timestamps};
+use super::{Rejected, check_parts, check_rows, timestamps};
 use crate::proto::{Message, resource, resource_spans, scope, scope_spans, trace_request};
 use crate::wire::{Reader, Result};
 
@@ -34,6 +34,9 @@ pub(super) trait Records: Default {
 
     /// Returns how many rows there are in nested lists: events, links, exemplars.
     fn nested_rows(&self) -> usize;
+
+    /// Returns how many attributes there are, and items of lists of numbers.
+    fn parts(&self) -> usize;
 
     /// Reads one record of a request received at this instant.
     fn push<'a>(&mut self, record: Reader<'a>, received: i64, scratch: &mut Scratch<'a>) -> Result<()>;
@@ -94,6 +97,11 @@ impl<R: Records> Open<R> {
     /// Returns how many rows there are.
     pub(super) fn rows(&self) -> usize {
         self.records.rows()
+    }
+
+    /// Returns what the rows hold that is smaller than they are: see [`Records::parts`].
+    pub(super) fn parts(&self) -> usize {
+        self.records.parts()
     }
 
     /// Returns where the next request begins.
@@ -185,6 +193,7 @@ impl<R: Records> Open<R> {
                 scope_spans::RECORDS => {
                     self.records.push(level.message(R::RECORD)?, received, scratch)?;
                     check_rows(&level, self.records.rows() + self.records.nested_rows())?;
+                    check_parts(&level, self.records.parts())?;
                     continue;
                 }
                 scope_spans::SCOPE => scratch.scope.push(level.message(&scope::MESSAGE)?),

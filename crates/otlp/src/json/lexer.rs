@@ -30,6 +30,11 @@ impl<'a> Lexer<'a> {
         Self { text, at: 0 }
     }
 
+    /// Returns how long the whole text is.
+    pub(crate) fn len(&self) -> usize {
+        self.text.len()
+    }
+
     #[inline]
     fn bytes(&self) -> &'a [u8] {
         self.text.as_bytes()

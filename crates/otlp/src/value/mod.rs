@@ -46,6 +46,9 @@ pub const EMPTY: u8 = b'n';
 /// How deep arrays and key-value lists may nest within one value.
 pub const DEPTH_MAX: usize = 64;
 
+/// The longest list or map in one value: it takes up to six times as much as JSON.
+const NESTED_BYTES_MAX: usize = 16 << 20;
+
 /// Returns the letter of the entry at `index`, given its row of an `attribute_types` column.
 pub fn letter(types: Option<&str>, index: usize) -> u8 {
     types.and_then(|types| types.as_bytes().get(index).copied()).unwrap_or(STRING)

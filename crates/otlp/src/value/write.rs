@@ -7,7 +7,7 @@ use std::io::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{ARRAY, BOOL, BYTES, DEPTH_MAX, DOUBLE, EMPTY, INT, KVLIST, STRING};
+use super::{ARRAY, BOOL, BYTES, DEPTH_MAX, DOUBLE, EMPTY, INT, KVLIST, NESTED_BYTES_MAX, STRING};
 use crate::proto::{any_value, array_value, key_value, key_value_list};
 use crate::wire::{Reader, Result};
 
@@ -73,14 +73,25 @@ pub(crate) fn append_text(mut reader: Reader<'_>, out: &mut Vec<u8>) -> Result<u
             BYTES
         }
         Value::Array(inner) => {
+            check_nested(&inner)?;
             append_array(inner, out, 1)?;
             ARRAY
         }
         Value::Kvlist(inner) => {
+            check_nested(&inner)?;
             append_kvlist(inner, out, 1)?;
             KVLIST
         }
     })
+}
+
+/// Refuses a list or a map that would become too much text before anybody could look.
+fn check_nested(inner: &Reader<'_>) -> Result<()> {
+    if inner.rest().len() <= NESTED_BYTES_MAX {
+        return Ok(());
+    }
+    Err(inner
+        .too_large(format!("a list or a map in one value has more than {NESTED_BYTES_MAX} bytes; send less in one")))
 }
 
 fn append_double(value: f64, out: &mut Vec<u8>) {

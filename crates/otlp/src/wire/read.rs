@@ -223,6 +223,12 @@ impl<'a> Reader<'a> {
     /// Makes an error about this message.
     #[cold]
     pub(crate) fn error(&self, offset: usize, problem: String) -> Box<DecodeError> {
-        Box::new(DecodeError { message: self.message.name, offset, problem })
+        Box::new(DecodeError { message: self.message.name, offset, problem, is_too_large: false })
+    }
+
+    /// Says that this message, as far as it was read, is more than is taken.
+    #[cold]
+    pub(crate) fn too_large(&self, problem: String) -> Box<DecodeError> {
+        Box::new(DecodeError { is_too_large: true, ..*self.error(self.offset(), problem) })
     }
 }

@@ -21,6 +21,11 @@ impl Writer {
         Self { bytes: Vec::with_capacity(bytes) }
     }
 
+    /// Returns how much was written.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Returns what was written.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.bytes

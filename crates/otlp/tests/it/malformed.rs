@@ -386,6 +386,93 @@ fn a_metric_whose_text_would_fill_memory_on_all_its_points_is_refused_before_it_
     assert_eq!(decode(Signal::Metrics, &many, RECEIVED).expect("an ordinary name").batch.num_rows(), 1 << 17);
 }
 
+/// A request of one metric whose data, field `data`, has one point of these fields.
+fn point_of(data: u8, fields: &[u8]) -> Vec<u8> {
+    nest(1, &nest(2, &nest(2, &nest(data, &nest(1, fields)))))
+}
+
+#[test]
+fn records_with_millions_of_parts_are_refused_before_they_fill_memory() {
+    let most = plimsoll_otlp::REQUEST_PARTS_MAX;
+    let attribute = nest(9, &[]).repeat(most + 2);
+    let halves: Vec<u8> = (0..3).flat_map(|_| nest(2, &nest(6, &[]).repeat(most / 2))).collect();
+    for (what, signal, bytes) in [
+        ("counts of an exponential histogram", Signal::Metrics, point_of(10, &nest(8, &nest(2, &vec![0; most + 2])))),
+        ("its counts one by one", Signal::Metrics, point_of(10, &nest(9, &[0x10, 0].repeat(most + 2)))),
+        ("counts of a histogram", Signal::Metrics, point_of(9, &nest(6, &vec![0; 8 * (most + 2)]))),
+        ("its bounds", Signal::Metrics, point_of(9, &nest(7, &vec![0; 8 * (most + 2)]))),
+        ("quantiles", Signal::Metrics, point_of(11, &nest(6, &[]).repeat(most + 2))),
+        ("attributes of a span", Signal::Traces, span_of(&attribute)),
+        ("attributes of several records", Signal::Logs, nest(1, &nest(2, &halves))),
+        ("attributes of an event", Signal::Traces, span_of(&nest(11, &nest(3, &[]).repeat(most + 2)))),
+    ] {
+        let error = decode(signal, &bytes, RECEIVED).map(|decoded| decoded.batch.num_rows()).expect_err(what);
+        assert!(error.is_too_large, "{what}: {error}");
+        assert!(
+            error.problem.contains("more than 2097152 attributes, buckets and quantiles; send smaller"),
+            "{what}: {error}"
+        );
+        RowBuilder::new(signal).push(&bytes, RECEIVED).expect_err("shared columns know the same bound");
+    }
+    let fine = point_of(10, &nest(8, &nest(2, &vec![0; most])));
+    let rows = decode(Signal::Metrics, &fine, RECEIVED).expect("no more than may be").batch.num_rows();
+    assert_eq!(rows, 1);
+}
+
+#[test]
+fn values_that_become_much_more_text_than_they_are_are_refused() {
+    let control = |bytes: usize| nest(5, &nest(1, &nest(1, &vec![1; bytes])));
+    let attribute = |bytes: usize| nest(9, &nest(2, &control(bytes)));
+    let nested = error(Signal::Traces, &span_of(&attribute((16 << 20) + 1)));
+    assert!(nested.is_too_large && nested.problem.contains("a list or a map in one value has more than"), "{nested}");
+    let several: Vec<u8> = (0..3).flat_map(|_| attribute(8 << 20)).collect();
+    let text = error(Signal::Traces, &span_of(&several));
+    assert!(text.is_too_large && text.problem.contains("are more than 134217728 bytes as text"), "{text}");
+    let body: Vec<u8> = (0..3).flat_map(|_| nest(2, &nest(5, &control(8 << 20)))).collect();
+    let bodies = error(Signal::Logs, &nest(1, &nest(2, &body)));
+    assert!(bodies.is_too_large && bodies.problem.contains("bytes as text"), "{bodies}");
+}
+
+#[test]
+fn arrays_of_numbers_in_json_become_no_more_than_twice_their_text() {
+    let json = |data: &str| format!(r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{{data}}}]}}]}}]}}"#);
+    let histogram = |counts: &str| json(&format!(r#""histogram":{{"dataPoints":[{{"bucketCounts":[{counts}]}}]}}"#));
+    let exponential = |counts: &str| {
+        let point = format!(r#"{{"positive":{{"bucketCounts":[{counts}]}}}}"#);
+        json(&format!(r#""exponentialHistogram":{{"dataPoints":[{point}]}}"#))
+    };
+    let counts = |n: usize| vec!["0"; n].join(",");
+    let convert = |text: String| json_to_protobuf(Signal::Metrics, text.as_bytes());
+    for few in [histogram(&counts(5)), exponential(&counts(5))] {
+        let few = convert(few).expect("five numbers");
+        assert_eq!(decode(Signal::Metrics, &few, RECEIVED).expect("decodes").batch.num_rows(), 1);
+        assert!(few.len() < 60, "{} bytes: packed", few.len());
+    }
+    let problem = |text: String| convert(text).map(|bytes| bytes.len()).expect_err("too much").problem;
+    let grown = problem(histogram(&counts(1 << 20)));
+    assert!(grown.contains("may become; send smaller batches"), "{grown}");
+    let long = problem(exponential(&counts((1 << 21) + 1)));
+    assert!(long.contains("more than 2097152 numbers"), "{long}");
+}
+
+#[test]
+fn a_log_with_an_id_of_the_wrong_length_is_kept_without_it_and_that_is_said() {
+    let record = |trace: usize, span: usize| LogRecord {
+        trace_id: vec![1; trace],
+        span_id: vec![2; span],
+        ..LogRecord::default()
+    };
+    let records = vec![record(16, 8), record(15, 8), record(16, 7), record(0, 0)];
+    let decoded = logs(records);
+    assert_eq!(decoded.batch.num_rows(), 4);
+    assert_eq!((decoded.rejected.count, decoded.rejected.without_id), (0, 2));
+    assert!(
+        decoded.rejected.reason.starts_with("`trace_id` has 15 bytes and `span_id` 8"),
+        "{}",
+        decoded.rejected.reason
+    );
+}
+
 #[test]
 fn what_shared_columns_take_has_the_text_that_rows_repeat_in_it() {
     let mut joined = RowBuilder::new(Signal::Metrics);

@@ -42,7 +42,7 @@ pub(super) async fn render(State(state): State<ApiState>) -> Response {
 /// One family of counters: its name, what it counts, and where that stands.
 type Family<C> = (&'static str, &'static str, fn(&C) -> u64);
 
-const BY_REQUEST: [Family<RequestCounters>; 7] = [
+const BY_REQUEST: [Family<RequestCounters>; 8] = [
     ("requests", "Export requests that came in", |c| c.requests.get()),
     ("requests_accepted", "Export requests acked", |c| c.accepted.get()),
     (
@@ -52,6 +52,7 @@ const BY_REQUEST: [Family<RequestCounters>; 7] = [
     ),
     ("records_accepted", "Records acked: durable and visible", |c| c.records.get()),
     ("records_rejected", "Records left out of acked requests, as partial success says", |c| c.rejected_records.get()),
+    ("records_without_id", "Records stored without an id of a wrong length", |c| c.records_without_id.get()),
     ("received_bytes", "Body bytes as they came", |c| c.wire_bytes.get()),
     ("body_bytes", "Body bytes once inflated", |c| c.body_bytes.get()),
 ];

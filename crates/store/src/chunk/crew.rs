@@ -82,7 +82,7 @@ impl Crew {
             (at, encoded.map(|_| kept), begun.elapsed())
         };
         let mut line = InOrder { group, ready: columns.iter().map(|_| None).collect(), turn: 0, written };
-        let appended = thread::scope(|scope| {
+        thread::scope(|scope| {
             let (send, encoded) = mpsc::channel();
             for encoder in &mut self.others {
                 let (send, take, encode) = (send.clone(), &take, &encode);
@@ -107,8 +107,7 @@ impl Crew {
                 encoded.iter().try_for_each(|column| line.come(column))
             };
             append().inspect_err(|_| next.store(columns.len(), Ordering::Relaxed))
-        });
-        appended
+        })
     }
 }
 
