@@ -153,13 +153,13 @@ fn compared(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::Between(Between { expr, low, high, .. }) => {
             changed = all_by_length([expr.as_mut(), low.as_mut(), high.as_mut()], schema);
         }
-        Expr::InList(InList { expr, list, .. }) => {
-            if is_interval(expr, schema) || list.iter().any(|item| is_interval(item, schema)) {
-                for operand in list.iter_mut().chain([expr.as_mut()]) {
-                    *operand = lengths::comparable(std::mem::take(operand));
-                }
-                changed = true;
+        Expr::InList(InList { expr, list, .. })
+            if is_interval(expr, schema) || list.iter().any(|item| is_interval(item, schema)) =>
+        {
+            for operand in list.iter_mut().chain([expr.as_mut()]) {
+                *operand = lengths::comparable(std::mem::take(operand));
             }
+            changed = true;
         }
         Expr::InSubquery(InSubquery { expr, subquery, .. })
         | Expr::SetComparison(SetComparison { expr, subquery, .. }) => {
@@ -173,13 +173,13 @@ fn compared(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 changed = true;
             }
         }
-        Expr::Case(Case { expr: Some(operand), when_then_expr, .. }) => {
-            if is_interval(operand, schema) || when_then_expr.iter().any(|(when, _)| is_interval(when, schema)) {
-                for operand in when_then_expr.iter_mut().map(|(when, _)| when).chain([operand]) {
-                    **operand = lengths::comparable(std::mem::take(operand));
-                }
-                changed = true;
+        Expr::Case(Case { expr: Some(operand), when_then_expr, .. })
+            if is_interval(operand, schema) || when_then_expr.iter().any(|(when, _)| is_interval(when, schema)) =>
+        {
+            for operand in when_then_expr.iter_mut().map(|(when, _)| when).chain([operand]) {
+                **operand = lengths::comparable(std::mem::take(operand));
             }
+            changed = true;
         }
         Expr::ScalarFunction(call) => {
             let types: Vec<DataType> = call.args.iter().filter_map(|arg| arg.get_type(schema).ok()).collect();
