@@ -42,6 +42,11 @@ pub fn of(finding: &Finding) -> String {
             number(candidate.value),
             number(baseline.value)
         ),
+        SignalKind::Throughput if finding.unit == "actions/request" => format!(
+            "{who} counts {subject} {} times a request against {} {against} ({calls} requests)",
+            number(candidate.value),
+            number(baseline.value)
+        ),
         // Of all versions together, whatever else the deploy is held against.
         SignalKind::Throughput => format!(
             "{service} gets {} requests a second against {} before the deploy",
@@ -311,6 +316,7 @@ mod tests {
         };
         assert!(said(Latency, "ms", "").contains("ms at p95 against"));
         assert!(said(Throughput, "calls/request", "bank `POST /hold`").contains("calls bank `POST /hold`"));
+        assert!(said(Throughput, "actions/request", "`order.placed`").contains("counts `order.placed`"));
         assert!(said(Throughput, "requests/s", "").contains("requests a second against"));
         assert!(said(NewLog, "ratio", "`no seat`").contains("logs the error `no seat`, never seen before"));
         assert!(said(NewLog, "messages/request", "").contains("errors a request against"));

@@ -237,6 +237,17 @@ pub(crate) fn messages(scope: &Scope<'_>, level: &str, template: &str) -> String
     messages_where(scope, &format!("role = {} AND name = {}", quoted(level), quoted(template)))
 }
 
+/// User actions of one name in both arms, and requests.
+pub(crate) fn actions(scope: &Scope<'_>, action: &str) -> String {
+    let done = format!(
+        "SELECT {arm} AS arm, sum(count) AS actions FROM signals WHERE kind = 'action' AND name = {action} AND {rows} GROUP BY 1",
+        arm = arm(scope, by(scope)),
+        action = quoted(action),
+        rows = rows(scope)
+    );
+    a_request(scope, &done, "actions")
+}
+
 fn messages_where(scope: &Scope<'_>, which: &str) -> String {
     let logged = format!(
         "SELECT {arm} AS arm, sum(count) AS messages FROM signals WHERE kind = 'log' AND {which} AND {rows} GROUP BY 1",

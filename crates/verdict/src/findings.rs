@@ -288,6 +288,22 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 service: None,
             }
         }
+        Subject::Action(index) => {
+            let test = &fold.actions.tests[index];
+            let sample = |role: Role| totals::actions(input, fold, role, &test.action);
+            Numbers {
+                operation: String::new(),
+                baseline: sample(control_of(fold)),
+                candidate: sample(Role::Candidate),
+                unit: "actions/request",
+                interval: test.interval(ALPHA),
+                sql: evidence::actions(&whole(input, fold), &test.action),
+                explanation: explain::about(format!("`{}`", test.action)),
+                identity: format!("action {}", test.action),
+                exemplars: Vec::new(),
+                service: None,
+            }
+        }
         Subject::Path(index) => path(input, fold, index),
         Subject::Metric(index) => {
             let metric = &fold.metrics[index];

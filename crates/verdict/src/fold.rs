@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use plimsoll_model::signal::{ExceptionCount, Fingerprint, OperationKey, OperationKind, OperationSeries};
 use plimsoll_model::{Bucket, DeployStatus, Design, ServiceKey, Suppressed};
 
+use crate::actions::Actions;
 use crate::closeness::{Closeness, Expected, Health};
 use crate::design::{Cells, Frame, Role};
 use crate::dispersion::{Measure, Tempering};
@@ -48,6 +49,8 @@ pub(crate) struct Fold {
     pub(crate) logs: Novelty,
     pub(crate) log_errors: LogErrors,
     pub(crate) log_flow: LogFlow,
+    /// What users do.
+    pub(crate) actions: Actions,
     pub(crate) paths: Paths,
     pub(crate) metrics: Vec<MetricTest>,
     /// Days before whose same hours were held against metrics.
@@ -144,6 +147,7 @@ impl Fold {
             novelty,
             logs: logged,
             log_errors: LogErrors::new(&requests, &messages, dealing),
+            actions: Actions::new(input, &frame, &requests),
             log_flow: LogFlow::new(input, &frame, requests.values().sum()),
             paths: Paths::new(input, &frame, dealing),
             metrics: Vec::new(),
@@ -198,7 +202,11 @@ impl Fold {
     /// Says whether anything is followed that only a look at the whole brings up to date.
     pub(crate) fn needs_whole(&self) -> bool {
         let looping = self.restarts.candidate.again() > 0.0;
-        looping || !self.metrics.is_empty() || !self.logs.all.is_empty() || !self.log_flow.tests.is_empty()
+        looping
+            || !self.actions.tests.is_empty()
+            || !self.metrics.is_empty()
+            || !self.logs.all.is_empty()
+            || !self.log_flow.tests.is_empty()
     }
 
     /// About how much memory it takes.
@@ -259,6 +267,8 @@ impl Fold {
             }
         }
         cells.sort_by_key(|(bucket, operation, control, age, _)| (*bucket, *operation, *control, *age));
+        self.logs.fatal.extend(crate::logs::fatal(input));
+        self.actions.take(input, &self.frame, self.next);
         let mut logs: BTreeMap<Bucket, Vec<(bool, Fingerprint, ExceptionCount)>> = BTreeMap::new();
         for log in crate::logs::errors(input) {
             for (bucket, cell) in log.series.cells.iter().filter(|(bucket, _)| *bucket >= self.next) {
@@ -362,6 +372,7 @@ impl Fold {
         if !shared {
             self.log_flow.push(bucket, candidate as f64, tolerances);
         }
+        self.actions.push(moment.look, served, tolerances);
         self.paths.push(moment.look, steps, tolerances);
         let traffic = Traffic {
             candidate: weight(0),

@@ -122,6 +122,7 @@ impl Fold {
                 | Subject::Calls(..)
                 | Subject::LogErrors
                 | Subject::LogFlow(_)
+                | Subject::Action(_)
                 | Subject::Path(_)
         ) {
             return now.0 >= at.0 + LASTING_BUCKETS;
@@ -174,12 +175,15 @@ impl Fold {
                 let bad: u64 = seen.candidate.range(from..=to).map(|(_, n)| n).sum();
                 let inside = novelty.traffic.iter().rev().filter(|(b, ..)| *b >= from && *b <= to);
                 let all: u64 = inside.map(|(_, b, _)| b).sum();
-                (all > 0 && bad as f64 / all as f64 > 0.5 * tolerances.exception_share, all as f64)
+                let fatal = novelty.fatal.contains(&fingerprint) && bad > 0;
+                let frequent = all > 0 && bad as f64 / all as f64 > 0.5 * tolerances.exception_share;
+                (fatal || frequent, all as f64)
             }
             Subject::Metric(index) => (self.metrics[index].exceeds, LASTING_REQUESTS),
             Subject::Restarts => (self.restarts.goes_on(to), LASTING_REQUESTS),
             Subject::LogErrors
             | Subject::LogFlow(_)
+            | Subject::Action(_)
             | Subject::Path(_)
             | Subject::Calls(..)
             | Subject::Throughput

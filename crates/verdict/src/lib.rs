@@ -10,7 +10,7 @@
 //! | [`e_process`], [`two_sample`], [`ordered`] | the sequential tests, of what is rare, of what is not, and of a whole distribution |
 //! | [`rate`] | confidence bounds |
 //! | [`dispersion`] | how bursty the counts are |
-//! | `errors`, `latency`, `alone`, `novelty`, `logs`, `log_flow`, `metrics`, `calls`, `flow`, `restarts` | the signals; `settling` for young instances |
+//! | `errors`, `latency`, `alone`, `novelty`, `logs`, `log_flow`, `metrics`, `calls`, `actions`, `flow`, `restarts` | the signals; `settling` for young instances |
 //! | `closeness` | the sequential test that a pass must win |
 //! | `fold`, `operation`, `counts`, `standing` | all tests carried forward bucket by bucket |
 //! | `subject`, `gate` | what the tests are about, their weights, and the lines that they cross |
@@ -25,6 +25,7 @@
 //! | `findings`, `explain`, `comparison`, `summary`, [`quality`] | what a reader gets to see |
 //! | `scopes`, `totals`, `evidence` | which rows are compared, what they add up to, and the queries that say the same |
 
+mod actions;
 mod alone;
 mod calls;
 mod closeness;

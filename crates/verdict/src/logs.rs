@@ -1,5 +1,7 @@
 //! Error messages by template: new ones, and how many there are a request.
 //!
+//! None is tolerated of what is fatal: a template of that level counts from the first message on.
+//!
 //! What a service logs as an error counts though no span says so: an exception that is swallowed fails nobody's request at
 //! first. A template never seen before is tested like a new exception; all error messages together like failed requests,
 //! with tolerances of their own, because messages come more often and in clumps.
@@ -39,6 +41,11 @@ impl ErrorLog<'_> {
 pub(crate) fn errors(input: &JudgeInput) -> impl Iterator<Item = ErrorLog<'_>> {
     let severe = input.aggregates.logs.iter().filter(|s| matches!(s.level, Level::Error | Level::Fatal));
     severe.map(|series| ErrorLog { series, fingerprint: fingerprint(&series.template) })
+}
+
+/// Those at the level of a fatal error.
+pub(crate) fn fatal(input: &JudgeInput) -> impl Iterator<Item = Fingerprint> {
+    errors(input).filter(|log| log.series.level == Level::Fatal).map(|log| log.fingerprint)
 }
 
 /// Templates that were logged before the start, as far back as is known.

@@ -45,6 +45,8 @@ impl Seen {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Novelty {
     pub(crate) all: BTreeMap<Fingerprint, Seen>,
+    /// Those of which a single one is more than is tolerated.
+    pub(crate) fatal: BTreeSet<Fingerprint>,
     known: BTreeSet<Fingerprint>,
     /// Candidate's and control's requests, bucket by bucket since the candidate's first.
     pub(crate) traffic: Vec<(Bucket, u64, u64)>,
@@ -141,6 +143,7 @@ impl Novelty {
         for id in moved {
             let seen = &self.all[&id];
             let replaced = self.all.values().any(|old| replaces(seen, seen.count, old, n_a, n_b));
+            let fatal = self.fatal.contains(&id);
             let Some(seen) = self.all.get_mut(&id) else { continue };
             if seen.control > 0 || seen.known || replaced {
                 seen.standing = Standing::default();
@@ -152,8 +155,8 @@ impl Novelty {
             seen.standing.moved(0.5_f64.ln() - 0.5 * log_p);
             let spread = seen.candidate.len() >= 2 || seen.count >= 4 * tolerances.exception_count_min;
             let frequent = seen.count as f64 >= tolerances.exception_share * n_b as f64;
-            if seen.standing.exceeded_at.is_none() && seen.count >= tolerances.exception_count_min && spread && frequent
-            {
+            let often = seen.count >= tolerances.exception_count_min && spread && frequent;
+            if seen.standing.exceeded_at.is_none() && (fatal || often) {
                 seen.standing.exceeded_at = Some(bucket);
             }
         }

@@ -21,7 +21,8 @@ const CALLS_SHARE: f64 = 0.04;
 const ALONE_SHARE: f64 = 0.04;
 const PATHS_SHARE: f64 = 0.02;
 const LOG_FLOW_SHARE: f64 = 0.02;
-const FLOW_SHARE: f64 = 0.03;
+const ACTIONS_SHARE: f64 = 0.02;
+const FLOW_SHARE: f64 = 0.025;
 
 /// Messages or exceptions that one failure passed on may leave: attempts are repeated, and layers report.
 const SAID_EACH: f64 = 3.0;
@@ -51,6 +52,8 @@ pub(crate) enum Subject {
     LogErrors,
     /// How often one template is logged a request.
     LogFlow(usize),
+    /// How often users do something, a request.
+    Action(usize),
     /// Failures at the top of traces that the candidate took part in.
     Path(usize),
     /// The level of a metric.
@@ -71,7 +74,7 @@ impl Subject {
             Self::New(_) => SignalKind::NewException,
             Self::NewLog(_) | Self::LogErrors | Self::LogFlow(_) => SignalKind::NewLog,
             Self::Metric(_) => SignalKind::Metric,
-            Self::Calls(..) | Self::Throughput => SignalKind::Throughput,
+            Self::Calls(..) | Self::Action(_) | Self::Throughput => SignalKind::Throughput,
             Self::Silence | Self::Restarts => SignalKind::Silence,
         }
     }
@@ -128,6 +131,8 @@ impl Fold {
         }
         let templates = self.log_flow.tests.tests.len();
         found.extend((0..templates).map(|index| (Subject::LogFlow(index), LOG_FLOW_SHARE / templates as f64)));
+        let actions = self.actions.tests.len();
+        found.extend((0..actions).map(|index| (Subject::Action(index), ACTIONS_SHARE / actions as f64)));
         let tops = self.paths.tests.len() as f64;
         found.extend((0..self.paths.tests.len()).map(|index| (Subject::Path(index), PATHS_SHARE / tops)));
         // Metrics have levels of their own: they are looked at minute by minute, beside the gate.
@@ -173,6 +178,7 @@ impl Fold {
             Subject::NewLog(fingerprint) => &self.logs.all[&fingerprint].standing,
             Subject::LogErrors => &self.log_errors.test.standing,
             Subject::LogFlow(index) => &self.log_flow.tests.tests[index].standing,
+            Subject::Action(index) => &self.actions.tests[index].standing,
             Subject::Path(index) => &self.paths.tests[index].test.standing,
             Subject::Metric(index) => &self.metrics[index].standing,
             Subject::Throughput => &self.flow.throughput,
@@ -197,6 +203,7 @@ impl Fold {
             }
             Subject::LogErrors => &mut self.log_errors.test.standing,
             Subject::LogFlow(index) => &mut self.log_flow.tests.tests[index].standing,
+            Subject::Action(index) => &mut self.actions.tests[index].standing,
             Subject::Path(index) => &mut self.paths.tests[index].test.standing,
             Subject::Metric(index) => &mut self.metrics[index].standing,
             Subject::Throughput => &mut self.flow.throughput,
@@ -253,9 +260,12 @@ impl Fold {
                 let arrived = test.more_with_own(self.design());
                 self.echoed(more, FAILED_EACH, arrived).unwrap_or_else(|| own(""))
             }
-            Subject::LogFlow(_) | Subject::Metric(_) | Subject::Throughput | Subject::Silence | Subject::Restarts => {
-                own("")
-            }
+            Subject::LogFlow(_)
+            | Subject::Action(_)
+            | Subject::Metric(_)
+            | Subject::Throughput
+            | Subject::Silence
+            | Subject::Restarts => own(""),
         }
     }
 

@@ -66,6 +66,16 @@ pub(crate) fn messages(input: &JudgeInput, fold: &Fold, roles: &[Role], wanted: 
     a_request(logged.sum(), requests(input, fold, roles))
 }
 
+/// User actions a request.
+pub(crate) fn actions(input: &JudgeInput, fold: &Fold, role: Role, action: &str) -> Sample {
+    let all = input.aggregates.actions.iter().filter(|series| series.action == action);
+    let counted = all.flat_map(|series| {
+        let within = series.cells.iter().filter(|(at, _)| fold.frame.role(&series.version, *at) == Some(role));
+        within.map(|(_, cell)| cell.count)
+    });
+    a_request(counted.sum(), requests(input, fold, &[role]))
+}
+
 fn a_request(count: u64, n: u64) -> Sample {
     Sample { value: count as f64 / n.max(1) as f64, n }
 }

@@ -137,7 +137,7 @@ fn measure<'a>(deploy: &Deploy, finding: &'a Finding) -> Option<Measure<'a>> {
             "merged_quantile(latency_buckets, latency_counts, 0.95)",
             operation,
         )),
-        SignalKind::Throughput if finding.unit == "calls/request" => None,
+        SignalKind::Throughput if finding.unit == "calls/request" || finding.unit == "actions/request" => None,
         SignalKind::Throughput | SignalKind::Silence => Some(Measure {
             unit: "requests/s",
             ..of_operations(

@@ -35,6 +35,7 @@ pub(crate) async fn mismatches(server: &Running, verdict: &Value) -> (BTreeSet<(
             ("new_exception", _) => ("occurrences_per_request", "requests"),
             ("new_log", _) => ("messages_per_request", "requests"),
             ("throughput", "calls/request") => ("calls_per_request", "requests"),
+            ("throughput", "actions/request") => ("actions_per_request", "requests"),
             ("throughput" | "silence", "requests/s") => ("requests_per_second", "requests"),
             ("silence", "restarts/h") => ("restarts_per_hour", "starts"),
             other => panic!("a finding of {other:?} is not looked at: {finding}"),

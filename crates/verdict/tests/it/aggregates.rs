@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use plimsoll_model::aggregates::{ActionCell, ActionSeries};
 use plimsoll_model::drill::{AttributeValue, Outcome};
 use plimsoll_model::log::{Level, LogCell, LogSeries};
 use plimsoll_model::metric::{ExactSum, MetricCell, MetricKey, MetricSeries, MetricShape};
@@ -292,4 +293,62 @@ fn what_is_logged_of_failures_passed_on_is_told_of_the_callee_whose_new_version_
     assert_eq!(judged(false, 3).verdict, VerdictKind::Regressed);
     // So many messages are of more than those failures.
     assert_eq!(judged(true, 120).verdict, VerdictKind::Regressed);
+}
+
+#[test]
+fn a_fatal_error_never_logged_before_forbids_a_pass_at_once_and_several_are_a_regression() {
+    let scenario = Scenario { share: 0.5, errors: 0.002, before_s: 1_800, after_s: 600, ..Scenario::default() };
+    let judged = |level: Level, buckets: std::ops::Range<u64>, every: usize| {
+        let mut input = simulate(&scenario, 12);
+        let mut said = logs("2", "disk <*> is gone, giving up", level, buckets, 1);
+        said.first_seen = Bucket(START).start();
+        said.cells = said.cells.into_iter().step_by(every).collect();
+        input.aggregates.logs = vec![logs("1", "served <*>", Level::Info, START - 180..START + 60, 100), said];
+        judge(&input)
+    };
+    // Two in ten minutes of fifty requests a second.
+    assert_eq!(
+        judged(Level::Error, START + 10..START + 40, 15).verdict,
+        VerdictKind::Pass,
+        "as few errors are tolerated"
+    );
+    let few = judged(Level::Fatal, START + 10..START + 40, 15);
+    assert_eq!(few.verdict, VerdictKind::Inconclusive, "{}", few.summary);
+    // One every ten seconds, which is one in five hundred requests and none in ninety thousand before.
+    let many = judged(Level::Fatal, START + 3..START + 60, 1);
+    assert_eq!(many.verdict, VerdictKind::Regressed, "{}", many.summary);
+    assert!(many.findings.iter().any(|f| f.signal == SignalKind::NewLog), "{}", many.summary);
+}
+
+#[test]
+fn users_who_no_longer_get_through_are_missed_though_nothing_fails() {
+    let judged = |share: f64, times: f64| {
+        let scenario = Scenario { share, errors: 0.002, before_s: 1_800, after_s: 900, ..Scenario::default() };
+        let mut input = simulate(&scenario, 13);
+        let placed = |version: &str, times: f64| {
+            let mut done: BTreeMap<Bucket, f64> = BTreeMap::new();
+            for series in input.series.iter().filter(|series| series.key.version == version) {
+                for (bucket, cell) in &series.cells {
+                    *done.entry(*bucket).or_default() += 0.05 * times * cell.requests as f64;
+                }
+            }
+            let cells = done.into_iter().map(|(bucket, n)| (bucket, ActionCell { count: n.round() as u64, failed: 0 }));
+            ActionSeries { version: version.to_owned(), action: "order.placed".to_owned(), cells: cells.collect() }
+        };
+        input.aggregates.actions = vec![placed("1", 1.0), placed("2", times)];
+        judge(&input)
+    };
+    for share in [0.5, 1.0] {
+        let fewer = judged(share, 0.3);
+        assert_eq!(fewer.verdict, VerdictKind::Regressed, "{}", fewer.summary);
+        let found = &fewer.findings[0];
+        assert_eq!((found.signal, found.unit.as_str()), (SignalKind::Throughput, "actions/request"));
+        assert!(found.summary.contains("counts `order.placed`"), "{}", found.summary);
+        assert!(found.sql.contains("kind = 'action' AND name = 'order.placed'"), "{}", found.sql);
+        assert!((found.effect - 0.3).abs() < 0.03 && found.interval[1] < 0.67, "{found:?}");
+        for times in [0.9, 1.0, 3.0] {
+            let verdict = judged(share, times);
+            assert_ne!(verdict.verdict, VerdictKind::Regressed, "{share} {times}: {}", verdict.summary);
+        }
+    }
 }
