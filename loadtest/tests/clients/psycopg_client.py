@@ -123,11 +123,54 @@ def cursors():
             for _ in cursor.stream("SELECT name FROM spans"):
                 rows += 1
             same(rows, SPANS)
-        with connection.cursor() as cursor, cursor.copy("COPY (SELECT name, kind FROM spans) TO STDOUT") as copy:
-            same(sum(1 for _ in copy.rows()), SPANS)
         # Behind the last row there is none, however often one asks.
         connection.execute("DECLARE short CURSOR FOR SELECT 1")
         same([len(connection.execute("FETCH 5 FROM short").fetchall()) for _ in range(4)], [1, 0, 0, 0])
+        with connection.cursor(name="held", withhold=True) as cursor:
+            cursor.execute("SELECT name FROM spans WHERE duration_ns >= %s", (0,))
+            connection.commit()
+            same(len(cursor.fetchall()), SPANS)
+        connection.execute("DECLARE gone CURSOR FOR SELECT 1")
+        connection.commit()
+        fails(connection, "34000", "FETCH 1 FROM gone")
+
+
+def copies():
+    with connect() as connection, connection.cursor() as cursor:
+        def rows(options, types=None):
+            with cursor.copy(f"COPY (SELECT name, duration_ns, start_time FROM spans) TO STDOUT {options}") as copy:
+                if types:
+                    copy.set_types(types)
+                return list(copy.rows())
+
+        def text(sql):
+            with cursor.copy(sql) as copy:
+                return b"".join(copy).decode()
+
+        wanted = cursor.execute("SELECT name, duration_ns, start_time FROM spans").fetchall()
+        same(sorted(rows("(FORMAT binary)", ["text", "int8", "timestamptz"])), sorted(wanted))
+        same(sorted(row[:2] for row in rows("")), sorted((name, str(long)) for name, long, _ in wanted))
+        same(text("COPY (SELECT 'a;b' AS x, NULL AS y, 'n' AS z) TO STDOUT (FORMAT csv, HEADER, DELIMITER ';', NULL 'n')"),
+             'x;y;z\n"a;b";n;"n"\n')
+        same(text("COPY (SELECT 1 AS x, 'b' AS y) TO STDOUT CSV FORCE QUOTE y DELIMITER AS E'\\t'"), '1\t"b"\n')
+        fails(connection, "22023", "COPY (SELECT 1) TO STDOUT (DELIMITER 'xx')")
+
+
+def described():
+    """What drivers of the binary form are told, and what of their values is refused."""
+    with connect(autocommit=True) as connection:
+        # asyncpg asks so about every list but of text and object ids, and takes kinds and delimiters as bytes.
+        connection.pgconn.prepare(b"a", b"WITH RECURSIVE typeinfo_tree(\n oid, depth) AS (SELECT 1, 0) SELECT * FROM typeinfo_tree")
+        same(connection.pgconn.describe_prepared(b"a").param_type(0), 1028)
+        answer = connection.pgconn.exec_prepared(b"a", [b"{1016,1005}"])
+        told = [[answer.get_value(row, at) for at in (0, 2, 3, 5)] for row in range(answer.ntuples)]
+        same(sorted(told), [[b"1005", b"_int2", b"\\x62", b"21"], [b"1016", b"_int8", b"\\x62", b"20"],
+                            [b"20", b"int8", b"\\x62", b"0"], [b"21", b"int2", b"\\x62", b"0"]])
+        connection.execute("PREPARE p (int, text[]) AS SELECT $1 + 1, $2")
+        same(connection.execute("EXECUTE p (-3, '{a}')").fetchone(), (-2, ["a"]))
+        for text in ("1 hour 1 hour", "1 day 1:00 2 hours", "p1d", "1:60"):
+            fails(connection, "22P02", "SELECT %s::interval", text)
+        same(connection.execute("SELECT %s::interval", ("2h30m",)).fetchone()[0], datetime.timedelta(hours=2.5))
 
 
 def transactions():
@@ -173,7 +216,8 @@ def errors():
         same(connection.execute("SHOW timezone").fetchone(), ("UTC",))
         connection.execute("SET statement_timeout = '250ms'")
         began = time.monotonic()
-        fails(connection, "57014", HEAVY)
+        error = fails(connection, "57014", HEAVY)
+        assert "statement_timeout" in error.diag.message_hint, error.diag.message_hint
         assert time.monotonic() - began < 10, "the limit is kept"
         connection.execute("RESET statement_timeout")
         connection.execute("DISCARD ALL")
@@ -216,7 +260,7 @@ def first_row():
 
 
 if __name__ == "__main__":
-    for check in (types, tables, parameters, cursors, transactions, errors, cancelling, first_row):
+    for check in (types, tables, parameters, cursors, copies, described, transactions, errors, cancelling, first_row):
         check()
         print(check.__name__)
     print("all is well")

@@ -221,6 +221,7 @@ impl ColumnType {
         match oid {
             18 | 19 | 114 | 705 | 1042 | 1043 | 2950 => return Some(Self { element: PgType::Text, array: false }),
             26 | 2205 | 2206 => return Some(Self { element: PgType::Int8, array: false }),
+            1028 => return Some(Self { element: PgType::Int8, array: true }),
             1002 | 1003 | 1014 | 1015 | 2951 => return Some(Self { element: PgType::Text, array: true }),
             _ => {}
         }

@@ -1,5 +1,7 @@
 //! Statements about the session, told from those that the query engine answers.
 
+use super::copy::CopyOptions;
+use super::declared;
 use super::lexer::{Kind, Token, Tokens};
 
 /// What a statement asks for.
@@ -38,6 +40,8 @@ pub(super) enum Command {
         name: String,
         /// The statement.
         sql: String,
+        /// Object ids of the types that were declared, or the one that is not known.
+        types: Result<Vec<u32>, String>,
     },
     /// A kept statement run.
     Execute {
@@ -52,6 +56,8 @@ pub(super) enum Command {
         name: String,
         /// Its query.
         sql: String,
+        /// Whether it stays open when its transaction is committed.
+        hold: bool,
     },
     /// Rows of a cursor.
     Fetch {
@@ -64,12 +70,12 @@ pub(super) enum Command {
     },
     /// A cursor closed; `None` is all.
     Close(Option<String>),
-    /// Rows of a query as text.
+    /// Rows of a query in one piece.
     CopyOut {
         /// The query.
         sql: String,
-        /// Whether it is comma-separated, and with a header.
-        csv: Option<bool>,
+        /// How they are written, or what is wrong with what was asked for.
+        options: Result<CopyOptions, String>,
     },
     /// Nothing: answered with its own name.
     Nothing(&'static str),
@@ -222,7 +228,11 @@ fn after<'a>(sql: &'a str, words: &[&str]) -> Option<&'a str> {
 
 fn prepare(sql: &str, tokens: &[Token<'_>]) -> Command {
     match (name_or_all(tokens), after(sql, &["as"])) {
-        (Some(name), Some(inner)) => Command::Prepare { name, sql: inner.to_owned() },
+        (Some(name), Some(inner)) => Command::Prepare {
+            name,
+            sql: inner.to_owned(),
+            types: declared::types(tokens.get(1..).unwrap_or_default()),
+        },
         _ => Command::Query,
     }
 }
@@ -250,7 +260,12 @@ fn execute(sql: &str, tokens: &[Token<'_>]) -> Command {
 
 fn declare(sql: &str, tokens: &[Token<'_>]) -> Command {
     match (name_or_all(tokens), after(sql, &["for"])) {
-        (Some(name), Some(query)) => Command::Declare { name, sql: query.to_owned() },
+        (Some(name), Some(query)) => {
+            let options = tokens.iter().take_while(|token| !token.is("for"));
+            let mut pairs = options.clone().zip(options.skip(1));
+            let hold = pairs.any(|(first, second)| first.is("with") && second.is("hold"));
+            Command::Declare { name, sql: query.to_owned(), hold }
+        }
         _ => Command::Query,
     }
 }
@@ -289,16 +304,9 @@ fn fetch(tokens: &[Token<'_>], silent: bool) -> Command {
 fn copy(sql: &str, tokens: &[Token<'_>]) -> Command {
     const REFUSED: Command =
         Command::Unsupported("this form of COPY: only `COPY (query) TO STDOUT [WITH (FORMAT csv, HEADER)]` is");
-    let Some(options) = after(sql, &["to"]) else { return REFUSED };
-    let words: Vec<Token<'_>> = Tokens::new(options).collect();
-    if !next_is(&words, "stdout") {
-        return REFUSED;
-    }
-    let word = |word: &str| words.iter().any(|token| token.is(word));
-    if word("binary") || word("delimiter") || word("quote") || word("escape") || word("null") {
-        return REFUSED;
-    }
-    let csv = word("csv").then(|| word("header"));
+    let Some(target) = after(sql, &["to"]) else { return REFUSED };
+    let Some(stdout) = Tokens::new(target).next().filter(|token| token.is("stdout")) else { return REFUSED };
+    let options = CopyOptions::read(&target[stdout.to..]);
     let inner = match tokens.first().map(|token| token.kind) {
         Some(Kind::Sign('(')) => {
             let from = tokens[0].to;
@@ -324,7 +332,7 @@ fn copy(sql: &str, tokens: &[Token<'_>]) -> Command {
         }
         None => return Command::Query,
     };
-    Command::CopyOut { sql: inner, csv }
+    Command::CopyOut { sql: inner, options }
 }
 
 #[cfg(test)]
@@ -361,7 +369,12 @@ mod tests {
     #[test]
     fn cursors_keep_their_query_and_go_forward() {
         let declared = Command::of("DECLARE \"My c\" CURSOR WITH HOLD FOR SELECT name FROM spans");
-        assert_eq!(declared, Command::Declare { name: "My c".into(), sql: "SELECT name FROM spans".into() });
+        assert_eq!(
+            declared,
+            Command::Declare { name: "My c".into(), sql: "SELECT name FROM spans".into(), hold: true }
+        );
+        let within = Command::of("DECLARE c NO SCROLL CURSOR FOR SELECT 1");
+        assert_eq!(within, Command::Declare { name: "c".into(), sql: "SELECT 1".into(), hold: false });
         let fetch = |rows| Command::Fetch { name: "c".to_owned(), rows, silent: false };
         assert_eq!(Command::of("FETCH FORWARD 100 FROM c"), fetch(Some(100)));
         assert_eq!(Command::of("FETCH ALL IN c"), fetch(None));
@@ -371,12 +384,12 @@ mod tests {
 
     #[test]
     fn copies_of_queries_and_tables_become_queries() {
-        let copy = |sql: &str, csv| Command::CopyOut { sql: sql.to_owned(), csv };
+        let copy = |sql: &str, options| Command::CopyOut { sql: sql.to_owned(), options: CopyOptions::read(options) };
         assert_eq!(
             Command::of("COPY (SELECT ')', (1) FROM spans) TO STDOUT WITH (FORMAT csv, HEADER)"),
-            copy("SELECT ')', (1) FROM spans", Some(true))
+            copy("SELECT ')', (1) FROM spans", "CSV HEADER")
         );
-        assert_eq!(Command::of("copy spans (name, kind) to stdout"), copy("SELECT name, kind FROM spans", None));
+        assert_eq!(Command::of("copy spans (name, kind) to stdout"), copy("SELECT name, kind FROM spans", ""));
         assert!(matches!(Command::of("COPY (SELECT 1) TO '/tmp/x'"), Command::Unsupported(_)));
         assert!(matches!(Command::of("COPY spans FROM STDIN"), Command::Unsupported(_)));
     }
@@ -386,6 +399,7 @@ mod tests {
         let values = vec![Some("it's".to_owned()), Some("-5".to_owned()), None];
         assert_eq!(Command::of("EXECUTE q('it''s', -5, NULL)"), Command::Execute { name: "q".into(), values });
         let prepared = Command::of("PREPARE q (text, int) AS SELECT $1, $2");
-        assert_eq!(prepared, Command::Prepare { name: "q".into(), sql: "SELECT $1, $2".into() });
+        let (sql, types) = ("SELECT $1, $2".to_owned(), Ok(vec![25, 23]));
+        assert_eq!(prepared, Command::Prepare { name: "q".into(), sql, types });
     }
 }

@@ -7,6 +7,10 @@ use super::wire::Malformed;
 const POSITIVE: u16 = 0;
 const NEGATIVE: u16 = 0x4000;
 const NAN: u16 = 0xc000;
+const INFINITE: u16 = 0xd000;
+const NEGATIVE_INFINITE: u16 = 0xf000;
+/// What a group of four digits stays below.
+const BASE: u16 = 10_000;
 
 /// Appends a number given by its decimal digits.
 pub(super) fn write(out: &mut BytesMut, text: &str) {
@@ -53,14 +57,21 @@ pub(super) fn read(mut bytes: Bytes) -> Result<String, Malformed> {
     let weight = i32::from(bytes.try_get_i16().map_err(|_| wrong())?);
     let sign = bytes.try_get_u16().map_err(|_| wrong())?;
     let scale = usize::from(bytes.try_get_u16().map_err(|_| wrong())?);
-    if sign == NAN {
-        return Ok("NaN".to_owned());
+    match sign {
+        POSITIVE | NEGATIVE => {}
+        NAN => return Ok("NaN".to_owned()),
+        INFINITE => return Ok("Infinity".to_owned()),
+        NEGATIVE_INFINITE => return Ok("-Infinity".to_owned()),
+        _ => return Err(wrong()),
     }
     if bytes.len() != count * 2 || weight.unsigned_abs() > 1_000 || scale > 4_000 {
         return Err(wrong());
     }
     let mut groups = Vec::with_capacity(count);
     while let Ok(group) = bytes.try_get_u16() {
+        if group >= BASE {
+            return Err(wrong());
+        }
         groups.push(group);
     }
     let group = |at: i32| usize::try_from(at).ok().and_then(|at| groups.get(at)).copied().unwrap_or_default();

@@ -99,7 +99,7 @@ impl Session {
         cancelled: &CancellationToken,
     ) -> Result<Vec<Parameter>, Stopped> {
         let binary = expand(formats, given.len())?;
-        let named = |at: usize| prepared.types.get(at).copied().filter(|oid| !matches!(oid, 0 | 705));
+        let named = |at: usize| prepared.types.get(at).copied().filter(|oid| !values::is_open(*oid));
         let open = given.iter().enumerate().any(|(at, value)| value.is_some() && named(at).is_none());
         let implied = if open {
             let description = self.description(connection, prepared, cancelled).await?;
@@ -135,7 +135,8 @@ impl Session {
     ) -> Result<&'p Description, Stopped> {
         let engine = Arc::clone(&self.shared.engine);
         let types = prepared.engine_types();
-        let work = prepared.description.get_or_try_init(|| engine.describe(&prepared.sql, &types));
+        let sql = prepared.query().unwrap_or(&prepared.sql);
+        let work = prepared.description.get_or_try_init(|| engine.describe(sql, &types));
         attended(connection, cancelled, work).await?.map_err(|error| Problem::of(&error, &prepared.sql).into())
     }
 
@@ -146,7 +147,7 @@ impl Session {
         cancelled: &CancellationToken,
     ) -> Result<(), Stopped> {
         let prepared = Arc::clone(self.prepared.get(name).ok_or_else(|| unknown_statement(name))?);
-        if !matches!(prepared.command, Command::Query) || prepared.sql.is_empty() {
+        if prepared.query().is_none() {
             reply::parameter_description(&mut connection.out, &[]);
             match &prepared.command {
                 Command::Show(name) => {
@@ -163,12 +164,18 @@ impl Session {
         let description = self.description(connection, &prepared, cancelled).await?;
         let types: Vec<u32> = (description.params.iter().enumerate())
             .map(|(at, implied)| match prepared.types.get(at) {
-                None | Some(0) => ColumnType::of_type(implied).oid(),
-                Some(named) => *named,
+                Some(named) if !values::is_open(*named) => *named,
+                _ => ColumnType::of_type(implied).oid(),
             })
             .collect();
         reply::parameter_description(&mut connection.out, &types);
-        reply::row_description(&mut connection.out, &described(&prepared.sql, &description.schema, &[]));
+        match prepared.command {
+            Command::Query => {
+                reply::row_description(&mut connection.out, &described(&prepared.sql, &description.schema, &[]));
+            }
+            // The rows of a cursor come with `FETCH`, those of a copy in one piece.
+            _ => reply::no_data(&mut connection.out),
+        }
         Ok(())
     }
 

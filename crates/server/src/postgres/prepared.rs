@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use arrow::datatypes::DataType;
 use plimsoll_query::{Description, Parameter};
 use tokio::sync::OnceCell;
 
 use super::command::Command;
+use super::introspection;
 use super::rows::Rows;
 use super::sqlstate::Problem;
 use super::values;
@@ -32,6 +34,7 @@ pub(super) struct Prepared {
 
 impl Prepared {
     pub(super) fn new(sql: String, types: Vec<u32>, kept: &Arc<Kept>) -> Result<Self, Problem> {
+        let (sql, types) = introspection::answered(sql, types);
         // A count for a bound, with nothing published through it: relaxed is enough.
         let before = kept.0.fetch_add(sql.len(), Ordering::Relaxed);
         let prepared =
@@ -43,8 +46,25 @@ impl Prepared {
         Ok(prepared)
     }
 
-    pub(super) fn engine_types(&self) -> Vec<Option<arrow::datatypes::DataType>> {
-        self.types.iter().map(|oid| values::engine_type(*oid)).collect()
+    /// Returns the query in it, which has the parameters; `None` where it is no query.
+    pub(super) fn query(&self) -> Option<&str> {
+        match &self.command {
+            Command::Query if !self.sql.is_empty() => Some(&self.sql),
+            Command::Declare { sql, .. } | Command::CopyOut { sql, .. } => Some(sql),
+            _ => None,
+        }
+    }
+
+    /// Returns the types that the engine is told of parameters: those that the client named, else those that were told to it, once they
+    /// were, so that rows have the types that were announced.
+    pub(super) fn engine_types(&self) -> Vec<Option<DataType>> {
+        let told = self.description.get().map_or(&[][..], |described| &described.params);
+        (0..self.types.len().max(told.len()))
+            .map(|at| match self.types.get(at) {
+                Some(oid) if !values::is_open(*oid) => values::engine_type(*oid),
+                _ => told.get(at).filter(|of| !matches!(of, DataType::Utf8 | DataType::List(_))).cloned(),
+            })
+            .collect()
     }
 }
 

@@ -159,15 +159,24 @@ pub(super) fn row_description(out: &mut BytesMut, columns: &[Described]) {
     });
 }
 
-/// Begins `COPY .. TO STDOUT` in its text form.
-pub(super) fn copy_out(out: &mut BytesMut, columns: usize) {
+/// Begins `COPY .. TO STDOUT`, all of its columns in one form.
+pub(super) fn copy_out(out: &mut BytesMut, columns: usize, binary: bool) {
     message(out, b'H', |out| {
-        out.put_u8(0);
+        out.put_u8(u8::from(binary));
         out.put_u16(u16::try_from(columns).unwrap_or(u16::MAX));
         for _ in 0..columns {
-            out.put_u16(0);
+            out.put_u16(u16::from(binary));
         }
     });
+}
+
+/// Sends what `write` writes of a copy, where it writes anything.
+pub(super) fn copy_data(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
+    let mut data = BytesMut::new();
+    write(&mut data);
+    if !data.is_empty() {
+        message(out, b'd', |out| out.put_slice(&data));
+    }
 }
 
 pub(super) fn copy_done(out: &mut BytesMut) {

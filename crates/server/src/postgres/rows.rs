@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::column::{self, Column};
 use super::connection::{Connection, Gone, PIECE_BYTES};
+use super::copy::CopyWriter;
 use super::reply::{self, Described};
 use super::sqlstate::Problem;
 
@@ -59,14 +60,11 @@ pub(super) enum Sent {
 }
 
 /// The form that rows leave in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum Form<'a> {
     /// Messages of their own.
     Rows,
-    /// Lines of `COPY` in its text form.
-    CopyText,
-    /// Lines of `COPY` in its comma-separated form.
-    CopyCsv,
+    /// What `COPY` writes.
+    Copy(&'a mut CopyWriter),
     /// Not at all.
     Silent,
 }
@@ -81,6 +79,9 @@ pub(super) struct Rows {
     sql: String,
     /// The word that the answer ends with.
     pub(super) tag: &'static str,
+    /// Of a cursor: whether it stays open beyond its transaction, and whether that was committed.
+    pub(super) holds: bool,
+    pub(super) held: bool,
 }
 
 impl Rows {
@@ -89,7 +90,16 @@ impl Rows {
         // A cursor may be asked for more after its last row.
         let QueryResult { schema, rows, .. } = result;
         let binary = vec![false; schema.fields().len()];
-        Self { schema, binary, stream: rows.fuse().boxed(), current: None, sql: sql.to_owned(), tag }
+        Self {
+            schema,
+            binary,
+            stream: rows.fuse().boxed(),
+            current: None,
+            sql: sql.to_owned(),
+            tag,
+            holds: false,
+            held: false,
+        }
     }
 
     /// Chooses how columns leave: none, one for all, or one each; 1 is binary. Counts before anything is sent.
@@ -109,7 +119,7 @@ impl Rows {
         connection: &mut Connection,
         cancelled: &CancellationToken,
         rows: u64,
-        form: Form,
+        mut form: Form<'_>,
     ) -> Result<Sent, Stopped> {
         let mut sent = 0;
         loop {
@@ -133,7 +143,7 @@ impl Rows {
                 if rows > 0 && sent == rows {
                     return Ok(Sent::Part(sent));
                 }
-                write(connection, columns, *next, form);
+                write(connection, columns, *next, &mut form);
                 *next += 1;
                 sent += 1;
                 if connection.out.len() >= PIECE_BYTES {
@@ -151,70 +161,16 @@ async fn flush(connection: &mut Connection, cancelled: &CancellationToken) -> Re
     if cancelled.is_cancelled() { Err(Problem::cancelled().into()) } else { Ok(()) }
 }
 
-fn write(connection: &mut Connection, columns: &[Column], row: usize, form: Form) {
+fn write(connection: &mut Connection, columns: &[Column], row: usize, form: &mut Form<'_>) {
     let out = &mut connection.out;
     match form {
         Form::Rows => reply::message(out, b'D', |out| {
             out.put_u16(u16::try_from(columns.len()).unwrap_or(u16::MAX));
             columns.iter().for_each(|column| column.cell(row, out));
         }),
-        Form::CopyText => reply::message(out, b'd', |out| copy_text(columns, row, out)),
-        Form::CopyCsv => reply::message(out, b'd', |out| copy_csv(columns, row, out)),
+        Form::Copy(writer) => reply::message(out, b'd', |out| writer.row(columns, row, out)),
         Form::Silent => {}
     }
-}
-
-fn copy_text(columns: &[Column], row: usize, out: &mut bytes::BytesMut) {
-    let mut cell = bytes::BytesMut::new();
-    for (at, column) in columns.iter().enumerate() {
-        if at > 0 {
-            out.put_u8(b'\t');
-        }
-        cell.clear();
-        if !column.plain(row, &mut cell) {
-            out.put_slice(b"\\N");
-            continue;
-        }
-        for byte in &cell {
-            match byte {
-                b'\\' => out.put_slice(b"\\\\"),
-                b'\n' => out.put_slice(b"\\n"),
-                b'\r' => out.put_slice(b"\\r"),
-                b'\t' => out.put_slice(b"\\t"),
-                other => out.put_u8(*other),
-            }
-        }
-    }
-    out.put_u8(b'\n');
-}
-
-fn copy_csv(columns: &[Column], row: usize, out: &mut bytes::BytesMut) {
-    let mut cell = bytes::BytesMut::new();
-    for (at, column) in columns.iter().enumerate() {
-        if at > 0 {
-            out.put_u8(b',');
-        }
-        cell.clear();
-        if column.plain(row, &mut cell) {
-            csv_cell(&cell, out);
-        }
-    }
-    out.put_u8(b'\n');
-}
-
-/// Writes a cell of comma-separated values; an empty text is quoted, so that it differs from null.
-pub(super) fn csv_cell(cell: &[u8], out: &mut bytes::BytesMut) {
-    if !cell.is_empty() && !cell.iter().any(|byte| matches!(byte, b',' | b'"' | b'\n' | b'\r')) {
-        return out.put_slice(cell);
-    }
-    out.put_u8(b'"');
-    for byte in cell {
-        if *byte == b'"' {
-            out.put_u8(b'"');
-        }
-        out.put_u8(*byte);
-    }
-    out.put_u8(b'"');
 }
 
 /// Gives each of `count` values its format: none, one for all, or one each; 1 is binary.

@@ -18,12 +18,13 @@ use super::Shared;
 use super::cancel::Entered;
 use super::command::Command;
 use super::connection::{Connection, Gone};
+use super::copy::{CopyOptions, CopyWriter};
 use super::extended::unknown_statement;
 use super::lexer;
 use super::local;
 use super::prepared::{Portal, Prepared};
 use super::reply::{self, Transaction};
-use super::rows::{Form, Rows, Sent, Stopped, attended, csv_cell};
+use super::rows::{Form, Rows, Sent, Stopped, attended};
 use super::settings::{REPORTED, Settings};
 use super::sqlstate::Problem;
 use super::wire::Message;
@@ -34,7 +35,7 @@ pub(super) const OPEN_MAX: usize = 16;
 /// What a statement comes to before anything of it is sent.
 pub(super) enum Outcome {
     Rows(Rows),
-    Copy(Rows, Option<bool>),
+    Copy(Rows, CopyOptions),
     Fetch { name: String, rows: Option<u64>, silent: bool },
     Done(String),
 }
@@ -134,13 +135,14 @@ impl Session {
                 return Err(gone);
             }
             Err(Stopped::Problem(problem)) => {
+                let problem = self.in_time(problem);
                 let counters = &self.shared.counters;
                 counters.failed.add(1);
                 counters.cancelled.add(u64::from(problem.code == "57014"));
                 reply::error(&mut connection.out, &problem);
                 if self.transaction == Transaction::Open {
                     self.transaction = Transaction::Failed;
-                    self.cursors.clear();
+                    self.cursors.retain(|_, cursor| cursor.held);
                 }
             }
         }
@@ -152,6 +154,18 @@ impl Session {
             connection.flush().await?;
         }
         Ok(())
+    }
+
+    /// Names the setting of the session where it was that which ended a statement.
+    fn in_time(&self, problem: Problem) -> Problem {
+        match self.settings.statement_timeout() {
+            Some(limit) if problem.message.ends_with(&format!("ran longer than {limit:?}")) => Problem::error(
+                "57014",
+                format!("canceling statement due to statement timeout: it ran longer than {limit:?}"),
+            )
+            .hint("restrict the time range, or raise `statement_timeout`, which this session has set"),
+            _ => problem,
+        }
     }
 
     /// Runs the statements of one `Query`, one after the other, until one fails.
@@ -197,7 +211,7 @@ impl Session {
                 self.shared.counters.rows.add(sent);
                 reply::command_complete(&mut connection.out, &format!("{} {sent}", rows.tag));
             }
-            Outcome::Copy(rows, csv) => self.copy(connection, rows, csv, cancelled).await?,
+            Outcome::Copy(rows, options) => self.copy(connection, rows, options, cancelled).await?,
             Outcome::Fetch { name, rows, silent } => {
                 if let (Some(cursor), false) = (self.cursors.get(&name), silent) {
                     reply::row_description(&mut connection.out, &cursor.described());
@@ -212,24 +226,20 @@ impl Session {
         &mut self,
         connection: &mut Connection,
         mut rows: Rows,
-        csv: Option<bool>,
+        options: CopyOptions,
         cancelled: &CancellationToken,
     ) -> Result<(), Stopped> {
-        let columns = rows.described();
-        reply::copy_out(&mut connection.out, columns.len());
-        if csv == Some(true) {
-            reply::message(&mut connection.out, b'd', |out| {
-                for (at, column) in columns.iter().enumerate() {
-                    if at > 0 {
-                        out.extend_from_slice(b",");
-                    }
-                    csv_cell(column.name.as_bytes(), out);
-                }
-                out.extend_from_slice(b"\n");
-            });
+        let binary = options.is_binary();
+        if binary {
+            rows.set_formats(&[1])?;
         }
-        let form = if csv.is_some() { Form::CopyCsv } else { Form::CopyText };
-        let (Sent::All(sent) | Sent::Part(sent)) = rows.send(connection, cancelled, 0, form).await?;
+        let columns = rows.described();
+        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        let mut writer = CopyWriter::new(options, &names).map_err(|error| Problem::error("42703", error))?;
+        reply::copy_out(&mut connection.out, columns.len(), binary);
+        reply::copy_data(&mut connection.out, |out| writer.head(&names, out));
+        let (Sent::All(sent) | Sent::Part(sent)) = rows.send(connection, cancelled, 0, Form::Copy(&mut writer)).await?;
+        reply::copy_data(&mut connection.out, |out| writer.tail(out));
         self.shared.counters.rows.add(sent);
         reply::copy_done(&mut connection.out);
         reply::command_complete(&mut connection.out, &format!("COPY {sent}"));
@@ -295,8 +305,10 @@ impl Session {
                     reply::notice(&mut connection.out, &Problem::warning("there is no transaction"));
                 }
                 self.transaction = Transaction::Idle;
-                self.cursors.clear();
-                done(if failed || *command == Command::Rollback { "ROLLBACK" } else { "COMMIT" })
+                let undone = failed || *command == Command::Rollback;
+                self.cursors.retain(|_, cursor| cursor.held || (cursor.holds && !undone));
+                self.cursors.values_mut().for_each(|cursor| cursor.held = true);
+                done(if undone { "ROLLBACK" } else { "COMMIT" })
             }
             Command::Savepoint | Command::Release | Command::RollbackTo => {
                 if self.transaction == Transaction::Idle {
@@ -341,8 +353,9 @@ impl Session {
                 }
                 done(if name.is_some() { "DEALLOCATE" } else { "DEALLOCATE ALL" })
             }
-            Command::Prepare { name, sql } => {
-                self.keep(name, sql.clone(), Vec::new())?;
+            Command::Prepare { name, sql, types } => {
+                let unknown = |name| Problem::error("42704", format!("there is no type `{name}` for a parameter"));
+                self.keep(name, sql.clone(), types.clone().map_err(unknown)?)?;
                 done("PREPARE")
             }
             Command::Execute { name, values } => {
@@ -353,7 +366,7 @@ impl Session {
                 let rows = self.query(connection, &prepared.sql, &values, &prepared.engine_types(), cancelled).await?;
                 Ok(Outcome::Rows(rows))
             }
-            Command::Declare { name, sql } => {
+            Command::Declare { name, sql, hold } => {
                 if self.cursors.len() >= OPEN_MAX {
                     return Err(Problem::error("54000", format!("{OPEN_MAX} cursors are open: `CLOSE` one")).into());
                 }
@@ -362,6 +375,8 @@ impl Session {
                 }
                 let mut rows = self.query(connection, sql, values, types, cancelled).await?;
                 rows.tag = "FETCH";
+                rows.holds = *hold;
+                rows.held = *hold && self.transaction == Transaction::Idle;
                 self.cursors.insert(name.clone(), rows);
                 done("DECLARE CURSOR")
             }
@@ -378,9 +393,10 @@ impl Session {
                 }
                 done(if name.is_some() { "CLOSE CURSOR" } else { "CLOSE CURSOR ALL" })
             }
-            Command::CopyOut { sql, csv } => {
+            Command::CopyOut { sql, options } => {
+                let options = options.clone().map_err(|error| Problem::error("22023", error))?;
                 let rows = self.query(connection, sql, values, types, cancelled).await?;
-                Ok(Outcome::Copy(rows, *csv))
+                Ok(Outcome::Copy(rows, options))
             }
             Command::Nothing(tag) => done(tag),
             Command::Unsupported(what) => Err(Problem::error("0A000", format!("not supported: {what}")).into()),

@@ -74,6 +74,7 @@ fn code(error: &QueryError, text: &str, sql: &str) -> &'static str {
         }
         QueryError::Invalid(_) => match text {
             _ if text.starts_with("unknown column") => "42703",
+            _ if text.starts_with("`$") && text.contains("is used as") => "42P08",
             _ if text.starts_with("unknown table function") => "42883",
             _ if text.starts_with("unknown table") => "42P01",
             _ if text.starts_with("unknown function") || text.contains("invalid function") => "42883",

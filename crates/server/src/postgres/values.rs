@@ -14,6 +14,13 @@ use super::{interval, time};
 /// Object id of `uuid`, whose binary form is its bytes.
 const UUID: u32 = 2950;
 
+/// Microseconds of a day, at which times of day end.
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+/// Days since 1970 that the calendar has: from 4713 BC, as in Postgres, to the year 262142, where that of the engine ends. What Postgres
+/// sends for dates without end is beyond.
+const DAYS: std::ops::RangeInclusive<i32> = -2_440_588..=95_026_236;
+
 /// Returns the type that the engine is told of a parameter, where the client named one; text is left open, so that it means
 /// what a literal in its place would.
 pub(super) fn engine_type(oid: u32) -> Option<DataType> {
@@ -35,6 +42,11 @@ pub(super) fn engine_type(oid: u32) -> Option<DataType> {
     })
 }
 
+/// Says whether a client left the type of a parameter open: it named none, or the one for what is not known.
+pub(super) fn is_open(oid: u32) -> bool {
+    matches!(oid, 0 | 705)
+}
+
 /// What is known of a parameter's type.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Known {
@@ -52,6 +64,9 @@ pub(super) fn read(number: usize, value: Option<Bytes>, binary: bool, known: Kno
         let form = if binary { "binary" } else { "text" };
         let beyond = match of.element {
             PgType::Timestamp | PgType::Timestamptz if binary => ", or beyond the years 1677 to 2262",
+            PgType::Time if binary => ", or beyond a day",
+            PgType::Date if binary => ", or beyond the calendar",
+            PgType::Interval if binary => ", or beyond 292 years of nanoseconds",
             _ => "",
         };
         Problem::error("22P03", format!("parameter `${number}` is no {form} form of `{}`{beyond}", of.word()))
@@ -63,7 +78,8 @@ pub(super) fn read(number: usize, value: Option<Bytes>, binary: bool, known: Kno
     if binary {
         return match known {
             Known::Named(UUID, _) => uuid(&value),
-            _ => from_binary(value, of.element),
+            Known::Named(oid, _) => element(value, oid, of.element),
+            Known::Implied(_) => from_binary(value, of.element),
         }
         .ok_or_else(wrong);
     }
@@ -96,8 +112,8 @@ pub(super) fn from_text(text: &str, of: PgType) -> Option<Parameter> {
     let trimmed = text.trim();
     Some(match of {
         PgType::Bool => Parameter::Boolean(match trimmed.to_ascii_lowercase().as_str() {
-            "t" | "true" | "y" | "yes" | "on" | "1" => true,
-            "f" | "false" | "n" | "no" | "off" | "0" => false,
+            "t" | "tr" | "tru" | "true" | "y" | "ye" | "yes" | "on" | "1" => true,
+            "f" | "fa" | "fal" | "fals" | "false" | "n" | "no" | "of" | "off" | "0" => false,
             _ => return None,
         }),
         PgType::Int2 | PgType::Int4 | PgType::Int8 => Parameter::Integer(trimmed.parse().ok()?),
@@ -105,7 +121,7 @@ pub(super) fn from_text(text: &str, of: PgType) -> Option<Parameter> {
         PgType::Numeric => number(trimmed)?,
         PgType::Bytea => match trimmed.strip_prefix("\\x") {
             Some(digits) => Parameter::Bytes(hex(digits)?),
-            None => return None,
+            None => Parameter::Bytes(escaped(text)?),
         },
         PgType::Interval => interval::read(trimmed)?,
         // What is written otherwise the engine reads, or says what is wrong with it.
@@ -135,6 +151,30 @@ fn number(text: &str) -> Option<Parameter> {
     Some(if text.chars().all(digits) { Parameter::Number(text.to_owned()) } else { Parameter::Float(float) })
 }
 
+/// Reads bytes in the older form of Postgres: text, in which `\\\\` is a backslash and `\\377` a byte.
+fn escaped(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = match (first, after) {
+            (b'\\', [b'\\', after @ ..]) => {
+                bytes.push(b'\\');
+                after
+            }
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) => {
+                bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                after
+            }
+            (b'\\', _) => return None,
+            (byte, after) => {
+                bytes.push(*byte);
+                after
+            }
+        };
+    }
+    Some(bytes)
+}
+
 fn hex(digits: &str) -> Option<Vec<u8>> {
     let digits = digits.as_bytes();
     if !digits.len().is_multiple_of(2) {
@@ -142,6 +182,16 @@ fn hex(digits: &str) -> Option<Vec<u8>> {
     }
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     digits.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
+}
+
+/// Reads the binary form of a value of type `oid`, which is kept as `of`.
+fn element(mut value: Bytes, oid: u32, of: PgType) -> Option<Parameter> {
+    match oid {
+        UUID => uuid(&value),
+        // Object ids have no sign.
+        26 | 2205 | 2206 if value.len() == 4 => Some(Parameter::Integer(i64::from(value.try_get_u32().ok()?))),
+        _ => from_binary(value, of),
+    }
 }
 
 fn from_binary(mut value: Bytes, of: PgType) -> Option<Parameter> {
@@ -163,20 +213,23 @@ fn from_binary(mut value: Bytes, of: PgType) -> Option<Parameter> {
         PgType::Bytea => Parameter::Bytes(std::mem::take(&mut value).to_vec()),
         PgType::Text => Parameter::Text(String::from_utf8(std::mem::take(&mut value).to_vec()).ok()?),
         PgType::Jsonb => {
-            let version = value.try_get_u8().ok()?;
-            let text = String::from_utf8(std::mem::take(&mut value).to_vec()).ok()?;
             // `json` has no version before it.
-            Parameter::Text(if version == 1 { text } else { format!("{}{text}", char::from(version)) })
+            let text = std::mem::take(&mut value);
+            let text = text.strip_prefix(&[1]).unwrap_or(&text[..]);
+            Parameter::Text(String::from_utf8(text.to_vec()).ok()?)
         }
         PgType::Date => {
             let days = i64::from(value.try_get_i32().ok()?) + EPOCH_DAYS;
-            Parameter::Date(i32::try_from(days).ok()?)
+            Parameter::Date(i32::try_from(days).ok().filter(|days| DAYS.contains(days))?)
         }
         PgType::Timestamp | PgType::Timestamptz => {
             let micros = value.try_get_i64().ok()?.checked_add(EPOCH_MICROS)?;
             Parameter::Time { nanos: micros.checked_mul(1_000)?, zoned: of == PgType::Timestamptz }
         }
-        PgType::Time => Parameter::Clock(value.try_get_i64().ok()?.checked_mul(1_000)?),
+        PgType::Time => {
+            let micros = value.try_get_i64().ok()?;
+            Parameter::Clock((0..MICROS_PER_DAY).contains(&micros).then(|| micros * 1_000)?)
+        }
         PgType::Interval => {
             let nanos = value.try_get_i64().ok()?.checked_mul(1_000)?;
             let (days, months) = (value.try_get_i32().ok()?, value.try_get_i32().ok()?);
@@ -189,8 +242,13 @@ fn from_binary(mut value: Bytes, of: PgType) -> Option<Parameter> {
 /// Reads the items of an array in its binary form.
 fn binary_items(mut value: Bytes, of: PgType) -> Option<Vec<Parameter>> {
     let dimensions = value.try_get_u32().ok()?;
-    let _nulls = value.try_get_u32().ok()?;
+    let nulls = value.try_get_u32().ok()?;
+    if nulls > 1 {
+        return None;
+    }
     let oid = value.try_get_u32().ok()?;
+    // The items say themselves what they are.
+    let of = ColumnType::from_oid(oid).filter(|own| !own.array).map_or(of, |own| own.element);
     if dimensions == 0 {
         return value.is_empty().then(Vec::new);
     }
@@ -205,8 +263,7 @@ fn binary_items(mut value: Bytes, of: PgType) -> Option<Vec<Parameter>> {
             -1 => Parameter::Null,
             length => {
                 let length = usize::try_from(length).ok().filter(|length| *length <= value.len())?;
-                let item = value.split_to(length);
-                if oid == UUID { uuid(&item)? } else { from_binary(item, of)? }
+                element(value.split_to(length), oid, of)?
             }
         });
     }
@@ -292,6 +349,60 @@ mod tests {
         assert_eq!(text("1.2.3"), Parameter::Text("1.2.3".to_owned()));
         let named = Known::Named(701, plain(PgType::Float8));
         assert!(read(1, Some(Bytes::from_static(b"1.2.3")), false, named).is_err());
+    }
+
+    #[test]
+    fn values_beyond_their_range_are_told_and_not_wrapped() {
+        let told = |bytes: Vec<u8>, of| read(1, Some(Bytes::from(bytes)), true, Known::Implied(plain(of)));
+        for (bytes, of, word) in [
+            (86_400_000_000_i64.to_be_bytes().to_vec(), PgType::Time, "beyond a day"),
+            ((-1_i64).to_be_bytes().to_vec(), PgType::Time, "beyond a day"),
+            (i32::MAX.to_be_bytes().to_vec(), PgType::Date, "beyond the calendar"),
+            (i32::MIN.to_be_bytes().to_vec(), PgType::Date, "beyond the calendar"),
+            (i64::MAX.to_be_bytes().to_vec(), PgType::Timestamptz, "1677 to 2262"),
+            (i64::MIN.to_be_bytes().to_vec(), PgType::Timestamp, "1677 to 2262"),
+            ([i64::MAX.to_be_bytes().as_slice(), &[0; 8]].concat(), PgType::Interval, "292 years"),
+            (vec![0, 1, 0, 0, 0, 0, 0, 0, 0x27, 0x10], PgType::Numeric, "numeric"),
+            (vec![0, 0, 0, 0, 0x12, 0x34, 0, 0], PgType::Numeric, "numeric"),
+        ] {
+            match told(bytes.clone(), of) {
+                Err(problem) => assert!(problem.message.contains(word), "{}", problem.message),
+                Ok(value) => panic!("{bytes:?} should be no {of:?}: {value:?}"),
+            }
+        }
+        let last = told(86_399_999_999_i64.to_be_bytes().to_vec(), PgType::Time);
+        assert_eq!(last.expect("a time of day"), Parameter::Clock(86_399_999_999_000));
+        for (sign, wanted) in [(0xd0, f64::INFINITY), (0xf0, f64::NEG_INFINITY)] {
+            let told = told(vec![0, 0, 0, 0, sign, 0, 0, 0], PgType::Numeric);
+            assert_eq!(told.expect("an infinity"), Parameter::Float(wanted));
+        }
+    }
+
+    #[test]
+    fn items_of_an_array_are_read_as_what_they_say_they_are() {
+        let mut array = Vec::new();
+        for part in [1_u32, 0, 23, 1, 1, 4] {
+            array.extend_from_slice(&part.to_be_bytes());
+        }
+        array.extend_from_slice(&7_i32.to_be_bytes());
+        let of = ColumnType { element: PgType::Text, array: true };
+        let told = read(1, Some(Bytes::from(array.clone())), true, Known::Implied(of)).expect("an array");
+        assert_eq!(told, Parameter::List(vec![Parameter::Integer(7)]));
+        // Neither flag nor number of dimensions is what it should be.
+        for (at, byte) in [(7, 2), (3, 2)] {
+            let mut wrong = array.clone();
+            wrong[at] = byte;
+            assert!(read(1, Some(Bytes::from(wrong)), true, Known::Implied(of)).is_err());
+        }
+    }
+
+    #[test]
+    fn bytes_in_their_older_form_and_object_ids_without_a_sign_are_read() {
+        assert_eq!(from_text("a\\\\\\377", PgType::Bytea), Some(Parameter::Bytes(vec![b'a', b'\\', 255])));
+        assert_eq!(from_text("a\\9", PgType::Bytea), None);
+        let oid = ColumnType::from_oid(26).expect("oid is known");
+        let told = read(1, Some(Bytes::from(u32::MAX.to_be_bytes().to_vec())), true, Known::Named(26, oid));
+        assert_eq!(told.expect("an object id"), Parameter::Integer(i64::from(u32::MAX)));
     }
 
     #[test]
