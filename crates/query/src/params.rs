@@ -80,9 +80,8 @@ impl<'a> Parameters<'a> {
             && marks != values.len()
         {
             return Err(QueryError::Invalid(format!(
-                "the statement has {marks} `?` and {} {} given: give each `?` its value",
-                values.len(),
-                if values.len() == 1 { "parameter was" } else { "parameters were" },
+                "the statement has {marks} `?` and {}: give each `?` its value",
+                were_given(values.len())
             )));
         }
         if let ControlFlow::Break(error) = statement.visit(&mut self) {
@@ -90,8 +89,8 @@ impl<'a> Parameters<'a> {
         }
         match self.used.iter().position(|used| !used) {
             Some(unused) => Err(QueryError::Invalid(format!(
-                "{} parameters were given and `${}` is not in the statement",
-                self.used.len(),
+                "{} and `${}` is not in the statement: give a value for each parameter that is",
+                were_given(self.used.len()),
                 unused + 1
             ))),
             None => Ok(Placed { count: self.highest, whole: self.whole, lists: self.lists, casts: self.casts }),
@@ -114,15 +113,21 @@ impl<'a> Parameters<'a> {
             }
             Given::Values(values) => {
                 let Some(value) = values.get(number - 1) else {
-                    return Err(QueryError::Invalid(format!(
-                        "`{name}` has no value: {} parameters were given",
-                        values.len()
-                    )));
+                    return Err(QueryError::Invalid(format!("`{name}` has no value: {}", were_given(values.len()))));
                 };
                 self.used[number - 1] = true;
                 Some(value.literal(wanted))
             }
         })
+    }
+}
+
+/// Says how many values came with a statement.
+fn were_given(count: usize) -> String {
+    match count {
+        0 => "no parameters were given".to_owned(),
+        1 => "1 parameter was given".to_owned(),
+        many => format!("{many} parameters were given"),
     }
 }
 
@@ -236,12 +241,14 @@ fn compared(expr: &mut Expr) {
     *expr = if *negated { Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(both) } } else { both };
 }
 
-/// Keeps a cast together where it meets operators.
+/// Keeps a cast together where it meets operators, and a number with its sign: `-$1` is no comment.
 fn placed(expr: Expr) -> Expr {
-    match expr {
-        cast @ Expr::Cast { .. } => Expr::Nested(Box::new(cast)),
-        other => other,
-    }
+    let together = match &expr {
+        Expr::Cast { .. } => true,
+        Expr::Value(value) => matches!(&value.value, Literal::Number(digits, _) if digits.starts_with(['-', '+'])),
+        _ => false,
+    };
+    if together { Expr::Nested(Box::new(expr)) } else { expr }
 }
 
 #[cfg(test)]

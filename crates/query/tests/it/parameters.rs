@@ -167,3 +167,24 @@ async fn times_dates_and_lengths_of_time_come_back_as_they_went_in() {
     let told = ask(&shop, "SELECT $1", vec![precise], vec![]).await;
     assert_eq!(told, Ok(vec![vec!["12345678901234567890.123456789".to_owned()]]));
 }
+
+#[tokio::test]
+async fn a_number_with_a_sign_is_one_operand_wherever_its_parameter_stands() {
+    let shop = Shop::open().await;
+    let minus = || vec![Parameter::Integer(-2)];
+    for (sql, params, wanted) in [
+        ("SELECT -$1", minus(), "2"),
+        ("SELECT 5-$1", minus(), "7"),
+        ("SELECT - $1 - $1", minus(), "4"),
+        ("SELECT abs($1)", minus(), "2"),
+        ("SELECT -$1", vec![Parameter::Float(-0.5)], "0.5"),
+        ("SELECT -$1", vec![Parameter::Number("-7".to_owned())], "7"),
+    ] {
+        let rows = ask(&shop, sql, params, vec![]).await;
+        assert_eq!(rows, Ok(vec![vec![wanted.to_owned()]]), "{sql}");
+    }
+    match ask(&shop, "SELECT $2", vec![Parameter::Null], vec![]).await {
+        Err(QueryError::Invalid(told)) => assert!(told.contains("1 parameter was given"), "{told}"),
+        other => panic!("should be invalid: {other:?}"),
+    }
+}
