@@ -91,10 +91,10 @@ impl QueryError {
             DataFusionError::SchemaError(schema, _) => Self::Invalid(schema_message(schema)),
             DataFusionError::SQL(parser, _) => Self::Invalid(tidy(&parser.to_string())),
             DataFusionError::Plan(text) => Self::Invalid(helpful(tidy(text))),
-            DataFusionError::NotImplemented(text) if text.contains("logical expression Exists(") => {
-                Self::Invalid(helpful(tidy(text)))
-            }
-            DataFusionError::NotImplemented(text) => Self::Invalid(format!("not supported: {}", tidy(text))),
+            DataFusionError::NotImplemented(text) => Self::Invalid(match out_of_place(text) {
+                Some(help) => help.to_owned(),
+                None => format!("not supported: {}", tidy(text)),
+            }),
             DataFusionError::External(inner) => match inner.downcast_ref::<Self>() {
                 Some(own) => own.clone(),
                 None => Self::Unreadable(tidy(&inner.to_string())),
@@ -193,6 +193,32 @@ const HELP: &[(&str, &str)] = &[
     ("divide by zero", "write `x / nullif(y, 0)`"),
 ];
 
+/// What to write instead of a subquery that was left where the engine has no plan for it, by what it calls it.
+const OUT_OF_PLACE: &[(&str, &str)] = &[
+    (
+        "logical expression Exists(",
+        "`EXISTS` stands in `WHERE` and `HAVING`: elsewhere write `(SELECT count(*) FROM ..) > 0`",
+    ),
+    (
+        "logical expression InSubquery(",
+        "`IN (SELECT ..)` stands in `WHERE` and `HAVING`: elsewhere write `(SELECT count(*) FROM .. WHERE y = x) > 0`",
+    ),
+    (
+        "logical expression ScalarSubquery(",
+        "a subquery for one value compares with the row around it by `=` alone: join with its rows and group, for instance \
+         `FROM a LEFT JOIN b ON b.time < a.time GROUP BY a.id`",
+    ),
+    (
+        "logical expression OuterReferenceColumn(",
+        "a subquery in `FROM` does not see the rows beside it: join with `ON`, and number the rows with `row_number() OVER \
+         (PARTITION BY .. ORDER BY ..)` for the first of each",
+    ),
+];
+
+fn out_of_place(text: &str) -> Option<&'static str> {
+    OUT_OF_PLACE.iter().find(|(sign, _)| text.contains(sign)).map(|(_, help)| *help)
+}
+
 /// Returns what is said in an error that was written out as it lies in memory.
 fn refused_value(error: &str) -> String {
     if error.contains("DivideByZero") {
@@ -219,8 +245,8 @@ fn helpful(text: String) -> String {
             "`{name}` is a function and not a table: it takes arguments, for instance `SELECT * FROM {name}('dep_..', '10m', '10m')`"
         );
     }
-    if text.contains("logical expression Exists(") {
-        return "`EXISTS` stands in `WHERE` and `HAVING`: elsewhere write `(SELECT count(*) FROM ..) > 0`".to_owned();
+    if let Some(help) = out_of_place(&text) {
+        return help.to_owned();
     }
     if let Some((_, call)) = text.split_once("no function matches the given name and argument types '")
         && let Some((function, types)) = call.split('\'').next().and_then(|call| call.split_once('('))
