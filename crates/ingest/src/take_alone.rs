@@ -94,7 +94,7 @@ impl Pipeline {
                 return Ok(Step::Fresh(Fresh { request, decoded, claim: None }));
             }
             let fingerprint = fingerprint.unwrap_or_else(|| fingerprints.of(signal, &request));
-            Ok(match fingerprints.claim(fingerprint, at) {
+            Ok(match fingerprints.claim(fingerprint) {
                 Claimed::New(claim) => {
                     let decoded = decode(&request)?;
                     Step::Fresh(Fresh { request, decoded, claim: Some(claim) })

@@ -76,7 +76,7 @@ impl Pipeline {
         }
         let fingerprint = self.fingerprints.of(arrival.signal, request);
         loop {
-            match self.fingerprints.claim(fingerprint, at) {
+            match self.fingerprints.claim(fingerprint) {
                 Claimed::New(claim) => return Ok(Told::Fresh(Some(claim))),
                 Claimed::Stored { again: false } => return Ok(Told::Repeated(Rejected::default())),
                 Claimed::Stored { again: true } => {

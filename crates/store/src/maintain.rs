@@ -21,7 +21,7 @@ use crate::flush::{Sealed, SegmentCount, apply, seal, segment_id, show, unreadab
 use crate::layout::FLUSHED;
 use crate::merge::{self, Failed};
 use crate::plan::{Candidate, plan};
-use crate::retention::{Fate, Retention, evicted};
+use crate::retention::{ClockWatch, Fate, Retention, evicted};
 use crate::shared::{Requests, Shared};
 use crate::trim::{self, environments};
 use crate::written::Costs;
@@ -73,6 +73,7 @@ pub(crate) struct Maintenance {
     compactor: Compactor,
     /// When a flush was last due because the tail was full.
     pressed: Option<Instant>,
+    clock: ClockWatch,
 }
 
 impl Maintenance {
@@ -84,6 +85,10 @@ impl Maintenance {
         missing: Vec<SegmentRecord>,
     ) -> io::Result<Self> {
         let compactor = Compactor::start(Arc::clone(&shared))?;
+        let view = shared.view.load_full();
+        let stored = Table::ALL.into_iter().flat_map(|table| view.segments(table).iter());
+        let newest = stored.map(|segment| segment.record.received_to).max();
+        let clock = ClockWatch::new((shared.clock)(), Instant::now(), newest, shared.options.retention);
         Ok(Self {
             shared,
             catalog,
@@ -101,6 +106,7 @@ impl Maintenance {
             trims: Vec::new(),
             compactor,
             pressed: None,
+            clock,
         })
     }
 
@@ -240,7 +246,7 @@ impl Maintenance {
             tracing::error!(error = %problem, "small batches could not be coalesced");
         }
         // A merge that may or may not have happened comes first: retiring one of its inputs would bring it back.
-        if let Err(problem) = self.merge(asked).and_then(|()| self.retire()) {
+        if let Err(problem) = self.merge(asked).and_then(|()| self.retire(asked)) {
             tracing::warn!(error = %problem, "segments could not be merged or retired; tried again at the next tick");
         }
         self.sweep();
@@ -355,9 +361,20 @@ impl Maintenance {
     }
 
     /// Removes segments whose rows are all too old, has those trimmed of which some are, and removes the oldest where there are too
-    /// many bytes.
-    fn retire(&mut self) -> Result<(), StoreError> {
+    /// many bytes. Age counts only where the clock can be believed, or where it is `asked` for.
+    fn retire(&mut self, asked: bool) -> Result<(), StoreError> {
         let now = (self.shared.clock)();
+        let doubted = self.clock.doubts(now, Instant::now()) && !asked;
+        {
+            let mut counters = self.shared.counters.lock();
+            if doubted && !counters.clock_doubted {
+                tracing::warn!(
+                    clock = %now,
+                    "the clock went ahead, or all rows are older than `store.retention`: none are removed for their age before the clock has stayed there for six hours"
+                );
+            }
+            counters.clock_doubted = doubted;
+        }
         let options = &self.shared.options;
         let retention = Retention { default: options.retention, rules: &options.retention_rules };
         let view = self.shared.view.load_full();
@@ -367,7 +384,7 @@ impl Maintenance {
                 .flat_map(|table| view.segments(table).iter().map(move |segment| (table, &segment.record)))
         };
         let mut goes: Vec<&SegmentRecord> = Vec::new();
-        for (table, record) in live() {
+        for (table, record) in live().filter(|_| !doubted) {
             let age = now.since(record.received_to);
             let known = self.environments.get(&record.id).cloned();
             let mut read = None;
@@ -401,7 +418,7 @@ impl Maintenance {
             let longest = options.retention_rules.iter().map(|rule| rule.keep).fold(options.retention, Duration::max);
             now.since(record.received_to) > longest
         };
-        let lost: Vec<&SegmentRecord> = self.missing.iter().filter(old).collect();
+        let lost: Vec<&SegmentRecord> = self.missing.iter().filter(|_| !doubted).filter(old).collect();
         let retired: HashSet<&SegmentId> = goes.iter().map(|record| &record.id).collect();
         let left: Vec<(Table, &SegmentRecord)> = live().filter(|(_, record)| !retired.contains(&record.id)).collect();
         let evicted = evicted(&left, options.disk_bytes_max);

@@ -1,7 +1,7 @@
 //! What goes, and when: rules by table and environment, and the cap on disk space. Pure functions of times and sizes.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plimsoll_catalog::SegmentRecord;
 use plimsoll_model::{SegmentId, UnixNanos};
@@ -77,6 +77,44 @@ impl Retention<'_> {
     }
 }
 
+/// A clock that went ahead by more than this, against what the machine counts, is not believed at once.
+const JUMP: Duration = Duration::from_secs(3_600);
+
+/// How long it has to stay there.
+const BELIEVED_AFTER: Duration = Duration::from_secs(6 * 3_600);
+
+/// Whether the clock can be believed that rows are as old as it says: one that is set ahead by years would have everything removed
+/// within a tick, and putting it right brings nothing back.
+#[derive(Debug)]
+pub(crate) struct ClockWatch {
+    /// What the clock said last that was believed, and when.
+    wall: UnixNanos,
+    at: Instant,
+    doubted: Option<Instant>,
+}
+
+impl ClockWatch {
+    /// Begins when the clock says `now`. Where it makes even the `newest` rows older than `keep`, the machine was off for long or its
+    /// clock is wrong, and nobody can tell which.
+    pub(crate) fn new(now: UnixNanos, at: Instant, newest: Option<UnixNanos>, keep: Duration) -> Self {
+        let wall = newest.filter(|newest| now.since(*newest) > keep.max(JUMP)).unwrap_or(now);
+        Self { wall, at, doubted: None }
+    }
+
+    /// Says whether the clock is in doubt when it says `now`.
+    pub(crate) fn doubts(&mut self, now: UnixNanos, at: Instant) -> bool {
+        let counted = at.saturating_duration_since(self.at);
+        if now.since(self.wall) > counted.saturating_add(JUMP) {
+            let since = *self.doubted.get_or_insert(at);
+            if at.saturating_duration_since(since) < BELIEVED_AFTER {
+                return true;
+            }
+        }
+        *self = Self { wall: now, at, doubted: None };
+        false
+    }
+}
+
 /// Names the segments that go so that no more than `bytes_max` are left: the oldest first, telemetry before aggregates.
 pub(crate) fn evicted(segments: &[(Table, &SegmentRecord)], bytes_max: u64) -> Vec<SegmentId> {
     let mut left: u64 = segments.iter().map(|(_, record)| record.bytes).sum();
@@ -136,6 +174,41 @@ mod tests {
         assert_eq!(fate(3, &["staging"]), Fate::Go);
         assert_eq!(fate(8, &["audit", "prod", "staging"]), Fate::Lose(vec!["prod".to_owned(), "staging".to_owned()]));
         assert_eq!(retention.fate(Table::Spans, DAY * 3, || None), Fate::Stay, "what cannot be told stays");
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ahead_is_believed_once_it_stayed_there_and_one_that_goes_on_always() {
+        let begun = Instant::now();
+        let second = |n: u64| (UnixNanos::from_secs(1_000_000 + n), begun + Duration::from_secs(n));
+        let mut watch = ClockWatch::new(second(0).0, begun, None, DAY);
+        for n in (0..100_000).step_by(10_000) {
+            let (now, at) = second(n);
+            assert!(!watch.doubts(now, at), "{n}: it goes as the machine counts");
+            assert!(!watch.doubts(now - Duration::from_secs(50_000), at), "{n}: nothing is lost where it is set back");
+            // Set right again: that looks like a jump for as long as it takes.
+            watch = ClockWatch::new(now, at, None, DAY);
+        }
+        let jumped = |n: u64| (second(n).0 + DAY * 1_000, second(n).1);
+        for n in [100_000, 110_000, 121_599] {
+            assert!(watch.doubts(jumped(n).0, jumped(n).1), "{n}");
+        }
+        let mut corrected = ClockWatch { ..watch };
+        assert!(!corrected.doubts(second(121_600).0, second(121_600).1), "it was put right");
+        assert!(corrected.doubts(jumped(121_601).0, jumped(121_601).1));
+        let mut stayed = ClockWatch { doubted: Some(second(100_000).1), ..corrected };
+        assert!(!stayed.doubts(jumped(121_601).0, jumped(121_601).1), "it stayed there");
+        assert!(!stayed.doubts(jumped(121_700).0, jumped(121_700).1));
+    }
+
+    #[test]
+    fn a_start_at_which_all_rows_are_too_old_is_in_doubt() {
+        let at = Instant::now();
+        let newest = Some(UnixNanos::from_secs(1_000_000));
+        let doubts = |days: u32| {
+            let now = UnixNanos::from_secs(1_000_000) + DAY * days;
+            ClockWatch::new(now, at, newest, DAY * 7).doubts(now, at)
+        };
+        assert_eq!([0, 6, 7, 8, 1_000].map(doubts), [false, false, false, true, true]);
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub struct StoreStatus {
     pub folded: SequenceNumber,
     /// The last frame in segments.
     pub checkpoint: SequenceNumber,
+    /// True while rows are not removed for their age, because the clock says that more time passed than the machine counted.
+    pub clock_doubted: bool,
     /// True while less than `disk_reserve_bytes` is free.
     pub disk_full: bool,
 }

@@ -14,6 +14,8 @@
 //! - Frames the journal still has are fingerprinted when it is replayed; those it gives back are in `file` before
 //!   ([`Fingerprints::save`]). So what was acknowledged is known after any restart.
 //! - A claim that is dropped unfulfilled, whatever ended the request, lets the next one through.
+//! - Ages are what the machine counted since the start, so that nobody who sets the clock has a retry stored again. The files hold the
+//!   clock's times; what they say is of the future was received just now.
 //!
 //! *What a fingerprint is.* XXH3 of 128 bits over the protobuf request, seeded with a random number that the directory keeps and
 //! with the signal. Among a billion requests within a window two that differ share one with a probability of 10⁻²¹. It is no
@@ -29,7 +31,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use plimsoll_model::{SequenceNumber, UnixNanos};
@@ -39,6 +41,7 @@ use tokio::sync::Semaphore;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::counters::Counter;
+use crate::pipeline::nanos;
 use file::Files;
 use ring::{AGAIN, Ring, Stored};
 
@@ -63,6 +66,8 @@ pub struct Fingerprints {
     window: u64,
     seed: u64,
     clock: Option<Clock>,
+    /// Nanoseconds that go on as the machine counts them, from what the clock said at the start.
+    steady: Box<dyn Fn() -> u64 + Send + Sync>,
     table: Mutex<Table>,
     files: Option<Mutex<Files>>,
     /// Requests that were forgotten within the window, because there was no room.
@@ -111,19 +116,24 @@ impl Fingerprints {
     /// # Errors
     /// The directory cannot be made or read. Damage in it is logged, and costs what was in it.
     pub fn open(options: FingerprintOptions) -> std::io::Result<Arc<Self>> {
+        let (begun, at) = (Instant::now(), (options.clock)().0);
+        Self::open_by(options, Box::new(move || at.saturating_add(nanos(begun.elapsed()))))
+    }
+
+    fn open_by(options: FingerprintOptions, steady: Box<dyn Fn() -> u64 + Send + Sync>) -> std::io::Result<Arc<Self>> {
         let window = u64::try_from(options.window.as_nanos()).unwrap_or(u64::MAX);
         if window == 0 {
             return Ok(Self::off());
         }
         let mut ring = Ring::new(options.bytes);
         let (files, found) = Files::open(&options.dir, options.entropy, ring.capacity())?;
-        let since = (options.clock)().0.saturating_sub(window);
-        let recent = found.stored.into_iter().filter(|one| one.received_ns() >= since);
+        let now = steady();
+        let recent = found.stored.into_iter().filter(|one| one.received_ns() >= now.saturating_sub(window));
         for one in recent {
-            ring.push(one);
+            ring.push(one.received_at(one.received_ns().min(now)));
         }
         let seed = files.seed();
-        let this = Self::new(window, seed, Some(options.clock), 0, Some(files));
+        let this = Self { steady, ..Self::new(window, seed, Some(options.clock), 0, Some(files)) };
         *this.table.lock() = Table { ring, claimed: HashMap::new(), saved: found.through };
         Ok(Arc::new(this))
     }
@@ -133,6 +143,7 @@ impl Fingerprints {
             window,
             seed,
             clock,
+            steady: Box::new(|| 0),
             table: Mutex::new(Table { ring: Ring::new(bytes), claimed: HashMap::new(), saved: 0 }),
             files: files.map(Mutex::new),
             forgotten: Counter::default(),
@@ -165,12 +176,12 @@ impl Fingerprints {
         Fingerprint(xxh3_128_with_seed(request, seed))
     }
 
-    /// Claims a fingerprint for a request received at `now`.
-    pub(crate) fn claim(self: &Arc<Self>, Fingerprint(fingerprint): Fingerprint, now: UnixNanos) -> Claimed {
+    /// Claims a fingerprint for a request that was just received.
+    pub(crate) fn claim(self: &Arc<Self>, Fingerprint(fingerprint): Fingerprint) -> Claimed {
+        let now = (self.steady)();
         let mut table = self.table.lock();
         if let Some(stored) = table.ring.get(fingerprint)
-            // Where the clock was set back, what was received later than now is forgotten no later than twice the window.
-            && now.0.abs_diff(stored.received_ns()) <= self.window
+            && now.saturating_sub(stored.received_ns()) <= self.window
             && !table.claimed.contains_key(&fingerprint)
         {
             return Claimed::Stored { again: stored.again() };
@@ -181,7 +192,7 @@ impl Fingerprints {
             }
             Entry::Vacant(free) => {
                 free.insert(None);
-                Claimed::New(Claim { owner: Some(Arc::clone(self)), fingerprint, received: now.0 & !AGAIN })
+                Claimed::New(Claim { owner: Some(Arc::clone(self)), fingerprint, received: now & !AGAIN })
             }
         }
     }
@@ -204,8 +215,8 @@ impl Fingerprints {
         received: UnixNanos,
         complete: bool,
     ) {
-        let received_ns = received.0 & !AGAIN;
-        let now = self.clock.as_ref().map_or(0, |clock| clock().0);
+        let now = (self.steady)();
+        let received_ns = (received.0 & !AGAIN).min(now);
         if now.saturating_sub(received_ns) > self.window {
             return;
         }
@@ -228,8 +239,9 @@ impl Fingerprints {
     pub fn save(&self, through: SequenceNumber) {
         let Some(files) = &self.files else { return };
         let mut files = files.lock();
-        let now = self.clock.as_ref().map_or(0, |clock| clock().0);
+        let (now, wall) = ((self.steady)(), self.clock.as_ref().map_or(0, |clock| clock().0));
         let since = now.saturating_sub(self.window);
+        let on_the_clock = |one: &Stored| one.received_at(wall.saturating_sub(now.saturating_sub(one.received_ns())));
         let (mut stored, capacity) = {
             let table = self.table.lock();
             if through.0 <= table.saved {
@@ -237,10 +249,10 @@ impl Fingerprints {
             }
             let unsaved = table.ring.newest_first().take_while(|one| one.sequence > table.saved);
             let due = unsaved.filter(|one| one.sequence <= through.0 && one.received_ns() >= since);
-            (due.copied().collect::<Vec<_>>(), table.ring.capacity())
+            (due.map(on_the_clock).collect::<Vec<_>>(), table.ring.capacity())
         };
         stored.reverse();
-        match files.append(&stored, through.0, since, capacity) {
+        match files.append(&stored, through.0, wall.saturating_sub(self.window), capacity) {
             Ok(()) => {
                 let mut table = self.table.lock();
                 table.saved = table.saved.max(through.0);

@@ -27,6 +27,11 @@ impl Stored {
         self.received & !AGAIN
     }
 
+    /// Returns the same with another time of receipt.
+    pub(super) fn received_at(&self, ns: u64) -> Self {
+        Self { received: (ns & !AGAIN) | (self.received & AGAIN), ..*self }
+    }
+
     pub(super) fn again(&self) -> bool {
         self.received & AGAIN != 0
     }

@@ -4,29 +4,33 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 
-/// Fingerprints on a directory, and their clock in seconds.
+/// Fingerprints on a directory, their clock in seconds, and what the machine counts.
 struct World {
     dir: tempfile::TempDir,
     seconds: Arc<AtomicU64>,
+    counted: Arc<AtomicU64>,
     bytes: usize,
 }
 
 impl World {
     fn new(bytes: usize) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        Self { dir, seconds: Arc::new(AtomicU64::new(1_000_000)), bytes }
+        Self { dir, seconds: Arc::new(AtomicU64::new(1_000_000)), counted: Arc::default(), bytes }
     }
 
     fn open(&self) -> Arc<Fingerprints> {
-        let seconds = Arc::clone(&self.seconds);
-        Fingerprints::open(FingerprintOptions {
+        let (seconds, counted) = (Arc::clone(&self.seconds), Arc::clone(&self.counted));
+        let now = || seconds.load(Ordering::Relaxed);
+        let (at, from) = (now(), counted.load(Ordering::Relaxed));
+        let options = FingerprintOptions {
             dir: self.dir.path().join("fingerprints"),
             window: Duration::from_secs(600),
             bytes: self.bytes,
-            entropy: seconds.load(Ordering::Relaxed),
+            entropy: now(),
             clock: Arc::new(move || UnixNanos(seconds.load(Ordering::Relaxed) * 1_000_000_000)),
-        })
-        .expect("opens")
+        };
+        let steady = move || (at + counted.load(Ordering::Relaxed) - from) * 1_000_000_000;
+        Fingerprints::open_by(options, Box::new(steady)).expect("opens")
     }
 
     fn now(&self) -> UnixNanos {
@@ -35,14 +39,16 @@ impl World {
 
     fn pass(&self, seconds: u64) {
         self.seconds.fetch_add(seconds, Ordering::Relaxed);
+        self.counted.fetch_add(seconds, Ordering::Relaxed);
     }
 
-    fn back(&self, seconds: u64) {
-        self.seconds.fetch_sub(seconds, Ordering::Relaxed);
+    /// Sets the clock back, or ahead.
+    fn set(&self, by: i64) {
+        self.seconds.fetch_add(by as u64, Ordering::Relaxed);
     }
 
     fn claim(&self, on: &Arc<Fingerprints>, request: &[u8]) -> Claimed {
-        on.claim(on.of(Signal::Logs, request), self.now())
+        on.claim(on.of(Signal::Logs, request))
     }
 
     /// Stores a request as frame `sequence`.
@@ -72,15 +78,42 @@ fn a_request_is_known_for_the_window_and_no_longer() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_by_more_than_the_window_makes_no_new_request_an_old_one() {
+fn a_clock_that_is_set_has_no_retry_stored_again_and_no_request_known_for_longer() {
+    for by in [-3_600, 3_600, 86_400_000] {
+        let world = World::new(1 << 20);
+        let known = world.open();
+        world.pass(10_000);
+        world.store(&known, b"one", 1);
+        world.set(by);
+        world.pass(300);
+        assert!(world.knows(&known, b"one"), "{by}: a retry as the clock was corrected");
+        // What is saved has the time that the next start has.
+        known.save(SequenceNumber(1));
+        let again = world.open();
+        assert!(world.knows(&again, b"one"), "{by}");
+        world.pass(301);
+        assert!(!world.knows(&known, b"one") && !world.knows(&again, b"one"), "{by}: the window has passed");
+    }
+}
+
+#[test]
+fn what_was_received_in_the_future_by_the_clock_of_a_start_is_known_for_a_window() {
     let world = World::new(1 << 20);
     let known = world.open();
-    world.pass(10_000);
     world.store(&known, b"one", 1);
-    world.back(300);
-    assert!(world.knows(&known, b"one"), "a retry as the clock was corrected");
-    world.back(301);
-    assert!(!world.knows(&known, b"one"));
+    known.save(SequenceNumber(1));
+    drop(known);
+    world.set(-3_600);
+    let known = world.open();
+    known.replayed(
+        SequenceNumber(2),
+        known.of(Signal::Logs, b"two"),
+        UnixNanos(world.now().0 + 5_000_000_000_000),
+        true,
+    );
+    assert!(world.knows(&known, b"one") && world.knows(&known, b"two"));
+    world.pass(601);
+    assert!(!world.knows(&known, b"one") && !world.knows(&known, b"two"));
 }
 
 #[test]

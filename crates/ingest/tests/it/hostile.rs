@@ -393,7 +393,10 @@ async fn streams_on_which_nothing_comes_make_room_for_a_new_connection() {
     }
     // They have a second to say something, in which new connections are turned away.
     let served = async {
+        // Not so often that the machine is out of ports before that second is over.
+        let mut again = tokio::time::interval(Duration::from_millis(50));
         loop {
+            again.tick().await;
             let Ok(stream) = TcpStream::connect(rig.http()).await else { continue };
             let Ok((mut sender, connection)) =
                 hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await

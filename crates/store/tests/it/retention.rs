@@ -49,6 +49,34 @@ async fn rows_of_an_environment_go_when_their_own_time_is_up_and_the_rest_stays(
 }
 
 #[tokio::test]
+async fn a_clock_that_is_set_ahead_by_years_removes_nothing_at_once() {
+    let mut world = World::new();
+    world.options.retention = Duration::from_secs(7 * 86_400);
+    let store = world.open().await;
+    publish(&store, 1, 30);
+    store.flush().await.expect("flushed");
+    world.advance(Duration::from_secs(1_000 * 86_400));
+    publish(&store, 30, 40);
+    // Retention is looked after before a flush is answered.
+    store.flush().await.expect("flushed");
+    assert_eq!(total(&world.rows(&store.snapshot(), Table::Spans)), total(&expected(Table::Spans, 40)));
+    assert!(store.status().clock_doubted);
+    assert_eq!(store.status().retired_rows, 0);
+    store.close().await.expect("closed");
+    drop(store);
+    // Nor at a start with that clock, or after a long while without one.
+    world.advance(Duration::from_secs(1_000 * 86_400));
+    let store = world.open().await;
+    publish(&store, 40, 50);
+    store.flush().await.expect("flushed");
+    assert_eq!(total(&world.rows(&store.snapshot(), Table::Spans)), total(&expected(Table::Spans, 50)));
+    // Whoever asks for it has looked at the clock.
+    store.maintain().await.expect("maintained");
+    assert!(total(&world.rows(&store.snapshot(), Table::Spans)) < total(&expected(Table::Spans, 50)));
+    assert!(!store.status().clock_doubted);
+}
+
+#[tokio::test]
 async fn a_segment_that_a_full_disk_kept_from_being_trimmed_is_trimmed_once_there_is_space() {
     // The file cannot be made; it cannot be written.
     for full in [true, false] {
