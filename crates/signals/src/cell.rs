@@ -2,6 +2,7 @@
 //!
 //! *Cost.* About 200 bytes for a quiet operation. What only failing requests need stands behind one pointer.
 
+use plimsoll_model::aggregates::Vitals;
 use plimsoll_model::logarithm::bucket_and_ln;
 use plimsoll_model::signal::{CalleeTime, ExceptionCount, Exemplars, Fingerprint, Histogram, LOG_UNIT};
 
@@ -130,6 +131,13 @@ impl Cell {
         log_units
     }
 
+    /// Returns how the operation fared, at a glance. A failure is its own where most traces told so.
+    pub(crate) fn vitals(&self) -> Vitals {
+        let told = self.assembled.saturating_mul(2) >= self.requests;
+        let errors = if told { self.error_origins.min(self.errors) } else { self.errors };
+        Vitals { requests: self.requests, errors, log_latency_sum: self.log_sum }
+    }
+
     /// Lists the parties called or blamed; one may come twice.
     pub(crate) fn parties(&self) -> Vec<u32> {
         let blamed = self.rare.iter().flat_map(|rare| rare.blame.0.iter().map(|(party, _)| *party));
@@ -192,22 +200,6 @@ impl Cell {
             ExceptionCount { exception_type: crate::OTHER.to_owned(), message: String::new(), count: seen.count };
         add_exception(exceptions, Fingerprint(0), &other);
         true
-    }
-
-    /// Gives back room that is not filled.
-    pub(crate) fn shrink(&mut self) {
-        self.latency.0.shrink_to_fit();
-        self.self_time.0.shrink_to_fit();
-        self.callees.shrink_to_fit();
-        self.values.0.shrink_to_fit();
-        self.slow.0.shrink_to_fit();
-        self.good.0.shrink_to_fit();
-        if let Some(rare) = &mut self.rare {
-            rare.classes.0.shrink_to_fit();
-            rare.exceptions.shrink_to_fit();
-            rare.blame.0.shrink_to_fit();
-            rare.failed.0.shrink_to_fit();
-        }
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {

@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 
 use crate::cell::Cell;
+use crate::packed::Packed;
 
 /// The cells of one series, by number of the bucket.
 #[derive(Default)]
 pub(crate) struct SeriesCells {
     /// Ascending.
     pub(crate) pending: Vec<(u64, Cell)>,
-    pub(crate) rolling: BTreeMap<u64, Box<Cell>>,
+    pub(crate) rolling: BTreeMap<u64, Packed>,
 }
 
 #[derive(Default)]
@@ -20,6 +21,8 @@ pub(crate) struct CellStore {
     series: Vec<SeriesCells>,
     pending: usize,
     rolling: usize,
+    /// Room for the bytes of the cell at hand.
+    bytes: Vec<u8>,
 }
 
 impl CellStore {
@@ -59,17 +62,19 @@ impl CellStore {
     }
 
     /// Adds to what the watcher sees, without anything becoming pending.
-    pub(crate) fn settle(&mut self, series: u32, bucket: u64, mut cell: Cell) {
+    pub(crate) fn settle(&mut self, series: u32, bucket: u64, cell: &Cell) {
         if self.series.len() <= series as usize {
             self.series.resize_with(series as usize + 1, SeriesCells::default);
         }
         match self.series[series as usize].rolling.entry(bucket) {
-            std::collections::btree_map::Entry::Occupied(mut mine) => mine.get_mut().merge(&cell),
+            std::collections::btree_map::Entry::Occupied(mut mine) => {
+                let mut merged = mine.get().cell();
+                merged.merge(cell);
+                mine.insert(Packed::of(&merged, &mut self.bytes));
+            }
             std::collections::btree_map::Entry::Vacant(slot) => {
                 self.rolling += 1;
-                // It is kept for hours and hardly ever added to.
-                cell.shrink();
-                slot.insert(Box::new(cell));
+                slot.insert(Packed::of(cell, &mut self.bytes));
             }
         }
     }
@@ -79,7 +84,7 @@ impl CellStore {
         for id in 0..self.series.len() {
             for (bucket, cell) in std::mem::take(&mut self.series[id].pending) {
                 self.pending -= 1;
-                self.settle(id as u32, bucket, cell);
+                self.settle(id as u32, bucket, &cell);
             }
         }
     }
@@ -99,9 +104,13 @@ impl CellStore {
 
     /// Calls `visit` with every cell of every series that has any.
     pub(crate) fn each_cell(&self, mut visit: impl FnMut(u32, &Cell)) {
-        for (id, cells) in self.series.iter().enumerate() {
-            let rolling = cells.rolling.values().map(AsRef::as_ref);
-            cells.pending.iter().map(|(_, cell)| cell).chain(rolling).for_each(|cell| visit(id as u32, cell));
+        let mut room = Cell::default();
+        for (id, cells) in (0..).zip(&self.series) {
+            cells.pending.iter().for_each(|(_, cell)| visit(id, cell));
+            for packed in cells.rolling.values() {
+                packed.put_into(&mut room);
+                visit(id, &room);
+            }
         }
     }
 

@@ -110,7 +110,7 @@ impl SignalState {
             for party in cell.parties() {
                 self.registry.note_edge(version, party, bucket.0, Recorded::First);
             }
-            self.cells.settle(series, bucket.0, cell);
+            self.cells.settle(series, bucket.0, &cell);
         }
         self.bound_cells();
         Ok(())

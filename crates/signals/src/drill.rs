@@ -27,6 +27,20 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// Makes an entry as it was.
+    pub(crate) fn new(attribute: u32, value: u32, weight: u32, outcome: Outcome) -> Self {
+        Self { attribute, value, weight, outcome }
+    }
+
+    pub(crate) fn weight(&self) -> u32 {
+        self.weight
+    }
+
+    /// The weight of what inherited none.
+    pub(crate) fn usual_weight(outcome: &Outcome) -> u64 {
+        outcome.requests.wrapping_add(outcome.errors.wrapping_mul(u64::from(FAILURE_WEIGHT)))
+    }
+
     fn key(&self) -> (u32, u32) {
         (self.attribute, self.value)
     }

@@ -119,14 +119,18 @@ impl SignalState {
         for (id, whole) in all {
             let Some(cells) = self.cells.series(id) else { continue };
             let pending = cells.pending.iter().map(|(bucket, cell)| (*bucket, cell));
-            let rolling = cells.rolling.range(from.0..).map(|(bucket, cell)| (*bucket, cell.as_ref()));
             let key = self.registry.operation_key(id);
-            let all = pending.filter(|(bucket, _)| *bucket >= from.0).chain(rolling);
             let spell = |cell: &Cell| {
                 let cell = self.registry.spell(cell);
                 if whole { cell } else { outline(cell) }
             };
-            rows.extend(all.map(|(bucket, cell)| (key.clone(), Bucket(bucket), spell(cell))));
+            let pending = pending.filter(|(bucket, _)| *bucket >= from.0);
+            rows.extend(pending.map(|(bucket, cell)| (key.clone(), Bucket(bucket), spell(cell))));
+            let mut room = Cell::default();
+            rows.extend(cells.rolling.range(from.0..).map(|(bucket, packed)| {
+                packed.put_into(&mut room);
+                (key.clone(), Bucket(*bucket), spell(&room))
+            }));
         }
         // Stable: of two rows with one key the one that awaits a checkpoint comes first.
         rows.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));

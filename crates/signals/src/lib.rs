@@ -21,7 +21,7 @@
 //! | `instances` | ages of instances |
 //! | `name` | names of operations |
 //! | `exception`, `frame` | fingerprints |
-//! | `cell`, `cells` | compact cells; pending and rolling ones |
+//! | `cell`, `packed`, `cells` | compact cells; the same as few bytes; pending and rolling ones |
 //! | `side`, `sides`, `paths` | cells of everything beside operations |
 //! | `metric_past` | metrics of the days before, by ten minutes |
 //! | `behind` | how far telemetry is behind its receipt |
@@ -61,6 +61,7 @@ mod logs;
 mod metric_past;
 mod metrics;
 mod name;
+mod packed;
 mod path_counts;
 mod paths;
 mod point_columns;

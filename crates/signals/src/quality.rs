@@ -1,6 +1,7 @@
 //! Words about the telemetry of a service: what limits the trust to be put in its aggregates.
 //!
-//! A word applies for ten minutes of receipt after what it says was last met. The words are stable: verdicts carry them.
+//! A word applies for ten minutes of receipt after what it says was last met, and for as long as somebody judges from what was
+//! received then. The words are stable: verdicts carry them.
 
 /// How long a word applies, in nanoseconds.
 const RECENT_NS: u64 = 600_000_000_000;
@@ -56,9 +57,9 @@ impl Quality {
         *last = at.max(*last);
     }
 
-    /// Lists the words that apply at `now`, in the order of the text.
-    pub(crate) fn words(&self, now: u64) -> Vec<String> {
-        let recent = |at: u64| at > 0 && now.saturating_sub(at) < RECENT_NS;
+    /// Lists the words that apply at `now` to what was received since `since`, in the order of the text.
+    pub(crate) fn words(&self, now: u64, since: u64) -> Vec<String> {
+        let recent = |at: u64| at > 0 && (at >= since || now.saturating_sub(at) < RECENT_NS);
         let mut words: Vec<String> =
             self.0.iter().zip(TEXTS).filter(|(at, _)| recent(**at)).map(|(_, text)| (*text).to_owned()).collect();
         words.sort_unstable();
@@ -71,12 +72,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_applies_for_ten_minutes_and_every_word_has_its_text() {
+    fn a_word_applies_for_ten_minutes_or_to_what_is_judged_and_every_word_has_its_text() {
         let mut quality = Quality::default();
         quality.say(Word::DroppedCells, 1_000);
         quality.say(Word::ClockSkew, 2_000);
-        assert_eq!(quality.words(RECENT_NS), ["clock_skew", "dropped_cells"]);
-        assert_eq!(quality.words(RECENT_NS + 1_500), ["clock_skew"]);
+        assert_eq!(quality.words(RECENT_NS, u64::MAX), ["clock_skew", "dropped_cells"]);
+        assert_eq!(quality.words(RECENT_NS + 1_500, u64::MAX), ["clock_skew"]);
+        assert_eq!(quality.words(9 * RECENT_NS, 1_500), ["clock_skew"], "whoever judges from then is told");
+        assert!(quality.words(9 * RECENT_NS, 2_500).is_empty());
         assert_eq!((TEXTS.len(), Word::DroppedCells as usize), (WORDS, WORDS - 1));
     }
 }

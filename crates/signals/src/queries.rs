@@ -81,7 +81,7 @@ impl SignalState {
         for &id in &self.registry.service[service as usize].series {
             let Some(cells) = self.cells.series(id) else { continue };
             let mut merged: BTreeMap<u64, Cell> =
-                cells.rolling.range(buckets.clone()).map(|(bucket, cell)| (*bucket, (**cell).clone())).collect();
+                cells.rolling.range(buckets.clone()).map(|(bucket, cell)| (*bucket, cell.cell())).collect();
             for (bucket, cell) in cells.pending.iter().filter(|(bucket, _)| buckets.contains(bucket)) {
                 merged.entry(*bucket).or_default().merge(cell);
             }
@@ -195,8 +195,19 @@ impl SignalState {
     /// Returns what limits the trust in the aggregates of a service, as stable words, in order: each while what it says was
     /// met within the last ten minutes.
     pub fn data_quality(&self, service: &ServiceKey) -> Vec<String> {
+        self.data_quality_since(service, UnixNanos::MAX)
+    }
+
+    /// Returns the same, and what was met since `since` however long ago that is: who judges from what was received then is to
+    /// know.
+    pub fn data_quality_since(&self, service: &ServiceKey, since: UnixNanos) -> Vec<String> {
         let Some(service) = self.registry.services.get(service) else { return Vec::new() };
-        self.registry.service[service as usize].quality.words(self.watermark)
+        self.registry.service[service as usize].quality.words(self.watermark, since.0)
+    }
+
+    /// Says whether anything was ever received of a service.
+    pub fn knows(&self, service: &ServiceKey) -> bool {
+        self.registry.services.get(service).is_some()
     }
 
     /// Returns how far what a service sends of late is behind its receipt, and what its `version` sends, whichever is further:

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use plimsoll_model::aggregates::{Vitals, VitalsSeries};
 use plimsoll_model::{Bucket, Interval, ServiceKey, UnixNanos};
 
-use crate::cell::Cell;
 use crate::state::SignalState;
 
 /// Services that are looked at for one question.
@@ -20,7 +19,7 @@ impl SignalState {
     pub fn unrelated(
         &self,
         service: &ServiceKey,
-        touched: &BTreeMap<ServiceKey, UnixNanos>,
+        touched: &dyn Fn(&ServiceKey) -> Option<UnixNanos>,
         within: Interval,
     ) -> Vec<VitalsSeries> {
         let kin = self.kin(service);
@@ -35,25 +34,18 @@ impl SignalState {
         others.sort_unstable();
         let mut found = Vec::new();
         for (key, id) in others {
-            let until = touched.get(key).map(|at| at.bucket());
+            let until = touched(key).map(UnixNanos::bucket);
             let buckets = buckets.start..until.map_or(buckets.end, |until| until.0.min(buckets.end));
             if buckets.is_empty() {
                 continue;
             }
             let mut sums: BTreeMap<u64, Vitals> = BTreeMap::new();
-            let mut add = |bucket: u64, cell: &Cell| {
-                let told = cell.assembled * 2 >= cell.requests;
-                sums.entry(bucket).or_default().merge(&Vitals {
-                    requests: cell.requests,
-                    errors: if told { cell.error_origins.min(cell.errors) } else { cell.errors },
-                    log_latency_sum: cell.log_sum,
-                });
-            };
+            let mut add = |bucket: u64, vitals: Vitals| sums.entry(bucket).or_default().merge(&vitals);
             for &series in &self.registry.service[id as usize].series {
                 let Some(cells) = self.cells.series(series) else { continue };
-                cells.rolling.range(buckets.clone()).for_each(|(bucket, cell)| add(*bucket, cell));
+                cells.rolling.range(buckets.clone()).for_each(|(bucket, cell)| add(*bucket, cell.vitals()));
                 let pending = cells.pending.iter().filter(|(bucket, _)| buckets.contains(bucket));
-                pending.for_each(|(bucket, cell)| add(*bucket, cell));
+                pending.for_each(|(bucket, cell)| add(*bucket, cell.vitals()));
             }
             sums.retain(|_, vitals| vitals.requests > 0);
             if !sums.is_empty() {

@@ -2,7 +2,9 @@
 
 use plimsoll_model::sentence::lasting;
 use plimsoll_model::verdict::Phase;
-use plimsoll_model::{Comparison, Design, Finding, Recommendation, SignalKind, UnixNanos, Verdict, VerdictKind};
+use plimsoll_model::{
+    Comparison, Culprit, Design, Finding, Recommendation, SignalKind, UnixNanos, Verdict, VerdictKind,
+};
 
 use crate::comparison;
 use crate::decision::{self, Decision};
@@ -50,6 +52,15 @@ pub(crate) fn conclude(input: &JudgeInput, fold: &Fold) -> Verdict {
     let tests = findings::tests(fold);
     let decision = decision::decide(input, fold);
     let mut found = found(input, fold, &tests, &decision);
+    if let Some(flag) = &input.flag {
+        // The arms are judged as versions are; whoever is to undo it needs to know of which flag.
+        let deploy = &input.deploy;
+        let own = |culprit: &Culprit| culprit.service == deploy.service.service && culprit.version == deploy.version;
+        found
+            .iter_mut()
+            .filter(|finding| own(&finding.culprit))
+            .for_each(|finding| finding.culprit.version = format!("{flag}={}", deploy.version));
+    }
     let former = input.previous.as_ref();
     let was = |kind: VerdictKind| former.is_some_and(|v| v.decided && v.verdict == kind);
 
@@ -219,6 +230,14 @@ fn sentence(input: &JudgeInput, fold: &Fold, verdict: &Verdict) -> String {
         (VerdictKind::Inconclusive, ..) => {
             let reason = if fold.only_metrics() {
                 "its metrics do not show yet whether it is worse".to_owned()
+            } else if verdict.data_quality.iter().any(|word| word == quality::SEEN_ELSEWHERE) {
+                let environment = match input.deploy.service.environment.as_str() {
+                    "" => "without an environment".to_owned(),
+                    environment => format!("in `{environment}`"),
+                };
+                format!(
+                    "no telemetry names it {environment} as its marker does, only with another environment or namespace"
+                )
             } else if fold.requests() == 0 {
                 "no traffic has reached it yet".to_owned()
             } else if fold.control_requests() == 0 {

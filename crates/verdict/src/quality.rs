@@ -46,6 +46,9 @@ pub const RENAMED_OPERATION: &str = "renamed_operation";
 /// An operation that only the candidate has was held against an objective.
 pub const NEW_OPERATION: &str = "new_operation";
 
+/// No telemetry names the service as its marker does, but some names it with another environment or namespace.
+pub const SEEN_ELSEWHERE: &str = "seen_elsewhere";
+
 /// Services that were not touched failed more at the same time; what they went through was not held against the deploy.
 pub const SHARED_SHIFT: &str = "shared_shift";
 /// For a while nothing came from most of the services that were not touched: nothing is concluded from what was missing then.

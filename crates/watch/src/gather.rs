@@ -1,8 +1,6 @@
 //! What bears on a deploy, read from the aggregates.
 
-use std::collections::BTreeMap;
-
-use plimsoll_model::{Bucket, Interval, ServiceKey, UnixNanos};
+use plimsoll_model::{Bucket, Interval, ServiceAggregates, ServiceKey, UnixNanos};
 use plimsoll_signals::Excerpt;
 use plimsoll_verdict::JudgeInput;
 
@@ -19,13 +17,13 @@ pub struct Beside {
 }
 
 /// Fills in the aggregates: those of the service, of its callers and callees, and of services that are neither connected
-/// with it nor `touched` by then. Rows from `keep_from` on come back as they are.
+/// with it nor touched by then, which `touched` says. Rows from `keep_from` on come back as they are.
 ///
 /// Untouched services are asked for whatever else serves by now: buckets in which the time before is the control may lie
 /// behind.
 pub fn gather(
     signals: &dyn SignalSource,
-    touched: &BTreeMap<ServiceKey, UnixNanos>,
+    touched: &dyn Fn(&ServiceKey) -> Option<UnixNanos>,
     input: &mut JudgeInput,
     keep_from: Option<Bucket>,
 ) -> Beside {
@@ -38,6 +36,9 @@ pub fn gather(
     input.aggregates = read.aggregates;
     input.related = read.related;
     input.known_fingerprints = read.known_fingerprints;
-    input.untouched = signals.unrelated(&input.deploy.service, touched, within);
+    // Of a service that nothing is known of nothing can be said against any other, and there may be thousands of those.
+    if !(input.series.is_empty() && input.aggregates == ServiceAggregates::default()) {
+        input.untouched = signals.unrelated(&input.deploy.service, touched, within);
+    }
     Beside { neighbours: read.neighbours, excerpt: read.excerpt }
 }

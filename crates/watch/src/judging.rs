@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_catalog::CatalogError;
-use plimsoll_model::{DeployId, EventKind, Interval, RegressionEvent, UnixNanos, Verdict};
+use plimsoll_model::{DeployId, EventKind, Interval, RegressionEvent, ServiceKey, UnixNanos, Verdict};
 use plimsoll_verdict::{JudgeInput, quality, unseen};
 
 use crate::announce::event_for;
@@ -23,10 +23,8 @@ const STORE_EVERY: Duration = Duration::from_secs(30);
 const STORED_EACH: u32 = 256;
 /// How long too many versions are held against a service.
 const CHURN_REMEMBERED: Duration = Duration::from_secs(600);
-/// Data quality: no telemetry names the service as its marker does, but some names it with another environment or namespace.
-const SEEN_ELSEWHERE: &str = "seen_elsewhere";
 /// A service that was deployed so long before a deploy is no untouched one, nor is one since its own.
-const TOUCHED_WITHIN: Duration = Duration::from_secs(1_800);
+pub(crate) const TOUCHED_WITHIN: Duration = Duration::from_secs(1_800);
 
 impl Watcher {
     #[tracing::instrument(name = "judge", skip_all, fields(deploy = %id))]
@@ -116,7 +114,7 @@ impl Watcher {
         let deploy = open.deploy.clone();
         let signals = self.signals.clone();
         let tolerances = self.options.tolerances.of(&deploy.service);
-        let touched = self.open.lock().touched(&deploy, deploy.started_at - TOUCHED_WITHIN, now);
+        let starts = Arc::clone(&self.starts.lock());
         let previous = open.verdict.clone();
         let crowded = self.is_crowded();
         let churning = self.churning.lock().get(&deploy.service).is_some_and(|at| now.since(*at) < CHURN_REMEMBERED);
@@ -135,9 +133,10 @@ impl Watcher {
         let keep = self.options.keep_evidence.is_some();
         let gather = move || {
             let mut session = session.lock();
-            let mut data_quality = signals.data_quality(&deploy.service);
+            // Of all that it is judged from, however long ago that was received.
+            let mut data_quality = signals.data_quality(&deploy.service, deploy.started_at - tolerances.lookback());
             if elsewhere {
-                data_quality.push(SEEN_ELSEWHERE.to_owned());
+                data_quality.push(quality::SEEN_ELSEWHERE.to_owned());
             }
             if crowded {
                 data_quality.push(quality::MANY_DEPLOYS.to_owned());
@@ -165,6 +164,8 @@ impl Watcher {
                 }
             }
             let keep_from = (now - UNSETTLED).bucket();
+            let start = input.deploy.started_at;
+            let touched = |other: &ServiceKey| starts.touched(other, start, start - TOUCHED_WITHIN, now);
             let beside = gather(signals.as_ref(), &touched, &mut input, keep.then_some(keep_from));
             input.changed_at = known.changed_at;
             input.known_versions = known

@@ -32,14 +32,19 @@ pub(crate) struct Open {
 }
 
 impl Open {
+    /// Says whether nothing of its version was seen when it was last judged.
+    fn is_unseen(&self) -> bool {
+        let words = self.verdict.iter().flat_map(|verdict| &verdict.data_quality);
+        words.into_iter().any(|word| word == plimsoll_verdict::quality::NO_CANDIDATE_TRAFFIC)
+    }
+
     /// Says when it is its turn, where not all can be judged at every look.
     fn turn(&self) -> UnixNanos {
         let (Some(judged_at), Some(verdict)) = (self.judged_at, &self.verdict) else { return self.deploy.created_at };
-        let unseen = || verdict.data_quality.iter().any(|word| word == plimsoll_verdict::quality::NO_CANDIDATE_TRAFFIC);
         let wait = match (verdict.verdict, verdict.phase) {
             (_, Phase::Suspected) => 0,
             (VerdictKind::Pass, _) => 60,
-            (VerdictKind::Inconclusive, _) if unseen() => 60,
+            (VerdictKind::Inconclusive, _) if self.is_unseen() => 60,
             _ => 10,
         };
         judged_at + Duration::from_secs(wait)
@@ -84,6 +89,7 @@ impl OpenDeploys {
                 open.deploy = deploy;
                 // It may start earlier than what was inferred.
                 open.session = Arc::default();
+                open.judged_at = None;
                 self.open += usize::from(std::mem::take(&mut open.closed));
             }
             None => self.insert(deploy, None, false),
@@ -166,9 +172,11 @@ impl OpenDeploys {
         self.open
     }
 
-    /// Returns the next deploys to judge, whose turn came first; those that are still to start have none yet.
-    pub(crate) fn due(&self, now: UnixNanos, limit: usize) -> Vec<DeployId> {
-        let open = self.by_id.values().filter(|open| !open.closed && open.deploy.started_at <= now);
+    /// Returns the next deploys to judge, whose turn came first; those that are still to start have none yet. Those of which
+    /// nothing was seen wait for their turn unless `knows` says that their service is known by now.
+    pub(crate) fn due(&self, now: UnixNanos, limit: usize, knows: impl Fn(&ServiceKey) -> bool) -> Vec<DeployId> {
+        let waits = |open: &Open| open.turn() > now && open.is_unseen() && !knows(&open.deploy.service);
+        let open = self.by_id.values().filter(|open| !open.closed && open.deploy.started_at <= now && !waits(open));
         let mut due: Vec<(UnixNanos, &DeployId)> = open.map(|open| (open.turn(), &open.deploy.id)).collect();
         if due.len() > limit && limit > 0 {
             due.select_nth_unstable(limit - 1);
@@ -188,17 +196,18 @@ impl OpenDeploys {
             .min()
     }
 
-    /// Says from when on services of which a deploy started within the given time are no control for `deploy`: from that
-    /// start on, and where that was no later than its own, never.
-    pub(crate) fn touched(&self, deploy: &Deploy, from: UnixNanos, to: UnixNanos) -> BTreeMap<ServiceKey, UnixNanos> {
-        let mut touched = BTreeMap::new();
-        let started = self.by_id.values().map(|open| &open.deploy);
-        for other in started.filter(|other| other.started_at >= from && other.started_at <= to) {
-            let at = if other.started_at <= deploy.started_at { UnixNanos(0) } else { other.started_at };
-            let first = touched.entry(other.service.clone()).or_insert(at);
-            *first = at.min(*first);
+    /// Lists when deploys started since `from`.
+    pub(crate) fn starts(&self, from: UnixNanos) -> Starts {
+        let mut starts = Starts::default();
+        for deploy in self.by_id.values().map(|open| &open.deploy).filter(|deploy| deploy.started_at >= from) {
+            match starts.0.get_mut(&deploy.service) {
+                Some(known) => known.push(deploy.started_at),
+                None => {
+                    starts.0.insert(deploy.service.clone(), vec![deploy.started_at]);
+                }
+            }
         }
-        touched
+        starts
     }
 
     /// Says whether a marker announced what this deploy was only inferred from.
@@ -223,6 +232,25 @@ impl OpenDeploys {
     }
 }
 
+/// When deploys of each service started: made once a look, so that judging one of ten thousand does not go through all.
+#[derive(Debug, Default)]
+pub(crate) struct Starts(BTreeMap<ServiceKey, Vec<UnixNanos>>);
+
+impl Starts {
+    /// Says from when on a service is no control for a deploy that started at `start`, because one of its own started between
+    /// `from` and `to`: from that start on, and where that was no later, never.
+    pub(crate) fn touched(
+        &self,
+        service: &ServiceKey,
+        start: UnixNanos,
+        from: UnixNanos,
+        to: UnixNanos,
+    ) -> Option<UnixNanos> {
+        let starts = self.0.get(service)?.iter().filter(|at| **at >= from && **at <= to);
+        starts.map(|at| if *at <= start { UnixNanos(0) } else { *at }).min()
+    }
+}
+
 fn near(one: UnixNanos, other: UnixNanos) -> bool {
     one.since(other) <= MARKER_WITHIN && other.since(one) <= MARKER_WITHIN
 }
@@ -244,7 +272,7 @@ mod tests {
 
     /// Judges what is due: what that says follows from the number of the deploy.
     fn judge(open: &mut OpenDeploys, now: UnixNanos, limit: usize) -> Vec<DeployId> {
-        let due = open.due(now, limit);
+        let due = open.due(now, limit, |_| true);
         for id in &due {
             let one = open.get_mut(id).expect("open");
             let suspected = one.deploy.service.service == "service-0";
@@ -262,7 +290,7 @@ mod tests {
         (0..10).for_each(|number| open.insert(deploy(number, 1_000), None, false));
         judge(&mut open, UnixNanos::from_secs(1_000), LIMIT);
         (10..10_000).for_each(|number| open.insert(deploy(number, 1_005), None, false));
-        let suspect = open.due(UnixNanos::from_secs(1_006), usize::MAX);
+        let suspect = open.due(UnixNanos::from_secs(1_006), usize::MAX, |_| true);
         let suspect = suspect.iter().find(|id| open.get(id).is_some_and(|o| o.deploy.service.service == "service-0"));
         let suspect = suspect.expect("it is open").clone();
         let mut judged: BTreeMap<DeployId, usize> = BTreeMap::new();
@@ -284,9 +312,22 @@ mod tests {
         for (number, at) in [(1, 1_000), (2, 900), (2, 1_200), (3, 1_100), (3, 1_300), (4, 100), (5, 1_000)] {
             open.insert(deploy(number, at), None, false);
         }
-        let touched = open.touched(&deploy(1, 1_000), UnixNanos::from_secs(500), UnixNanos::from_secs(2_000));
-        let at = |number: usize| touched.get(&deploy(number, 0).service).map(|at| at.0 / 1_000_000_000);
+        let [from, start, to] = [500, 1_000, 2_000].map(UnixNanos::from_secs);
+        let starts = open.starts(from);
+        let touched = |number: usize| starts.touched(&deploy(number, 0).service, start, from, to);
+        let at = |number: usize| touched(number).map(|at| at.0 / 1_000_000_000);
         assert_eq!([2, 3, 4, 5].map(at), [Some(0), Some(1_100), None, Some(0)]);
+    }
+
+    #[test]
+    fn of_a_service_that_nobody_knows_a_look_a_minute_will_do_until_somebody_does() {
+        let mut open = OpenDeploys::default();
+        open.insert(deploy(1, 1_000), None, false);
+        let due = |open: &OpenDeploys, at: u64, known: bool| open.due(UnixNanos::from_secs(at), 10, |_| known).len();
+        assert_eq!(due(&open, 1_000, false), 1, "it was never judged");
+        judge(&mut open, UnixNanos::from_secs(1_000), 10);
+        assert_eq!([1_010, 1_059, 1_060].map(|at| due(&open, at, false)), [0, 0, 1]);
+        assert_eq!(due(&open, 1_010, true), 1);
     }
 
     #[test]
@@ -295,7 +336,7 @@ mod tests {
         let mut later = deploy(1, 1_000);
         later.started_at = UnixNanos::from_secs(2_000);
         open.insert(later, None, false);
-        assert!(open.due(UnixNanos::from_secs(1_500), 10).is_empty());
-        assert_eq!(open.due(UnixNanos::from_secs(2_000), 10).len(), 1);
+        assert!(open.due(UnixNanos::from_secs(1_500), 10, |_| true).is_empty());
+        assert_eq!(open.due(UnixNanos::from_secs(2_000), 10, |_| true).len(), 1);
     }
 }

@@ -1,6 +1,6 @@
 //! The aggregates that verdicts are computed from, as a port.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use plimsoll_model::aggregates::VitalsSeries;
@@ -24,15 +24,15 @@ pub trait SignalSource: Send + Sync + 'static {
     /// Returns the services that call it or that it calls.
     fn related(&self, service: &ServiceKey) -> Vec<ServiceKey>;
 
-    /// Returns how services of the same environment fared that are not connected with it by calls, those that were
-    /// `touched` up to then.
+    /// Returns how services of the same environment fared that are not connected with it by calls; those that were touched,
+    /// which `touched` says, up to then.
     fn unrelated(
         &self,
         service: &ServiceKey,
-        touched: &BTreeMap<ServiceKey, UnixNanos>,
+        touched: &dyn Fn(&ServiceKey) -> Option<UnixNanos>,
         within: Interval,
     ) -> Vec<VitalsSeries> {
-        let _ = (service, touched, within);
+        let _ = (service, touched(service), within);
         Vec::new()
     }
 
@@ -53,8 +53,15 @@ pub trait SignalSource: Send + Sync + 'static {
         Duration::ZERO
     }
 
-    /// Returns what is to be said about the telemetry of a service, as stable words; for instance `late_spans`.
-    fn data_quality(&self, service: &ServiceKey) -> Vec<String>;
+    /// Returns what is to be said about the telemetry of a service that was received since `since`, as stable words; for
+    /// instance `late_spans`.
+    fn data_quality(&self, service: &ServiceKey, since: UnixNanos) -> Vec<String>;
+
+    /// Says whether anything was ever received of a service: where not, nobody needs to look again soon.
+    fn knows(&self, service: &ServiceKey) -> bool {
+        let _ = service;
+        true
+    }
 }
 
 /// A version that was seen for the first time since the process started.

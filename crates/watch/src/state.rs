@@ -1,6 +1,6 @@
 //! The fold's own state as a source.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -29,7 +29,7 @@ impl SignalSource for Mutex<SignalState> {
     fn unrelated(
         &self,
         service: &ServiceKey,
-        touched: &BTreeMap<ServiceKey, UnixNanos>,
+        touched: &dyn Fn(&ServiceKey) -> Option<UnixNanos>,
         within: Interval,
     ) -> Vec<VitalsSeries> {
         self.lock().unrelated(service, touched, within)
@@ -70,7 +70,11 @@ impl SignalSource for Mutex<SignalState> {
         self.lock().behind(service, version)
     }
 
-    fn data_quality(&self, service: &ServiceKey) -> Vec<String> {
-        self.lock().data_quality(service)
+    fn data_quality(&self, service: &ServiceKey, since: UnixNanos) -> Vec<String> {
+        self.lock().data_quality_since(service, since)
+    }
+
+    fn knows(&self, service: &ServiceKey) -> bool {
+        self.lock().knows(service)
     }
 }

@@ -16,8 +16,9 @@ use tokio::sync::{broadcast, watch};
 
 use crate::announce::announced;
 use crate::closing::{RECOVERY_WATCH, is_closed};
+use crate::judging::TOUCHED_WITHIN;
 use crate::markers::Known;
-use crate::open::OpenDeploys;
+use crate::open::{OpenDeploys, Starts};
 use crate::source::{SignalSource, VersionObservation};
 
 /// Events that a slow stream may lag behind before it misses some.
@@ -107,6 +108,8 @@ pub struct Watcher {
     pub(crate) clock: Clock,
     pub(crate) entropy: Entropy,
     pub(crate) open: Mutex<OpenDeploys>,
+    /// When deploys started, as of the look at hand.
+    pub(crate) starts: Mutex<Arc<Starts>>,
     /// Services known to show too many versions; told once.
     pub(crate) churning: Mutex<BTreeMap<ServiceKey, UnixNanos>>,
     /// Versions that the source told of and that are not settled yet.
@@ -151,6 +154,7 @@ impl Watcher {
             clock,
             entropy,
             open: Mutex::new(open),
+            starts: Mutex::default(),
             churning: Mutex::default(),
             arrivals: Mutex::default(),
             versions: Mutex::default(),
@@ -197,7 +201,14 @@ impl Watcher {
             count(&self.counts.failures, 1);
             tracing::warn!(%error, "new versions could not be looked up; they are tried again at the next look");
         }
-        let due = self.open.lock().due((self.clock)(), self.options.judged_per_tick);
+        let due = {
+            let open = self.open.lock();
+            let knows = |service: &ServiceKey| self.signals.knows(service);
+            let due = open.due((self.clock)(), self.options.judged_per_tick, knows);
+            let oldest = due.iter().filter_map(|id| open.get(id)).map(|open| open.deploy.started_at).min();
+            *self.starts.lock() = Arc::new(oldest.map(|at| open.starts(at - TOUCHED_WITHIN)).unwrap_or_default());
+            due
+        };
         for id in due {
             if let Err(error) = self.judge_one(&id).await {
                 count(&self.counts.failures, 1);

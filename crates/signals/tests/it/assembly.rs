@@ -202,7 +202,8 @@ fn unrelated_services_are_those_that_no_chain_of_calls_connects() {
     let state = closed(&spans);
     let touched = BTreeMap::from([(crate::build::key("billing"), plimsoll_model::UnixNanos(0))]);
     let found = |service: &str| {
-        let vitals = state.unrelated(&crate::build::key(service), &touched, crate::build::always());
+        let vitals =
+            state.unrelated(&crate::build::key(service), &|key| touched.get(key).copied(), crate::build::always());
         vitals.into_iter().map(|series| (series.service.service.clone(), series.cells)).collect::<Vec<_>>()
     };
     for kin in ["front", "checkout", "payment"] {
@@ -214,12 +215,13 @@ fn unrelated_services_are_those_that_no_chain_of_calls_connects() {
     let names: Vec<String> = found("window").into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["checkout", "front", "kiosk", "payment"]);
     // Up to its own deploy it tells what happens to others.
-    let at = state.unrelated(&crate::build::key("front"), &BTreeMap::new(), crate::build::always());
+    let at = state.unrelated(&crate::build::key("front"), &|_| None, crate::build::always());
     let last = at.iter().find(|series| series.service.service == "window").and_then(|series| series.cells.last());
     let bucket = last.expect("it served").0;
     for (until, told) in [(bucket, false), (plimsoll_model::Bucket(bucket.0 + 1), true)] {
         let touched = BTreeMap::from([(crate::build::key("window"), until.start())]);
-        let others = state.unrelated(&crate::build::key("front"), &touched, crate::build::always());
+        let others =
+            state.unrelated(&crate::build::key("front"), &|key| touched.get(key).copied(), crate::build::always());
         assert_eq!(others.iter().any(|o| o.service.service == "window" && o.until == Some(until)), told);
     }
 }

@@ -1,6 +1,6 @@
 //! What stored rows tell beside cells.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use arrow::array::RecordBatch;
 use plimsoll_model::{ServiceKey, UnixNanos};
@@ -52,7 +52,7 @@ fn what_bears_on_a_deploy_is_what_it_touches_and_a_few_that_it_does_not() {
     // What is judged from is the same as with everything at hand.
     let mut whole = SignalState::new(plimsoll_signals::SignalLimits::default());
     rows.iter().for_each(|(table, batch)| whole.load(*table, batch).expect("own rows"));
-    let untouched = |state: &SignalState| state.unrelated(&key("cart"), &BTreeMap::new(), always());
+    let untouched = |state: &SignalState| state.unrelated(&key("cart"), &|_| None, always());
     let told: BTreeSet<ServiceKey> = untouched(&whole).into_iter().map(|series| series.service).collect();
     assert!(told.is_subset(&bearing) && told.len() == 32);
     assert_eq!(edges.related(&key("cart")), whole.related(&key("cart")));

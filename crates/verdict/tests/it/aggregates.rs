@@ -255,6 +255,7 @@ fn a_flag_that_breaks_one_arm_is_judged_by_its_arms() {
     };
     let bad = judged(6.0);
     assert_eq!((bad.verdict, bad.design), (VerdictKind::Regressed, Design::Concurrent), "{}", bad.summary);
+    assert!(bad.findings.iter().all(|finding| finding.culprit.version == "new-cart=on"), "{:?}", bad.findings);
     let sql = &bad.findings[0].sql;
     assert!(
         sql.contains("FROM signals") && sql.contains("detail = 'new-cart'") && sql.contains("variant IN ('on')"),

@@ -1,6 +1,6 @@
 //! A service with scripted traffic, a clock that tests move, and a catalog on disk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -50,12 +50,12 @@ impl SignalSource for Script {
     fn unrelated(
         &self,
         _: &ServiceKey,
-        touched: &BTreeMap<ServiceKey, UnixNanos>,
+        touched: &dyn Fn(&ServiceKey) -> Option<UnixNanos>,
         within: Interval,
     ) -> Vec<VitalsSeries> {
         let mut found = self.unrelated.lock().expect("not poisoned").clone();
         for series in &mut found {
-            series.until = touched.get(&series.service).map(|at| at.bucket());
+            series.until = touched(&series.service).map(UnixNanos::bucket);
             series.cells.retain(|(bucket, _)| series.until.is_none_or(|until| *bucket < until));
             series.cells.retain(|(bucket, _)| within.contains(bucket.start()));
         }
@@ -71,8 +71,12 @@ impl SignalSource for Script {
         std::mem::take(&mut self.seen.lock().expect("not poisoned"))
     }
 
-    fn data_quality(&self, _: &ServiceKey) -> Vec<String> {
+    fn data_quality(&self, _: &ServiceKey, _: UnixNanos) -> Vec<String> {
         Vec::new()
+    }
+
+    fn knows(&self, service: &ServiceKey) -> bool {
+        self.series.lock().expect("not poisoned").iter().any(|series| series.key.service == *service)
     }
 }
 
@@ -133,7 +137,9 @@ async fn watcher(catalog: &Arc<dyn Catalog>, script: &Arc<Script>, clock: &Arc<A
 
 impl Scene {
     pub(crate) async fn new() -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        // In memory where there is such a place: ten thousand markers are as many waits for a disk.
+        let memory = tempfile::tempdir_in("/dev/shm");
+        let directory = memory.or_else(|_| tempfile::tempdir()).expect("a temporary directory");
         let path = directory.path().join("catalog.db");
         let catalog: Arc<dyn Catalog> = Arc::new(SqliteCatalog::open(path).await.expect("opens"));
         let script = Arc::new(Script::default());
