@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use plimsoll_alert::SinkCounters;
-use plimsoll_ingest::{Histogram, Reason, RequestCounters};
+use plimsoll_ingest::{Histogram, Protocol, Reason, RequestCounters};
 use plimsoll_journal::Journal;
 use plimsoll_signals::SignalState;
 use plimsoll_watch::Precision;
@@ -195,6 +195,14 @@ impl Scrape {
             })
         });
         writer.counters("requests_refused", "Export requests refused, and why", refused)?;
+        let unserved = Protocol::ALL.into_iter().flat_map(|protocol| {
+            // Only these come before it is known what a request is about.
+            [Reason::NotFound, Reason::Method, Reason::ContentType].map(|reason| {
+                let labels = [("protocol", protocol.name().to_owned()), ("reason", reason.name().to_owned())];
+                (labels, counters.unserved(protocol, reason))
+            })
+        });
+        writer.counters("requests_unserved", "Requests that named no signal and were refused, and why", unserved)?;
         writer.histogram("ack_seconds", "From the first look at a request to its ack", &counters.ack_ns, 1e-9)?;
         writer.histogram("group_requests", "Requests made durable together", &counters.group_requests, 1.0)?;
         writer.counter(
@@ -204,6 +212,11 @@ impl Scrape {
         )?;
         writer.counter("commits", "Groups made durable", counters.commits.get())?;
         writer.counter("commit_failures", "Groups that the journal refused", counters.commit_failures.get())?;
+        writer.gauge(
+            "journal_unavailable",
+            "1 while the journal can begin no new log file",
+            counters.journal_unavailable.get(),
+        )?;
         writer.counter("requests_parked", "Requests that had to wait for room", counters.parked_total.get())?;
         writer.counter(
             "paced_nanoseconds",
@@ -216,9 +229,20 @@ impl Scrape {
             counters.in_progress.get(),
         )?;
         writer.gauge("connections", "Open connections of the receivers", counters.connections.get())?;
+        writer.counter("connections_accepted", "Connections of the receivers", counters.connections_total.get())?;
+        writer.counter(
+            "connections_broken",
+            "Connections that ended because their client did not speak the protocol",
+            counters.connections_broken.get(),
+        )?;
+        writer.counter(
+            "connections_timed_out",
+            "Connections that were ended because nothing came, or not fast enough",
+            counters.connections_timed_out.get(),
+        )?;
         writer.counter(
             "connections_closed_for_others",
-            "Connections at no request that were closed because another one came and no more may be open",
+            "Connections at no request, or whose client said nothing, that were closed because another one came and no more may be open",
             counters.connections_closed_for_others.get(),
         )?;
         writer.counter("connections_refused", "Connections turned away", counters.connections_refused.get())?;
@@ -307,6 +331,11 @@ impl Scrape {
             store.orphan_files,
         )?;
         writer.gauge("missing_rows", "Rows lost because their segment is missing or damaged", store.missing_rows)?;
+        writer.gauge(
+            "clock_doubted",
+            "1 while no rows are removed for their age, because the clock went ahead of what the machine counted",
+            u64::from(store.clock_doubted),
+        )?;
         writer.gauge("disk_full", "1 while less than `store.disk_reserve` is free", u64::from(store.disk_full))?;
         writer.counter(
             "fold_failures",

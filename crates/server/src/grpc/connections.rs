@@ -16,7 +16,7 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 use crate::faces::{FaceCounters, OpenConnection};
 
 /// Connections at once: each carries up to 128 calls.
-const CONNECTIONS_MAX: usize = 256;
+pub(crate) const CONNECTIONS_MAX: usize = 256;
 
 /// Accepts connections while there are not too many.
 pub(super) struct Connections {

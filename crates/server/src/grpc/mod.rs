@@ -14,4 +14,5 @@ pub mod v1 {
 /// The compiled `.proto`, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/plimsoll.v1.bin"));
 
+pub(crate) use connections::CONNECTIONS_MAX;
 pub use service::{GrpcApi, serve};

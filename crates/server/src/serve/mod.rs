@@ -6,6 +6,7 @@
 //!
 //! *Invariants.* The receivers open last and close first: whatever they acked is drained through every stage behind them.
 
+mod descriptors;
 mod fatal;
 mod listener;
 mod memory;
@@ -114,6 +115,18 @@ pub enum ServeError {
     /// See the message.
     #[error(transparent)]
     Ingest(#[from] IngestError),
+    /// The process may not have enough files open.
+    #[error(
+        "the process may have {limit} files open, and needs {least} at the least: raise `ulimit -n`, or set `postgres.connections_max` ({postgres}) lower"
+    )]
+    Descriptors {
+        /// How many it may.
+        limit: u64,
+        /// How many it needs.
+        least: u64,
+        /// Sessions of the Postgres protocol among them.
+        postgres: usize,
+    },
     /// The alert sinks make no sense.
     #[error("{0}")]
     Alerts(String),
@@ -127,7 +140,8 @@ impl Server {
     ///
     /// # Errors
     /// A stage cannot be opened; the message says what to change. Nothing is left running.
-    pub async fn start(config: Config) -> Result<Self, ServeError> {
+    pub async fn start(mut config: Config) -> Result<Self, ServeError> {
+        descriptors::fit(&mut config)?;
         let clock: Clock = Arc::new(now);
         let data_dir = config.data_dir.clone();
         std::fs::create_dir_all(&data_dir).map_err(|source| data_dir_error(&data_dir, source))?;

@@ -39,14 +39,19 @@ pub(super) fn evidence(config: &Config) -> Duration {
     rules.map(|rule| rule.keep).fold(config.store.retention, Duration::max)
 }
 
+/// What a request takes beside its body, as a round figure on the safe side: beyond so many of them none is begun.
+const REQUEST_BYTES: usize = 16 << 10;
+
 /// How receivers are run.
 pub(super) fn ingest(config: &Config, fingerprints: Arc<Fingerprints>) -> IngestOptions {
     let defaults = IngestOptions::default();
+    let requests = usize_of(config.memory.requests());
     IngestOptions {
         otlp_grpc: config.listen.otlp_grpc,
         otlp_http: config.listen.otlp_http,
         request_bytes_max: usize_of(config.ingest.request_bytes_max),
-        in_flight_bytes: usize_of(config.memory.requests()),
+        in_flight_bytes: requests,
+        requests_max: (requests / REQUEST_BYTES).max(config.ingest.connections_max),
         transport_bytes: usize_of(config.memory.transport()),
         tail_bytes_max: usize_of(config.memory.tail),
         lanes: if config.ingest.lanes == 0 { defaults.lanes } else { config.ingest.lanes },

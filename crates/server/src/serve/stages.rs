@@ -53,7 +53,12 @@ impl Stages {
         let mut degraded = Vec::new();
         if self.ingest().is_some_and(|ingest| ingest.status().connections_short) {
             degraded.push(
-                "as many OTLP connections are open as may be: those that are at no request are closed for new ones, and where there is none new ones are turned away; close idle ones or set `ingest.connections_max` higher".to_owned(),
+                "as many OTLP connections are open, or requests under way, as may be: those whose clients say nothing are closed for new ones, and where there are none new ones are turned away; close idle ones or set `ingest.connections_max` higher".to_owned(),
+            );
+        }
+        if self.ingest().is_some_and(|ingest| ingest.counters().journal_unavailable.get() > 0) {
+            degraded.push(
+                "the journal could begin no new log file, and requests are refused until it can: the log says what helps".to_owned(),
             );
         }
         if store.missing_segments > 0 {
@@ -61,6 +66,11 @@ impl Stages {
                 "{} segments with {} rows are missing or damaged: queries that need them fail unless they set `allow_missing_segments`",
                 store.missing_segments, store.missing_rows
             ));
+        }
+        if store.clock_doubted {
+            degraded.push(
+                "the clock went ahead, or all rows are older than `store.retention`: rows are removed for their age once the clock has stayed there for six hours".to_owned(),
+            );
         }
         if store.fold_failures > 0 {
             degraded.push(format!(
@@ -76,7 +86,7 @@ impl Stages {
         }
         if let Some(replayed) = self.replayed.get().filter(|r| r.journal.quarantined > 0 || r.undecodable > 0) {
             degraded.push(format!(
-                "{} damaged stretches of the journal were moved to `journal/quarantine`, {} frames could not be decoded",
+                "{} stretches of the journal are damaged or missing, and what is left of them is in `journal/quarantine`; {} frames could not be decoded",
                 replayed.journal.quarantined, replayed.undecodable
             ));
         }

@@ -277,8 +277,18 @@ impl Serving {
     }
 
     fn start_with(data_dir: &Path, environment: &[(&str, &str)]) -> Self {
+        Self::spawn(Command::new(PLIMSOLL).envs(environment.iter().copied()), data_dir)
+    }
+
+    /// Starts it with no more than so many open files, however it asks.
+    fn start_within(open_files: u32, data_dir: &Path) -> Self {
+        let script = format!("ulimit -n {open_files} && exec \"$0\" \"$@\"");
+        Self::spawn(Command::new("sh").args(["-c", &script, PLIMSOLL]), data_dir)
+    }
+
+    fn spawn(command: &mut Command, data_dir: &Path) -> Self {
         let any = "127.0.0.1:0";
-        let child = Command::new(PLIMSOLL)
+        let child = command
             .args([
                 "serve",
                 "--otlp-grpc",
@@ -294,7 +304,6 @@ impl Serving {
                 "--data-dir",
             ])
             .arg(data_dir)
-            .envs(environment.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary runs");
@@ -353,6 +362,37 @@ fn a_data_directory_in_use_or_not_usable_is_refused_with_the_way_out() {
     let log = first.until("stopped");
     assert!(log.contains("draining") && log.contains("stopped"), "{log}");
     assert_eq!(first.0.wait().expect("ends").code(), Some(0), "told to stop is no failure");
+}
+
+#[test]
+fn with_few_descriptors_fewer_connections_are_let_in_and_idle_ones_take_the_last_from_nobody() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut server = Serving::start_within(900, directory.path());
+    let log = server.until("replayed_frames");
+    assert!(log.contains("lowered_to=96") && log.contains("`ulimit -n` to 1828"), "{log}");
+    let address = log.split("otlp_http=").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an address");
+    let idle: Vec<_> = (0..500).filter_map(|_| std::net::TcpStream::connect(address).ok()).collect();
+    assert!(idle.len() > 96);
+    let mut client = std::net::TcpStream::connect(address).expect("connects");
+    let body = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"one"}}]}]}]}"#;
+    write!(
+        client,
+        "POST /v1/logs HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("writes");
+    let mut answer = String::new();
+    BufReader::new(client).read_line(&mut answer).expect("answers");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    drop(idle);
+    server.terminate();
+    server.until("stopped");
+    assert_eq!(server.0.wait().expect("ends").code(), Some(0));
+
+    let mut refused = Serving::start_within(400, directory.path());
+    let log = refused.until("ulimit -n");
+    assert!(log.contains("400 files") && log.contains("`postgres.connections_max`"), "{log}");
+    assert_eq!(refused.0.wait().expect("ends").code(), Some(1));
 }
 
 #[test]
