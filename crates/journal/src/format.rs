@@ -8,7 +8,7 @@
 //!        12  first       8  number of the first frame; also the stem of the file name, as 20 digits
 //!        20  previous    8  number of the last frame before this file when it was made; 0 where there was none
 //!        28  marker      8  begins every frame of this file; no byte of it is zero
-//!        36  reserved    8  zero
+//!        36  before      8  the marker of the file before; zero where that is not known
 //!        44  crc32c      4  of bytes 0..44
 //!        48  frames
 //!
@@ -77,6 +77,8 @@ pub(crate) struct FileHeader {
     pub(crate) first: u64,
     pub(crate) previous: u64,
     pub(crate) marker: Marker,
+    /// The marker of the file before, for when that one's own is lost; zero where it is not known.
+    pub(crate) before: Marker,
 }
 
 /// Why a file's header is of no use.
@@ -94,6 +96,7 @@ impl FileHeader {
         bytes[12..20].copy_from_slice(&self.first.to_le_bytes());
         bytes[20..28].copy_from_slice(&self.previous.to_le_bytes());
         bytes[28..36].copy_from_slice(&self.marker);
+        bytes[36..44].copy_from_slice(&self.before);
         let crc = crc32c(&bytes[..44]);
         bytes[44..].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -108,9 +111,8 @@ impl FileHeader {
             later if later > VERSION => return Err(HeaderProblem::TooNew(later)),
             _ => return Err(HeaderProblem::Damaged),
         }
-        let mut marker = [0; 8];
-        marker.copy_from_slice(&bytes[28..36]);
-        Ok(Self { first: u64_at(bytes, 12), previous: u64_at(bytes, 20), marker })
+        let marker = |at: usize| u64_at(bytes, at).to_le_bytes();
+        Ok(Self { first: u64_at(bytes, 12), previous: u64_at(bytes, 20), marker: marker(28), before: marker(36) })
     }
 }
 
@@ -205,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_file_of_a_later_release_is_told_from_a_damaged_one() {
-        let mut bytes = FileHeader { first: 1, previous: 0, marker: [1; 8] }.encode();
+        let mut bytes = FileHeader { first: 1, previous: 0, marker: [1; 8], before: [0; 8] }.encode();
         bytes[8] = 2;
         assert_eq!(FileHeader::decode(&bytes), Err(HeaderProblem::Damaged));
         let crc = crc32c(&bytes[..44]);
@@ -218,7 +220,7 @@ mod tests {
         fn headers_come_back_as_they_were(first: u64, previous: u64, entropy: u64, number: u64, index: u32, length: u32, crc: u32) {
             let marker = marker(entropy, first);
             prop_assert!(!marker.contains(&0));
-            let file = FileHeader { first, previous, marker };
+            let file = FileHeader { first, previous, marker, before: entropy.to_le_bytes() };
             prop_assert_eq!(FileHeader::decode(&file.encode()), Ok(file));
             let frame = FrameHeader { marker, length, crc, number, index };
             prop_assert_eq!(FrameHeader::decode(&frame.encode()), frame);
@@ -226,7 +228,7 @@ mod tests {
 
         #[test]
         fn one_flipped_bit_of_a_file_header_is_noticed(first: u64, bit in 0..FILE_HEADER_BYTES * 8) {
-            let mut bytes = FileHeader { first, previous: 7, marker: marker(3, first) }.encode();
+            let mut bytes = FileHeader { first, previous: 7, marker: marker(3, first), before: [5; 8] }.encode();
             bytes[bit / 8] ^= 1 << (bit % 8);
             prop_assert!(FileHeader::decode(&bytes).is_err());
         }

@@ -14,7 +14,7 @@ use tracing::warn;
 use crate::ahead::{Ahead, By};
 use crate::disk::{DirLock, Disk, LocalDisk};
 use crate::files::{Files, LogFile};
-use crate::format::{VERSION, file_name};
+use crate::format::{Marker, VERSION, file_name};
 use crate::options::JournalOptions;
 use crate::port::{CommitError, Frame, Journal, JournalStatus, LogFileStatus, ReplayError, ReplayReport};
 use crate::quarantine;
@@ -64,14 +64,15 @@ impl LocalJournal {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(ReplayError::InUse { path }),
             lock => lock.map_err(unusable)?,
         };
-        let Recovered { files, last, next, torn_bytes, lost } = recover(disk.as_ref(), &options)?;
+        let recovered = recover(disk.as_ref(), &options)?;
+        let Recovered { next, torn_bytes, lost, .. } = recovered;
         if torn_bytes > 0 {
             warn!(%path, torn_bytes, "cut off what was being written to the journal when it last stopped");
         }
         let given_back = options.numbers_taken.0;
-        let files = Arc::new(Files::new(files));
+        let files = Arc::new(Files::new(recovered.files.clone()));
         let ahead = Ahead::new(by, disk.clone(), &options, files.clone());
-        let writer = Writer::new(disk.clone(), options.clone(), files.clone(), ahead, last, next);
+        let writer = Writer::new(disk.clone(), options.clone(), files.clone(), ahead, &recovered);
         Ok(Self {
             disk,
             options,
@@ -120,10 +121,18 @@ impl LocalJournal {
             .collect()
     }
 
-    /// Reads one log file; returns the last number in it, where it ends with a whole frame.
+    /// Returns what a log file says of the marker of the one before it.
+    fn marker_before(&self, log: LogFile) -> Option<Marker> {
+        let file = self.disk.open(&log.path(&self.options.dir)).ok()?;
+        let before = Reader::new(file.as_ref(), log.first, log.end).ok()?.header()?.before;
+        (before != Marker::default()).then_some(before)
+    }
+
+    /// Reads one log file, which `next` follows; returns the last number in it, where it ends with a whole frame.
     fn replay_file(
         &self,
         log: LogFile,
+        next: Option<LogFile>,
         before: Option<u64>,
         last: &mut u64,
         report: &mut ReplayReport,
@@ -141,6 +150,11 @@ impl LocalJournal {
             found,
             known: VERSION,
         })?;
+        if reader.header().is_none()
+            && let Some(marker) = next.and_then(|next| self.marker_before(next))
+        {
+            reader.marker_is(marker);
+        }
         if let (Some(before), Some(header)) = (before, reader.header())
             && header.previous > before.max(*last)
         {
@@ -211,7 +225,7 @@ impl Journal for LocalJournal {
             if files.get(at + 1).is_some_and(|next| next.first <= after.0.saturating_add(1)) {
                 continue;
             }
-            before = self.replay_file(*log, before, &mut last, &mut report, visit)?;
+            before = self.replay_file(*log, files.get(at + 1).copied(), before, &mut last, &mut report, visit)?;
         }
         Ok(report)
     }

@@ -157,6 +157,16 @@ impl<'a> Reader<'a> {
         Ok(Self { window, first, header, marker, position, last: first.saturating_sub(1), ended: false })
     }
 
+    /// Takes the marker from elsewhere, where the file's own header is lost.
+    pub(crate) fn marker_is(&mut self, marker: Marker) {
+        self.marker = marker;
+    }
+
+    /// Returns what every frame begins with; zero where that is not known.
+    pub(crate) fn marker(&self) -> Marker {
+        self.marker
+    }
+
     /// Returns the file's header, where it is whole.
     pub(crate) fn header(&self) -> Option<FileHeader> {
         self.header

@@ -15,7 +15,7 @@ use tracing::warn;
 
 use crate::disk::{Disk, DiskFile, is_full, write_all_at};
 use crate::files::LogFile;
-use crate::format::{FILE_HEADER_BYTES, VERSION, parse_file_name};
+use crate::format::{FILE_HEADER_BYTES, Marker, VERSION, parse_file_name};
 use crate::options::JournalOptions;
 use crate::port::ReplayError;
 use crate::quarantine;
@@ -33,6 +33,8 @@ pub(crate) struct Recovered {
     pub(crate) torn_bytes: u64,
     /// One where the last log file has nothing in it, or where there is none and there should be: whatever was there is lost.
     pub(crate) lost: u64,
+    /// The marker of the last file with frames, where it is known.
+    pub(crate) marker: Marker,
 }
 
 /// Finds the log files and makes the last one end where its last whole frame does.
@@ -51,6 +53,7 @@ pub(crate) fn recover(disk: &dyn Disk, options: &JournalOptions) -> Result<Recov
         next: 1.max(options.numbers_taken.0.saturating_add(1)),
         torn_bytes: 0,
         lost: 0,
+        marker: Marker::default(),
     };
     if firsts.is_empty() && options.numbers_taken > SequenceNumber::ZERO {
         // The last one is never given up.
@@ -82,6 +85,7 @@ pub(crate) fn recover(disk: &dyn Disk, options: &JournalOptions) -> Result<Recov
             log.end = tail.end;
             log.frames = tail.frames;
             recovered.last = tail.last;
+            recovered.marker = tail.marker;
             recovered.next = recovered.next.max(tail.next);
             recovered.torn_bytes = tail.torn_bytes;
         }
@@ -104,6 +108,8 @@ struct Tail {
     /// write: offset and length of a torn part with whole frames in it, or of a file without its header and without frames.
     copy: Option<(u64, u64)>,
     frames: bool,
+    /// Of this file; of the one before where this one has no frames, and gives its place up.
+    marker: Marker,
     last: u64,
     next: u64,
     /// Where the last group, or the close mark after it, begins.
@@ -113,12 +119,13 @@ struct Tail {
 impl Tail {
     fn find(file: &dyn DiskFile, first: u64, length: u64) -> Result<Self, u32> {
         let mut reader = Reader::new(file, first, length)?;
-        let header = reader.header();
+        let (header, marker) = (reader.header(), reader.marker());
         let mut tail = Self {
             end: reader.position(),
             torn_bytes: 0,
             copy: None,
             frames: false,
+            marker: header.map_or_else(Marker::default, |header| header.before),
             last: header.map_or(first - 1, |header| header.previous),
             next: first,
             group: reader.position(),
@@ -139,6 +146,7 @@ impl Tail {
                     (torn, whole_after) = (None, false);
                     (tail.frames, tail.last, tail.next) = (true, number, number.saturating_add(1));
                     (tail.end, tail.copy) = (end, None);
+                    tail.marker = marker;
                 }
                 Item::Close { next, end } => {
                     (torn, whole_after) = (None, false);

@@ -22,6 +22,7 @@ use crate::format::{FileHeader, FrameHeader, Marker, file_name, marker};
 use crate::group::{self, group_bytes};
 use crate::options::JournalOptions;
 use crate::port::{CommitError, Frame};
+use crate::recovery::Recovered;
 
 /// The log file being written.
 struct Active {
@@ -48,6 +49,8 @@ pub(crate) struct Writer {
     active: Option<Active>,
     last: u64,
     next: u64,
+    /// The marker of the last log file of the process before.
+    before: Marker,
     poison: Option<String>,
 }
 
@@ -112,15 +115,15 @@ impl Active {
 }
 
 impl Writer {
-    /// Goes on after `last`; the next frame is `next`. No file is touched before the first group.
+    /// Goes on after what was there. No file is touched before the first group.
     pub(crate) fn new(
         disk: Arc<dyn Disk>,
         options: JournalOptions,
         files: Arc<Files>,
         ahead: Ahead,
-        last: u64,
-        next: u64,
+        Recovered { last, next, marker: before, .. }: &Recovered,
     ) -> Self {
+        let (last, next, before) = (*last, *next, *before);
         Self {
             disk,
             options,
@@ -131,6 +134,7 @@ impl Writer {
             active: None,
             last,
             next,
+            before,
             poison: None,
         }
     }
@@ -144,8 +148,12 @@ impl Writer {
         if let Some(problem) = &self.poison {
             return Err(CommitError::Poisoned { path: self.path(), problem: problem.clone() });
         }
-        let header =
-            FileHeader { first: self.next, previous: self.last, marker: marker(self.options.entropy, self.next) };
+        let header = FileHeader {
+            first: self.next,
+            previous: self.last,
+            marker: marker(self.options.entropy, self.next),
+            before: self.active.as_ref().map_or(self.before, |active| active.marker),
+        };
         let room = self.options.file_bytes_max;
         let sync = match self.active.as_mut().filter(|active| active.end + bytes <= room) {
             Some(active) => match active.append(&mut self.blocks, &header, self.next, frames) {

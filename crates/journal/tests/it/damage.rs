@@ -213,6 +213,33 @@ fn a_log_file_that_is_empty_or_full_of_zeros_is_counted() {
 }
 
 #[test]
+fn the_first_block_of_a_log_file_may_be_lost_and_the_frames_behind_it_are_read() {
+    // The second file is made by the same process, or by the next one.
+    for restart in [false, true] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let small = JournalOptions { file_bytes_max: 20_000, ..options(dir.path()) };
+        let mut journal = LocalJournal::open(small.clone()).expect("opens");
+        let body = "x".repeat(1_000);
+        for n in 0..25 {
+            commit(&journal, &[&format!("{n} {body}")]);
+            if restart && n == 15 {
+                drop(journal);
+                journal = LocalJournal::open(JournalOptions { entropy: 43, ..small.clone() }).expect("opens");
+            }
+        }
+        assert_eq!(journal.status().files, 2);
+        drop(journal);
+        let path = dir.path().join("00000000000000000001.log");
+        let mut bytes = fs::read(&path).expect("reads");
+        bytes[..4_096].fill(0);
+        fs::write(&path, bytes).expect("writes");
+        let (found, report) = read(&LocalJournal::open(small).expect("opens"));
+        assert_eq!(found.iter().map(|(n, _)| *n).collect::<Vec<_>>(), (5..=25).collect::<Vec<_>>(), "{restart}");
+        assert_eq!(report.quarantined, 1, "{report:?}");
+    }
+}
+
+#[test]
 fn a_log_without_files_is_counted_where_there_was_one() {
     for (checkpoint, lost) in [(0, 0), (7, 1)] {
         let dir = tempfile::tempdir().expect("a directory");
