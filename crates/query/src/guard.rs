@@ -32,7 +32,7 @@ use crate::functions::latest_deploy;
 use crate::grammar::Grammar;
 use crate::headings::{self, Headings};
 use crate::marks;
-use crate::params::{Given, Parameters, Placed};
+use crate::params::{Given, PARAMETERS_MAX, Parameters, Placed};
 use crate::postgres::{self, Adapted};
 use crate::quantified;
 use crate::sets;
@@ -44,6 +44,8 @@ const NESTING_MAX: usize = 48;
 /// Operators in one statement: what makes a syntax tree deep rather than wide. Planning takes time that grows with the
 /// square of the depth and more, and cannot be interrupted.
 const OPERATORS_MAX: usize = 500;
+/// Operators in one statement that stand in branches of `CASE` beside others: these make it wide.
+const BRANCHED_MAX: usize = 2_000;
 /// Words that chain as operators do.
 const CHAINING: &[&str] =
     &["and", "or", "not", "union", "except", "intersect", "join", "is", "like", "ilike", "between"];
@@ -119,7 +121,7 @@ pub(crate) fn check(
     known_operators(&tokens)?;
     let numbered = marks::numbered(sql, &tokens)?;
     let marks = numbered.as_ref().map(|(_, marks)| *marks);
-    let (mut statement, fallback) = parse(numbered.as_ref().map_or(sql, |(text, _)| text), &dialect)?;
+    let (mut statement, about) = parse(numbered.as_ref().map_or(sql, |(text, _)| text), &dialect)?;
     let headings = Headings::of(&statement, headings::as_written);
     let query = match &mut statement {
         Parsed::Statement(inner) => inner,
@@ -142,7 +144,17 @@ pub(crate) fn check(
             return Err(writes(text.split_whitespace().next().unwrap_or("this")));
         }
     }
-    let parameters = Parameters::new(given, types, marks).place(query.as_mut())?;
+    let parameters = Parameters::new(given, types, marks);
+    let parameters = match about {
+        // What its rewriting left out takes parameters with it.
+        About::Catalogue { .. } => {
+            let written = marks.unwrap_or_else(|| highest(&tokens));
+            let mut placed = parameters.written(written).place(query.as_mut())?;
+            placed.count = placed.count.max(written);
+            placed
+        }
+        About::Telemetry => parameters.place(query.as_mut())?,
+    };
     escape::rewrite(query)?;
     sets::rewrite(query)?;
     dialect::settle(query)?;
@@ -162,15 +174,35 @@ pub(crate) fn check(
         latest_deploy: walk.latest_deploy,
         headings,
         parameters,
-        fallback,
+        fallback: match about {
+            About::Catalogue { fallback } => fallback,
+            About::Telemetry => None,
+        },
     })
 }
 
-/// Parses one statement; with it comes what to answer where it cannot be planned.
-fn parse(sql: &str, dialect: &dyn Dialect) -> Result<(Parsed, Option<String>), QueryError> {
+/// Returns the highest number of a parameter.
+fn highest(tokens: &[TokenWithSpan]) -> usize {
+    let number = |token: &TokenWithSpan| match &token.token {
+        Token::Placeholder(name) => name.strip_prefix('$')?.parse().ok().filter(|number| *number <= PARAMETERS_MAX),
+        _ => None,
+    };
+    tokens.iter().filter_map(number).max().unwrap_or(0)
+}
+
+/// What a statement asks about.
+enum About {
+    /// The catalogue, and what to answer where it cannot be planned.
+    Catalogue { fallback: Option<String> },
+    /// Anything else.
+    Telemetry,
+}
+
+/// Parses one statement.
+fn parse(sql: &str, dialect: &dyn Dialect) -> Result<(Parsed, About), QueryError> {
     if let Adapted::Catalogue(statement) = postgres::adapt(sql) {
         let fallback = postgres::empty_answer(&statement);
-        return Ok((Parsed::Statement(statement), fallback));
+        return Ok((Parsed::Statement(statement), About::Catalogue { fallback }));
     }
     let mut statements = DFParserBuilder::new(sql)
         .with_dialect(dialect)
@@ -181,7 +213,7 @@ fn parse(sql: &str, dialect: &dyn Dialect) -> Result<(Parsed, Option<String>), Q
     let (Some(statement), None) = (statements.pop_front(), statements.pop_front()) else {
         return Err(QueryError::Invalid("give exactly one SQL statement".to_owned()));
     };
-    Ok((statement, None))
+    Ok((statement, About::Telemetry))
 }
 
 /// Returns what Postgres calls the columns of a statement that was answered with `schema`.
@@ -220,9 +252,48 @@ fn known_operators(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
     }
 }
 
+/// Operators that are one below the other. Branches of a `CASE` stand beside each other: the one with the most counts.
+#[derive(Default)]
+struct Chained {
+    /// Before each `CASE` that is open: how many there were, and how many its greatest branch has.
+    cases: Vec<(usize, usize)>,
+    now: usize,
+    total: usize,
+}
+
+impl Chained {
+    fn operator(&mut self) {
+        self.now += 1;
+        self.total += 1;
+    }
+
+    fn word(&mut self, word: &str) {
+        let is = |other: &str| word.eq_ignore_ascii_case(other);
+        if is("case") {
+            self.cases.push((self.now, 0));
+            self.now = 0;
+        } else if (is("when") || is("else"))
+            && let Some((_, greatest)) = self.cases.last_mut()
+        {
+            *greatest = (*greatest).max(std::mem::take(&mut self.now));
+        } else if is("end")
+            && let Some((before, greatest)) = self.cases.pop()
+        {
+            self.now = before + greatest.max(self.now);
+        } else if CHAINING.iter().any(|chaining| is(chaining)) {
+            self.operator();
+        }
+    }
+
+    /// Of a `CASE` that is never closed nothing is left out.
+    fn deepest(&self) -> usize {
+        self.cases.iter().fold(self.now, |sum, (before, greatest)| sum + before + greatest)
+    }
+}
+
 /// Bounds the depth of the tree that the parser will build.
 fn measure(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
-    let (mut open, mut deepest, mut operators) = (0_usize, 0, 0_usize);
+    let (mut open, mut deepest, mut chained) = (0_usize, 0, Chained::default());
     for token in tokens {
         match &token.token {
             Token::LParen | Token::LBracket | Token::LBrace => open += 1,
@@ -233,7 +304,7 @@ fn measure(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
                 } else if word.value.eq_ignore_ascii_case("end") {
                     open = open.saturating_sub(1);
                 }
-                operators += usize::from(CHAINING.iter().any(|chaining| word.value.eq_ignore_ascii_case(chaining)));
+                chained.word(&word.value);
             }
             Token::Whitespace(_)
             | Token::Comma
@@ -244,7 +315,7 @@ fn measure(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
             | Token::SemiColon
             | Token::EOF
             | Token::Word(_) => {}
-            _ => operators += 1,
+            _ => chained.operator(),
         }
         deepest = deepest.max(open);
     }
@@ -253,10 +324,12 @@ fn measure(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
             "the statement is nested {deepest} deep, at most {NESTING_MAX} is taken: split it with `WITH`"
         )));
     }
-    if operators > OPERATORS_MAX {
-        return Err(refused(format!(
-            "the statement has {operators} operators, at most {OPERATORS_MAX} are taken: use an `IN` list"
-        )));
+    for (operators, most) in [(chained.deepest(), OPERATORS_MAX), (chained.total, BRANCHED_MAX)] {
+        if operators > most {
+            return Err(refused(format!(
+                "the statement has {operators} operators, at most {most} are taken: use an `IN` list"
+            )));
+        }
     }
     Ok(())
 }

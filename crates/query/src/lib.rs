@@ -25,6 +25,7 @@ mod grammar;
 mod guard;
 mod guarded;
 mod headings;
+mod implied;
 mod interrupt;
 mod late;
 mod lower;
@@ -45,6 +46,7 @@ mod sets;
 mod sound;
 mod spelling;
 mod tables;
+mod taken;
 mod top;
 mod wanted;
 

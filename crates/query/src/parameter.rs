@@ -160,6 +160,7 @@ impl Parameter {
         match self {
             Self::Boolean(_) => matches!(wanted, DataType::Boolean),
             Self::Integer(_) => matches!(wanted, DataType::Int64),
+            Self::Float(_) => matches!(wanted, DataType::Float64),
             Self::Bytes(_) => matches!(wanted, DataType::Binary | DataType::LargeBinary | DataType::BinaryView),
             Self::Time { zoned, .. } => matches!(wanted, DataType::Timestamp(_, zone) if zone.is_some() == *zoned),
             Self::Date(_) => matches!(wanted, DataType::Date32 | DataType::Date64),
@@ -213,11 +214,16 @@ fn counted_in(expr: Expr, data_type: &str) -> Expr {
     })
 }
 
-/// Returns the digits behind the point of a number that a float would not hold, where a decimal does.
+/// Returns the digits behind the point of a number that a float would not hold, where a decimal does, and no integer.
 fn exact(digits: &str) -> Option<i8> {
     let unsigned = digits.trim_start_matches(['-', '+']);
-    let (whole, fraction) = unsigned.split_once('.')?;
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
     let plain = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    if fraction.is_empty()
+        && (digits.parse::<i64>().is_ok() || unsigned.parse::<u64>().is_ok() && !digits.starts_with('-'))
+    {
+        return None;
+    }
     let significant = whole.trim_start_matches('0').len() + fraction.len();
     (plain(whole) && plain(fraction) && (16..=38).contains(&significant)).then(|| i8::try_from(fraction.len()).ok())?
 }
@@ -274,6 +280,33 @@ pub(crate) fn implied(named: &SqlType) -> Option<DataType> {
         SqlType::Array(ArrayElemTypeDef::SquareBracket(item, _) | ArrayElemTypeDef::AngleBracket(item)) => {
             DataType::new_list(implied(item)?, true)
         }
+        SqlType::Custom(name, _) => of_catalogue(name)?,
+        _ => return None,
+    })
+}
+
+/// Returns the type that `pg_catalog` has under a name, as programs write it that look types up: `pg_catalog.int8`.
+fn of_catalogue(name: &ObjectName) -> Option<DataType> {
+    let [schema, name] = name.0.as_slice() else { return None };
+    if !schema.to_string().trim_matches('"').eq_ignore_ascii_case("pg_catalog") {
+        return None;
+    }
+    let nanos = TimeUnit::Nanosecond;
+    Some(match name.to_string().to_lowercase().trim_matches('"') {
+        "bool" => DataType::Boolean,
+        "int2" => DataType::Int16,
+        "int4" => DataType::Int32,
+        "int8" => DataType::Int64,
+        "float4" => DataType::Float32,
+        "float8" => DataType::Float64,
+        "numeric" => DataType::Decimal128(38, 10),
+        "date" => DataType::Date32,
+        "time" => DataType::Time64(nanos),
+        "timestamp" => DataType::Timestamp(nanos, None),
+        "timestamptz" => DataType::Timestamp(nanos, Some("UTC".into())),
+        "interval" => DataType::Interval(IntervalUnit::MonthDayNano),
+        "bytea" => DataType::Binary,
+        "text" | "varchar" | "name" => DataType::Utf8,
         _ => return None,
     })
 }
@@ -291,6 +324,9 @@ mod tests {
             "CAST('-12345678901234567890.123456789' AS NUMERIC(38,9))"
         );
         assert_eq!(written("1e300"), "1e300");
+        assert_eq!(written("18446744073709551615"), "18446744073709551615");
+        assert_eq!(written("18446744073709551616"), "CAST('18446744073709551616' AS NUMERIC(38,0))");
+        assert_eq!(written("-9223372036854775809"), "CAST('-9223372036854775809' AS NUMERIC(38,0))");
         let wanted = DataType::Decimal128(20, 2);
         let typed = Parameter::Number("123456789012345678.25".to_owned()).literal(Some(&wanted)).to_string();
         assert_eq!(typed, "CAST('123456789012345678.25' AS NUMERIC(20,2))");

@@ -4,15 +4,17 @@
 //! placeholder while a statement is only described, is cast. Text is never cast, so that it means what a literal in its place
 //! would: an id in any case, a time, a word for a kind. Where a client names none, `$1::int` does.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, LimitClause, Query, UnaryOperator, Value as Literal, VisitMut, VisitorMut, visit_expressions,
+    BinaryOperator, Expr, Ident, Interval, LimitClause, Query, Select, SelectItem, UnaryOperator, Value as Literal,
+    VisitMut, VisitorMut, visit_expressions,
 };
 
 use crate::error::QueryError;
+use crate::implied::LENGTH;
 use crate::parameter::{Parameter, implied, typed};
 
 /// What stands for `$1`, `$2`, .. of a statement.
@@ -34,6 +36,8 @@ pub(crate) struct Parameters<'a> {
     whole: Vec<usize>,
     /// Parameters that are lists.
     lists: Vec<usize>,
+    /// Parameters with a sign before them.
+    signed: Vec<usize>,
     /// Types that parameters are cast to.
     casts: HashMap<usize, DataType>,
     /// How many `?` there are, where parameters are written so.
@@ -51,6 +55,8 @@ pub(crate) struct Placed {
     pub(crate) whole: Vec<usize>,
     /// Which of them stand for a list, after `ANY` or `ALL`.
     pub(crate) lists: Vec<usize>,
+    /// Which of them have a sign, and are numbers if nothing else.
+    pub(crate) signed: Vec<usize>,
     /// Types that they are cast to: `$1::int`.
     pub(crate) casts: HashMap<usize, DataType>,
 }
@@ -68,10 +74,17 @@ impl<'a> Parameters<'a> {
             highest: 0,
             whole: Vec::new(),
             lists: Vec::new(),
+            signed: Vec::new(),
             casts: HashMap::new(),
             marks,
             within: false,
         }
+    }
+
+    /// Takes values for so many, though the statement may have no place left for some.
+    pub(crate) fn written(mut self, count: usize) -> Self {
+        self.used.iter_mut().take(count).for_each(|used| *used = true);
+        self
     }
 
     /// Puts them into `statement` and returns what it has of them.
@@ -93,7 +106,32 @@ impl<'a> Parameters<'a> {
                 were_given(self.used.len()),
                 unused + 1
             ))),
-            None => Ok(Placed { count: self.highest, whole: self.whole, lists: self.lists, casts: self.casts }),
+            None => Ok(Placed {
+                count: self.highest,
+                whole: self.whole,
+                lists: self.lists,
+                signed: self.signed,
+                casts: self.casts,
+            }),
+        }
+    }
+
+    /// Writes `INTERVAL $1`, which is not for parameters, as what it is meant for: a cast, or so many of a unit.
+    fn length(&mut self, expr: &mut Expr) {
+        let Expr::Interval(interval) = expr else { return };
+        let Some(number) = placeholder(&interval.value) else { return };
+        let value = std::mem::replace(interval.value.as_mut(), Expr::value(Literal::Null));
+        let cast = |value: Expr, of: &DataType| typed(value.clone(), of).unwrap_or(value);
+        if interval.leading_field.is_none() {
+            self.casts.entry(number).or_insert(LENGTH);
+            *expr = Expr::Nested(Box::new(cast(value, &LENGTH)));
+        } else {
+            self.casts.entry(number).or_insert(DataType::Float64);
+            let one = Box::new(Expr::value(Literal::SingleQuotedString("1".to_owned())));
+            let unit = Expr::Interval(Interval { value: one, ..interval.clone() });
+            let count = cast(value, &DataType::Float64);
+            let product = Expr::BinaryOp { left: Box::new(count), op: BinaryOperator::Multiply, right: Box::new(unit) };
+            *expr = Expr::Nested(Box::new(product));
         }
     }
 
@@ -132,7 +170,7 @@ fn were_given(count: usize) -> String {
 }
 
 /// Parameters of one statement.
-const PARAMETERS_MAX: usize = 10_000;
+pub(crate) const PARAMETERS_MAX: usize = 10_000;
 
 impl VisitorMut for Parameters<'_> {
     type Break = QueryError;
@@ -149,7 +187,34 @@ impl VisitorMut for Parameters<'_> {
         ControlFlow::Continue(())
     }
 
+    /// Parameters that are selected are called by their numbers: values that are equal are called alike, which columns may not be.
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<QueryError> {
+        let mut names = HashSet::new();
+        for (at, item) in select.projection.iter_mut().enumerate() {
+            if let SelectItem::UnnamedExpr(expr) = item
+                && let Some(number) = placeholder(expr)
+            {
+                let again = if names.insert(number) { String::new() } else { format!(" in column {}", at + 1) };
+                let alias = Ident::with_quote('"', format!("${number}{again}"));
+                let expr = std::mem::replace(expr, Expr::value(Literal::Null));
+                *item = SelectItem::ExprWithAlias { expr, alias };
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<QueryError> {
+        self.length(expr);
+        if let Expr::UnaryOp { op: UnaryOperator::Plus | UnaryOperator::Minus, expr: inner } = expr {
+            self.signed.extend(placeholder(inner));
+        }
+        // The planner looks for the type of what has a plus sign, which changes nothing.
+        if matches!(self.given, Given::Nothing)
+            && let Expr::UnaryOp { op: UnaryOperator::Plus, expr: inner } = expr
+            && placeholder(inner).is_some()
+        {
+            *expr = std::mem::replace(inner.as_mut(), Expr::value(Literal::Null));
+        }
         self.within = matches!(expr, Expr::Value(value) if matches!(value.value, Literal::Placeholder(_)));
         if let Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } = expr
             && let Some(number) = placeholder(right)

@@ -26,6 +26,7 @@ use crate::functions::latest_deploy::DeployIndex;
 use crate::guard::{self, Checked};
 use crate::guarded;
 use crate::headings::Headings;
+use crate::implied;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::params::{Given, Placed};
@@ -156,7 +157,8 @@ impl<'a> Planning<'a> {
     /// Says what a statement takes and gives.
     pub(crate) async fn describe(&self, sql: &str, types: &[Option<DataType>]) -> Result<Description, QueryError> {
         let (state, plan, placed, headings) = self.logical(sql, Given::Nothing, types).await?;
-        let implied = plan.get_parameter_types().map_err(|error| self.invalid(&error))?;
+        let plan = implied::settle(plan).map_err(|error| self.invalid(&error))?;
+        let implied = implied::types(&plan)?;
         let items: Vec<DataType> = (0..placed.count)
             .map(|at| {
                 let said = types.get(at).cloned().flatten();
@@ -165,10 +167,11 @@ impl<'a> Planning<'a> {
                     Some(DataType::List(item)) if placed.lists.contains(&(at + 1)) => Some(item.data_type().clone()),
                     cast => cast,
                 };
-                let implied = || implied.get(&format!("${}", at + 1)).cloned().flatten();
+                let implied = || implied.get(&(at + 1)).cloned();
                 match said.or_else(cast).or_else(implied) {
-                    None | Some(DataType::Null) if placed.whole.contains(&(at + 1)) => DataType::Int64,
-                    None | Some(DataType::Null) => DataType::Utf8,
+                    None if placed.whole.contains(&(at + 1)) => DataType::Int64,
+                    None if placed.signed.contains(&(at + 1)) => DataType::Float64,
+                    None => DataType::Utf8,
                     Some(data_type) => crate::output::plain(&data_type),
                 }
             })

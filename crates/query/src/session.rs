@@ -33,6 +33,7 @@ use crate::functions;
 use crate::functions::latest_deploy::{self, DeployIndex};
 use crate::give_way::{GivesWay, Ingest};
 use crate::guard::REFUSED_FUNCTIONS;
+use crate::implied::ImpliedPlanner;
 use crate::interrupt::{Interrupt, Interruptible, Unhurried};
 use crate::late::{LateColumns, PlainComparisons};
 use crate::plain_text::PlainText;
@@ -122,7 +123,8 @@ impl Sessions {
         options.execution.parquet.pushdown_filters = true;
         options.execution.parquet.bloom_filter_on_read = true;
         let mut planners = SessionStateDefaults::default_expr_planners();
-        planners.insert(0, Arc::new(FriendlyPlanner));
+        planners.insert(0, Arc::new(ImpliedPlanner));
+        planners.insert(1, Arc::new(FriendlyPlanner));
         let mut rules = Analyzer::new().rules;
         rules.insert(0, Arc::new(FriendlyLists));
         rules.insert(1, Arc::new(ByLength));

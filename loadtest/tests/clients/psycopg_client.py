@@ -88,6 +88,7 @@ def parameters():
                                 (start - week, start + week)).fetchone(), (SPANS,))
         same(len(connection.execute("SELECT name FROM spans LIMIT %s", (7,)).fetchall()), 7)
         same(connection.execute("SELECT %s, %s, %s", (True, "it's", None)).fetchone(), (True, "it's", None))
+        same(connection.execute("SELECT %s, %s", (1.5, decimal.Decimal("1.50"))).fetchone(), (1.5, 1.5))
         for value in (1, 1 << 40, 1.25, decimal.Decimal("3.75"), datetime.date(2026, 1, 1)):
             for binary in (False, True):
                 told = connection.cursor(binary=binary).execute("SELECT %b" if binary else "SELECT %s", (value,)).fetchone()[0]
@@ -157,8 +158,23 @@ def copies():
 
 
 def described():
-    """What drivers of the binary form are told, and what of their values is refused."""
+    """What asyncpg, pgx and other drivers of the binary form are told of parameters."""
+    names = {16: "bool", 17: "bytea", 20: "int8", 23: "int4", 25: "text", 701: "float8", 1016: "int8[]", 1009: "text[]",
+             1184: "timestamptz", 1186: "interval"}
     with connect(autocommit=True) as connection:
+        for sql, wanted in [
+            ("SELECT 1 = ANY($1), NOT $2, $3 * INTERVAL '1 s'", "int8[] bool float8"),
+            ("SELECT count(*) FROM spans WHERE $1 OR name = ANY($2)", "bool text[]"),
+            ("SELECT now() - $1 > INTERVAL '1 h', $2 IN (1, 2), $3 BETWEEN 1 AND 2", "timestamptz int8 int8"),
+            ("SELECT coalesce($1, 1), CASE WHEN $2 THEN $3 ELSE 1.5 END", "int8 bool float8"),
+            ("SELECT name FROM spans WHERE start_time > now() - $1 LIMIT $2", "interval int8"),
+            ("SELECT coalesce(http_response_status_code, $1), substr(name, $2) FROM spans", "int4 int4"),
+            ("SELECT encode($1, 'hex'), date_bin($2, $3, now())", "bytea interval timestamptz"),
+        ]:
+            same(connection.pgconn.prepare(b"d", sql.encode()).error_message, b"")
+            told = connection.pgconn.describe_prepared(b"d")
+            same((sql, " ".join(names[told.param_type(at)] for at in range(told.nparams))), (sql, wanted))
+            connection.execute("DEALLOCATE d")
         # asyncpg asks so about every list but of text and object ids, and takes kinds and delimiters as bytes.
         connection.pgconn.prepare(b"a", b"WITH RECURSIVE typeinfo_tree(\n oid, depth) AS (SELECT 1, 0) SELECT * FROM typeinfo_tree")
         same(connection.pgconn.describe_prepared(b"a").param_type(0), 1028)
@@ -166,8 +182,18 @@ def described():
         told = [[answer.get_value(row, at) for at in (0, 2, 3, 5)] for row in range(answer.ntuples)]
         same(sorted(told), [[b"1005", b"_int2", b"\\x62", b"21"], [b"1016", b"_int8", b"\\x62", b"20"],
                             [b"20", b"int8", b"\\x62", b"0"], [b"21", b"int2", b"\\x62", b"0"]])
+        # A value is sent as what was told, and the answer has the types that were announced.
+        connection.pgconn.prepare(b"d", b"SELECT coalesce(http_response_status_code, $1), $1 + 0.5 FROM spans LIMIT 1")
+        told = [connection.pgconn.describe_prepared(b"d").ftype(at) for at in range(2)]
+        answer = connection.pgconn.exec_prepared(b"d", [(7).to_bytes(4, "big")], [1], 1)
+        same([answer.ftype(at) for at in range(2)], told)
+        same(len(answer.get_value(0, 0)), 4)
+        same(connection.execute("SELECT -%s, 5-%s", (-2, -3)).fetchone(), (2, 8))
         connection.execute("PREPARE p (int, text[]) AS SELECT $1 + 1, $2")
         same(connection.execute("EXECUTE p (-3, '{a}')").fetchone(), (-2, ["a"]))
+        same(connection.pgconn.prepare(b"e", b"SELECT 1 FROM spans WHERE duration_ns > $1 AND name = $1").error_message, b"")
+        refused = connection.pgconn.describe_prepared(b"e").error_message.decode()
+        assert "`$1` is used as" in refused and "`$1::" in refused, refused
         for text in ("1 hour 1 hour", "1 day 1:00 2 hours", "p1d", "1:60"):
             fails(connection, "22P02", "SELECT %s::interval", text)
         same(connection.execute("SELECT %s::interval", ("2h30m",)).fetchone()[0], datetime.timedelta(hours=2.5))

@@ -24,6 +24,7 @@ const BARE: &[(&str, &str)] = &[
     ("pg_indexes", "schemaname tablename indexname tablespace indexdef"),
     ("pg_sequences", "schemaname sequencename sequenceowner data_type start_value min_value max_value last_value"),
     ("pg_stat_activity", "datid datname pid usesysid usename application_name client_addr state query backend_type"),
+    ("pg_user_mappings", "umid srvid srvname umuser usename umoptions"),
     ("pg_stat_ssl", "pid ssl version cipher bits client_dn client_serial issuer_dn"),
     ("pg_stat_gssapi", "pid gss_authenticated principal encrypted"),
     ("pg_stat_user_tables", "relid schemaname relname seq_scan seq_tup_read idx_scan n_live_tup n_dead_tup"),

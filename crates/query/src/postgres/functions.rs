@@ -15,7 +15,7 @@ use datafusion_pg_catalog::pg_catalog as crate_functions;
 
 use super::fixed::{SERVER_VERSION, setting};
 use super::relations::OWNER;
-use super::words;
+use super::{json_object, words};
 use crate::tables::{CATALOG, SCHEMA};
 
 /// Functions that answer null.
@@ -105,6 +105,7 @@ pub(crate) fn scalar() -> Vec<Arc<ScalarUDF>> {
     constants(&["version"], text(&version));
     all.extend(RIGHTS.iter().map(|name| ScalarUDF::from(Rights { name, signature: any() })));
     all.extend(words::scalar());
+    all.extend(json_object::scalar());
     all.extend([
         ScalarUDF::from(CurrentSetting { signature: any() }),
         ScalarUDF::from(SetConfig { signature: any() }),

@@ -10,6 +10,7 @@
 //! | `fixed.rs` | its rows that are the same everywhere: types, operators, settings |
 //! | `routines.rs` | its rows about functions |
 //! | `functions.rs` | functions that catalogue queries call |
+//! | `json_object.rs` | `json_build_object` |
 //! | `words.rs` | functions about types, names and other functions |
 //! | `series.rs` | what catalogue queries call in `FROM` |
 //!
@@ -18,6 +19,7 @@
 
 mod fixed;
 mod functions;
+mod json_object;
 mod namespace;
 mod own_functions;
 mod pg_type;

@@ -8,9 +8,9 @@ use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
 use datafusion::sql::sqlparser::ast::{
-    ArrayElemTypeDef, CastKind, DataType, Expr, FunctionArguments, GroupByExpr, Ident, JoinOperator, ObjectName,
-    ObjectNamePart, Query, Select, SelectItem, SetExpr, Statement, TableAlias, TableFactor, TableWithJoins, Value,
-    Visit, VisitMut, Visitor, VisitorMut,
+    ArrayElemTypeDef, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr,
+    Ident, JoinOperator, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Statement, TableAlias,
+    TableFactor, TableWithJoins, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -94,6 +94,16 @@ pub(crate) fn soften(statement: Statement) -> Statement {
     rules.into_iter().fold(statement, |statement, rule| rule.rewrite(statement))
 }
 
+/// Says whether it is `ARRAY(SELECT ..)`.
+fn is_list_of_rows(function: &Function) -> bool {
+    function.name.to_string().eq_ignore_ascii_case("array") && matches!(function.args, FunctionArguments::Subquery(_))
+}
+
+fn of_rows(args: &FunctionArguments) -> bool {
+    let FunctionArguments::List(list) = args else { return false };
+    matches!(list.args.first(), Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Function(first)))) if is_list_of_rows(first))
+}
+
 /// Counts the tables that are of the catalogue and those that are not, and gives those of `information_schema` their Postgres form.
 #[derive(Default)]
 struct Relations {
@@ -128,11 +138,21 @@ impl VisitorMut for Relations {
             {
                 *expr = Expr::value(Value::Null);
             }
-            // A list made of rows, which the planner does not know: of roles, rights and options, of which there are none.
+            // Such a list written out as text.
             Expr::Function(function)
-                if function.name.to_string().eq_ignore_ascii_case("array")
-                    && matches!(function.args, FunctionArguments::Subquery(_)) =>
+                if function.name.to_string().to_ascii_lowercase().ends_with("array_to_string")
+                    && of_rows(&function.args) =>
             {
+                *expr = Expr::Cast {
+                    kind: CastKind::Cast,
+                    expr: Box::new(Expr::value(Value::Null)),
+                    data_type: DataType::Text,
+                    array: false,
+                    format: None,
+                };
+            }
+            // A list made of rows, which the planner does not know: of roles, rights and options, of which there are none.
+            Expr::Function(function) if is_list_of_rows(function) => {
                 *expr = Expr::Cast {
                     kind: CastKind::Cast,
                     expr: Box::new(Expr::value(Value::Null)),
@@ -164,6 +184,8 @@ impl VisitorMut for Relations {
             Expr::CompoundIdentifier(parts) if parts.last().is_some_and(|part| part.value == "tableoid") => {
                 *expr = Expr::value(Value::Number("0".to_owned(), false));
             }
+            // Over tables that have no rows whatever is stored there is no value, and nothing that the planner could not correlate.
+            Expr::Subquery(query) if gives_nothing(query) => *expr = Expr::value(Value::Null),
             Expr::Subquery(query) => {
                 unqualified(query);
                 at_most_one(query);
@@ -267,6 +289,10 @@ fn unqualified(query: &mut Query) {
     }
 }
 
+fn gives_nothing(query: &Query) -> bool {
+    matches!(query.body.as_ref(), SetExpr::Select(select) if !aggregates(select)) && reads_nothing(&query.body)
+}
+
 /// Makes a subquery for one value say that it is for one: the planner does not find out from the keys of the catalogue.
 fn at_most_one(query: &mut Query) {
     if query.limit_clause.is_some() || query.fetch.is_some() {
@@ -276,7 +302,7 @@ fn at_most_one(query: &mut Query) {
     if select.from.is_empty() || aggregates(select) {
         return;
     }
-    if let [SelectItem::UnnamedExpr(expr)] = select.projection.as_mut_slice() {
+    if let [SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }] = select.projection.as_mut_slice() {
         let Ok(max) =
             Parser::new(&PostgreSqlDialect {}).try_with_sql(&format!("max({expr})")).and_then(|mut p| p.parse_expr())
         else {

@@ -169,22 +169,120 @@ async fn times_dates_and_lengths_of_time_come_back_as_they_went_in() {
 }
 
 #[tokio::test]
-async fn a_number_with_a_sign_is_one_operand_wherever_its_parameter_stands() {
+async fn a_parameter_has_the_type_that_its_place_implies() {
+    let shop = Shop::open().await;
+    let instant = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
+    let length = DataType::Interval(IntervalUnit::MonthDayNano);
+    let (long, real, yes) = (DataType::Int64, DataType::Float64, DataType::Boolean);
+    let list = |of: &DataType| DataType::new_list(of.clone(), true);
+    for (sql, wanted) in [
+        ("SELECT 1 = ANY($1)", vec![list(&long)]),
+        ("SELECT 'a' = ANY($1)", vec![list(&DataType::Utf8)]),
+        ("SELECT $1 = ANY(ARRAY[1, 2])", vec![long.clone()]),
+        ("SELECT 1 FROM spans WHERE duration_ns = ANY($1)", vec![list(&long)]),
+        ("SELECT NOT $1", vec![yes.clone()]),
+        ("SELECT 1 WHERE $1", vec![yes.clone()]),
+        ("SELECT 1 FROM spans WHERE $1 OR name = $2", vec![yes.clone(), DataType::Utf8]),
+        ("SELECT $1 IS NOT TRUE", vec![yes.clone()]),
+        ("SELECT count(*) FILTER (WHERE $1) FROM spans", vec![yes.clone()]),
+        ("SELECT bool_or($1) FROM spans", vec![yes.clone()]),
+        ("SELECT $1 * INTERVAL '1 s'", vec![real.clone()]),
+        ("SELECT INTERVAL '1 s' / $1", vec![real.clone()]),
+        ("SELECT INTERVAL $1", vec![length.clone()]),
+        ("SELECT now() - INTERVAL $1 MINUTE", vec![real.clone()]),
+        ("SELECT now() - $1 > INTERVAL '1 h'", vec![instant.clone()]),
+        ("SELECT 1 FROM spans WHERE start_time > now() - $1", vec![length.clone()]),
+        ("SELECT 1 FROM spans WHERE start_time > $1 - INTERVAL '1 h'", vec![instant.clone()]),
+        ("SELECT 1 FROM spans WHERE $1 BETWEEN start_time AND now()", vec![instant.clone()]),
+        ("SELECT $1 IN (1, 2), $2 BETWEEN 1 AND 2, 1 IN ($3)", vec![long.clone(); 3]),
+        (
+            "SELECT coalesce($1, 1), nullif(duration_ns, $2), greatest($3, 1.5) FROM spans",
+            vec![long.clone(), long.clone(), real.clone()],
+        ),
+        ("SELECT coalesce($1, now())", vec![instant.clone()]),
+        ("SELECT coalesce(nullif($1, ''), name) FROM spans", vec![DataType::Utf8]),
+        ("SELECT CASE WHEN $1 THEN 1 ELSE $2 END", vec![yes.clone(), long.clone()]),
+        ("SELECT CASE duration_ns WHEN $1 THEN 1 END FROM spans", vec![long.clone()]),
+        ("SELECT CASE WHEN true THEN $1 END = 1", vec![long.clone()]),
+        (
+            "SELECT abs($1), round($2, $3), power(2, $4)",
+            vec![real.clone(), real.clone(), DataType::Int32, real.clone()],
+        ),
+        ("SELECT -$1, +$2, duration_ns > -$3 FROM spans", vec![real.clone(), real.clone(), long.clone()]),
+        ("SELECT substr(name, $1), left(name, $2) FROM spans", vec![DataType::Int32; 2]),
+        ("SELECT date_bin($1, start_time, $2) FROM spans", vec![length.clone(), instant.clone()]),
+        ("SELECT percentile_cont($1) WITHIN GROUP (ORDER BY duration_ns) FROM spans", vec![real.clone()]),
+        ("SELECT $1 || $2", vec![DataType::Utf8; 2]),
+        ("SELECT (ARRAY[1, 2])[$1], ARRAY[$2, 2]", vec![long.clone(); 2]),
+        ("SELECT * FROM (VALUES (1, $1), ($2, 'a')) AS t", vec![DataType::Utf8, long.clone()]),
+        ("SELECT $1 UNION ALL SELECT 1", vec![long.clone()]),
+        ("SELECT encode($1, 'hex')", vec![DataType::Binary]),
+        ("SELECT 1 FROM spans WHERE attributes['a'] = $1 OR kind = $1", vec![DataType::Utf8]),
+        ("SELECT 1 FROM spans WHERE attributes['a'] = $1 OR duration_ns = $1", vec![long.clone()]),
+        ("SELECT 1 FROM spans WHERE http_response_status_code = $1 OR duration_ns = $1", vec![DataType::Int32]),
+    ] {
+        let described = shop.engine.describe(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        assert_eq!(described.params, wanted, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_parameter_of_two_minds_is_told_with_the_cast_to_write() {
+    let shop = Shop::open().await;
+    let sql = "SELECT 1 FROM spans WHERE duration_ns > $1 AND name = $1";
+    match shop.engine.describe(sql, &[]).await {
+        Err(QueryError::Invalid(told)) => {
+            assert!(told.contains("`$1` is used as `bigint` and as `text`") && told.contains("`$1::bigint`"), "{told}");
+        }
+        other => panic!("{sql} should be invalid: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn values_mean_the_same_wherever_their_parameter_stands() {
     let shop = Shop::open().await;
     let minus = || vec![Parameter::Integer(-2)];
     for (sql, params, wanted) in [
         ("SELECT -$1", minus(), "2"),
         ("SELECT 5-$1", minus(), "7"),
         ("SELECT - $1 - $1", minus(), "4"),
+        ("SELECT $1::text", minus(), "-2"),
         ("SELECT abs($1)", minus(), "2"),
         ("SELECT -$1", vec![Parameter::Float(-0.5)], "0.5"),
         ("SELECT -$1", vec![Parameter::Number("-7".to_owned())], "7"),
+        ("SELECT ($1)[1]", vec![Parameter::List(vec![Parameter::Integer(-3)])], "-3"),
+        ("SELECT $1 * INTERVAL '1 s' = INTERVAL '-2 s'", minus(), "true"),
+        ("SELECT INTERVAL $1 MINUTE = INTERVAL '-2 minutes'", minus(), "true"),
+        ("SELECT INTERVAL $1 = INTERVAL '60 minutes'", vec![text("1 hour")], "true"),
+        ("SELECT $1", vec![Parameter::Number("99999999999999999999".to_owned())], "99999999999999999999"),
     ] {
         let rows = ask(&shop, sql, params, vec![]).await;
         assert_eq!(rows, Ok(vec![vec![wanted.to_owned()]]), "{sql}");
     }
+    let twice = vec![Parameter::Float(1.5), Parameter::Number("1.50".to_owned())];
+    let rows = ask(&shop, "SELECT $1, $2, $1", twice, vec![]).await;
+    assert_eq!(rows, Ok(vec![vec!["1.5".to_owned(); 3]]));
     match ask(&shop, "SELECT $2", vec![Parameter::Null], vec![]).await {
         Err(QueryError::Invalid(told)) => assert!(told.contains("1 parameter was given"), "{told}"),
         other => panic!("should be invalid: {other:?}"),
     }
+}
+
+#[tokio::test]
+async fn catalogue_queries_take_values_for_what_can_have_no_rows() {
+    let shop = Shop::open().await;
+    let sql = "SELECT a.attname, CASE WHEN a.attidentity <> $1 THEN (SELECT json_build_object($2, s.seqstart) AS o FROM pg_catalog.pg_sequence s \
+               WHERE s.seqrelid = a.attrelid) ELSE NULL END AS options FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c \
+               ON c.oid = a.attrelid WHERE c.relname = $3 AND a.attnum = 1";
+    let described = shop.engine.describe(sql, &[]).await.expect("plans");
+    assert_eq!(described.params.len(), 3);
+    let rows = ask(&shop, sql, vec![text(""), text("start"), text("deploys")], vec![]).await.expect("answers");
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    let four = vec![text(""), text("start"), text("deploys"), text("more")];
+    match ask(&shop, sql, four, vec![]).await {
+        Err(QueryError::Invalid(told)) => assert!(told.contains("`$4` is not in the statement"), "{told}"),
+        other => panic!("should be invalid: {other:?}"),
+    }
+    let rows = ask(&shop, "SELECT json_build_object('a', 1, 'b', 'x\"y', 'c', NULL)", vec![], vec![]).await;
+    assert_eq!(rows, Ok(vec![vec![r#"{"a" : 1, "b" : "x\"y", "c" : null}"#.to_owned()]]));
 }
