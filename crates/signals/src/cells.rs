@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::cell::Cell;
+use crate::need::{Cuts, Need, RANKS};
 use crate::packed::Packed;
 
 /// The cells of one series, by number of the bucket.
@@ -114,11 +115,24 @@ impl CellStore {
         }
     }
 
-    /// Drops rolling cells of buckets before `bucket`; returns how many.
-    pub(crate) fn retire(&mut self, bucket: u64) -> usize {
+    /// Drops the rolling cells of one series within some buckets.
+    pub(crate) fn drop_within(&mut self, series: u32, buckets: &std::ops::Range<u64>) {
+        let Some(cells) = self.series.get_mut(series as usize) else { return };
+        let before = cells.rolling.len();
+        cells.rolling.retain(|bucket, _| !buckets.contains(bucket));
+        self.rolling -= before - cells.rolling.len();
+    }
+
+    /// Drops rolling cells of each series before the bucket that `floor` tells; returns how many.
+    pub(crate) fn retire(&mut self, floor: impl Fn(u32) -> u64) -> usize {
         let mut gone = 0;
-        for cells in &mut self.series {
-            while cells.rolling.first_key_value().is_some_and(|(first, _)| *first < bucket) {
+        for (id, cells) in (0..).zip(&mut self.series) {
+            let Some((first, _)) = cells.rolling.first_key_value() else { continue };
+            let floor = floor(id);
+            if *first >= floor {
+                continue;
+            }
+            while cells.rolling.first_key_value().is_some_and(|(first, _)| *first < floor) {
                 cells.rolling.pop_first();
                 gone += 1;
             }
@@ -127,24 +141,37 @@ impl CellStore {
         gone
     }
 
-    /// Drops the oldest buckets until at most `max` rolling cells are left; returns how many cells went.
-    pub(crate) fn shrink(&mut self, max: usize) -> usize {
+    /// Drops what is needed least, and of that the oldest, until at most `max` rolling cells are left; tells of each series of
+    /// which any went the last bucket that did. Returns how many cells went.
+    pub(crate) fn shrink(&mut self, max: usize, need: impl Fn(u32) -> Need, mut gone: impl FnMut(u32, u64)) -> usize {
         if self.rolling <= max {
             return 0;
         }
-        let mut by_bucket: BTreeMap<u64, usize> = BTreeMap::new();
-        for bucket in self.series.iter().flat_map(|cells| cells.rolling.keys()) {
-            *by_bucket.entry(*bucket).or_default() += 1;
-        }
-        let mut excess = self.rolling - max;
-        let mut cut = 0;
-        for (bucket, cells) in by_bucket {
-            cut = bucket + 1;
-            excess = excess.saturating_sub(cells);
-            if excess == 0 {
-                break;
+        let mut counted: [BTreeMap<u64, usize>; RANKS] = Default::default();
+        for (id, cells) in (0..).zip(&self.series) {
+            if cells.rolling.is_empty() {
+                continue;
+            }
+            let need = need(id);
+            for bucket in cells.rolling.keys() {
+                *counted[need.rank(*bucket)].entry(*bucket).or_default() += 1;
             }
         }
-        self.retire(cut)
+        let cuts = Cuts::of(counted, self.rolling - max);
+        let before = self.rolling;
+        for (id, cells) in (0..).zip(&mut self.series) {
+            let need = if cells.rolling.is_empty() { continue } else { need(id) };
+            let mut last = None;
+            cells.rolling.retain(|bucket, _| {
+                let goes = cuts.take(need, *bucket);
+                last = if goes { Some(*bucket) } else { last };
+                self.rolling -= usize::from(goes);
+                !goes
+            });
+            if let Some(last) = last {
+                gone(id, last);
+            }
+        }
+        before - self.rolling
     }
 }

@@ -65,7 +65,7 @@ impl SignalState {
     /// The batch is not in the stored schema; nothing of it was added.
     pub fn load(&mut self, table: Table, batch: &RecordBatch) -> Result<(), SchemaError> {
         match table {
-            Table::Operations => self.load_operations(batch),
+            Table::Operations => self.load_operations(batch, false),
             Table::Signals => self.load_signals(batch, Recall::All),
             Table::Spans | Table::Logs | Table::Metrics => Ok(()),
         }
@@ -88,7 +88,8 @@ impl SignalState {
         self.load_signals(batch, Recall::HistoryBefore(before))
     }
 
-    fn load_operations(&mut self, batch: &RecordBatch) -> Result<(), SchemaError> {
+    /// Rows that come `again` were counted before.
+    pub(crate) fn load_operations(&mut self, batch: &RecordBatch, again: bool) -> Result<(), SchemaError> {
         for (key, bucket, cell) in decode_operations(batch)? {
             let (version, _) = self.registry.version_id(&key.service, &key.version);
             let service = self.registry.versions.key(version).service;
@@ -101,7 +102,7 @@ impl SignalState {
             let (first, last) = (bucket.start(), bucket.end());
             seen.first_seen = if seen.first_seen == UnixNanos(0) { first } else { seen.first_seen.min(first) };
             seen.last_seen = seen.last_seen.max(last);
-            seen.requests += cell.requests;
+            seen.requests += if again { 0 } else { cell.requests };
             for fingerprint in cell.exceptions.keys().filter(|fingerprint| fingerprint.0 != 0) {
                 self.registry.remember(service, *fingerprint, first);
             }

@@ -23,6 +23,7 @@
 //! | `exception`, `frame` | fingerprints |
 //! | `cell`, `packed`, `cells` | compact cells; the same as few bytes; pending and rolling ones |
 //! | `side`, `sides`, `paths` | cells of everything beside operations |
+//! | `need` | what goes first where there is no room, and what is said of it |
 //! | `metric_past` | metrics of the days before, by ten minutes |
 //! | `behind` | how far telemetry is behind its receipt |
 //! | `groups` | groups of log templates, kept from question to question |
@@ -61,6 +62,7 @@ mod logs;
 mod metric_past;
 mod metrics;
 mod name;
+mod need;
 mod packed;
 mod path_counts;
 mod paths;

@@ -59,6 +59,10 @@ pub(crate) struct Service {
     /// Words about its telemetry, each with when it last applied.
     pub(crate) quality: crate::quality::Quality,
     pub(crate) behind: crate::behind::Behind,
+    /// From when on open deploys need it.
+    pub(crate) need: crate::need::Need,
+    /// Cells of buckets before this one had to go for lack of room.
+    pub(crate) forgotten: u64,
 }
 
 /// What is known of a version beside its cells.

@@ -14,6 +14,7 @@ use plimsoll_model::presence::PresenceCell;
 
 use crate::cell::Cell;
 use crate::intern::FixedMap;
+use crate::need::{Cuts, Need, RANKS};
 use crate::paths::PathSums;
 use crate::points::PointCell;
 
@@ -254,38 +255,49 @@ impl<K: Hash + Eq + Clone, C: Additive> Side<K, C> {
         self.drop_unless(|key, _| fits(key));
     }
 
-    /// Drops settled cells of buckets before `bucket`, and series that have none left; returns how many cells went.
-    pub(crate) fn retire(&mut self, bucket: u64) -> usize {
+    /// Drops settled cells of each series before the bucket that `floor` tells, and series that have none left; returns how
+    /// many cells went.
+    pub(crate) fn retire(&mut self, floor: impl Fn(&K) -> u64) -> usize {
         let before = self.rolling;
-        for (_, series) in &mut self.places {
-            while series.rolling.first_key_value().is_some_and(|(first, _)| *first < bucket) {
+        for (key, series) in &mut self.places {
+            let Some(key) = key.as_ref().filter(|_| !series.rolling.is_empty()) else { continue };
+            let floor = floor(key);
+            while series.rolling.first_key_value().is_some_and(|(first, _)| *first < floor) {
                 series.rolling.pop_first();
                 self.rolling -= 1;
             }
         }
-        self.drop_unless(|_, series| !(series.rolling.is_empty() && series.pending.is_empty()));
+        self.drop_empty();
         before - self.rolling
     }
 
-    /// Drops the oldest buckets until at most `max` settled cells are left; returns how many cells went.
-    pub(crate) fn shrink(&mut self, max: usize) -> usize {
+    fn drop_empty(&mut self) {
+        self.drop_unless(|_, series| !(series.rolling.is_empty() && series.pending.is_empty()));
+    }
+
+    /// Drops what is needed least, and of that the oldest, until at most `max` settled cells are left; returns how many went.
+    pub(crate) fn shrink(&mut self, max: usize, need: impl Fn(&K) -> Need) -> usize {
         if self.rolling <= max {
             return 0;
         }
-        // A tenth more than needed, so that this is rare.
-        let mut excess = self.rolling - (max - max / 10);
-        let mut by_bucket: BTreeMap<u64, usize> = BTreeMap::new();
-        for bucket in self.each().flat_map(|(_, series)| series.rolling.keys()) {
-            *by_bucket.entry(*bucket).or_default() += 1;
-        }
-        let mut cut = 0;
-        for (bucket, cells) in by_bucket {
-            cut = bucket + 1;
-            excess = excess.saturating_sub(cells);
-            if excess == 0 {
-                break;
+        let mut counted: [BTreeMap<u64, usize>; RANKS] = Default::default();
+        for (key, series) in self.each().filter(|(_, series)| !series.rolling.is_empty()) {
+            let need = need(key);
+            for bucket in series.rolling.keys() {
+                *counted[need.rank(*bucket)].entry(*bucket).or_default() += 1;
             }
         }
-        self.retire(cut)
+        // A tenth more than needed, so that this is rare.
+        let cuts = Cuts::of(counted, self.rolling - (max - max / 10));
+        let before = self.rolling;
+        for (key, series) in &mut self.places {
+            let Some(key) = key.as_ref().filter(|_| !series.rolling.is_empty()) else { continue };
+            let need = need(key);
+            let held = series.rolling.len();
+            series.rolling.retain(|bucket, _| !cuts.take(need, *bucket));
+            self.rolling -= held - series.rolling.len();
+        }
+        self.drop_empty();
+        before - self.rolling
     }
 }

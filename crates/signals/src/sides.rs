@@ -16,9 +16,10 @@ use crate::cell::Cell;
 use crate::groups::KnownGroups;
 use crate::intern::{FixedMap, Interner};
 use crate::metric_past::{self, MetricPastId};
+use crate::need::Need;
 use crate::paths::PathSums;
 use crate::points::PointCell;
-use crate::registry::NO_NAME;
+use crate::registry::{NO_NAME, Registry};
 use crate::side::{Additive, Side, SideLimits};
 use crate::state::SignalState;
 
@@ -109,16 +110,21 @@ impl Sides {
         self.metric_past.settle_pending();
     }
 
-    /// Drops what is older than `keep`, a number of a 10 s bucket; history has its own age. Returns how many cells went.
-    pub(crate) fn retire(&mut self, keep: u64, watermark: u64) {
-        self.presence.retire(keep);
-        self.logs.retire(keep);
-        self.metrics.retire(keep);
-        self.arms.retire(keep);
-        self.actions.retire(keep);
-        self.paths.retire(keep);
-        self.history.retire(watermark.saturating_sub(HISTORY_WIDTHS[1].1 * 86_400_000_000_000) / 1_000_000_000);
-        self.metric_past.retire((watermark / 1_000_000_000).saturating_sub(metric_past::KEPT_S));
+    /// Drops what is older than `keep`, a number of a 10 s bucket, and needed by nobody; history has its own age. Returns how
+    /// many cells went.
+    pub(crate) fn retire(&mut self, keep: u64, watermark: u64, registry: &Registry) {
+        let of = |version: u32| registry.need_of_version(version).floor(keep);
+        self.presence.retire(|version| of(*version));
+        self.logs.retire(|key| of(key.version));
+        self.metrics.retire(|key| of(key.version));
+        self.arms.retire(|key| of(key.version));
+        self.actions.retire(|key| of(key.version));
+        let sets = &self.path_sets;
+        self.paths.retire(|key| need_of_path(key, sets, registry).floor(keep));
+        let past = watermark.saturating_sub(HISTORY_WIDTHS[1].1 * 86_400_000_000_000) / 1_000_000_000;
+        self.history.retire(|_| past);
+        let past = (watermark / 1_000_000_000).saturating_sub(metric_past::KEPT_S);
+        self.metric_past.retire(|_| past);
         let logs = &self.logs;
         if self.templates.len() > 2 * logs.cells() + 1_024 {
             let used: std::collections::HashSet<u64> = logs.keys().map(|key| key.template).collect();
@@ -127,16 +133,19 @@ impl Sides {
     }
 
     /// Keeps every sort within its bound; returns how many cells went.
-    pub(crate) fn bound(&mut self, limits: SideLimits) -> usize {
+    pub(crate) fn bound(&mut self, limits: SideLimits, registry: &Registry) -> usize {
         let max = limits.cells;
-        self.presence.shrink(max)
-            + self.logs.shrink(max)
-            + self.metrics.shrink(max)
-            + self.arms.shrink(max)
-            + self.actions.shrink(max)
-            + self.paths.shrink(max)
-            + self.history.shrink(max)
-            + self.metric_past.shrink(max)
+        let of = |version: u32| registry.need_of_version(version);
+        let sets = &self.path_sets;
+        // The past of the weeks before is told by the start of a wide bucket: the oldest goes.
+        self.presence.shrink(max, |version| of(*version))
+            + self.logs.shrink(max, |key| of(key.version))
+            + self.metrics.shrink(max, |key| of(key.version))
+            + self.arms.shrink(max, |key| of(key.version))
+            + self.actions.shrink(max, |key| of(key.version))
+            + self.paths.shrink(max, |key| need_of_path(key, sets, registry))
+            + self.history.shrink(max, |_| Need::default())
+            + self.metric_past.shrink(max, |_| Need::default())
     }
 
     pub(crate) fn cells(&self) -> usize {
@@ -191,6 +200,12 @@ impl Sides {
     pub(crate) fn forget_metric_past(&mut self, metrics: &[bool]) {
         self.metric_past.retain(|key| metrics.get(key.metric as usize).copied().unwrap_or(false));
     }
+}
+
+/// A path bears on every service that it leads through.
+fn need_of_path(key: &PathId, sets: &Interner<Arc<[u32]>>, registry: &Registry) -> Need {
+    let versions = sets.key(key.path).iter().map(|version| registry.need_of_version(*version));
+    versions.fold(registry.need_of_operation(key.operation), Need::or)
 }
 
 fn bucketed<C>(cells: BTreeMap<u64, C>) -> Vec<(Bucket, C)> {

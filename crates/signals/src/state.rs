@@ -164,8 +164,9 @@ impl SignalState {
         let keep = UnixNanos(self.watermark.saturating_sub(retention)).bucket().0;
         if keep > self.retired_before {
             self.retired_before = keep;
-            self.cells.retire(keep);
-            self.sides.retire(keep, self.watermark);
+            let registry = &self.registry;
+            self.cells.retire(|series| registry.need_of_operation(registry.series.key(series).operation).floor(keep));
+            self.sides.retire(keep, self.watermark, registry);
             self.registry.edges.retain(|_, last| *last >= keep);
         }
         self.bound_cells();
@@ -179,12 +180,22 @@ impl SignalState {
     pub(crate) fn bound_cells(&mut self) {
         let limits = self.side_limits();
         if self.sides.cells() > limits.cells {
-            self.registry.counters.evicted_cells += self.sides.bound(limits) as u64;
+            self.registry.counters.evicted_cells += self.sides.bound(limits, &self.registry) as u64;
         }
         let max = self.registry.limits.rolling_cells_max;
         if self.cells.rolling_len() > max {
             // A tenth more than needed, so that this is rare.
-            self.registry.counters.evicted_cells += self.cells.shrink(max - max / 10) as u64;
+            let (mut forgotten, registry) = (Vec::new(), &self.registry);
+            let service_of = |series: u32| registry.operations.key(registry.series.key(series).operation).service;
+            let need = |series: u32| registry.service[service_of(series) as usize].need;
+            let gone = self.cells.shrink(max - max / 10, need, |series, last| {
+                forgotten.push((service_of(series), last + 1));
+            });
+            self.registry.counters.evicted_cells += gone as u64;
+            for (service, bucket) in forgotten {
+                let known = &mut self.registry.service[service as usize].forgotten;
+                *known = bucket.max(*known);
+            }
         }
     }
 
@@ -200,6 +211,8 @@ impl SignalState {
         let cell = self.cells.pending_cell(series, bucket, self.registry.limits.pending_cells_max);
         if cell.is_none() {
             self.registry.counters.dropped += 1;
+            let service = self.registry.operations.key(self.registry.series.key(series).operation).service;
+            self.registry.service[service as usize].quality.say(Word::DroppedCells, self.watermark);
         }
         cell
     }

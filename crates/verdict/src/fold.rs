@@ -23,6 +23,7 @@ use crate::metrics::{self, MetricTest};
 use crate::novelty::Novelty;
 use crate::operation::{self, Dealing, Moment, Operation, YOUNG_BUCKETS};
 use crate::paths::{Paths, Step};
+use crate::quality;
 use crate::restarts::Restarts;
 use crate::slot::Look;
 use crate::tolerances::Tolerances;
@@ -35,6 +36,9 @@ const LATE: u64 = 2;
 
 /// Requests of the control that are to be met before it is taken to have ended.
 const CONTROL_MIN: f64 = 20.0;
+
+/// Buckets before the start without which what has no control is not taken to be new, where some had to go.
+const PAST_LEFT: u64 = 60;
 
 /// Requests since the start that count as much as all before it in what is expected of late.
 const LATELY_MIN: f64 = 200.0;
@@ -71,6 +75,8 @@ pub(crate) struct Fold {
     pub(crate) first: Option<Bucket>,
     /// First bucket with control traffic before the start.
     pub(crate) past_from: Option<Bucket>,
+    /// Of what was before hardly anything is left: what has no control may have had one.
+    pub(crate) past_gone: bool,
     next: Bucket,
     trailing: VecDeque<(u64, u64)>,
     /// For how many times its requests the time before the start counts, from each bucket on.
@@ -125,6 +131,7 @@ impl Fold {
             }
         }
         let first = past.values().flatten().map(|cell| cell.0).min();
+        let evicted = input.data_quality.iter().any(|word| word == quality::BASELINE_EVICTED);
         let length = (frame.start.0 - first.unwrap_or(frame.start).0).max(1);
         let watch = (tolerances.watch_max_s / 10).max(1);
         let dealing =
@@ -162,6 +169,7 @@ impl Fold {
             suppressed: input.suppressed.clone(),
             first: None,
             past_from: first,
+            past_gone: evicted && first.is_none_or(|first| frame.start.0.saturating_sub(first.0) < PAST_LEFT),
             next: frame.start,
             trailing: VecDeque::new(),
             past_weights: input.past_weights.clone(),

@@ -15,6 +15,7 @@
 //! | `fold`, `operation`, `counts`, `standing` | all tests carried forward bucket by bucket |
 //! | `subject`, `gate` | what the tests are about, their weights, and the lines that they cross |
 //! | `decision` | many tests, one answer |
+//! | `aftermath` | the end of a regression whose reference is gone |
 //! | [`Session`] | a judgement that is carried on from look to look |
 //! | `tolerances`, `policy` | what counts as worse, and for which service |
 //! | `flag`, `measured`, `weights` | the arms of a feature flag, as versions; request metrics, as operations; sampled spans, by weight |
@@ -26,6 +27,7 @@
 //! | `scopes`, `totals`, `evidence` | which rows are compared, what they add up to, and the queries that say the same |
 
 mod actions;
+mod aftermath;
 mod alone;
 mod calls;
 mod closeness;

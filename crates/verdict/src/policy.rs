@@ -60,8 +60,17 @@ impl TolerancePolicy {
 
     /// Returns the longest that any deploy is looked at.
     pub fn watch_max(&self) -> Duration {
-        let rules = self.rules.iter().flat_map(|rule| &rule.settings).filter(|(key, _)| key == "watch_max_s");
-        let longest = rules.map(|(_, value)| *value).fold(self.usual.watch_max_s as f64, f64::max);
+        self.longest("watch_max_s", self.usual.watch_max_s)
+    }
+
+    /// Returns the longest time before a deploy that any is compared with.
+    pub fn lookback_max(&self) -> Duration {
+        self.longest("lookback_s", self.usual.lookback_s)
+    }
+
+    fn longest(&self, setting: &str, usual: u64) -> Duration {
+        let rules = self.rules.iter().flat_map(|rule| &rule.settings).filter(|(key, _)| key == setting);
+        let longest = rules.map(|(_, value)| *value).fold(usual as f64, f64::max);
         Duration::from_secs_f64(longest.clamp(0.0, 1e9))
     }
 

@@ -30,6 +30,9 @@ pub const SUPERSEDED: &str = "superseded";
 pub const SHORT_BASELINE: &str = "short_baseline";
 /// A service that this one calls is failing or slow, and may be the cause.
 pub const CALLEE_FAILING: &str = "callee_failing";
+/// What was known of the time before the start had to go in part or as a whole, for lack of room: what is left is compared with,
+/// and where that is little nothing is held against an objective.
+pub const BASELINE_EVICTED: &str = "baseline_evicted";
 /// Counts come in bursts; evidence was tempered accordingly and takes longer.
 pub const BURSTY: &str = "bursty";
 

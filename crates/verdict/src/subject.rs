@@ -106,6 +106,9 @@ impl Fold {
         let mut found = Vec::with_capacity(2 * self.operations.len() + 8);
         let lonely = self.operations.iter().filter(|op| op.before + op.control == 0).count() as f64;
         for (index, op) in self.operations.iter().enumerate() {
+            if op.before + op.control == 0 && self.past_gone {
+                continue;
+            }
             if op.before + op.control == 0 {
                 found.push((Subject::Alone(index), ALONE_SHARE / (lonely + 1.0)));
                 continue;

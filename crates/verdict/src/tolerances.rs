@@ -94,6 +94,9 @@ enum Setting<'a> {
 }
 
 impl Tolerances {
+    /// Seconds for which what a deploy is judged by is kept at most, before and since its start together.
+    pub const KEPT_MAX_S: u64 = 86_400;
+
     /// Names of all settings.
     pub const KEYS: [&'static str; 23] = [
         "latency_ratio",
@@ -204,6 +207,16 @@ impl Tolerances {
         within("watch_max_s", self.watch_max_s as f64, 60.0, 7.0 * 86_400.0);
         within("lookback_s", self.lookback_s as f64, 60.0, 7.0 * 86_400.0);
         within("recovery_s", self.recovery_s as f64, 10.0, 86_400.0);
+        let needed = self.lookback_s.saturating_add(self.watch_max_s);
+        if needed > Self::KEPT_MAX_S {
+            problems.push(format!(
+                "`lookback_s` {} and `watch_max_s` {} add up to {needed}, and no more than {} s are kept for a deploy: lower one \
+                 of them",
+                self.lookback_s,
+                self.watch_max_s,
+                Self::KEPT_MAX_S
+            ));
+        }
         if self.watch_min_s > self.watch_max_s {
             problems.push(format!(
                 "`watch_min_s` is {}, more than `watch_max_s` {}: set it lower",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_catalog::CatalogError;
-use plimsoll_model::{DeployId, EventKind, Interval, RegressionEvent, ServiceKey, UnixNanos, Verdict};
+use plimsoll_model::{Deploy, DeployId, EventKind, Interval, RegressionEvent, ServiceKey, UnixNanos, Verdict};
 use plimsoll_verdict::{JudgeInput, quality, unseen};
 
 use crate::announce::event_for;
@@ -15,6 +15,7 @@ use crate::gather::gather;
 use crate::markers::Known;
 use crate::open::Open;
 use crate::placeholder::announced_elsewhere;
+use crate::succession::superseded;
 use crate::watcher::{Watcher, count};
 
 /// How often the numbers of an unchanged answer are stored.
@@ -29,15 +30,15 @@ pub(crate) const TOUCHED_WITHIN: Duration = Duration::from_secs(1_800);
 impl Watcher {
     #[tracing::instrument(name = "judge", skip_all, fields(deploy = %id))]
     pub(crate) async fn judge_one(&self, id: &DeployId) -> Result<(), CatalogError> {
-        let (open, superseded_at, marked, beside) = {
+        let now = (self.clock)();
+        let (open, successors, marked, beside) = {
             let deploys = self.open.lock();
             let Some(open) = deploys.get(id).cloned() else { return Ok(()) };
-            let superseded_at = deploys.superseded_at(&open.deploy);
+            let successors = deploys.successors(&open.deploy, now);
             let marked = deploys.marked(&open.deploy);
             let beside = open.announced.is_none() && deploys.announced_beside(&open.deploy);
-            (open, superseded_at, marked, beside)
+            (open, successors, marked, beside)
         };
-        let now = (self.clock)();
         let (told_before, stored, store_every) = (open.announced.clone(), open.stored.clone(), self.store_every());
         // Asked here and by who judges, with one answer: what is stored without what it was judged from loses that.
         let settle = move |verdict: &Verdict| {
@@ -54,7 +55,7 @@ impl Watcher {
             )
         } else {
             let settle = settle.clone();
-            self.judge(&open, superseded_at, now, move |verdict| settle(verdict).2).await
+            self.judge(&open, successors, now, move |verdict| settle(verdict).2).await
         };
         let (event, announced, store) = settle(&verdict);
         let event = event
@@ -107,7 +108,7 @@ impl Watcher {
     async fn judge(
         &self,
         open: &Open,
-        superseded_at: Option<UnixNanos>,
+        successors: Vec<Deploy>,
         now: UnixNanos,
         is_stored: impl Fn(&Verdict) -> bool + Send + 'static,
     ) -> (Verdict, Option<Vec<u8>>) {
@@ -115,14 +116,15 @@ impl Watcher {
         let signals = self.signals.clone();
         let tolerances = self.options.tolerances.of(&deploy.service);
         let starts = Arc::clone(&self.starts.lock());
-        let previous = open.verdict.clone();
+        // Somebody looks again and again: that there was no look before says something.
+        let previous = open.verdict.clone().or_else(|| Some(unseen(&deploy, deploy.created_at.min(now))));
         let crowded = self.is_crowded();
         let churning = self.churning.lock().get(&deploy.service).is_some_and(|at| now.since(*at) < CHURN_REMEMBERED);
         let known = self.known_versions(&deploy.service, now).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "versions could not be read; judging without them");
             Known::default()
         });
-        let elsewhere = known.versions.is_empty() && self.is_seen_elsewhere(&deploy.service).await;
+        let elsewhere = known.elsewhere;
         let feedback = self.known_feedback(&deploy.service, now).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "feedback could not be read; judging without it");
             Arc::default()
@@ -144,7 +146,15 @@ impl Watcher {
             if churning {
                 data_quality.push("version_churn".to_owned());
             }
+            let from = deploy.started_at - tolerances.lookback();
+            if signals.forgotten(&deploy.service) > from {
+                signals.recall(&deploy.service, from);
+                if signals.forgotten(&deploy.service) > from {
+                    data_quality.push(quality::BASELINE_EVICTED.to_owned());
+                }
+            }
             let within = |from: UnixNanos| Interval { from, to: now.bucket().end() };
+            let superseded_at = superseded(signals.as_ref(), &deploy, &successors, now);
             let mut input = JudgeInput {
                 behind: signals.behind(&deploy.service, &deploy.version),
                 superseded_at,

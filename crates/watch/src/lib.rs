@@ -8,6 +8,7 @@
 //! | `serving` | which version serves as another one comes |
 //! | `source` | the aggregates that verdicts are computed from, as a port |
 //! | `state` | the fold's own state as that port |
+//! | `succession` | whether a later deploy took over |
 //! | `open` | the deploys that are still being judged |
 //! | `placeholder` | the verdict that stands where another deploy is judged instead |
 //! | `announce` | which change of a verdict is an event |
@@ -40,6 +41,7 @@ mod register;
 mod serving;
 mod source;
 mod state;
+mod succession;
 mod watcher;
 
 pub use evidence::{Evidence, EvidenceError};

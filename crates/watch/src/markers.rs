@@ -26,6 +26,8 @@ pub(crate) struct Known {
     pub(crate) versions: Vec<VersionRecord>,
     /// When a version was first seen or a deploy began.
     pub(crate) changed_at: BTreeSet<UnixNanos>,
+    /// None of its versions was ever seen, and some of a service of its name in another environment or namespace.
+    pub(crate) elsewhere: bool,
 }
 
 impl Watcher {
@@ -140,7 +142,7 @@ impl Watcher {
     }
 
     /// Says whether a service that was never seen as it was announced is known in another environment or namespace.
-    pub(crate) async fn is_seen_elsewhere(&self, service: &ServiceKey) -> bool {
+    async fn is_seen_elsewhere(&self, service: &ServiceKey) -> bool {
         self.catalog.places(&service.service).await.is_ok_and(|places| !places.is_empty() && !places.contains(service))
     }
 
@@ -165,7 +167,8 @@ impl Watcher {
         };
         let begun = self.catalog.deploys(&filter).await?.into_iter().map(|deploy| deploy.started_at);
         let changed_at = versions.iter().map(|known| known.first_seen).chain(begun).collect();
-        let known = Known { versions, changed_at };
+        let elsewhere = versions.is_empty() && self.is_seen_elsewhere(service).await;
+        let known = Known { versions, changed_at, elsewhere };
         let mut kept = self.versions.lock();
         if kept.len() >= SERVICES_KEPT {
             kept.retain(|_, (at, _)| fresh(*at));

@@ -11,10 +11,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Deploy, DeployId, DeployKind, DeployStatus, ServiceKey, UnixNanos, Verdict, VerdictKind};
-use plimsoll_verdict::Session;
+use plimsoll_verdict::{Session, TolerancePolicy};
 
 use crate::announce::Announced;
 use crate::infer::MARKER_WITHIN;
+
+/// How long after its watch time what a deploy was judged by is still needed: where many are open its turn comes late.
+const OVER: Duration = Duration::from_secs(600);
 
 /// One deploy that is being judged, or was of late.
 #[derive(Debug, Clone)]
@@ -125,6 +128,10 @@ impl OpenDeploys {
             && open.closed != closed
         {
             open.closed = closed;
+            if closed {
+                // Whoever takes it up again judges the whole.
+                open.session = Arc::default();
+            }
             self.open = if closed { self.open.saturating_sub(1) } else { self.open + 1 };
         }
     }
@@ -186,14 +193,32 @@ impl OpenDeploys {
         due.into_iter().map(|(_, id)| id.clone()).collect()
     }
 
-    /// Returns when the next deploy of the same service started: from there on the candidate is another.
-    pub(crate) fn superseded_at(&self, deploy: &Deploy) -> Option<UnixNanos> {
-        self.of_service(&deploy.service)
-            .map(|open| &open.deploy)
-            .filter(|other| other.version != deploy.version)
-            .map(|other| other.started_at)
-            .filter(|at| *at > deploy.started_at)
-            .min()
+    /// Returns which services the deploys that are being judged need, and from when on. What is still watched for its end once
+    /// its time is over needs no past any more.
+    pub(crate) fn needed(&self, now: UnixNanos, policy: &TolerancePolicy) -> BTreeMap<ServiceKey, UnixNanos> {
+        let mut needed: BTreeMap<ServiceKey, UnixNanos> = BTreeMap::new();
+        for deploy in self.by_id.values().filter(|open| !open.closed).map(|open| &open.deploy) {
+            let tolerances = policy.of(&deploy.service);
+            if now.since(deploy.started_at) > tolerances.watch_max() + OVER {
+                continue;
+            }
+            // Of one that is still to start, what is before it then is before the present now.
+            let from = deploy.started_at.min(now) - tolerances.lookback();
+            let first = needed.entry(deploy.service.clone()).or_insert(from);
+            *first = from.min(*first);
+        }
+        needed
+    }
+
+    /// Returns the later deploys of other versions of the same service that have started by `now`, earliest first: from the
+    /// first that took over on the candidate is another.
+    pub(crate) fn successors(&self, deploy: &Deploy, now: UnixNanos) -> Vec<Deploy> {
+        let later = |other: &&Deploy| other.started_at > deploy.started_at && other.started_at <= now;
+        let others = self.of_service(&deploy.service).map(|open| &open.deploy);
+        let others = others.filter(|other| other.version != deploy.version);
+        let mut found: Vec<Deploy> = others.filter(later).cloned().collect();
+        found.sort_by(|a, b| (a.started_at, &a.id).cmp(&(b.started_at, &b.id)));
+        found
     }
 
     /// Lists when deploys started since `from`.

@@ -1,6 +1,6 @@
 //! The aggregates that verdicts are computed from, as a port.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use plimsoll_model::aggregates::VitalsSeries;
@@ -51,6 +51,23 @@ pub trait SignalSource: Send + Sync + 'static {
     fn behind(&self, service: &ServiceKey, version: &str) -> Duration {
         let _ = (service, version);
         Duration::ZERO
+    }
+
+    /// Says what open deploys need: services, each with the start of what its deploys are judged by. Where room is short, what
+    /// nobody needs goes first.
+    fn keep(&self, needed: &BTreeMap<ServiceKey, UnixNanos>) {
+        let _ = needed;
+    }
+
+    /// Fetches what is known of a service from `from` on and had to go for lack of room, where it can be had again.
+    fn recall(&self, service: &ServiceKey, from: UnixNanos) {
+        let _ = (service, from);
+    }
+
+    /// Returns up to when what was known of a service is gone for lack of room, in part or as a whole.
+    fn forgotten(&self, service: &ServiceKey) -> UnixNanos {
+        let _ = service;
+        UnixNanos(0)
     }
 
     /// Returns what is to be said about the telemetry of a service that was received since `since`, as stable words; for

@@ -1,6 +1,6 @@
 //! The fold's own state as a source.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -68,6 +68,14 @@ impl SignalSource for Mutex<SignalState> {
 
     fn behind(&self, service: &ServiceKey, version: &str) -> Duration {
         self.lock().behind(service, version)
+    }
+
+    fn keep(&self, needed: &BTreeMap<ServiceKey, UnixNanos>) {
+        self.lock().keep(needed);
+    }
+
+    fn forgotten(&self, service: &ServiceKey) -> UnixNanos {
+        self.lock().forgotten(service)
     }
 
     fn data_quality(&self, service: &ServiceKey, since: UnixNanos) -> Vec<String> {

@@ -33,7 +33,7 @@ use crate::config::{Config, Overrides};
 pub(crate) use deploys::{Past, from_json};
 use feed::Feed;
 pub use report::BacktestOutput;
-pub(crate) use timeline::{Judged, Timeline};
+pub(crate) use timeline::{Judged, Timeline, kept_for};
 
 /// Arguments of `plimsoll backtest`.
 #[derive(Debug, Clone, Args)]

@@ -3,6 +3,7 @@
 //! *Invariants.* Nothing waits and nothing listens. What is looked at, and when, follows from the deploys and the rows alone,
 //! so that the same input gives the same bytes.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,8 +43,17 @@ pub(crate) struct Timeline {
     deploys: std::iter::Peekable<std::vec::IntoIter<(UnixNanos, Past)>>,
     begun: Vec<Begun>,
     next_look: Option<Bucket>,
+    settled_at: Bucket,
     // Removed once nothing uses it any more: fields go in the order in which they stand.
     _scratch: Scratch,
+}
+
+/// How long after its start a deploy may be announced and still find what it is compared with.
+const ANNOUNCED_LATE: Duration = Duration::from_secs(3_600);
+
+/// Returns how long what deploys are compared with is kept, whether or not one is open.
+pub(crate) fn kept_for(limits: &SignalLimits, tolerances: &TolerancePolicy) -> Duration {
+    limits.retention.max(tolerances.lookback_max() + ANNOUNCED_LATE)
 }
 
 /// A deploy that has started.
@@ -67,6 +77,7 @@ impl Timeline {
         let catalog = SqliteCatalog::open_with(scratch.0.join("catalog.db"), options).await;
         let catalog = Arc::new(catalog.map_err(|error| error.to_string())?);
         let clock = Arc::new(EventClock::default());
+        let limits = SignalLimits { retention: kept_for(&limits, &tolerances), ..limits };
         let state = Arc::new(Mutex::new(SignalState::new(limits)));
         let (told, counted) = (clock.clone(), AtomicU64::new(0));
         let options = WatchOptions {
@@ -97,6 +108,7 @@ impl Timeline {
             deploys,
             begun: Vec::new(),
             next_look: None,
+            settled_at: Bucket(0),
             _scratch: scratch,
         })
     }
@@ -118,6 +130,11 @@ impl Timeline {
 
     /// Lets time pass until `to`: deploys start, and every 10 s of it the open ones are judged.
     pub(crate) async fn advance(&mut self, to: UnixNanos) -> Result<(), String> {
+        if to.bucket() > self.settled_at {
+            // What live traffic would write to segments is not needed here, whether or not anything is being judged.
+            self.settled_at = to.bucket();
+            self.state.lock().settle();
+        }
         let mut look = self.next_look.unwrap_or_else(|| to.bucket());
         while look.start() <= to {
             self.begin(look.start()).await?;
@@ -188,8 +205,10 @@ impl Timeline {
     async fn look(&mut self, now: UnixNanos) -> Result<(), String> {
         self.clock.advance(now);
         self.watcher.tick().await;
-        // What live traffic would write to segments is not needed here.
-        self.state.lock().settle();
+        if self.watcher.counters().open == 0 {
+            // Nobody looks until the next deploy starts, and nothing is needed until then.
+            self.state.lock().keep(&BTreeMap::new());
+        }
         for begun in self.begun.iter_mut().filter(|begun| begun.watched) {
             let Some((verdict, closed)) = self.watcher.standing(&begun.id) else { continue };
             if verdict == VerdictKind::Regressed && begun.first_regressed_at.is_none() {

@@ -159,6 +159,14 @@ fn services_have_tolerances_of_their_own() {
 fn tolerances_out_of_range_are_refused() {
     let error = load("watch:\n  tolerances:\n    alpha: 7\n").expect_err("no probability").to_string();
     assert!(error.contains("`watch.tolerances`") && error.contains("`alpha` is 7"), "{error}");
+    // More than is kept of a deploy, for all or for one service.
+    let day = "watch:\n  services:\n    - service: cart\n      tolerances:\n        watch_max_s: 86400\n";
+    let error = load(day).expect_err("longer than a deploy is kept").to_string();
+    assert!(
+        error.contains("`watch.services[0]`: `lookback_s` 3600 and `watch_max_s` 86400 add up to 90000"),
+        "{error}"
+    );
+    assert!(load("watch:\n  tolerances:\n    watch_max_s: 82800\n").is_ok());
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod listener;
 mod memory;
 mod opening;
 mod options;
+mod recalling;
 pub mod shutdown;
 mod signals;
 mod stages;
@@ -204,7 +205,7 @@ impl Server {
                 keep_evidence: Some(options::evidence(&config)),
             },
             catalog.clone(),
-            aggregates.clone(),
+            Arc::new(recalling::Recalling::new(aggregates.clone(), store.clone())),
             clock.clone(),
             Arc::new(entropy),
         )

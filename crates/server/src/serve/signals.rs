@@ -12,6 +12,7 @@ use plimsoll_signals::{SignalLimits, SignalState};
 use plimsoll_store::{Fold, Published, Store, StoreError};
 
 use crate::api::PastRoom;
+use crate::backtest::kept_for;
 use crate::config::WatchConfig;
 use crate::stored::KNOWN;
 
@@ -35,6 +36,7 @@ pub(super) fn state(bytes: u64, watch: &WatchConfig) -> Arc<Mutex<SignalState>> 
         pending_cells_max: fit(bytes, 20, CELL_BYTES),
         open_spans_max: fit(bytes, 20, SPAN_BYTES),
         side_cells_max: fit(bytes, 20, SIDE_CELL_BYTES),
+        retention: kept_for(&defaults, &watch.tolerances),
         ..defaults
     };
     Arc::new(Mutex::new(SignalState::new(limits)))

@@ -99,6 +99,31 @@ pub(super) fn load(
     failure.map_or(Ok(loaded), Err)
 }
 
+/// Reads the stored rows of a service's operations of some time. Blocks.
+///
+/// # Errors
+/// Stored rows are in another schema than this release's, or some cannot be read.
+pub(crate) fn operations_of(store: &Store, service: &ServiceKey, within: Interval) -> Result<Vec<RecordBatch>, String> {
+    let wanted = Wanted {
+        tables: &[Table::Operations],
+        environments: BTreeSet::from([service.environment.clone()]),
+        services: BTreeSet::from([service.clone()]),
+        cells: within,
+        history: Interval { from: within.to, to: within.to },
+    };
+    let mut found = Vec::new();
+    let loaded = load(store, &wanted, &mut |part, _, rows| {
+        if part == Part::Wanted && rows.num_rows() > 0 {
+            found.push(rows.clone());
+        }
+        Ok(())
+    })?;
+    if loaded.unreadable > 0 {
+        return Err(format!("{} segments cannot be read", loaded.unreadable));
+    }
+    Ok(found)
+}
+
 /// Adds rows to a state.
 pub(super) fn into(state: &mut SignalState, part: Part, table: Table, rows: &RecordBatch) -> Result<(), String> {
     let added = match part {

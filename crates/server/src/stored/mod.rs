@@ -10,5 +10,6 @@ mod load;
 mod past;
 mod replay;
 
+pub(crate) use load::operations_of;
 pub(crate) use past::{Ask, KNOWN, backtest};
 pub(crate) use replay::{ReplayError, Replayed, replay};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use plimsoll_model::{Bucket, UnixNanos};
 use plimsoll_signals::{OTHER, SignalLimits, SignalState};
 
 use crate::build::{SERVER, always, key, send, span, total};
@@ -86,6 +87,7 @@ fn what_awaits_a_checkpoint_is_bounded_and_what_is_left_out_is_counted() {
     send(&mut state, 100, &named(0, 30, 100));
     assert_eq!((state.size().pending_cells, state.counters().requests), (10, 10));
     assert!(state.counters().dropped >= 20);
+    assert_eq!(state.data_quality(&key("a")), ["dropped_cells"]);
 }
 
 #[test]
@@ -95,4 +97,123 @@ fn buckets_older_than_the_retention_go() {
     state.take_rows();
     send(&mut state, 100_000, &named(0, 1, 100_000));
     assert_eq!(total(&state, "a", "a").requests, 1);
+}
+
+/// One request of each of `services` in each of `buckets`, settled.
+fn served(state: &mut SignalState, services: &[&'static str], buckets: std::ops::Range<u64>) {
+    for bucket in buckets {
+        let at = bucket * 10_000;
+        let spans: Vec<_> = services
+            .iter()
+            .zip(1..)
+            .map(|(service, i)| {
+                span(service, SERVER, "x", i, 0, at, at).trace(u128::from(bucket) << 64 | u128::from(i))
+            })
+            .collect();
+        send(state, at, &spans);
+        state.take_rows();
+    }
+}
+
+fn buckets(state: &SignalState, service: &str) -> usize {
+    state.series(&key(service), always()).iter().map(|series| series.cells.len()).sum()
+}
+
+#[test]
+fn what_a_deploy_is_judged_by_goes_last_and_what_went_is_said() {
+    let mut state = SignalState::new(SignalLimits { rolling_cells_max: 300, ..SignalLimits::default() });
+    served(&mut state, &["a", "b", "c"], 0..60);
+    let start = Bucket(UnixNanos(crate::build::T0).bucket().0 + 30).start();
+    state.keep(&[(key("a"), start)].into());
+    served(&mut state, &["a", "b", "c"], 60..200);
+    assert!(state.size().rolling_cells <= 300, "{:?}", state.size());
+    let all = state.series(&key("a"), always());
+    let first = all.iter().flat_map(|series| &series.cells).map(|(bucket, _)| *bucket).min().expect("some");
+    assert!(first <= start.bucket(), "what is needed is there");
+    assert!(buckets(&state, "a") >= 170 && buckets(&state, "b") < 70 && buckets(&state, "c") < 70);
+    assert!(state.forgotten(&key("a")) <= start && state.forgotten(&key("b")) > start);
+    // Once nobody needs it, the oldest go of all alike.
+    state.keep(&[].into());
+    served(&mut state, &["a", "b", "c"], 200..320);
+    assert!(buckets(&state, "a") <= 100 && state.forgotten(&key("a")) > start);
+    // More is needed than there is room for: that is said as well.
+    state.keep(&[(key("a"), start), (key("b"), start), (key("c"), start)].into());
+    let before = state.forgotten(&key("a"));
+    served(&mut state, &["a", "b", "c"], 320..420);
+    assert!(state.size().rolling_cells <= 300 && state.forgotten(&key("a")) > before);
+}
+
+#[test]
+fn what_services_beside_a_deploy_served_goes_before_its_own_and_after_all_others() {
+    let mut state = SignalState::new(SignalLimits { rolling_cells_max: 250, ..SignalLimits::default() });
+    send(
+        &mut state,
+        0,
+        &[
+            span("b", SERVER, "x", 1, 0, 0, 9),
+            span("b", crate::build::CLIENT, "call", 2, 1, 1, 8),
+            span("a", SERVER, "x", 3, 2, 2, 7),
+        ],
+    );
+    state.close_traces();
+    served(&mut state, &["a", "b", "c"], 0..2);
+    state.keep(&[(key("a"), UnixNanos(crate::build::T0))].into());
+    served(&mut state, &["a", "b", "c"], 2..110);
+    let [a, b, c] = ["a", "b", "c"].map(|service| buckets(&state, service));
+    assert!(a == 110 && b == 110 && c < 40, "{a} {b} {c}");
+    served(&mut state, &["a", "b", "c"], 110..160);
+    let [a, b, c] = ["a", "b", "c"].map(|service| buckets(&state, service));
+    assert!(a == 160 && b < 100 && c < 20, "{a} {b} {c}");
+}
+
+#[test]
+fn what_a_deploy_is_judged_by_outlives_the_retention() {
+    let limits = SignalLimits { retention: Duration::from_secs(600), ..SignalLimits::default() };
+    let mut state = SignalState::new(limits);
+    served(&mut state, &["a", "b"], 0..30);
+    state.keep(&[(key("a"), UnixNanos(crate::build::T0 + 100_000_000_000))].into());
+    served(&mut state, &["a", "b"], 30..200);
+    assert_eq!((buckets(&state, "a"), buckets(&state, "b")), (190, 61));
+    assert_eq!(state.forgotten(&key("b")), UnixNanos(0), "it was kept as long as it is to be");
+    state.keep(&[].into());
+    served(&mut state, &["a", "b"], 200..201);
+    assert_eq!((buckets(&state, "a"), buckets(&state, "b")), (61, 61));
+}
+
+#[test]
+fn what_had_to_go_comes_back_from_stored_rows_as_it_was() {
+    let limits = SignalLimits { rolling_cells_max: 200, ..SignalLimits::default() };
+    let (mut state, mut roomy) = (SignalState::new(limits), SignalState::new(SignalLimits::default()));
+    let mut stored = Vec::new();
+    for bucket in 0..150 {
+        served(&mut roomy, &["a", "b"], bucket..bucket + 1);
+        let at = bucket * 10_000;
+        let spans: Vec<_> = ["a", "b"]
+            .iter()
+            .zip(1..)
+            .map(|(service, i)| {
+                span(service, SERVER, "x", i, 0, at, at).trace(u128::from(bucket) << 64 | u128::from(i))
+            })
+            .collect();
+        send(&mut state, at, &spans);
+        let rows = state.take_rows().into_iter().filter(|(table, _)| *table == plimsoll_otlp::Table::Operations);
+        stored.extend(rows.map(|(_, batch)| batch));
+    }
+    let from = Bucket(UnixNanos(crate::build::T0).bucket().0 + 20).start();
+    state.keep(&[(key("a"), from)].into());
+    let until = state.forgotten(&key("a"));
+    assert!(until > from);
+    // As a store hands them out: of the service, and of the time in question.
+    let wanted: Vec<_> = stored
+        .iter()
+        .flat_map(|batch| plimsoll_signals::decode_operations(batch).expect("the stored schema"))
+        .filter(|(of, bucket, _)| of.service == key("a") && bucket.start() >= from && bucket.start() < until)
+        .collect();
+    let rows = [plimsoll_signals::encode_operations(&wanted)];
+    for _ in 0..2 {
+        state.recall(&key("a"), from, &rows).expect("the stored schema");
+        assert!(state.forgotten(&key("a")) <= from && state.size().rolling_cells <= 200);
+        let within = plimsoll_model::Interval { from, to: UnixNanos::MAX };
+        assert_eq!(state.series(&key("a"), within), roomy.series(&key("a"), within));
+    }
 }

@@ -1,6 +1,6 @@
 //! A service with scripted traffic, a clock that tests move, and a catalog on disk.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -26,6 +26,9 @@ pub(crate) struct Script {
     pub(crate) unrelated: Mutex<Vec<VitalsSeries>>,
     /// The same hours of days before.
     pub(crate) history: Mutex<Vec<HistorySeries>>,
+    /// Up to when everything had to be forgotten, and what was asked to be kept last.
+    pub(crate) forgotten: Mutex<UnixNanos>,
+    pub(crate) kept: Mutex<BTreeMap<ServiceKey, UnixNanos>>,
 }
 
 impl SignalSource for Script {
@@ -33,8 +36,10 @@ impl SignalSource for Script {
         let mut found: Vec<OperationSeries> = self.series.lock().expect("not poisoned").clone();
         found.retain(|series| series.key.service == *service);
         for series in &mut found {
-            series.cells.retain(|(bucket, _)| within.contains(bucket.start()));
+            let kept = *self.forgotten.lock().expect("not poisoned");
+            series.cells.retain(|(bucket, _)| within.contains(bucket.start()) && bucket.start() >= kept);
         }
+        found.retain(|series| !series.cells.is_empty());
         found
     }
 
@@ -69,6 +74,14 @@ impl SignalSource for Script {
 
     fn take_new_versions(&self) -> Vec<VersionObservation> {
         std::mem::take(&mut self.seen.lock().expect("not poisoned"))
+    }
+
+    fn keep(&self, needed: &BTreeMap<ServiceKey, UnixNanos>) {
+        self.kept.lock().expect("not poisoned").clone_from(needed);
+    }
+
+    fn forgotten(&self, _: &ServiceKey) -> UnixNanos {
+        *self.forgotten.lock().expect("not poisoned")
     }
 
     fn data_quality(&self, _: &ServiceKey, _: UnixNanos) -> Vec<String> {

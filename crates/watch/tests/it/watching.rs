@@ -270,7 +270,7 @@ async fn a_deploy_whose_sender_left_early_is_watched_once_it_is_sent_again() {
 }
 
 impl Scene {
-    async fn watcher_deploys(&self) -> Vec<plimsoll_model::Deploy> {
+    pub(crate) async fn watcher_deploys(&self) -> Vec<plimsoll_model::Deploy> {
         let filter = DeployFilter { service: Some(service().service), ..DeployFilter::default() };
         self.catalog.deploys(&filter).await.expect("readable")
     }

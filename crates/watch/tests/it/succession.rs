@@ -1,0 +1,65 @@
+//! A later deploy ends the judgement of the one before once it took over, and not because somebody said a word about it.
+
+use std::time::Duration;
+
+use plimsoll_model::{Bucket, VerdictKind};
+
+use crate::scene::{START, Scene, marker};
+
+#[tokio::test]
+async fn a_deploy_that_is_still_to_start_supersedes_nothing() {
+    let scene = Scene::new().await;
+    scene.traffic("1", -100..0, 500, 1);
+    scene.traffic("2", 0..100, 500, 60);
+    let (deploy, _) = scene.watcher.register(marker("2"), None).await.expect("valid");
+    let mut tonight = marker("3");
+    tonight.started_at = Some((Bucket(START).start() + Duration::from_secs(12 * 3_600)).to_rfc3339());
+    scene.watcher.register(tonight, None).await.expect("valid");
+    scene.look(0..20).await;
+    let verdict = scene.verdict(&deploy).await;
+    assert_eq!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+    assert!(!verdict.data_quality.iter().any(|word| word == "superseded"), "{:?}", verdict.data_quality);
+}
+
+#[tokio::test]
+async fn a_version_that_nobody_announced_supersedes_once_it_serves_as_much() {
+    let scene = Scene::new().await;
+    scene.traffic("1", -100..0, 500, 1);
+    scene.traffic("2", 0..60, 500, 1);
+    // Somebody's try from a laptop, and what took over later.
+    scene.seen("1", -100);
+    scene.seen("dev-laptop", 2);
+    scene.traffic("dev-laptop", 2..3, 500, 1);
+    scene.seen("3", 20);
+    scene.traffic("3", 20..40, 5, 0);
+    scene.traffic("3", 40..100, 2_000, 1);
+    let (deploy, _) = scene.watcher.register(marker("2"), None).await.expect("valid");
+    let superseded = async || scene.verdict(&deploy).await.data_quality.iter().any(|word| word == "superseded");
+    scene.look(0..20).await;
+    assert_eq!(scene.watcher_deploys().await.len(), 3, "two were inferred");
+    assert!(!superseded().await);
+    scene.look(20..40).await;
+    assert!(!superseded().await, "a few requests take over nothing");
+    scene.look(40..70).await;
+    assert!(superseded().await);
+}
+
+#[tokio::test]
+async fn a_version_that_nobody_announced_supersedes_where_the_candidate_stopped() {
+    let scene = Scene::new().await;
+    scene.traffic("1", -100..0, 500, 1);
+    scene.traffic("2", 0..10, 500, 1);
+    scene.seen("1", -100);
+    scene.seen("3", 5);
+    scene.traffic("3", 5..100, 20, 0);
+    let (deploy, _) = scene.watcher.register(marker("2"), None).await.expect("valid");
+    scene.look(0..10).await;
+    assert!(!scene.verdict(&deploy).await.data_quality.iter().any(|word| word == "superseded"));
+    scene.look(10..40).await;
+    let verdict = scene.verdict(&deploy).await;
+    assert!(
+        verdict.decided && verdict.data_quality.iter().any(|word| word == "superseded"),
+        "{:?}",
+        verdict.data_quality
+    );
+}
