@@ -12,7 +12,7 @@
 //! | [`dispersion`] | how bursty the counts are |
 //! | `errors`, `latency`, `alone`, `novelty`, `logs`, `log_flow`, `metrics`, `calls`, `actions`, `flow`, `restarts` | the signals; `settling` for young instances |
 //! | `closeness` | the sequential test that a pass must win |
-//! | `fold`, `operation`, `counts`, `standing` | all tests carried forward bucket by bucket |
+//! | `fold`, `extent`, `operation`, `counts`, `standing` | all tests carried forward bucket by bucket |
 //! | `subject`, `gate` | what the tests are about, their weights, and the lines that they cross |
 //! | `decision` | many tests, one answer |
 //! | `aftermath` | the end of a regression whose reference is gone |
@@ -43,6 +43,7 @@ pub mod e_process;
 mod errors;
 mod evidence;
 mod explain;
+mod extent;
 mod findings;
 mod flag;
 mod flow;
