@@ -33,9 +33,8 @@ const MINUTES_MIN: u64 = 10;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Decision {
     pub(crate) phase: Phase,
-    /// When it was confirmed, and when that which was first confirmed was suspected.
+    /// When it was confirmed.
     pub(crate) confirmed_at: Option<UnixNanos>,
-    pub(crate) triggered_at: Option<UnixNanos>,
     pub(crate) pass: bool,
     pub(crate) time_to_decide_s: Option<u64>,
 }
@@ -55,8 +54,7 @@ pub(crate) fn decide(input: &JudgeInput, fold: &Fold) -> Decision {
                 .map(|at| (subject, at))
         })
         .collect();
-    let standing = |(subject, at): &(Subject, Bucket)| Some((fold.standing(*subject).confirmed_at?, *at));
-    let (confirmed, suspected) = triggered.iter().filter_map(standing).min().unzip();
+    let confirmed = triggered.iter().filter_map(|(subject, _)| fold.standing(*subject).confirmed_at).min();
     let phase = match confirmed {
         Some(_) if recovered(input, fold, &triggered, end) => Phase::Recovered,
         Some(_) => Phase::Confirmed,
@@ -78,7 +76,6 @@ pub(crate) fn decide(input: &JudgeInput, fold: &Fold) -> Decision {
     Decision {
         phase,
         confirmed_at: confirmed.map(|bucket| bucket.end().min(input.now)),
-        triggered_at: suspected.map(Bucket::end),
         pass: shown && watched >= watch_min,
         time_to_decide_s: if shown {
             Some(watch_min.saturating_sub(watched))

@@ -1,7 +1,5 @@
 //! One judgement: compare, test, decide, explain.
 
-use std::time::Duration;
-
 use plimsoll_model::sentence::lasting;
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{
@@ -22,11 +20,6 @@ use crate::summary;
 use crate::surprise;
 use crate::symptoms;
 use crate::weights;
-
-/// How long what is on its way at the end of the watch is waited for.
-const OUTSTANDING: Duration = Duration::from_secs(3_600);
-/// What triggered so shortly before the end of what is known was seen as soon as it could be.
-const FRESH: Duration = Duration::from_secs(20);
 
 /// Judges one deploy at one moment.
 ///
@@ -72,13 +65,7 @@ pub(crate) fn conclude(input: &JudgeInput, fold: &Fold) -> Verdict {
     let former = input.previous.as_ref();
     let was = |kind: VerdictKind| former.is_some_and(|v| v.decided && v.verdict == kind);
 
-    // What is only on its way is waited for: nothing is known yet of the end of the watch.
-    let over = input.deploy.started_at + input.tolerances.watch_max();
-    let ended = input.known_until() >= over || input.now >= over + OUTSTANDING || input.superseded_at.is_some();
-    // What was decided of buckets that came late, or before anyone looked, is looked at once more.
-    let hindsight = !was(VerdictKind::Regressed) && in_hindsight(input, &decision);
-    let ended = ended && !hindsight;
-    let decision = if hindsight { Decision { phase: Phase::Suspected, pass: false, ..decision } } else { decision };
+    let ended = input.now >= input.deploy.started_at + input.tolerances.watch_max() || input.superseded_at.is_some();
     let confirmed = matches!(decision.phase, Phase::Confirmed | Phase::Recovered);
     let (verdict, decided, phase) = if confirmed {
         (VerdictKind::Regressed, true, decision.phase)
@@ -103,11 +90,7 @@ pub(crate) fn conclude(input: &JudgeInput, fold: &Fold) -> Verdict {
     };
     let decided_at = decided.then(|| match former.filter(|v| v.decided && v.verdict == verdict) {
         Some(former) => former.decided_at.unwrap_or(former.evaluated_at),
-        // Nobody was told earlier than at the look before.
-        None => {
-            let earliest = former.map_or(UnixNanos(0), |former| former.evaluated_at);
-            decision.confirmed_at.filter(|_| confirmed).map_or(input.now, |at| at.max(earliest))
-        }
+        None => decision.confirmed_at.filter(|_| confirmed).unwrap_or(input.now),
     });
     let mut result = Verdict {
         deploy_id: input.deploy.id.clone(),
@@ -128,21 +111,11 @@ pub(crate) fn conclude(input: &JudgeInput, fold: &Fold) -> Verdict {
     };
     result.summary = sentence(input, fold, &result);
     result.revision = match former {
-        Some(former) if former.revision > 0 && same_answer(former, &result) => former.revision,
+        Some(former) if same_answer(former, &result) => former.revision,
         Some(former) => former.revision + 1,
         None => 1,
     };
     result
-}
-
-/// Says whether a regression was confirmed by buckets of which the look before had none to suspect anything by, though there
-/// was time to: they came late, or this is the first look at a deploy that began long ago. Where nobody looks again and
-/// again, one look is all there is.
-fn in_hindsight(input: &JudgeInput, decision: &Decision) -> bool {
-    let (Some(former), Some(triggered_at)) = (&input.previous, decision.triggered_at) else { return false };
-    matches!(decision.phase, Phase::Confirmed | Phase::Recovered)
-        && former.phase == Phase::Clear
-        && triggered_at + FRESH < input.known_until()
 }
 
 /// Says whether two verdicts tell a reader the same: numbers may have moved a little, the answer has not.

@@ -116,8 +116,7 @@ impl Watcher {
         let signals = self.signals.clone();
         let tolerances = self.options.tolerances.of(&deploy.service);
         let starts = Arc::clone(&self.starts.lock());
-        // Somebody looks again and again: that there was no look before says something.
-        let previous = open.verdict.clone().or_else(|| Some(unseen(&deploy, deploy.created_at.min(now))));
+        let previous = open.verdict.clone();
         let crowded = self.is_crowded();
         let churning = self.churning.lock().get(&deploy.service).is_some_and(|at| now.since(*at) < CHURN_REMEMBERED);
         let known = self.known_versions(&deploy.service, now).await.unwrap_or_else(|error| {

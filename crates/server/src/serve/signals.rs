@@ -16,8 +16,10 @@ use crate::backtest::kept_for;
 use crate::config::WatchConfig;
 use crate::stored::KNOWN;
 
-/// Memory of one rolling or pending cell with its histograms and values, as a round figure on the safe side.
+/// Memory of one pending cell with its histograms and values, as a round figure on the safe side.
 const CELL_BYTES: u64 = 768;
+/// The same of one that has settled, which is a few bytes for each of its numbers.
+const SETTLED_CELL_BYTES: u64 = 320;
 /// Memory of one span of an open trace.
 const SPAN_BYTES: u64 = 104;
 /// Memory of one cell beside operations.
@@ -32,7 +34,7 @@ pub(super) fn state(bytes: u64, watch: &WatchConfig) -> Arc<Mutex<SignalState>> 
     let limits = SignalLimits {
         actions: watch.actions.clone(),
         drill_attributes: defaults.drill_attributes.iter().chain(&watch.attributes).cloned().collect(),
-        rolling_cells_max: fit(bytes, 40, CELL_BYTES),
+        rolling_cells_max: fit(bytes, 40, SETTLED_CELL_BYTES),
         pending_cells_max: fit(bytes, 20, CELL_BYTES),
         open_spans_max: fit(bytes, 20, SPAN_BYTES),
         side_cells_max: fit(bytes, 20, SIDE_CELL_BYTES),
@@ -46,7 +48,7 @@ pub(super) fn state(bytes: u64, watch: &WatchConfig) -> Arc<Mutex<SignalState>> 
 pub(super) fn past_room(engine: Arc<DataFusionEngine>, query_bytes: u64) -> PastRoom {
     let bytes = query_bytes / 2;
     let limits = SignalLimits {
-        rolling_cells_max: fit(bytes, 70, CELL_BYTES),
+        rolling_cells_max: fit(bytes, 70, SETTLED_CELL_BYTES),
         side_cells_max: fit(bytes, 30, SIDE_CELL_BYTES),
         ..SignalLimits::default()
     };
