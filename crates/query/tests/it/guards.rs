@@ -102,6 +102,44 @@ async fn statements_that_make_no_sense_are_invalid_and_nothing_reads_a_file() {
 }
 
 #[tokio::test]
+async fn words_that_chain_are_counted_and_so_are_calls_in_disguise() {
+    let shop = Shop::open().await;
+    for (link, times) in [
+        (" IN (1)", 1_500),
+        (" AT TIME ZONE 'UTC'", 1_500),
+        (" XOR true", 1_500),
+        (" MINUS SELECT 1", 1_500),
+        (" REGEXP 'a'", 1_500),
+        (" SIMILAR TO 'a'", 1_500),
+        (" COLLATE a", 1_500),
+        ("^1", 400),
+        (" AT TIME ZONE 'UTC'", 100),
+        ("::varchar(3)", 200),
+        ("::uuid", 200),
+    ] {
+        let error = shop.error(&format!("SELECT 1{}", link.repeat(times))).await;
+        assert!(matches!(error, QueryError::Refused(_)), "{link}: {error:?}");
+    }
+    let hidden =
+        format!(r#"WITH t AS (SELECT 1 AS "case", 1 AS "when") SELECT t.case{} FROM t"#, "+t.when".repeat(1_900));
+    assert!(matches!(shop.error(&hidden).await, QueryError::Refused(_)), "names are not words of the language");
+    let nested =
+        format!(r#"WITH t AS (SELECT 1 AS "end") SELECT {}1{} FROM t"#, "power(t.end, ".repeat(60), ")".repeat(60));
+    assert!(matches!(shop.error(&nested).await, QueryError::Refused(_)), "nor do they close anything");
+    for fine in [
+        format!("SELECT {} FROM spans LIMIT 1", vec!["duration_ns::double ^ 2"; 100].join(" + ")),
+        format!(
+            "SELECT {} FROM spans LIMIT 1",
+            (0..100).map(|n| format!("name::varchar(3) AS c{n}")).collect::<Vec<_>>().join(", ")
+        ),
+        format!("SELECT count(*) FROM spans WHERE {}", vec!["duration_ns::double ^ 2 > 1"; 60].join(" AND ")),
+        "SELECT start_time AT TIME ZONE 'Europe/Oslo' AT TIME ZONE 'UTC' FROM spans LIMIT 1".to_owned(),
+    ] {
+        shop.rows(&fine).await.unwrap_or_else(|error| panic!("{}: {error}", &fine[..60]));
+    }
+}
+
+#[tokio::test]
 async fn deep_and_long_statements_are_refused_before_they_are_parsed() {
     let shop = Shop::open().await;
     let deep = [
