@@ -122,7 +122,7 @@ fn every_setting_that_a_message_says_to_change_is_one() {
     Config::load(None, &Overrides::default(), &env).expect("the defaults are valid");
     let variable = |key: &str| format!("PLIMSOLL_{}", key.replace('.', "_").to_uppercase());
     // Of a query, of a Postgres session, of a sink.
-    let elsewhere = ["allow_missing_segments", "client_encoding", "allow_private"];
+    let elsewhere = ["allow_missing_segments", "client_encoding", "statement_timeout", "allow_private"];
     let mut files = Vec::new();
     for name in ["alert", "catalog", "ingest", "journal", "query", "server", "signals", "store"] {
         sources(&root().join("crates").join(name).join("src"), &mut files);
