@@ -30,6 +30,7 @@ mod interrupt;
 mod late;
 mod lower;
 mod marks;
+mod measure;
 mod operators;
 mod output;
 mod parameter;
