@@ -36,6 +36,9 @@ const SLOWER_MIN: f64 = 1.05;
 /// Traffic that is less than this share of what was expected is gone.
 const GONE: f64 = 0.1;
 
+/// Buckets for which the same hours are worked out ahead: as far as a fold is carried on.
+const AHEAD: u64 = crate::session::AFRESH + 1;
+
 /// What is excused in one bucket.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Excused {
@@ -172,6 +175,8 @@ impl Level {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Drift {
     by_bucket: BTreeMap<Bucket, Excused>,
+    /// What the same hours excuse in the buckets after those.
+    ahead: BTreeMap<Bucket, Excused>,
     /// Days before whose same hours were held.
     pub(crate) days: Vec<u32>,
     /// True where a day was left out because the service was changed then.
@@ -197,14 +202,19 @@ impl Drift {
             let excused = untouched.at(bucket).or(seasons::excused(&seasons, bucket));
             drift.by_bucket.insert(Bucket(bucket), excused);
         }
+        if !seasons.is_empty() {
+            for bucket in frame.end.0..frame.end.0 + AHEAD {
+                drift.ahead.insert(Bucket(bucket), seasons::excused(&seasons, bucket));
+            }
+        }
         drift
     }
 
-    /// Returns what is excused in `bucket`; of one that is not worked out yet, what was excused last.
+    /// Returns what is excused in `bucket`. Of one that came since it was worked out the same hours are known, and not what the
+    /// untouched services go through: that excuses nothing, so that whoever looks at the service alone sees no less in it
+    /// than who looks at all.
     pub(crate) fn at(&self, bucket: Bucket) -> Excused {
-        let Some((at, excused)) = self.by_bucket.range(..=bucket).next_back() else { return Excused::default() };
-        // Of a bucket that is not worked out nobody knows that nothing came.
-        Excused { dark: excused.dark && *at == bucket, ..*excused }
+        self.by_bucket.get(&bucket).or_else(|| self.ahead.get(&bucket)).copied().unwrap_or_default()
     }
 
     /// Says whether most of the untouched services failed more at some time.

@@ -52,7 +52,7 @@ pub(crate) enum Due {
 pub(crate) struct Traffic {
     pub(crate) candidate: f64,
     pub(crate) control: f64,
-    /// Requests of those that call the service.
+    /// Requests of those that call the service; infinite where they are not known, and taken to call as ever.
     pub(crate) callers: f64,
     /// Times as many requests before as now that time alone explains; less than one stands for one, and infinite is where
     /// none are to come.

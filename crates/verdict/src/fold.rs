@@ -89,6 +89,8 @@ pub(crate) struct Fold {
     /// From here on the candidate may be missed, and from there on it is whoever serves.
     due: [Bucket; 2],
     callers: BTreeMap<Bucket, f64>,
+    /// Up to when it is known what callers and untouched services did: whoever carries the fold on further looks at the service alone.
+    known_beside: Bucket,
     /// Requests of versions that are neither candidate nor control.
     bystanders: BTreeMap<Bucket, f64>,
     /// The first bucket since the start in which a version served that is not the candidate and was not there before.
@@ -179,6 +181,7 @@ impl Fold {
             before: 0,
             due: due(input, &frame),
             callers,
+            known_beside: kept.end,
             bystanders: BTreeMap::new(),
             newcomer: None,
             frame: kept,
@@ -385,7 +388,11 @@ impl Fold {
         let traffic = Traffic {
             candidate: weight(0),
             control: weight(1) + self.bystanders.remove(&bucket).unwrap_or(0.0),
-            callers: self.callers.get(&bucket).copied().unwrap_or(0.0),
+            callers: match self.callers.get(&bucket) {
+                // Nobody asked: they are taken to call, so that what is missing is looked into with all that is known.
+                _ if bucket >= self.known_beside => f64::INFINITY,
+                calls => calls.copied().unwrap_or(0.0),
+            },
             excused: if excused.dark { f64::INFINITY } else { excused.traffic },
         };
         // Where versions come that nobody announced, the deploy may be one of those.

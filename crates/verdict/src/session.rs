@@ -3,6 +3,9 @@
 //! A look that finds nothing new costs microseconds an operation. Whenever the answer would change, whenever anything is
 //! suspected, and every few minutes in any case, [`Session::judge_latest`] declines and the whole is judged afresh from all
 //! that is known: what is told is always [`crate::judge`] of the stored rows, late ones included.
+//!
+//! Only the deployed service is read between two full looks. What its callers and the untouched services do meanwhile, which could
+//! excuse something, is taken to excuse nothing: at worst a look declines that need not have.
 
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Bucket, UnixNanos, Verdict};
@@ -14,7 +17,7 @@ use crate::judge::{asked_otherwise, conclude, judge, same_answer};
 
 /// Buckets after which the whole is judged afresh: while the candidate is young, and later.
 const AFRESH_YOUNG: u64 = 6;
-const AFRESH: u64 = 30;
+pub(crate) const AFRESH: u64 = 30;
 /// Buckets since the candidate's first in which it counts as young.
 const YOUNG: u64 = 30;
 
@@ -42,7 +45,8 @@ impl Session {
         fold.advance(input);
         let verdict = conclude(input, &fold);
         self.whole_at = input.now.bucket();
-        self.fold = Some(fold);
+        // Where anything is suspected the whole is looked at each time.
+        self.fold = Some(fold).filter(|_| is_quiet(&verdict));
         verdict
     }
 
@@ -56,9 +60,8 @@ impl Session {
         let overdue = now.0.saturating_sub(self.whole_at.0) >= patience;
         let ending = input.superseded_at.is_some()
             || input.now + Bucket::WIDTH >= input.deploy.started_at + input.tolerances.watch_max();
-        let quiet = former.phase == Phase::Clear && former.findings.is_empty();
         let known = input.known_until().bucket();
-        if overdue || ending || !quiet || known < fold.frame.end || !fold.knows(&input.series) {
+        if overdue || ending || !is_quiet(former) || known < fold.frame.end || !fold.knows(&input.series) {
             self.fold = None;
             return None;
         }
@@ -76,4 +79,9 @@ impl Session {
     pub fn bytes(&self) -> usize {
         self.fold.as_ref().map_or(0, Fold::bytes)
     }
+}
+
+/// Says whether a verdict finds nothing that the next look would have to see the whole for.
+fn is_quiet(verdict: &Verdict) -> bool {
+    verdict.phase == Phase::Clear && verdict.findings.is_empty()
 }

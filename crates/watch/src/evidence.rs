@@ -44,6 +44,9 @@ pub struct Evidence {
     #[serde(default)]
     behind_ns: u64,
     superseded_at: Option<UnixNanos>,
+    /// How long deploys before needed to their first request at most, in nanoseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_request_ns: Option<u64>,
     untouched: Vec<VitalsSeries>,
     known_fingerprints: BTreeSet<Fingerprint>,
     known_versions: BTreeSet<String>,
@@ -160,6 +163,7 @@ impl Evidence {
             now: input.now,
             behind_ns: u64::try_from(input.behind.as_nanos()).unwrap_or(u64::MAX),
             superseded_at: input.superseded_at,
+            first_request_ns: input.first_request.map(|took| u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)),
             untouched: input.untouched.clone(),
             known_fingerprints: input.known_fingerprints.intersection(&seen).copied().collect(),
             known_versions: input.known_versions.clone(),
@@ -265,6 +269,7 @@ impl Evidence {
         Ok(judge(&JudgeInput {
             behind: Duration::from_nanos(self.behind_ns),
             superseded_at: self.superseded_at,
+            first_request: self.first_request_ns.map(Duration::from_nanos),
             aggregates: gathered.aggregates,
             related: gathered.related,
             untouched: self.untouched.clone(),

@@ -145,6 +145,7 @@ impl Watcher {
             if churning {
                 data_quality.push("version_churn".to_owned());
             }
+            let first_request = known.rollouts.first_request(deploy.started_at);
             let from = deploy.started_at - tolerances.lookback();
             if signals.forgotten(&deploy.service) > from {
                 signals.recall(&deploy.service, from);
@@ -157,6 +158,7 @@ impl Watcher {
             let mut input = JudgeInput {
                 behind: signals.behind(&deploy.service, &deploy.version),
                 superseded_at,
+                first_request,
                 data_quality,
                 previous,
                 tolerances,

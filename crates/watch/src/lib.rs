@@ -8,6 +8,7 @@
 //! | `serving` | which version serves as another one comes |
 //! | `source` | the aggregates that verdicts are computed from, as a port |
 //! | `state` | the fold's own state as that port |
+//! | `rollouts` | how long deploys took to their first request |
 //! | `succession` | whether a later deploy took over |
 //! | `open` | the deploys that are still being judged |
 //! | `placeholder` | the verdict that stands where another deploy is judged instead |
@@ -38,6 +39,7 @@ mod markers;
 mod open;
 mod placeholder;
 mod register;
+mod rollouts;
 mod serving;
 mod source;
 mod state;

@@ -10,6 +10,7 @@ use crate::announce::announced;
 use crate::closing::is_closed;
 use crate::infer::MARKER_WITHIN;
 use crate::register::{FinishError, NewDeploy, RegisterError};
+use crate::rollouts::Rollouts;
 use crate::watcher::{Watcher, count};
 
 /// How long the versions of a service, once read, are taken for what they are.
@@ -28,6 +29,8 @@ pub(crate) struct Known {
     pub(crate) changed_at: BTreeSet<UnixNanos>,
     /// None of its versions was ever seen, and some of a service of its name in another environment or namespace.
     pub(crate) elsewhere: bool,
+    /// How its deploys went, up to the first request of their versions.
+    pub(crate) rollouts: Rollouts,
 }
 
 impl Watcher {
@@ -165,10 +168,12 @@ impl Watcher {
             limit: CHANGES_MAX,
             ..DeployFilter::default()
         };
-        let begun = self.catalog.deploys(&filter).await?.into_iter().map(|deploy| deploy.started_at);
+        let deploys = self.catalog.deploys(&filter).await?;
+        let begun = deploys.iter().map(|deploy| deploy.started_at);
         let changed_at = versions.iter().map(|known| known.first_seen).chain(begun).collect();
         let elsewhere = versions.is_empty() && self.is_seen_elsewhere(service).await;
-        let known = Known { versions, changed_at, elsewhere };
+        let rollouts = Rollouts::of(&deploys, &versions);
+        let known = Known { versions, changed_at, elsewhere, rollouts };
         let mut kept = self.versions.lock();
         if kept.len() >= SERVICES_KEPT {
             kept.retain(|_, (at, _)| fresh(*at));

@@ -1,6 +1,7 @@
 //! The crate through its public face.
 
 mod aggregates;
+mod carried;
 mod drift;
 mod excuses;
 mod measured;

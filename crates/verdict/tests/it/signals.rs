@@ -247,43 +247,6 @@ fn the_kind_of_an_operation_keeps_it_apart() {
 }
 
 #[test]
-fn carried_on_it_says_what_it_says_afresh() {
-    for seed in 0..4 {
-        let scenario = Scenario {
-            operations: 2,
-            share: [0.05, 0.5, 1.0][seed as usize % 3],
-            error_effect: if seed < 1 { 6.0 } else { 1.0 },
-            rate: 30.0,
-            before_s: 600,
-            after_s: 700,
-            ..Scenario::default()
-        };
-        let mut input = simulate(&scenario, 70 + seed);
-        let (whole, end) = (input.series.clone(), input.now.bucket().0);
-        let mut session = plimsoll_verdict::Session::default();
-        let mut carried = 0;
-        for bucket in START..end {
-            input.now = Bucket(bucket).start();
-            let since = session.since();
-            let latest = since.and_then(|since| {
-                input.series.clone_from(&whole);
-                for series in &mut input.series {
-                    series.cells.retain(|(b, _)| *b >= since.bucket() && b.0 <= bucket);
-                }
-                session.judge_latest(&input)
-            });
-            input.series.clone_from(&whole);
-            let afresh = judge(&input);
-            carried += u64::from(latest.is_some());
-            let verdict = latest.unwrap_or_else(|| session.judge_all(&input));
-            assert_eq!(verdict, afresh, "seed {seed}, bucket {}", bucket - START);
-            input.previous = Some(verdict);
-        }
-        assert!(seed < 1 || carried > 20, "seed {seed}: carried on {carried} times");
-    }
-}
-
-#[test]
 fn a_version_that_ended_before_the_start_is_no_control_while_another_serves_whatever_the_marker_says() {
     let scenario = Scenario { share: 0.5, error_effect: 6.0, before_s: 900, after_s: 400, ..Scenario::default() };
     let mut input = simulate(&scenario, 77);

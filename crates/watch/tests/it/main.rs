@@ -5,6 +5,7 @@ mod evidence;
 mod keeping;
 mod logged;
 mod restarting;
+mod rollouts;
 mod scene;
 mod succession;
 mod watching;
