@@ -2,6 +2,10 @@
 //!
 //! What counts is the least that anything was behind of late: one late batch says nothing, and where all is late by minutes
 //! the last of these minutes is not known yet.
+//!
+//! *What had piled up*, in a Collector that could not send or in a file, comes in order and faster than it came about: while the
+//! latest event is minutes old and gains on the clock, nothing after it is known. That ends once the latest event is within a
+//! minute of its receipt, once it gains no more, or once nothing came for a while: then there is no more of it.
 
 use std::time::Duration;
 
@@ -12,17 +16,29 @@ const LEAST_NS: u64 = 20_000_000_000;
 /// More than this is what had piled up, and not how late things are.
 const MOST_NS: u64 = 900_000_000_000;
 
+/// What comes after so long without anything is not part of what came before.
+const QUIET_NS: u64 = 20_000_000_000;
+/// What gains so much on the clock had piled up.
+const GAIN_NS: u64 = 30_000_000_000;
+/// Of what is sent by several at once the last seconds may not be whole.
+const ABREAST_NS: u64 = 10_000_000_000;
+
 /// The least of this minute of receipt, and of the one before.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Behind {
     minute: u64,
     least: u64,
     former: u64,
+    /// The latest event, and when anything was last received.
+    latest: u64,
+    received: u64,
+    /// Both as they were when something came after a while without anything.
+    since: (u64, u64),
 }
 
 impl Default for Behind {
     fn default() -> Self {
-        Self { minute: 0, least: u64::MAX, former: u64::MAX }
+        Self { minute: 0, least: u64::MAX, former: u64::MAX, latest: 0, received: 0, since: (0, 0) }
     }
 }
 
@@ -42,13 +58,30 @@ impl Behind {
         }
     }
 
+    /// Takes several things of which the latest ended at `end`, received at `received`.
+    pub(crate) fn saw_latest(&mut self, end: u64, received: u64) {
+        self.latest = self.latest.max(end);
+        if received.saturating_sub(self.received) > QUIET_NS {
+            self.since = (self.latest, received);
+        }
+        self.received = self.received.max(received);
+    }
+
     /// Says how far it is behind; nothing where nothing came of late.
     pub(crate) fn at(&self, now: u64) -> Duration {
         let least = self.least.min(self.former);
-        if now / MINUTE_NS > self.minute + 1 || !(LEAST_NS..=MOST_NS).contains(&least) {
-            return Duration::ZERO;
-        }
-        Duration::from_nanos(least)
+        let constant = now / MINUTE_NS <= self.minute + 1 && (LEAST_NS..=MOST_NS).contains(&least);
+        let lag = if constant { least } else { 0 };
+        let unknown = if self.catches_up(now) { now - self.latest + ABREAST_NS } else { 0 };
+        Duration::from_nanos(lag.max(unknown))
+    }
+
+    fn catches_up(&self, now: u64) -> bool {
+        let (latest, begun) = self.since;
+        let passed = self.received.saturating_sub(begun);
+        // Whether it gains is not known at first.
+        let gains = passed < QUIET_NS || self.latest.saturating_sub(latest) >= passed + GAIN_NS;
+        now <= self.received + QUIET_NS && self.latest.saturating_add(MINUTE_NS) < self.received && gains
     }
 }
 
@@ -81,9 +114,40 @@ mod tests {
     }
 
     #[test]
-    fn what_had_piled_up_is_not_behind() {
+    fn what_had_piled_up_is_known_as_far_as_it_has_come() {
+        let mut behind = Behind::default();
+        let came = |behind: &mut Behind, end: u64, received: u64| {
+            behind.saw(end * S, received * S);
+            behind.saw_latest(end * S, received * S);
+            behind.at(received * S).as_secs()
+        };
+        assert_eq!(came(&mut behind, 1_000, 1_000), 0);
+        // Half an hour of it, a minute of event time a second; an old batch between.
+        assert_eq!(came(&mut behind, 1_060, 2_800), 1_750);
+        assert_eq!(came(&mut behind, 1_600, 2_809), 1_219);
+        assert_eq!(came(&mut behind, 1_100, 2_812), 1_222);
+        assert_eq!(came(&mut behind, 2_200, 2_830), 640);
+        assert_eq!(came(&mut behind, 2_790, 2_840), 50, "as far as what comes live");
+        assert_eq!(came(&mut behind, 2_845, 2_846), 0);
+    }
+
+    #[test]
+    fn what_had_piled_up_ends_where_no_more_of_it_comes() {
         let mut behind = Behind::default();
         behind.saw(1_000 * S, 4_600 * S);
-        assert_eq!(behind.at(4_600 * S), Duration::ZERO);
+        behind.saw_latest(1_000 * S, 4_600 * S);
+        assert_eq!(behind.at(4_610 * S), Duration::from_secs(3_620));
+        assert_eq!(behind.at(4_621 * S), Duration::ZERO, "there is no more of it");
+    }
+
+    #[test]
+    fn a_clock_that_is_an_hour_late_is_not_catching_up() {
+        let mut behind = Behind::default();
+        for second in 0..300 {
+            let received = 10_000 + second;
+            behind.saw((received - 3_600 + second % 7) * S, received * S);
+            behind.saw_latest((received - 3_600 + second % 7) * S, received * S);
+            assert!(second < 21 || behind.at(received * S) == Duration::ZERO, "after {second} s");
+        }
     }
 }

@@ -211,7 +211,7 @@ impl SignalState {
     }
 
     /// Returns how far what a service sends of late is behind its receipt, and what its `version` sends, whichever is further:
-    /// nothing later is known of it yet.
+    /// nothing later is known of it yet. What had piled up and is being delivered is behind by as much as is still to come.
     pub fn behind(&self, service: &ServiceKey, version: &str) -> Duration {
         let Some(service) = self.registry.services.get(service) else { return Duration::ZERO };
         let key = VersionKey { service, version: version.into() };

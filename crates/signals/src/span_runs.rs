@@ -73,7 +73,10 @@ impl SpanRun {
         let version = &mut state.registry.version[self.version as usize];
         version.spans += self.spans;
         version.last_seen = version.last_seen.max(UnixNanos(self.last));
-        version.behind.saw_least(self.minute, self.lag);
-        state.registry.service[self.service as usize].behind.saw_least(self.minute, self.lag);
+        let service = &mut state.registry.service[self.service as usize];
+        for behind in [&mut version.behind, &mut service.behind] {
+            behind.saw_least(self.minute, self.lag);
+            behind.saw_latest(self.last, state.watermark);
+        }
     }
 }

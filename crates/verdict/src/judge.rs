@@ -65,7 +65,9 @@ pub(crate) fn conclude(input: &JudgeInput, fold: &Fold) -> Verdict {
     let former = input.previous.as_ref();
     let was = |kind: VerdictKind| former.is_some_and(|v| v.decided && v.verdict == kind);
 
-    let ended = input.now >= input.deploy.started_at + input.tolerances.watch_max() || input.superseded_at.is_some();
+    // What is still to come of the watch time may show something.
+    let watched = input.known_until() >= input.deploy.started_at + input.tolerances.watch_max();
+    let ended = watched || input.superseded_at.is_some();
     let confirmed = matches!(decision.phase, Phase::Confirmed | Phase::Recovered);
     let (verdict, decided, phase) = if confirmed {
         (VerdictKind::Regressed, true, decision.phase)

@@ -63,12 +63,17 @@ pub const SEASON_CHANGED: &str = "season_changed";
 
 /// Requests, failures and latency were read from the service's request metrics, not from spans.
 pub const RATES_FROM_METRICS: &str = "rates_from_metrics";
+/// What had piled up before it was sent is being delivered: the judgement goes as far as that has come.
+pub const CATCHING_UP: &str = "catching_up";
 /// Spans were sampled and failures kept more often than the rest: shares are those of the weights.
 pub const WEIGHTED_SPANS: &str = "weighted_spans";
 /// Spans were sampled: each stands for several requests.
 pub const SAMPLED_SPANS: &str = "sampled_spans";
 /// Nothing but the levels of metrics is known of the service.
 pub const METRICS_ONLY: &str = "metrics_only";
+
+/// Telemetry that is further behind than this had piled up.
+const PILED_UP: Duration = Duration::from_secs(900);
 
 /// A marker that comes so soon after the start comes with it.
 const MARKED_WITHIN: Duration = Duration::from_secs(60);
@@ -98,6 +103,7 @@ pub(crate) fn words(input: &JudgeInput, fold: &Fold, tests: &[Test]) -> Vec<Stri
             || !op.latency.as_ref().is_some_and(|test| test.shown_well(&input.tolerances))
     };
     say(THIN_OPERATIONS, thin.into_iter().any(unshown));
+    say(CATCHING_UP, input.behind > PILED_UP);
     say(SUPERSEDED, input.superseded_at.is_some());
     let short = fold
         .past_from

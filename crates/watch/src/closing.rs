@@ -24,12 +24,12 @@ fn says_the_same(one: &Verdict, other: &Verdict) -> bool {
     at_rest(one) == at_rest(other)
 }
 
-/// Says whether nothing more is expected of a deploy.
+/// Says whether nothing more is expected of a deploy of which is known what happened up to `known`.
 ///
 /// A confirmed regression is watched for its end, and a pass until the watch time is over: what goes wrong after it is
 /// still told.
-pub(crate) fn is_closed(verdict: &Verdict, tolerances: &Tolerances) -> bool {
-    let age = verdict.evaluated_at.since(verdict.started_at);
+pub(crate) fn is_closed(verdict: &Verdict, known: UnixNanos, tolerances: &Tolerances) -> bool {
+    let age = known.since(verdict.started_at);
     let watched = match verdict.verdict {
         VerdictKind::Regressed => verdict.phase != Phase::Recovered && age < RECOVERY_WATCH,
         VerdictKind::Pass => age < tolerances.watch_max(),

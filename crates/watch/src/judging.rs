@@ -69,7 +69,9 @@ impl Watcher {
             .verdict
             .as_ref()
             .is_none_or(|shown| shown.revision != verdict.revision || shown.decided != verdict.decided);
-        let closed = is_closed(&verdict, &self.options.tolerances.of(&open.deploy.service));
+        // What is still to come of what had piled up is waited for.
+        let known = now - self.signals.behind(&open.deploy.service, &open.deploy.version);
+        let closed = is_closed(&verdict, known, &self.options.tolerances.of(&open.deploy.service));
         if let Some(slot) = self.open.lock().get_mut(id) {
             if store {
                 slot.stored = Some(verdict.clone());
@@ -155,8 +157,11 @@ impl Watcher {
             }
             let within = |from: UnixNanos| Interval { from, to: now.bucket().end() };
             let superseded_at = superseded(signals.as_ref(), &deploy, &successors, now);
+            let behind = signals.behind(&deploy.service, &deploy.version);
+            let former = deploy.previous_version.as_deref();
+            let behind = former.map_or(behind, |former| behind.max(signals.behind(&deploy.service, former)));
             let mut input = JudgeInput {
-                behind: signals.behind(&deploy.service, &deploy.version),
+                behind,
                 superseded_at,
                 first_request,
                 data_quality,

@@ -106,9 +106,8 @@ impl Watcher {
     async fn take_up(&self, deploy: &Deploy) -> Result<(), CatalogError> {
         if self.open.lock().get(&deploy.id).is_none() {
             let verdict = self.catalog.verdict(&deploy.id).await?;
-            let closed = verdict
-                .as_ref()
-                .is_some_and(|verdict| is_closed(verdict, &self.options.tolerances.of(&deploy.service)));
+            let tolerances = self.options.tolerances.of(&deploy.service);
+            let closed = verdict.as_ref().is_some_and(|v| is_closed(v, v.evaluated_at, &tolerances));
             let announced = announced(self.catalog.as_ref(), verdict.as_ref()).await?;
             self.open.lock().take_up(deploy.clone(), verdict, closed, announced);
         }

@@ -142,8 +142,8 @@ impl Watcher {
         let mut open = OpenDeploys::default();
         for deploy in catalog.deploys(&filter).await? {
             let verdict = catalog.verdict(&deploy.id).await?;
-            let closed =
-                verdict.as_ref().is_some_and(|verdict| is_closed(verdict, &options.tolerances.of(&deploy.service)));
+            let tolerances = options.tolerances.of(&deploy.service);
+            let closed = verdict.as_ref().is_some_and(|v| is_closed(v, v.evaluated_at, &tolerances));
             let announced = announced(catalog.as_ref(), verdict.as_ref()).await?;
             open.take_up(deploy, verdict, closed, announced);
         }

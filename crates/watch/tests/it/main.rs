@@ -1,6 +1,7 @@
 //! The watcher through its public face, on a real catalog, with scripted aggregates and a clock of its own.
 
 mod aftermath;
+mod backlog;
 mod evidence;
 mod keeping;
 mod logged;
