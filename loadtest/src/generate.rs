@@ -135,6 +135,9 @@ pub struct LoadReport {
 /// A request that answers keep failing is not repeated at once: the server may be restarting.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(20);
 
+/// How much too late the runtime's timer may wake.
+const TIMER_STEPS: Duration = Duration::from_millis(2);
+
 impl Load {
     /// Runs it.
     ///
@@ -297,6 +300,16 @@ impl Clock {
     }
 }
 
+/// Waits until `due`, and not until the runtime's timer tells, which counts whole milliseconds: latency runs from then.
+async fn wait_until(due: Instant) {
+    if let Some(early) = due.checked_sub(TIMER_STEPS) {
+        tokio::time::sleep_until(early).await;
+    }
+    while Instant::now() < due {
+        tokio::task::yield_now().await;
+    }
+}
+
 struct Worker {
     connection: Option<Connection>,
     endpoint: Endpoint,
@@ -309,10 +322,11 @@ impl Worker {
     async fn run(mut self) -> Stats {
         let mut stats = Stats::new();
         while let Some((number, due)) = self.clock.next() {
-            if let Some(due) = due {
-                tokio::time::sleep_until(due).await;
-            }
+            // Made before it is due: it is not the receiver who takes that long.
             let (signal, records, body) = self.bodies.request(number, self.endpoint.compression);
+            if let Some(due) = due {
+                wait_until(due).await;
+            }
             let body_bytes = body.len() - crate::client::GRPC_PREFIX_BYTES;
             let began = due.unwrap_or_else(Instant::now);
             let reply = match self.connected().await {

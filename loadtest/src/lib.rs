@@ -42,7 +42,7 @@ pub use generate::{Load, LoadReport, Mix, Pace, Until};
 pub use kill::{KillReport, Torture};
 pub use measure::{
     Asked, Comparison, Cores, Day, Failure, Isolation, Latency, Machine, Measurement, Measurements, Memory, Overload,
-    Part, Run, STREAMS, Soak, SoakReport, Storage, Stream, peer_scripts,
+    Part, Run, STREAMS, Soak, SoakReport, Storage, Stream, Synced, peer_scripts,
 };
 pub use mesh::{Mesh, MeshReport, Outcome, Time, Totals};
 pub use otlp_json::{OtlpJsonError, to_protobuf};

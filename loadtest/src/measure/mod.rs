@@ -24,7 +24,7 @@ pub use analysts::Asked;
 pub use compare::{Comparison, Failure, Run, STREAMS, Stream, peer_scripts};
 pub use day::Day;
 pub use machine::Machine;
-pub use own::{Cores, Isolation, Latency, Memory, Overload};
+pub use own::{Cores, Isolation, Latency, Memory, Overload, Synced};
 pub use soak::{Soak, SoakReport};
 pub use storage::Storage;
 

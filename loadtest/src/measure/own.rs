@@ -29,11 +29,20 @@ pub struct Latency {
     /// Time from the ack to the first query that finds the row, at half that rate.
     pub freshness: Option<Quantiles>,
     /// A write and `fdatasync` of 16 KiB on the same disk before and after, nothing else running.
-    pub device: Quantiles,
+    pub device: Synced,
     /// The same of as much as a request weighs.
-    pub device_request: Quantiles,
+    pub device_request: Synced,
     /// Whether SQL finds what was acked.
     pub verified: Option<bool>,
+}
+
+/// What the disk itself takes.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Synced {
+    /// One after the other, without a pause.
+    pub busy: Quantiles,
+    /// As many a second as there were requests.
+    pub paced: Quantiles,
 }
 
 /// Several times the load that is taken.
@@ -152,8 +161,12 @@ impl Own<'_> {
         protocol: Protocol,
         small: bool,
     ) -> Result<Latency, Error> {
-        let probe = |block: usize| device::probe(&self.place.work_dir, Duration::from_secs(1), block);
-        let before = probe(device::BLOCK_BYTES)?;
+        let probe = |block: usize, every: Option<Duration>| {
+            device::probe(&self.place.work_dir, Duration::from_secs(1), block, every)
+        };
+        let small_every = Some(Duration::from_millis(10));
+        let mut busy = probe(device::BLOCK_BYTES, None)?;
+        let mut paced = probe(device::BLOCK_BYTES, small_every)?;
         let server = self.start(&[], None).await?;
         let mut few = self.load(&server, protocol, small, "few");
         (few.batch, few.connections, few.in_flight) = (10, 1, 1);
@@ -166,10 +179,13 @@ impl Own<'_> {
         half.probe_freshness = true;
         let half = half.run().await?;
         server.end().await?;
-        let mut device = before;
-        device.add(&probe(device::BLOCK_BYTES)?).expect("both have the same bounds");
-        let weight = saturated.body_bytes_per_record * if small { 2000.0 } else { 1000.0 };
-        let device_request = probe((weight as usize).next_multiple_of(4 << 10))?;
+        busy.add(&probe(device::BLOCK_BYTES, None)?).expect("both have the same bounds");
+        paced.add(&probe(device::BLOCK_BYTES, small_every)?).expect("both have the same bounds");
+        let records = if small { 2000.0 } else { 1000.0 };
+        let weight = ((saturated.body_bytes_per_record * records) as usize).next_multiple_of(4 << 10);
+        let every = Duration::from_secs_f64(records / (saturated.records_per_second / 2.0).max(1.0));
+        let device_request =
+            Synced { busy: Quantiles::of(&probe(weight, None)?), paced: Quantiles::of(&probe(weight, Some(every))?) };
         Ok(Latency {
             stream,
             saturated_records_per_second: saturated.records_per_second,
@@ -177,8 +193,8 @@ impl Own<'_> {
             half_load_ack: half.ack,
             small_ack: few.ack,
             freshness: half.freshness,
-            device: Quantiles::of(&device),
-            device_request: Quantiles::of(&device_request),
+            device: Synced { busy: Quantiles::of(&busy), paced: Quantiles::of(&paced) },
+            device_request,
             verified: both(&saturated, &half),
         })
     }
