@@ -81,6 +81,8 @@ pub(crate) fn decide(input: &JudgeInput, fold: &Fold) -> Decision {
             Some(watch_min.saturating_sub(watched))
         } else if levels {
             Some(60 * MINUTES_MIN.saturating_sub(minutes)).filter(|seconds| *seconds > 0)
+        } else if fold.share.mismatch(tolerances).is_some() {
+            None
         } else {
             projected(fold, &wholes, (watched, watch_min), tolerances)
         },
@@ -208,6 +210,10 @@ fn levels_well(fold: &Fold, minutes: u64, tolerances: &Tolerances) -> bool {
 
 fn shown_well(fold: &Fold, wholes: &Option<[Whole; 2]>, tolerances: &Tolerances) -> bool {
     if fold.paired() < tolerances.requests_min || fold.paired() * 2 < fold.requests() {
+        return false;
+    }
+    // What is compared is not what was meant to be.
+    if fold.share.mismatch(tolerances).is_some() {
         return false;
     }
     // What all go through is excused, and what is excused is no proof of health. What other days excuse is not counted as

@@ -41,6 +41,15 @@ pub(crate) fn errors(candidate: &Cells<'_>, control: &Cells<'_>, design: Design)
     }
 }
 
+/// Says where the slow requests fall.
+pub(crate) fn latency(candidate: &Cells<'_>, control: &Cells<'_>) -> Explanation {
+    let place = drill::of_latency(candidate, control);
+    Explanation {
+        place: place.map(|place| Common { name: place.name, share: place.explained }),
+        ..Explanation::default()
+    }
+}
+
 /// Name of an operation, and a number for its kind.
 type OperationOf<'a> = (&'a str, u64);
 /// A stretch of time, and the age of the instances.

@@ -4,7 +4,7 @@
 //! minute before the start. The e-process tests "the minute before had at most `1 / (1 - throughput_drop)` times as many";
 //! what its callers ask less of it is excused. A minute in which nothing was to come, because its callers are silent, because
 //! nothing comes at that hour or because no telemetry comes at all, says nothing. Evidence is tempered by how much the minutes
-//! before vary among each other.
+//! before vary among each other, and by what the same test says at other times of the past ([`crate::placebo`]).
 //!
 //! *Silence.* A candidate that was expected to serve and does not: never, or no more. Expected are the requests that its
 //! share of the traffic would have brought; the probability of none is `exp(-expected / dispersion)`. One that was never
@@ -19,6 +19,7 @@ use plimsoll_model::signal::{OperationCell, WEIGHT_UNIT};
 
 use crate::dispersion;
 use crate::e_process::{Exceedance, Stratum};
+use crate::placebo::{self, Placebos};
 use crate::standing::Standing;
 use crate::tolerances::Tolerances;
 
@@ -73,6 +74,8 @@ pub(crate) struct Flow {
     /// Requests a minute before the start, nearest first, and of the callers.
     before: Vec<(f64, f64)>,
     test: Exceedance,
+    /// The same at other times before the start.
+    placebos: Placebos,
     dispersion: f64,
     minute: Vec<Traffic>,
     minutes: usize,
@@ -107,9 +110,12 @@ impl Flow {
         // Counts against a constant far larger than they are: what is measured is how they vary, as counts.
         let counts: Vec<(f64, f64)> = minutes.iter().map(|m| (m.0, 1e9)).collect();
         let dispersion = dispersion::of_arm(&counts).phi;
-        let throughput = Standing { dispersion, ..Standing::default() };
+        let placebos = Placebos::of(&minutes);
+        // Where placebos tell what falls mean, what is left to measure is how minutes vary between them.
+        let varies = if placebos.tell() { dispersion.min(placebo::between_falls(&minutes)) } else { dispersion };
+        let throughput = Standing { dispersion: varies, ..Standing::default() };
         let silence = Standing { dispersion, ..Standing::default() };
-        Self { before: minutes, dispersion, throughput, silence, ..Self::default() }
+        Self { before: minutes, placebos, dispersion, throughput, silence, ..Self::default() }
     }
 
     /// Takes one bucket. `due` says what is expected of the candidate by now.
@@ -179,6 +185,11 @@ impl Flow {
         recent && self.serving_since.is_some_and(|at| at.0 + tolerances.recovery_s / 10 <= end.0)
     }
 
+    /// How often the past shows such a fall by chance; `None` where it is too short to tell.
+    pub(crate) fn rank(&self) -> Option<f64> {
+        self.placebos.rank(self.test.value())
+    }
+
     /// Says whether what the candidate should serve, nobody serves; `usual` are the requests of a minute before the start.
     fn is_missed(&self, usual: f64) -> bool {
         let (others, buckets) = self.alone;
@@ -200,31 +211,25 @@ impl Flow {
         let after =
             self.minute.drain(..).fold((0.0, 0.0), |sum, t| (sum.0 + t.candidate + t.control, sum.1 + t.callers));
         let Some(before) = self.before.get(self.minutes).copied() else { return };
+        let minute = self.minutes;
         self.minutes += 1;
         if self.before.len() < MINUTES_MIN {
             return;
         }
-        let called = match before.1 > 0.0 {
-            true if after.1 > 0.0 => (before.1 / after.1).max(1.0),
-            true if before.1 >= CALLED_MIN * before.0 => f64::INFINITY,
-            _ => 1.0,
-        };
-        let excused = called.max(drifted);
+        let excused = uncalled(before, after).max(drifted);
         if !excused.is_finite() {
             return;
         }
-        let s = Stratum {
-            bucket,
-            bad_b: before.0,
-            n_b: 1.0,
-            bad_a: after.0,
-            n_a: 1.0,
-            handicap: excused,
-            caution: tolerances.drift_caution,
-        };
-        self.test.push(&s, 1.0 / (1.0 - tolerances.throughput_drop), self.dispersion);
+        let (ratio, phi) = (1.0 / (1.0 - tolerances.throughput_drop), self.throughput.dispersion);
+        self.test.push(&fall(bucket, before.0, after.0, excused, tolerances), ratio, phi);
+        self.placebos.push(minute, &self.before, |test, before, after| {
+            let excused = uncalled(before, after);
+            if excused.is_finite() {
+                test.push(&fall(bucket, before.0, after.0, excused, tolerances), ratio, phi);
+            }
+        });
         self.compared = (self.compared.0 + before.0, self.compared.1 + after.0);
-        self.throughput.moved(self.test.value());
+        self.throughput.moved(self.placebos.tempered(self.test.value()));
         self.expected += before.0 / excused;
         let lost = 1.0 - self.compared.1 / self.expected.max(1.0);
         if self.throughput.exceeded_at.is_none()
@@ -234,4 +239,19 @@ impl Flow {
             self.throughput.exceeded_at = Some(bucket);
         }
     }
+}
+
+/// Times as much as before that callers ask less; infinite where they ask nothing any more.
+fn uncalled(before: (f64, f64), after: (f64, f64)) -> f64 {
+    match before.1 > 0.0 {
+        true if after.1 > 0.0 => (before.1 / after.1).max(1.0),
+        true if before.1 >= CALLED_MIN * before.0 => f64::INFINITY,
+        _ => 1.0,
+    }
+}
+
+/// Requests of a minute against those of another, as a stratum.
+fn fall(bucket: Bucket, before: f64, after: f64, handicap: f64, tolerances: &Tolerances) -> Stratum {
+    let caution = tolerances.drift_caution;
+    Stratum { bucket, bad_b: before, n_b: 1.0, bad_a: after, n_a: 1.0, handicap, caution }
 }

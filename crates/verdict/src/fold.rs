@@ -25,6 +25,7 @@ use crate::operation::{self, Dealing, Moment, Operation, YOUNG_BUCKETS};
 use crate::paths::{Paths, Step};
 use crate::quality;
 use crate::restarts::Restarts;
+use crate::share::Share;
 use crate::slot::Look;
 use crate::tolerances::Tolerances;
 
@@ -62,6 +63,7 @@ pub(crate) struct Fold {
     /// True where metrics have a past, and so may spend their share of alpha.
     pub(crate) levels: bool,
     pub(crate) flow: Flow,
+    pub(crate) share: Share,
     pub(crate) restarts: Restarts,
     pub(crate) drift: Drift,
     /// True where operations were read from metrics.
@@ -163,6 +165,7 @@ impl Fold {
             metric_days: Vec::new(),
             levels: metrics::any(&frame, &input.aggregates.metrics),
             flow: Flow::new(&traffic),
+            share: Share::of(&input.deploy),
             restarts: Restarts::default(),
             drift: Drift::of(input, &frame),
             measured: input.measured.is_some(),
@@ -404,6 +407,9 @@ impl Fold {
             _ => Due::Nothing,
         };
         self.flow.push(bucket, traffic, due, tolerances);
+        if let Some(first) = self.first.filter(|_| beside && !self.frame.same && !self.frame.version_missing) {
+            self.share.push(bucket, first, traffic.candidate, traffic.control);
+        }
         if self.first.is_some_and(|first| bucket.0 == first.0 + YOUNG_BUCKETS) {
             self.operations.iter_mut().for_each(Operation::grow_up);
         }

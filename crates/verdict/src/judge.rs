@@ -251,6 +251,9 @@ fn sentence(input: &JudgeInput, fold: &Fold, verdict: &Verdict) -> String {
                 "there is nothing to compare it with".to_owned()
             } else if verdict.findings.iter().any(|f| f.symptom) {
                 "a service that it calls is failing".to_owned()
+            } else if let Some((share, meant)) = fold.share.mismatch(&input.tolerances) {
+                let percent = plimsoll_model::sentence::percent;
+                format!("it gets {} of the requests where {} are meant for it", percent(share), percent(meant))
             } else if fold.paired() < input.tolerances.requests_min {
                 format!("{} comparable calls are too few", summary::grouped(fold.paired()))
             } else {

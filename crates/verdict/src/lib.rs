@@ -11,6 +11,8 @@
 //! | [`rate`] | confidence bounds |
 //! | [`dispersion`] | how bursty the counts are |
 //! | `errors`, `latency`, `alone`, `novelty`, `logs`, `log_flow`, `metrics`, `calls`, `actions`, `flow`, `restarts` | the signals; `settling` for young instances |
+//! | `placebo` | falls of traffic at other times of the past |
+//! | `share` | whether the candidate gets the share of traffic that is meant for it |
 //! | `closeness` | the sequential test that a pass must win |
 //! | `fold`, `extent`, `operation`, `counts`, `standing` | all tests carried forward bucket by bucket |
 //! | `subject`, `gate` | what the tests are about, their weights, and the lines that they cross |
@@ -61,6 +63,7 @@ mod novelty;
 mod operation;
 pub mod ordered;
 mod paths;
+mod placebo;
 mod policy;
 pub mod quality;
 pub mod rate;
@@ -69,6 +72,7 @@ mod scopes;
 mod seasons;
 mod session;
 mod settling;
+mod share;
 mod slot;
 mod standing;
 mod subject;

@@ -12,4 +12,5 @@ mod rollouts;
 mod signals;
 mod simulation;
 mod suspicion;
+mod traffic;
 mod verdicts;

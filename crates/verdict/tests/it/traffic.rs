@@ -1,0 +1,135 @@
+//! How much traffic there is, and who gets it: falls that the past knows, and canaries that get another share than was meant.
+
+use plimsoll_model::drill::{AttributeValue, Outcome};
+use plimsoll_model::signal::OperationCell;
+use plimsoll_model::{Bucket, SignalKind, Verdict, VerdictKind};
+use plimsoll_verdict::{JudgeInput, judge, quality};
+
+use crate::drift::says;
+use crate::simulation::{START, Scenario, simulate};
+
+/// Judges every minute and returns the verdicts.
+fn looked_at(input: &mut JudgeInput) -> Vec<Verdict> {
+    let end = input.now.bucket().0;
+    let mut told = Vec::new();
+    for bucket in (START + 6..=end).step_by(6) {
+        input.now = Bucket(bucket).start();
+        let verdict = judge(input);
+        input.previous = Some(verdict.clone());
+        told.push(verdict);
+    }
+    told
+}
+
+/// Leaves a twentieth of the requests.
+fn thin(cell: &mut OperationCell) {
+    cell.requests /= 20;
+    cell.errors /= 20;
+    cell.assembled = cell.requests;
+    cell.latency.0.values_mut().for_each(|n| *n /= 20);
+    cell.latency.0.retain(|_, n| *n > 0);
+    cell.log_latency_sum /= 20;
+    cell.log_latency_sum_sq /= 20;
+}
+
+#[test]
+fn a_fall_of_traffic_as_the_past_shows_without_a_deploy_is_none_and_one_beyond_it_is() {
+    let judged = |before: bool, lasts: u64| {
+        let scenario = Scenario { share: 1.0, errors: 0.0, before_s: 3_600, after_s: 1_700, ..Scenario::default() };
+        let mut input = simulate(&scenario, 51);
+        for (bucket, cell) in input.series.iter_mut().flat_map(|series| &mut series.cells) {
+            let fell = (START - 180..START - 144).contains(&bucket.0);
+            let falls = (START + 12..START + 12 + lasts).contains(&bucket.0);
+            if fell && before || falls {
+                thin(cell);
+            }
+        }
+        let told = looked_at(&mut input);
+        let bad = told.iter().find(|verdict| verdict.verdict == VerdictKind::Regressed).cloned();
+        bad.inspect(|verdict| assert_eq!(verdict.findings[0].signal, SignalKind::Throughput, "{}", verdict.summary))
+    };
+    let new = judged(false, 36).expect("nothing like it was there");
+    assert!(new.findings[0].p_value <= 1.0 / 45.0, "it is the first of many: {}", new.findings[0].p_value);
+    assert!(judged(true, 36).is_none(), "six minutes of it half an hour before");
+    assert!(judged(true, 150).is_some(), "it lasts longer than ever before");
+}
+
+#[test]
+fn a_canary_that_gets_another_share_than_its_marker_says_is_held() {
+    let judged = |weight: &str, share: f64| {
+        let mut input = simulate(&Scenario { share, errors: 0.001, after_s: 900, ..Scenario::default() }, 52);
+        input.deploy.attributes.insert("canary.weight".to_owned(), weight.to_owned());
+        looked_at(&mut input)
+    };
+    for (weight, share) in [("20", 0.05), ("10", 0.5), ("10, 25, 50", 0.03)] {
+        let told = judged(weight, share);
+        let last = &told[told.len() - 1];
+        assert!(says(last, quality::SAMPLE_RATIO), "{weight} at {share}: {:?}", last.data_quality);
+        assert!(told.iter().all(|verdict| verdict.verdict == VerdictKind::Inconclusive), "{}", last.summary);
+        assert!(last.summary.contains("are meant for it"), "{}", last.summary);
+        assert!(last.time_to_decide_s.is_none());
+    }
+    for (weight, share) in [("5", 0.05), ("5", 0.06), ("5,25,50", 0.3), ("100", 0.5), ("ten", 0.5)] {
+        let told = judged(weight, share);
+        let last = &told[told.len() - 1];
+        assert!(!says(last, quality::SAMPLE_RATIO), "{weight} at {share}");
+        assert_eq!(last.verdict, VerdictKind::Pass, "{weight} at {share}: {}", last.summary);
+    }
+}
+
+#[test]
+fn a_share_that_varies_by_itself_or_is_still_building_up_is_no_mismatch() {
+    let judged = |share_at: &dyn Fn(u64) -> f64| {
+        let mut input = simulate(&Scenario { share: 0.5, errors: 0.001, after_s: 900, ..Scenario::default() }, 53);
+        input.deploy.attributes.insert("canary.weight".to_owned(), "10".to_owned());
+        for series in &mut input.series {
+            let candidate = series.key.version == "2";
+            for (bucket, cell) in series.cells.iter_mut().filter(|(bucket, _)| bucket.0 >= START) {
+                let part = 2.0 * if candidate { share_at(bucket.0 - START) } else { 1.0 - share_at(bucket.0 - START) };
+                cell.requests = (cell.requests as f64 * part) as u64;
+                cell.errors = cell.errors.min(cell.requests);
+            }
+        }
+        looked_at(&mut input)
+    };
+    let noisy = judged(&|since| if since / 2 % 2 == 0 { 0.04 } else { 0.16 });
+    assert!(noisy.iter().all(|verdict| !says(verdict, quality::SAMPLE_RATIO)));
+    let building_up = judged(&|since| 0.1 * (since as f64 / 6.0).min(1.0));
+    assert!(building_up.iter().all(|verdict| !says(verdict, quality::SAMPLE_RATIO)));
+    let starved = judged(&|since| if since < 20 { 0.1 } else { 0.02 });
+    assert!(says(&starved[starved.len() - 1], quality::SAMPLE_RATIO), "it lost its share on the way");
+}
+
+#[test]
+fn slow_requests_that_share_a_value_are_told_by_it() {
+    let judged = |slow_in: &str| {
+        let mut input =
+            simulate(&Scenario { share: 0.5, latency_effect: 1.4, after_s: 600, ..Scenario::default() }, 54);
+        for series in &mut input.series {
+            let candidate = series.key.version == "2";
+            for (_, cell) in &mut series.cells {
+                // A fifth of the requests comes from the south; what the candidate takes longer is theirs, or everybody's.
+                let usual = (50.0e6_f64).ln() * plimsoll_model::signal::LOG_UNIT;
+                let south = cell.requests / 5;
+                let rest = cell.requests - south;
+                let (sum, grown) = (cell.log_latency_sum, cell.log_latency_sum - (usual * cell.requests as f64) as i64);
+                let of_south = match (candidate, slow_in) {
+                    (true, "south") => (usual * south as f64) as i64 + grown,
+                    _ => sum / 5,
+                };
+                for (value, requests, log_latency_sum) in [("south", south, of_south), ("north", rest, sum - of_south)]
+                {
+                    let value = AttributeValue { attribute: "cloud.region".to_owned(), value: value.to_owned() };
+                    cell.values.insert(value, Outcome { requests, errors: 0, log_latency_sum });
+                }
+            }
+        }
+        let verdict = judge(&input);
+        let found =
+            verdict.findings.iter().find(|finding| finding.signal == SignalKind::Latency).expect("it is slow").clone();
+        found.summary
+    };
+    let south = judged("south");
+    assert!(south.contains("when `cloud.region=south`"), "{south}");
+    assert!(!judged("everywhere").contains("cloud.region"));
+}
