@@ -71,6 +71,10 @@ impl AnalyzerRule for ByLength {
     }
 }
 
+fn is_text(expr: &Expr, schema: &dyn ExprSchema) -> bool {
+    expr.get_type(schema).is_ok_and(|data_type| lengths::is_text(&data_type))
+}
+
 fn is_interval(expr: &Expr, schema: &dyn ExprSchema) -> bool {
     matches!(expr.get_type(schema), Ok(DataType::Interval(_)))
 }
@@ -108,21 +112,41 @@ fn sorted(order: Vec<Sort>, schema: &dyn ExprSchema) -> Result<Vec<Sort>> {
     order.into_iter().map(by).collect()
 }
 
-/// Makes operands comparable where one of them is an interval and the others are lengths too, or text that may be one.
-fn all_by_length<const N: usize>(operands: [&mut Expr; N], schema: &dyn ExprSchema) -> bool {
+/// Says whether one of `operands` is a length that the planner does not compare with the others as it should: an interval with anything, and
+/// what lies between two times with an interval or with text.
+fn needs_lengths<'a>(operands: impl IntoIterator<Item = &'a Expr>, schema: &dyn ExprSchema) -> bool {
+    let (mut intervals, mut durations, mut texts) = (false, false, false);
+    for operand in operands {
+        match operand.get_type(schema) {
+            Ok(DataType::Interval(_)) => intervals = true,
+            Ok(DataType::Duration(_)) => durations = true,
+            Ok(of) => texts |= lengths::is_text(&of),
+            Err(_) => {}
+        }
+    }
+    intervals || (durations && texts)
+}
+
+/// Makes operands comparable where one of them is a length and the others are lengths too, or text that may be one.
+fn all_by_length<'a>(operands: impl IntoIterator<Item = &'a mut Expr>, schema: &dyn ExprSchema) -> Result<bool> {
+    let mut operands: Vec<&mut Expr> = operands.into_iter().collect();
+    if !needs_lengths(operands.iter().map(|operand| &**operand), schema) {
+        return Ok(false);
+    }
+    for operand in &mut operands {
+        **operand = lengths::beside(std::mem::take(*operand), schema)?;
+    }
     let lengths = operands.iter().all(|operand| match operand.get_type(schema) {
         Ok(DataType::Null) => true,
-        Ok(DataType::Utf8 | DataType::Utf8View) => matches!(operand, Expr::Literal(..)),
         Ok(data_type) => lengths::is_length(&data_type),
         Err(_) => false,
     });
-    let any = operands.iter().any(|operand| is_interval(operand, schema));
-    if lengths && any {
+    if lengths {
         for operand in operands {
             *operand = lengths::comparable(std::mem::take(operand));
         }
     }
-    lengths && any
+    Ok(lengths)
 }
 
 /// Makes the only column of a subquery comparable.
@@ -144,42 +168,46 @@ fn compared(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let mut changed = false;
     match &mut expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if distinguishes(*op) => {
-            changed = all_by_length([left.as_mut(), right.as_mut()], schema);
+            changed = all_by_length([left.as_mut(), right.as_mut()], schema)?;
             let nested = |side: &Expr| side.get_type(schema).is_ok_and(|data_type| holds_intervals(&data_type));
             if nested(left) && nested(right) {
                 key(std::mem::take(left), schema)?;
             }
         }
         Expr::Between(Between { expr, low, high, .. }) => {
-            changed = all_by_length([expr.as_mut(), low.as_mut(), high.as_mut()], schema);
+            changed = all_by_length([expr.as_mut(), low.as_mut(), high.as_mut()], schema)?;
         }
-        Expr::InList(InList { expr, list, .. })
-            if is_interval(expr, schema) || list.iter().any(|item| is_interval(item, schema)) =>
+        Expr::InList(InList { expr, list, .. }) => {
+            changed = all_by_length(list.iter_mut().chain([expr.as_mut()]), schema)?;
+        }
+        Expr::Cast(cast) if matches!(cast.field.data_type(), DataType::Interval(_)) && is_text(&cast.expr, schema) => {
+            return Ok(Transformed::yes(lengths::read(std::mem::take(cast.expr.as_mut()), false)));
+        }
+        Expr::TryCast(cast)
+            if matches!(cast.field.data_type(), DataType::Interval(_) | DataType::Duration(_))
+                && is_text(&cast.expr, schema) =>
         {
-            for operand in list.iter_mut().chain([expr.as_mut()]) {
-                *operand = lengths::comparable(std::mem::take(operand));
-            }
-            changed = true;
+            return Ok(Transformed::yes(lengths::read(std::mem::take(cast.expr.as_mut()), true)));
         }
         Expr::InSubquery(InSubquery { expr, subquery, .. })
         | Expr::SetComparison(SetComparison { expr, subquery, .. }) => {
             let within = subquery.subquery.schema().fields().first().map(|field| field.data_type().clone());
             let either = is_interval(expr, schema) || matches!(within, Some(DataType::Interval(_)));
+            if subquery_holds_lengths(subquery) {
+                **expr = lengths::beside(std::mem::take(expr), schema)?;
+            }
             let both = expr.get_type(schema).is_ok_and(|data_type| lengths::is_length(&data_type))
                 && subquery_holds_lengths(subquery);
+            let either = either || is_interval(expr, schema);
             if either && both {
                 **expr = lengths::comparable(std::mem::take(expr));
                 column_by_length(subquery)?;
                 changed = true;
             }
         }
-        Expr::Case(Case { expr: Some(operand), when_then_expr, .. })
-            if is_interval(operand, schema) || when_then_expr.iter().any(|(when, _)| is_interval(when, schema)) =>
-        {
-            for operand in when_then_expr.iter_mut().map(|(when, _)| when).chain([operand]) {
-                **operand = lengths::comparable(std::mem::take(operand));
-            }
-            changed = true;
+        Expr::Case(Case { expr: Some(operand), when_then_expr, .. }) => {
+            let whens = when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
+            changed = all_by_length(whens.chain([operand.as_mut()]), schema)?;
         }
         Expr::ScalarFunction(call) => {
             let types: Vec<DataType> = call.args.iter().filter_map(|arg| arg.get_type(schema).ok()).collect();
@@ -193,7 +221,7 @@ fn compared(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 }
                 ("nullif", [value, other]) if intervals => {
                     let (mut left, mut right) = (value.clone(), other.clone());
-                    if all_by_length([&mut left, &mut right], schema) {
+                    if all_by_length([&mut left, &mut right], schema)? {
                         let same = BinaryExpr::new(Box::new(left), Operator::Eq, Box::new(right));
                         let null = Expr::Literal(ScalarValue::IntervalMonthDayNano(None), None);
                         let otherwise = std::mem::take(value);

@@ -2,22 +2,42 @@
 //!
 //! - `x AT TIME ZONE 'z'`, `timezone('z', x)` and `date_trunc(field, x, 'z')`: see [`zones`].
 //! - `EXTRACT(EPOCH FROM x)` and `EXTRACT(SECOND FROM x)` keep what is below a second ([`lengths`]).
-//! - `INTERVAL '1 day 02:30:00'`: hours, minutes and seconds between colons.
+//! - `INTERVAL '1 day 02:30:00'`, `INTERVAL '5' DAY`, `'5 days'::interval`: every spelling that Postgres has ([`crate::postgres::interval`]),
+//!   and none besides; the sign of `-INTERVAL '1 day 2 hours'` is for all of it.
 //! - `TIMESTAMP '2026-01-31 12:00'`: a time without seconds.
 
 use std::ops::ControlFlow;
 
 use arrow::array::timezone::Tz;
+use arrow::datatypes::IntervalMonthDayNano;
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, DateTimeField, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Statement, TimezoneInfo,
-    Value, VisitMut, VisitorMut,
+    CastKind, DataType, DateTimeField, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Interval, Statement,
+    TimezoneInfo, UnaryOperator, Value, VisitMut, VisitorMut,
 };
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use crate::dialect::text;
 use crate::error::QueryError;
 use crate::functions::meant::APART;
 use crate::functions::{lengths, zones};
+use crate::parameter::Parameter;
+use crate::postgres::interval;
 use crate::wanted::call;
+
+/// Refuses `INTERVAL(3) '1.2345 s'`, of which the parser drops the number.
+pub(crate) fn without_precision(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
+    let said: Vec<&Token> =
+        tokens.iter().map(|token| &token.token).filter(|token| !matches!(token, Token::Whitespace(_))).collect();
+    let precise_interval = said.windows(5).any(|said| {
+        matches!(said, [Token::Word(word), Token::LParen, Token::Number(..), Token::RParen, Token::SingleQuotedString(_)]
+            if word.value.eq_ignore_ascii_case("interval"))
+    });
+    if precise_interval { Err(precise()) } else { Ok(()) }
+}
+
+fn precise() -> QueryError {
+    QueryError::Refused("intervals have no precision here: leave the number in brackets out".to_owned())
+}
 
 /// Rewrites `statement`.
 pub(crate) fn settle(statement: &mut Statement) -> Result<(), QueryError> {
@@ -50,10 +70,11 @@ fn rewritten(expr: &mut Expr) -> Result<Option<Expr>, QueryError> {
             DateTimeField::Second | DateTimeField::Seconds => Some(part("second", of)),
             _ => None,
         },
-        Expr::Interval(interval) if interval.leading_field.is_none() => {
-            with_clock(&mut interval.value);
+        Expr::Interval(written) => {
+            settle_interval(written)?;
             None
         }
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr: inner } => negated(inner),
         Expr::Cast { expr: value, data_type: DataType::Timestamp(..), .. } => {
             if let Some(whole) = text(value).and_then(with_seconds) {
                 **value = literal(&whole);
@@ -68,10 +89,15 @@ fn rewritten(expr: &mut Expr) -> Result<Option<Expr>, QueryError> {
             }
             None
         }
-        Expr::Cast { expr: value, data_type: DataType::Interval { .. }, .. } => {
-            with_clock(value);
-            None
-        }
+        Expr::Cast {
+            kind: CastKind::Cast | CastKind::DoubleColon,
+            expr: value,
+            data_type: DataType::Interval { fields: None, precision: None },
+            ..
+        } => match text(value) {
+            Some(written) => Some(literal_interval(read(written)?)),
+            None => None,
+        },
         Expr::Function(function) => {
             let name = function.name.to_string().to_lowercase();
             let FunctionArguments::List(list) = &function.args else { return Ok(None) };
@@ -145,26 +171,56 @@ pub(crate) fn with_seconds(written: &str) -> Option<String> {
     (shaped && zoned).then(|| format!("{minutes}:00{}", rest.trim_start()))
 }
 
-/// Writes `02:30:00` as `2 hours 30 minutes 0 seconds`.
-fn with_clock(value: &mut Expr) {
-    let Some(written) = text(value).filter(|written| written.contains(':')) else { return };
-    let words: Vec<String> =
-        written.split_whitespace().map(|word| units(word).unwrap_or_else(|| word.to_owned())).collect();
-    *value = literal(&words.join(" "));
+fn read(written: &str) -> Result<IntervalMonthDayNano, QueryError> {
+    interval::read(written).ok_or_else(|| QueryError::Invalid(interval::unreadable(written)))
 }
 
-fn units(word: &str) -> Option<String> {
-    let (sign, digits) = match word.strip_prefix('-') {
-        Some(digits) => ("-", digits),
-        None => ("", word.strip_prefix('+').unwrap_or(word)),
-    };
-    let parts: Vec<&str> = digits.split(':').collect();
-    let number = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    if !(2..=3).contains(&parts.len()) || !parts.iter().all(number) {
-        return None;
+/// Writes the text of an interval in units that the planner reads as they are meant.
+fn settle_interval(written: &mut Interval) -> Result<(), QueryError> {
+    if written.last_field.is_some() {
+        return Err(QueryError::Refused(
+            "`INTERVAL .. TO ..` is not supported: write the units in the text, for instance `INTERVAL '1 year 2 months'`"
+                .to_owned(),
+        ));
     }
-    let named = parts.iter().zip(["hours", "minutes", "seconds"]).map(|(part, unit)| format!("{sign}{part} {unit}"));
-    Some(named.collect::<Vec<_>>().join(" "))
+    if written.leading_precision.is_some() || written.fractional_seconds_precision.is_some() {
+        return Err(precise());
+    }
+    let Some(value) = counted(&written.value) else { return Ok(()) };
+    let read = match &written.leading_field {
+        Some(field) => interval::read_to(&value, field)
+            .ok_or_else(|| QueryError::Invalid(interval::unreadable(&format!("{value} {field}"))))?,
+        None => read(&value)?,
+    };
+    if let Expr::Interval(interval) = literal_interval(read) {
+        *written = interval;
+    }
+    Ok(())
+}
+
+/// Returns what is between the quotes of an interval, or its number.
+fn counted(value: &Expr) -> Option<String> {
+    match value {
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match expr.as_ref() {
+            Expr::Value(value) if matches!(value.value, Value::Number(..)) => Some(format!("-{}", value.value)),
+            _ => None,
+        },
+        Expr::Value(value) if matches!(value.value, Value::Number(..)) => Some(value.value.to_string()),
+        other => text(other).map(str::to_owned),
+    }
+}
+
+/// Writes an interval as a literal.
+pub(crate) fn literal_interval(interval: IntervalMonthDayNano) -> Expr {
+    Parameter::Interval { months: interval.months, days: interval.days, nanos: interval.nanoseconds }.literal(None)
+}
+
+/// Takes the sign before an interval for all of it: the planner takes it for what stands first.
+fn negated(inner: &Expr) -> Option<Expr> {
+    let Expr::Interval(written) = inner else { return None };
+    let of = text(&written.value).filter(|_| written.leading_field.is_none()).and_then(interval::read)?;
+    let parts = (of.months.checked_neg()?, of.days.checked_neg()?, of.nanoseconds.checked_neg()?);
+    Some(literal_interval(IntervalMonthDayNano::new(parts.0, parts.1, parts.2)))
 }
 
 #[cfg(test)]
@@ -172,16 +228,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clocks_in_intervals_are_written_in_units() {
-        assert_eq!(units("04:05:06.5").as_deref(), Some("04 hours 05 minutes 06.5 seconds"));
-        assert_eq!(units("-1:30").as_deref(), Some("-1 hours -30 minutes"));
+    fn times_without_seconds_get_them() {
         assert_eq!(with_seconds("2026-01-31 12:00").as_deref(), Some("2026-01-31 12:00:00"));
         assert_eq!(with_seconds("2026-01-31T12:00 +02:00").as_deref(), Some("2026-01-31T12:00:00+02:00"));
         for other in ["2026-01-31 12:00:01", "2026-01-31", "2026-01-31 12:0\u{e9}", "2026-01-31 12:00 noon"] {
             assert_eq!(with_seconds(other), None, "{other}");
-        }
-        for other in ["days", "1:", ":", "1:2:3:4", "a:b"] {
-            assert_eq!(units(other), None, "{other}");
         }
     }
 }

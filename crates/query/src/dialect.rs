@@ -30,13 +30,18 @@ const REGEX_FUNCTIONS: [&str; 6] =
 
 /// Puts `statement` right.
 pub(crate) fn settle(statement: &mut Statement) -> Result<(), QueryError> {
-    if let Statement::Query(query) = statement {
-        let ordered = query.order_by.is_some();
-        name_apart(&mut query.body, ordered);
-    }
+    name(statement);
     match VisitMut::visit(statement, &mut Settle) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+/// Gives columns names of their own where they need them: again, once two ways of writing one thing are written in one.
+pub(crate) fn name(statement: &mut Statement) {
+    if let Statement::Query(query) = statement {
+        let ordered = query.order_by.is_some();
+        name_apart(&mut query.body, ordered);
     }
 }
 
@@ -414,7 +419,7 @@ pub(crate) fn bare(expr: &Expr) -> Expr {
 /// Says whether an expression holds a query: the planner calls all of them the same.
 fn has_subquery(expr: &Expr) -> bool {
     visit_expressions(expr, |inner| match inner {
-        Expr::Subquery(_) => ControlFlow::Break(()),
+        Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. } => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     })
     .is_break()

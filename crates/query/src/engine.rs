@@ -4,7 +4,8 @@
 //! channel of two batches (`running.rs`). The task that runs it belongs to the engine's own runtime; dropping the stream, or the
 //! future before there is a stream, aborts it. The time limit covers everything from the first line to the last row.
 //!
-//! *Invariants.* A slot is held until the task is gone, even where the caller has given up on it.
+//! *Invariants.* A slot is held until the task is gone, even where the caller has given up on it; the task does not outlive the time limit,
+//! even where the caller does not ask for its rows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,7 +28,7 @@ use crate::output::Output;
 use crate::planning::Planning;
 use crate::port::{Description, QueryLimits, QueryRequest, QueryResult, SqlEngine, TableEntry};
 use crate::queries::Queries;
-use crate::running::{Deadline, Rows, Running, stopped};
+use crate::running::{Complete, Deadline, Rows, Running, stopped};
 use crate::session::Sessions;
 use crate::tables::reads::Verified;
 use crate::tables::system::JournalSource;
@@ -186,13 +187,16 @@ impl SqlEngine for DataFusionEngine {
         tracked.runs();
         let (head, started) = oneshot::channel();
         let (batches, rows) = mpsc::channel(BATCHES_AHEAD);
+        let complete = Complete::default();
+        let told = complete.clone();
         let shared = Arc::clone(&self.shared);
         let interrupt = Interrupt::new(deadline.at, limit);
         let watched = Arc::clone(&interrupt);
         let task = self.runtime().spawn(async move {
             let planning = Planning::new(&shared, watched, request.allow_missing_segments, Some(tracked.memory()));
             let reads = Arc::clone(planning.reads());
-            Running { shared: &shared, deadline, reads, tracked, batches }.run(planning, request, head).await;
+            let complete = told;
+            Running { shared: &shared, deadline, reads, tracked, batches, complete }.run(planning, request, head).await;
             drop(permit);
         });
         let guard = AbortOnDrop { _task: Abort(task.abort_handle()), interrupt };
@@ -200,7 +204,7 @@ impl SqlEngine for DataFusionEngine {
             Ok(Ok(Ok(head))) => Ok(QueryResult {
                 schema: head.schema,
                 missing_segments: head.missing,
-                rows: Rows::new(rows, deadline, guard).stream(),
+                rows: Rows::new((rows, complete), deadline, guard).stream(),
             }),
             Ok(Ok(Err(error))) => Err(error),
             Ok(Err(_)) => Err(stopped()),

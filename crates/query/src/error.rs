@@ -33,6 +33,12 @@ impl QueryError {
         ))
     }
 
+    pub(crate) fn unread(limit: Duration) -> Self {
+        Self::Exceeded(format!(
+            "the query waited for its rows to be fetched and ran longer than {limit:?}: fetch them sooner, or raise `query.timeout`"
+        ))
+    }
+
     pub(crate) fn too_many_rows(limit: u64) -> Self {
         Self::Exceeded(format!(
             "the answer has more than {limit} rows: aggregate, add `LIMIT`, or raise `query.rows_max`"
@@ -252,6 +258,19 @@ fn helpful(text: String) -> String {
         && let Some((function, types)) = call.split('\'').next().and_then(|call| call.split_once('('))
     {
         let types = types.trim_end_matches(')');
+        if types.contains("interval") {
+            return match types.contains("text") {
+                true => format!(
+                    "`{function}` does not take ({types}): write the text as an interval, for instance `INTERVAL '1 hour'`"
+                ),
+                false => format!(
+                    "`{function}` does not take ({types}): take the seconds of an interval, for instance `{function}(extract(epoch FROM x))`"
+                ),
+            };
+        }
+        if types.contains("timestamp") && types.contains("text") {
+            return format!("`{function}` does not take ({types}): cast the text, for instance `x::timestamptz`");
+        }
         return format!(
             "`{function}` does not take ({types}): cast the argument, for instance `{function}(x::double)` or `{function}(x::text)`"
         );
@@ -273,6 +292,17 @@ fn helpful(text: String) -> String {
     if lower.starts_with("projections require unique expression names") {
         let name = text.split('"').nth(1).map_or("the same", |name| name.rsplit(" AS ").next().unwrap_or(name));
         return format!("two columns are called `{name}`: give each a name of its own with `AS`");
+    }
+    if lower.contains("cannot infer common argument type") && lower.contains("interval") {
+        return format!("{text}: write text as an interval, for instance `INTERVAL '1 hour'`");
+    }
+    if lower.contains("null_aware anti join only supports") {
+        return "`NOT IN` a subquery that refers to the outer row is not supported: write `NOT EXISTS (SELECT 1 FROM .. WHERE .. AND y = x)`, and think of null"
+            .to_owned();
+    }
+    if lower.contains("cannot cast date value") && lower.contains("to timestamp") {
+        return "a day before 1677 or after 2262 is no time here: compare it with days, and add days as numbers, for instance `x::date + 30`"
+            .to_owned();
     }
     if lower.contains("cannot infer common argument type") && lower.contains("timestamp") {
         return format!("{text}: {TIMES}");

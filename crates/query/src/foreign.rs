@@ -1,5 +1,6 @@
 //! What Postgres calls by another name, or means by it, written as the engine has it: functions and casts.
 //!
+//! - `x ^ y`, which is `power(x, y)`.
 //! - `sign`, `every`, `variance` and `mod`, which the engine calls otherwise; `array_remove` and `array_replace`, which are of one item
 //!   there and of all in Postgres.
 //! - `::varchar(n)` and `::char(n)` keep the first `n` characters, `::uuid` gives a UUID as text. `::json` changes nothing: JSON is text here.
@@ -10,31 +11,52 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CharacterLength, DataType, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentClause, FunctionArguments, Ident, ObjectName, OrderByExpr, Statement, Value, VisitMut, VisitorMut,
-    visit_expressions,
+    FunctionArgumentClause, FunctionArguments, Ident, ObjectName, OrderByExpr, OrderByOptions, Statement, Value,
+    VisitMut, VisitorMut, visit_expressions, visit_expressions_mut,
 };
 
-use crate::functions::lacking;
+use crate::functions::{lacking, power};
 use crate::grammar;
 use crate::wanted::call;
 
 /// How Postgres calls a function, and how the engine calls what it does.
-const NAMES: [(&str, &str); 5] = [
+const NAMES: [(&str, &str); 6] = [
     ("array_remove", "array_remove_all"),
     ("array_replace", "array_replace_all"),
     ("every", "bool_and"),
+    ("pow", "power"),
     ("sign", "signum"),
     ("variance", "var_samp"),
 ];
 
 /// Rewrites `statement`.
 pub(crate) fn rewrite(statement: &mut Statement) {
+    let _: ControlFlow<()> = visit_expressions_mut(statement, |expr| {
+        if let Expr::Function(call) = expr {
+            in_order(call);
+        }
+        ControlFlow::Continue(())
+    });
     let mut ordered = 0;
     let _: ControlFlow<()> = visit_expressions(statement, |expr| {
         ordered += usize::from(matches!(expr, Expr::Function(call) if order(call).is_some()));
         ControlFlow::Continue(())
     });
     let _: ControlFlow<()> = VisitMut::visit(statement, &mut Foreign { several_orders: ordered > 1 });
+}
+
+/// Sorts the distinct texts of `string_agg`, as Postgres does where no order is given.
+fn in_order(function: &mut Function) {
+    if name(function).as_deref() != Some("string_agg") || function.over.is_some() {
+        return;
+    }
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    if let (Some(DuplicateTreatment::Distinct), true, Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(value)))) =
+        (list.duplicate_treatment, list.clauses.is_empty(), list.args.first())
+    {
+        let by = OrderByExpr { expr: value.clone(), options: OrderByOptions::default(), with_fill: None };
+        list.clauses.push(FunctionArgumentClause::OrderBy(vec![by]));
+    }
 }
 
 struct Foreign {
@@ -44,9 +66,18 @@ struct Foreign {
 impl VisitorMut for Foreign {
     type Break = ();
 
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         grammar::signed(expr);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         match expr {
+            Expr::BinaryOp { left, op: BinaryOperator::PGExp, right } => {
+                let [left, right] =
+                    [left, right].map(|side| std::mem::replace(side.as_mut(), Expr::value(Value::Null)));
+                *expr = call(power::NAME, [left, right]);
+            }
             Expr::Function(function) => {
                 if let Some((_, engine)) = name(function).and_then(|name| NAMES.iter().find(|(own, _)| *own == name)) {
                     function.name = ObjectName::from(vec![Ident::new(*engine)]);
@@ -118,7 +149,8 @@ impl Foreign {
         let nulls = text(if nulls_first.unwrap_or(!ascending) { "NULLS FIRST" } else { "NULLS LAST" });
         let sorted = call("array_sort", [Expr::Function(function.clone()), direction, nulls]);
         Some(match separator {
-            Some(separator) => call("array_to_string", [sorted, separator]),
+            // Without a separator there is nothing between them.
+            Some(separator) => call("array_to_string", [sorted, call("coalesce", [separator, text("")])]),
             None => sorted,
         })
     }

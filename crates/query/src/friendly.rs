@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::functions::math::expr_fn::{power, round};
+use datafusion::functions::math::expr_fn::round;
 use datafusion::logical_expr::expr::{Between, Case, InList, ScalarFunction, Sort};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{
@@ -33,7 +33,7 @@ use crate::functions::{FACE_ATTRIBUTE, attribute, extreme, lacking, lengths, mea
 use crate::operators;
 
 /// Aggregates that take numbers only: given an attribute, they take it as a number.
-const NUMERIC_AGGREGATES: &[&str] = &[
+pub(crate) const NUMERIC_AGGREGATES: &[&str] = &[
     "sum",
     "avg",
     "mean",
@@ -58,7 +58,7 @@ pub(crate) struct FriendlyPlanner;
 
 impl ExprPlanner for FriendlyPlanner {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
-        let expr = match of_lengths(expr, schema) {
+        let expr = match of_lengths(expr, schema)? {
             PlannerResult::Original(expr) => expr,
             planned => return Ok(planned),
         };
@@ -82,10 +82,6 @@ impl ExprPlanner for FriendlyPlanner {
                     false => expr,
                 };
                 (condition(left), condition(right))
-            }
-            BinaryOperator::PGExp => {
-                let [base, exponent] = [left, right].map(|side| as_double(side, schema));
-                return Ok(PlannerResult::Planned(power(base, exponent)));
             }
             BinaryOperator::Plus
             | BinaryOperator::Minus
@@ -231,12 +227,15 @@ fn lists(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 None => Transformed::no(Expr::ScalarFunction(call)),
             })
         }
-        Expr::Case(Case { expr: Some(operand), when_then_expr, else_expr }) => {
-            let face = face(&operand, schema);
-            let shown =
-                |(when, then): (Box<Expr>, Box<Expr>)| (Box::new(befriend(*when, face.as_deref(), schema)), then);
-            let branches = when_then_expr.into_iter().map(shown).collect();
-            Ok(Transformed::yes(Expr::Case(Case { expr: Some(operand), when_then_expr: branches, else_expr })))
+        Expr::Case(mut case) => {
+            let results = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
+            let read = lengths::all_read(results.chain(case.else_expr.as_deref_mut()), schema)?;
+            let Some(operand) = &case.expr else { return Ok(Transformed::new_transformed(Expr::Case(case), read)) };
+            let face = face(operand, schema);
+            for (when, _) in &mut case.when_then_expr {
+                **when = befriend(std::mem::take(when.as_mut()), face.as_deref(), schema);
+            }
+            Ok(Transformed::yes(Expr::Case(case)))
         }
         Expr::Cast(cast) if *cast.field.data_type() == DataType::Utf8 && is_length(&cast.expr, schema) => {
             Ok(Transformed::yes(lengths::text(*cast.expr)))
@@ -297,14 +296,6 @@ fn lists(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     }
 }
 
-/// Reads a number as one that has fractions.
-fn as_double(expr: Expr, schema: &DFSchema) -> Expr {
-    match is_attribute(face(&expr, schema).as_deref()) {
-        true => as_number(expr),
-        false => Expr::Cast(Cast::new(Box::new(expr), DataType::Float64)),
-    }
-}
-
 /// Adds a length to a day as to the midnight that it begins with, as Postgres does: the engine leaves hours out.
 fn clocked(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
     let is_day = |expr: &Expr| matches!(expr.get_type(schema), Ok(DataType::Date32 | DataType::Date64));
@@ -317,7 +308,7 @@ fn clocked(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
 }
 
 /// Says whether an operator compares two values.
-fn compares(op: &BinaryOperator) -> bool {
+pub(crate) fn compares(op: &BinaryOperator) -> bool {
     use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
     matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq)
 }
@@ -351,19 +342,29 @@ fn is_length(expr: &Expr, schema: &DFSchema) -> bool {
 }
 
 /// Plans comparisons and products of lengths of time, of which the planner knows some and compares months before days before hours.
-fn of_lengths(expr: RawBinaryExpr, schema: &DFSchema) -> PlannerResult<RawBinaryExpr> {
+fn of_lengths(expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
     let RawBinaryExpr { op, left, right } = expr;
     let (left_is, right_is) = (is_length(&left, schema), is_length(&right, schema));
     let original = |op, left, right| PlannerResult::Original(RawBinaryExpr { op, left, right });
-    match op {
-        _ if compares(&op) => {
-            let comparable = |expr: &Expr, is: bool| {
-                is || (expr.get_type(schema).is_ok_and(|of| of == DataType::Utf8) && matches!(expr, Expr::Literal(..)))
-            };
-            match (left_is || right_is) && comparable(&left, left_is) && comparable(&right, right_is) {
+    Ok(match op {
+        _ if compares(&op) && (left_is || right_is) => {
+            let [left, right] = [lengths::beside(left, schema)?, lengths::beside(right, schema)?];
+            match is_length(&left, schema) && is_length(&right, schema) {
                 true => original(op, lengths::comparable(left), lengths::comparable(right)),
                 false => original(op, left, right),
             }
+        }
+        BinaryOperator::Plus if left_is && is_text_literal(&right) => {
+            original(op, left, lengths::beside(right, schema)?)
+        }
+        BinaryOperator::Plus if right_is && is_text_literal(&left) => {
+            original(op, lengths::beside(left, schema)?, right)
+        }
+        BinaryOperator::Plus if is_time(&left, schema) && is_text_literal(&right) => {
+            original(op, left, lengths::beside(right, schema)?)
+        }
+        BinaryOperator::Minus if left_is && is_text_literal(&right) => {
+            original(op, left, lengths::beside(right, schema)?)
         }
         BinaryOperator::StringConcat if left_is || right_is => {
             let text = |expr: Expr, is: bool| if is { lengths::text(expr) } else { expr };
@@ -380,7 +381,11 @@ fn of_lengths(expr: RawBinaryExpr, schema: &DFSchema) -> PlannerResult<RawBinary
             PlannerResult::Planned(lengths::times(left, Expr::BinaryExpr(inverse)))
         }
         _ => original(op, left, right),
-    }
+    })
+}
+
+fn is_text_literal(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(value, _) if value.try_as_str().is_some())
 }
 
 fn condition(inner: Expr, schema: &DFSchema, over: fn(Expr) -> Expr) -> Result<Transformed<Expr>> {

@@ -1,6 +1,6 @@
 //! The grammar that statements are read by: the engine's generic one, whose operators bind as they do in Postgres.
 //!
-//! The generic grammar takes `^` for exclusive or, knows no `#`, and binds `|` looser than `&` and `||` as tight as `*`: `1 | 2 & 4` and
+//! `x ISNULL` and `x NOTNULL` are tests for null. The generic grammar takes `^` for exclusive or, knows no `#`, and binds `|` looser than `&` and `||` as tight as `*`: `1 | 2 & 4` and
 //! `'a' || 1 + 2` come out as something else than what was meant.
 
 use std::any::TypeId;
@@ -45,10 +45,17 @@ impl Dialect for Grammar {
     }
 
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        if null_test(parser).is_some() {
+            return Some(Ok(self.prec_value(Precedence::Is)));
+        }
         PostgreSqlDialect {}.get_next_precedence(parser)
     }
 
     fn parse_infix(&self, parser: &mut Parser, left: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
+        if let Some(test) = null_test(parser) {
+            parser.advance_token();
+            return Some(Ok(test(Box::new(left.clone()))));
+        }
         let op = match parser.peek_token_ref().token {
             Token::Caret => BinaryOperator::PGExp,
             Token::Sharp => BinaryOperator::PGBitwiseXor,
@@ -130,6 +137,19 @@ impl Dialect for Grammar {
     }
 }
 
+/// Returns what `ISNULL` or `NOTNULL` stands for, where one of them comes next.
+fn null_test(parser: &Parser) -> Option<fn(Box<Expr>) -> Expr> {
+    match &parser.peek_token_ref().token {
+        Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("isnull") => {
+            Some(Expr::IsNull)
+        }
+        Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("notnull") => {
+            Some(Expr::IsNotNull)
+        }
+        _ => None,
+    }
+}
+
 fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
     Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }
@@ -182,6 +202,7 @@ mod tests {
             ("1 << 2 + 1", "(1 << (2 + 1))"),
             ("5 # 3 + 1", "(5 # (3 + 1))"),
             ("'a' || 1 + 2", "('a' || (1 + 2))"),
+            ("a + 1 ISNULL AND b notnull OR c", "((a + 1 IS NULL AND b IS NOT NULL) OR c)"),
             ("a = b AND NOT c OR d", "(((a = b) AND (NOTc)) OR d)"),
         ] {
             assert_eq!(read(written), meant, "{written}");

@@ -110,6 +110,7 @@ pub(crate) fn check(
         .map_err(|error| QueryError::Invalid(format!("cannot read the statement: {}", tidy(&error.to_string()))))?;
     measure(&tokens)?;
     known_operators(&tokens)?;
+    clocks::without_precision(&tokens)?;
     let numbered = marks::numbered(sql, &tokens)?;
     let marks = numbered.as_ref().map(|(_, marks)| *marks);
     let (mut statement, about) = parse(numbered.as_ref().map_or(sql, |(text, _)| text), &dialect)?;
@@ -152,6 +153,7 @@ pub(crate) fn check(
     foreign::rewrite(query);
     apart::tell(query);
     clocks::settle(query)?;
+    dialect::name(query);
     quantified::rewrite(query);
     wanted::mark(query);
     let mut walk = Walk { describing: matches!(given, Given::Nothing), ..Walk::default() };

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result};
-use datafusion::logical_expr::expr::{AggregateFunction, InList, Placeholder, ScalarFunction, WindowFunction};
+use datafusion::logical_expr::expr::{
+    AggregateFunction, InList, InSubquery, Placeholder, ScalarFunction, WindowFunction,
+};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::utils::merge_schema;
@@ -21,6 +23,7 @@ use plimsoll_otlp::schema::UTC;
 
 use crate::error::QueryError;
 use crate::faces;
+use crate::friendly::compares;
 use crate::functions::{FACE, FACE_ATTRIBUTE};
 use crate::taken;
 
@@ -59,12 +62,7 @@ impl ExprPlanner for ImpliedPlanner {
                     want(&mut left, &time);
                 }
             }
-            BinaryOperator::Eq
-            | BinaryOperator::NotEq
-            | BinaryOperator::Lt
-            | BinaryOperator::LtEq
-            | BinaryOperator::Gt
-            | BinaryOperator::GtEq => {
+            _ if compares(&op) => {
                 beside_a_time(&mut left, type_of(&right), schema);
                 beside_a_time(&mut right, type_of(&left), schema);
             }
@@ -231,6 +229,11 @@ fn place(mut expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
             alike([between.expr.as_mut(), between.low.as_mut(), between.high.as_mut()], schema);
         }
         Expr::InList(InList { expr, list, .. }) => alike(std::iter::once(expr.as_mut()).chain(list), schema),
+        Expr::InSubquery(InSubquery { expr, subquery, .. }) => {
+            if let Some(of) = subquery.subquery.schema().fields().first() {
+                want(expr, of.data_type());
+            }
+        }
         Expr::Like(like) | Expr::SimilarTo(like) => {
             want(&mut like.expr, &DataType::Utf8);
             want(&mut like.pattern, &DataType::Utf8);

@@ -8,6 +8,7 @@ mod by_length;
 mod clauses;
 mod clocks;
 mod coded;
+mod constants;
 mod contains;
 mod dialect;
 mod engine;

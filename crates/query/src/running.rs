@@ -1,9 +1,11 @@
 //! One query under way: the task that runs it, and the caller's end of its rows.
 //!
 //! *Invariants.* A stream that ends without an error is complete: the task says so explicitly, and a channel that closes otherwise
-//! is an error.
+//! is an error. The task ends with its last row or at its deadline, whether or not anybody takes what it has sent: at most the batches on
+//! their way stay readable.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -35,8 +37,12 @@ pub(crate) fn stopped() -> QueryError {
     QueryError::Unreadable("the query stopped before it was done; the server's log says why".to_owned())
 }
 
-/// What the task sends: a batch or an error, or `None` after the last batch.
-pub(crate) type Sent = Option<Result<RecordBatch, QueryError>>;
+/// What the task sends.
+pub(crate) type Sent = Result<RecordBatch, QueryError>;
+
+/// Whether the task has sent all rows. It says so before it closes the channel: `Release` there, `Acquire` once the channel is found closed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Complete(Arc<AtomicBool>);
 
 /// What the caller hears first.
 pub(crate) struct Head {
@@ -52,6 +58,7 @@ pub(crate) struct Running<'a> {
     pub(crate) reads: Arc<Reads>,
     pub(crate) tracked: Tracked,
     pub(crate) batches: mpsc::Sender<Sent>,
+    pub(crate) complete: Complete,
 }
 
 impl Running<'_> {
@@ -110,8 +117,12 @@ impl Running<'_> {
                 self.tracked.ends(Err(error));
             }
             let last = sent.is_err();
-            if self.batches.send(Some(sent)).await.is_err() || last {
-                return;
+            match timeout_at(self.deadline.at, self.batches.send(sent)).await {
+                Ok(Ok(())) if !last => {}
+                // It was the last, or nobody listens.
+                Ok(_) => return,
+                // Whoever asks for more is told so.
+                Err(_) => return self.tracked.ends(Err(&QueryError::unread(self.deadline.limit))),
             }
             next = match timeout_at(self.deadline.at, stream.next()).await {
                 Ok(Some(Ok(batch))) => Some(Ok(batch)),
@@ -121,8 +132,7 @@ impl Running<'_> {
             };
         }
         self.tracked.ends(Ok(()));
-        // Nobody listens any more if this fails.
-        let _ = self.batches.send(None).await;
+        self.complete.0.store(true, Ordering::Release);
     }
 
     fn translated(&self, error: &DataFusionError) -> QueryError {
@@ -145,22 +155,30 @@ impl Running<'_> {
 /// The caller's end.
 pub(crate) struct Rows {
     rows: mpsc::Receiver<Sent>,
+    complete: Complete,
     deadline: Deadline,
     _guard: AbortOnDrop,
 }
 
 impl Rows {
-    pub(crate) fn new(rows: mpsc::Receiver<Sent>, deadline: Deadline, guard: AbortOnDrop) -> Self {
-        Self { rows, deadline, _guard: guard }
+    pub(crate) fn new(
+        (rows, complete): (mpsc::Receiver<Sent>, Complete),
+        deadline: Deadline,
+        guard: AbortOnDrop,
+    ) -> Self {
+        Self { rows, complete, deadline, _guard: guard }
     }
 
     pub(crate) fn stream(self) -> BoxStream<'static, Result<RecordBatch, QueryError>> {
         futures::stream::unfold(Some(self), |open| async move {
             let mut open = open?;
             match timeout_at(open.deadline.at + GRACE, open.rows.recv()).await {
-                Ok(Some(Some(Ok(batch)))) => Some((Ok(batch), Some(open))),
-                Ok(Some(Some(Err(error)))) => Some((Err(error), None)),
-                Ok(Some(None)) => None,
+                Ok(Some(Ok(batch))) => Some((Ok(batch), Some(open))),
+                Ok(Some(Err(error))) => Some((Err(error), None)),
+                Ok(None) if open.complete.0.load(Ordering::Acquire) => None,
+                Ok(None) if Instant::now() >= open.deadline.at => {
+                    Some((Err(QueryError::unread(open.deadline.limit)), None))
+                }
                 Ok(None) => Some((Err(stopped()), None)),
                 Err(_) => Some((Err(QueryError::timed_out(open.deadline.limit)), None)),
             }

@@ -27,6 +27,7 @@ use url::Url;
 
 use crate::by_length::ByLength;
 use crate::coded::Coded;
+use crate::constants::Constants;
 use crate::error::QueryError;
 use crate::friendly::{FriendlyLists, FriendlyPlanner};
 use crate::functions;
@@ -126,12 +127,13 @@ impl Sessions {
         planners.insert(0, Arc::new(ImpliedPlanner));
         planners.insert(1, Arc::new(FriendlyPlanner));
         let mut rules = Analyzer::new().rules;
-        rules.insert(0, Arc::new(FriendlyLists));
-        rules.insert(1, Arc::new(ByLength));
-        rules.insert(2, Arc::new(PlainText));
+        rules.insert(0, Arc::new(Constants));
+        rules.insert(1, Arc::new(FriendlyLists));
+        rules.insert(2, Arc::new(ByLength));
+        rules.insert(3, Arc::new(PlainText));
         rules.push(Arc::new(ByLength));
         let mut scalar = SessionStateDefaults::default_scalar_functions();
-        scalar.retain(|udf| !REFUSED_FUNCTIONS.contains(&udf.name()));
+        scalar.retain(|udf| !REFUSED_FUNCTIONS.contains(&udf.name()) && udf.name() != functions::power::NAME);
         scalar.extend(functions::scalar());
         scalar.extend(postgres::scalar());
         let mut aggregate = SessionStateDefaults::default_aggregate_functions();

@@ -1,7 +1,6 @@
 //! Sets that the engine gives a wrong answer for, asked for in another way or refused.
 //!
-//! - A constant that is asked for in a subquery, `5 NOT IN (SELECT ..)`: it forgets that the subquery may hold null. Written as a count.
-//! - `x <> ALL (SELECT ..)`, which it takes for a list: written as `NOT IN`.
+//! - `x <> ALL (SELECT ..)`, which it takes for a list: written as `NOT IN`, and `x = ANY (SELECT ..)` as `IN`.
 //! - `EXCEPT ALL` and `INTERSECT ALL`, which it takes for joins that do not count how often a row is there: refused.
 //! - `RIGHT JOIN .. USING` and `FULL JOIN .. USING`, whose column it takes from the left side alone: refused.
 
@@ -9,19 +8,10 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, JoinConstraint, JoinOperator, Query, Select, SetExpr, SetOperator, SetQuantifier, Statement,
-    TableFactor, TableWithJoins, UnaryOperator, Value, VisitMut, VisitorMut, visit_expressions, visit_expressions_mut,
+    TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
 };
-use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::error::QueryError;
-use crate::grammar::Grammar;
-
-/// Whether a constant is in a list, which has a column of one name.
-const WITHIN: &str = "SELECT CASE WHEN bool_or(plimsoll_item = plimsoll_constant) THEN true WHEN count(*) = 0 THEN false \
-    WHEN count(plimsoll_item) < count(*) OR plimsoll_constant IS NULL THEN NULL ELSE false END \
-    FROM (SELECT 1) AS plimsoll_list(plimsoll_item)";
-/// What stands for the constant in it.
-const CONSTANT: &str = "plimsoll_constant";
 
 /// Rewrites `statement`.
 pub(crate) fn rewrite(statement: &mut Statement) -> Result<(), QueryError> {
@@ -59,46 +49,15 @@ impl VisitorMut for Sets {
             let subquery = subquery.clone();
             *expr = Expr::InSubquery { expr: left, subquery, negated: true };
         }
-        if let Expr::InSubquery { expr: constant, subquery, negated } = expr
-            && is_constant(constant)
-            && let Some(within) = within(constant, subquery)
+        if let Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } = expr
+            && let Expr::Subquery(subquery) = right.as_mut()
         {
-            *expr = match negated {
-                true => Expr::Nested(Box::new(Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(within) })),
-                false => within,
-            };
+            let left = Box::new(std::mem::replace(left.as_mut(), Expr::value(Value::Null)));
+            let subquery = subquery.clone();
+            *expr = Expr::InSubquery { expr: left, subquery, negated: false };
         }
         ControlFlow::Continue(())
     }
-}
-
-/// Says whether an expression is of no column and no subquery.
-fn is_constant(expr: &Expr) -> bool {
-    visit_expressions(expr, |part| match part {
-        Expr::Identifier(_)
-        | Expr::CompoundIdentifier(_)
-        | Expr::Subquery(_)
-        | Expr::Exists { .. }
-        | Expr::InSubquery { .. }
-        | Expr::Tuple(_) => ControlFlow::Break(()),
-        _ => ControlFlow::Continue(()),
-    })
-    .is_continue()
-}
-
-fn within(constant: &Expr, list: &Query) -> Option<Expr> {
-    let mut query = Parser::new(&Grammar::default()).try_with_sql(WITHIN).ok()?.parse_query().ok()?;
-    let stand_in = Expr::Nested(Box::new(constant.clone()));
-    let _: ControlFlow<()> = visit_expressions_mut(query.as_mut(), |part| {
-        if matches!(part, Expr::Identifier(name) if name.value == CONSTANT) {
-            *part = stand_in.clone();
-        }
-        ControlFlow::Continue(())
-    });
-    let SetExpr::Select(select) = query.body.as_mut() else { return None };
-    let TableFactor::Derived { subquery, .. } = &mut select.from.first_mut()?.relation else { return None };
-    **subquery = list.clone();
-    Some(Expr::Subquery(query))
 }
 
 /// Refuses sets that count how often a row is there.

@@ -15,9 +15,10 @@ use datafusion::sql::sqlparser::ast::{
 
 use crate::functions::attribute;
 use crate::functions::meant::{NUMBER, TRUTH};
+use crate::taken::ALIKE;
 
 /// Functions whose arguments are numbers.
-const OF_NUMBERS: [&str; 33] = [
+const OF_NUMBERS: [&str; 34] = [
     "abs",
     "acos",
     "approx_median",
@@ -51,9 +52,8 @@ const OF_NUMBERS: [&str; 33] = [
     "sum",
     "tan",
     "trunc",
+    "width_bucket",
 ];
-/// Functions of like values: of numbers where one of the values is written as a number.
-const OF_LIKE: [&str; 6] = ["coalesce", "greatest", "ifnull", "least", "nullif", "nvl"];
 /// Functions whose argument is a condition.
 const OF_CONDITIONS: [&str; 3] = ["bool_and", "bool_or", "every"];
 
@@ -130,7 +130,7 @@ impl Mark {
         let wanted = if OF_CONDITIONS.contains(&name.as_str()) {
             TRUTH
         } else if OF_NUMBERS.binary_search(&name.as_str()).is_ok()
-            || (OF_LIKE.contains(&name.as_str()) && arguments.iter().any(|argument| is_number(argument)))
+            || (ALIKE.contains(&name.as_str()) && arguments.iter().any(|argument| is_number(argument)))
         {
             NUMBER
         } else {

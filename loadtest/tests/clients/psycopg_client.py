@@ -136,6 +136,47 @@ def cursors():
         fails(connection, "34000", "FETCH 1 FROM gone")
 
 
+def idle_cursors():
+    """What nobody fetches holds no slot beyond the time limit, and what was sent of it before stays readable."""
+    with connect() as idle, connect(autocommit=True) as other:
+        idle.execute("SET statement_timeout = '2s'")
+        idle.execute("DECLARE short CURSOR FOR SELECT 1")
+        # As many as there are slots.
+        for name in ("a", "b", "c", "d"):
+            idle.execute(f"DECLARE {name} CURSOR FOR SELECT x.name FROM spans x, spans y, spans z")
+        same(other.execute("SELECT count(*) FROM spans").fetchone(), (SPANS,))
+        same(idle.execute("FETCH ALL FROM short").fetchall(), [(1,)])
+        error = fails(idle, "57014", "FETCH ALL FROM a")
+        assert "statement_timeout" in error.diag.message_hint, error.diag.message_hint
+
+
+def executed():
+    """Literals that `EXECUTE` gives are of the types that `PREPARE` declared."""
+    moment = datetime.datetime(2026, 1, 31, 12, tzinfo=datetime.timezone.utc)
+    with connect(autocommit=True) as connection:
+        for number, (declared, literal, wanted) in enumerate([
+            ("timestamptz", "'2026-01-31 14:00+02'", moment),
+            ("timestamp", "'2026-01-31 12:00'", moment.replace(tzinfo=None)),
+            ("date", "'2026-01-31'", moment.date()),
+            ("time", "'12:00'", datetime.time(12)),
+            ("interval", "'1 day 02:00'", datetime.timedelta(days=1, hours=2)),
+            ("boolean", "'yes'", True),
+            ("uuid", "'{A0EEBC999C0B4EF8BB6D6BB9BD380A11}'", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+            ("bigint", "-5", -5),
+            ("text", "E'a\\tb'", "a\tb"),
+        ]):
+            connection.execute(f"PREPARE typed_{number} ({declared}) AS SELECT $1")
+            same(connection.execute(f"EXECUTE typed_{number} ({literal})").fetchone(), (wanted,))
+            fails(connection, "42601", f"EXECUTE typed_{number} ({literal}, {literal})")
+            fails(connection, "42601", f"EXECUTE typed_{number}")
+            if declared not in ("text", "bigint"):
+                fails(connection, "22P02", f"EXECUTE typed_{number} ('soon')")
+        for value in (moment, moment.replace(tzinfo=None), moment.date(), moment.time(), datetime.timedelta(hours=3)):
+            for binary in (False, True):
+                told = connection.cursor(binary=binary).execute("SELECT %b" if binary else "SELECT %t", (value,)).fetchone()[0]
+                same(told, value)
+
+
 def copies():
     with connect() as connection, connection.cursor() as cursor:
         def rows(options, types=None):
@@ -286,7 +327,7 @@ def first_row():
 
 
 if __name__ == "__main__":
-    for check in (types, tables, parameters, cursors, copies, described, transactions, errors, cancelling, first_row):
+    for check in (types, tables, parameters, executed, cursors, idle_cursors, copies, described, transactions, errors, cancelling, first_row):
         check()
         print(check.__name__)
     print("all is well")

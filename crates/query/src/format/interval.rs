@@ -32,18 +32,26 @@ pub(crate) fn between(nanos: i64) -> IntervalMonthDayNano {
     IntervalMonthDayNano::new(0, days, nanos % NANOS_PER_DAY)
 }
 
-fn text(interval: IntervalMonthDayNano) -> String {
+/// Writes one interval.
+pub(crate) fn text(interval: IntervalMonthDayNano) -> String {
     let mut text = String::new();
     let (years, months) = (interval.months / 12, interval.months % 12);
+    // What comes behind something negative and is not has a sign.
+    let mut below = false;
     for (count, word) in [(years, "year"), (months, "mon"), (interval.days, "day")] {
         if count != 0 {
-            let many = if count == 1 { "" } else { "s" };
-            let _ = write!(text, "{count} {word}{many} ");
+            let (sign, many) = (if below && count > 0 { "+" } else { "" }, if count == 1 { "" } else { "s" });
+            let _ = write!(text, "{sign}{count} {word}{many} ");
+            below = count < 0;
         }
     }
     let nanos = interval.nanoseconds.unsigned_abs();
     if nanos != 0 || text.is_empty() {
-        let sign = if interval.nanoseconds < 0 { "-" } else { "" };
+        let sign = match interval.nanoseconds < 0 {
+            true => "-",
+            false if below => "+",
+            false => "",
+        };
         let (seconds, nanos) = (nanos / NANOS_PER_SECOND, nanos % NANOS_PER_SECOND);
         let _ = write!(text, "{sign}{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60);
         if nanos != 0 {
@@ -66,6 +74,9 @@ mod tests {
             (1, 0, 0, "1 mon"),
             (14, 3, 14_706_789_000_000, "1 year 2 mons 3 days 04:05:06.789"),
             (0, -1, -5, "-1 days -00:00:00.000000005"),
+            (-1, 1, 0, "-1 mons +1 day"),
+            (0, -1, 3_600_000_000_000, "-1 days +01:00:00"),
+            (-14, 0, 0, "-1 years -2 mons"),
             (0, 0, 36 * 3_600_000_000_000, "36:00:00"),
         ] {
             assert_eq!(text(IntervalMonthDayNano::new(months, days, nanos)), written);

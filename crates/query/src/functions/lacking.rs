@@ -8,13 +8,14 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, StringArray};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow::compute::{CastOptions, cast, cast_with_options};
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type};
 use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
+use super::lengths;
 use crate::escape::escaped;
 
 /// Which bucket.
@@ -67,12 +68,20 @@ impl ScalarUDFImpl for Lacking {
         }
     }
 
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let types: Vec<DataType> = args.arg_fields.iter().map(|field| field.data_type().clone()).collect();
+        if self.name == BUCKET {
+            numbers(BUCKET, &args)?;
+        }
+        Ok(Arc::new(Field::new(self.name, self.return_type(&types)?, true)))
+    }
+
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let given = args.args.into_iter().map(|arg| arg.into_array(args.number_rows)).collect::<Result<Vec<_>>>()?;
         Ok(ColumnarValue::Array(match (self.name, given.as_slice()) {
             (BUCKET, [value, low, high, count]) => {
-                let [value, low, high] = [value, low, high].map(|array| cast(array, &DataType::Float64));
-                buckets(&value?, &low?, &high?, &cast(count, &DataType::Int64)?)?
+                let [value, low, high] = [value, low, high].map(doubles);
+                buckets(&value?, &low?, &high?, &strictly(count, &DataType::Int64)?)?
             }
             (NEAREST, [numbers]) => {
                 let numbers = cast(numbers, &DataType::Float64)?;
@@ -107,6 +116,30 @@ impl ScalarUDFImpl for Lacking {
     }
 }
 
+/// Refuses text where `function` takes numbers, unless it is written as a literal, which may be one.
+pub(crate) fn numbers(function: &str, args: &ReturnFieldArgs) -> Result<()> {
+    for (field, literal) in args.arg_fields.iter().zip(args.scalar_arguments) {
+        let of = field.data_type();
+        let taken = of.is_numeric() || *of == DataType::Null || (lengths::is_text(of) && literal.is_some());
+        if !taken {
+            return plan_err!(
+                "`{function}` takes numbers and not {}: cast it, for instance `x::double`",
+                crate::spelling::in_sql(&of.to_string())
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Reads numbers, and says which text is none.
+pub(crate) fn doubles(numbers: &ArrayRef) -> Result<ArrayRef> {
+    strictly(numbers, &DataType::Float64)
+}
+
+fn strictly(numbers: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
+    Ok(cast_with_options(numbers, wanted, &CastOptions { safe: false, ..CastOptions::default() })?)
+}
+
 fn buckets(value: &ArrayRef, low: &ArrayRef, high: &ArrayRef, count: &ArrayRef) -> Result<ArrayRef> {
     let [value, low, high] = [value, low, high].map(|array| array.as_primitive::<Float64Type>());
     let count = count.as_primitive::<Int64Type>();
@@ -138,7 +171,7 @@ fn bucket(value: f64, low: f64, high: f64, count: i64) -> Result<i64> {
 }
 
 /// Reads a UUID as Postgres does: digits in any case, in braces or not, with a hyphen after any four of them.
-fn uuid(text: &str) -> Option<String> {
+pub(crate) fn uuid(text: &str) -> Option<String> {
     let text = text.trim();
     let inner = match text.strip_prefix('{') {
         Some(rest) => rest.strip_suffix('}')?,

@@ -5,6 +5,8 @@
 //! - `interval_nanos(length)`: nanoseconds, for comparisons: as a decimal, as intervals are longer than 64 bits of them.
 //! - `interval_times(length, number)`: as many times as long.
 //! - `interval_text(length)`: as it is written in answers.
+//! - `text_interval(text)` and `text_interval_or_null(text)`: the length that a text is, as Postgres reads it; an error, or null, where it is
+//!   none.
 //! - `exact_part('epoch' | 'second', time or length)`: seconds with what is below them.
 
 use std::sync::{Arc, LazyLock};
@@ -15,22 +17,30 @@ use arrow::datatypes::{
     DataType, DurationNanosecondType, Float64Type, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
     IntervalUnit, TimeUnit, TimestampNanosecondType,
 };
-use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::common::{ExprSchema, Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    Cast, ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use plimsoll_otlp::schema::UTC;
 
-use super::zones;
+use super::{FACE, FACE_ATTRIBUTE, zones};
 use crate::format::interval;
+use crate::postgres::interval::{read as read_interval, unreadable};
 
 /// Lengths for comparing.
 const NANOS: &str = "interval_nanos";
 const TIMES: &str = "interval_times";
 /// As Postgres writes them.
 const TEXT: &str = "interval_text";
+/// Read from text.
+const READ: &str = "text_interval";
+/// Read from text that may be none.
+const READ_OR_NULL: &str = "text_interval_or_null";
 /// Seconds with what is below them.
 pub(crate) const PART: &str = "exact_part";
+
+/// Every name.
+const NAMES: [&str; 6] = [NANOS, TIMES, PART, TEXT, READ, READ_OR_NULL];
 
 const SECOND: i128 = 1_000_000_000;
 const DAY: i128 = 86_400 * SECOND;
@@ -41,9 +51,9 @@ pub(crate) const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayN
 const COMPARABLE: DataType = DataType::Decimal128(38, 0);
 
 /// Returns every function of this module.
-pub(crate) fn udfs() -> [Arc<ScalarUDF>; 4] {
-    static ALL: LazyLock<[Arc<ScalarUDF>; 4]> = LazyLock::new(|| {
-        [NANOS, TIMES, PART, TEXT].map(|name| {
+pub(crate) fn udfs() -> [Arc<ScalarUDF>; 6] {
+    static ALL: LazyLock<[Arc<ScalarUDF>; 6]> = LazyLock::new(|| {
+        NAMES.map(|name| {
             let signature = Signature::variadic_any(Volatility::Immutable);
             Arc::new(ScalarUDF::from(Length { name, signature }))
         })
@@ -70,8 +80,77 @@ pub(crate) fn times(length: Expr, number: Expr) -> Expr {
 
 /// Returns a length as text.
 pub(crate) fn text(length: Expr) -> Expr {
-    let [.., text] = udfs();
+    let [_, _, _, text, ..] = udfs();
     text.call(vec![length])
+}
+
+/// Returns the length that a text is; null, or an error, where it is none.
+pub(crate) fn read(text: Expr, or_null: bool) -> Expr {
+    let [.., read, read_or_null] = udfs();
+    if or_null { read_or_null.call(vec![text]) } else { read.call(vec![text]) }
+}
+
+/// Returns the length that a text is as a literal.
+pub(crate) fn literal(text: &str) -> Result<Expr> {
+    match read_interval(text) {
+        Some(interval) => Ok(Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), None)),
+        None => plan_err!("{}", unreadable(text)),
+    }
+}
+
+/// Says whether values are text.
+pub(crate) fn is_text(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
+        DataType::Dictionary(_, of) => is_text(of),
+        _ => false,
+    }
+}
+
+/// Reads what stands beside lengths of time as one, where it is text: a literal, or an attribute, which need be none.
+pub(crate) fn beside(expr: Expr, schema: &dyn ExprSchema) -> Result<Expr> {
+    let Ok((_, field)) = expr.to_field(schema) else { return Ok(expr) };
+    if !is_text(field.data_type()) {
+        return Ok(expr);
+    }
+    match &expr {
+        Expr::Literal(value, _) => match value.try_as_str().flatten() {
+            Some(text) => literal(text),
+            None => Ok(Expr::Literal(ScalarValue::IntervalMonthDayNano(None), None)),
+        },
+        _ if field.metadata().get(FACE).is_some_and(|face| face == FACE_ATTRIBUTE) => Ok(read(expr, true)),
+        _ => plan_err!("text is no length of time: cast it, for instance `x::interval`"),
+    }
+}
+
+/// Reads text beside lengths as what it is, where a `CASE` comes to one of them: says whether there is any.
+pub(crate) fn all_read<'a>(values: impl IntoIterator<Item = &'a mut Expr>, schema: &dyn ExprSchema) -> Result<bool> {
+    let mut values: Vec<&mut Expr> = values.into_iter().collect();
+    let type_of = |value: &Expr| value.get_type(schema).unwrap_or(DataType::Null);
+    let lengths = values.iter().any(|value| is_length(&type_of(value)));
+    let texts = values.iter().any(|value| is_text(&type_of(value)));
+    if !(lengths && texts) {
+        return Ok(false);
+    }
+    for value in &mut values {
+        let read = beside(std::mem::take(*value), schema)?;
+        **value = match type_of(&read) {
+            DataType::Duration(_) => Expr::Cast(Cast::new(Box::new(read), INTERVAL)),
+            _ => read,
+        };
+    }
+    Ok(true)
+}
+
+/// Reads texts as lengths.
+fn read_all(texts: &ArrayRef, or_null: bool) -> Result<IntervalMonthDayNanoArray> {
+    let texts = cast(texts, &DataType::Utf8)?;
+    let read = texts.as_string::<i32>().iter().map(|text| match text.map(|text| (text, read_interval(text))) {
+        None => Ok(None),
+        Some((text, None)) if !or_null => exec_err!("{}", unreadable(text)),
+        Some((_, read)) => Ok(read),
+    });
+    read.collect()
 }
 
 /// Returns the length of an interval in nanoseconds.
@@ -87,7 +166,7 @@ fn totals(lengths: &ArrayRef) -> Result<Decimal128Array> {
             let nanos = cast(lengths, &DataType::Duration(TimeUnit::Nanosecond))?;
             nanos.as_primitive::<DurationNanosecondType>().unary(i128::from)
         }
-        _ => cast(lengths, &INTERVAL)?.as_primitive::<IntervalMonthDayNanoType>().unary(total),
+        _ => intervals(lengths)?.unary(total),
     };
     Ok(totals.with_data_type(COMPARABLE))
 }
@@ -97,13 +176,14 @@ pub(crate) fn in_nanos(length: &ScalarValue) -> Result<Option<i128>> {
     Ok(totals(&length.to_array()?)?.iter().next().flatten())
 }
 
-/// Returns lengths as intervals.
+/// Returns lengths, or texts that are some, as intervals.
 pub(crate) fn intervals(lengths: &ArrayRef) -> Result<IntervalMonthDayNanoArray> {
     Ok(match lengths.data_type() {
         DataType::Duration(_) => {
             let nanos = cast(lengths, &DataType::Duration(TimeUnit::Nanosecond))?;
             nanos.as_primitive::<DurationNanosecondType>().unary(|nanos| IntervalMonthDayNano::new(0, 0, nanos))
         }
+        text if is_text(text) => read_all(lengths, false)?,
         _ => cast(lengths, &INTERVAL)?.as_primitive::<IntervalMonthDayNanoType>().clone(),
     })
 }
@@ -176,6 +256,7 @@ impl ScalarUDFImpl for Length {
             (NANOS, [_]) => COMPARABLE,
             (TIMES, [_, _]) => INTERVAL,
             (TEXT, [_]) => DataType::Utf8,
+            (READ | READ_OR_NULL, [of]) if is_text(of) || *of == DataType::Null => INTERVAL,
             (PART, [_, of])
                 if is_length(of)
                     || of.is_temporal()
@@ -197,6 +278,7 @@ impl ScalarUDFImpl for Length {
         Ok(ColumnarValue::Array(match (self.name, given.as_slice(), args.args.first()) {
             (NANOS, [lengths], _) => Arc::new(totals(lengths)?),
             (TEXT, [lengths], _) => Arc::new(interval::texts(lengths)?),
+            (READ | READ_OR_NULL, [texts], _) => Arc::new(read_all(texts, self.name == READ_OR_NULL)?),
             (TIMES, [lengths, numbers], _) => {
                 let intervals = intervals(lengths)?;
                 let numbers = cast(numbers, &DataType::Float64)?;

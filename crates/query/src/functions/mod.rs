@@ -20,11 +20,13 @@ pub(crate) mod longest;
 pub(crate) mod meant;
 pub(crate) mod merged;
 pub(crate) mod names;
+pub(crate) mod power;
 pub(crate) mod rate;
 pub(crate) mod template;
 pub(crate) mod zones;
 
 use crate::guard::REFUSED_FUNCTIONS;
+use crate::postgres::WRITTEN;
 
 /// Key of the field metadata that tells what a column's values stand for.
 pub(crate) const FACE: &str = "plimsoll.face";
@@ -45,6 +47,7 @@ pub(crate) fn scalar() -> Vec<Arc<ScalarUDF>> {
         names::TEMPORALITY.udf(),
         template::udf(),
         latest_deploy::udf(Arc::default()),
+        power::udf(),
     ];
     all.extend(meant::udfs());
     all.extend(identity::udfs());
@@ -58,14 +61,14 @@ pub(crate) fn scalar() -> Vec<Arc<ScalarUDF>> {
 /// The names of every function that may be called, for messages.
 pub(crate) fn names() -> Vec<&'static str> {
     static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
-        // The marks of `meant` are not for calling.
+        // What statements are written with is not for calling.
         let scalar = SessionStateDefaults::default_scalar_functions().into_iter().chain(self::scalar());
         let aggregate = SessionStateDefaults::default_aggregate_functions().into_iter().chain(self::aggregate());
         let window = SessionStateDefaults::default_window_functions().into_iter();
         let mut names: Vec<String> = scalar.map(|function| function.name().to_owned()).collect();
         names.extend(aggregate.map(|function| function.name().to_owned()));
         names.extend(window.map(|function| function.name().to_owned()));
-        names.retain(|name| !REFUSED_FUNCTIONS.contains(&name.as_str()) && !meant::MARKS.contains(&name.as_str()));
+        names.retain(|name| !REFUSED_FUNCTIONS.contains(&name.as_str()) && !WRITTEN.contains(&name.as_str()));
         names
     });
     NAMES.iter().map(String::as_str).collect()

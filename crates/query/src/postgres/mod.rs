@@ -12,6 +12,7 @@
 //! | `functions.rs` | functions that catalogue queries call |
 //! | `json_object.rs` | `json_build_object` |
 //! | `words.rs` | functions about types, names and other functions |
+//! | `interval.rs` | lengths of time as programs and people write them |
 //! | `series.rs` | what catalogue queries call in `FROM` |
 //!
 //! *Invariants.* Object ids are a function of the tables' names and order: they are the same after a restart. Only statements
@@ -19,6 +20,7 @@
 
 mod fixed;
 mod functions;
+pub(crate) mod interval;
 mod json_object;
 mod namespace;
 mod own_functions;
@@ -30,6 +32,7 @@ mod statement;
 mod words;
 
 pub use fixed::SERVER_VERSION;
+pub use interval::read as read_interval;
 pub use pg_type::{ColumnType, PgType};
 
 /// Returns what Postgres calls the columns of `sql`, which was answered, or described, with `schema`: by the column or the
@@ -46,8 +49,14 @@ pub fn wall_clock(times: &arrow::array::ArrayRef) -> Result<arrow::array::ArrayR
     crate::functions::zones::walls(times).map_err(|error| arrow::error::ArrowError::CastError(error.to_string()))
 }
 
+/// Reads a UUID in any of its forms, and writes it in the usual one; `None` where it is none.
+pub fn read_uuid(text: &str) -> Option<String> {
+    crate::functions::lacking::uuid(text)
+}
+
 pub(crate) use functions::scalar;
 pub(crate) use namespace::{PG_CATALOG, PgCatalog};
+pub(crate) use own_functions::WRITTEN;
 pub(crate) use statement::{Adapted, adapt, empty_answer, soften};
 
 /// The type planner that knows `regclass`, `oid`, `pg_catalog.text` and their like.

@@ -82,15 +82,18 @@ pub(super) const OWN: &[Own] = &[
     ('f', "span_kind", &[("kind", "integer")], "text", "a kind of spans as a word"),
     ('f', "span_status", &[("status_code", "integer")], "text", "a status of spans as a word"),
     ('f', "metric_temporality", &[("temporality", "integer")], "text", "a temporality as a word"),
+    ('f', "power", POWER, "double precision", "a number raised to the power of another"),
     ('f', "width_bucket", BUCKETS, "bigint", "which of so many buckets of one width a value is in"),
 ];
 /// What the planner writes in the place of other things, and nobody calls.
-pub(super) const WRITTEN: &[&str] = &[
+pub(crate) const WRITTEN: &[&str] = &[
     "service_attributes",
     "operation_attributes",
     "interval_nanos",
     "interval_text",
     "interval_times",
+    "text_interval",
+    "text_interval_or_null",
     "like_escape",
     "nearest_whole",
     "uuid_text",
@@ -102,6 +105,7 @@ pub(super) const WRITTEN: &[&str] = &[
     "attribute_truth",
     "cast_apart",
 ];
+const POWER: &[(&str, &str)] = &[("base", "double precision"), ("exponent", "double precision")];
 const BUCKETS: &[(&str, &str)] =
     &[("value", "double precision"), ("low", "double precision"), ("high", "double precision"), ("count", "bigint")];
 const AROUND: &[(&str, &str)] = &[("deploy", "text"), ("before", "interval"), ("after", "interval")];

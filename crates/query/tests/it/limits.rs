@@ -211,6 +211,42 @@ async fn a_hundred_heavy_queries_at_once_are_each_answered_or_told_to_wait() {
 }
 
 #[tokio::test]
+async fn rows_that_nobody_fetches_hold_no_slot_beyond_the_time_limit() {
+    let mut shop = many(QueryLimits { concurrency: 1, ..limits() }, 40_000).await;
+    shop.publish(Signal::Logs, &logs());
+    let short = |sql: &str| QueryRequest { timeout: Some(Duration::from_millis(200)), ..QueryRequest::new(sql) };
+    let mut idle = shop.engine.query(short("SELECT trace_id FROM spans")).await.expect("starts");
+    assert_eq!(shop.rows("SELECT 1").await, Ok(1), "the slot comes back");
+    wait_until_idle(&shop).await;
+    let error = loop {
+        match idle.rows.next().await.expect("the end is told") {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        matches!(&error, QueryError::Exceeded(text) if text.contains("fetched") && text.contains("`query.timeout`"))
+    );
+    assert!(idle.rows.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_short_answer_gives_its_slot_back_at_once_and_stays_readable() {
+    let shop = many(QueryLimits { concurrency: 1, ..limits() }, 1_000).await;
+    let short = QueryRequest {
+        timeout: Some(Duration::from_millis(200)),
+        ..QueryRequest::new("SELECT name FROM spans LIMIT 10")
+    };
+    let mut idle = shop.engine.query(short).await.expect("starts");
+    let began = Instant::now();
+    until("the slot comes back", || shop.engine.load().0 == 0).await;
+    until("the time limit is over", || began.elapsed() > Duration::from_millis(500)).await;
+    let batch = idle.rows.next().await.expect("has rows").expect("which are there");
+    assert_eq!(batch.num_rows(), 10);
+    assert!(idle.rows.next().await.is_none(), "and no more");
+}
+
+#[tokio::test]
 async fn a_query_that_cannot_get_a_slot_in_time_is_told_so() {
     let shop = many(QueryLimits { concurrency: 1, ..limits() }, 2_000).await;
     let holder =

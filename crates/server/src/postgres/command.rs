@@ -1,6 +1,6 @@
 //! Statements about the session, told from those that the query engine answers.
 
-use super::copy::CopyOptions;
+use super::copy::{CopyOptions, unescaped};
 use super::declared;
 use super::lexer::{Kind, Token, Tokens};
 
@@ -247,12 +247,12 @@ fn execute(sql: &str, tokens: &[Token<'_>]) -> Command {
             Kind::Sign('(' | ')' | ',') => {}
             Kind::Sign('-') => sign = "-",
             Kind::Word(word) if word.eq_ignore_ascii_case("null") => values.push(None),
-            Kind::Word(_) | Kind::Text(_) | Kind::Number(_) | Kind::Quoted(_) => {
-                let text = token.value().unwrap_or_default().replace("''", "'");
-                values.push(Some(format!("{sign}{text}")));
-                sign = "";
+            Kind::Text(inside) if sign.is_empty() => values.push(Some(unescaped(inside, &sql[token.from..]))),
+            Kind::Number(number) => values.push(Some(format!("{}{number}", std::mem::take(&mut sign)))),
+            Kind::Word(word) if sign.is_empty() && ["true", "false"].iter().any(|of| word.eq_ignore_ascii_case(of)) => {
+                values.push(Some(word.to_ascii_lowercase()));
             }
-            Kind::Sign(_) => return Command::Unsupported("EXECUTE with expressions: give literal values"),
+            _ => return Command::Unsupported("EXECUTE with expressions: give literal values"),
         }
     }
     Command::Execute { name, values }

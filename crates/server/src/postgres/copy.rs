@@ -114,10 +114,19 @@ impl Said {
             "null" => quoted("NULL").map(|text| self.null = Some(text)).map(|()| taken),
             "quote" => quoted("QUOTE").map(|text| self.quote = Some(text)).map(|()| taken),
             "escape" => quoted("ESCAPE").map(|text| self.escape = Some(text)).map(|()| taken),
-            "encoding" => match quoted("ENCODING")?.to_ascii_lowercase().replace('-', "").as_str() {
-                "utf8" | "unicode" => Ok(taken),
-                other => Err(format!("COPY writes UTF-8 and not `{other}`")),
-            },
+            "encoding" => {
+                let name = match given.map(|token| token.kind) {
+                    Some(Kind::Word(name)) => name.to_owned(),
+                    _ => quoted("ENCODING")?,
+                };
+                // Case and punctuation are not told apart in names of encodings.
+                match name.to_ascii_lowercase().replace(['-', '_', ' '], "").as_str() {
+                    "utf8" | "unicode" => Ok(taken),
+                    other => {
+                        Err(format!("COPY writes UTF-8 and not `{other}`: write `ENCODING 'UTF8'`, or leave it out"))
+                    }
+                }
+            }
             "force" if rest.first().is_some_and(|token| token.is("quote")) => Ok(1 + self.force(&rest[1..])),
             "force_quote" => Ok(self.force(rest)),
             other => Err(format!("`{other}` is no option of COPY .. TO STDOUT here")),
@@ -184,7 +193,7 @@ impl Said {
 }
 
 /// Reads the inside of quotes: doubled ones stand for one, and behind an `E` a backslash begins an escape.
-fn unescaped(inside: &str, written: &str) -> String {
+pub(super) fn unescaped(inside: &str, written: &str) -> String {
     if !written.starts_with(['e', 'E']) {
         return inside.replace("''", "'");
     }
@@ -355,6 +364,8 @@ mod tests {
             ("WITH (FORMAT csv, HEADER false, DELIMITER E'\\t')", "\"x,|\t\"\"y\\\"\t1\n\"\"\t\n\t3\n"),
             ("(FORMAT csv, FORCE_QUOTE (b), QUOTE '''', ESCAPE '\\')", "'x,|\t\"y\\\\','1'\n'',\n,'3'\n"),
             ("CSV FORCE QUOTE a, b DELIMITER AS ';'", "\"x,|\t\"\"y\\\";\"1\"\n\"\";\n;\"3\"\n"),
+            ("(FORMAT csv, ENCODING utf8, NULL 'n')", "\"x,|\t\"\"y\\\",1\n,n\nn,3\n"),
+            ("(ENCODING 'UTF-8', DELIMITER '|')", "x,\\|\\t\"y\\\\|1\n|\\N\n\\N|3\n"),
             ("CSV FORCE QUOTE * NULL AS '-'", "\"x,|\t\"\"y\\\",\"1\"\n\"\",-\n-,\"3\"\n"),
         ] {
             assert_eq!(String::from_utf8_lossy(&written(options)), wanted, "{options}");
@@ -384,6 +395,8 @@ mod tests {
             ("(FORMAT binary, HEADER)", "neither"),
             ("(FORMAT csv, NULL 'a,b')", "NULL"),
             ("(ENCODING 'latin1')", "UTF-8"),
+            ("(ENCODING latin1)", "UTF-8"),
+            ("(ENCODING 8)", "text in quotes"),
             ("(FREEZE)", "no option"),
             ("'x'", "no option"),
         ] {

@@ -127,6 +127,33 @@ impl Session {
         Ok(values)
     }
 
+    /// Reads what `EXECUTE` gives for parameters: as many as the statement has, or as were declared.
+    pub(super) async fn read_executed(
+        &mut self,
+        connection: &mut Connection,
+        name: &str,
+        prepared: &Prepared,
+        given: &[Option<String>],
+        cancelled: &CancellationToken,
+    ) -> Result<Vec<Parameter>, Stopped> {
+        let used = self.description(connection, prepared, cancelled).await?.params.len();
+        let takes = used.max(prepared.types.len());
+        // As in Postgres, which reads what a statement without parameters is given over.
+        if takes == 0 {
+            return Ok(Vec::new());
+        }
+        if given.len() != takes {
+            let problem = format!("wrong number of parameters for prepared statement `{name}`");
+            let hint = format!("it takes {takes} and was given {}", given.len());
+            return Err(Problem::error("42601", problem).hint(hint).into());
+        }
+        let texts = given.iter().map(|value| value.clone().map(Bytes::from)).collect();
+        let mut values = self.read_values(connection, prepared, texts, &[], cancelled).await?;
+        // What was declared and is not used has no place.
+        values.truncate(used);
+        Ok(values)
+    }
+
     async fn description<'p>(
         &mut self,
         connection: &mut Connection,

@@ -12,7 +12,7 @@
 //! | `session.rs` | messages in their order, statements, cursors, transactions |
 //! | `extended.rs`, `prepared.rs` | the extended protocol, and what it keeps: prepared statements, portals |
 //! | `lexer.rs`, `command.rs`, `settings.rs`, `local.rs` | statements about the session |
-//! | `values.rs`, `decimal.rs`, `interval.rs`, `time.rs` | parameters, and forms of single values |
+//! | `values.rs`, `decimal.rs`, `time.rs` | parameters, and forms of single values |
 //! | `rows.rs`, `column.rs` | answers |
 //! | `cancel.rs` | cancel requests |
 //! | `sqlstate.rs` | errors |
@@ -28,7 +28,6 @@ mod copy;
 mod decimal;
 mod declared;
 mod extended;
-mod interval;
 mod introspection;
 mod lexer;
 mod local;

@@ -9,7 +9,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use plimsoll_query::{Parameter, QueryRequest, QueryResult};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -361,8 +360,7 @@ impl Session {
             Command::Execute { name, values } => {
                 let prepared = self.prepared.get(name).ok_or_else(|| unknown_statement(name))?;
                 let prepared = Arc::clone(prepared);
-                let texts: Vec<Option<Bytes>> = values.iter().map(|value| value.clone().map(Bytes::from)).collect();
-                let values = self.read_values(connection, &prepared, texts, &[], cancelled).await?;
+                let values = self.read_executed(connection, name, &prepared, values, cancelled).await?;
                 let rows = self.query(connection, &prepared.sql, &values, &prepared.engine_types(), cancelled).await?;
                 Ok(Outcome::Rows(rows))
             }

@@ -66,6 +66,45 @@ pub(super) fn read_clock(text: &str) -> Option<i64> {
     Time64NanosecondType::parse(text).filter(|_| text.contains(':'))
 }
 
+/// Nanoseconds since 1970 of `2026-01-31`, `2026-01-31 12:34`, `2026-01-31T12:34:56.789+02:00` and their like: of an instant, where it is
+/// `zoned`, else of what a clock shows, whatever its zone; `None` where it is none, or beyond what nanoseconds reach.
+pub(super) fn read_timestamp(text: &str, zoned: bool) -> Option<i64> {
+    let (day, rest) = text.trim().split_at_checked(10)?;
+    let days = i128::from(read_date(day)?);
+    let rest = match rest.strip_prefix(['T', 't']) {
+        Some(clock) => clock,
+        None => rest.trim_start(),
+    };
+    let end = rest.find(|c: char| !c.is_ascii_digit() && !matches!(c, ':' | '.')).unwrap_or(rest.len());
+    let (clock, zone) = rest.split_at(end);
+    let clock = if clock.is_empty() { 0 } else { read_clock(clock)? };
+    let east = match zone.trim() {
+        "" => 0,
+        named if ["z", "utc", "gmt", "zulu"].iter().any(|utc| named.eq_ignore_ascii_case(utc)) => 0,
+        offset => seconds_east(offset)?,
+    };
+    let shift = if zoned { east } else { 0 };
+    let nanos = (days * 86_400 - i128::from(shift)) * 1_000_000_000 + i128::from(clock);
+    i64::try_from(nanos).ok()
+}
+
+/// Seconds of `+02`, `+0230`, `-02:30` or `+02:30:15`.
+fn seconds_east(offset: &str) -> Option<i64> {
+    let sign = match offset.chars().next()? {
+        '+' => 1,
+        '-' => -1,
+        _ => return None,
+    };
+    let digits: String = offset[1..].chars().filter(|c| *c != ':').collect();
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) || !matches!(digits.len(), 1 | 2 | 4 | 6) {
+        return None;
+    }
+    let digits = if digits.len() == 1 { format!("0{digits}") } else { digits };
+    let part = |at: usize| digits.get(at..at + 2).map_or(Some(0), |part| part.parse::<i64>().ok());
+    let (hours, minutes, seconds) = (part(0)?, part(2)?, part(4)?);
+    (hours < 16 && minutes < 60 && seconds < 60).then_some(sign * (hours * 3_600 + minutes * 60 + seconds))
+}
+
 pub(super) fn write_date(out: &mut BytesMut, days: i64) {
     let (year, month, day) = civil(days);
     // Writing into memory cannot fail.
@@ -101,17 +140,21 @@ pub(super) fn write_timestamp(out: &mut BytesMut, micros: i64, zoned: bool) {
 /// Writes `1 year 2 mons 3 days -04:05:06.7`.
 pub(super) fn write_interval(out: &mut BytesMut, interval: IntervalMonthDayNano) {
     let mut parts: Vec<String> = Vec::new();
+    // What comes behind something negative and is not has a sign.
+    let mut below = false;
     let (years, months) = (interval.months / 12, interval.months % 12);
     for (count, one, many) in [(years, "year", "years"), (months, "mon", "mons"), (interval.days, "day", "days")] {
         if count != 0 {
-            parts.push(format!("{count} {}", if count == 1 { one } else { many }));
+            let sign = if below && count > 0 { "+" } else { "" };
+            parts.push(format!("{sign}{count} {}", if count == 1 { one } else { many }));
+            below = count < 0;
         }
     }
     let micros = interval.nanoseconds / 1_000;
     if micros != 0 || parts.is_empty() {
         let mut clock = BytesMut::new();
-        if micros < 0 {
-            let _ = clock.write_char('-');
+        if micros < 0 || below {
+            let _ = clock.write_char(if micros < 0 { '-' } else { '+' });
         }
         let micros = micros.unsigned_abs().cast_signed();
         write_clock(&mut clock, micros);
@@ -140,6 +183,30 @@ mod tests {
     }
 
     #[test]
+    fn times_are_read_in_the_forms_that_programs_write() {
+        let noon = 1_769_860_800_000_000_000_i64;
+        let hour = 3_600_000_000_000_i64;
+        for (text, zoned, wanted) in [
+            ("2026-01-31 12:00", true, Some(noon)),
+            ("2026-01-31T12:00:00Z", true, Some(noon)),
+            ("2026-01-31 12:00:00.5+02", true, Some(noon - 2 * hour + 500_000_000)),
+            ("2026-01-31 12:00:00 -05:30", true, Some(noon + hour * 11 / 2)),
+            ("2026-01-31 +01", true, Some(noon - 13 * hour)),
+            ("2026-01-31 12:00:00+02", false, Some(noon)),
+            ("2026-01-31", false, Some(noon - 12 * hour)),
+            ("2026-01-31 12:00:00 UTC", true, Some(noon)),
+            ("2026-01-31 12:00:00 CET", true, None),
+            ("2026-02-30", true, None),
+            ("2026-01-31 25:00", true, None),
+            ("9999-12-31", true, None),
+            ("soon", true, None),
+            ("2026-01-31 12:00+\u{e9}", true, None),
+        ] {
+            assert_eq!(read_timestamp(text, zoned), wanted, "{text}");
+        }
+    }
+
+    #[test]
     fn intervals_name_what_they_have() {
         let told = |months, days, nanos| {
             let mut out = BytesMut::new();
@@ -147,6 +214,8 @@ mod tests {
             String::from_utf8(out.to_vec()).expect("text")
         };
         assert_eq!(told(14, 1, 0), "1 year 2 mons 1 day");
+        assert_eq!(told(-1, 1, 0), "-1 mons +1 day");
+        assert_eq!(told(0, -1, 3_600_000_000_000), "-1 days +01:00:00");
         assert_eq!(told(0, 0, 90_000_500_000), "00:01:30.0005");
         assert_eq!(told(0, 0, -1_000_000_000), "-00:00:01");
         assert_eq!(told(0, 0, 0), "00:00:00");

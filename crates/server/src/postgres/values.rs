@@ -4,12 +4,12 @@ use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use bytes::{Buf, Bytes};
 use plimsoll_query::Parameter;
 use plimsoll_query::array_items;
-use plimsoll_query::postgres::{ColumnType, PgType};
+use plimsoll_query::postgres::{ColumnType, PgType, read_interval, read_uuid};
 
 use super::decimal;
 use super::sqlstate::Problem;
+use super::time;
 use super::time::{EPOCH_DAYS, EPOCH_MICROS};
-use super::{interval, time};
 
 /// Object id of `uuid`, whose binary form is its bytes.
 const UUID: u32 = 2950;
@@ -86,14 +86,35 @@ pub(super) fn read(number: usize, value: Option<Bytes>, binary: bool, known: Kno
     let text = std::str::from_utf8(&value).map_err(|_| {
         Problem::error("22021", format!("parameter `${number}` is not UTF-8")).hint("set `client_encoding` to `UTF8`")
     })?;
-    match (from_text(text, of.element), known) {
+    let (read, word) = match known {
+        Known::Named(UUID, _) => (read_uuid(text).map(Parameter::Text), "uuid".to_owned()),
+        _ => (from_text(text, of.element), of.word()),
+    };
+    match (read, known) {
         (Some(value), _) => Ok(value),
-        // What is compared with an attribute is taken for a number, and may be a text all the same.
-        (None, Known::Implied(ColumnType { element: PgType::Float8, .. })) => Ok(Parameter::Text(text.to_owned())),
+        // What is compared with an attribute is taken for a number, and may be a text all the same. A time that is written otherwise the
+        // engine reads, or says what is wrong with it.
+        (None, Known::Implied(ColumnType { element, .. })) if element == PgType::Float8 || is_time(element) => {
+            Ok(Parameter::Text(text.to_owned()))
+        }
         (None, _) => {
-            Err(Problem::error("22P02", format!("parameter `${number}` is no `{}`: `{}`", of.word(), short(text))))
+            let hint = match of.element {
+                PgType::Date => "write it as `2026-01-31`",
+                PgType::Time => "write it as `12:34:56.789`",
+                PgType::Timestamp | PgType::Timestamptz => {
+                    "write it as `2026-01-31T12:34:56Z`, from the year 1678 to 2261"
+                }
+                PgType::Interval => "write it as `1 day 02:30:00`",
+                _ => "",
+            };
+            let problem = Problem::error("22P02", format!("parameter `${number}` is no `{word}`: `{}`", short(text)));
+            Err(if hint.is_empty() { problem } else { problem.hint(hint) })
         }
     }
+}
+
+fn is_time(of: PgType) -> bool {
+    matches!(of, PgType::Date | PgType::Time | PgType::Timestamp | PgType::Timestamptz)
 }
 
 /// Writes the bytes of a UUID as text.
@@ -123,25 +144,18 @@ pub(super) fn from_text(text: &str, of: PgType) -> Option<Parameter> {
             Some(digits) => Parameter::Bytes(hex(digits)?),
             None => Parameter::Bytes(escaped(text)?),
         },
-        PgType::Interval => interval::read(trimmed)?,
-        // What is written otherwise the engine reads, or says what is wrong with it.
-        PgType::Date => time::read_date(trimmed).map_or_else(|| Parameter::Text(text.to_owned()), Parameter::Date),
-        PgType::Time => time::read_clock(trimmed).map_or_else(|| Parameter::Text(text.to_owned()), Parameter::Clock),
+        PgType::Interval => {
+            let interval = read_interval(trimmed)?;
+            Parameter::Interval { months: interval.months, days: interval.days, nanos: interval.nanoseconds }
+        }
+        PgType::Date => Parameter::Date(time::read_date(trimmed)?),
+        PgType::Time => Parameter::Clock(time::read_clock(trimmed)?),
         PgType::Timestamp | PgType::Timestamptz => {
-            Parameter::Text(midnight(trimmed).unwrap_or_else(|| text.to_owned()))
+            let zoned = of == PgType::Timestamptz;
+            Parameter::Time { nanos: time::read_timestamp(trimmed, zoned)?, zoned }
         }
         PgType::Text | PgType::Jsonb => Parameter::Text(text.to_owned()),
     })
-}
-
-/// Writes a date with a zone, `2026-01-31 +01`, as the instant at which it begins there.
-fn midnight(text: &str) -> Option<String> {
-    let (date, zone) = (text.get(..10)?, text.get(10..)?.trim_start());
-    let (hours, minutes) = (zone.get(..3)?, zone.get(3..)?.trim_start_matches(':'));
-    let digits = |text: &str, length| text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit());
-    let zoned = hours.starts_with(['+', '-']) && digits(&hours[1..], 2) && (minutes.is_empty() || digits(minutes, 2));
-    time::read_date(date).filter(|_| zoned)?;
-    Some(format!("{date}T00:00:00{hours}:{}", if minutes.is_empty() { "00" } else { minutes }))
 }
 
 /// Keeps the digits of a number, which are pasted as a literal: nothing else may pass.
@@ -332,13 +346,25 @@ mod tests {
         let told = read(1, Some(bytes), true, Known::Named(UUID, of)).expect("a UUID");
         assert_eq!(told, Parameter::Text("00000000-0000-0000-0000-00000000000a".to_owned()));
         assert!(read(1, Some(Bytes::from_static(b"short")), true, Known::Named(UUID, of)).is_err());
-        for (text, wanted) in
-            [("1970-01-01 +00", "1970-01-01T00:00:00+00:00"), ("2026-01-31 -0530", "2026-01-31T00:00:00-05:30")]
-        {
-            let told = from_text(text, PgType::Timestamptz);
-            assert_eq!(told, Some(Parameter::Text(wanted.to_owned())), "{text}");
+        let told =
+            |text: &'static str| read(1, Some(Bytes::from_static(text.as_bytes())), false, Known::Named(UUID, of));
+        let usual = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11".to_owned();
+        assert_eq!(told("{A0EEBC999C0B4EF8BB6D6BB9BD380A11}").expect("a UUID"), Parameter::Text(usual));
+        assert!(told("short").is_err());
+        let told = from_text("1970-01-01 -0530", PgType::Timestamptz);
+        assert_eq!(told, Some(Parameter::Time { nanos: 19_800_000_000_000, zoned: true }));
+    }
+
+    #[test]
+    fn a_time_that_was_declared_is_one_and_one_that_is_implied_may_be_for_the_engine_to_read() {
+        let of = plain(PgType::Timestamptz);
+        let told = |text: &'static str, known| read(1, Some(Bytes::from_static(text.as_bytes())), false, known);
+        assert_eq!(told("soon", Known::Implied(of)).expect("text"), Parameter::Text("soon".to_owned()));
+        assert_eq!(told("soon", Known::Named(1184, of)).expect_err("no time").code, "22P02");
+        let instant = Parameter::Time { nanos: 0, zoned: true };
+        for known in [Known::Implied(of), Known::Named(1184, of)] {
+            assert_eq!(told("1970-01-01 00:00:00+00", known).expect("an instant"), instant);
         }
-        assert_eq!(from_text("soon", PgType::Timestamptz), Some(Parameter::Text("soon".to_owned())));
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //!
 //! What Postgres refuses is refused. As there, a text is read from its end: a number has the unit behind it, else it counts seconds at
 //! the end, and days before a time of day. Months, days and the rest are kept apart, as a month has no fixed length; a fraction of one
-//! goes to the next.
+//! goes to the next. Beyond Postgres, which has none, there are nanoseconds.
 
-use plimsoll_query::Parameter;
+use arrow::datatypes::IntervalMonthDayNano;
+use datafusion::sql::sqlparser::ast::DateTimeField;
 
 const SECOND: i128 = 1_000_000_000;
 const DAY: i128 = 86_400 * SECOND;
@@ -24,6 +25,7 @@ enum Unit {
     Second,
     Millisecond,
     Microsecond,
+    Nanosecond,
     /// No unit: what is behind is in the past.
     Ago,
 }
@@ -41,8 +43,9 @@ impl Unit {
             "hour" | "hours" | "hr" | "hrs" | "h" => Self::Hour,
             "minute" | "minutes" | "min" | "mins" | "m" => Self::Minute,
             "second" | "seconds" | "sec" | "secs" | "s" => Self::Second,
-            "millisecond" | "milliseconds" | "msec" | "msecs" | "ms" => Self::Millisecond,
-            "microsecond" | "microseconds" | "usec" | "usecs" | "us" => Self::Microsecond,
+            "millisecond" | "milliseconds" | "msecond" | "mseconds" | "msec" | "msecs" | "ms" => Self::Millisecond,
+            "microsecond" | "microseconds" | "usecond" | "useconds" | "usec" | "usecs" | "us" => Self::Microsecond,
+            "nanosecond" | "nanoseconds" => Self::Nanosecond,
             "ago" => Self::Ago,
             _ => return None,
         })
@@ -113,29 +116,60 @@ impl Sum {
             Unit::Second => self.nanos += count,
             Unit::Millisecond => self.nanos += count / 1_000,
             Unit::Microsecond => self.nanos += count / 1_000_000,
+            Unit::Nanosecond => self.nanos += count / SECOND,
             Unit::Ago => return None,
         }
         Some(())
     }
 
-    fn finish(self) -> Option<Parameter> {
-        Some(Parameter::Interval {
-            months: i32::try_from(self.months).ok()?,
-            days: i32::try_from(self.days).ok()?,
-            nanos: i64::try_from(self.nanos).ok()?,
-        })
+    fn finish(self) -> Option<IntervalMonthDayNano> {
+        let (months, days) = (i32::try_from(self.months).ok()?, i32::try_from(self.days).ok()?);
+        Some(IntervalMonthDayNano::new(months, days, i64::try_from(self.nanos).ok()?))
     }
 }
 
-/// Reads a length of time; `None` where it is none.
-pub(super) fn read(text: &str) -> Option<Parameter> {
+/// Reads a length of time; `None` where it is none, or longer than one can be.
+pub fn read(text: &str) -> Option<IntervalMonthDayNano> {
+    read_in(text, Unit::Second)
+}
+
+/// Says why a text was not read.
+pub(crate) fn unreadable(text: &str) -> String {
+    let shown: String = text.chars().take(100).collect();
+    format!(
+        "`{shown}` is no length of time: write one like `1 day 02:30:00` or `15 minutes`, whose hours, minutes and seconds come to less \
+         than 292 years"
+    )
+}
+
+/// Reads the text of `INTERVAL '..' field`, whose bare number counts the field, and which has nothing that is smaller.
+pub(crate) fn read_to(text: &str, field: &DateTimeField) -> Option<IntervalMonthDayNano> {
+    let unit = Unit::named(&field.to_string().to_ascii_lowercase())?;
+    let interval = read_in(text, unit)?;
+    let (months, days, nanos) = (interval.months, interval.days, interval.nanoseconds);
+    let whole = |nanos: i64, unit: i128| {
+        let unit = i64::try_from(unit).unwrap_or(i64::MAX);
+        nanos / unit * unit
+    };
+    Some(match unit {
+        Unit::Millennium | Unit::Century | Unit::Decade | Unit::Year => {
+            IntervalMonthDayNano::new(months / 12 * 12, 0, 0)
+        }
+        Unit::Month => IntervalMonthDayNano::new(months, 0, 0),
+        Unit::Week | Unit::Day => IntervalMonthDayNano::new(months, days, 0),
+        Unit::Hour => IntervalMonthDayNano::new(months, days, whole(nanos, 3_600 * SECOND)),
+        Unit::Minute => IntervalMonthDayNano::new(months, days, whole(nanos, 60 * SECOND)),
+        _ => interval,
+    })
+}
+
+fn read_in(text: &str, mut unit: Unit) -> Option<IntervalMonthDayNano> {
     if let Some(rest) = text.trim_start().strip_prefix('P') {
         return iso(rest);
     }
     let pieces = pieces(&text.to_ascii_lowercase())?;
     let (mut sum, mut seen, mut ago) = (Sum::default(), 0_u32, false);
     let clock = Unit::Hour.bit() | Unit::Minute.bit() | Unit::Second.bit();
-    let mut unit = Unit::Second;
     for piece in pieces.into_iter().rev() {
         let said = match piece {
             Piece::Word(Unit::Ago) => {
@@ -246,7 +280,7 @@ fn clock(word: &str) -> Option<i128> {
 }
 
 /// What is behind the `P` of `P1Y2M3W4DT5H6M7.8S`; each number may be negative.
-fn iso(mut rest: &str) -> Option<Parameter> {
+fn iso(mut rest: &str) -> Option<IntervalMonthDayNano> {
     if rest.is_empty() {
         return None;
     }
@@ -281,8 +315,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn interval(months: i32, days: i32, nanos: i64) -> Option<Parameter> {
-        Some(Parameter::Interval { months, days, nanos })
+    fn interval(months: i32, days: i32, nanos: i64) -> Option<IntervalMonthDayNano> {
+        Some(IntervalMonthDayNano::new(months, days, nanos))
     }
 
     #[test]
@@ -313,6 +347,7 @@ mod tests {
             ("P-1DT-1H", interval(0, -1, -hour)),
             ("PT0S", interval(0, 0, 0)),
             ("250 ms", interval(0, 0, second / 4)),
+            ("3 nanoseconds", interval(0, 0, 3)),
         ] {
             assert_eq!(read(text), wanted, "{text}");
         }
@@ -373,13 +408,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_field_says_what_a_number_counts_and_where_it_ends() {
+        let hour = 3_600 * 1_000_000_000_i64;
+        for (text, field, wanted) in [
+            ("5", DateTimeField::Day, interval(0, 5, 0)),
+            ("1.5", DateTimeField::Day, interval(0, 1, 0)),
+            ("90", DateTimeField::Minute, interval(0, 0, hour * 3 / 2)),
+            ("1 day 02:45:00", DateTimeField::Hour, interval(0, 1, 2 * hour)),
+            ("1.5", DateTimeField::Second, interval(0, 0, 1_500_000_000)),
+            ("2", DateTimeField::Year, interval(24, 0, 0)),
+            ("2", DateTimeField::Quarter, None),
+        ] {
+            assert_eq!(read_to(text, &field), wanted, "{text} {field}");
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read(days in -40_000_i32..40_000, micros in -86_399_999_999_i64..86_399_999_999) {
-            let mut out = bytes::BytesMut::new();
-            let of = arrow::datatypes::IntervalMonthDayNano::new(0, days, micros * 1_000);
-            super::super::time::write_interval(&mut out, of);
-            prop_assert_eq!(read(&String::from_utf8_lossy(&out)), interval(0, days, micros * 1_000));
+            let of = IntervalMonthDayNano::new(0, days, micros * 1_000);
+            prop_assert_eq!(read(&crate::format::interval::text(of)), Some(of));
         }
 
         #[test]
