@@ -83,6 +83,8 @@ pub(crate) fn of_test(input: &JudgeInput, fold: &Fold, test: &Test) -> Finding {
         numbers.sql = evidence::measured(&whole(input, fold), &source, slow);
         numbers.exemplars.clear();
     }
+    // What has no control is held against an objective, whatever the others are held against.
+    let design = if matches!(test.subject, Subject::Alone(_)) { Design::Slo } else { fold.design() };
     let service = numbers.service.as_ref().unwrap_or(&deploy.service.service);
     let mut finding = Finding {
         id: FindingId::derive(&deploy.id, signal.as_str(), service, &numbers.operation, &numbers.identity),
@@ -97,7 +99,7 @@ pub(crate) fn of_test(input: &JudgeInput, fold: &Fold, test: &Test) -> Finding {
         baseline: numbers.baseline,
         candidate: numbers.candidate,
         unit: numbers.unit.to_owned(),
-        effect: numbers.candidate.value / numbers.baseline.value.max(floor),
+        effect: numbers.candidate.value / Some(numbers.baseline.value).filter(|value| *value > 0.0).unwrap_or(floor),
         interval: numbers.interval,
         e_value,
         p_value: match test.subject {
@@ -113,7 +115,7 @@ pub(crate) fn of_test(input: &JudgeInput, fold: &Fold, test: &Test) -> Finding {
         } else {
             Explanation {
                 version: fold.frame.version.clone(),
-                against: summary::against(input, fold.design(), &fold.frame.control_versions),
+                against: summary::against(input, design, &fold.frame.control_versions),
                 flag: input.flag.clone().unwrap_or_default(),
                 ..numbers.explanation
             }
@@ -130,8 +132,12 @@ pub(crate) fn of_test(input: &JudgeInput, fold: &Fold, test: &Test) -> Finding {
 fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
     match test.subject {
         Subject::Errors(index) | Subject::Alone(index) => {
-            let view = View::of(input, fold, index);
             let op = &fold.operations[index];
+            let mut view = View::of(input, fold, index);
+            if let (Subject::Alone(_), Some(since)) = (test.subject, op.alone.burns_since()) {
+                view.scope.candidate_span.from = since.start();
+                view.candidate.retain(|(bucket, ..)| *bucket >= since);
+            }
             let (baseline, interval) = if let Subject::Alone(_) = test.subject {
                 let usual = Sample { value: alone::objective(0.0, &input.tolerances), n: 0 };
                 (usual, op.alone.share_interval(ALPHA).map(|share| share / usual.value))

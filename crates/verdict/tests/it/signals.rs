@@ -69,6 +69,28 @@ fn a_service_without_a_past_is_held_against_an_objective() {
 }
 
 #[test]
+fn a_service_without_a_past_that_fails_after_a_good_while_is_found_by_its_last_minutes() {
+    let mut input =
+        simulate(&Scenario { share: 1.0, errors: 0.0, before_s: 10, after_s: 1_700, ..Scenario::default() }, 3);
+    input.series.retain(|series| series.key.version == "2");
+    each_cell(&mut input, "2", |bucket, cell| cell.errors = if bucket >= START + 120 { cell.requests / 4 } else { 0 });
+    let end = input.now.bucket().0;
+    let bad = (START + 121..end).find_map(|bucket| {
+        input.now = Bucket(bucket).start();
+        let verdict = judge(&input);
+        (verdict.verdict == VerdictKind::Regressed).then_some((bucket - START, verdict))
+    });
+    let (at, bad) = bad.expect("a quarter fails");
+    assert!(at <= 128, "found {} s after the first failure", 10 * (at - 120));
+    // What is told is of the minutes that show it, and so is the query.
+    let found = &bad.findings[0];
+    assert!(found.candidate.value > 0.05 && found.effect > 1.0 && found.candidate.n < 40_000, "{}", found.summary);
+    let since = Bucket(START + 120).start().to_rfc3339();
+    assert!(found.sql.contains(&since[..16]), "{} not since {since}", found.sql);
+    assert_eq!(found.explanation.against, "that are tolerated");
+}
+
+#[test]
 fn slow_tails_alone_are_a_regression() {
     let scenario = Scenario { share: 0.5, before_s: 900, after_s: 600, ..Scenario::default() };
     let mut input = simulate(&scenario, 6);
