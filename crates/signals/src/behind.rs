@@ -72,8 +72,13 @@ impl Behind {
         let least = self.least.min(self.former);
         let constant = now / MINUTE_NS <= self.minute + 1 && (LEAST_NS..=MOST_NS).contains(&least);
         let lag = if constant { least } else { 0 };
+        Duration::from_nanos(lag).max(self.piled_up_at(now))
+    }
+
+    /// Says how far what had piled up is behind while it is delivered; nothing once there is no more of it.
+    pub(crate) fn piled_up_at(&self, now: u64) -> Duration {
         let unknown = if self.catches_up(now) { now - self.latest + ABREAST_NS } else { 0 };
-        Duration::from_nanos(lag.max(unknown))
+        Duration::from_nanos(unknown)
     }
 
     fn catches_up(&self, now: u64) -> bool {
@@ -138,6 +143,16 @@ mod tests {
         behind.saw_latest(1_000 * S, 4_600 * S);
         assert_eq!(behind.at(4_610 * S), Duration::from_secs(3_620));
         assert_eq!(behind.at(4_621 * S), Duration::ZERO, "there is no more of it");
+    }
+
+    #[test]
+    fn what_ended_within_a_quarter_of_an_hour_had_piled_up_no_longer_than_it_comes() {
+        let mut behind = Behind::default();
+        behind.saw(4_000 * S, 4_600 * S);
+        behind.saw_latest(4_000 * S, 4_600 * S);
+        assert_eq!(behind.piled_up_at(4_610 * S), Duration::from_secs(620));
+        assert_eq!(behind.piled_up_at(4_621 * S), Duration::ZERO);
+        assert_eq!(behind.at(4_621 * S), Duration::from_secs(600), "whether it is always so late is not known yet");
     }
 
     #[test]

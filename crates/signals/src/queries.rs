@@ -220,6 +220,15 @@ impl SignalState {
         own.map_or(all, |own| own.at(self.watermark).max(all))
     }
 
+    /// Returns how far what had piled up of a version is behind while it is being delivered. A version that ended is late for
+    /// ever, and of it no more is to come.
+    pub fn piled_up(&self, service: &ServiceKey, version: &str) -> Duration {
+        let Some(service) = self.registry.services.get(service) else { return Duration::ZERO };
+        let key = VersionKey { service, version: version.into() };
+        let version = self.registry.versions.get(&key).map(|version| &self.registry.version[version as usize]);
+        version.map_or(Duration::ZERO, |version| version.behind.piled_up_at(self.watermark))
+    }
+
     /// Returns its bounds.
     pub fn limits(&self) -> &SignalLimits {
         &self.registry.limits

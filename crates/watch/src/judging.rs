@@ -159,7 +159,7 @@ impl Watcher {
             let superseded_at = superseded(signals.as_ref(), &deploy, &successors, now);
             let behind = signals.behind(&deploy.service, &deploy.version);
             let former = deploy.previous_version.as_deref();
-            let behind = former.map_or(behind, |former| behind.max(signals.behind(&deploy.service, former)));
+            let behind = former.map_or(behind, |former| behind.max(signals.piled_up(&deploy.service, former)));
             let mut input = JudgeInput {
                 behind,
                 superseded_at,

@@ -53,6 +53,12 @@ pub trait SignalSource: Send + Sync + 'static {
         Duration::ZERO
     }
 
+    /// Returns how far what had piled up of a version is behind the present while it is being delivered.
+    fn piled_up(&self, service: &ServiceKey, version: &str) -> Duration {
+        let _ = (service, version);
+        Duration::ZERO
+    }
+
     /// Says what open deploys need: services, each with the start of what its deploys are judged by. Where room is short, what
     /// nobody needs goes first.
     fn keep(&self, needed: &BTreeMap<ServiceKey, UnixNanos>) {

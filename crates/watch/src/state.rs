@@ -70,6 +70,10 @@ impl SignalSource for Mutex<SignalState> {
         self.lock().behind(service, version)
     }
 
+    fn piled_up(&self, service: &ServiceKey, version: &str) -> Duration {
+        self.lock().piled_up(service, version)
+    }
+
     fn keep(&self, needed: &BTreeMap<ServiceKey, UnixNanos>) {
         self.lock().keep(needed);
     }

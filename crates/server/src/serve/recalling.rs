@@ -105,6 +105,10 @@ impl SignalSource for Recalling {
         self.state.behind(service, version)
     }
 
+    fn piled_up(&self, service: &ServiceKey, version: &str) -> Duration {
+        self.state.piled_up(service, version)
+    }
+
     fn keep(&self, needed: &BTreeMap<ServiceKey, UnixNanos>) {
         self.state.keep(needed);
     }
