@@ -106,6 +106,11 @@ impl Counts {
     }
 }
 
+/// Histogram buckets by which a growth of the logarithm by `growth` moves an observation, to the nearest.
+pub(crate) fn nearest_shift(growth: f64) -> i16 {
+    (growth / std::f64::consts::LN_2 * f64::from(1_u32 << HISTOGRAM_SCALE)).round().clamp(0.0, 600.0) as i16
+}
+
 /// Histogram buckets by which a growth by `scale` moves an observation, rounded up.
 pub(crate) fn shift_of(scale: f64) -> i16 {
     (scale.log2() * f64::from(1_u32 << HISTOGRAM_SCALE) - 1e-9).ceil().clamp(0.0, 600.0) as i16

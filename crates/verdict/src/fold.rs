@@ -28,6 +28,7 @@ use crate::restarts::Restarts;
 use crate::share::Share;
 use crate::slot::Look;
 use crate::tolerances::Tolerances;
+use crate::zones;
 
 /// Buckets that the control must have in a trailing minute, relative to the candidate's requests, to count as serving.
 const CONTROL_SHARE_MIN: f64 = 0.05;
@@ -138,8 +139,12 @@ impl Fold {
         let evicted = input.data_quality.iter().any(|word| word == quality::BASELINE_EVICTED);
         let length = (frame.start.0 - first.unwrap_or(frame.start).0).max(1);
         let watch = (tolerances.watch_max_s / 10).max(1);
-        let dealing =
-            Dealing { start: frame.start, after: watch.div_ceil(length).clamp(1, 6), before: (length / watch).max(1) };
+        let dealing = Dealing {
+            start: frame.start,
+            after: watch.div_ceil(length).clamp(1, 6),
+            before: (length / watch).max(1),
+            zone: zones::attribute(past.values().flatten().map(|cell| cell.2)),
+        };
         let callers = callers(input, &frame.service.service);
         let traffic: Vec<Traffic> = (first.unwrap_or(frame.start).0..frame.start.0)
             .rev()

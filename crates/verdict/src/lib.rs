@@ -11,6 +11,7 @@
 //! | [`rate`] | confidence bounds |
 //! | [`dispersion`] | how bursty the counts are |
 //! | `errors`, `latency`, `alone`, `novelty`, `logs`, `log_flow`, `metrics`, `calls`, `actions`, `flow`, `restarts` | the signals; `settling` for young instances |
+//! | `zones` | what the candidate's zones alone explain |
 //! | `placebo` | falls of traffic at other times of the past |
 //! | `share` | whether the candidate gets the share of traffic that is meant for it |
 //! | `closeness` | the sequential test that a pass must win |
@@ -84,6 +85,7 @@ mod totals;
 pub mod two_sample;
 mod untouched;
 mod weights;
+mod zones;
 
 pub use gate::{LARGE_ERRORS, LARGE_RATIO};
 pub use input::JudgeInput;

@@ -6,7 +6,7 @@ use plimsoll_model::signal::{AgeClass, Histogram, OperationCell, OperationKind};
 use crate::alone::AloneTest;
 use crate::calls::{CallCounts, CallTests};
 use crate::closeness::Expected;
-use crate::counts::{Counts, Edges, shift_of};
+use crate::counts::{Counts, Edges, nearest_shift, shift_of};
 use crate::culprit::Arm;
 use crate::design::Role;
 use crate::dispersion::Measure;
@@ -15,6 +15,7 @@ use crate::latency::{EDGE_COUNT_MIN, LatencyTest};
 use crate::settling::{self, Point};
 use crate::slot::{ByAge, Look, Pair, Past, Slots};
 use crate::tolerances::Tolerances;
+use crate::zones::Zones;
 
 /// Buckets since the candidate's first after which nothing is young any more.
 pub(crate) const YOUNG_BUCKETS: u64 = 30;
@@ -54,6 +55,7 @@ pub(crate) struct Operation {
     pub(crate) latency: Option<LatencyTest>,
     pub(crate) alone: AloneTest,
     pub(crate) calls: CallTests,
+    pub(crate) zones: Zones,
     pub(crate) recent: Vec<Recent>,
     /// Failed and all requests by role and age, for telling rates from mix.
     pub(crate) pooled: [[(f64, f64); 3]; 3],
@@ -78,6 +80,8 @@ pub(crate) struct Dealing {
     pub(crate) after: u64,
     /// Buckets before the start in a portion.
     pub(crate) before: u64,
+    /// The attribute that tells zones.
+    pub(crate) zone: Option<&'static str>,
 }
 
 /// What a bucket is folded with.
@@ -154,6 +158,7 @@ impl Operation {
             latency: edges.map(|edges| LatencyTest::new(edges, &counts)),
             alone: AloneTest::default(),
             calls: CallTests::new(calls),
+            zones: Zones::new(dealing.zone, before.iter().map(|(.., cell)| *cell)),
             recent: Vec::new(),
             pooled,
             arms: [Arm::default(), Arm::default(), traces],
@@ -176,7 +181,11 @@ impl Operation {
             cells.iter().for_each(|(age, cell)| sums[*age as usize].add(&counts(cell)));
             sums
         };
-        let excused = if moment.look.beside { 0 } else { shift_of(moment.look.excused.latency) };
+        let beside = moment.look.beside;
+        let explained =
+            self.zones.push(candidate.iter().map(|(_, cell)| *cell), control.iter().map(|(_, cell)| *cell), beside);
+        let excused = if beside { 0 } else { shift_of(moment.look.excused.latency) };
+        let excused = excused.saturating_add(nearest_shift(explained.slower));
         let (b, a) = (by_age(candidate, excused), by_age(control, 0));
         let sum = |arm: &ByAge| {
             let mut all = Counts::default();
@@ -217,6 +226,9 @@ impl Operation {
             if !pair.side_by_side {
                 pair.control.requests = (pair.control.requests * moment.past_weight).max(pair.control.errors);
             }
+            // As many as it would have had in the candidate's zones.
+            let (errors, requests) = (pair.control.errors, pair.control.requests);
+            pair.control.errors = (errors + explained.points * requests).min(requests.max(errors));
             self.compare(&pair, moment);
         }
         if self.latency.is_none() && self.waiting.count() >= EDGE_COUNT_MIN {
@@ -253,7 +265,8 @@ impl Operation {
     /// About how much memory it takes.
     pub(crate) fn bytes(&self) -> usize {
         let traces: usize = self.arms.iter().map(|arm| 200 * (arm.blame.len() + arm.callees.len())).sum();
-        let kept = self.recent.len() * size_of::<Recent>() + self.errors.bytes() + self.past.bytes();
+        let kept =
+            self.recent.len() * size_of::<Recent>() + self.errors.bytes() + self.past.bytes() + self.zones.bytes();
         size_of::<Self>() + self.name.len() + kept + traces + self.calls.bytes()
     }
 

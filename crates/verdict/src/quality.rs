@@ -65,6 +65,8 @@ pub const SEASON_CHANGED: &str = "season_changed";
 pub const RATES_FROM_METRICS: &str = "rates_from_metrics";
 /// What had piled up before it was sent is being delivered: the judgement goes as far as that has come.
 pub const CATCHING_UP: &str = "catching_up";
+/// The candidate was served from other zones than the control; what those alone explain was not held against it.
+pub const ZONE_SHIFT: &str = "zone_shift";
 /// The candidate gets another share of the traffic than its marker says: nothing is promoted on that.
 pub const SAMPLE_RATIO: &str = "sample_ratio";
 /// Spans were sampled and failures kept more often than the rest: shares are those of the weights.
@@ -106,6 +108,7 @@ pub(crate) fn words(input: &JudgeInput, fold: &Fold, tests: &[Test]) -> Vec<Stri
     };
     say(THIN_OPERATIONS, thin.into_iter().any(unshown));
     say(CATCHING_UP, input.behind > PILED_UP);
+    say(ZONE_SHIFT, fold.operations.iter().any(|op| op.zones.told));
     say(SAMPLE_RATIO, fold.share.mismatch(&input.tolerances).is_some());
     say(SUPERSEDED, input.superseded_at.is_some());
     let short = fold

@@ -133,3 +133,51 @@ fn slow_requests_that_share_a_value_are_told_by_it() {
     assert!(south.contains("when `cloud.region=south`"), "{south}");
     assert!(!judged("everywhere").contains("cloud.region"));
 }
+
+#[test]
+fn a_rollout_that_begins_in_the_worse_zone_is_no_regression_and_one_that_is_worse_there_is() {
+    // Zone `b` fails four percent and is slow; the candidate is served from there alone, the control from both.
+    let judged = |failing: f64, slower: f64| {
+        let scenario = Scenario { share: 0.3, errors: 0.0, after_s: 900, ..Scenario::default() };
+        let mut input = simulate(&scenario, 55);
+        for series in &mut input.series {
+            let candidate = series.key.version == "2";
+            for (bucket, cell) in &mut series.cells {
+                let b = if candidate { cell.requests } else { cell.requests / 2 };
+                // Whole failures, spread as evenly as they go.
+                let at = |n: u64| (n as f64 * b as f64 * if candidate { failing } else { 0.04 }) as u64;
+                cell.errors = at(bucket.0 + 1) - at(bucket.0);
+                let growth = if candidate { 1.8 * slower } else { 1.8 };
+                let shift = (growth.log2() * 16.0).round() as i16;
+                let mut seen = std::collections::BTreeMap::new();
+                for (place, (index, n)) in cell.latency.0.iter().enumerate() {
+                    let moved = if candidate { *n } else { (n + place as u64 % 2) / 2 };
+                    *seen.entry(index + shift).or_insert(0) += moved;
+                    *seen.entry(*index).or_insert(0) += n - moved;
+                }
+                seen.retain(|_, n| *n > 0);
+                cell.latency.0 = seen;
+                let usual = cell.log_latency_sum / cell.requests.max(1) as i64;
+                let more = (growth.ln() * plimsoll_model::signal::LOG_UNIT) as i64;
+                for (zone, requests, errors, log) in
+                    [("a", cell.requests - b, 0, usual), ("b", b, cell.errors, usual + more)]
+                {
+                    let value =
+                        AttributeValue { attribute: "cloud.availability_zone".to_owned(), value: zone.to_owned() };
+                    let outcome = Outcome { requests, errors, log_latency_sum: log * requests as i64 };
+                    cell.values.insert(value, outcome);
+                }
+                cell.values.retain(|_, outcome| outcome.requests > 0);
+                cell.log_latency_sum = cell.values.values().map(|outcome| outcome.log_latency_sum).sum();
+            }
+        }
+        let told = looked_at(&mut input);
+        assert!(says(&told[told.len() - 1], quality::ZONE_SHIFT));
+        told.into_iter().find(|verdict| verdict.verdict == VerdictKind::Regressed)
+    };
+    let harmless = judged(0.04, 1.0);
+    assert!(harmless.is_none(), "{:?}", harmless.map(|verdict| verdict.summary));
+    let signal = |verdict: Option<Verdict>| verdict.expect("worse in its own zone").findings[0].signal;
+    assert_eq!(signal(judged(0.10, 1.0)), SignalKind::ErrorRate);
+    assert_eq!(signal(judged(0.04, 1.6)), SignalKind::Latency);
+}
