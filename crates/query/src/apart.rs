@@ -6,18 +6,17 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, Select, SelectItem, Statement, Value, VisitMut, VisitorMut, visit_expressions,
-};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, Select, SelectItem, Statement, Value, VisitorMut};
 
 use crate::dialect::bare;
 use crate::functions::meant::APART;
+use crate::walk;
 use crate::wanted::call;
 
 /// Tells the calls of `statement` apart.
 pub(crate) fn tell(statement: &mut Statement) {
     let mut calls: HashMap<String, HashSet<String>> = HashMap::new();
-    let _: ControlFlow<()> = visit_expressions(statement, |expr| {
+    let _: ControlFlow<()> = walk::expressions(statement, |expr| {
         if matches!(expr, Expr::Function(_)) {
             calls.entry(name(&bare(expr))).or_default().insert(name(expr));
         }
@@ -25,7 +24,7 @@ pub(crate) fn tell(statement: &mut Statement) {
     });
     let alike: HashSet<String> = calls.into_iter().filter(|(_, calls)| calls.len() > 1).map(|(name, _)| name).collect();
     if !alike.is_empty() {
-        let _: ControlFlow<()> = VisitMut::visit(statement, &mut Apart { alike });
+        let _: ControlFlow<()> = walk::visit_mut(statement, &mut Apart { alike });
     }
 }
 
@@ -63,7 +62,7 @@ impl VisitorMut for Apart {
         if self.is_alike(expr)
             && let Expr::Function(function) = expr
         {
-            let _: ControlFlow<()> = VisitMut::visit(&mut function.args, &mut Casts);
+            let _: ControlFlow<()> = walk::visit_mut(&mut function.args, &mut Casts);
         }
         ControlFlow::Continue(())
     }

@@ -5,12 +5,13 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     Expr, LimitClause, ObjectName, Query, ShowStatementFilter, ShowStatementFilterPosition, ShowStatementOptions,
-    Statement, Value, VisitMut, VisitorMut,
+    Statement, Value, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::error::QueryError;
+use crate::walk;
 
 /// Rewrites `statement`.
 pub(crate) fn rewrite(statement: &mut Statement) -> Result<(), QueryError> {
@@ -21,7 +22,7 @@ pub(crate) fn rewrite(statement: &mut Statement) -> Result<(), QueryError> {
             *statement = first;
         }
     }
-    match VisitMut::visit(statement, &mut Fetches) {
+    match walk::visit_mut(statement, &mut Fetches) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }

@@ -12,7 +12,7 @@ use arrow::array::timezone::Tz;
 use arrow::datatypes::IntervalMonthDayNano;
 use datafusion::sql::sqlparser::ast::{
     CastKind, DataType, DateTimeField, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Interval, Statement,
-    TimezoneInfo, UnaryOperator, Value, VisitMut, VisitorMut,
+    TimezoneInfo, UnaryOperator, Value, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
@@ -22,6 +22,7 @@ use crate::functions::meant::APART;
 use crate::functions::{lengths, zones};
 use crate::parameter::Parameter;
 use crate::postgres::interval;
+use crate::walk;
 use crate::wanted::call;
 
 /// Refuses `INTERVAL(3) '1.2345 s'`, of which the parser drops the number.
@@ -41,7 +42,7 @@ fn precise() -> QueryError {
 
 /// Rewrites `statement`.
 pub(crate) fn settle(statement: &mut Statement) -> Result<(), QueryError> {
-    match VisitMut::visit(statement, &mut Clocks) {
+    match walk::visit_mut(statement, &mut Clocks) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }

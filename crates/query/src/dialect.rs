@@ -15,10 +15,11 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, DuplicateTreatment, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
     SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, Subscript, TableFactor, UnaryOperator, Value,
-    VisitMut, VisitorMut, visit_expressions,
+    VisitorMut,
 };
 
 use crate::error::QueryError;
+use crate::walk;
 
 /// `%` in one pattern of `LIKE`: each may match anywhere, and a batch of rows is compared without looking up.
 const WILDCARDS_MAX: usize = 50;
@@ -31,7 +32,7 @@ const REGEX_FUNCTIONS: [&str; 6] =
 /// Puts `statement` right.
 pub(crate) fn settle(statement: &mut Statement) -> Result<(), QueryError> {
     name(statement);
-    match VisitMut::visit(statement, &mut Settle) {
+    match walk::visit_mut(statement, &mut Settle) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }
@@ -412,13 +413,13 @@ pub(crate) fn bare(expr: &Expr) -> Expr {
         }
     }
     let mut bare = expr.clone();
-    let _: ControlFlow<()> = VisitMut::visit(&mut bare, &mut Bare);
+    let _: ControlFlow<()> = walk::visit_mut(&mut bare, &mut Bare);
     bare
 }
 
 /// Says whether an expression holds a query: the planner calls all of them the same.
 fn has_subquery(expr: &Expr) -> bool {
-    visit_expressions(expr, |inner| match inner {
+    walk::expressions(expr, |inner| match inner {
         Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. } => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     })
@@ -426,7 +427,7 @@ fn has_subquery(expr: &Expr) -> bool {
 }
 
 fn has_window(expr: &Expr) -> bool {
-    let found = visit_expressions(expr, |inner| match inner {
+    let found = walk::expressions(expr, |inner| match inner {
         Expr::Function(call) if call.over.is_some() => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     });

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use datafusion::common::{Column, DataFusionError, SchemaError};
 
+use crate::foreign;
 use crate::guard::TABLE_FUNCTIONS;
 
 /// Why a query has no answer.
@@ -180,6 +181,8 @@ const TIMES: &str = "write a time like `'2026-01-31T12:00:00Z'`, or `now() - INT
 
 /// What to write instead, by what a message begins with or has in it.
 const HELP: &[(&str, &str)] = &[
+    ("to interval", LENGTHS),
+    ("for temporal operation interval", LENGTHS),
     (
         "cannot coerce arithmetic expression timestamp",
         "add and subtract an interval, for instance `x - INTERVAL '1 hour'`",
@@ -198,6 +201,9 @@ const HELP: &[(&str, &str)] = &[
     ("non-boolean predicate", "compare it with something, for instance `x > 0`"),
     ("divide by zero", "write `x / nullif(y, 0)`"),
 ];
+
+/// What to write beside lengths of time.
+const LENGTHS: &str = "a number is no length of time: write `x * INTERVAL '1 second'`, or take the seconds of a length, `extract(epoch FROM x)`";
 
 /// What to write instead of a subquery that was left where the engine has no plan for it, by what it calls it.
 const OUT_OF_PLACE: &[(&str, &str)] = &[
@@ -258,6 +264,12 @@ fn helpful(text: String) -> String {
         && let Some((function, types)) = call.split('\'').next().and_then(|call| call.split_once('('))
     {
         let types = types.trim_end_matches(')');
+        let function = foreign::in_postgres(function);
+        if function == "bool_and" || function == "bool_or" {
+            return format!(
+                "`{function}` does not take ({types}): it takes conditions, for instance `{function}(x > 0)`"
+            );
+        }
         if types.contains("interval") {
             return match types.contains("text") {
                 true => format!(
@@ -294,7 +306,11 @@ fn helpful(text: String) -> String {
         return format!("two columns are called `{name}`: give each a name of its own with `AS`");
     }
     if lower.contains("cannot infer common argument type") && lower.contains("interval") {
-        return format!("{text}: write text as an interval, for instance `INTERVAL '1 hour'`");
+        let help = match lower.contains("text") {
+            true => "write text as an interval, for instance `INTERVAL '1 hour'`",
+            false => LENGTHS,
+        };
+        return format!("{text}: {help}");
     }
     if lower.contains("null_aware anti join only supports") {
         return "`NOT IN` a subquery that refers to the outer row is not supported: write `NOT EXISTS (SELECT 1 FROM .. WHERE .. AND y = x)`, and think of null"

@@ -5,15 +5,16 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{Expr, Statement, Value, ValueWithSpan, VisitMut, VisitorMut, visit_expressions};
+use datafusion::sql::sqlparser::ast::{Expr, Statement, Value, ValueWithSpan, VisitorMut};
 
 use crate::error::QueryError;
 use crate::functions::lacking;
+use crate::walk;
 use crate::wanted::call;
 
 /// Rewrites `statement`, which has the values of its parameters in it.
 pub(crate) fn rewrite(statement: &mut Statement) -> Result<(), QueryError> {
-    match VisitMut::visit(statement, &mut Escapes) {
+    match walk::visit_mut(statement, &mut Escapes) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }
@@ -63,7 +64,7 @@ fn text(value: &ValueWithSpan) -> Option<&str> {
 
 /// Says whether a pattern has a parameter without a value in it.
 fn is_open(pattern: &Expr) -> bool {
-    visit_expressions(pattern, |part| match part {
+    walk::expressions(pattern, |part| match part {
         Expr::Value(ValueWithSpan { value: Value::Placeholder(_), .. }) => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     })

@@ -17,6 +17,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::error::QueryError;
+use crate::walk;
 
 /// Tables that a statement may read, one that is read twice counted twice.
 const TABLES_MAX: u64 = 100;
@@ -230,7 +231,7 @@ struct Inside<'a> {
 impl Inside<'_> {
     fn terms(&mut self, within: &impl Visit) -> Result<u64, QueryError> {
         self.terms = 0;
-        match within.visit(self) {
+        match walk::visit(within, self) {
             ControlFlow::Break(error) => Err(error),
             ControlFlow::Continue(()) if self.terms > TERMS_MAX => Err(QueryError::Refused(format!(
                 "an expression comes to more than {TERMS_MAX} terms when columns of subqueries are put in place of their names: compute it in fewer steps"

@@ -13,7 +13,7 @@ use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Literal};
 use datafusion::physical_plan::PhysicalExpr;
 
 /// Functions that take every value.
-const TOTAL: [&str; 51] = [
+const TOTAL: [&str; 50] = [
     "abs",
     "array_element",
     "array_has",
@@ -36,7 +36,6 @@ const TOTAL: [&str; 51] = [
     "date_part",
     "date_trunc",
     "ends_with",
-    "exact_part",
     "floor",
     "get_field",
     "greatest",

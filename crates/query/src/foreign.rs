@@ -1,5 +1,6 @@
 //! What Postgres calls by another name, or means by it, written as the engine has it: functions and casts.
 //!
+//! - Types of the catalogue, `::pg_catalog.int8`, as programs write them that look types up.
 //! - `x ^ y`, which is `power(x, y)`.
 //! - `sign`, `every`, `variance` and `mod`, which the engine calls otherwise; `array_remove` and `array_replace`, which are of one item
 //!   there and of all in Postgres.
@@ -12,11 +13,13 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CharacterLength, DataType, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentClause, FunctionArguments, Ident, ObjectName, OrderByExpr, OrderByOptions, Statement, Value,
-    VisitMut, VisitorMut, visit_expressions, visit_expressions_mut,
+    VisitorMut,
 };
 
 use crate::functions::{lacking, power};
 use crate::grammar;
+use crate::parameter;
+use crate::walk;
 use crate::wanted::call;
 
 /// How Postgres calls a function, and how the engine calls what it does.
@@ -29,20 +32,28 @@ const NAMES: [(&str, &str); 6] = [
     ("variance", "var_samp"),
 ];
 
+/// Returns what Postgres calls a function of the engine, where that is called otherwise there.
+pub(crate) fn in_postgres(function: &str) -> &str {
+    let engine = if function == "var" { "var_samp" } else { function };
+    // `bool_and` is known to both.
+    let own = NAMES.iter().find(|(own, of)| *of == engine && !matches!(*own, "every" | "pow"));
+    own.map_or(function, |(own, _)| own)
+}
+
 /// Rewrites `statement`.
 pub(crate) fn rewrite(statement: &mut Statement) {
-    let _: ControlFlow<()> = visit_expressions_mut(statement, |expr| {
+    let _: ControlFlow<()> = walk::expressions_mut(statement, |expr| {
         if let Expr::Function(call) = expr {
             in_order(call);
         }
         ControlFlow::Continue(())
     });
     let mut ordered = 0;
-    let _: ControlFlow<()> = visit_expressions(statement, |expr| {
+    let _: ControlFlow<()> = walk::expressions(statement, |expr| {
         ordered += usize::from(matches!(expr, Expr::Function(call) if order(call).is_some()));
         ControlFlow::Continue(())
     });
-    let _: ControlFlow<()> = VisitMut::visit(statement, &mut Foreign { several_orders: ordered > 1 });
+    let _: ControlFlow<()> = walk::visit_mut(statement, &mut Foreign { several_orders: ordered > 1 });
 }
 
 /// Sorts the distinct texts of `string_agg`, as Postgres does where no order is given.
@@ -68,6 +79,12 @@ impl VisitorMut for Foreign {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         grammar::signed(expr);
+        if let Expr::Cast { data_type, .. } = expr
+            && let DataType::Custom(name, _) = data_type
+            && let Some(plain) = parameter::of_catalogue(name).and_then(|of| parameter::written(&of))
+        {
+            *data_type = plain;
+        }
         ControlFlow::Continue(())
     }
 

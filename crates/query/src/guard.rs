@@ -14,8 +14,7 @@ use std::ops::ControlFlow;
 use arrow::datatypes::{DataType, Schema};
 use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, ObjectName, Query, Select, SetExpr, Statement, TableFactor, Value, Visit,
-    Visitor,
+    Expr, FunctionArg, FunctionArgExpr, ObjectName, Query, Select, SetExpr, Statement, TableFactor, Value, Visitor,
 };
 use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
@@ -38,6 +37,7 @@ use crate::postgres::{self, Adapted};
 use crate::quantified;
 use crate::sets;
 use crate::tables::trace;
+use crate::walk;
 use crate::wanted;
 
 /// What the parser may recurse.
@@ -157,7 +157,7 @@ pub(crate) fn check(
     quantified::rewrite(query);
     wanted::mark(query);
     let mut walk = Walk { describing: matches!(given, Given::Nothing), ..Walk::default() };
-    if let ControlFlow::Break(error) = Visit::visit(query.as_ref(), &mut walk) {
+    if let ControlFlow::Break(error) = walk::visit(query.as_ref(), &mut walk) {
         return Err(error);
     }
     expansion::check(query)?;

@@ -50,6 +50,7 @@ mod spelling;
 mod tables;
 mod taken;
 mod top;
+mod walk;
 mod wanted;
 
 pub use engine::{DataFusionEngine, HeldMemory};

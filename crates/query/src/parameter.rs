@@ -230,7 +230,17 @@ fn exact(digits: &str) -> Option<i8> {
 
 /// Gives `expr` a type that a client named for a parameter; `None` where the parameter is left as it is.
 pub(crate) fn typed(expr: Expr, data_type: &DataType) -> Option<Expr> {
-    let named = match data_type {
+    match data_type {
+        DataType::Timestamp(_, Some(_)) => Some(counted_in(expr, INSTANT)),
+        DataType::Utf8 => None,
+        _ => Some(cast(expr, written(data_type)?)),
+    }
+}
+
+/// Returns how a type is written; `None` where it is not.
+pub(crate) fn written(data_type: &DataType) -> Option<SqlType> {
+    Some(match data_type {
+        DataType::Utf8 => SqlType::Text,
         DataType::Boolean => SqlType::Boolean,
         DataType::Int8 | DataType::Int16 => SqlType::SmallInt(None),
         DataType::Int32 => SqlType::Integer(None),
@@ -242,14 +252,13 @@ pub(crate) fn typed(expr: Expr, data_type: &DataType) -> Option<Expr> {
         DataType::Date32 | DataType::Date64 => SqlType::Date,
         DataType::Time32(_) | DataType::Time64(_) => SqlType::Time(None, TimezoneInfo::None),
         DataType::Timestamp(_, None) => SqlType::Timestamp(None, TimezoneInfo::None),
-        DataType::Timestamp(_, Some(_)) => return Some(counted_in(expr, INSTANT)),
+        DataType::Timestamp(_, Some(_)) => SqlType::Timestamp(None, TimezoneInfo::WithTimeZone),
         DataType::Interval(_) | DataType::Duration(_) => SqlType::Interval { fields: None, precision: None },
         DataType::Decimal32(precision, scale)
         | DataType::Decimal64(precision, scale)
         | DataType::Decimal128(precision, scale) => decimal(*precision, *scale),
         _ => return None,
-    };
-    Some(cast(expr, named))
+    })
 }
 
 /// Returns the type of what is cast to `named`, where a parameter may have it.
@@ -286,7 +295,7 @@ pub(crate) fn implied(named: &SqlType) -> Option<DataType> {
 }
 
 /// Returns the type that `pg_catalog` has under a name, as programs write it that look types up: `pg_catalog.int8`.
-fn of_catalogue(name: &ObjectName) -> Option<DataType> {
+pub(crate) fn of_catalogue(name: &ObjectName) -> Option<DataType> {
     let [schema, name] = name.0.as_slice() else { return None };
     if !schema.to_string().trim_matches('"').eq_ignore_ascii_case("pg_catalog") {
         return None;

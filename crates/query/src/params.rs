@@ -10,12 +10,13 @@ use std::ops::ControlFlow;
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Ident, Interval, LimitClause, Query, Select, SelectItem, UnaryOperator, Value as Literal,
-    VisitMut, VisitorMut, visit_expressions,
+    VisitMut, VisitorMut,
 };
 
 use crate::error::QueryError;
 use crate::implied::LENGTH;
 use crate::parameter::{Parameter, implied, typed};
+use crate::walk;
 
 /// What stands for `$1`, `$2`, .. of a statement.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +98,7 @@ impl<'a> Parameters<'a> {
                 were_given(values.len())
             )));
         }
-        if let ControlFlow::Break(error) = statement.visit(&mut self) {
+        if let ControlFlow::Break(error) = walk::visit_mut(statement, &mut self) {
             return Err(error);
         }
         match self.used.iter().position(|used| !used) {
@@ -294,7 +295,7 @@ fn compared(expr: &mut Expr) {
         Expr::Between { .. } => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     };
-    if [&*tested, &*low, &*high].into_iter().any(|part| visit_expressions(part, doubles).is_break()) {
+    if [&*tested, &*low, &*high].into_iter().any(|part| walk::expressions(part, doubles).is_break()) {
         return;
     }
     let compare = |op, bound: &Expr| {

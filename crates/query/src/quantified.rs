@@ -7,9 +7,10 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Array, ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, Statement, Value, VisitMut, VisitorMut,
-    visit_expressions,
+    Array, ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, Statement, Value, VisitorMut,
 };
+
+use crate::walk;
 
 /// Items that are compared one by one: each makes the syntax tree deeper. Longer lists are left to the planner, which refuses them.
 const CHAIN_MAX: usize = 100;
@@ -19,7 +20,7 @@ const ROOM: usize = 2_000;
 
 /// Rewrites `statement`.
 pub(crate) fn rewrite(statement: &mut Statement) {
-    let _: ControlFlow<()> = VisitMut::visit(statement, &mut Quantified { room: ROOM });
+    let _: ControlFlow<()> = walk::visit_mut(statement, &mut Quantified { room: ROOM });
 }
 
 struct Quantified {
@@ -31,7 +32,7 @@ impl Quantified {
     /// Takes the room for one comparison of `left` for each item; false where there is not enough.
     fn fits(&mut self, left: &Expr, items: usize) -> bool {
         let mut parts = 0;
-        let _: ControlFlow<()> = visit_expressions(left, |_| {
+        let _: ControlFlow<()> = walk::expressions(left, |_| {
             parts += 1;
             ControlFlow::Continue(())
         });

@@ -8,14 +8,15 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, JoinConstraint, JoinOperator, Query, Select, SetExpr, SetOperator, SetQuantifier, Statement,
-    TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
+    TableFactor, TableWithJoins, Value, VisitorMut,
 };
 
 use crate::error::QueryError;
+use crate::walk;
 
 /// Rewrites `statement`.
 pub(crate) fn rewrite(statement: &mut Statement) -> Result<(), QueryError> {
-    match VisitMut::visit(statement, &mut Sets) {
+    match walk::visit_mut(statement, &mut Sets) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }

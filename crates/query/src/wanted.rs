@@ -9,13 +9,13 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
-    Ident, ObjectName, Select, SelectItem, Statement, Subscript, UnaryOperator, Value, Visit, VisitMut, Visitor,
-    VisitorMut,
+    Ident, ObjectName, Select, SelectItem, Statement, Subscript, UnaryOperator, Value, Visitor, VisitorMut,
 };
 
 use crate::functions::attribute;
 use crate::functions::meant::{NUMBER, TRUTH};
 use crate::taken::ALIKE;
+use crate::walk;
 
 /// Functions whose arguments are numbers.
 const OF_NUMBERS: [&str; 34] = [
@@ -60,8 +60,8 @@ const OF_CONDITIONS: [&str; 3] = ["bool_and", "bool_or", "every"];
 /// Marks what is wanted as a number or a condition.
 pub(crate) fn mark(statement: &mut Statement) {
     let mut names = Names::default();
-    let _: ControlFlow<()> = Visit::visit(statement, &mut names);
-    let _: ControlFlow<()> = VisitMut::visit(statement, &mut Mark { names: names.0 });
+    let _: ControlFlow<()> = walk::visit(statement, &mut names);
+    let _: ControlFlow<()> = walk::visit_mut(statement, &mut Mark { names: names.0 });
 }
 
 /// The names that are given to attributes.

@@ -12,10 +12,10 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{ArrayRef, AsArray, Decimal128Array, Float64Array, IntervalMonthDayNanoArray};
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{
-    DataType, DurationNanosecondType, Float64Type, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
-    IntervalUnit, TimeUnit, TimestampNanosecondType,
+    DataType, Date32Type, DurationNanosecondType, FieldRef, Float64Type, Int64Type, IntervalMonthDayNano,
+    IntervalMonthDayNanoType, IntervalUnit, TimeUnit, TimestampNanosecondType,
 };
 use datafusion::common::{ExprSchema, Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::{
@@ -208,9 +208,11 @@ struct Length {
 }
 
 impl Length {
-    fn part(&self, part: &str, of: &ArrayRef) -> Result<ArrayRef> {
+    fn part(&self, part: &str, of: &ArrayRef, strict: bool) -> Result<ArrayRef> {
         let (nanos, is_time): (Decimal128Array, bool) = match of.data_type() {
             data_type if is_length(data_type) => (totals(of)?, false),
+            // Days reach further than times do.
+            DataType::Date32 => (of.as_primitive::<Date32Type>().unary(|days| i128::from(days) * DAY), true),
             DataType::Time32(_) | DataType::Time64(_) => {
                 let time = cast(&cast(of, &DataType::Time64(TimeUnit::Nanosecond))?, &DataType::Int64)?;
                 (time.as_primitive::<Int64Type>().unary(i128::from), true)
@@ -220,7 +222,8 @@ impl Length {
                     DataType::Timestamp(_, zone) => zone.clone(),
                     _ => Some(UTC.into()),
                 };
-                let times = cast(of, &DataType::Timestamp(TimeUnit::Nanosecond, zone))?;
+                let options = CastOptions { safe: !strict, ..CastOptions::default() };
+                let times = cast_with_options(of, &DataType::Timestamp(TimeUnit::Nanosecond, zone), &options)?;
                 let times = if part == "epoch" { times } else { zones::walls(&times)? };
                 (times.as_primitive::<TimestampNanosecondType>().unary(i128::from), true)
             }
@@ -294,7 +297,13 @@ impl ScalarUDFImpl for Length {
                 }
                 Arc::new(IntervalMonthDayNanoArray::from(out))
             }
-            (PART, [_, of], Some(ColumnarValue::Scalar(ScalarValue::Utf8(Some(part))))) => self.part(part, of)?,
+            (PART, [_, of], Some(ColumnarValue::Scalar(ScalarValue::Utf8(Some(part))))) => {
+                let attribute =
+                    |field: &FieldRef| field.metadata().get(FACE).is_some_and(|face| face == FACE_ATTRIBUTE);
+                // What an attribute holds need be no time.
+                let strict = !args.arg_fields.get(1).is_some_and(attribute);
+                self.part(part, of, strict)?
+            }
             _ => return exec_err!("`{}` was given too few values", self.name),
         }))
     }

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use datafusion::sql::sqlparser::ast::{
     ArrayElemTypeDef, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr,
     Ident, JoinOperator, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Statement, TableAlias,
-    TableFactor, TableWithJoins, Value, Visit, VisitMut, Visitor, VisitorMut,
+    TableFactor, TableWithJoins, Value, Visitor, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -23,6 +23,7 @@ use datafusion_pg_catalog::sql::rules::{
 use super::namespace::{ABOUT_RELATIONS, PG_CATALOG};
 use super::{fixed, routines, series};
 use crate::tables::SCHEMA;
+use crate::walk;
 
 /// What a statement must have somewhere in its text to be looked at.
 const SIGNS: &[&str] = &[
@@ -77,7 +78,7 @@ pub(crate) fn adapt(sql: &str) -> Adapted {
         return Adapted::Other;
     }
     let mut relations = Relations::default();
-    let _: ControlFlow<()> = VisitMut::visit(&mut statement, &mut relations);
+    let _: ControlFlow<()> = walk::visit_mut(&mut statement, &mut relations);
     let asks = relations.catalogue > 0 || SIGNS.iter().any(|sign| !COMMON.contains(sign) && lower.contains(sign));
     if relations.others == 0 && asks { Adapted::Catalogue(Box::new(statement)) } else { Adapted::Other }
 }
@@ -418,7 +419,7 @@ fn aggregates(select: &Select) -> bool {
             }
         }
     }
-    select.projection.iter().any(|item| Visit::visit(item, &mut Find).is_break())
+    select.projection.iter().any(|item| walk::visit(item, &mut Find).is_break())
 }
 
 #[cfg(test)]

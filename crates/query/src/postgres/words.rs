@@ -25,7 +25,8 @@ pub(super) fn scalar() -> Vec<ScalarUDF> {
         ScalarUDF::from(TypeOf { signature: any() }),
         ScalarUDF::from(TypeNamed { signature: any() }),
         ScalarUDF::from(Format { signature: any() }),
-        ScalarUDF::from(QuoteLiteral { signature: any() }),
+        ScalarUDF::from(QuoteLiteral { signature: any(), nullable: false }),
+        ScalarUDF::from(QuoteLiteral { signature: any(), nullable: true }),
     ]
 }
 
@@ -147,15 +148,16 @@ fn identifier(text: &str) -> String {
     if plain { text.to_owned() } else { format!("\"{}\"", text.replace('"', "\"\"")) }
 }
 
-/// `quote_literal(value)`
+/// `quote_literal(value)`, and `quote_nullable(value)`, which writes `NULL` for null.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct QuoteLiteral {
     signature: Signature,
+    nullable: bool,
 }
 
 impl ScalarUDFImpl for QuoteLiteral {
     fn name(&self) -> &str {
-        "quote_literal"
+        if self.nullable { "quote_nullable" } else { "quote_literal" }
     }
 
     fn signature(&self) -> &Signature {
@@ -167,9 +169,11 @@ impl ScalarUDFImpl for QuoteLiteral {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [value] = args.args.as_slice() else { return exec_err!("`quote_literal` takes one value") };
+        let [value] = args.args.as_slice() else { return exec_err!("`{}` takes one value", self.name()) };
         let values = texts(value, args.number_rows)?;
-        let quoted: StringArray = values.as_string::<i32>().iter().map(|text| text.map(literal)).collect();
+        let null = self.nullable.then(|| "NULL".to_owned());
+        let quoted = |text: Option<&str>| text.map(literal).or_else(|| null.clone());
+        let quoted: StringArray = values.as_string::<i32>().iter().map(quoted).collect();
         Ok(ColumnarValue::Array(Arc::new(quoted)))
     }
 }
