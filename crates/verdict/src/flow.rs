@@ -111,8 +111,7 @@ impl Flow {
         let counts: Vec<(f64, f64)> = minutes.iter().map(|m| (m.0, 1e9)).collect();
         let dispersion = dispersion::of_arm(&counts).phi;
         let placebos = Placebos::of(&minutes);
-        // Where placebos tell what falls mean, what is left to measure is how minutes vary between them.
-        let varies = if placebos.tell() { dispersion.min(placebo::between_falls(&minutes)) } else { dispersion };
+        let varies = if placebos.tell() { placebo::varies(&minutes, dispersion) } else { dispersion };
         let throughput = Standing { dispersion: varies, ..Standing::default() };
         let silence = Standing { dispersion, ..Standing::default() };
         Self { before: minutes, placebos, dispersion, throughput, silence, ..Self::default() }

@@ -1,13 +1,15 @@
 //! Falls of traffic at other times of the service's own past, as placebos of the one since the start.
 //!
 //! At each minute of the past a deploy is imagined, and the minutes after it are held against those before it just as the
-//! deploy's are. Evidence is then raised to the largest power, at most one, at which its mean over the placebos is at most
-//! one: in a past that is steady that is one, and where traffic falls now and then without any deploy, a fall has to show
-//! more than those did. That takes the place of a dispersion that falls of the past would raise beyond all measure, so that a
-//! service that was down for a few minutes within the hour could lose all its traffic unseen: how much minutes vary is measured
-//! between falls ([`between_falls`]). The rank of the fall among them, `(1 + #{placebo >= observed}) / (1 + K)`, is its p-value.
+//! deploy's are; and those before it against those after, because what rises within the hour also falls. Of the evidence
+//! since the start only what exceeds the largest that any placebo ever reached is left: in a steady past that is all of it, and
+//! where traffic comes and goes by itself, a fall has to show more than those did. The rank of the fall among them,
+//! `(1 + #{placebo >= observed}) / (1 + K)`, is its p-value.
 //!
-//! *Cost.* One process a minute of the past, and as many strata for each minute since the start.
+//! Falls of the past raise the dispersion of minutes beyond all measure, so that a service that was down for a few minutes within the
+//! hour could lose all its traffic unseen. As placebos stand for them, a third of that is taken back ([`varies`]).
+//!
+//! *Cost.* Two processes a minute of the past, and as many strata for each minute since the start.
 
 use crate::e_process::Exceedance;
 
@@ -17,18 +19,16 @@ const PLACEBOS_MIN: usize = 10;
 const BESIDE_MIN: usize = 5;
 /// The mean of the lower nine tenths of the squares of standard normal numbers.
 const LOWER_MEAN: f64 = 0.623;
-/// Halvings of the interval in which the power is looked for.
-const HALVINGS: usize = 24;
 
-/// The test at other times.
+/// The test at other times: minutes before the start, the evidence of a fall and of a rise there, and the most of either.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Placebos(Vec<(usize, Exceedance)>);
+pub(crate) struct Placebos(Vec<(usize, [Exceedance; 2], f64)>);
 
 impl Placebos {
     /// Takes place at each of `minutes` that has some on both sides.
     pub(crate) fn of(minutes: &[(f64, f64)]) -> Self {
         let places = BESIDE_MIN..(minutes.len() + 1).saturating_sub(BESIDE_MIN);
-        Self(places.map(|at| (at, Exceedance::default())).collect())
+        Self(places.map(|at| (at, <[Exceedance; 2]>::default(), 0.0)).collect())
     }
 
     /// Says whether there are enough of them to conclude anything.
@@ -44,46 +44,40 @@ impl Placebos {
         minutes: &[(f64, f64)],
         mut test: impl FnMut(&mut Exceedance, (f64, f64), (f64, f64)),
     ) {
-        for (at, placebo) in &mut self.0 {
+        for (at, [falls, rises], sup) in &mut self.0 {
             let after = at.checked_sub(minute + 1).and_then(|later| minutes.get(later));
             if let (Some(after), Some(before)) = (after, minutes.get(*at + minute)) {
-                test(placebo, *before, *after);
+                test(falls, *before, *after);
+                test(rises, *after, *before);
+                *sup = sup.max(falls.value()).max(rises.value());
             }
         }
     }
 
-    /// Tempers a logarithm of evidence by what the same test says of the placebos.
+    /// Returns what is left of a logarithm of evidence once the placebos had theirs.
     pub(crate) fn tempered(&self, log_e: f64) -> f64 {
         if log_e <= 0.0 || !self.tell() {
             return log_e;
         }
-        let logs: Vec<f64> = self.0.iter().map(|(_, placebo)| placebo.value()).collect();
-        let fits = |power: f64| {
-            // Far beyond any level that matters, and safe to add up.
-            let sum: f64 = logs.iter().map(|log| (power * log).min(600.0).exp()).sum();
-            sum <= logs.len() as f64
-        };
-        if fits(1.0) {
-            return log_e;
-        }
-        let (mut low, mut high) = (0.0, 1.0);
-        for _ in 0..HALVINGS {
-            let middle = 0.5 * (low + high);
-            if fits(middle) { low = middle } else { high = middle }
-        }
-        low * log_e
+        log_e - self.0.iter().map(|(.., sup)| *sup).fold(0.0, f64::max)
     }
 
     /// The rank of the evidence among them; `None` where they are too few.
     pub(crate) fn rank(&self, log_e: f64) -> Option<f64> {
-        let larger = self.0.iter().filter(|(_, placebo)| placebo.value() >= log_e).count();
+        let larger = self.0.iter().filter(|(.., sup)| *sup >= log_e).count();
         self.tell().then(|| (1 + larger) as f64 / (1 + self.0.len()) as f64)
     }
 }
 
+/// How much burstier than chance minutes are: the mean, in logarithms, of `dispersion`, which falls have raised, twice, and of what it
+/// is between falls.
+pub(crate) fn varies(minutes: &[(f64, f64)], dispersion: f64) -> f64 {
+    (dispersion * dispersion * dispersion.min(between_falls(minutes))).cbrt()
+}
+
 /// How much burstier than chance minutes are next to each other, the tenth of the pairs left out that differ most: those are
 /// where traffic fell or rose.
-pub(crate) fn between_falls(minutes: &[(f64, f64)]) -> f64 {
+fn between_falls(minutes: &[(f64, f64)]) -> f64 {
     let pairs = minutes.windows(2).map(|pair| (pair[0].0, pair[1].0)).filter(|(one, other)| one + other > 0.0);
     let mut squares: Vec<f64> = pairs.map(|(one, other)| (one - other) * (one - other) / (one + other)).collect();
     squares.sort_by(f64::total_cmp);

@@ -4,6 +4,8 @@ use plimsoll_model::drill::{AttributeValue, Outcome};
 use plimsoll_model::signal::OperationCell;
 use plimsoll_model::{Bucket, SignalKind, Verdict, VerdictKind};
 use plimsoll_verdict::{JudgeInput, judge, quality};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use crate::drift::says;
 use crate::simulation::{START, Scenario, simulate};
@@ -52,6 +54,48 @@ fn a_fall_of_traffic_as_the_past_shows_without_a_deploy_is_none_and_one_beyond_i
     assert!(new.findings[0].p_value <= 1.0 / 45.0, "it is the first of many: {}", new.findings[0].p_value);
     assert!(judged(true, 36).is_none(), "six minutes of it half an hour before");
     assert!(judged(true, 150).is_some(), "it lasts longer than ever before");
+}
+
+#[test]
+fn traffic_that_comes_and_goes_by_itself_within_the_hour_is_no_loss() {
+    // Forty minutes of every hour, or a level that wanders by factors; one deploy at any time of it.
+    for wanders in [false, true] {
+        let mut lost = Vec::new();
+        for seed in 0..150_u64 {
+            let scenario =
+                Scenario { share: 1.0, errors: 0.0, rate: 4.0, before_s: 3_600, after_s: 1_790, ..Scenario::default() };
+            let mut input = simulate(&scenario, 9_000 + seed);
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let (offset, mut wandered) = (rng.random_range(0..60), 0.0_f64);
+            let levels: Vec<f64> = (0..90)
+                .map(|minute| {
+                    let step: f64 = (0..12).map(|_| rng.random_range(-0.5..0.5)).sum();
+                    wandered = 0.9 * wandered + 0.35 * step;
+                    let on = (minute + offset) % 60 < 40;
+                    if wanders {
+                        wandered.exp().min(5.0)
+                    } else if on {
+                        1.0
+                    } else {
+                        0.1
+                    }
+                })
+                .collect();
+            for series in &mut input.series {
+                for (bucket, cell) in &mut series.cells {
+                    let level = levels[(bucket.0 - (START - 360)) as usize / 6];
+                    cell.requests = (10.0 * cell.requests as f64 * level).round() as u64;
+                    cell.assembled = cell.requests;
+                }
+                series.cells.retain(|(_, cell)| cell.requests > 0);
+            }
+            if judge(&input).verdict == VerdictKind::Regressed {
+                lost.push(seed);
+            }
+        }
+        // One in a hundred is what may be called regressed.
+        assert!(lost.len() <= 1, "wanders: {wanders}: {lost:?}");
+    }
 }
 
 #[test]
