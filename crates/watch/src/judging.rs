@@ -147,7 +147,7 @@ impl Watcher {
             if churning {
                 data_quality.push("version_churn".to_owned());
             }
-            let first_request = known.rollouts.first_request(deploy.started_at);
+            let first_request = known.rollouts.first_request(&deploy);
             let from = deploy.started_at - tolerances.lookback();
             if signals.forgotten(&deploy.service) > from {
                 signals.recall(&deploy.service, from);

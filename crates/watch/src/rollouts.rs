@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use plimsoll_catalog::VersionRecord;
-use plimsoll_model::{Deploy, DeployStatus, UnixNanos};
+use plimsoll_model::{Deploy, DeployKind, DeployStatus, UnixNanos};
 
 /// Deploys without which nothing is expected of the next: of fewer the longest says too little.
 const ROLLOUTS_MIN: usize = 3;
@@ -22,7 +22,10 @@ impl Rollouts {
         let first = versions.iter().map(|known| known.first_seen).min();
         let took = versions.iter().filter(|known| Some(known.first_seen) != first).filter_map(|known| {
             let brought = deploys.iter().filter(|deploy| {
-                deploy.version == known.version && !deploy.inferred && deploy.started_at <= known.first_seen
+                deploy.version == known.version
+                    && brings_a_version(deploy)
+                    && !deploy.inferred
+                    && deploy.started_at <= known.first_seen
             });
             let deploy = brought.max_by_key(|deploy| deploy.started_at)?;
             let took = known.first_seen.since(deploy.started_at);
@@ -31,9 +34,14 @@ impl Rollouts {
         Self(took.collect())
     }
 
-    /// Returns how long those that started before `start` took at most; `None` where too few are known.
-    pub(crate) fn first_request(&self, start: UnixNanos) -> Option<Duration> {
-        let before = || self.0.iter().filter(|(at, _)| *at < start).map(|(_, took)| *took);
-        before().max().filter(|_| before().count() >= ROLLOUTS_MIN)
+    /// Returns how long those before `deploy` took at most; `None` where too few are known, or it brings no version.
+    pub(crate) fn first_request(&self, deploy: &Deploy) -> Option<Duration> {
+        let before = || self.0.iter().filter(|(at, _)| *at < deploy.started_at).map(|(_, took)| *took);
+        before().max().filter(|_| before().count() >= ROLLOUTS_MIN && brings_a_version(deploy))
     }
+}
+
+/// Says whether a version is to come with it that was not there: a change of a flag, of configuration or beneath keeps the version.
+fn brings_a_version(deploy: &Deploy) -> bool {
+    matches!(deploy.kind, DeployKind::Release | DeployKind::Rollback)
 }

@@ -51,6 +51,16 @@ async fn a_version_that_never_comes_is_missed_once_deploys_before_it_would_have_
 }
 
 #[tokio::test]
+async fn a_change_that_brings_no_version_is_not_late_by_the_measure_of_those_that_do() {
+    let scene = scene(&[1, 3, 2]).await;
+    let flag = NewDeploy { kind: Some("flag".to_owned()), ..marker("1+new-cart") };
+    let (deploy, _) = scene.watcher.register(flag, None).await.expect("valid");
+    scene.look(1..180).await;
+    let verdict = scene.verdict(&deploy).await;
+    assert_ne!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+}
+
+#[tokio::test]
 async fn deploys_that_failed_and_versions_that_nobody_announced_tell_nothing_of_the_next() {
     let scene = scene(&[]).await;
     for number in 0..4_u64 {
