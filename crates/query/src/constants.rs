@@ -92,7 +92,7 @@ fn is_known(expr: &Expr, place: Place) -> bool {
     };
     match (place, negated) {
         (Place::Condition | Place::Alternative, false) => !is_constant(&of.expr) || is_plain(of),
-        (Place::Condition, true) => !is_constant(&of.expr),
+        (Place::Condition, true) => of.expr.exists(|expr| Ok(matches!(expr, Expr::Column(_)))).unwrap_or(false),
         _ => false,
     }
 }

@@ -354,17 +354,20 @@ fn of_lengths(expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<Ra
                 false => original(op, left, right),
             }
         }
-        BinaryOperator::Plus if left_is && is_text_literal(&right) => {
-            original(op, left, lengths::beside(right, schema)?)
+        BinaryOperator::Plus | BinaryOperator::Minus if left_is && (right_is || is_text_literal(&right)) => {
+            let (left, right) = (left, lengths::beside(right, schema)?);
+            let (left, right) = as_intervals(left, right, schema);
+            original(op, left, right)
         }
         BinaryOperator::Plus if right_is && is_text_literal(&left) => {
-            original(op, lengths::beside(left, schema)?, right)
+            let (left, right) = as_intervals(lengths::beside(left, schema)?, right, schema);
+            original(op, left, right)
         }
         BinaryOperator::Plus if is_time(&left, schema) && is_text_literal(&right) => {
             original(op, left, lengths::beside(right, schema)?)
         }
-        BinaryOperator::Minus if left_is && is_text_literal(&right) => {
-            original(op, left, lengths::beside(right, schema)?)
+        BinaryOperator::Plus if is_time(&right, schema) && is_text_literal(&left) => {
+            original(op, lengths::beside(left, schema)?, right)
         }
         BinaryOperator::StringConcat if left_is || right_is => {
             let text = |expr: Expr, is: bool| if is { lengths::text(expr) } else { expr };
@@ -382,6 +385,16 @@ fn of_lengths(expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<Ra
         }
         _ => original(op, left, right),
     })
+}
+
+/// Gives what lies between two times days of 24 hours where it meets an interval, which it has in Postgres from the start.
+fn as_intervals(left: Expr, right: Expr, schema: &DFSchema) -> (Expr, Expr) {
+    let differs = |expr: &Expr| matches!(expr.get_type(schema), Ok(DataType::Duration(_)));
+    match (differs(&left), differs(&right)) {
+        (true, false) => (lengths::read(left, false), right),
+        (false, true) => (left, lengths::read(right, false)),
+        _ => (left, right),
+    }
 }
 
 fn is_text_literal(expr: &Expr) -> bool {

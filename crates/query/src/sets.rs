@@ -2,13 +2,14 @@
 //!
 //! - `x <> ALL (SELECT ..)`, which it takes for a list: written as `NOT IN`, and `x = ANY (SELECT ..)` as `IN`.
 //! - `EXCEPT ALL` and `INTERSECT ALL`, which it takes for joins that do not count how often a row is there: refused.
-//! - `RIGHT JOIN .. USING` and `FULL JOIN .. USING`, whose column it takes from the left side alone: refused.
+//! - `RIGHT JOIN .. USING` and `FULL JOIN .. USING`, whose column it takes from the left side alone: the first is written as a `LEFT JOIN` where
+//!   nothing tells the two apart, which `*` does, and the order of several joins; else they are refused.
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, JoinConstraint, JoinOperator, Query, Select, SetExpr, SetOperator, SetQuantifier, Statement,
-    TableFactor, TableWithJoins, Value, VisitorMut,
+    BinaryOperator, Expr, JoinConstraint, JoinOperator, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier,
+    Statement, TableFactor, TableWithJoins, Value, VisitorMut,
 };
 
 use crate::error::QueryError;
@@ -32,6 +33,9 @@ impl VisitorMut for Sets {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<QueryError> {
+        if !select.projection.iter().any(|item| matches!(item, SelectItem::Wildcard(_))) {
+            select.from.iter_mut().for_each(turn);
+        }
         select.from.iter().try_for_each(joined)
     }
 
@@ -73,6 +77,16 @@ fn counted(body: &SetExpr) -> ControlFlow<QueryError> {
     }
     counted(left)?;
     counted(right)
+}
+
+/// Writes a `RIGHT JOIN` by name as the `LEFT JOIN` that it is from the other side.
+fn turn(tables: &mut TableWithJoins) {
+    let [join] = tables.joins.as_mut_slice() else { return };
+    let (JoinOperator::Right(constraint) | JoinOperator::RightOuter(constraint)) = &join.join_operator else { return };
+    if matches!(constraint, JoinConstraint::Using(_) | JoinConstraint::Natural) {
+        join.join_operator = JoinOperator::LeftOuter(constraint.clone());
+        std::mem::swap(&mut tables.relation, &mut join.relation);
+    }
 }
 
 fn joined(tables: &TableWithJoins) -> ControlFlow<QueryError> {

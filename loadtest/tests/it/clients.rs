@@ -1,4 +1,4 @@
-//! Programs that query, as people run them: psql, psycopg, the Flight SQL drivers of ADBC and JDBC, pyarrow, DuckDB, curl.
+//! Programs that query, as people run them: psql, psycopg, JDBC, the Flight SQL drivers of ADBC and JDBC, pyarrow, DuckDB, curl.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -179,6 +179,17 @@ async fn flight_sql_serves_jdbc() {
     // Arrow's memory reaches into the JDK's.
     command.args(["--add-opens=java.base/java.nio=ALL-UNNAMED", "-cp"]).arg(&driver);
     checks_itself(command, "Jdbc.java", &stage, "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_jdbc_driver_of_postgres_gets_parameters_pieces_and_the_catalogue_and_cancels() {
+    let Some(driver) = peers::pgjdbc() else {
+        return;
+    };
+    let stage = filled(&[]).await;
+    let mut command = Command::new("java");
+    command.arg("-cp").arg(&driver);
+    checks_itself(command, "Pgjdbc.java", &stage, "").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -50,6 +50,12 @@ pub(crate) fn jdbc() -> Option<PathBuf> {
     JDBC.get_or_init(|| prepare("jdbc.sh")).clone()
 }
 
+/// Postgres' JDBC driver.
+pub(crate) fn pgjdbc() -> Option<PathBuf> {
+    static PGJDBC: OnceLock<Option<PathBuf>> = OnceLock::new();
+    PGJDBC.get_or_init(|| prepare("pgjdbc.sh")).clone()
+}
+
 /// The recorded day of real telemetry: `PLIMSOLL_TRAINTICKET`, else `shared/data/trainticket` beside the repository.
 pub(crate) fn trainticket() -> Option<PathBuf> {
     let dir = std::env::var_os("PLIMSOLL_TRAINTICKET")

@@ -6,7 +6,7 @@
 //! - `interval_times(length, number)`: as many times as long.
 //! - `interval_text(length)`: as it is written in answers.
 //! - `text_interval(text)` and `text_interval_or_null(text)`: the length that a text is, as Postgres reads it; an error, or null, where it is
-//!   none.
+//!   none. Of what lies between two times the first gives the interval, with days of 24 hours.
 //! - `exact_part('epoch' | 'second', time or length)`: seconds with what is below them.
 
 use std::sync::{Arc, LazyLock};
@@ -19,7 +19,7 @@ use arrow::datatypes::{
 };
 use datafusion::common::{ExprSchema, Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::{
-    Cast, ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use plimsoll_otlp::schema::UTC;
 
@@ -135,7 +135,7 @@ pub(crate) fn all_read<'a>(values: impl IntoIterator<Item = &'a mut Expr>, schem
     for value in &mut values {
         let read = beside(std::mem::take(*value), schema)?;
         **value = match type_of(&read) {
-            DataType::Duration(_) => Expr::Cast(Cast::new(Box::new(read), INTERVAL)),
+            DataType::Duration(_) => self::read(read, false),
             _ => read,
         };
     }
@@ -181,7 +181,7 @@ pub(crate) fn intervals(lengths: &ArrayRef) -> Result<IntervalMonthDayNanoArray>
     Ok(match lengths.data_type() {
         DataType::Duration(_) => {
             let nanos = cast(lengths, &DataType::Duration(TimeUnit::Nanosecond))?;
-            nanos.as_primitive::<DurationNanosecondType>().unary(|nanos| IntervalMonthDayNano::new(0, 0, nanos))
+            nanos.as_primitive::<DurationNanosecondType>().unary(interval::between)
         }
         text if is_text(text) => read_all(lengths, false)?,
         _ => cast(lengths, &INTERVAL)?.as_primitive::<IntervalMonthDayNanoType>().clone(),
@@ -259,7 +259,7 @@ impl ScalarUDFImpl for Length {
             (NANOS, [_]) => COMPARABLE,
             (TIMES, [_, _]) => INTERVAL,
             (TEXT, [_]) => DataType::Utf8,
-            (READ | READ_OR_NULL, [of]) if is_text(of) || *of == DataType::Null => INTERVAL,
+            (READ | READ_OR_NULL, [of]) if is_text(of) || is_length(of) || *of == DataType::Null => INTERVAL,
             (PART, [_, of])
                 if is_length(of)
                     || of.is_temporal()
@@ -281,6 +281,7 @@ impl ScalarUDFImpl for Length {
         Ok(ColumnarValue::Array(match (self.name, given.as_slice(), args.args.first()) {
             (NANOS, [lengths], _) => Arc::new(totals(lengths)?),
             (TEXT, [lengths], _) => Arc::new(interval::texts(lengths)?),
+            (READ, [lengths], _) if is_length(lengths.data_type()) => Arc::new(intervals(lengths)?),
             (READ | READ_OR_NULL, [texts], _) => Arc::new(read_all(texts, self.name == READ_OR_NULL)?),
             (TIMES, [lengths, numbers], _) => {
                 let intervals = intervals(lengths)?;

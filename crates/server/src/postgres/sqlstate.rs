@@ -84,6 +84,14 @@ fn code(error: &QueryError, text: &str, sql: &str) -> &'static str {
             _ if text.contains("cannot cast") || text.contains("cannot parse") || text.contains("error parsing") => {
                 "22P02"
             }
+            _ if text.starts_with("text is no length of time") || text.contains("does not take (") => "42883",
+            _ if text.contains("is no length of time") => "22007",
+            _ if text.contains("raised to a") => "2201F",
+            _ if text.contains("than a double can be") => "22003",
+            _ if text.starts_with("`width_bucket` takes a number of") || text.contains("two different bounds") => {
+                "2201G"
+            }
+            _ if text.contains("is neither in `GROUP BY`") => "42803",
             _ if text.contains("divide by zero") => "22012",
             _ if text.contains("overflow") => "22003",
             _ if text.contains("expected") || text.starts_with("cannot read the statement") => "42601",
@@ -168,6 +176,21 @@ mod tests {
         let error = QueryError::Invalid("expected: an expression, found: FROM at Line: 2, Column: 3".to_owned());
         let (code, _, hint, position) = of(error, "SELECT\n  FROM spans");
         assert_eq!((code, hint, position), ("42601", None, Some(10)));
+    }
+
+    #[test]
+    fn what_postgres_has_a_code_for_has_that_code() {
+        for (text, wanted) in [
+            ("`soon` is no length of time: write one like `1 day 02:30:00`", "22007"),
+            ("text is no length of time: cast it, for instance `x::interval`", "42883"),
+            ("`sign` does not take (text): cast the argument, for instance `sign(x::double)`", "42883"),
+            ("zero raised to a negative power is undefined: leave it out", "2201F"),
+            ("10 ^ 400 is larger than a double can be", "22003"),
+            ("`width_bucket` takes a number of buckets greater than zero", "2201G"),
+            ("`name` is neither in `GROUP BY` nor inside an aggregate: group by it", "42803"),
+        ] {
+            assert_eq!(Problem::of(&QueryError::Invalid(text.to_owned()), "SELECT 1").code, wanted, "{text}");
+        }
     }
 
     #[test]
