@@ -2,9 +2,10 @@
 //!
 //! Where the control is the time before, a level that rises every day at nine rises on the day of a deploy, too. What it moved in
 //! its bad direction around the same minutes of a day before, from the ten minutes that ended before the same moment, is taken
-//! off what it moved now: as much or as many times as much, whichever is more. Of both days the larger move counts; one
-//! that is no larger than the noise is none; a day on which the service was changed within those hours is left out, because
-//! it may show that change's own harm.
+//! off what it moved now: as much or as many times as much, whichever is more. What both days show is taken off in full; what only
+//! the same weekday shows, or the only day that is known, up to a bound; and what yesterday alone shows while a week ago nothing was
+//! is no season, as with failures ([`crate::seasons`]). A move that is no larger than the noise is none; a day on which the service
+//! was changed within those hours is left out, because it may show that change's own harm.
 //!
 //! *Source.* As [`crate::drift`].
 
@@ -20,6 +21,8 @@ use crate::seasons::{DAYS, changed, moved};
 
 /// How many times as much a level may become by the hour alone.
 const GROWTH_MAX: f64 = 10.0;
+/// What one day without another that agrees may excuse, as a share of the level before the start.
+const ALONE: f64 = 3.0;
 /// The ten minutes before the start may lie so many seconds back.
 const BEFORE_S: u64 = 3_600;
 
@@ -110,21 +113,25 @@ impl MetricSeason<'_> {
         sign: f64,
     ) -> f64 {
         let (from, to) = (window.from.0 / 1_000_000_000, window.to.0 / 1_000_000_000);
-        let mut most = 0.0_f64;
-        for (levels, served) in &self.days {
+        let told = self.days.iter().filter_map(|(levels, served)| {
             let level = |second: &u64, told: &Told| each.value(*told, served.get(second).copied(), reading);
             let before = levels.range(..=self.start_s.saturating_sub(self.width_s));
-            let Some(before) = before.rev().find_map(|(second, told)| level(second, told)) else { continue };
+            let before = before.rev().find_map(|(second, told)| level(second, told))?;
             let around = levels.range(from.saturating_sub(self.width_s - 1)..to);
-            for after in around.filter_map(|(second, told)| level(second, told)) {
-                let growth = sign * (after - before);
-                if growth <= noise {
-                    continue;
-                }
+            let mut after = around.filter_map(|(second, told)| level(second, told)).peekable();
+            after.peek()?;
+            let grown = after.filter(|after| sign * (after - before) > noise).map(|after| {
                 let times = if before > 0.0 { (after / before).clamp(0.0, GROWTH_MAX) } else { 1.0 };
-                most = most.max(growth).max(sign * (times - 1.0) * reference.abs());
-            }
+                (sign * (after - before)).max(sign * (times - 1.0) * reference.abs())
+            });
+            Some(grown.fold(0.0, f64::max))
+        });
+        let bounded = |grown: f64| grown.min(ALONE * reference.abs());
+        // The days are in order: the last is the same weekday, where it is known.
+        match told.collect::<Vec<f64>>().as_slice() {
+            [] => 0.0,
+            [one] => bounded(*one),
+            [.., yesterday, week_ago] => yesterday.min(*week_ago).max(bounded(*week_ago)),
         }
-        most
     }
 }

@@ -246,4 +246,15 @@ fn a_level_that_rises_at_this_hour_every_day_is_excused_and_more_than_that_is_no
     }
     // It fell: that excuses no rise.
     assert!(of_metric(&judged(2.0, vec![queue_then(1, rises(100.0, 0.5))], None)));
+    // What yesterday alone did, a week ago not, is no season; what a week ago did and both did is.
+    let both = |yesterday: f64, week_ago: f64, times: f64| {
+        let past = vec![queue_then(1, rises(100.0, yesterday)), queue_then(7, rises(100.0, week_ago))];
+        of_metric(&judged(times, past, None))
+    };
+    assert!(both(2.0, 1.0, 2.0), "an incident of yesterday");
+    assert!(!both(1.0, 2.0, 2.0), "the same weekday");
+    assert!(!both(6.0, 6.0, 6.0), "as ever");
+    // One day alone excuses no more than four times the level.
+    assert!(of_metric(&judged(6.0, vec![queue_then(7, rises(100.0, 6.0))], None)));
+    assert!(both(1.0, 6.0, 6.0) && !both(3.5, 6.0, 4.0));
 }
