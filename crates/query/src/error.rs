@@ -199,6 +199,7 @@ const HELP: &[(&str, &str)] = &[
     ("error parsing timestamp", TIMES),
     ("in like expression", "cast the other side, for instance `x::text`"),
     ("non-boolean predicate", "compare it with something, for instance `x > 0`"),
+    ("not supported for null", "say what it is, for instance `$1::double`"),
     ("unary operator '-' only", "cast it, for instance `x::double`; of a difference of times write `b - a`"),
     ("divide by zero", "write `x / nullif(y, 0)`"),
 ];

@@ -102,6 +102,7 @@ async fn psql_finds_its_way_around() {
         (r"\di", ""),
         (r"\du", "plimsoll|"),
         (r"\dT", ""),
+        (r"\dT+", ""),
         (r"\dp", "spans"),
         (r"\conninfo", "port"),
         ("SHOW server_version", "15.0"),

@@ -3,8 +3,8 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::DataType;
+use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::common::{DataFusionError, Result};
 use datafusion_pg_catalog::pg_catalog::{ArrowTable, PgCatalogStaticTables};
 use serde_json::{Value, json};
@@ -166,7 +166,22 @@ pub(super) fn of_postgres(name: &str) -> Option<Result<RecordBatch>> {
     if is_empty(name) {
         return Some(Ok(RecordBatch::new_empty(schema)));
     }
-    Some(Ok(arrow::compute::concat_batches(&schema, table.data()).ok()?))
+    let whole = arrow::compute::concat_batches(&schema, table.data()).ok()?;
+    Some(Ok(with_lists_of_rights(whole)))
+}
+
+/// Makes lists of rights that nobody was granted what they are in Postgres: `array_to_string(typacl, ..)` takes no text.
+fn with_lists_of_rights(table: RecordBatch) -> RecordBatch {
+    let rights =
+        |field: &Field, column: &ArrayRef| field.name().ends_with("acl") && column.null_count() == column.len();
+    let list = DataType::new_list(DataType::Utf8, true);
+    let both =
+        table.schema_ref().fields().iter().zip(table.columns()).map(|(field, column)| match rights(field, column) {
+            true => (Arc::new(Field::new(field.name(), list.clone(), true)), new_null_array(&list, column.len())),
+            false => (Arc::clone(field), Arc::clone(column)),
+        });
+    let (fields, columns): (Vec<FieldRef>, Vec<ArrayRef>) = both.unzip();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap_or(table)
 }
 
 /// Settings that clients ask for.

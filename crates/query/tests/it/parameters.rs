@@ -286,3 +286,17 @@ async fn catalogue_queries_take_values_for_what_can_have_no_rows() {
     let rows = ask(&shop, "SELECT json_build_object('a', 1, 'b', 'x\"y', 'c', NULL)", vec![], vec![]).await;
     assert_eq!(rows, Ok(vec![vec![r#"{"a" : 1, "b" : "x\"y", "c" : null}"#.to_owned()]]));
 }
+
+#[tokio::test]
+async fn what_a_value_is_compared_with_in_a_subquery_says_what_it_is() {
+    let shop = Shop::open().await;
+    let sql = "SELECT count(*) FROM spans WHERE duration_ns IN (SELECT 1) OR $1 NOT IN (SELECT duration_ns FROM spans)";
+    let described = shop.engine.describe(sql, &[]).await.expect("plans");
+    assert_eq!(described.params, [DataType::Int64]);
+    let described = shop.engine.describe("SELECT $1::uuid, quote_nullable($2::\"pg_catalog\".\"int8\")", &[]).await;
+    assert_eq!(described.expect("plans").params, [DataType::Utf8, DataType::Int64]);
+    match shop.engine.describe("SELECT sum($1)", &[]).await {
+        Err(QueryError::Invalid(told)) => assert!(told.contains("`$1::double`"), "{told}"),
+        other => panic!("should be invalid: {other:?}"),
+    }
+}
