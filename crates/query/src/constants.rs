@@ -3,17 +3,22 @@
 //! Of `IN (SELECT ..)` the engine knows two forms that give null its due: one that holds or does not, in `WHERE` and `HAVING` under `AND` and `OR`
 //! alone, and `x NOT IN` of a column as one of the conditions of an `AND`. Elsewhere it takes null for false, and so it does where there is a
 //! constant on the left. There what is asked for is written with counts of the subquery's rows and of those that are not null. A subquery that
-//! refers to the outer row cannot be counted once for all of them and is refused.
+//! refers to the outer row cannot be counted once for all of them and is refused. Of what is computed on the left of `NOT IN`, the engine looks
+//! for null in the columns that it is computed from alone: that null is in no rows but none is a condition of its own.
+//!
+//! Values with a face are compared with the subquery's as they are by `=`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, Result, ScalarValue, Spans, plan_err};
+use datafusion::common::{Column, DFSchema, Result, ScalarValue, Spans, plan_err};
 use datafusion::functions_aggregate::expr_fn::{bool_or, count};
-use datafusion::logical_expr::expr::InSubquery;
+use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, col, lit, when};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
@@ -30,9 +35,18 @@ impl AnalyzerRule for Constants {
         plan.transform_up_with_subqueries(|plan| {
             let place = if matches!(plan, LogicalPlan::Filter(_)) { Place::Condition } else { Place::Elsewhere };
             let names = NamePreserver::new(&plan);
+            let schema = merge_schema(&plan.inputs());
             plan.map_expressions(|expr| {
                 let name = names.save(&expr);
-                Ok(asked(expr, place)?.update_data(|expr| name.restore(expr)))
+                let compared = expr.transform_up(|expr| match expr {
+                    Expr::InSubquery(of) => {
+                        let InSubquery { expr, subquery, negated } = of;
+                        compared(InSubquery { expr, subquery: named(subquery)?, negated }, &schema)
+                    }
+                    other => Ok(Transformed::no(other)),
+                })?;
+                let done = compared.transform_data(|expr| asked(expr, place))?;
+                Ok(done.update_data(|expr| name.restore(expr)))
             })
         })
         .map(|done| done.data)
@@ -42,6 +56,9 @@ impl AnalyzerRule for Constants {
         "constants_in_subqueries"
     }
 }
+
+/// What rows are called that stand beside the others.
+const SET: &str = "plimsoll_set";
 
 /// Where an expression stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +89,13 @@ fn asked(expr: Expr, place: Place) -> Result<Transformed<Expr>> {
             Ok(Transformed::new(Expr::BinaryExpr(both), changed, TreeNodeRecursion::Continue))
         }
         (expr, _) if is_known(&expr, place) => Ok(Transformed::no(expr)),
+        (Expr::InSubquery(of), _) if of.negated && place == Place::Condition && varies(&of.expr) => {
+            absent(of).map(Transformed::yes)
+        }
+        (Expr::Not(inner), _) if is_asked_of_column(&inner) && place == Place::Condition => match *inner {
+            Expr::InSubquery(of) => absent(InSubquery { negated: true, ..of }).map(Transformed::yes),
+            other => Ok(Transformed::no(Expr::Not(Box::new(other)))),
+        },
         (other, _) => other.transform_up(|expr| match expr {
             Expr::InSubquery(of) if is_constant(&of.expr) => counted(of).map(Transformed::yes),
             Expr::InSubquery(of) if place != Place::Elsewhere => told(of).map(Transformed::yes),
@@ -92,9 +116,85 @@ fn is_known(expr: &Expr, place: Place) -> bool {
     };
     match (place, negated) {
         (Place::Condition | Place::Alternative, false) => !is_constant(&of.expr) || is_plain(of),
-        (Place::Condition, true) => of.expr.exists(|expr| Ok(matches!(expr, Expr::Column(_)))).unwrap_or(false),
+        (Place::Condition, true) => match of.expr.as_ref() {
+            Expr::Column(_) => true,
+            Expr::Cast(cast) => matches!(cast.expr.as_ref(), Expr::Column(_)),
+            _ => false,
+        },
         _ => false,
     }
+}
+
+/// Says whether it is `IN (SELECT ..)` of what is computed from columns.
+fn is_asked_of_column(expr: &Expr) -> bool {
+    matches!(expr, Expr::InSubquery(of) if !of.negated && varies(&of.expr))
+}
+
+/// Says whether an expression is computed from columns.
+fn varies(expr: &Expr) -> bool {
+    expr.exists(|expr| Ok(matches!(expr, Expr::Column(_)))).unwrap_or(false)
+}
+
+/// Of what is computed from columns: it is not in the subquery, and is no null or there are no rows.
+fn absent(InSubquery { expr, subquery, negated }: InSubquery) -> Result<Expr> {
+    let present = expr.clone().is_not_null();
+    let none = if subquery.outer_ref_columns.is_empty() {
+        let first = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone()).limit(0, Some(1))?;
+        scalar(first.aggregate(Vec::<Expr>::new(), [count(lit(1_i64))])?.build()?).eq(lit(0_i64))
+    } else {
+        Expr::Exists(Exists { subquery: subquery.clone(), negated: true })
+    };
+    Ok(Expr::InSubquery(InSubquery { expr, subquery, negated }).and(present.or(none)))
+}
+
+/// Gives the column of a subquery a table to be of: the engine finds one without in no plan but a projection, and finds it twice where it asks
+/// of each row whether there is one.
+fn named(subquery: Subquery) -> Result<Subquery> {
+    let is_named =
+        matches!(subquery.subquery.head_output_expr()?, Some(Expr::Column(Column { relation: Some(_), .. })));
+    if is_named || !subquery.outer_ref_columns.is_empty() {
+        return Ok(subquery);
+    }
+    let rows = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone()).alias(SET)?;
+    let (qualifier, field) = rows.schema().qualified_field(0);
+    let item = Expr::Column(Column::from((qualifier, field)));
+    let plan = rows.project([item])?.build()?;
+    Ok(subquery.with_plan(Arc::new(plan)))
+}
+
+/// Compares what has a face as `=` does: each side is read as what it is read as there.
+fn compared(InSubquery { expr, subquery, negated }: InSubquery, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let rows = Arc::clone(subquery.subquery.schema());
+    let (qualifier, field) = rows.qualified_field(0);
+    let item = Expr::Column(Column::from((qualifier, field)));
+    let unchanged = |expr, subquery| Transformed::no(Expr::InSubquery(InSubquery { expr, subquery, negated }));
+    let follows = |of: &Expr| matches!(of, Expr::ScalarSubquery(of) if !of.outer_ref_columns.is_empty());
+    if expr.exists(|of| Ok(follows(of)))? {
+        return plan_err!(
+            "a subquery for one value that refers to the outer row cannot stand on the left of `IN (SELECT ..)`: compute it first, \
+             `FROM (SELECT *, (SELECT ..) AS x FROM ..) WHERE x IN (SELECT ..)`"
+        );
+    }
+    if face(&expr, schema).is_none() && face(&item, &rows).is_none() {
+        return Ok(unchanged(expr, subquery));
+    }
+    let beside = DFSchema::new_with_metadata(vec![(Some(SET.into()), Arc::clone(field))], HashMap::new())?;
+    let stands = Expr::Column(Column::new(Some(SET), field.name()));
+    let both = RawBinaryExpr { op: BinaryOperator::Eq, left: expr.as_ref().clone(), right: stands.clone() };
+    let PlannerResult::Original(RawBinaryExpr { left, right, .. }) =
+        FriendlyPlanner.plan_binary_op(both, &schema.join(&beside)?)?
+    else {
+        return Ok(unchanged(expr, subquery));
+    };
+    let subquery = if right == stands {
+        subquery
+    } else {
+        let read = right
+            .transform(|of| Ok(if of == stands { Transformed::yes(item.clone()) } else { Transformed::no(of) }))?;
+        let plan = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone()).project([read.data])?.build()?;
+        subquery.with_plan(Arc::new(plan))
+    };
+    Ok(Transformed::yes(Expr::InSubquery(InSubquery { expr: Box::new(left), subquery, negated })))
 }
 
 /// Says whether an expression is the same for all rows.
