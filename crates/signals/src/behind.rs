@@ -6,6 +6,10 @@
 //! *What had piled up*, in a Collector that could not send or in a file, comes in order and faster than it came about: while the
 //! latest event is minutes old and gains on the clock, nothing after it is known. That ends once the latest event is within a
 //! minute of its receipt, once it gains no more, or once nothing came for a while: then there is no more of it.
+//!
+//! Requests are counted as they come, and what they called once their traces are closed, seconds of receipt later. Of what had
+//! piled up that may be minutes of requests, whose failures nobody could be blamed for but who served them: so it is known
+//! only as far as its traces are closed.
 
 use std::time::Duration;
 
@@ -22,6 +26,10 @@ const QUIET_NS: u64 = 20_000_000_000;
 const GAIN_NS: u64 = 30_000_000_000;
 /// Of what is sent by several at once the last seconds may not be whole.
 const ABREAST_NS: u64 = 10_000_000_000;
+/// So long after their receipt traces are closed, and a little more.
+const CLOSED_NS: u64 = 12_000_000_000;
+/// By so much the latest event is ahead of closed traces where what had piled up comes.
+const AHEAD_NS: u64 = 60_000_000_000;
 
 /// The least of this minute of receipt, and of the one before.
 #[derive(Debug, Clone, Copy)]
@@ -34,11 +42,27 @@ pub(crate) struct Behind {
     received: u64,
     /// Both as they were when something came after a while without anything.
     since: (u64, u64),
+    /// The latest event of what was received before a moment, and that moment.
+    marked: (u64, u64),
+    /// The latest event of those whose traces were closed by that moment.
+    closed: u64,
+    /// When something was last received that was later than all before, and late all the same.
+    late: u64,
 }
 
 impl Default for Behind {
     fn default() -> Self {
-        Self { minute: 0, least: u64::MAX, former: u64::MAX, latest: 0, received: 0, since: (0, 0) }
+        Self {
+            minute: 0,
+            least: u64::MAX,
+            former: u64::MAX,
+            latest: 0,
+            received: 0,
+            since: (0, 0),
+            marked: (0, 0),
+            closed: 0,
+            late: 0,
+        }
     }
 }
 
@@ -60,6 +84,14 @@ impl Behind {
 
     /// Takes several things of which the latest ended at `end`, received at `received`.
     pub(crate) fn saw_latest(&mut self, end: u64, received: u64) {
+        if received >= self.marked.1 + CLOSED_NS {
+            // What is the first is not ahead of anything.
+            self.closed = if self.latest == 0 { end } else { self.closed_at(received) };
+            self.marked = (self.latest.max(self.closed), received);
+        }
+        if end > self.latest && received.saturating_sub(end) > MINUTE_NS {
+            self.late = received;
+        }
         self.latest = self.latest.max(end);
         if received.saturating_sub(self.received) > QUIET_NS {
             self.since = (self.latest, received);
@@ -78,7 +110,18 @@ impl Behind {
     /// Says how far what had piled up is behind while it is delivered; nothing once there is no more of it.
     pub(crate) fn piled_up_at(&self, now: u64) -> Duration {
         let unknown = if self.catches_up(now) { now - self.latest + ABREAST_NS } else { 0 };
-        Duration::from_nanos(unknown)
+        let closed = self.closed_at(now);
+        let ahead = now < self.late + CLOSED_NS && self.latest.saturating_sub(closed) >= AHEAD_NS;
+        Duration::from_nanos(if ahead { unknown.max(now.saturating_sub(closed)) } else { unknown })
+    }
+
+    /// Returns the latest event of those whose traces are closed.
+    fn closed_at(&self, now: u64) -> u64 {
+        match now {
+            _ if now >= self.received + CLOSED_NS => self.latest,
+            _ if now >= self.marked.1 + CLOSED_NS => self.marked.0,
+            _ => self.closed,
+        }
     }
 
     fn catches_up(&self, now: u64) -> bool {
@@ -128,11 +171,11 @@ mod tests {
         };
         assert_eq!(came(&mut behind, 1_000, 1_000), 0);
         // Half an hour of it, a minute of event time a second; an old batch between.
-        assert_eq!(came(&mut behind, 1_060, 2_800), 1_750);
-        assert_eq!(came(&mut behind, 1_600, 2_809), 1_219);
-        assert_eq!(came(&mut behind, 1_100, 2_812), 1_222);
-        assert_eq!(came(&mut behind, 2_200, 2_830), 640);
-        assert_eq!(came(&mut behind, 2_790, 2_840), 50, "as far as what comes live");
+        assert_eq!(came(&mut behind, 1_050, 2_800), 1_760);
+        assert_eq!(came(&mut behind, 1_600, 2_809), 1_809, "of what came no trace is closed");
+        assert_eq!(came(&mut behind, 1_100, 2_812), 1_812);
+        assert_eq!(came(&mut behind, 2_200, 2_830), 1_230, "traces are closed up to 1,600");
+        assert_eq!(came(&mut behind, 2_790, 2_840), 1_240, "what comes live is ahead of closed traces");
         assert_eq!(came(&mut behind, 2_845, 2_846), 0);
     }
 
