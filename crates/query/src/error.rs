@@ -36,7 +36,8 @@ impl QueryError {
 
     pub(crate) fn unread(limit: Duration) -> Self {
         Self::Exceeded(format!(
-            "the query waited for its rows to be fetched and ran longer than {limit:?}: fetch them sooner, or raise `query.timeout`"
+            "the query's rows were not fetched as fast as they came, and there were some left after {limit:?}: fetch them faster, ask for fewer, \
+             or raise `query.timeout`"
         ))
     }
 
@@ -221,6 +222,27 @@ const OUT_OF_PLACE: &[(&str, &str)] = &[
         "logical expression ScalarSubquery(",
         "a subquery for one value compares with the row around it by `=` alone: join with its rows and group, for instance \
          `FROM a LEFT JOIN b ON b.time < a.time GROUP BY a.id`",
+    ),
+    (
+        "Exist/SetComparison subquery can only be used in",
+        "`IN`, `EXISTS` and `ANY` over a subquery stand in `WHERE` and `HAVING`: elsewhere write `(SELECT count(*) FROM .. WHERE y = x) > 0`",
+    ),
+    (
+        "orrelated scalar subquery can only be used in",
+        "a subquery for one value that refers to the row around it cannot stand here: compute it first, \
+         `FROM (SELECT *, (SELECT ..) AS x FROM ..)`",
+    ),
+    (
+        "nsupported CAST from map to text",
+        "attributes are no text: `attributes['key']` reads one value, `resource_attributes` is text already",
+    ),
+    (
+        "nsupported CAST from Map",
+        "attributes are no text: `attributes['key']` reads one value, `resource_attributes` is text already",
+    ),
+    (
+        "oo many columns! The subquery should only return one column",
+        "the subquery gives several columns where one is wanted: name that one in its `SELECT`",
     ),
     (
         "logical expression OuterReferenceColumn(",

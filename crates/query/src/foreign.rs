@@ -4,7 +4,7 @@
 //! - `x ^ y`, which is `power(x, y)`.
 //! - `sign`, `every`, `variance` and `mod`, which the engine calls otherwise; `array_remove` and `array_replace`, which are of one item
 //!   there and of all in Postgres.
-//! - `::varchar(n)` and `::char(n)` keep the first `n` characters, `::uuid` gives a UUID as text. `::json` changes nothing: JSON is text here.
+//! - `::varchar(n)` and `::char(n)` keep the first `n` characters, `::uuid` gives a UUID as text. `::json` changes nothing: JSON is text here. `'\xabcd'::bytea` is bytes.
 //! - `array_agg` and `string_agg` of `DISTINCT` values in their order, beside another aggregate that has an order: the engine takes the order
 //!   of one for that of both.
 
@@ -12,8 +12,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CharacterLength, DataType, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentClause, FunctionArguments, Ident, ObjectName, OrderByExpr, OrderByOptions, Statement, Value,
-    VisitorMut,
+    FunctionArgumentClause, FunctionArguments, Ident, ObjectName, OrderByExpr, OrderByOptions, Statement,
+    UnaryOperator, Value, VisitorMut,
 };
 
 use crate::functions::{lacking, power};
@@ -31,6 +31,11 @@ const NAMES: [(&str, &str); 6] = [
     ("sign", "signum"),
     ("variance", "var_samp"),
 ];
+
+/// Places behind the point that a number is rounded to at most: it has no digits there.
+const RIGHT_MAX: u64 = 100;
+/// And before the point.
+const LEFT_MAX: u64 = 308;
 
 /// Returns what Postgres calls a function of the engine, where that is called otherwise there.
 pub(crate) fn in_postgres(function: &str) -> &str {
@@ -99,12 +104,24 @@ impl VisitorMut for Foreign {
                 if let Some((_, engine)) = name(function).and_then(|name| NAMES.iter().find(|(own, _)| *own == name)) {
                     function.name = ObjectName::from(vec![Ident::new(*engine)]);
                 }
+                places(function);
                 if let Some(written) = remainder(function).or_else(|| self.sorted(function)) {
                     *expr = written;
                 }
             }
             Expr::Cast { expr: value, data_type, .. } => {
-                if let Some(most) = characters(data_type) {
+                if let (DataType::Bytea, Some(digits)) = (&*data_type, hex_digits(value)) {
+                    let whole = digits.len() % 2 == 0 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+                    // What is no bytes the function says.
+                    **value = match whole {
+                        true => Expr::value(Value::HexStringLiteral(digits)),
+                        false => call("decode", [text(&digits), text("hex")]),
+                    };
+                } else if let (DataType::Numeric(_) | DataType::Decimal(_) | DataType::Dec(_), Some(digits)) =
+                    (&*data_type, fraction(value))
+                {
+                    **value = text(&digits);
+                } else if let Some(most) = characters(data_type) {
                     *data_type = DataType::Text;
                     let whole = std::mem::replace(expr, Expr::value(Value::Null));
                     *expr = call("left", [whole, Expr::value(Value::Number(most.to_string(), false))]);
@@ -161,7 +178,6 @@ impl Foreign {
                 None => present,
             });
         }
-        let text = |text: &str| Expr::value(Value::SingleQuotedString(text.to_owned()));
         let direction = text(if ascending { "ASC" } else { "DESC" });
         let nulls = text(if nulls_first.unwrap_or(!ascending) { "NULLS FIRST" } else { "NULLS LAST" });
         let sorted = call("array_sort", [Expr::Function(function.clone()), direction, nulls]);
@@ -170,6 +186,58 @@ impl Foreign {
             Some(separator) => call("array_to_string", [sorted, call("coalesce", [separator, text("")])]),
             None => sorted,
         })
+    }
+}
+
+fn text(text: &str) -> Expr {
+    Expr::value(Value::SingleQuotedString(text.to_owned()))
+}
+
+/// Returns the digits of bytes as Postgres writes them, `\xabcd`.
+fn hex_digits(written: &Expr) -> Option<String> {
+    let Expr::Value(value) = written else { return None };
+    let (Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text)) = &value.value else { return None };
+    let digits = text.strip_prefix("\\x")?;
+    Some(digits.chars().filter(|digit| !digit.is_ascii_whitespace()).collect())
+}
+
+/// Returns the digits of a number with a point: as a double, which the engine reads it as, it may lie below what is written.
+fn fraction(written: &Expr) -> Option<String> {
+    match written {
+        Expr::Nested(inner) => fraction(inner),
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match expr.as_ref() {
+            Expr::Value(_) => {
+                fraction(expr).filter(|digits| !digits.starts_with('-')).map(|digits| format!("-{digits}"))
+            }
+            _ => None,
+        },
+        Expr::Value(value) => match &value.value {
+            Value::Number(digits, _) => {
+                let plain = digits.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'-'));
+                (plain && digits.contains('.')).then(|| digits.clone())
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Keeps the places that `round` is asked for where doubles have them: the engine multiplies by a power of ten, which has no end.
+fn places(function: &mut Function) {
+    if name(function).as_deref() != Some("round") {
+        return;
+    }
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    let [_, FunctionArg::Unnamed(FunctionArgExpr::Expr(places))] = list.args.as_mut_slice() else { return };
+    let (of, least) = match places {
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => (expr.as_mut(), LEFT_MAX),
+        of => (of, RIGHT_MAX),
+    };
+    if let Expr::Value(value) = of
+        && let Value::Number(digits, _) = &mut value.value
+        && digits.parse::<u64>().is_ok_and(|digits| digits > least)
+    {
+        *digits = least.to_string();
     }
 }
 

@@ -2,7 +2,7 @@
 //! write instead.
 
 use arrow::datatypes::DataType;
-use datafusion::common::{DFSchema, Result, plan_err};
+use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion::functions::string::expr_fn::starts_with;
 use datafusion::functions_nested::expr_fn::array_has_any;
 use datafusion::logical_expr::expr::ScalarFunction;
@@ -25,7 +25,20 @@ pub(crate) fn planned(expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerR
             DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) | DataType::Null
         )
     };
+    let number = |expr: &Expr| match expr {
+        Expr::Literal(value, _) if value.data_type().is_integer() => value.cast_to(&DataType::Int64).ok(),
+        _ => None,
+    };
     Ok(match op {
+        BinaryOperator::Arrow | BinaryOperator::LongArrow if number(&right).is_some() => {
+            return plan_err!(
+                "`{op}` takes the key of an object, as in `x{op}'key'`: a list in JSON is text here, of which no item is read by its place"
+            );
+        }
+        BinaryOperator::PGBitwiseShiftLeft | BinaryOperator::PGBitwiseShiftRight if matches!(number(&right), Some(ScalarValue::Int64(Some(bits))) if !(0..64).contains(&bits)) =>
+        {
+            return plan_err!("`{op}` shifts whole numbers of 64 bits: by 0 to 63 of them");
+        }
         BinaryOperator::Arrow | BinaryOperator::LongArrow
             if attribute::holds_attributes(&type_of(&left)) && type_of(&left) != DataType::Null =>
         {

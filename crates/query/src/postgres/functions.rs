@@ -60,7 +60,6 @@ const FALSE: &[&str] = &[
     "row_security_active",
 ];
 const ZERO: &[&str] = &[
-    "pg_backend_pid",
     "pg_relation_size",
     "pg_table_size",
     "pg_indexes_size",
@@ -95,6 +94,7 @@ pub(crate) fn scalar() -> Vec<Arc<ScalarUDF>> {
     constants(TRUE, ScalarValue::Boolean(Some(true)));
     constants(FALSE, ScalarValue::Boolean(Some(false)));
     constants(ZERO, ScalarValue::Int64(Some(0)));
+    constants(&["pg_backend_pid"], ScalarValue::Int64(Some(i64::from(std::process::id()))));
     constants(&["pg_size_pretty"], text("0 bytes"));
     constants(&["pg_get_userbyid", "session_user"], text(OWNER.1));
     constants(&["current_database"], text(CATALOG));

@@ -18,6 +18,7 @@ use plimsoll_otlp::schema::UTC;
 use super::Tables;
 use super::face::{self, Face};
 use crate::error::QueryError;
+use crate::postgres::interval;
 use crate::session::Facts;
 
 const NANOS_PER_DAY: i64 = 86_400_000_000_000;
@@ -111,14 +112,16 @@ fn instant(nanos: i128) -> Expr {
     Expr::Literal(ScalarValue::TimestampNanosecond(Some(nanos), Some(UTC.into())), None)
 }
 
-/// Reads a length of time: an `INTERVAL`, or text like `10m`, `1h30m`, `90s`.
+/// Reads a length of time: an `INTERVAL`, text like `10m`, `1h30m`, `90s`, or what an interval is written as.
 fn nanos(expr: &Expr) -> Result<i64> {
     let read = match expr {
         Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) => of_interval(*interval),
         Expr::Literal(ScalarValue::IntervalDayTime(Some(interval)), _) => i64::from(interval.days)
             .checked_mul(NANOS_PER_DAY)
             .and_then(|days| days.checked_add(i64::from(interval.milliseconds) * 1_000_000)),
-        Expr::Literal(value, _) => value.try_as_str().flatten().and_then(of_text),
+        Expr::Literal(value, _) => {
+            value.try_as_str().flatten().and_then(|text| of_text(text).or_else(|| of_interval(interval::read(text)?)))
+        }
         _ => None,
     };
     read.filter(|nanos| *nanos >= 0).ok_or_else(|| {

@@ -29,9 +29,14 @@ use super::Tables;
 use super::face;
 use super::tree::{Node, Place, places};
 use crate::error::QueryError;
+use crate::functions::hex;
 
 /// Name of the function.
 pub(crate) const NAME: &str = "trace_tree";
+/// Bytes of an id.
+const TRACE_BYTES: usize = 16;
+/// An id as it is written.
+const EXAMPLE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 /// Spans of one trace, at most.
 const SPANS_MAX: usize = 200_000;
 
@@ -66,15 +71,18 @@ impl TraceTree {
 impl TableFunctionImpl for TraceTree {
     fn call_with_args(&self, args: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
         let id = match args.exprs() {
-            [Expr::Literal(id, _)] => id.try_as_str().flatten().map(str::to_lowercase),
+            [Expr::Literal(id, _)] => id.try_as_str().flatten().map(hex::spelled),
             [_] if self.describing => Some(String::new()),
             _ => None,
         };
         let Some(id) = id else {
-            let text =
-                format!("`{NAME}` takes the id of a trace, for instance `{NAME}('4bf92f3577b34da6a3ce929d0e0e4736')`");
+            let text = format!("`{NAME}` takes the id of a trace, for instance `{NAME}('{EXAMPLE}')`");
             return Err(QueryError::Invalid(text).into());
         };
+        if !self.describing && hex::parse(&id, TRACE_BYTES).is_none() {
+            let text = format!("`{id}` is no id of a trace: it has 32 hexadecimal digits, for instance `{EXAMPLE}`");
+            return Err(QueryError::Invalid(text).into());
+        }
         let face = face::plan(Table::Spans, self.tables.stored(Table::Spans))?;
         let spans = LogicalPlanBuilder::from(face).filter(ident("trace_id").eq(lit(id)))?.build()?;
         let fields = TREE_FIELDS.iter().chain(spans.schema().fields()).cloned().collect::<Vec<_>>();

@@ -26,6 +26,10 @@ const KEEP_BYTES: usize = 128 << 10;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a long message waits for room.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
+/// What is read of a message that is not taken, so that its client has written it all when it hears so.
+const REFUSED_BYTES_MAX: usize = 64 << 20;
+/// How long it is read.
+const REFUSED_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a connection ends.
 #[derive(Debug)]
@@ -132,9 +136,24 @@ impl Connection {
     }
 
     /// Says why the connection ends, and ends it. What the client sent meanwhile is read, so that its system does not throw
-    /// the words away unread.
+    /// the words away unread: first the rest of a message that had begun, for a client that finds the connection ended while it
+    /// still writes says that, and not why.
     pub(super) async fn farewell(mut self, problem: &Problem) {
         super::reply::error(&mut self.out, problem);
+        let mut rest = wire::announced(&self.inbox).map_or(0, |length| (1 + length).saturating_sub(self.inbox.len()));
+        if rest > 0 {
+            rest = rest.min(REFUSED_BYTES_MAX);
+            let _ = timeout(REFUSED_TIMEOUT, async {
+                self.flush().await?;
+                while rest > 0 {
+                    self.inbox.clear();
+                    self.fill().await?;
+                    rest = rest.saturating_sub(self.inbox.len());
+                }
+                Ok::<(), Gone>(())
+            })
+            .await;
+        }
         let _ = timeout(Duration::from_secs(1), async {
             self.flush().await?;
             let _ = self.stream.shutdown().await;
@@ -146,5 +165,53 @@ impl Connection {
             Ok::<(), Gone>(())
         })
         .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_message_that_is_too_long_is_read_to_its_end_before_the_connection_closes() {
+        const LENGTH: u32 = 5 << 20;
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let address = listener.local_addr().expect("bound");
+        let server = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.expect("accepts");
+            let mut connection = Connection::new(stream, Arc::new(Semaphore::new(1 << 20)));
+            let Err(Gone::Told(problem)) = connection.message().await else { panic!("the message was taken") };
+            connection.farewell(&problem).await;
+        });
+        let (mut reader, mut writer) = TcpStream::connect(address).await.expect("connects").into_split();
+        writer.write_all(b"Q").await.expect("written");
+        writer.write_all(&LENGTH.to_be_bytes()).await.expect("written");
+        let ended = Arc::new(AtomicBool::new(false));
+        let told = tokio::spawn({
+            let ended = Arc::clone(&ended);
+            async move {
+                let mut told = Vec::new();
+                reader.read_to_end(&mut told).await.expect("read");
+                ended.store(true, Ordering::SeqCst);
+                told
+            }
+        });
+        let piece = vec![b'x'; 64 << 10];
+        let mut left = LENGTH as usize - 4;
+        while left > 0 {
+            assert!(!ended.load(Ordering::SeqCst), "closed with {left} bytes to come");
+            let next = left.min(piece.len());
+            writer.write_all(&piece[..next]).await.expect("written");
+            left -= next;
+            tokio::task::yield_now().await;
+        }
+        drop(writer);
+        let told = String::from_utf8_lossy(&told.await.expect("ends")).into_owned();
+        assert!(told.contains("FATAL") && told.contains("at most 2097152 are taken"), "{told}");
+        server.await.expect("ends");
     }
 }
