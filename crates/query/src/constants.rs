@@ -7,6 +7,9 @@
 //! for null in the columns that it is computed from alone: that null is in no rows but none is a condition of its own.
 //!
 //! Values with a face are compared with the subquery's as they are by `=`.
+//!
+//! In `ON` the engine counts null for nothing, so that only `IN` as one of its conditions stands there. What is written in place of a form asks
+//! for its parts several times: they must be the same each time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -36,6 +39,9 @@ impl AnalyzerRule for Constants {
             let place = if matches!(plan, LogicalPlan::Filter(_)) { Place::Condition } else { Place::Elsewhere };
             let names = NamePreserver::new(&plan);
             let schema = merge_schema(&plan.inputs());
+            if matches!(plan, LogicalPlan::Join(_)) {
+                plan.apply_expressions(|expr| on(expr).map(|()| TreeNodeRecursion::Continue))?;
+            }
             plan.map_expressions(|expr| {
                 let name = names.save(&expr);
                 let compared = expr.transform_up(|expr| match expr {
@@ -69,6 +75,37 @@ enum Place {
     Alternative,
     /// In no filter.
     Elsewhere,
+}
+
+/// Refuses what a condition of a join cannot ask of a subquery's rows.
+fn on(expr: &Expr) -> Result<()> {
+    if let Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) = expr {
+        return on(left).and_then(|()| on(right));
+    }
+    let asks = |expr: &Expr| Ok(matches!(expr, Expr::InSubquery(_)));
+    if is_known(expr, Place::Condition)
+        && !matches!(expr, Expr::InSubquery(of) if of.negated)
+        && !matches!(expr, Expr::Not(_))
+    {
+        return Ok(());
+    }
+    if expr.exists(asks)? {
+        return plan_err!(
+            "in `ON` only `x IN (SELECT ..)` of a column may stand, as one of the conditions under `AND`: write this one in `WHERE`"
+        );
+    }
+    Ok(())
+}
+
+/// Refuses what would be another value each time that it is asked for.
+fn steady(of: &InSubquery) -> Result<()> {
+    let drawn = |plan: &LogicalPlan| Ok(plan.expressions().iter().any(Expr::is_volatile));
+    if of.expr.is_volatile() || of.subquery.subquery.exists(drawn)? {
+        return plan_err!(
+            "`NOT IN (SELECT ..)`, and `IN` where null counts, ask more than once for what is drawn anew each time, as `random()` is: compute              it first, `WITH drawn AS (SELECT random() AS x ..)`, or compare it otherwise"
+        );
+    }
+    Ok(())
 }
 
 fn asked(expr: Expr, place: Place) -> Result<Transformed<Expr>> {
@@ -136,7 +173,9 @@ fn varies(expr: &Expr) -> bool {
 }
 
 /// Of what is computed from columns: it is not in the subquery, and is no null or there are no rows.
-fn absent(InSubquery { expr, subquery, negated }: InSubquery) -> Result<Expr> {
+fn absent(of: InSubquery) -> Result<Expr> {
+    steady(&of)?;
+    let InSubquery { expr, subquery, negated } = of;
     let present = expr.clone().is_not_null();
     let none = if subquery.outer_ref_columns.is_empty() {
         let first = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone()).limit(0, Some(1))?;
@@ -245,7 +284,9 @@ fn counted(InSubquery { expr: constant, subquery, negated }: InSubquery) -> Resu
 }
 
 /// Of what has a column on the left: whether one is found the engine tells, whether that there is none is open follows from counts.
-fn told(InSubquery { expr, subquery, negated }: InSubquery) -> Result<Expr> {
+fn told(of: InSubquery) -> Result<Expr> {
+    steady(&of)?;
+    let InSubquery { expr, subquery, negated } = of;
     let rows = uncorrelated(subquery.clone(), negated)?;
     let (qualifier, field) = rows.schema().qualified_field(0);
     let item = Expr::Column(Column::from((qualifier, field)));

@@ -23,6 +23,8 @@ use crate::walk;
 const TABLES_MAX: u64 = 100;
 /// What a table counts for beside a query that reads none, such as each of many constants in a `UNION`: it is planned all the same.
 const TABLE: u64 = 5;
+/// How often what `IN` and `= ANY` ask is planned: where null counts, its rows are counted twice beside.
+const ASKED: u64 = 3;
 /// Columns of stored tables in one expression.
 const TERMS_MAX: u64 = 16_384;
 /// What one query may select: as many as a table of Postgres may have.
@@ -100,7 +102,7 @@ impl Expansion {
             self.names.push((cte.alias.name.value.to_lowercase(), shape));
         }
         let mut shape = self.body(&query.body)?;
-        let mut inside = Inside { expansion: self, from: &shape, tables: 0, terms: 0, depth: 0 };
+        let mut inside = Inside { expansion: self, from: &shape, tables: 0, terms: 0, depth: 0, asked: Vec::new() };
         inside.terms(&query.order_by)?;
         let tables = inside.tables;
         shape.join(Shape { tables, ..Shape::default() })?;
@@ -135,7 +137,7 @@ impl Expansion {
             from.join(self.joined(table)?)?;
         }
         // Wherever it stands, a subquery in an expression is read beside what is in `FROM`, and an expression has terms.
-        let mut inside = Inside { expansion: self, from: &from, tables: 0, terms: 0, depth: 0 };
+        let mut inside = Inside { expansion: self, from: &from, tables: 0, terms: 0, depth: 0, asked: Vec::new() };
         let mut found = Shape::default();
         for item in &select.projection {
             match item {
@@ -226,6 +228,8 @@ struct Inside<'a> {
     terms: u64,
     /// Subqueries that are open.
     depth: usize,
+    /// Subqueries that are asked whether a value is in them.
+    asked: Vec<*const Query>,
 }
 
 impl Inside<'_> {
@@ -252,7 +256,8 @@ impl Visitor for Inside<'_> {
             self.expansion.around.pop();
             match shape {
                 Ok(shape) => {
-                    self.tables = self.tables.saturating_add(shape.tables);
+                    let times = if self.asked.contains(&std::ptr::from_ref(query)) { ASKED } else { 1 };
+                    self.tables = self.tables.saturating_add(shape.tables.saturating_mul(times));
                     self.terms = self.terms.saturating_add(shape.most());
                 }
                 Err(error) => return ControlFlow::Break(error),
@@ -267,6 +272,15 @@ impl Visitor for Inside<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<QueryError> {
+        match expr {
+            Expr::InSubquery { subquery, .. } => self.asked.push(std::ptr::from_ref(subquery.as_ref())),
+            Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } => {
+                if let Expr::Subquery(query) = right.as_ref() {
+                    self.asked.push(std::ptr::from_ref(query.as_ref()));
+                }
+            }
+            _ => {}
+        }
         let name = match expr {
             Expr::Identifier(name) => Some(name),
             Expr::CompoundIdentifier(path) => path.last(),

@@ -126,6 +126,18 @@ async fn words_that_chain_are_counted_and_so_are_calls_in_disguise() {
     let nested =
         format!(r#"WITH t AS (SELECT 1 AS "end") SELECT {}1{} FROM t"#, "power(t.end, ".repeat(60), ")".repeat(60));
     assert!(matches!(shop.error(&nested).await, QueryError::Refused(_)), "nor do they close anything");
+    let within = |depth: usize| {
+        (0..depth).fold("7".to_owned(), |set, n| {
+            format!("SELECT n FROM (VALUES (1), (2)) a{n}(n) WHERE nullif(n, 1) NOT IN ({set}) OR n = 100")
+                .replace("(7)", "(SELECT 7)")
+        })
+    };
+    let error = shop.error(&within(7)).await;
+    assert!(
+        matches!(error, QueryError::Refused(_)),
+        "a subquery that is asked for null is planned three times: {error:?}"
+    );
+    shop.rows(&within(2)).await.expect("two of them are no matter");
     for fine in [
         format!("SELECT {} FROM spans LIMIT 1", vec!["duration_ns::double ^ 2"; 100].join(" + ")),
         format!(

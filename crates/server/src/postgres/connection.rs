@@ -54,12 +54,14 @@ pub(super) struct Connection {
     pub(super) out: BytesMut,
     room: Arc<Semaphore>,
     held: Option<OwnedSemaphorePermit>,
+    /// What is still to come of a message that is not taken.
+    refused: usize,
 }
 
 impl Connection {
     /// Takes a socket; `room` has a permit for each KiB that long messages of all connections may hold.
     pub(super) fn new(stream: TcpStream, room: Arc<Semaphore>) -> Self {
-        Self { stream, inbox: BytesMut::new(), out: BytesMut::new(), room, held: None }
+        Self { stream, inbox: BytesMut::new(), out: BytesMut::new(), room, held: None, refused: 0 }
     }
 
     /// Waits for the first message.
@@ -79,8 +81,14 @@ impl Connection {
             self.inbox = BytesMut::new();
         }
         loop {
-            if let Some(message) = wire::next(&mut self.inbox)? {
-                return Ok(message);
+            match wire::next(&mut self.inbox) {
+                Ok(Some(message)) => return Ok(message),
+                Ok(None) => {}
+                Err(malformed) => {
+                    self.refused =
+                        wire::too_long(&self.inbox).map_or(0, |length| length.saturating_sub(self.inbox.len()));
+                    return Err(malformed.into());
+                }
             }
             if let Some(length) = wire::announced(&self.inbox).filter(|length| *length > AHEAD_BYTES_MAX)
                 && self.held.is_none()
@@ -140,9 +148,8 @@ impl Connection {
     /// still writes says that, and not why.
     pub(super) async fn farewell(mut self, problem: &Problem) {
         super::reply::error(&mut self.out, problem);
-        let mut rest = wire::announced(&self.inbox).map_or(0, |length| (1 + length).saturating_sub(self.inbox.len()));
+        let mut rest = self.refused.min(REFUSED_BYTES_MAX);
         if rest > 0 {
-            rest = rest.min(REFUSED_BYTES_MAX);
             let _ = timeout(REFUSED_TIMEOUT, async {
                 self.flush().await?;
                 while rest > 0 {

@@ -132,11 +132,14 @@ pub(super) fn first(inbox: &mut BytesMut) -> Result<Option<First>, Malformed> {
     }
 }
 
+/// The messages that a client may send.
+const KINDS: &[u8] = b"QPBDECHSXpdcfF";
+
 /// Takes the next message out of `inbox`; `None` where it has not come whole.
 pub(super) fn next(inbox: &mut BytesMut) -> Result<Option<Message>, Malformed> {
     let Some([kind, length @ ..]) = inbox.first_chunk::<5>() else { return Ok(None) };
     let (kind, length) = (*kind, u32::from_be_bytes(*length) as usize);
-    if !b"QPBDECHSXpdcfF".contains(&kind) {
+    if !KINDS.contains(&kind) {
         return Err(Malformed(format!("there is no message of type {kind:#04x}")));
     }
     if !(4..=MESSAGE_BYTES_MAX).contains(&length) {
@@ -173,6 +176,13 @@ pub(super) fn next(inbox: &mut BytesMut) -> Result<Option<Message>, Malformed> {
         _ => Message::Copy,
     };
     Ok(Some(message))
+}
+
+/// Returns how many bytes there are of the message at the front of `inbox` where it is one that would be taken were it shorter.
+pub(super) fn too_long(inbox: &BytesMut) -> Option<usize> {
+    let [kind, length @ ..] = inbox.first_chunk::<5>()?;
+    let length = u32::from_be_bytes(*length) as usize;
+    (KINDS.contains(kind) && length > MESSAGE_BYTES_MAX).then_some(1 + length)
 }
 
 /// Returns how long the message at the front of `inbox` is going to be, once that much is known.
