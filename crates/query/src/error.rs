@@ -36,7 +36,7 @@ impl QueryError {
 
     pub(crate) fn unread(limit: Duration) -> Self {
         Self::Exceeded(format!(
-            "the query's rows were not fetched as fast as they came, and there were some left after {limit:?}: fetch them faster, ask for fewer, \
+            "the query's rows were not fetched as fast as they came, and it ran longer than {limit:?}: fetch them faster, ask for fewer, \
              or raise `query.timeout`"
         ))
     }
