@@ -68,6 +68,8 @@ fn wanted(words: &[&String]) -> Result<Vec<String>, String> {
 /// Processor time that this thread has used, in nanoseconds: what other processes do costs none of it.
 fn used_ns() -> Result<u64, String> {
     const PATH: &str = "/proc/thread-self/schedstat";
+    // The kernel adds up what a thread has run once it stops running.
+    std::thread::sleep(std::time::Duration::from_millis(1));
     let text = std::fs::read_to_string(PATH).map_err(|problem| format!("`{PATH}`: {problem}"))?;
     let first = text.split_whitespace().next().and_then(|number| number.parse().ok());
     first.ok_or_else(|| format!("`{PATH}` does not begin with a number"))

@@ -86,12 +86,12 @@ pub struct Memory {
 /// Ingest alone and beside analysts.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Isolation {
-    /// Records a second in a closed loop, alone.
-    pub alone_records_per_second: f64,
+    /// Records a second in a closed loop, alone, before and after: a machine may change its pace meanwhile.
+    pub alone_records_per_second: [f64; 2],
     /// The same beside analysts.
     pub beside_records_per_second: f64,
-    /// Time to the ack at half load, alone.
-    pub alone_ack: Quantiles,
+    /// Time to the ack at half load, alone, before and after.
+    pub alone_ack: [Quantiles; 2],
     /// The same beside analysts.
     pub beside_ack: Quantiles,
     /// What they asked and got.
@@ -260,11 +260,13 @@ impl Own<'_> {
         let beside_half = load("beside-half", half).run().await;
         let asked = at_work.end().await;
         let (beside, beside_half) = (beside?, beside_half?);
+        let again = load("again", Pace::Closed).run().await?;
+        let again_half = load("again-half", half).run().await?;
         server.end().await?;
         Ok(Isolation {
-            alone_records_per_second: alone.records_per_second,
+            alone_records_per_second: [alone.records_per_second, again.records_per_second],
             beside_records_per_second: beside.records_per_second,
-            alone_ack: alone_half.ack,
+            alone_ack: [alone_half.ack, again_half.ack],
             beside_ack: beside_half.ack,
             asked,
         })

@@ -31,6 +31,10 @@ fn fine(quantiles: &Quantiles) -> String {
     format!("{:.2} / {:.2}", quantiles.p50_ms, quantiles.p99_ms)
 }
 
+fn mean(of: [f64; 2]) -> f64 {
+    of.iter().sum::<f64>() / 2.0
+}
+
 fn yes(verified: Option<bool>) -> String {
     verified.map_or("-", |right| if right { "yes" } else { "NO" }).to_owned()
 }
@@ -191,21 +195,21 @@ impl Measurements {
     fn isolated(&self) -> Option<Table> {
         let one = self.isolation.as_ref()?;
         let asked = &one.asked;
-        let header = ["", "alone", "beside analysts", "ratio"];
+        let header = ["", "alone, before; after", "beside analysts", "of the mean alone"];
         Some(table(
             &header,
             [
                 vec![
                     "records/s, saturated".into(),
-                    thousands(one.alone_records_per_second),
+                    one.alone_records_per_second.map(thousands).join("; "),
                     thousands(one.beside_records_per_second),
-                    of(one.beside_records_per_second, one.alone_records_per_second),
+                    of(one.beside_records_per_second, mean(one.alone_records_per_second)),
                 ],
                 vec![
                     "ack at half load, p50 / p99 ms".into(),
-                    p50_p99(&one.alone_ack),
+                    one.alone_ack.each_ref().map(p50_p99).join("; "),
                     p50_p99(&one.beside_ack),
-                    of(one.beside_ack.p99_ms, one.alone_ack.p99_ms),
+                    of(one.beside_ack.p99_ms, mean(one.alone_ack.each_ref().map(|ack| ack.p99_ms))),
                 ],
                 vec![
                     format!("queries of {} analysts: answered / failed", asked.analysts),
