@@ -9,9 +9,8 @@ use serde_json::{Value, json};
 use crate::server::Running;
 use crate::telling::{export, heartbeat, now_s, rfc3339};
 
-/// Seconds recorded in all, and those before the deploys: they start in the middle of a minute. What falls silent two minutes
-/// later does so more than a quarter of an hour before it is received: else its version would be taken to be late by as much,
-/// and not be missed until two minutes of receipt had passed.
+/// Seconds recorded in all, and before the deploys, which start in the middle of a minute. What falls silent then does so more
+/// than a quarter of an hour before it is received, or it would be taken to be late by as much for two minutes.
 const RECORDED_S: u64 = 2_880;
 const BEFORE_S: u64 = 1_830;
 /// Seconds that one export holds.

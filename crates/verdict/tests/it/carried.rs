@@ -1,12 +1,11 @@
 //! A judgement that is carried on from look to look, against one that is made afresh from all that is known.
 
-use plimsoll_model::signal::{CalleeTime, OperationCell, OperationSeries, Party};
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Bucket, SignalKind, Verdict, VerdictKind};
 use plimsoll_verdict::{JudgeInput, Session, judge};
 
 use crate::drift::untouched;
-use crate::simulation::{START, Scenario, simulate};
+use crate::simulation::{START, Scenario, gateway, simulate};
 
 /// Looks every bucket as the watcher does: at the service alone where that suffices, and else at everything. Returns the
 /// verdicts, and how many were carried on; what is carried on says what `alike` holds to be the same as afresh.
@@ -73,24 +72,6 @@ fn carried_on_it_says_what_it_says_afresh() {
         let (_, carried) = carried(&mut input, |one, other| one == other);
         assert!(seed < 1 || carried > 20, "seed {seed}: carried on {carried} times");
     }
-}
-
-/// A gateway that calls the service a hundred times a second, up to a bucket.
-fn gateway(input: &JudgeInput, until: u64) -> OperationSeries {
-    let payment = Party {
-        service: "payment".to_owned(),
-        namespace: String::new(),
-        version: String::new(),
-        operation: "GET /0".to_owned(),
-    };
-    let cells = (START - 180..until).map(|bucket| {
-        let mut cell = OperationCell { requests: 1_000, assembled: 1_000, ..OperationCell::default() };
-        cell.callees.insert(payment.clone(), CalleeTime { calls: 1_000, critical_ns: 1 });
-        (Bucket(bucket), cell)
-    });
-    let mut key = input.series[0].key.clone();
-    key.service.service = "gateway".to_owned();
-    OperationSeries { key, cells: cells.collect() }
 }
 
 #[test]

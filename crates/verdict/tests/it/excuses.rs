@@ -1,25 +1,12 @@
 //! What excuses a deploy, and how far: no excuse is a ground to promote, and what never came can have none against it.
 
 use plimsoll_model::aggregates::HistorySeries;
-use plimsoll_model::signal::{CalleeTime, LOG_UNIT, OperationCell, OperationSeries, Party};
-use plimsoll_model::{Bucket, SignalKind, Verdict, VerdictKind};
-use plimsoll_verdict::{JudgeInput, judge, quality};
+use plimsoll_model::signal::LOG_UNIT;
+use plimsoll_model::{SignalKind, Verdict, VerdictKind};
+use plimsoll_verdict::quality;
 
 use crate::drift::{replaced, same_hours, says, untouched};
-use crate::simulation::{START, Scenario};
-
-/// Judges every minute and returns the verdicts.
-fn looked_at(input: &mut JudgeInput) -> Vec<Verdict> {
-    let end = input.now.bucket().0;
-    let mut told = Vec::new();
-    for bucket in (START + 6..=end).step_by(6) {
-        input.now = Bucket(bucket).start();
-        let verdict = judge(input);
-        input.previous = Some(verdict.clone());
-        told.push(verdict);
-    }
-    told
-}
+use crate::simulation::{START, Scenario, gateway, looked_at};
 
 fn lost(verdicts: &[Verdict]) -> bool {
     verdicts.iter().any(|verdict| {
@@ -48,7 +35,7 @@ fn an_incident_of_yesterday_lets_no_bad_deploy_pass() {
     for (history, shown) in [(vec![day(1, 0.10, 1.0)], false), (vec![day(1, 0.10, 1.0), calm], true)] {
         let mut input = replaced(&scenario, 31);
         input.aggregates.history = history;
-        let told = looked_at(&mut input);
+        let told = looked_at(&mut input, 6);
         let last = &told[told.len() - 1];
         assert!(told.iter().all(|verdict| verdict.verdict != VerdictKind::Pass), "{}", last.summary);
         assert!(!shown || last.verdict == VerdictKind::Regressed, "{}", last.summary);
@@ -59,7 +46,7 @@ fn an_incident_of_yesterday_lets_no_bad_deploy_pass() {
 fn an_hour_that_was_slow_yesterday_lets_no_slow_deploy_pass() {
     let mut input = replaced(&Scenario { errors: 0.001, latency_effect: 1.45, ..Scenario::default() }, 32);
     input.aggregates.history = vec![day(1, 0.001, 3.0)];
-    for verdict in looked_at(&mut input) {
+    for verdict in looked_at(&mut input, 6) {
         assert_ne!(verdict.verdict, VerdictKind::Pass, "{}", verdict.summary);
     }
 }
@@ -68,7 +55,7 @@ fn an_hour_that_was_slow_yesterday_lets_no_slow_deploy_pass() {
 fn what_both_days_did_is_excused_in_full() {
     let mut input = replaced(&Scenario { errors: 0.001, error_effect: 80.0, ..Scenario::default() }, 33);
     input.aggregates.history = vec![day(1, 0.08, 1.0), day(7, 0.08, 1.0)];
-    let told = looked_at(&mut input);
+    let told = looked_at(&mut input, 6);
     let last = &told[told.len() - 1];
     assert_eq!(last.verdict, VerdictKind::Inconclusive, "{}", last.summary);
     assert!(says(last, quality::SEASONAL_SHIFT), "{:?}", last.data_quality);
@@ -86,7 +73,7 @@ fn a_gap_of_all_telemetry_is_no_loss_of_traffic() {
                 series.cells.retain(|(bucket, _)| !gap.contains(&bucket.0));
             }
         }
-        looked_at(&mut input)
+        looked_at(&mut input, 6)
     };
     let gap = judged(true);
     assert!(!lost(&gap), "{}", gap[gap.len() - 1].summary);
@@ -112,7 +99,7 @@ fn traffic_that_ends_at_this_hour_every_day_is_no_loss() {
                 series.cells.retain(|(bucket, _)| bucket.0 < closed);
             }
         }
-        looked_at(&mut input)
+        looked_at(&mut input, 6)
     };
     assert!(!lost(&judged(true, false)), "as yesterday");
     assert!(!lost(&judged(false, true)), "as all others");
@@ -124,21 +111,8 @@ fn what_nobody_calls_any_more_has_lost_nothing() {
     let judged = |until: u64| {
         let mut input = replaced(&Scenario::default(), 36);
         input.series.iter_mut().for_each(|series| series.cells.retain(|(bucket, _)| bucket.0 < START + 9));
-        let payment = Party {
-            service: "payment".to_owned(),
-            namespace: String::new(),
-            version: String::new(),
-            operation: "GET /0".to_owned(),
-        };
-        let cells = (START - 180..until).map(|bucket| {
-            let mut cell = OperationCell { requests: 1_000, assembled: 1_000, ..OperationCell::default() };
-            cell.callees.insert(payment.clone(), CalleeTime { calls: 1_000, critical_ns: 1 });
-            (Bucket(bucket), cell)
-        });
-        let mut key = input.series[0].key.clone();
-        key.service.service = "gateway".to_owned();
-        input.related = vec![OperationSeries { key, cells: cells.collect() }];
-        looked_at(&mut input)
+        input.related = vec![gateway(&input, until)];
+        looked_at(&mut input, 6)
     };
     let uncalled = judged(START + 9);
     assert!(!lost(&uncalled), "{}", uncalled[uncalled.len() - 1].summary);

@@ -6,9 +6,9 @@ use std::time::Duration;
 use plimsoll_model::signal::{OperationKey, OperationSeries};
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Bucket, DeployStatus, SignalKind, Verdict, VerdictKind};
-use plimsoll_verdict::{JudgeInput, judge};
+use plimsoll_verdict::JudgeInput;
 
-use crate::simulation::{START, Scenario, simulate};
+use crate::simulation::{START, Scenario, looked_at, simulate};
 
 /// Says of every cell which version served it; `None` where nobody did.
 fn served_by(input: &mut JudgeInput, by: impl Fn(&str, u64) -> Option<&'static str>) {
@@ -28,19 +28,6 @@ fn served_by(input: &mut JudgeInput, by: impl Fn(&str, u64) -> Option<&'static s
     input.series.iter_mut().for_each(|series| series.cells.sort_by_key(|(bucket, _)| *bucket));
 }
 
-/// Judges twice a minute and returns the verdicts.
-fn looked_at(input: &mut JudgeInput) -> Vec<Verdict> {
-    let end = input.now.bucket().0;
-    let mut told = Vec::new();
-    for bucket in (START + 3..=end).step_by(3) {
-        input.now = Bucket(bucket).start();
-        let verdict = judge(input);
-        input.previous = Some(verdict.clone());
-        told.push(verdict);
-    }
-    told
-}
-
 fn regressed(told: &[Verdict]) -> bool {
     told.iter().any(|verdict| verdict.verdict == VerdictKind::Regressed)
 }
@@ -50,7 +37,7 @@ fn a_rollout_that_takes_eight_minutes_is_not_silent() {
     let scenario = Scenario { rate: 20.0, share: 1.0, errors: 0.002, after_s: 1_500, ..Scenario::default() };
     let mut input = simulate(&scenario, 1);
     served_by(&mut input, |version, bucket| Some(if version == "2" && bucket >= START + 48 { "2" } else { "1" }));
-    let told = looked_at(&mut input);
+    let told = looked_at(&mut input, 3);
     assert!(!regressed(&told), "{}", told[told.len() - 1].summary);
 }
 
@@ -61,7 +48,7 @@ fn a_version_that_never_came_is_silent_once_its_deploy_succeeded_or_took_longer_
         let mut input = simulate(&scenario, 2);
         served_by(&mut input, |version, bucket| Some(if version == "2" && bucket >= START + 90 { "2" } else { "1" }));
         change(&mut input);
-        looked_at(&mut input)
+        looked_at(&mut input, 3)
     };
     let done = |status: DeployStatus| {
         move |input: &mut JudgeInput| {
@@ -91,7 +78,7 @@ fn a_canary_that_ends_while_the_control_serves_all_is_no_loss_and_one_that_nobod
             "2" => Some("2"),
             _ => Some("1"),
         });
-        looked_at(&mut input)
+        looked_at(&mut input, 3)
     };
     let ended = judged(true);
     assert!(!regressed(&ended), "{}", ended[ended.len() - 1].summary);
@@ -122,7 +109,7 @@ fn a_version_shipped_once_more_is_held_against_itself_where_the_other_ended_long
             }
         }
         input.known_versions = ["1".to_owned(), "2".to_owned()].into();
-        let told = looked_at(&mut input);
+        let told = looked_at(&mut input, 3);
         assert_eq!(input.previous.as_ref().expect("judged").comparison.versions, ["2"]);
         (regressed(&told), told.iter().any(|verdict| verdict.verdict == VerdictKind::Pass))
     };
@@ -142,7 +129,8 @@ fn failures_right_after_the_cut_over_are_held_against_the_time_before() {
             cell.errors = if bucket.0 >= START + 2 { cell.requests / 2 } else { 0 };
         }
     }
-    let bad = looked_at(&mut input).into_iter().find(|verdict| verdict.verdict == VerdictKind::Regressed).expect("bad");
+    let bad =
+        looked_at(&mut input, 3).into_iter().find(|verdict| verdict.verdict == VerdictKind::Regressed).expect("bad");
     let after = bad.decided_at.expect("decided").since(Bucket(START + 2).start()).as_secs();
     assert!(after <= 20, "{after} s after the first failure");
 }

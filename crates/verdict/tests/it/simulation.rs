@@ -5,10 +5,11 @@
 use std::collections::BTreeMap;
 
 use plimsoll_model::signal::{
-    AgeClass, ExceptionCount, Fingerprint, LOG_UNIT, OperationCell, OperationKey, OperationKind, OperationSeries,
+    AgeClass, CalleeTime, ExceptionCount, Fingerprint, LOG_UNIT, OperationCell, OperationKey, OperationKind,
+    OperationSeries, Party,
 };
-use plimsoll_model::{Bucket, Deploy, DeployId, DeployKind, DeployStatus, ServiceKey, UnixNanos};
-use plimsoll_verdict::JudgeInput;
+use plimsoll_model::{Bucket, Deploy, DeployId, DeployKind, DeployStatus, ServiceKey, UnixNanos, Verdict};
+use plimsoll_verdict::{JudgeInput, judge};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Gamma, Normal, Poisson};
@@ -195,4 +196,35 @@ pub(crate) fn simulate(scenario: &Scenario, seed: u64) -> JudgeInput {
     let series: Vec<OperationSeries> =
         series.into_iter().map(|(key, cells)| OperationSeries { key, cells: cells.into_iter().collect() }).collect();
     JudgeInput::new(deploy(started_at), Bucket(START + after - 1).end(), series)
+}
+
+/// Judges whenever so many buckets have passed and returns the verdicts.
+pub(crate) fn looked_at(input: &mut JudgeInput, every: u64) -> Vec<Verdict> {
+    let end = input.now.bucket().0;
+    let mut told = Vec::new();
+    for bucket in (START + every..=end).step_by(every as usize) {
+        input.now = Bucket(bucket).start();
+        let verdict = judge(input);
+        input.previous = Some(verdict.clone());
+        told.push(verdict);
+    }
+    told
+}
+
+/// A gateway that calls the service a hundred times a second, up to a bucket.
+pub(crate) fn gateway(input: &JudgeInput, until: u64) -> OperationSeries {
+    let payment = Party {
+        service: "payment".to_owned(),
+        namespace: String::new(),
+        version: String::new(),
+        operation: "GET /0".to_owned(),
+    };
+    let cells = (START - 180..until).map(|bucket| {
+        let mut cell = OperationCell { requests: 1_000, assembled: 1_000, ..OperationCell::default() };
+        cell.callees.insert(payment.clone(), CalleeTime { calls: 1_000, critical_ns: 1 });
+        (Bucket(bucket), cell)
+    });
+    let mut key = input.series[0].key.clone();
+    key.service.service = "gateway".to_owned();
+    OperationSeries { key, cells: cells.collect() }
 }

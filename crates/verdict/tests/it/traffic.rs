@@ -2,26 +2,13 @@
 
 use plimsoll_model::drill::{AttributeValue, Outcome};
 use plimsoll_model::signal::OperationCell;
-use plimsoll_model::{Bucket, SignalKind, Verdict, VerdictKind};
-use plimsoll_verdict::{JudgeInput, judge, quality};
+use plimsoll_model::{SignalKind, Verdict, VerdictKind};
+use plimsoll_verdict::{judge, quality};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::drift::says;
-use crate::simulation::{START, Scenario, simulate};
-
-/// Judges every minute and returns the verdicts.
-fn looked_at(input: &mut JudgeInput) -> Vec<Verdict> {
-    let end = input.now.bucket().0;
-    let mut told = Vec::new();
-    for bucket in (START + 6..=end).step_by(6) {
-        input.now = Bucket(bucket).start();
-        let verdict = judge(input);
-        input.previous = Some(verdict.clone());
-        told.push(verdict);
-    }
-    told
-}
+use crate::simulation::{START, Scenario, looked_at, simulate};
 
 /// Leaves a twentieth of the requests.
 fn thin(cell: &mut OperationCell) {
@@ -46,7 +33,7 @@ fn a_fall_of_traffic_as_the_past_shows_without_a_deploy_is_none_and_one_beyond_i
                 thin(cell);
             }
         }
-        let told = looked_at(&mut input);
+        let told = looked_at(&mut input, 6);
         let bad = told.iter().find(|verdict| verdict.verdict == VerdictKind::Regressed).cloned();
         bad.inspect(|verdict| assert_eq!(verdict.findings[0].signal, SignalKind::Throughput, "{}", verdict.summary))
     };
@@ -103,7 +90,7 @@ fn a_canary_that_gets_another_share_than_its_marker_says_is_held() {
     let judged = |weight: &str, share: f64| {
         let mut input = simulate(&Scenario { share, errors: 0.001, after_s: 900, ..Scenario::default() }, 52);
         input.deploy.attributes.insert("canary.weight".to_owned(), weight.to_owned());
-        looked_at(&mut input)
+        looked_at(&mut input, 6)
     };
     for (weight, share) in [("20", 0.05), ("10", 0.5), ("10, 25, 50", 0.03)] {
         let told = judged(weight, share);
@@ -134,7 +121,7 @@ fn a_share_that_varies_by_itself_or_is_still_building_up_is_no_mismatch() {
                 cell.errors = cell.errors.min(cell.requests);
             }
         }
-        looked_at(&mut input)
+        looked_at(&mut input, 6)
     };
     let noisy = judged(&|since| if since / 2 % 2 == 0 { 0.04 } else { 0.16 });
     assert!(noisy.iter().all(|verdict| !says(verdict, quality::SAMPLE_RATIO)));
@@ -215,7 +202,7 @@ fn a_rollout_that_begins_in_the_worse_zone_is_no_regression_and_one_that_is_wors
                 cell.log_latency_sum = cell.values.values().map(|outcome| outcome.log_latency_sum).sum();
             }
         }
-        let told = looked_at(&mut input);
+        let told = looked_at(&mut input, 6);
         assert!(says(&told[told.len() - 1], quality::ZONE_SHIFT));
         told.into_iter().find(|verdict| verdict.verdict == VerdictKind::Regressed)
     };
