@@ -2,17 +2,4 @@
 # Fetches Arrow's JDBC driver for Flight SQL, once a version, and prints the path of its archive.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-need java "install a Java development kit, 17 or newer (Debian: default-jdk-headless) to run the tests with JDBC"
-need mvn "install Maven (Debian: maven) to run the tests with JDBC"
-# The test is one source file, which only a development kit runs.
-java --list-modules 2>/dev/null | grep -q '^jdk.compiler@' ||
-  missing "\`java\` is no development kit: install one, 17 or newer (Debian: default-jdk-headless)"
-driver=$peers_dir/flight-sql-jdbc-driver-$ARROW_JDBC_VERSION.jar
-if [ ! -f "$driver" ]; then
-  quietly "$peers_dir/jdbc.log" mvn --batch-mode --quiet dependency:get \
-    "-Dartifact=org.apache.arrow:flight-sql-jdbc-driver:$ARROW_JDBC_VERSION" -Dtransitive=false
-  quietly "$peers_dir/jdbc.log" mvn --batch-mode --quiet dependency:copy \
-    "-Dartifact=org.apache.arrow:flight-sql-jdbc-driver:$ARROW_JDBC_VERSION" "-DoutputDirectory=$peers_dir" \
-    -Dmdep.overWriteReleases=true
-fi
-echo "$driver"
+driver "org.apache.arrow:flight-sql-jdbc-driver:$ARROW_JDBC_VERSION" jdbc.log

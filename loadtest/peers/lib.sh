@@ -37,3 +37,21 @@ quietly() {
     return 1
   fi
 }
+
+# driver GROUP:ARTIFACT:VERSION LOG: fetches a JDBC driver from Maven's repository, once a version, and prints the path of its archive.
+driver() {
+  local artifact=$1 log=$peers_dir/$2 archive
+  need java "install a Java development kit, 17 or newer (Debian: default-jdk-headless) to run the tests with JDBC"
+  need mvn "install Maven (Debian: maven) to run the tests with JDBC"
+  # The test is one source file, which only a development kit runs.
+  java --list-modules 2>/dev/null | grep -q '^jdk.compiler@' ||
+    missing "\`java\` is no development kit: install one, 17 or newer (Debian: default-jdk-headless)"
+  archive=${artifact#*:}
+  archive=$peers_dir/${archive/:/-}.jar
+  if [ ! -f "$archive" ]; then
+    quietly "$log" mvn --batch-mode --quiet dependency:get "-Dartifact=$artifact" -Dtransitive=false
+    quietly "$log" mvn --batch-mode --quiet dependency:copy "-Dartifact=$artifact" "-DoutputDirectory=$peers_dir" \
+      -Dmdep.overWriteReleases=true
+  fi
+  echo "$archive"
+}
