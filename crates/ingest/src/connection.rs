@@ -17,11 +17,22 @@ use crate::seat::Seat;
 /// What an HTTP/2 client sends before anything else.
 const PREFACE_LEN: usize = 24;
 
-/// How many streams fit a connection's window, each with all that it may send unread: so many of a wide one, and two at the least.
-const STREAMS_BEGUN: u32 = 8;
+/// A connection's part of what is left of all windows.
+const WINDOW_PART: usize = 16;
 
-/// What a stream may send unread if two of them fit: a distant client gets no more than this through in a round trip.
-const STREAM_BYTES: u32 = 256 << 10;
+/// How many streams share a connection's window in equal parts: one for each so many bytes, within bounds.
+const STREAM_BYTES: u32 = 16 << 10;
+const PARTS_MIN: u32 = 8;
+const PARTS_MAX: u32 = 32;
+
+/// Concurrent streams that a connection may have at the least.
+pub const STREAMS_MIN: u32 = PARTS_MIN - 1;
+
+/// What a connection may read at a stretch, before all others on its thread had their turn.
+///
+/// *Why.* A flood keeps the socket of each of its connections full. Were each read until it is empty, whoever sends little would wait for
+/// megabytes of every other one, and several times a request: for its headers, for its body, and for its ack.
+const STRETCH_BYTES: usize = 128 << 10;
 
 /// The receive windows of all connections together.
 ///
@@ -36,7 +47,7 @@ impl Windows {
         Arc::new(Self { free: AtomicUsize::new(capacity) })
     }
 
-    /// Grants a connection a quarter of what is left, `most` at the most: the first few connections are given all they can use, and
+    /// Grants a connection a sixteenth of what is left, `most` at the most: a few dozen connections are given windows of the same kind, and
     /// a thousand of them cannot buffer gigabytes.
     pub(crate) fn grant(self: &Arc<Self>, most: u32) -> Window {
         // Relaxed: the number stands for itself.
@@ -47,57 +58,7 @@ impl Windows {
 }
 
 fn share(free: usize, most: u32) -> usize {
-    (free / 4).min(most as usize)
-}
-
-/// The concurrent streams of all connections together.
-///
-/// *Why.* A stream takes memory from its headers on, and a client that reads no answers keeps it. A thousand connections of a hundred
-/// streams each would take hundreds of megabytes that nobody reserved.
-#[derive(Debug)]
-pub(crate) struct Streams {
-    free: AtomicUsize,
-}
-
-/// Streams that a connection may have at the least.
-pub const STREAMS_MIN: u32 = 16;
-
-/// The part of the streams left that a connection is granted.
-const STREAMS_PART: usize = 32;
-
-impl Streams {
-    pub(crate) fn new(capacity: usize) -> Arc<Self> {
-        Arc::new(Self { free: AtomicUsize::new(capacity) })
-    }
-
-    /// Grants a connection a part of what is left, `most` at the most.
-    pub(crate) fn grant(self: &Arc<Self>, most: u32) -> StreamGrant {
-        let part = |free: usize| (free / STREAMS_PART).min(most as usize);
-        // Relaxed: the number stands for itself.
-        let free = self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| Some(free - part(free)));
-        let taken = part(free.unwrap_or(0));
-        StreamGrant { streams: Arc::clone(self), taken, least: STREAMS_MIN.min(most) }
-    }
-}
-
-/// One connection's streams, until dropped.
-#[derive(Debug)]
-pub(crate) struct StreamGrant {
-    streams: Arc<Streams>,
-    taken: usize,
-    least: u32,
-}
-
-impl StreamGrant {
-    pub(crate) fn count(&self) -> u32 {
-        u32::try_from(self.taken).unwrap_or(u32::MAX).max(self.least)
-    }
-}
-
-impl Drop for StreamGrant {
-    fn drop(&mut self) {
-        self.streams.free.fetch_add(self.taken, Ordering::Relaxed);
-    }
+    (free / WINDOW_PART).min(most as usize)
 }
 
 /// One connection's window, until dropped.
@@ -115,7 +76,13 @@ impl Window {
     /// Returns what one stream may have sent before anyone read it, `most` at the most: a part of the connection's window.
     pub(crate) fn stream_bytes(&self, most: u32) -> u32 {
         let whole = self.bytes();
-        (whole / STREAMS_BEGUN).max((whole / 2).min(STREAM_BYTES)).min(most)
+        (whole / (whole / STREAM_BYTES).clamp(PARTS_MIN, PARTS_MAX)).min(most)
+    }
+
+    /// Returns how many streams may be open at once: as many as may all wait for room with what was sent of them unread. Whoever has more to
+    /// send waits at the other end, and nobody has to be sent away for the window's sake.
+    pub(crate) fn streams(&self, stream_bytes_most: u32) -> u32 {
+        self.bytes() / self.stream_bytes(stream_bytes_most) - 1
     }
 
     /// Returns the peer `number`, which speaks on this connection.
@@ -156,13 +123,15 @@ impl Drop for Window {
     }
 }
 
-/// A stream that fails if an HTTP/2 preface or the headers of an HTTP/1 request take too long from their first byte, and if that takes too
-/// long to come on a new connection. hyper has one limit for the headers and for the wait for them, which is a long one, and none for the preface.
+/// A stream that is read in stretches, and fails if an HTTP/2 preface or the headers of an HTTP/1 request take too long from their first byte,
+/// and if that takes too long to come on a new connection. hyper has one limit for the headers and for the wait for them, which is a long one, and none for the preface.
 #[derive(Debug)]
 pub(crate) struct Prompt {
     stream: TcpStream,
     seat: Arc<Seat>,
     read: usize,
+    /// Of that, since it was somebody else's turn.
+    stretch: usize,
     /// The first bytes, which tell the protocols apart.
     head: [u8; PREFACE_BEGINS.len()],
     limit: Duration,
@@ -177,7 +146,7 @@ const PREFACE_BEGINS: &[u8; 4] = b"PRI ";
 impl Prompt {
     pub(crate) fn new(stream: TcpStream, seat: Arc<Seat>, limit: Duration) -> Self {
         let patience = Box::pin(tokio::time::sleep(limit));
-        Self { stream, seat, read: 0, head: [0; PREFACE_BEGINS.len()], limit, patience, waits: Some(0) }
+        Self { stream, seat, read: 0, stretch: 0, head: [0; PREFACE_BEGINS.len()], limit, patience, waits: Some(0) }
     }
 
     /// Takes note of bytes that came.
@@ -204,14 +173,24 @@ impl AsyncRead for Prompt {
         if this.waits.is_some_and(|requests| this.seat.requests_total() != requests) {
             this.waits = None;
         }
+        if this.stretch >= STRETCH_BYTES {
+            this.stretch = 0;
+            // To the end of the thread's line.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
         match polled {
-            Poll::Ready(_) => this.came(&buf.filled()[before..]),
+            Poll::Ready(_) => {
+                let bytes = &buf.filled()[before..];
+                this.stretch += bytes.len();
+                this.came(bytes);
+            }
             Poll::Pending if this.waits.is_some() && this.patience.as_mut().poll(cx).is_ready() => {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-            Poll::Pending => {}
+            Poll::Pending => this.stretch = 0,
         }
         polled
     }
@@ -245,28 +224,93 @@ impl AsyncWrite for Prompt {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Wake, Waker};
+
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::seat::{Seated, Seats};
+    use crate::share::Shares;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What is left in the socket stays there until the task had its next turn, and the task is told to come for it.
+    #[tokio::test]
+    async fn a_full_socket_is_read_in_stretches() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let client = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connects");
+        let (stream, _) = listener.accept().await.expect("accepts");
+        let Seated::Free(taken) = Seats::new(1, Arc::new(Shares::new())).take().await else { panic!("a seat is free") };
+        let mut prompt = Prompt::new(stream, Arc::clone(&taken.seat), Duration::from_secs(60));
+        client.writable().await.expect("is open");
+        let mut sent = 0;
+        while let Ok(n) = client.try_write(&[b'x'; 64 << 10]) {
+            sent += n;
+        }
+        drop(client);
+        assert!(sent > 2 * STRETCH_BYTES, "the socket holds {sent} bytes only");
+
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let (mut read, mut stretch, mut turns) = (0, 0, 0);
+        let mut bytes = vec![0; 16 << 10];
+        loop {
+            let mut buf = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut prompt).poll_read(&mut Context::from_waker(&waker), &mut buf) {
+                Poll::Ready(polled) => {
+                    polled.expect("nobody broke it off");
+                    if buf.filled().is_empty() {
+                        break;
+                    }
+                    read += buf.filled().len();
+                    stretch += buf.filled().len();
+                    assert!(stretch < STRETCH_BYTES + (16 << 10), "{stretch} bytes without a pause");
+                }
+                Poll::Pending => {
+                    if stretch >= STRETCH_BYTES {
+                        turns += 1;
+                        assert!(woken.0.swap(0, Ordering::Relaxed) > 0, "nobody would come for the rest");
+                    }
+                    stretch = 0;
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+        }
+        assert_eq!(read, sent);
+        assert!(turns > 0);
+    }
 
     #[test]
     fn windows_shrink_as_connections_come_and_are_given_back() {
         let windows = Windows::new(64 << 20);
         let granted: Vec<_> = (0..1_000).map(|_| windows.grant(24 << 20)).collect();
-        assert_eq!(granted[0].bytes(), 16 << 20);
+        assert_eq!(granted[0].bytes(), 4 << 20);
+        assert!(granted[31].bytes() > 512 << 10, "dozens have room for many streams: {}", granted[31].bytes());
         assert_eq!(granted[999].bytes(), WINDOW_BYTES_MIN);
         assert!(granted.iter().map(|window| window.taken).sum::<usize>() <= 64 << 20);
         drop(granted);
-        assert_eq!(windows.grant(8 << 20).bytes(), 8 << 20);
+        assert_eq!(windows.grant(2 << 20).bytes(), 2 << 20);
     }
 
     #[test]
-    fn a_few_connections_may_have_many_streams_each_and_a_thousand_only_a_few() {
-        let streams = Streams::new(8_192);
-        let granted: Vec<_> = (0..1_024).map(|_| streams.grant(128)).collect();
-        assert!(granted[..32].iter().all(|one| one.count() == 128));
-        assert_eq!(granted[1_023].count(), STREAMS_MIN);
-        assert!(granted.iter().map(StreamGrant::count).sum::<u32>() <= 8_192 + 1_024 * STREAMS_MIN);
-        drop(granted);
-        assert_eq!(streams.grant(128).count(), 128);
-        assert_eq!(Streams::new(0).grant(4).count(), 4, "no more than was asked for");
+    fn all_streams_of_a_connection_may_wait_unread() {
+        for capacity in [0, 1 << 20, 16 << 20, 64 << 20] {
+            let windows = Windows::new(capacity);
+            for _ in 0..100 {
+                let window = windows.grant(24 << 20);
+                let peer = window.peer(1, 8 << 20);
+                let streams = window.streams(8 << 20) as usize;
+                assert!((7..=31).contains(&streams), "{streams} streams of {window:?}");
+                assert!(streams * peer.unread(64 << 20) <= peer.unread_max, "{peer:?}");
+                std::mem::forget(window);
+            }
+        }
     }
 }

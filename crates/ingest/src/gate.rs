@@ -10,7 +10,8 @@
 //! several times as long as whoever came at its foot.
 //!
 //! *Who.* A connection that sends far less than its share ([`crate::share`]) is not held up: what it sends does not fill the tail. The last
-//! sixteenth of the tail is for such ones alone, or the flood that fills it would make them wait as well.
+//! sixteenth of the tail is for such ones alone, or the flood that fills it would make them wait as well; and since all that was let in before
+//! still comes, a quarter more than the tail's limit.
 //!
 //! *Pressure.* Where the process takes more memory than it should, the tail's limit is lowered by as much, down to half: less comes in
 //! until what is there is written. Half is above the size at which the store flushes, so that it is never waited for in vain.
@@ -94,8 +95,16 @@ pub(crate) struct Gate {
     /// Bytes that the process takes and should not.
     pressure: AtomicU64,
     state: watch::Sender<Readiness>,
-    /// What is left of the tail is for quiet connections.
-    nearly_full: watch::Sender<bool>,
+    held_up: watch::Sender<HeldUp>,
+}
+
+/// Who waits for room in the tail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HeldUp {
+    Nobody,
+    /// What is left is for quiet connections.
+    Floods,
+    Everybody,
 }
 
 impl Gate {
@@ -106,7 +115,7 @@ impl Gate {
             unwritten: Mutex::new(Smoothed { bytes: 0.0, at: Instant::now() }),
             pressure: AtomicU64::new(0),
             state: watch::Sender::new(Readiness::Replaying),
-            nearly_full: watch::Sender::new(false),
+            held_up: watch::Sender::new(HeldUp::Nobody),
         }
     }
 
@@ -157,8 +166,13 @@ impl Gate {
         let tail_bytes_max = tail_bytes_max - self.pressure.load(Ordering::Relaxed).min(tail_bytes_max / 2);
         let unwritten = self.unwritten.lock().after(load.unwritten_bytes, Instant::now());
         self.pace_us.store(pace_us(unwritten, tail_bytes_max), Ordering::Relaxed);
-        let nearly_full = load.tail_bytes > tail_bytes_max - tail_bytes_max / 16;
-        self.set_nearly_full(nearly_full && !load.disk_full);
+        self.hold_up(match load.tail_bytes {
+            // That has a word of its own.
+            _ if load.disk_full => HeldUp::Nobody,
+            bytes if bytes > tail_bytes_max + tail_bytes_max / 4 => HeldUp::Everybody,
+            bytes if bytes > tail_bytes_max - tail_bytes_max / 16 => HeldUp::Floods,
+            _ => HeldUp::Nobody,
+        });
         let next = match (load.disk_full, load.tail_bytes > tail_bytes_max) {
             (true, _) => Readiness::DiskFull,
             (false, true) => Readiness::TailFull,
@@ -167,8 +181,8 @@ impl Gate {
         self.move_to(next, |now| matches!(now, Readiness::Ready | Readiness::TailFull | Readiness::DiskFull))
     }
 
-    fn set_nearly_full(&self, nearly_full: bool) {
-        self.nearly_full.send_if_modified(|now| std::mem::replace(now, nearly_full) != nearly_full);
+    fn hold_up(&self, who: HeldUp) {
+        self.held_up.send_if_modified(|now| std::mem::replace(now, who) != who);
     }
 
     pub(crate) fn drain(&self) {
@@ -182,23 +196,24 @@ impl Gate {
 
     /// Says whether a request would have to wait for room in the tail.
     pub(crate) fn holds_up(&self, quiet: bool) -> bool {
-        match self.readiness() {
-            Readiness::TailFull => true,
-            Readiness::Ready => !quiet && *self.nearly_full.borrow(),
-            _ => false,
-        }
+        matches!(self.readiness(), Readiness::Ready | Readiness::TailFull)
+            && match *self.held_up.borrow() {
+                HeldUp::Nobody => false,
+                HeldUp::Floods => !quiet,
+                HeldUp::Everybody => true,
+            }
     }
 
     /// Returns once a request may pass, on a quiet connection or not. Waits for room in the tail, until `deadline`; nothing else passes
     /// soon enough to wait for.
     pub(crate) async fn pass(&self, quiet: bool, deadline: Instant) -> Result<(), Refusal> {
         if self.holds_up(quiet) {
-            let (mut state, mut nearly_full) = (self.state.subscribe(), self.nearly_full.subscribe());
+            let (mut state, mut held_up) = (self.state.subscribe(), self.held_up.subscribe());
             while self.holds_up(quiet) {
                 let changed = async {
                     tokio::select! {
                         changed = state.changed() => changed,
-                        changed = nearly_full.changed() => changed,
+                        changed = held_up.changed() => changed,
                     }
                 };
                 if timeout_at(deadline, changed).await.is_err() {
@@ -209,7 +224,11 @@ impl Gate {
                 return Err(Refusal::overloaded(Reason::Tail));
             }
         }
-        self.readiness().refusal().map_or(Ok(()), |reason| Err(Refusal::overloaded(reason)))
+        match self.readiness() {
+            // Whoever had to wait for that did.
+            Readiness::TailFull => Ok(()),
+            readiness => readiness.refusal().map_or(Ok(()), |reason| Err(Refusal::overloaded(reason))),
+        }
     }
 }
 
@@ -282,6 +301,26 @@ mod tests {
         assert!(full(51) && !full(50));
         gate.press(0);
         assert!(!full(100));
+    }
+
+    #[tokio::test]
+    async fn quiet_connections_pass_a_tail_that_others_filled_until_it_is_a_quarter_too_full() {
+        let gate = Gate::new();
+        gate.replayed();
+        let held_up = |tail_bytes| {
+            gate.load(load(tail_bytes, false), 160);
+            (gate.holds_up(true), gate.holds_up(false))
+        };
+        assert_eq!(held_up(150), (false, false));
+        assert_eq!(held_up(151), (false, true));
+        assert_eq!(held_up(200), (false, true));
+        assert_eq!(gate.readiness(), Readiness::TailFull);
+        assert!(gate.pass(true, Instant::now()).await.is_ok());
+        assert_eq!(gate.pass(false, Instant::now()).await.expect_err("has to wait").reason, Reason::Tail);
+        assert_eq!(held_up(201), (true, true));
+        assert_eq!(gate.pass(true, Instant::now()).await.expect_err("has to wait").reason, Reason::Tail);
+        gate.load(load(201, true), 160);
+        assert_eq!(gate.pass(true, Instant::now()).await.expect_err("nothing is taken").reason, Reason::DiskFull);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::answers::answers;
 use crate::budget::Budget;
 use crate::bundle::Bundle;
 use crate::committer::{Committer, OnFatal};
-use crate::connection::{Streams, Windows};
+use crate::connection::Windows;
 use crate::counters::Counters;
 use crate::expansion::Expansion;
 use crate::gate::{Gate, Readiness};
@@ -188,7 +188,6 @@ impl Ingest {
         health::report(&reporter, gate.readiness().is_ready()).await;
         let acceptor = Acceptor {
             windows: Windows::new(options.transport_bytes),
-            streams: Streams::new(options.http2.streams_shared),
             seats,
             options: Arc::new(options),
             counters: Arc::clone(&counters),

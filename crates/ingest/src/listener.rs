@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 
-use crate::connection::{Peer, Prompt, Streams, Windows};
+use crate::connection::{Peer, Prompt, Windows};
 use crate::counters::Counters;
 use crate::grpc::GrpcFace;
 use crate::http::HttpFace;
@@ -55,7 +55,6 @@ pub(crate) struct Acceptor {
     pub(crate) options: Arc<IngestOptions>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) windows: Arc<Windows>,
-    pub(crate) streams: Arc<Streams>,
     pub(crate) seats: Arc<Seats>,
     pub(crate) connections: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -109,7 +108,6 @@ impl Acceptor {
         let _ = stream.set_nodelay(true);
         let options = &self.options;
         let window = self.windows.grant(options.http2.connection_window_bytes);
-        let streams = self.streams.grant(options.http2.streams_max);
         let mut builder = Builder::new(TokioExecutor::new());
         if matches!(face, Face::Grpc(_)) {
             builder = builder.http2_only();
@@ -124,7 +122,7 @@ impl Acceptor {
             .adaptive_window(false)
             .initial_connection_window_size(window.bytes())
             .initial_stream_window_size(window.stream_bytes(options.http2.stream_window_bytes))
-            .max_concurrent_streams(streams.count())
+            .max_concurrent_streams(window.streams(options.http2.stream_window_bytes))
             .max_pending_accept_reset_streams(options.http2.pending_resets_max)
             .max_header_list_size(options.http2.header_list_bytes_max)
             .keep_alive_interval(options.http2.keepalive_interval)

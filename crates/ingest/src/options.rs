@@ -69,10 +69,6 @@ pub struct Http2Options {
     pub stream_window_bytes: u32,
     /// Largest receive window of a connection.
     pub connection_window_bytes: u32,
-    /// Concurrent streams of a connection, where few are open.
-    pub streams_max: u32,
-    /// Streams that connections share; where many are open, each has [`STREAMS_MIN`](crate::STREAMS_MIN).
-    pub streams_shared: usize,
     /// Streams that a client may have reset before they were accepted.
     pub pending_resets_max: usize,
     /// Size of a request's headers, uncompressed.
@@ -88,8 +84,6 @@ impl Default for Http2Options {
         Self {
             stream_window_bytes: 8 << 20,
             connection_window_bytes: 24 << 20,
-            streams_max: 128,
-            streams_shared: 8_192,
             pending_resets_max: 20,
             header_list_bytes_max: 16 << 10,
             keepalive_interval: Duration::from_secs(30),
@@ -154,7 +148,6 @@ impl IngestOptions {
         positive("stall_timeout", self.stall_timeout.is_zero());
         positive("handshake_timeout", self.handshake_timeout.is_zero());
         positive("header_timeout", self.header_timeout.is_zero());
-        positive("http2.streams_max", self.http2.streams_max == 0);
         if self.in_flight_bytes < self.request_bytes_max {
             problems.push(format!(
                 "`memory.in_flight` is {} and one request may be {}: set `memory.in_flight` higher or `ingest.request_bytes_max` lower",

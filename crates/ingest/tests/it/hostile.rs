@@ -444,9 +444,9 @@ async fn streams_on_which_nothing_comes_are_broken_off_once_others_need_a_place(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_connections_may_have_no_more_streams_than_are_shared() {
+async fn where_many_connections_are_open_each_may_have_a_few_streams_only() {
     let mut options = patient();
-    options.http2.streams_shared = 0;
+    options.transport_bytes = 0;
     let rig = Rig::start(options).await;
     let sender = h2::<NeverEnding>(rig.grpc()).await;
     for _ in 0..60 {
