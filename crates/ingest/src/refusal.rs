@@ -1,7 +1,8 @@
 //! Why a request was not taken, and what that is in gRPC and in HTTP.
 //!
 //! *Invariants.* What a client should send again carries a delay (`RetryInfo`, `Retry-After`); what it must not send again
-//! carries none, and a code that OTLP clients do not retry.
+//! carries none, and a code that OTLP clients do not retry. A message has [`MESSAGE_BYTES_MAX`] at the most, whatever it quotes: answers that
+//! nobody reads are held as long as their connections, and no budget counts them.
 //!
 //! *Source.* OTLP 1.11, "Failures" and "OTLP/gRPC Throttling", "OTLP/HTTP Throttling".
 
@@ -10,6 +11,9 @@ use std::time::Duration;
 
 use http::StatusCode;
 use plimsoll_otlp::DecodeError;
+
+/// How long a message may be.
+const MESSAGE_BYTES_MAX: usize = 1 << 10;
 
 /// One reason to refuse: the value of the label `reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -169,7 +173,12 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, message: message.into() }
+        let mut message = message.into();
+        if message.len() > MESSAGE_BYTES_MAX {
+            let end = message.floor_char_boundary(MESSAGE_BYTES_MAX - 2);
+            message = format!("{}..", &message[..end]).into();
+        }
+        Self { reason, message }
     }
 
     pub(crate) fn malformed(message: impl ToString) -> Self {
@@ -243,6 +252,15 @@ mod tests {
             assert!(!RETRIED_GRPC.contains(&reason.grpc_code()), "{reason:?}");
             assert!(!RETRIED_HTTP.contains(&reason.http_status().as_u16()), "{reason:?}");
         }
+    }
+
+    #[test]
+    fn what_is_too_long_of_a_message_is_cut_off_between_characters() {
+        for fits in ["short".to_owned(), "é".repeat(512)] {
+            assert_eq!(Refusal::new(Reason::Malformed, fits.clone()).message, fits);
+        }
+        let cut = Refusal::malformed("€".repeat(1 << 20)).message;
+        assert_eq!(cut, "€".repeat(340) + "..");
     }
 
     #[test]

@@ -72,6 +72,17 @@ async fn json_is_taken_and_answered_in_json() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_short_however_long_the_value_that_it_is_about() {
+    let rig = Rig::start(options()).await;
+    let long = "z".repeat((1 << 20) - 200);
+    for span in [format!(r#""traceId":"{long}""#), format!(r#""{long}":nonsense"#)] {
+        let body = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{{span}}}]}}]}}]}}"#);
+        let answer = http1(rig.http(), post("/v1/traces", &[JSON], body)).await;
+        assert_eq!((answer.status.as_u16(), answer.body.len() < 4 << 10), (400, true), "{} bytes", answer.body.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_empty_body_is_an_empty_request() {
     let rig = Rig::start(options()).await;
     for headers in [vec![PROTOBUF], vec![JSON], vec![PROTOBUF, ("content-encoding", "gzip")]] {

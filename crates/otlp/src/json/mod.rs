@@ -3,6 +3,8 @@
 //! *Rules.* lowerCamelCase names, and snake_case ones too; ids in hexadecimal; enumerations as numbers or names; integers as
 //! numbers or strings; bytes in base64 of either alphabet; `null` leaves a field out; unknown fields are ignored.
 //!
+//! *Messages.* Of a value or a name they tell the beginning: either may be as long as the request.
+//!
 //! *Cost.* One pass, from text to wire: fields are written in the order they come in, which protobuf leaves free, and no
 //! tree is built.
 //!
@@ -51,6 +53,26 @@ impl JsonError {
         self.path.insert_str(0, dot);
         self.path.insert_str(0, outer);
         self
+    }
+}
+
+/// How much of a value or of a name a message tells, in bytes.
+const QUOTED_BYTES_MAX: usize = 64;
+
+/// Returns as much of `text` as a message tells.
+fn beginning(text: &str) -> &str {
+    &text[..text.floor_char_boundary(QUOTED_BYTES_MAX)]
+}
+
+/// A value in a message: the beginning, and how long the whole is where that is not all.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match beginning(self.0) {
+            all if all.len() == self.0.len() => write!(f, "`{all}`"),
+            some => write!(f, "`{some}..` of {} bytes", self.0.len()),
+        }
     }
 }
 

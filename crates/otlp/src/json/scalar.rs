@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use super::Quoted;
 use super::lexer::{Lexer, Next};
 use crate::wire::Writer;
 
@@ -46,7 +47,7 @@ pub(super) fn integer<T: TryFrom<i128>>(lexer: &mut Lexer<'_>) -> Result<T> {
     let digits = digits(lexer)?;
     whole(&digits)
         .and_then(|value| T::try_from(value).ok())
-        .ok_or_else(|| format!("`{digits}` is not an integer of {} bits", size_of::<T>() * 8))
+        .ok_or_else(|| format!("{} is not an integer of {} bits", Quoted(&digits), size_of::<T>() * 8))
 }
 
 fn whole(digits: &str) -> Option<i128> {
@@ -68,7 +69,7 @@ fn whole(digits: &str) -> Option<i128> {
 /// Takes a double: a number or a string, `NaN`, `Infinity` and `-Infinity` among them.
 pub(super) fn double(lexer: &mut Lexer<'_>) -> Result<f64> {
     let digits = digits(lexer)?;
-    digits.parse().map_err(|_| format!("`{digits}` is not a number"))
+    digits.parse().map_err(|_| format!("{} is not a number", Quoted(&digits)))
 }
 
 /// Takes an enumeration's value: its number or one of its names.
@@ -79,7 +80,9 @@ pub(super) fn enumeration(lexer: &mut Lexer<'_>, names: &[(&str, i32)]) -> Resul
     let name = lexer.string()?;
     match names.iter().find(|(known, _)| *known == name) {
         Some((_, number)) => Ok(*number),
-        None => name.parse().map_err(|_| format!("`{name}` is neither a number nor a name such as `{}`", names[0].0)),
+        None => name
+            .parse()
+            .map_err(|_| format!("{} is neither a number nor a name such as `{}`", Quoted(&name), names[0].0)),
     }
 }
 
@@ -87,7 +90,7 @@ pub(super) fn enumeration(lexer: &mut Lexer<'_>, names: &[(&str, i32)]) -> Resul
 pub(super) fn base64(lexer: &mut Lexer<'_>) -> Result<Vec<u8>> {
     let text = text(lexer)?;
     let engine = if text.contains(['-', '_']) { URL_SAFE } else { STANDARD };
-    engine.decode(text.as_bytes()).map_err(|_| format!("`{text}` is not base64"))
+    engine.decode(text.as_bytes()).map_err(|_| format!("{} is not base64", Quoted(&text)))
 }
 
 /// Takes an id in hexadecimal and writes the field that it is.
@@ -101,7 +104,7 @@ pub(super) fn hex(lexer: &mut Lexer<'_>, writer: &mut Writer, tag: u32) -> Resul
         high << 4 | low & 0xf
     });
     writer.bytes_of(tag, bytes);
-    if wrong { Err(format!("`{text}` is not hexadecimal")) } else { Ok(()) }
+    if wrong { Err(format!("{} is not hexadecimal", Quoted(&text))) } else { Ok(()) }
 }
 
 /// The value of each hexadecimal digit; more than 15 for what is none.

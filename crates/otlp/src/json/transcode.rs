@@ -1,8 +1,8 @@
 //! Objects and arrays into messages and repeated fields, driven by the table of messages.
 
-use super::JsonError;
 use super::lexer::{Lexer, Next};
 use super::scalar;
+use super::{JsonError, beginning};
 use crate::decode::REQUEST_PARTS_MAX;
 use crate::proto::{Field, Kind, LEN, Message, packed};
 use crate::value::DEPTH_MAX;
@@ -41,7 +41,9 @@ fn fields(lexer: &mut Lexer<'_>, writer: &mut Writer, message: &Message, levels_
             Some(field) => {
                 field_value(lexer, writer, field, levels_left).map_err(|error| error.within(field.name))?;
             }
-            None => lexer.skip(UNKNOWN_LEVELS_MAX).map_err(|problem| JsonError::from(problem).within(&key))?,
+            None => {
+                lexer.skip(UNKNOWN_LEVELS_MAX).map_err(|problem| JsonError::from(problem).within(beginning(&key)))?
+            }
         }
     }
     Ok(())

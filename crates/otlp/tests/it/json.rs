@@ -172,3 +172,23 @@ fn nesting_bombs_are_refused_in_known_and_unknown_fields() {
     let known = format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"body":{value}}}]}}]}}]}}"#);
     assert!(problem(Signal::Logs, &known).contains("values nest deeper than 64 levels"));
 }
+
+#[test]
+fn of_values_and_names_as_long_as_the_request_a_message_tells_the_beginning() {
+    let long = "é".repeat(1 << 19);
+    let span = |field: &str| format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{{field}}}]}}]}}]}}"#);
+    for (field, words) in [
+        (format!(r#""traceId":"{long}""#), "is not hexadecimal"),
+        (format!(r#""startTimeUnixNano":"{long}""#), "is not an integer of 64 bits"),
+        (format!(r#""startTimeUnixNano":1{}.5"#, "0".repeat(1 << 20)), "is not an integer of 64 bits"),
+        (format!(r#""kind":"{long}""#), "is neither a number nor a name"),
+        (format!(r#""attributes":[{{"key":"k","value":{{"doubleValue":"{long}"}}}}]"#), "is not a number"),
+        (format!(r#""attributes":[{{"key":"k","value":{{"bytesValue":"{long}"}}}}]"#), "is not base64"),
+    ] {
+        let problem = problem(Signal::Traces, &span(&field));
+        assert!(problem.len() < 300 && problem.contains(words), "{} bytes: {problem:.400}", problem.len());
+        assert!(problem.contains("..` of 10485"), "how long it is: {problem:.400}");
+    }
+    let problem = problem(Signal::Traces, &span(&format!(r#""{long}":nonsense"#)));
+    assert!(problem.len() < 300 && problem.contains("spans[0].éé"), "{} bytes: {problem:.400}", problem.len());
+}
