@@ -14,7 +14,8 @@ pub mod value;
 mod wire;
 
 pub use decode::{
-    DecodeError, Decoded, Pushed, REQUEST_BYTES_MAX, REQUEST_PARTS_MAX, REQUEST_ROWS_MAX, Rejected, RowBuilder, decode,
+    DecodeError, Decoded, MESSAGE_PARTS_MAX, Pushed, REQUEST_BYTES_MAX, REQUEST_PARTS_MAX, REQUEST_ROWS_MAX, Rejected,
+    RowBuilder, decode,
 };
 pub use encode::{EncodeError, encode};
 pub use json::{JsonError, json_to_protobuf};

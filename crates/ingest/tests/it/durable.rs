@@ -11,7 +11,7 @@ use plimsoll_catalog::SqliteCatalog;
 use plimsoll_ingest::frame::FrameHeader;
 use plimsoll_ingest::{Ingest, IngestOptions};
 use plimsoll_journal::{Journal, JournalOptions, LocalJournal};
-use plimsoll_otlp::{Signal, Table};
+use plimsoll_otlp::{MESSAGE_PARTS_MAX, Signal, Table};
 use plimsoll_store::{Fold, Published, Store, StoreOptions};
 use prost::Message;
 
@@ -176,14 +176,17 @@ async fn a_frame_that_cannot_be_read_is_counted_and_passed_over() {
     newer[0] = 99;
     let mut garbled = frame(1);
     garbled.extend_from_slice(b"\xff\xff\xff");
-    journal.preload(vec![frame(2), newer, garbled, vec![], frame(3)]);
+    let mut parts = frame(1);
+    // A resource in as many parts as is refused.
+    prost::encoding::bytes::encode(1, &b"\x0a\x00".repeat(MESSAGE_PARTS_MAX + 1), &mut parts);
+    journal.preload(vec![frame(2), newer, garbled, vec![], parts, frame(3)]);
     let rig = Rig::begin(options(), journal, Arc::default()).await;
     let summary = rig.ingest.replayed().await.expect("is no reason to stop");
-    assert_eq!((summary.rows, summary.undecodable), (5, 3));
-    assert_eq!(rig.sink.sequences(), [1, 5]);
+    assert_eq!((summary.rows, summary.undecodable), (5, 4));
+    assert_eq!(rig.sink.sequences(), [1, 6]);
     let answer = grpc(rig.grpc(), &[], message(false, &span_bytes(1))).await;
     assert_eq!(answer.header("grpc-status"), "0");
-    assert_eq!(rig.sink.sequences(), [1, 5, 6]);
+    assert_eq!(rig.sink.sequences(), [1, 6, 7]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

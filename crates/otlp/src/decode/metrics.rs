@@ -11,7 +11,7 @@ use super::attributes::Attributes;
 use super::columns::{Leave, NotUtf8, OptionalNumber, OptionalText, Text};
 use super::points::{PointKind, Points};
 use super::sizes::{Learned, Sizes};
-use super::walk::{Records, Scratch};
+use super::walk::{Records, Scratch, collect};
 use super::{Rejected, check_repeated};
 use crate::proto::{
     Message, exponential_histogram, exponential_point, gauge, histogram, histogram_point, key_value, metric,
@@ -131,14 +131,14 @@ impl Records for Metrics {
                 metric::NAME => name = reader.text("name")?,
                 metric::DESCRIPTION => description = reader.text("description")?,
                 metric::UNIT => unit = reader.text("unit")?,
-                metric::METADATA => metadata_parts.push(reader.message(&key_value::MESSAGE)?),
+                metric::METADATA => collect(metadata_parts, reader.message(&key_value::MESSAGE)?)?,
                 other => match data_kind(other) {
                     Some(kind) => {
                         if data.is_some_and(|before| before.name != kind.name) {
                             data_parts.clear();
                         }
                         data = Some(kind);
-                        data_parts.push(reader.message(kind.message)?);
+                        collect(data_parts, reader.message(kind.message)?)?;
                     }
                     None => reader.skip(other)?,
                 },

@@ -55,6 +55,12 @@ pub const REQUEST_ROWS_MAX: usize = 1 << 18;
 /// A count of a bucket is one byte on the wire, eight in memory and four dozen while it is encoded.
 pub const REQUEST_PARTS_MAX: usize = 1 << 21;
 
+/// The most parts that a resource, a scope or the data of a metric may come in, and the most metadata that a metric may have.
+///
+/// They are noted until the message that they are in has ended, for thirty-two bytes where an empty one has two on the wire. Encoders write one
+/// part; protobuf lets them write more.
+pub const MESSAGE_PARTS_MAX: usize = 1 << 12;
+
 /// How much text of metrics a request may repeat, as a multiple of its size, beside that, and at all.
 ///
 /// A metric's name, description, unit and metadata stand once on the wire and in every row of its points: without this, a name of a

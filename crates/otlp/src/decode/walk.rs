@@ -5,7 +5,7 @@ use arrow::array::ArrayRef;
 use super::columns::{Leave, NotUtf8};
 use super::shared::{Resources, Scopes};
 use super::sizes::{Learned, Sizes};
-use super::{Rejected, check_parts, check_rows, timestamps};
+use super::{MESSAGE_PARTS_MAX, Rejected, check_parts, check_rows, timestamps};
 use crate::proto::{Message, resource, resource_spans, scope, scope_spans, trace_request};
 use crate::wire::{Reader, Result};
 
@@ -57,7 +57,7 @@ pub(super) trait Records: Default {
     fn finish(&mut self, columns: &mut Vec<ArrayRef>, leave: Leave) -> std::result::Result<(), NotUtf8>;
 }
 
-/// Messages that are read when the one that they are in has ended.
+/// Messages that are read when the one that they are in has ended; of each kind [`MESSAGE_PARTS_MAX`] at the most.
 #[derive(Default)]
 pub(super) struct Scratch<'a> {
     resource: Vec<Reader<'a>>,
@@ -69,6 +69,17 @@ pub(super) struct Scratch<'a> {
     pub(super) request: usize,
     /// Bytes of the text that it repeats in every row of its metrics.
     pub(super) repeated: usize,
+}
+
+/// Takes one more part of a message that is read when the one that it is in has ended.
+#[inline]
+pub(super) fn collect<'a>(parts: &mut Vec<Reader<'a>>, part: Reader<'a>) -> Result<()> {
+    if parts.len() == MESSAGE_PARTS_MAX {
+        let problem = format!("the message that it is in holds more than {MESSAGE_PARTS_MAX} of its kind; send fewer");
+        return Err(part.too_large(problem));
+    }
+    parts.push(part);
+    Ok(())
 }
 
 /// All columns of a table, filled request by request.
@@ -176,7 +187,7 @@ impl<R: Records> Open<R> {
                     self.read_scope(level.message(R::SCOPE_LEVEL)?, received, scratch)?;
                     continue;
                 }
-                resource_spans::RESOURCE => scratch.resource.push(level.message(&resource::MESSAGE)?),
+                resource_spans::RESOURCE => collect(&mut scratch.resource, level.message(&resource::MESSAGE)?)?,
                 resource_spans::SCHEMA_URL => drop(level.text("schemaUrl")?),
                 other => level.skip(other)?,
             }
@@ -196,7 +207,7 @@ impl<R: Records> Open<R> {
                     check_parts(&level, self.records.parts())?;
                     continue;
                 }
-                scope_spans::SCOPE => scratch.scope.push(level.message(&scope::MESSAGE)?),
+                scope_spans::SCOPE => collect(&mut scratch.scope, level.message(&scope::MESSAGE)?)?,
                 scope_spans::SCHEMA_URL => drop(level.text("schemaUrl")?),
                 other => level.skip(other)?,
             }

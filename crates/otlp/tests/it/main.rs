@@ -4,5 +4,6 @@ mod generate;
 mod joined;
 mod json;
 mod malformed;
+mod parts;
 mod round_trip;
 mod rows;
