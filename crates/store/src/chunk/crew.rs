@@ -58,6 +58,7 @@ impl Crew {
         written: &mut dyn FnMut(usize, Duration),
     ) -> Result<()> {
         let leaves = leaves(schema, columns.len());
+        self.forget();
         if self.others.is_empty() || rows.len() < ROWS_MIN {
             let slots = Slots::rows(rows);
             for (at, column) in columns.iter().enumerate() {
@@ -66,6 +67,7 @@ impl Crew {
                 self.encoder.column(leaves[at], column, &slots, &mut append)?;
                 written(at, begun.elapsed());
             }
+            self.forget();
             return Ok(());
         }
         let next = AtomicUsize::new(0);
@@ -107,7 +109,15 @@ impl Crew {
                 encoded.iter().try_for_each(|column| line.come(column))
             };
             append().inspect_err(|_| next.store(columns.len(), Ordering::Relaxed))
-        })
+        })?;
+        self.forget();
+        Ok(())
+    }
+
+    /// Begins with other rows.
+    fn forget(&mut self) {
+        self.encoder.forget();
+        self.others.iter_mut().for_each(Encoder::forget);
     }
 }
 

@@ -16,7 +16,7 @@
 //! | `page` | pages, their headers, compression, offsets and bounds; a finished chunk |
 //!
 //! *Cost.* What one column of one row group takes: at most 44 bytes an item (numbers of entries, entries and their table, or
-//! the items themselves), and its pages as compressed. The memory is used again for the next column and the next row group.
+//! the items themselves), ten for which of them are there, and its pages as compressed. The memory is used again for the next column and the next row group.
 
 mod bits;
 mod crew;
@@ -64,7 +64,19 @@ pub(crate) struct Effort {
 pub(crate) struct Encoder {
     scratch: Scratch,
     buffers: Buffers,
+    /// Columns of the row group that were null here and there, the last first.
+    present: Vec<Present>,
 }
+
+/// In which rows something is, and their slots: many columns are there in the same rows, as those of one type of metric.
+struct Present {
+    /// Of each batch, with how many rows it has.
+    nulls: Vec<(usize, Option<NullBuffer>)>,
+    below: Slots<'static>,
+}
+
+/// So many are looked back at.
+const PRESENT: usize = 2;
 
 /// What the items of one leaf pass through.
 #[derive(Default)]
@@ -94,7 +106,7 @@ struct Target<'t> {
 impl Encoder {
     /// Begins with nothing.
     pub(crate) fn new(effort: Effort) -> Result<Self> {
-        Ok(Self { scratch: Scratch::new(effort)?, buffers: Buffers::default() })
+        Ok(Self { scratch: Scratch::new(effort)?, buffers: Buffers::default(), present: Vec::new() })
     }
 
     /// Appends all columns of `rows` to a row group; `columns` gives for each its field, its arrays, which lie end to end, and its
@@ -108,15 +120,18 @@ impl Encoder {
     ) -> std::result::Result<(), E> {
         let rows = Slots::rows(rows);
         let mut leaves = schema.columns();
+        self.forget();
         for column in columns {
             let (field, arrays, how) = column?;
             let mut append = |leaf: Finished<'_>| group.append_column(&leaf.bytes, leaf.close);
             leaves = self.column(leaves, &Column { field, arrays, how }, &rows, &mut append)?;
         }
+        self.forget();
         Ok(())
     }
 
-    /// Encodes a column whose leaves are the first of `leaves`, and hands each `out`; returns the leaves behind it.
+    /// Encodes a column whose leaves are the first of `leaves`, and hands each `out`; returns the leaves behind it. Columns of other rows
+    /// than those of the one before come behind [`Self::forget`].
     fn column<'l>(
         &mut self,
         leaves: &'l [ColumnDescPtr],
@@ -130,13 +145,29 @@ impl Encoder {
         Ok(&leaves[leaves.len() - left..])
     }
 
+    /// Forgets what columns of the same rows may have in common.
+    fn forget(&mut self) {
+        self.present.clear();
+    }
+
     fn field(&mut self, target: &mut Target<'_>, field: &Field, arrays: &[ArrayRef], slots: &Slots<'_>) -> Result<()> {
         if field.is_nullable() {
-            let nulls: Vec<Option<NullBuffer>> = arrays.iter().map(|array| array.logical_nulls()).collect();
-            let mut valid = std::mem::take(&mut self.buffers.bytes);
-            let below = slots.optional(&nulls, arrays.iter().map(|array| array.len()), &mut valid);
-            self.buffers.bytes = valid;
-            return self.value(target, field.data_type(), arrays, &below);
+            let nulls: Vec<(usize, Option<NullBuffer>)> =
+                arrays.iter().map(|array| (array.len(), array.logical_nulls())).collect();
+            if let Some(below) = slots.all_or_none(&nulls) {
+                return self.value(target, field.data_type(), arrays, &below);
+            }
+            let known = self.present.iter().position(|known| slots.are_rows() && known.nulls == nulls);
+            let present = match known {
+                Some(at) => self.present.remove(at),
+                None => Present { below: slots.optional(&nulls, &mut self.buffers.bytes), nulls },
+            };
+            self.value(target, field.data_type(), arrays, &present.below)?;
+            if slots.are_rows() {
+                self.present.truncate(PRESENT - 1);
+                self.present.insert(0, present);
+            }
+            return Ok(());
         }
         if arrays.iter().any(|array| array.is_nullable()) {
             return Err(ParquetError::ArrowError(format!("column `{}` holds nulls and must not", field.name())));

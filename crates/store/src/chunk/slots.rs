@@ -9,7 +9,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use parquet::errors::{ParquetError, Result};
@@ -85,7 +85,7 @@ impl Places<'_> {
 #[derive(Clone)]
 enum Levels {
     All(u8),
-    Each(Rc<Vec<u8>>),
+    Each(Arc<Vec<u8>>),
 }
 
 impl Levels {
@@ -176,13 +176,14 @@ impl<'a> Slots<'a> {
         self.max_repetition == 0
     }
 
-    /// Descends into something that may be null; `nulls` are those of each batch, which have `lengths` items.
-    pub(super) fn optional(
-        &self,
-        nulls: &[Option<NullBuffer>],
-        lengths: impl Iterator<Item = usize>,
-        valid: &mut Vec<u8>,
-    ) -> Slots<'_> {
+    /// Says whether slots are the rows themselves.
+    pub(super) fn are_rows(&self) -> bool {
+        self.max_repetition == 0 && self.max_definition == 0
+    }
+
+    /// Descends into something that may be null and is nowhere or everywhere; `nulls` are the length and the nulls of each batch. None
+    /// where it is null here and there.
+    pub(super) fn all_or_none(&self, nulls: &[(usize, Option<NullBuffer>)]) -> Option<Slots<'_>> {
         let below = |places, items, definition, cuts| Slots {
             places,
             items,
@@ -194,33 +195,33 @@ impl<'a> Slots<'a> {
             max_definition: self.max_definition + 1,
             cuts,
         };
-        let count = |nulls: &Option<NullBuffer>| nulls.as_ref().map_or(0, NullBuffer::null_count);
-        if self.items == 0 || nulls.iter().all(|nulls| count(nulls) == 0) {
+        let missing: usize = nulls.iter().map(|(_, nulls)| nulls.as_ref().map_or(0, NullBuffer::null_count)).sum();
+        if self.items == 0 || missing == 0 {
             let definition = match &self.definition {
                 // Where nothing is an item, as in lists that are all empty, nothing is deeper.
                 Levels::All(level) => Levels::All(level + u8::from(*level == self.max_definition)),
                 Levels::Each(levels) => {
                     let deeper = |level: &u8| level + u8::from(*level == self.max_definition);
-                    Levels::Each(Rc::new(levels.iter().map(deeper).collect()))
+                    Levels::Each(Arc::new(levels.iter().map(deeper).collect()))
                 }
             };
-            return below(self.places.borrowed(), self.items, definition, self.cuts.clone());
+            return Some(below(self.places.borrowed(), self.items, definition, self.cuts.clone()));
         }
+        (missing == nulls.iter().map(|(length, _)| length).sum::<usize>()).then(|| {
+            let cuts = self.cuts.iter().map(|cut| Cut { slot: cut.slot, item: 0 });
+            below(Places::Runs(Cow::Owned(Vec::new())), 0, self.definition.clone(), cuts.collect())
+        })
+    }
+
+    /// Descends into something that is null here and there.
+    pub(super) fn optional(&self, nulls: &[(usize, Option<NullBuffer>)], valid: &mut Vec<u8>) -> Slots<'static> {
         valid.clear();
-        let mut absent = true;
-        for (nulls, length) in nulls.iter().zip(lengths) {
-            let missing = count(nulls);
-            absent &= missing == length;
+        for (length, nulls) in nulls {
             match nulls {
-                Some(nulls) if missing > 0 => spread(nulls.inner(), valid),
+                Some(nulls) if nulls.null_count() > 0 => spread(nulls.inner(), valid),
                 _ => valid.resize(valid.len() + length, 1),
             }
         }
-        if absent {
-            let cuts = self.cuts.iter().map(|cut| Cut { slot: cut.slot, item: 0 });
-            return below(Places::Runs(Cow::Owned(Vec::new())), 0, self.definition.clone(), cuts.collect());
-        }
-
         // For each item whether it is there; those that are move up.
         let mut there = Vec::with_capacity(self.items);
         self.places.gather(valid, &mut there);
@@ -254,7 +255,17 @@ impl<'a> Slots<'a> {
                 levels.iter().map(deeper).collect()
             }
         };
-        below(Places::Each(Cow::Owned(places)), kept, Levels::Each(Rc::new(definition)), cuts)
+        Slots {
+            places: Places::Each(Cow::Owned(places)),
+            items: kept,
+            slots: self.slots,
+            rows: self.rows,
+            repetition: self.repetition.clone(),
+            definition: Levels::Each(Arc::new(definition)),
+            max_repetition: self.max_repetition,
+            max_definition: self.max_definition + 1,
+            cuts,
+        }
     }
 
     /// Descends into lists; `offsets` are those of each batch.
@@ -326,8 +337,8 @@ impl<'a> Slots<'a> {
             items,
             slots: repetition.len(),
             rows: self.rows,
-            repetition: Levels::Each(Rc::new(repetition)),
-            definition: Levels::Each(Rc::new(definition)),
+            repetition: Levels::Each(Arc::new(repetition)),
+            definition: Levels::Each(Arc::new(definition)),
             max_repetition,
             max_definition,
             cuts,

@@ -219,6 +219,31 @@ fn thousands_of_distinct_texts_come_back_whether_they_repeat_or_not() {
 }
 
 #[test]
+fn columns_that_are_there_in_the_same_rows_come_back_in_every_row_group() {
+    const ROWS: usize = 70_000;
+    let there = NullBuffer::from_iter((0..ROWS).map(|row| row % 5 < 2 || row % 7 == 0));
+    let of = |seed: u64| {
+        let rows = batch(Table::Logs, ROWS, seed);
+        with(&rows, |name, _| {
+            let text = |row: usize| format!("{name} {}", (row + seed as usize) % 300);
+            let text = || StringArray::from_iter_values((0..ROWS).map(text)).into_parts();
+            matches!(name, "severity_text" | "body" | "body_type" | "event_name" | "attribute_types").then(|| {
+                let (offsets, values, _) = text();
+                // One of them is there in other rows.
+                let nulls = if name == "body_type" {
+                    NullBuffer::from_iter((0..ROWS).map(|row| row % 3 > 0))
+                } else {
+                    there.clone()
+                };
+                Arc::new(StringArray::new(offsets, values, Some(nulls))) as ArrayRef
+            })
+        })
+    };
+    let file = check(Table::Logs, &[of(0), of(1)], "the same nulls in two row groups");
+    assert_eq!(metadata(&file).num_row_groups(), 2);
+}
+
+#[test]
 fn pages_of_long_values_hold_about_a_mebibyte() {
     let rows = batch(Table::Logs, 1_500, 5);
     // Half of them differ; the others are one.
