@@ -73,13 +73,13 @@ pub(super) fn hybrid<T: Code>(values: &[T], width: u32, out: &mut Vec<u8>) {
     // A run costs its header and another one after it: less than that many values are packed.
     let worth = (64 / width as usize).max(8);
     let (mut at, mut packed) = (0, 0);
-    while at + 8 <= values.len() {
-        let first = values[at];
-        if values[at + 1..at + 8].iter().any(|value| *value != first) {
+    while let Some(group) = values[at..].first_chunk::<8>() {
+        let first = group[0];
+        if *group != [first; 8] {
             at += 8;
             continue;
         }
-        let same = values[at..].iter().position(|value| *value != first).unwrap_or(values.len() - at);
+        let same = 8 + same(first, &values[at + 8..]);
         if same < worth && at + same < values.len() {
             at += 8;
             continue;
@@ -90,6 +90,13 @@ pub(super) fn hybrid<T: Code>(values: &[T], width: u32, out: &mut Vec<u8>) {
         packed = at;
     }
     pack(&values[packed..], width, out);
+}
+
+/// Returns how many values from the first on are this one.
+fn same<T: Code>(value: T, values: &[T]) -> usize {
+    let (groups, _) = values.as_chunks::<8>();
+    let whole = 8 * groups.iter().take_while(|group| **group == [value; 8]).count();
+    whole + values[whole..].iter().take_while(|other| **other == value).count()
 }
 
 /// Appends packed groups; the last is filled up with zeros, so it must be the last of its page or whole.

@@ -57,10 +57,13 @@ impl Order {
 }
 
 fn range(order: Order, values: &[i64]) -> Option<(i64, i64)> {
-    let (mut least, mut greatest) = (i64::MAX, i64::MIN);
-    for rank in values.iter().filter_map(|bits| order.rank(*bits)) {
-        (least, greatest) = (least.min(rank), greatest.max(rank));
-    }
+    let around = |(least, greatest): (i64, i64), rank: i64| (least.min(rank), greatest.max(rank));
+    let none = (i64::MAX, i64::MIN);
+    let (least, greatest) = match order {
+        Order::Signed => values.iter().copied().fold(none, around),
+        Order::Unsigned => values.iter().map(|bits| bits ^ i64::MIN).fold(none, around),
+        Order::Float => values.iter().filter_map(|bits| order.rank(*bits)).fold(none, around),
+    };
     (least <= greatest).then_some((least, greatest))
 }
 
@@ -107,6 +110,12 @@ fn gather<T: ArrowNativeType>(
 /// Numbers every value, where few are distinct. The entries come in the order in which they were met.
 fn intern(values: &[i64], range: Option<(i64, i64)>, order: Order, codes: &mut Vec<u32>) -> Option<Vec<i64>> {
     codes.clear();
+    if let Some(first) = values.first()
+        && values.iter().all(|value| value == first)
+    {
+        codes.resize(values.len(), 0);
+        return Some(vec![*first]);
+    }
     codes.reserve(values.len());
     let mut entries = Vec::new();
     if let (Some((least, greatest)), true) = (range, order != Order::Float)
@@ -146,6 +155,14 @@ fn intern(values: &[i64], range: Option<(i64, i64)>, order: Order, codes: &mut V
         }
     }
     Some(entries)
+}
+
+/// Appends values of so many bytes each.
+fn extend<const N: usize>(values: &[i64], page: &mut Vec<u8>, bytes: impl Fn(i64) -> [u8; N]) {
+    let begin = page.len();
+    page.resize(begin + N * values.len(), 0);
+    let (to, _) = page[begin..].as_chunks_mut::<N>();
+    to.iter_mut().zip(values).for_each(|(to, value)| *to = bytes(*value));
 }
 
 /// Encodes a leaf of numbers.
@@ -191,15 +208,20 @@ pub(super) fn encode<'s>(
         other => return Err(ParquetError::ArrowError(format!("no column of type {other} is stored"))),
     };
     let flat = slots.is_flat();
-    let all = range(order, values);
+    // Where pages do not hang on what is in them, their bounds are looked for first, and are those of all.
+    let ranges: Vec<Option<(i64, i64)>> = match flat {
+        true => slots.pages(0, |_| 0).iter().map(|part| range(order, &values[part.items()])).collect(),
+        false => vec![range(order, values)],
+    };
+    let all = ranges.iter().flatten().copied().reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
     let entries = intern(values, all, order, codes).filter(|entries| !entries.is_empty());
     let one = entries.as_ref().is_none_or(|entries| entries.len() == 1);
     let compress = (one && slots.is_plain() && (entries.is_some() || values.is_empty())).then_some(false);
     // Floats that are none have no place in an order, so that a page of them would leave the others without an index.
     let (mut chunk, page) = scratch.begin(descriptor, flat, compress);
     let append = |values: &[i64], page: &mut Vec<u8>| match bytes {
-        8 => values.iter().for_each(|value| page.extend_from_slice(&value.to_le_bytes())),
-        _ => values.iter().for_each(|value| page.extend_from_slice(&(*value as i32).to_le_bytes())),
+        8 => extend(values, page, |value| value.to_le_bytes()),
+        _ => extend(values, page, |value| (value as i32).to_le_bytes()),
     };
     if let Some(entries) = &entries {
         append(entries, page);
@@ -210,11 +232,11 @@ pub(super) fn encode<'s>(
         true => slots.pages(0, |_| 0),
         false => slots.pages(each * slots.items, |_| each),
     };
-    for part in pages {
+    for (at, part) in pages.into_iter().enumerate() {
         page.clear();
         slots.levels(part, page);
         let items = part.items();
-        let bounds = flat.then(|| range(order, &values[items.clone()])).flatten().map(|r| bounds(order, r, bytes));
+        let bounds = ranges.get(at).copied().flatten().filter(|_| flat).map(|range| bounds(order, range, bytes));
         let encoding = match &entries {
             Some(_) => {
                 let codes = &codes[items.clone()];

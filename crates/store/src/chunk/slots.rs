@@ -285,12 +285,13 @@ impl<'a> Slots<'a> {
             ends.extend(offsets.iter().skip(1).map(|offset| base + (offset - first) as u32));
         }
         let mut runs = Vec::new();
-        let mut items = 0;
+        let (mut items, mut filled) = (0, 0);
         if ends[ends.len() - 1] > 0 {
             self.places.for_each(|at| {
                 let (from, to) = (ends[at], ends[at + 1]);
                 push(&mut runs, from, to - from);
                 items += (to - from) as usize;
+                filled += usize::from(to > from);
             });
         }
         let places = Places::Runs(Cow::Owned(runs));
@@ -308,37 +309,36 @@ impl<'a> Slots<'a> {
             });
         }
 
-        let mut repetition = Vec::with_capacity(self.slots + items);
-        let mut definition = Vec::with_capacity(self.slots + items);
+        // Most slots are items behind the first of a list: only others are written one by one.
+        let slots = self.slots - filled + items;
+        let mut levels = Lists {
+            repetition: vec![max_repetition; slots],
+            definition: vec![max_definition; slots],
+            there: self.max_definition,
+            at: Cut { slot: 0, item: 0 },
+        };
         let mut lengths = Vec::with_capacity(self.items);
         self.places.for_each(|at| lengths.push(ends[at + 1] - ends[at]));
+        let mut lengths = lengths.as_slice();
         let mut cuts = Vec::with_capacity(self.cuts.len());
-        let mut begun = 0;
-        let mut lengths = lengths.into_iter();
-        let mut slot = 0;
+        let mut from = 0;
         for cut in &self.cuts {
-            for slot in slot..cut.slot {
-                let (first, level) = (self.repetition.get(slot), self.definition.get(slot));
-                let length = if level == self.max_definition { lengths.next().unwrap_or(0) as usize } else { 0 };
-                repetition.push(first);
-                if length == 0 {
-                    definition.push(level);
-                    continue;
-                }
-                begun += length;
-                repetition.resize(repetition.len() + length - 1, max_repetition);
-                definition.resize(definition.len() + length, max_definition);
+            let range = from..cut.slot;
+            match (&self.repetition, &self.definition) {
+                (Levels::All(first), Levels::All(level)) => levels.fill(range, |_| *first, |_| *level, &mut lengths),
+                (Levels::All(first), Levels::Each(each)) => levels.fill(range, |_| *first, |at| each[at], &mut lengths),
+                (first, each) => levels.fill(range, |at| first.get(at), |at| each.get(at), &mut lengths),
             }
-            slot = cut.slot;
-            cuts.push(Cut { slot: repetition.len(), item: begun });
+            from = cut.slot;
+            cuts.push(levels.at);
         }
         Ok(Slots {
             places,
             items,
-            slots: repetition.len(),
+            slots,
             rows: self.rows,
-            repetition: Levels::Each(Arc::new(repetition)),
-            definition: Levels::Each(Arc::new(definition)),
+            repetition: Levels::Each(Arc::new(levels.repetition)),
+            definition: Levels::Each(Arc::new(levels.definition)),
             max_repetition,
             max_definition,
             cuts,
@@ -404,6 +404,41 @@ impl<'a> Slots<'a> {
             }
             let length = (out.len() - begin - 4) as u32;
             out[begin..begin + 4].copy_from_slice(&length.to_le_bytes());
+        }
+    }
+}
+
+/// The levels of lists while they are written: those of items that do not begin a list stand already.
+struct Lists {
+    repetition: Vec<u8>,
+    definition: Vec<u8>,
+    /// The definition level of a list that is there.
+    there: u8,
+    at: Cut,
+}
+
+impl Lists {
+    /// Writes the lists that are in some slots, which have the levels `first` and `level`; `lengths` are those of lists that are there.
+    #[inline(always)]
+    fn fill(
+        &mut self,
+        slots: Range<usize>,
+        first: impl Fn(usize) -> u8,
+        level: impl Fn(usize) -> u8,
+        lengths: &mut &[u32],
+    ) {
+        for slot in slots {
+            self.repetition[self.at.slot] = first(slot);
+            let mut length = 0;
+            if level(slot) == self.there
+                && let Some((next, rest)) = lengths.split_first()
+            {
+                (length, *lengths) = (*next as usize, rest);
+            }
+            if length == 0 {
+                self.definition[self.at.slot] = level(slot);
+            }
+            self.at = Cut { slot: self.at.slot + length.max(1), item: self.at.item + length };
         }
     }
 }

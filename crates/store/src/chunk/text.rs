@@ -111,25 +111,33 @@ fn intern<'a>(
     codes.clear();
     codes.reserve(parts.iter().map(|part| part.items).sum());
     let mut last: Option<&Values<'a>> = None;
+    let mut whole = false;
     for part in parts {
         let base = codes.len();
         match part.keys {
             Some(keys) => {
                 // Batches of one file share their dictionaries.
-                if last.is_none_or(|last| !last.is(&part.values)) {
+                let values = &part.values;
+                if last.is_none_or(|last| !last.is(values)) {
                     known.clear();
-                    known.resize(part.values.len(), u32::MAX);
+                    // A dictionary that most rows share is numbered as a whole, so that rows ask nothing.
+                    whole = part.nulls.is_none() && values.len() * 4 <= keys.len();
+                    match whole {
+                        true => known.extend((0..values.len()).map(|key| interner.intern(values.get(key)))),
+                        false => known.resize(values.len(), u32::MAX),
+                    }
                 }
-                last = Some(&part.values);
+                last = Some(values);
                 let mut number = |key: u32| {
                     let code = &mut known[key as usize];
                     if *code == u32::MAX {
-                        *code = interner.intern(part.values.get(key as usize));
+                        *code = interner.intern(values.get(key as usize));
                     }
                     *code
                 };
                 match part.nulls {
-                    None if part.values.len() == 1 => codes.resize(base + keys.len(), number(0)),
+                    None if values.len() == 1 => codes.resize(base + keys.len(), number(0)),
+                    None if whole => codes.extend(keys.iter().map(|key| known[*key as usize])),
                     None => codes.extend(keys.iter().map(|key| number(*key))),
                     Some(_) => {
                         codes.resize(base + part.items, 0);
@@ -182,16 +190,22 @@ fn renumber(slots: &Slots<'_>, entries: usize, from: &[u32], to: &mut Vec<u32>, 
     }
     moved.clear();
     moved.resize(entries, u32::MAX);
+    slots.places.gather(from, to);
     let mut met = Vec::new();
-    slots.places.for_each(|at| {
-        let old = from[at];
-        let new = &mut moved[old as usize];
-        if *new == u32::MAX {
-            *new = met.len() as u32;
-            met.push(old);
+    // What a file is sorted by and what hangs on it repeats from row to row.
+    let (mut last, mut number) = (u32::MAX, 0);
+    for code in to {
+        if *code != last {
+            last = *code;
+            let new = &mut moved[last as usize];
+            if *new == u32::MAX {
+                *new = met.len() as u32;
+                met.push(last);
+            }
+            number = *new;
         }
-        to.push(*new);
-    });
+        *code = number;
+    }
     met
 }
 
@@ -263,9 +277,13 @@ fn dictionary<'s>(
             && !codes.is_empty()
         {
             let (mut least, mut greatest) = (u32::MAX, 0);
+            let mut last = u32::MAX;
             for code in codes {
-                let rank = ranks[*code as usize];
-                (least, greatest) = (least.min(rank), greatest.max(rank));
+                if *code != last {
+                    last = *code;
+                    let rank = ranks[last as usize];
+                    (least, greatest) = (least.min(rank), greatest.max(rank));
+                }
             }
             found = bounds(entries[sorted[least as usize] as usize], entries[sorted[greatest as usize] as usize]);
         }
