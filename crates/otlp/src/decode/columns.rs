@@ -371,6 +371,11 @@ impl<T> OptionalList<T> {
         self.items.push(item);
     }
 
+    /// Appends items for the row that [`Self::set`] will name.
+    pub(super) fn extend(&mut self, items: impl ExactSizeIterator<Item = T>) {
+        self.items.extend(items);
+    }
+
     /// Returns how many items were appended for all rows.
     pub(super) fn items(&self) -> usize {
         self.items.len()

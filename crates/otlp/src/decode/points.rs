@@ -11,7 +11,7 @@ use super::attributes::Attributes;
 use super::columns::{Leave, NotUtf8, OptionalList, OptionalNumber};
 use super::exemplars::Exemplars;
 use super::sizes::Sizes;
-use super::{Rejected, check_parts, check_rows, stored_time, timestamps, too_late};
+use super::{REQUEST_PARTS_MAX, Rejected, check_parts, check_rows, stored_time, timestamps, too_late};
 use crate::nested::{f64_item, quantile_fields, quantile_item, u64_item};
 use crate::proto::{
     buckets, exemplar, exponential_point, histogram_point, key_value, number_point, packed, summary_point,
@@ -171,22 +171,16 @@ impl Points {
                     push(&reader, &mut self.bucket_counts, count)?;
                 }
                 PACKED_BUCKET_COUNTS => {
-                    let mut items = reader.message(&histogram_point::MESSAGE)?;
-                    while !items.rest().is_empty() {
-                        let count = items.fixed64()?;
-                        push(&items, &mut self.bucket_counts, count)?;
-                    }
+                    let items = reader.message(&histogram_point::MESSAGE)?;
+                    push_packed(items, &mut self.bucket_counts, u64::from_le_bytes)?;
                 }
                 histogram_point::EXPLICIT_BOUNDS => {
                     let bound = reader.double()?;
                     push(&reader, &mut self.explicit_bounds, bound)?;
                 }
                 PACKED_BOUNDS => {
-                    let mut items = reader.message(&histogram_point::MESSAGE)?;
-                    while !items.rest().is_empty() {
-                        let bound = items.double()?;
-                        push(&items, &mut self.explicit_bounds, bound)?;
-                    }
+                    let items = reader.message(&histogram_point::MESSAGE)?;
+                    push_packed(items, &mut self.explicit_bounds, f64::from_le_bytes)?;
                 }
                 histogram_point::EXEMPLARS => self.exemplar(&mut reader, point)?,
                 histogram_point::ATTRIBUTES => self.attribute(&mut reader)?,
@@ -414,6 +408,24 @@ fn quantiles(items: Vec<(f64, f64)>) -> ArrayRef {
 fn push<T>(reader: &Reader<'_>, list: &mut OptionalList<T>, item: T) -> Result<()> {
     check_parts(reader, list.items())?;
     list.push(item);
+    Ok(())
+}
+
+/// Appends packed items of eight bytes each, as they lie where they fit.
+fn push_packed<T>(
+    mut packed: Reader<'_>,
+    list: &mut OptionalList<T>,
+    read: impl Fn([u8; 8]) -> T + Copy,
+) -> Result<()> {
+    let (items, rest) = packed.rest().as_chunks::<8>();
+    if rest.is_empty() && list.items() + items.len() <= REQUEST_PARTS_MAX {
+        list.extend(items.iter().map(|item| read(*item)));
+        return Ok(());
+    }
+    while !packed.rest().is_empty() {
+        let item = read(packed.fixed64()?.to_le_bytes());
+        push(&packed, list, item)?;
+    }
     Ok(())
 }
 
