@@ -25,7 +25,7 @@
 
 use plimsoll_model::Bucket;
 
-use crate::dispersion::{self, Measure, Tempering};
+use crate::dispersion::{self, Bursts, Measure, Tempering};
 use crate::e_process::Stratum;
 use crate::tolerances::Tolerances;
 
@@ -108,7 +108,7 @@ pub(crate) struct Health {
     /// What the operations had added up by the last bucket.
     before: Closeness,
     tempering: Tempering,
-    past: Measure,
+    past: Bursts,
     /// Requests a bucket before the start.
     past_mean: f64,
     /// Buckets in which failures would have come with a probability of nine in ten, where the past had them in clumps.
@@ -123,7 +123,7 @@ impl Health {
     pub(crate) fn new(past: &[(f64, f64)]) -> Self {
         let requests: f64 = past.iter().map(|(_, n)| n).sum();
         Self {
-            past: dispersion::of_arm(past),
+            past: Bursts::of(past),
             past_mean: requests / past.len().max(1) as f64,
             patience: patience(past),
             ..Self::default()
@@ -143,8 +143,9 @@ impl Health {
             return;
         }
         let usual = tolerances.dispersion_max;
-        let expected = dispersion::expected_of_share(self.past, self.past_mean, n_a, n_b, usual);
-        let most = dispersion::most(self.past, usual);
+        let past = self.past.measure(usual);
+        let expected = dispersion::expected_of_share(past, self.past_mean, n_a, n_b, usual);
+        let most = dispersion::most(past, usual);
         let phi = dispersion::joined(expected, Measure::default(), self.tempering.measure(), most);
         for (log, (now, before)) in self.logs.iter_mut().zip(all.logs.iter().zip(before.logs)) {
             *log += (now - before) / phi;

@@ -6,6 +6,11 @@
 //! Stretches of one, three and six buckets are tried, because bursts may outlast a bucket, and the largest is taken; the
 //! longer ones, measured on fewer pairs, only as far as they exceed their own uncertainty.
 //!
+//! *One incident is no burstiness.* An outage of ten seconds within the hour before is one or two pairs, those in which it
+//! begins and ends, and hundreds of times chance. Left in, it would divide all evidence against the deploy by as much. So
+//! the past is also measured without the two pairs that differ most; where those alone made it burstier than usual the rest
+//! counts ([`Bursts`]). What comes in clumps again and again shows without any two of them.
+//!
 //! *Invariants.* At least one, always. This is a calibration and no theorem: the proof harness keeps it honest.
 
 use crate::e_process::Stratum;
@@ -22,6 +27,12 @@ pub struct Measure {
 const STRETCHES: [usize; 3] = [1, 3, 6];
 /// Pairs without which the time before shows no unusual dispersion.
 const PAIRS_MIN: f64 = 6.0;
+/// Pairs that one incident spoils: in one it begins, in one it ends.
+const INCIDENT: usize = 2;
+/// One over the share of the dispersion that is left without them, at most. Steady bursts leave three quarters, and rarely half.
+const LEFT: f64 = 4.0;
+/// Pairs of which those are so few that the rest tells what is usual.
+const TELLING: usize = 20;
 
 /// Sums of squared deviations, their expectation, and the variance of the sum, over pairs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -124,20 +135,74 @@ impl Tempering {
 
 /// Measures the dispersion of one arm, from `(bad, all)` of successive buckets before the deploy.
 pub fn of_arm(buckets: &[(f64, f64)]) -> Measure {
-    over_stretches(|length| {
-        let mut sums = Sums::default();
-        let stretches: Vec<(f64, f64)> =
-            buckets.chunks(length).map(|c| c.iter().fold((0.0, 0.0), |sum, b| (sum.0 + b.0, sum.1 + b.1))).collect();
-        for pair in stretches.chunks_exact(2) {
-            let ((b1, n1), (b2, n2)) = (pair[0], pair[1]);
-            let (hits, total) = (b1 + b2, n1 + n2);
-            if total < 2.0 {
-                continue;
-            }
-            sums.add(b1 - hits * n1 / total, hits * (total - hits) * n1 * n2 / (total * total * (total - 1.0)));
+    over_stretches(|length| summed(&pairs(buckets, length)))
+}
+
+/// What the time before the deploy shows of one arm's bursts.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Bursts {
+    all: Measure,
+    /// The same without the pairs that differ most.
+    rest: Measure,
+    telling: bool,
+}
+
+impl Bursts {
+    /// Measures it, from `(bad, all)` of successive buckets.
+    pub fn of(buckets: &[(f64, f64)]) -> Self {
+        let all = of_arm(buckets);
+        // A quarter of what little is there is none, so nothing can be an incident.
+        if all.phi <= LEFT {
+            return Self { all, rest: all, telling: false };
         }
-        sums
-    })
+        let rest = over_stretches(|length| {
+            let mut pairs = pairs(buckets, length);
+            // By what each has beyond chance.
+            let excess = |pair: &Pair| pair.0 * pair.0 - pair.1;
+            pairs.sort_by(|a, b| excess(b).total_cmp(&excess(a)));
+            summed(pairs.get(INCIDENT..).unwrap_or_default())
+        });
+        Self { all, rest, telling: pairs(buckets, 1).len() >= TELLING }
+    }
+
+    /// Says whether one incident alone made it burstier than `usual`: without its pairs less than a quarter of that is left.
+    fn is_incident(&self, usual: f64) -> bool {
+        self.telling && self.all.phi > usual && LEFT * self.rest.phi < self.all.phi
+    }
+
+    /// What is to be expected of the time after.
+    pub fn measure(&self, usual: f64) -> Measure {
+        if self.is_incident(usual) { self.rest } else { self.all }
+    }
+
+    /// How many come at once in the incident that [`Self::measure`] leaves out; one where there is none.
+    ///
+    /// As much as happened without any deploy is no ground to call one bad before it is seen to last.
+    pub fn incident(&self, usual: f64) -> f64 {
+        if self.is_incident(usual) { self.all.phi } else { 1.0 }
+    }
+}
+
+/// Deviation and variance of the first of two neighbouring stretches.
+type Pair = (f64, f64);
+
+/// Pairs of stretches of `length` buckets in which anything was counted.
+fn pairs(buckets: &[(f64, f64)], length: usize) -> Vec<Pair> {
+    let stretches: Vec<(f64, f64)> =
+        buckets.chunks(length).map(|c| c.iter().fold((0.0, 0.0), |sum, b| (sum.0 + b.0, sum.1 + b.1))).collect();
+    let told = stretches.chunks_exact(2).filter_map(|pair| {
+        let ((b1, n1), (b2, n2)) = (pair[0], pair[1]);
+        let (hits, total) = (b1 + b2, n1 + n2);
+        let variance = || hits * (total - hits) * n1 * n2 / (total * total * (total - 1.0));
+        (total >= 2.0).then(|| (b1 - hits * n1 / total, variance()))
+    });
+    told.collect()
+}
+
+fn summed(pairs: &[Pair]) -> Sums {
+    let mut sums = Sums::default();
+    pairs.iter().for_each(|(deviation, variance)| sums.add(*deviation, *variance));
+    sums
 }
 
 /// What one arm's bursts before the deploy let expect of the conditional share.
@@ -217,6 +282,29 @@ mod tests {
         let short = of_arm(&clumped[..4]);
         assert_eq!(most(short, 8.0), 8.0);
         assert_eq!(joined(past, nothing, nothing, most(short, 8.0)), 8.0);
+    }
+
+    #[test]
+    fn one_incident_is_left_out_and_what_recurs_is_not() {
+        let quiet = |i: usize| (f64::from((i * 7919 + 13) as u32 % 2), 200.0);
+        let past = |failing: &dyn Fn(usize) -> bool| -> Bursts {
+            let buckets = (0..360).map(|i| if failing(i) { (150.0, 200.0) } else { quiet(i) });
+            Bursts::of(&buckets.collect::<Vec<_>>())
+        };
+        for (from, to) in [(180, 181), (180, 183), (181, 187), (175, 235)] {
+            let one = past(&|i| (from..to).contains(&i));
+            assert!(one.all.phi > 8.0, "{from} to {to}: {one:?}");
+            assert!(one.measure(8.0).phi < 2.0, "{from} to {to}: {one:?}");
+            assert_eq!(most(one.measure(8.0), 8.0), 8.0);
+            assert_eq!(one.incident(8.0), one.all.phi);
+        }
+        let recurring = past(&|i| i % 45 == 20);
+        assert_eq!(recurring.measure(8.0), recurring.all);
+        assert!(most(recurring.measure(8.0), 8.0) > 50.0, "{recurring:?}");
+        assert_eq!(recurring.incident(8.0), 1.0);
+        // Of a few minutes nobody can tell which it is.
+        let short = Bursts::of(&[(0.0, 200.0), (150.0, 200.0), (0.0, 200.0), (1.0, 200.0)]);
+        assert_eq!(short.measure(8.0), short.all);
     }
 
     #[test]

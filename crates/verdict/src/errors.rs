@@ -1,7 +1,7 @@
 //! Failed requests of one operation, candidate against control.
 
 use crate::closeness::{Closeness, Expected};
-use crate::dispersion::{self, Measure, Tempering};
+use crate::dispersion::{self, Bursts, Measure, Tempering};
 use crate::e_process::{Exceedance, Stratum};
 use crate::rate::RateSums;
 use crate::slot::Pair;
@@ -37,8 +37,10 @@ pub(crate) struct ErrorTest {
     /// Of "worse by all that is tolerated", which a pass refutes.
     pub(crate) closeness: Closeness,
     tempering: Tempering,
-    before: Measure,
+    before: Bursts,
     before_mean: f64,
+    /// How many failures may come at once for no reason of the deploy's.
+    pub(crate) clump: f64,
     caution: f64,
 }
 
@@ -55,11 +57,12 @@ impl ErrorTest {
             beyond: Exceedance::default(),
             closeness: Closeness::default(),
             tempering: Tempering::default(),
-            before: dispersion::of_arm(before),
+            before: Bursts::of(before),
             before_mean: past.1 / before.len().max(1) as f64,
             past,
             since: (0.0, 0.0),
             past_weight: 1.0,
+            clump: 1.0,
             caution: 1.0,
         }
     }
@@ -112,10 +115,12 @@ impl ErrorTest {
         // What time alone would have done to the control.
         s.bad_a = (s.bad_a + pair.excused.failures(self.reference(), s.n_a)).min(s.n_a.max(s.bad_a));
         let (usual, before_mean) = (tolerances.dispersion_max, self.before_mean * self.past_weight);
-        let expected = dispersion::expected_of_share(self.before, before_mean, s.n_a, s.n_b, usual);
-        let most = dispersion::most(self.before, usual);
+        let before = self.before.measure(usual);
+        let expected = dispersion::expected_of_share(before, before_mean, s.n_a, s.n_b, usual);
+        let most = dispersion::most(before, usual);
         let phi = dispersion::joined(expected, others, self.tempering.measure(), most);
         self.standing.dispersion = phi;
+        self.clump = phi.max(self.before.incident(usual));
         self.caution = self.caution.max(s.caution);
         if self.gate.push(&s, 1.0, phi) {
             self.standing.moved(self.gate.value());

@@ -95,10 +95,11 @@ impl Fold {
     fn lasts(&self, subject: Subject, at: Bucket, now: Bucket, tolerances: &Tolerances) -> bool {
         let standing = self.standing(subject);
         if let Subject::Errors(index) = subject {
-            let rates = self.operations[index].errors.sums.rates();
+            let errors = &self.operations[index].errors;
+            let rates = errors.sums.rates();
             let floor = rates.rate_a.max(0.5 / rates.n_a.max(1.0));
             // Where they come in clumps a clump counts once.
-            if rates.bad_b >= LARGE_ERRORS * standing.dispersion && rates.rate_b() >= LARGE_RATIO * floor {
+            if rates.bad_b >= LARGE_ERRORS * errors.clump && rates.rate_b() >= LARGE_RATIO * floor {
                 return true;
             }
         }

@@ -16,7 +16,7 @@ use plimsoll_model::Bucket;
 use plimsoll_model::signal::{AgeClass, Histogram};
 
 use crate::counts::{Counts, Edges, P95, QUANTILES};
-use crate::dispersion::{self, Measure, Tempering};
+use crate::dispersion::{self, Bursts, Measure, Tempering};
 use crate::e_process::{self, Exceedance, Stratum};
 use crate::errors;
 use crate::ordered::{self, Ordered};
@@ -49,7 +49,7 @@ pub(crate) struct LatencyTest {
     /// Control's observations above each edge, and all, before the start and since.
     reference: ([f64; QUANTILES.len()], f64),
     tempering: [Tempering; 2],
-    before: [Measure; 2],
+    before: [Bursts; 2],
     before_mean: f64,
     pub(crate) caution: f64,
     /// True once it was begun anew.
@@ -66,7 +66,7 @@ impl LatencyTest {
         before.iter().for_each(|counts| past.add(counts));
         let arm = |edge: usize| {
             let buckets: Vec<(f64, f64)> = before.iter().map(|c| (c.above[edge], c.timed)).collect();
-            dispersion::of_arm(&buckets)
+            Bursts::of(&buckets)
         };
         // Where there is no past, what fixed the edges stands for it.
         let reference = if past.timed > 0.0 {
@@ -105,7 +105,8 @@ impl LatencyTest {
         let stratum =
             |hits: f64, edge: usize| errors::stratum(pair, tolerances, (hits, b.timed), (a.above[edge], a.timed));
         let phi = [0, 1].map(|i| {
-            let (before, usual) = (self.before[i], tolerances.dispersion_max);
+            let usual = tolerances.dispersion_max;
+            let before = self.before[i].measure(usual);
             let expected = dispersion::expected_of_share(before, self.before_mean, a.timed, b.timed, usual);
             let own = self.tempering[i].measure();
             dispersion::joined(expected, Measure::default(), own, dispersion::most(before, usual))

@@ -4,6 +4,7 @@ mod aggregates;
 mod carried;
 mod drift;
 mod excuses;
+mod incidents;
 mod measured;
 mod paths;
 mod reference;
