@@ -175,24 +175,25 @@ impl Operation {
             control.iter().for_each(|(_, cell)| self.waiting.merge(&cell.latency));
         }
         let edges = self.latency.as_ref().map(|latency| latency.edges);
-        let by_age = |cells: &Cells<'_>, excused: i16| {
-            let mut sums = ByAge::default();
-            let counts = |cell| Counts::excused(cell, edges.as_ref(), excused);
-            cells.iter().for_each(|(age, cell)| sums[*age as usize].add(&counts(cell)));
-            sums
-        };
         let beside = moment.look.beside;
         let explained =
             self.zones.push(candidate.iter().map(|(_, cell)| *cell), control.iter().map(|(_, cell)| *cell), beside);
         let excused = if beside { 0 } else { shift_of(moment.look.excused.latency) };
         let excused = excused.saturating_add(nearest_shift(explained.slower));
-        let (b, a) = (by_age(candidate, excused), by_age(control, 0));
-        let sum = |arm: &ByAge| {
-            let mut all = Counts::default();
-            arm.iter().for_each(|counts| all.add(counts));
-            all
-        };
-        let (all_b, all_a) = (sum(&b), sum(&a));
+        let (mut b, mut a) = (ByAge::default(), ByAge::default());
+        let (mut all_b, mut all_a) = (Counts::default(), Counts::default());
+        for (age, cell) in candidate {
+            let counts = Counts::excused(cell, edges.as_ref(), excused);
+            b[*age as usize].add(&counts);
+            all_b.add(&counts);
+        }
+        for (age, cell) in control {
+            let mut counts = Counts::of(cell, edges.as_ref());
+            all_a.add(&counts);
+            let [errors, requests] = self.zones.weights(cell);
+            (counts.errors, counts.requests) = (errors * counts.errors, requests * counts.requests);
+            a[*age as usize].add(&counts);
+        }
         self.candidate += all_b.requests as u64;
         self.control += all_a.requests as u64;
         add_logs(&mut self.usual_log, &all_a);
@@ -227,8 +228,7 @@ impl Operation {
                 pair.control.requests = (pair.control.requests * moment.past_weight).max(pair.control.errors);
             }
             // As many as it would have had in the candidate's zones.
-            let (errors, requests) = (pair.control.errors, pair.control.requests);
-            pair.control.errors = (errors + explained.points * requests).min(requests.max(errors));
+            pair.excused.points += explained.points;
             self.compare(&pair, moment);
         }
         if self.latency.is_none() && self.waiting.count() >= EDGE_COUNT_MIN {

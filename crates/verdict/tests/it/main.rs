@@ -15,3 +15,4 @@ mod simulation;
 mod suspicion;
 mod traffic;
 mod verdicts;
+mod zones;

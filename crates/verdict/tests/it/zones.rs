@@ -1,0 +1,88 @@
+//! A candidate that is served from other zones than its control: what a zone does is nobody's fault, and hides nobody's.
+
+use std::collections::BTreeMap;
+
+use plimsoll_model::drill::{AttributeValue, Outcome};
+use plimsoll_model::{Verdict, VerdictKind};
+
+use crate::simulation::{START, Scenario, looked_at, simulate};
+
+/// Where the arms are served from since the start; before it both zones have half of the traffic.
+#[derive(Clone, Copy)]
+struct Served {
+    /// Share of each arm, candidate and control, in zone `b`.
+    in_b: [f64; 2],
+}
+
+/// Judges every minute a deploy that fails as `failing` says by zone, bucket since the start and whether it is the candidate.
+fn judged(served: Served, failing: impl Fn(char, i64, bool) -> f64) -> Vec<Verdict> {
+    let scenario = Scenario { rate: 40.0, share: 0.25, errors: 0.0, instances: false, ..Scenario::default() };
+    let mut input = simulate(&Scenario { before_s: 3_000, after_s: 900, ..scenario }, 81);
+    // Whole failures, spread as evenly as they go.
+    let mut due: BTreeMap<(bool, char), f64> = BTreeMap::new();
+    for series in &mut input.series {
+        let candidate = series.key.version == "2";
+        for (bucket, cell) in &mut series.cells {
+            let since = bucket.0 as i64 - START as i64;
+            let in_b = if since < 0 { 0.5 } else { served.in_b[usize::from(!candidate)] };
+            let b = (cell.requests as f64 * in_b).round() as u64;
+            cell.errors = 0;
+            for (zone, requests) in [('a', cell.requests - b), ('b', b)].into_iter().filter(|(_, n)| *n > 0) {
+                let due = due.entry((candidate, zone)).or_default();
+                *due += requests as f64 * failing(zone, since, candidate);
+                let errors = due.floor().min(requests as f64);
+                *due -= errors;
+                cell.errors += errors as u64;
+                let name = AttributeValue { attribute: "zone".to_owned(), value: zone.to_string() };
+                let log_latency_sum = cell.log_latency_sum / cell.requests as i64 * requests as i64;
+                cell.values.insert(name, Outcome { requests, errors: errors as u64, log_latency_sum });
+            }
+        }
+    }
+    looked_at(&mut input, 6)
+}
+
+/// The candidate is served from zone `b` alone, the control from both.
+const BEGINS_IN_B: Served = Served { in_b: [1.0, 1.0 / 3.0] };
+
+fn seconds_to_regressed(told: &[Verdict]) -> Option<usize> {
+    told.iter().position(|verdict| verdict.verdict == VerdictKind::Regressed).map(|minutes| 60 * (minutes + 1))
+}
+
+#[test]
+fn a_zone_that_goes_bad_while_the_rollout_is_there_is_not_the_deploys_fault() {
+    let told = judged(BEGINS_IN_B, |zone, since, _| if zone == 'b' && since >= 12 { 0.10 } else { 0.002 });
+    for verdict in told {
+        assert_ne!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+    }
+}
+
+#[test]
+fn an_outage_of_a_zone_in_the_hour_before_hides_no_regression_there() {
+    let told = judged(BEGINS_IN_B, |zone, since, candidate| match (zone, since, candidate) {
+        ('b', -180..-60, _) => 0.20,
+        (_, _, true) => 0.032,
+        _ => 0.002,
+    });
+    assert!(seconds_to_regressed(&told).is_some_and(|seconds| seconds <= 180), "{}", told[told.len() - 1].summary);
+}
+
+#[test]
+fn a_regression_in_the_better_zone_is_not_hidden_by_the_worse_one() {
+    let begins_in_a = Served { in_b: [0.0, 2.0 / 3.0] };
+    let told = judged(begins_in_a, |zone, _, candidate| match (zone, candidate) {
+        ('b', _) => 0.06,
+        (_, true) => 0.032,
+        _ => 0.002,
+    });
+    assert!(seconds_to_regressed(&told).is_some_and(|seconds| seconds <= 180), "{}", told[told.len() - 1].summary);
+}
+
+#[test]
+fn what_only_the_past_of_a_zone_excuses_is_no_health() {
+    let apart = Served { in_b: [1.0, 0.0] };
+    let told = judged(apart, |zone, _, _| if zone == 'b' { 0.05 } else { 0.002 });
+    for verdict in told {
+        assert_eq!(verdict.verdict, VerdictKind::Inconclusive, "{}", verdict.summary);
+    }
+}
