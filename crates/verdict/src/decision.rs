@@ -216,9 +216,9 @@ fn shown_well(fold: &Fold, wholes: &Option<[Whole; 2]>, tolerances: &Tolerances)
     if fold.share.mismatch(tolerances).is_some() {
         return false;
     }
-    // What all go through is excused, and what is excused is no proof of health. What other days excuse is not counted as
-    // health either, but the days themselves say nothing against it.
-    if fold.design() == Design::BeforeAfter && fold.drift.shared() {
+    // What all go through is excused, and what is excused is no proof of health, for as long as it goes on. What other days
+    // excuse is not counted as health either, but the days themselves say nothing against it.
+    if fold.design() == Design::BeforeAfter && fold.drift.shared_lately() {
         return false;
     }
     // What nothing can be held against may be as it should; where it fails it is no ground to promote.

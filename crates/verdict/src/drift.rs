@@ -36,6 +36,9 @@ const SLOWER_MIN: f64 = 1.05;
 /// Traffic that is less than this share of what was expected is gone.
 const GONE: f64 = 0.1;
 
+/// Buckets after which what is over says nothing against health.
+const LATELY: usize = 30;
+
 /// Buckets for which the same hours are worked out ahead: as far as a fold is carried on.
 const AHEAD: u64 = crate::session::AFRESH + 1;
 
@@ -220,6 +223,11 @@ impl Drift {
     /// Says whether most of the untouched services failed more at some time.
     pub(crate) fn shared(&self) -> bool {
         self.by_bucket.values().any(|excused| excused.shared)
+    }
+
+    /// Says whether they do, or did lately.
+    pub(crate) fn shared_lately(&self) -> bool {
+        self.by_bucket.values().rev().take(LATELY).any(|excused| excused.shared)
     }
 
     /// Says whether anything but what is shared was excused.

@@ -1,13 +1,15 @@
 //! Services that were neither deployed lately nor are connected by calls: what most of them go through at once, an outage of
 //! what all share, a shift of traffic or a gap of telemetry, is not the deploy's doing.
 //!
-//! The median over them counts, and it takes two; one alone may have troubles of its own.
+//! The median over them counts, and it takes two; one alone may have troubles of its own. Each is held against how its
+//! own failures varied before: several that fail in bursts, each for itself, go through nothing together.
 
 use std::collections::BTreeMap;
 
 use plimsoll_model::aggregates::{Vitals, VitalsSeries};
 
 use crate::design::Frame;
+use crate::dispersion::Bursts;
 use crate::drift::{Change, Excused, Fared, Level, REQUESTS_MIN};
 use crate::input::JudgeInput;
 
@@ -23,6 +25,8 @@ const DARK_MIN: f64 = 5.0;
 struct One<'a> {
     series: &'a VitalsSeries,
     before: Level,
+    /// How much more than chance its failures vary of themselves.
+    dispersion: f64,
     cells: BTreeMap<u64, Vitals>,
 }
 
@@ -37,15 +41,18 @@ impl<'a> Untouched<'a> {
         let mut all = Vec::new();
         for series in &input.untouched {
             let mut before = Level::default();
+            let mut failures = Vec::new();
             let mut first = None;
             for (bucket, vitals) in series.cells.iter().filter(|(b, _)| *b >= frame.earliest && *b < frame.start) {
                 before.add_vitals(vitals);
+                failures.push((vitals.errors as f64, vitals.requests as f64));
                 first = first.or(Some(bucket.0));
             }
             before.seconds = first.map_or(0.0, |first| 10.0 * (frame.start.0 - first) as f64);
             if before.requests >= REQUESTS_MIN {
                 let told = series.cells.iter().filter(|(b, _)| *b >= frame.earliest && *b < frame.end);
-                all.push(One { series, before, cells: told.map(|(b, v)| (b.0, *v)).collect() });
+                let dispersion = Bursts::of(&failures).measure(input.tolerances.dispersion_max).phi;
+                all.push(One { series, before, dispersion, cells: told.map(|(b, v)| (b.0, *v)).collect() });
             }
         }
         if all.len() < UNTOUCHED_MIN {
@@ -64,7 +71,7 @@ impl<'a> Untouched<'a> {
             self.all.iter().filter(|one| one.series.until.is_none_or(|until| bucket < until.0)).collect();
         let fared: Vec<Fared> = still
             .iter()
-            .filter_map(|one| one.over(self.start, bucket, TRAILING).fared_since(&one.before, 1.0))
+            .filter_map(|one| one.over(self.start, bucket, TRAILING).fared_since(&one.before, one.dispersion))
             .collect();
         let lost = |one: &&One<'_>| {
             let latest = one.over(self.start, bucket, MINUTE).traffic_since(&one.before);

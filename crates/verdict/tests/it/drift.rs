@@ -258,3 +258,44 @@ fn a_level_that_rises_at_this_hour_every_day_is_excused_and_more_than_that_is_no
     assert!(of_metric(&judged(6.0, vec![queue_then(7, rises(100.0, 6.0))], None)));
     assert!(both(1.0, 6.0, 6.0) && !both(3.5, 6.0, 4.0));
 }
+
+/// Three services that fail half of the requests for half a minute, each at its own times: every five minutes.
+fn bursts() -> Vec<VitalsSeries> {
+    let mut all = untouched(3, (0.0, 10.0, 1.0), (0.0, 10.0, 1.0));
+    for (number, series) in all.iter_mut().enumerate() {
+        for (bucket, vitals) in &mut series.cells {
+            let phase = (bucket.0 + [0, 3, 17][number] + bucket.0 / 30 * 4 * (1 + number as u64)) % 30;
+            vitals.errors = if phase < 3 { vitals.requests / 2 } else { 0 };
+        }
+    }
+    all
+}
+
+#[test]
+fn services_that_fail_each_for_itself_neither_keep_a_deploy_from_passing_nor_excuse_it() {
+    let judged = |effect: f64| {
+        let mut input = replaced(&Scenario { errors: 0.002, error_effect: effect, ..Scenario::default() }, 71);
+        input.untouched = bursts();
+        judge(&input)
+    };
+    let verdict = judged(1.0);
+    assert_eq!(verdict.verdict, VerdictKind::Pass, "{}", verdict.summary);
+    assert!(!says(&verdict, quality::SHARED_SHIFT));
+    assert_eq!(judged(7.0).verdict, VerdictKind::Regressed);
+}
+
+#[test]
+fn an_outage_that_is_over_keeps_no_deploy_from_passing() {
+    let judged = |until: u64| {
+        let mut input = replaced(&Scenario { errors: 0.002, ..Scenario::default() }, 72);
+        input.untouched = untouched(3, (0.0, 10.0, 1.0), (0.3, 10.0, 1.0));
+        for (bucket, vitals) in input.untouched.iter_mut().flat_map(|series| &mut series.cells) {
+            vitals.errors = if bucket.0 < until { vitals.errors } else { 0 };
+        }
+        judge(&input)
+    };
+    let over = judged(START + 12);
+    assert!(says(&over, quality::SHARED_SHIFT));
+    assert_eq!(over.verdict, VerdictKind::Pass, "{}", over.summary);
+    assert_eq!(judged(START + 90).verdict, VerdictKind::Inconclusive);
+}
