@@ -41,7 +41,7 @@ use crate::lanes::Lanes;
 use crate::refusal::{Reason, Refusal};
 use crate::seat::{Seat, Seats};
 use crate::share::Shares;
-use crate::turnstile::Turnstile;
+use crate::turnstile::{Turn, Turnstile};
 
 /// Smaller bodies are decoded as they come: that takes less than a few dozen microseconds.
 const TURN_BYTES_MIN: usize = 16 << 10;
@@ -208,16 +208,18 @@ impl Pipeline {
         let held = body.len();
         let mut inflater = Inflater::new(encoding, body, allowance).map_err(damaged)?;
         loop {
+            // The turn goes at once: with one in hand nobody may wait to grow.
             let (same, progress) = self
                 .compute(allowance, reservation, move || {
                     let progress = inflater.run(allowance).map_err(damaged)?;
                     Ok((inflater, progress))
                 })
-                .await?;
+                .await?
+                .0;
             match progress {
                 Progress::Done(inflated) => {
                     // The body as it came is kept: it may be what the journal takes.
-                    reservation.settle(needed(inflated.len()).saturating_add(held));
+                    reservation.lower(needed(inflated.len()).saturating_add(held));
                     return Ok(Bytes::from(inflated));
                 }
                 Progress::More if allowance >= limit => return Err(Refusal::too_large(limit, true)),
@@ -231,17 +233,17 @@ impl Pipeline {
         }
     }
 
-    /// Runs `work` on about `bytes` where it disturbs least.
+    /// Runs `work` on about `bytes` where it disturbs least; returns the turn that it took beside what came of it, where it took one.
     pub(crate) async fn compute<T: Send + 'static>(
         &self,
         bytes: usize,
         reservation: &mut Reservation,
         work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
-    ) -> Result<T, Refusal> {
+    ) -> Result<(T, Option<Turn>), Refusal> {
         let work = move || guarded(work);
         let peer = reservation.peer();
-        let (done, took) = if bytes <= self.limits.inline_bytes_max {
-            let _turn = if bytes < TURN_BYTES_MIN || peer.quiet {
+        let ((done, took), turn) = if bytes <= self.limits.inline_bytes_max {
+            let turn = if bytes < TURN_BYTES_MIN || peer.quiet {
                 None
             } else {
                 let turn = self.inline.turn(peer).await;
@@ -249,23 +251,23 @@ impl Pipeline {
                 tokio::task::yield_now().await;
                 Some(turn)
             };
-            work()
+            (work(), turn)
         } else {
             let turn = self.large.turn(peer).await;
             // Both go with the work, which nobody can stop once it runs.
             let lent = reservation.lend();
             let done = tokio::task::spawn_blocking(move || (work(), lent, turn)).await;
             match done {
-                Ok((done, lent, _turn)) => {
+                Ok((done, lent, turn)) => {
                     *reservation = lent;
-                    done
+                    (done, Some(turn))
                 }
                 // Not run at all: the runtime is going down.
-                Err(_) => (Err(Refusal::overloaded(Reason::Draining)), 0),
+                Err(_) => ((Err(Refusal::overloaded(Reason::Draining)), 0), None),
             }
         };
         self.counters.decode_ns.add(took);
-        done
+        Ok((done?, turn))
     }
 
     /// Runs `work` here and now.
@@ -307,176 +309,4 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-    use std::sync::atomic::{AtomicU64, Ordering};
-    use std::sync::mpsc;
-
-    use flate2::Compression;
-    use flate2::write::GzEncoder;
-
-    use super::*;
-    use crate::sink::SinkLoad;
-
-    const PEER: Peer = Peer { number: 0, stream_bytes: 1 << 20, unread_max: 8 << 20, quiet: false };
-
-    fn pipeline(bytes: usize) -> Arc<Pipeline> {
-        pipeline_with(bytes, Shares::new(), Duration::from_secs(20))
-    }
-
-    fn pipeline_with(bytes: usize, shares: Shares, park: Duration) -> Arc<Pipeline> {
-        let shares = Arc::new(shares);
-        Arc::new(Pipeline {
-            seats: Seats::new(1, Arc::clone(&shares)),
-            shares,
-            counters: Arc::new(Counters::default()),
-            gate: Arc::new(Gate::new()),
-            budget: Budget::new(bytes),
-            lanes: Arc::new(Lanes::new(1, 1)),
-            joined: Arc::new(Joined::new(1, crate::joined::Limits { requests: 8, bytes: 1 << 20 })),
-            clock: Arc::new(|| UnixNanos(0)),
-            limits: Limits {
-                request_bytes_max: bytes,
-                requests_max: 1_000,
-                inline_bytes_max: 0,
-                joined_bytes_max: 0,
-                park,
-                body_timeout: Duration::from_secs(20),
-                stall_timeout: Duration::from_secs(20),
-                body_grace: Duration::from_secs(20),
-                ahead_bytes: bytes,
-            },
-            expansion: Expansion::new(),
-            fingerprints: Fingerprints::off(),
-            hurry: CancellationToken::new(),
-            inline: Turnstile::new(1),
-            large: Turnstile::new(1),
-        })
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn work_whose_client_left_keeps_its_turn_and_its_bytes_until_it_is_done() {
-        let pipeline = pipeline(100);
-        let (begun, has_begun) = tokio::sync::oneshot::channel();
-        let (finish, may_finish) = mpsc::channel::<()>();
-        let request = tokio::spawn({
-            let pipeline = Arc::clone(&pipeline);
-            async move {
-                let mut reservation = pipeline.reserve(PEER, 60, 0, 60).await?;
-                let work = move || {
-                    let _ = begun.send(());
-                    let _ = may_finish.recv();
-                    Ok(())
-                };
-                pipeline.compute(1, &mut reservation, work).await
-            }
-        });
-        has_begun.await.expect("the work begins");
-        request.abort();
-        assert!(request.await.expect_err("was aborted").is_cancelled());
-        assert_eq!(pipeline.budget.used(), 60, "the work still holds its memory");
-        assert_eq!(pipeline.large.free(), 0, "and its thread");
-
-        finish.send(()).expect("the work waits");
-        let _turn = pipeline.large.turn(PEER).await;
-        let deadline = Instant::now() + Duration::from_secs(20);
-        assert!(pipeline.budget.reserve(PEER, 100, 100, deadline).await.is_some(), "and so do its bytes");
-    }
-
-    fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(bytes).expect("writes to memory");
-        encoder.finish().expect("writes to memory")
-    }
-
-    #[tokio::test]
-    async fn a_body_that_is_inflated_is_reserved_for_as_long_as_it_is_held() {
-        let pipeline = pipeline(1 << 20);
-        let body = Bytes::from(gzip(&[7; 5_000]));
-        let mut reservation = pipeline.reserve(PEER, body.len(), 0, body.len()).await.expect("there is room");
-        let inflated = pipeline.inflate(Signal::Logs, body.clone(), Encoding::Gzip, &mut reservation).await;
-        let inflated = inflated.expect("inflates").len();
-        assert_eq!(inflated, 5_000);
-        let held = pipeline.expansion.needed(Signal::Logs, inflated) + body.len();
-        assert_eq!(pipeline.budget.used(), held as u64);
-    }
-
-    #[tokio::test]
-    async fn while_the_tail_fills_a_flood_is_held_up_and_a_quiet_connection_is_not() {
-        let second = Arc::new(AtomicU64::new(0));
-        let told = Arc::clone(&second);
-        let pipeline =
-            pipeline_with(1 << 20, Shares::with_clock(move || told.load(Ordering::Relaxed)), Duration::from_millis(20));
-        let (flood, quiet) = (Seat::alone(&pipeline.shares), Seat::alone(&pipeline.shares));
-        second.store(2, Ordering::Relaxed);
-        pipeline.shares.add(&flood.share, 1_000_000);
-        pipeline.shares.add(&quiet.share, 1_000);
-        let arrival = |seat| Arrival { signal: Signal::Logs, protocol: Protocol::Grpc, peer: PEER, seat };
-        let paced = || pipeline.counters.paced_ns.get();
-        let fill = |bytes| {
-            let load = SinkLoad { tail_bytes: bytes, unwritten_bytes: bytes, disk_full: false };
-            pipeline.gate.load(load, 1_600)
-        };
-        pipeline.gate.replayed();
-        fill(1_200);
-        pipeline.gate.pace_at(Duration::from_millis(3));
-        assert!(pipeline.admit(arrival(&quiet)).await.expect("is let in").peer.quiet);
-        assert_eq!(paced(), 0);
-        assert!(!pipeline.admit(arrival(&flood)).await.expect("is let in").peer.quiet);
-        assert_eq!(paced(), 3_000_000, "the flood has the whole pace");
-
-        // The last part of the tail is for the quiet.
-        fill(1_550);
-        assert!(pipeline.admit(arrival(&quiet)).await.is_ok());
-        let refused = pipeline.admit(arrival(&flood)).await.expect_err("it waited for room in vain");
-        assert_eq!(refused.reason, Reason::Tail);
-        assert_eq!(pipeline.counters.parked_total.get(), 1);
-        // And beyond it there is room for what is let in already, and for them.
-        fill(2_000);
-        assert!(pipeline.admit(arrival(&quiet)).await.is_ok());
-        fill(2_001);
-        assert_eq!(pipeline.admit(arrival(&quiet)).await.expect_err("full is full").reason, Reason::Tail);
-    }
-
-    /// Tells by its count whether anybody still holds the bytes.
-    struct Watched(Vec<u8>, #[expect(dead_code, reason = "is there to be counted")] Arc<()>);
-
-    impl AsRef<[u8]> for Watched {
-        fn as_ref(&self) -> &[u8] {
-            &self.0
-        }
-    }
-
-    #[tokio::test]
-    async fn only_the_body_that_the_journal_takes_outlives_the_decoding() {
-        let record = r#"{"body":{"stringValue":"one of many words, and then some more of them"}}"#;
-        let records = vec![record; 20].join(",");
-        let json = format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{records}]}}]}}]}}"#);
-        let protobuf = plimsoll_otlp::json_to_protobuf(Signal::Logs, json.as_bytes()).expect("is OTLP");
-        for (protocol, plain, kept) in
-            [(Protocol::HttpJson, json.into_bytes(), false), (Protocol::HttpProtobuf, protobuf, true)]
-        {
-            let (pipeline, holders) = (pipeline(1 << 20), Arc::new(()));
-            let wire = gzip(&plain);
-            let body = Bytes::from_owner(Watched(wire.clone(), Arc::clone(&holders)));
-            let reservation = pipeline.reserve(PEER, body.len(), 0, body.len()).await.expect("there is room");
-            let request = tokio::spawn({
-                let pipeline = Arc::clone(&pipeline);
-                async move {
-                    let seat = Seat::alone(&pipeline.shares);
-                    let arrival = Arrival { signal: Signal::Logs, protocol, peer: PEER, seat: &seat };
-                    pipeline.take(arrival, Received { body, encoding: Encoding::Gzip, reservation }).await
-                }
-            });
-            let lanes = Arc::clone(&pipeline.lanes);
-            assert!(tokio::task::spawn_blocking(move || lanes.wait()).await.expect("waits"));
-            let mut group = Vec::new();
-            pipeline.lanes.drain(&mut group, |_| false);
-            let entry = group.pop().and_then(|mut bundle| bundle.entries.pop()).expect("was queued");
-            assert_eq!(Arc::strong_count(&holders), if kept { 2 } else { 1 }, "{protocol:?}");
-            assert_eq!(entry.request == wire, kept, "{protocol:?}");
-            entry.waiting.answer(Ok(()));
-            assert!(request.await.expect("ends").is_ok());
-        }
-    }
-}
+mod tests;

@@ -6,9 +6,12 @@
 //! *Invariants.*
 //! - Frames become the rows they were: decoding depends on the request and on the time kept beside it.
 //! - Rows are published in the order of their frames.
-//! - Never more than one group above the tail's budget, and beside it stretches that weigh [`READ_BYTES`] or one, and the small one that is
-//!   being read: the replay waits for segments to be written, and never gives up for want of memory. A frame weighs itself and what
-//!   comes out of it, from when it is read until its turn: the request where it is compressed, and rows, taken to be as long as the request.
+//! - Never more than one group above the tail's budget, and beside it stretches that weigh [`READ_BYTES`] or one, the small one that is
+//!   being read, and by how much those that are decoded right now turn out heavier: the replay waits for segments to be written, and never
+//!   gives up for want of memory. A frame weighs itself and what comes out of it, from when it is read until its turn: the request where it is compressed,
+//!   and rows, taken to be as long as the request until it is decoded, and then what they are.
+//! - A decoder begins where what is read ahead weighs no more than it may, or where its stretch is the next to be taken. The next one is at the head of
+//!   its decoder's queue, and whoever takes it waits for the sink alone: so room is always given back.
 //! - A frame that cannot be read is counted, logged and passed over.
 
 use std::time::Duration;
@@ -61,9 +64,11 @@ pub(crate) struct Replay<'a> {
     pub(crate) tail_bytes_max: u64,
 }
 
-/// A stretch that was decoded, and what it took before.
+/// A stretch that was decoded.
 struct Done {
+    /// What it took of the room.
     weight: usize,
+    rows_bytes: usize,
     frames: Vec<Looked>,
     rows: Option<Published>,
 }
@@ -71,25 +76,49 @@ struct Done {
 /// Bytes that frames read ahead may weigh.
 #[derive(Default)]
 struct Room {
-    /// Taken now, and whether nobody will give any back.
-    state: Mutex<(usize, bool)>,
-    given_back: Condvar,
+    state: Mutex<Ahead>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Ahead {
+    bytes: usize,
+    /// Stretches that were taken: the number of the one whose turn it is.
+    turn: u64,
+    /// Nobody will give any back.
+    closed: bool,
 }
 
 impl Room {
     /// Waits for room; false where nobody takes what is read any more.
     fn take(&self, weight: usize) -> bool {
-        let mut state = self.state.lock();
-        while !state.1 && state.0 > 0 && state.0 + weight > READ_BYTES {
-            self.given_back.wait(&mut state);
+        let mut ahead = self.state.lock();
+        while !ahead.closed && ahead.bytes > 0 && ahead.bytes + weight > READ_BYTES {
+            self.changed.wait(&mut ahead);
         }
-        state.0 += weight;
-        !state.1
+        ahead.bytes += weight;
+        !ahead.closed
     }
 
+    /// Waits until stretch `number` may be decoded.
+    fn begin(&self, number: u64) {
+        let mut ahead = self.state.lock();
+        while !ahead.closed && ahead.turn != number && ahead.bytes > READ_BYTES {
+            self.changed.wait(&mut ahead);
+        }
+    }
+
+    /// Takes what a stretch that was decoded turned out to weigh more.
+    fn swell(&self, more: usize) {
+        self.state.lock().bytes += more;
+    }
+
+    /// Gives back what a stretch took whose turn has come.
     fn give_back(&self, weight: usize) {
-        self.state.lock().0 -= weight;
-        self.given_back.notify_one();
+        let mut ahead = self.state.lock();
+        ahead.bytes -= weight;
+        ahead.turn += 1;
+        self.changed.notify_all();
     }
 }
 
@@ -98,8 +127,8 @@ struct Closing<'a>(&'a Room);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
-        self.0.state.lock().1 = true;
-        self.0.given_back.notify_one();
+        self.0.state.lock().closed = true;
+        self.0.changed.notify_all();
     }
 }
 
@@ -126,10 +155,12 @@ impl Replay<'_> {
         let mut group = Group { checkpoint, ..Group::default() };
         let journal_report = std::thread::scope(|scope| {
             let (mut jobs, mut results) = (Vec::new(), Vec::new());
-            for _ in 0..decoders {
+            for number in 0..decoders {
+                let room = &room;
                 let (job_sender, job_receiver) = bounded::<Stretch>(DEPTH);
                 let (done_sender, done_receiver) = bounded::<Done>(DEPTH);
-                scope.spawn(move || self.decode(checkpoint, &job_receiver, &done_sender));
+                let numbers = (number as u64..).step_by(decoders);
+                scope.spawn(move || self.decode(checkpoint, numbers, &job_receiver, &done_sender, room));
                 jobs.push(job_sender);
                 results.push(done_receiver);
             }
@@ -175,12 +206,24 @@ impl Replay<'_> {
         if stretch.is_empty() || give(stretch) { Ok(read) } else { Err(stopped(at)) }
     }
 
-    fn decode(&self, checkpoint: SequenceNumber, jobs: &Receiver<Stretch>, results: &Sender<Done>) {
+    /// Decodes stretches, which have these `numbers` among all.
+    fn decode(
+        &self,
+        checkpoint: SequenceNumber,
+        numbers: impl Iterator<Item = u64>,
+        jobs: &Receiver<Stretch>,
+        results: &Sender<Done>,
+        room: &Room,
+    ) {
         let mut decoder = Decoder::new(self.fingerprints, checkpoint);
-        for stretch in jobs {
-            let weight = stretch.weight;
+        for (stretch, number) in jobs.iter().zip(numbers) {
+            room.begin(number);
+            let before = stretch.weight;
             let (frames, rows) = decoder.decode(stretch);
-            if results.send(Done { weight, frames, rows }).is_err() {
+            let rows_bytes = rows.as_ref().map_or(0, |rows| rows.batch.get_array_memory_size());
+            let weight = before.max(rows_bytes);
+            room.swell(weight - before);
+            if results.send(Done { weight, rows_bytes, frames, rows }).is_err() {
                 return;
             }
         }
@@ -206,7 +249,7 @@ impl Replay<'_> {
             self.count(looked, group);
         }
         if let Some(published) = done.rows {
-            group.bytes += published.batch.get_array_memory_size();
+            group.bytes += done.rows_bytes;
             group.rows.push(published);
         }
         match last {
@@ -266,106 +309,4 @@ fn stop_if_draining(gate: &Gate, at: SequenceNumber) -> Result<(), ReplayError> 
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::VecDeque;
-    use std::ops::RangeInclusive;
-
-    use plimsoll_journal::{CommitError, Frame, JournalStatus};
-    use plimsoll_model::UnixNanos;
-    use plimsoll_otlp::{REQUEST_BYTES_MAX, Signal};
-
-    use super::*;
-    use crate::frame::{FrameHeader, Packed};
-    use crate::inflate::Encoding;
-    use crate::sink::SinkLoad;
-    use crate::stretch::weight;
-
-    /// Has one frame many times over, and nothing else.
-    struct Same(Vec<u8>, u64);
-
-    impl Journal for Same {
-        fn commit(&self, _frames: &[Frame<'_>]) -> Result<RangeInclusive<SequenceNumber>, CommitError> {
-            panic!("a replay commits nothing")
-        }
-
-        fn replay(
-            &self,
-            _after: SequenceNumber,
-            visit: &mut dyn FnMut(SequenceNumber, &[u8]) -> Result<(), ReplayError>,
-        ) -> Result<ReplayReport, ReplayError> {
-            (1..=self.1).try_for_each(|sequence| visit(SequenceNumber(sequence), &self.0))?;
-            Ok(ReplayReport::default())
-        }
-
-        fn trim(&self, _through: SequenceNumber) -> Result<(), ReplayError> {
-            Ok(())
-        }
-
-        fn status(&self) -> JournalStatus {
-            JournalStatus::default()
-        }
-    }
-
-    struct Nowhere;
-
-    impl Sink for Nowhere {
-        fn checkpoint(&self) -> SequenceNumber {
-            SequenceNumber::ZERO
-        }
-
-        fn publish(&self, _rows: Vec<Published>) {}
-
-        fn load(&self) -> SinkLoad {
-            SinkLoad::default()
-        }
-    }
-
-    fn packed(inflated: u32) -> Vec<u8> {
-        let packed = Some(Packed { encoding: Encoding::Zstd, inflated });
-        let header = FrameHeader { signal: Signal::Logs, received: UnixNanos(1), packed };
-        [&header.encode()[..], b"small"].concat()
-    }
-
-    #[test]
-    fn frames_are_read_ahead_by_what_comes_out_of_them() {
-        const FRAMES: u64 = 40;
-        // Three at a time; alone; alone, whatever it claims.
-        for (inflated, at_once) in [(2_500_000, 3), (READ_BYTES as u32, 1), (u32::MAX, 1)] {
-            let (counters, gate, fingerprints) = (Counters::default(), Gate::new(), Fingerprints::off());
-            let replay = Replay {
-                sink: &Nowhere,
-                counters: &counters,
-                gate: &gate,
-                fingerprints: &fingerprints,
-                tail_bytes_max: 0,
-            };
-            let (journal, room) = (Same(packed(inflated), FRAMES), Room::default());
-            let (sender, jobs) = bounded(FRAMES as usize);
-            std::thread::scope(|scope| {
-                let _closing = Closing(&room);
-                let reader =
-                    scope.spawn(|| replay.read(&journal, SequenceNumber::ZERO, vec![sender], &room).map(|_| ()));
-                let mut held = VecDeque::new();
-                for _ in 0..FRAMES {
-                    if held.len() == at_once {
-                        assert!(jobs.is_empty(), "{inflated} bytes: one more was read");
-                        room.give_back(held.pop_front().expect("holds some"));
-                    }
-                    held.push_back(jobs.recv().expect("another frame").weight);
-                }
-                held.into_iter().for_each(|weight| room.give_back(weight));
-                reader.join().expect("ends").expect("reads all");
-            });
-            assert_eq!(room.state.lock().0, 0, "what was taken is what was given back");
-        }
-    }
-
-    #[test]
-    fn a_frame_weighs_itself_and_what_comes_out_of_it() {
-        let plain = FrameHeader { signal: Signal::Logs, received: UnixNanos(1), packed: None };
-        assert_eq!(weight(&[&plain.encode()[..], &[7; 100]].concat()), 11 + 100 + 100);
-        assert_eq!(weight(&packed(1_000)), 15 + 5 + 2_000);
-        assert_eq!(weight(&packed(u32::MAX)), 15 + 5 + 2 * REQUEST_BYTES_MAX);
-        assert_eq!(weight(b"junk"), 4);
-    }
-}
+mod tests;

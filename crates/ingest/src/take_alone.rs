@@ -1,4 +1,8 @@
 //! Requests with a batch of their own: decoded as a whole, and queued as a whole.
+//!
+//! *Invariants.* Rows that no budget covers are held by a thread at work or by whoever has a turn to decode, and by nobody else; how many have a turn
+//! is bounded. A turn is kept until the rows are covered, and no longer: nothing but the committer and the flush is waited for with one in hand, and neither
+//! waits for a request. So what has a turn never waits for what waits for a turn.
 
 use std::sync::Arc;
 
@@ -6,15 +10,18 @@ use bytes::Bytes;
 use plimsoll_model::UnixNanos;
 use plimsoll_otlp::{Decoded, Rejected, Signal};
 use tokio::sync::{Semaphore, oneshot};
+use tokio::time::Instant;
 
 use crate::budget::Reservation;
 use crate::bundle::{Bundle, Entry, Waiting};
+use crate::connection::Peer;
 use crate::counters::Protocol;
 use crate::fingerprints::{Claim, Claimed, Fingerprint};
 use crate::frame::{FrameHeader, Packed};
 use crate::inflate::Encoding;
 use crate::pipeline::{Arrival, Inflated, Pipeline};
-use crate::refusal::Refusal;
+use crate::refusal::{Reason, Refusal};
+use crate::turnstile::Turn;
 
 /// A request that nobody has stored yet, ready to be queued.
 pub(crate) struct Fresh {
@@ -22,6 +29,8 @@ pub(crate) struct Fresh {
     pub(crate) decoded: Decoded,
     /// Where repeats are told at all.
     pub(crate) claim: Option<Claim>,
+    /// Kept until the rows are covered.
+    pub(crate) turn: Option<Turn>,
 }
 
 /// How far a request got.
@@ -54,7 +63,7 @@ impl Pipeline {
         at: UnixNanos,
     ) -> Result<Rejected, Refusal> {
         let Arrival { signal, protocol, peer, .. } = arrival;
-        let Fresh { request, decoded: Decoded { batch, rejected, .. }, mut claim } = fresh;
+        let Fresh { request, decoded: Decoded { mut batch, rejected, .. }, mut claim, turn } = fresh;
         if batch.num_rows() == 0 {
             // Nothing to make durable.
             return Ok(rejected);
@@ -66,15 +75,44 @@ impl Pipeline {
         }
         let rows_bytes = batch.get_array_memory_size();
         self.expansion.learn(signal, request.len(), rows_bytes);
-        let (packed, request) = kept(protocol, encoding, request, wire);
-        reservation.settle(request.len().saturating_add(rows_bytes));
+        let (packed, stored) = kept(protocol, encoding, request.clone(), wire);
+        let bytes = stored.len().saturating_add(rows_bytes);
+        if reservation.try_cover(bytes, !self.gate.holds_up(peer.quiet)) {
+            drop(turn);
+        } else {
+            let _turn = match turn {
+                Some(turn) => turn,
+                None => {
+                    // Rows that wait without a turn would be bounded by nothing: they are made again.
+                    drop(batch);
+                    let turn = self.inline.turn(peer).await;
+                    let decode = || plimsoll_otlp::decode(signal, &request, at).map_err(Refusal::undecodable);
+                    batch = self.compute_here(decode)?.batch;
+                    turn
+                }
+            };
+            self.cover(peer, bytes, &mut reservation).await?;
+        }
+        drop(request);
         let (done, committed) = oneshot::channel();
         let header = FrameHeader { signal, received: at, packed }.encode();
         let rows = batch.num_rows();
-        let entry = Entry { header, request, protocol, rows, waiting: Waiting { reservation, claim, done } };
+        let entry = Entry { header, request: stored, protocol, rows, waiting: Waiting { reservation, claim, done } };
         self.queue(peer.number, Bundle::alone(signal, batch, entry)).await?;
         self.stored(committed).await?;
         Ok(rejected)
+    }
+
+    /// Has rows that turned out larger than reserved covered, parking if need be: they also go to the tail, which was asked before anybody knew.
+    async fn cover(&self, peer: Peer, bytes: usize, reservation: &mut Reservation) -> Result<(), Refusal> {
+        let deadline = Instant::now() + self.limits.park;
+        let covered = async {
+            if self.gate.holds_up(peer.quiet) {
+                self.gate.pass(peer.quiet, deadline).await?;
+            }
+            Ok::<_, Refusal>(reservation.cover(bytes, deadline).await)
+        };
+        if self.parked(covered).await? { Ok(()) } else { Err(Refusal::overloaded(Reason::InFlight)) }
     }
 
     /// Converts and decodes a request, unless it is stored already: then returns what was left out of it.
@@ -91,13 +129,13 @@ impl Pipeline {
         let look = move |request: Bytes, fingerprint: Option<Fingerprint>| {
             if !fingerprints.is_on() {
                 let decoded = decode(&request)?;
-                return Ok(Step::Fresh(Fresh { request, decoded, claim: None }));
+                return Ok(Step::Fresh(Fresh { request, decoded, claim: None, turn: None }));
             }
             let fingerprint = fingerprint.unwrap_or_else(|| fingerprints.of(signal, &request));
             Ok(match fingerprints.claim(fingerprint) {
                 Claimed::New(claim) => {
                     let decoded = decode(&request)?;
-                    Step::Fresh(Fresh { request, decoded, claim: Some(claim) })
+                    Step::Fresh(Fresh { request, decoded, claim: Some(claim), turn: None })
                 }
                 Claimed::Stored { again: false } => Step::Repeated(Rejected::default()),
                 Claimed::Stored { again: true } => Step::Repeated(decode(&request)?.rejected),
@@ -105,17 +143,19 @@ impl Pipeline {
             })
         };
         let first = look.clone();
-        let mut step =
+        let (mut step, mut turn) =
             self.compute(body.len(), reservation, move || first(protobuf(signal, protocol, body)?, None)).await?;
         loop {
             match step {
-                Step::Fresh(fresh) => return Ok(Ok(fresh)),
+                Step::Fresh(fresh) => return Ok(Ok(Fresh { turn, ..fresh })),
                 Step::Repeated(rejected) => return Ok(Err(rejected)),
                 Step::Pending(request, fingerprint, decided) => {
+                    // The first may need one.
+                    drop(turn);
                     // Never granted: it is closed once the first is stored or given up.
                     let _ = decided.acquire().await;
                     let (look, bytes) = (look.clone(), request.len());
-                    step = self.compute(bytes, reservation, move || look(request, Some(fingerprint))).await?;
+                    (step, turn) = self.compute(bytes, reservation, move || look(request, Some(fingerprint))).await?;
                 }
             }
         }

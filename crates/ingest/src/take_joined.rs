@@ -13,6 +13,9 @@ use crate::pipeline::{Arrival, Inflated, Pipeline};
 use crate::refusal::Refusal;
 use crate::take_alone::{Fresh, kept, protobuf};
 
+/// A request of which so many times what is reserved is expected has its rows to itself.
+const SWELLS: usize = 2;
+
 /// Whether a request is to be stored.
 enum Told {
     /// Yes; with the claim on it where repeats are told.
@@ -34,10 +37,14 @@ impl Pipeline {
             Told::Fresh(claim) => claim,
             Told::Repeated(rejected) => return Ok(self.repeated(arrival, rejected)),
         };
-        let Some(opened) = self.joined.open(peer.number, signal) else {
+        // What came to be known since its room was reserved: columns that are shared have no room for what becomes so much more.
+        let swells = self.expansion.needed(signal, request.len()) / SWELLS > reservation.bytes();
+        let turn = if swells { Some(self.inline.turn(peer).await) } else { None };
+        let Some(opened) = (!swells).then(|| self.joined.open(peer.number, signal)).flatten() else {
             let decode = || plimsoll_otlp::decode(signal, &request, at).map_err(Refusal::undecodable);
             let decoded = self.compute_here(decode)?;
-            return self.store_alone(arrival, Fresh { request, decoded, claim }, wire, encoding, reservation, at).await;
+            let fresh = Fresh { request, decoded, claim, turn };
+            return self.store_alone(arrival, fresh, wire, encoding, reservation, at).await;
         };
         let (done, committed) = oneshot::channel();
         let mut left_out = Rejected::default();

@@ -2,8 +2,8 @@
 //!
 //! *Invariants.*
 //! - Reserved bytes never exceed the capacity through [`Budget::reserve`] and [`Reservation::grow`]; only
-//!   [`Reservation::settle`], which states what is already held, may pass it, and then nothing is granted until it is
-//!   paid back.
+//!   what is already held may pass it, and then nothing is granted until it is paid back: rows that share columns ([`Reservation::raise`]),
+//!   and rows that turned out larger than reserved, by an eighth or by one request's ([`excess`]).
 //! - Connections that wait take turns, each with its first request in line, so that a flood on one of them cannot starve
 //!   another. Reservations that grow come before new ones: what was begun is finished first.
 //! - Bodies that are announced and have not come in whole hold three quarters at the most, and wait in a line of their own: whoever
@@ -17,6 +17,9 @@
 //!
 //! *Cost.* One uncontended lock a call, a few calls a request, none a record.
 
+mod excess;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
@@ -26,6 +29,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::connection::Peer;
 use crate::turns::Turns;
+
+use excess::Over;
 
 /// Requests that wait to grow hold little where that is no more than one part in so many of the capacity.
 const LITTLE: i64 = 8;
@@ -39,12 +44,16 @@ pub(crate) struct Budget {
 
 #[derive(Debug)]
 struct State {
-    /// Below zero where settled reservations turned out larger than they were taken for.
+    /// Below zero where reservations turned out larger than they were taken for.
     free: i64,
     /// Taken out of use, and not in `free`.
     withheld: i64,
     /// Taken for bodies that are announced and have not come in whole.
     underway: i64,
+    /// Held beyond what was free, by decoded requests.
+    excess: i64,
+    /// Decoded requests that wait to be over.
+    over: VecDeque<Over>,
     growing: Turns<Waiter>,
     arriving: Turns<Waiter>,
     announced: Turns<Waiter>,
@@ -91,6 +100,8 @@ pub(crate) struct Reservation {
     bytes: i64,
     /// Counted as on its way.
     underway: i64,
+    /// Counted as held beyond what was free.
+    excess: i64,
 }
 
 impl State {
@@ -123,6 +134,8 @@ impl Budget {
             free: capacity,
             withheld: 0,
             underway: 0,
+            excess: 0,
+            over: VecDeque::new(),
             growing: Turns::default(),
             arriving: Turns::default(),
             announced: Turns::default(),
@@ -278,7 +291,7 @@ impl Budget {
         let underway = underway.min(self.underway_max(state));
         state.free -= bytes;
         state.underway += underway;
-        Reservation { budget: Arc::clone(self), peer, bytes, underway }
+        Reservation { budget: Arc::clone(self), peer, bytes, underway, excess: 0 }
     }
 
     async fn wait(self: &Arc<Self>, peer: Peer, bytes: usize, waits: Waits, deadline: Instant) -> Option<Reservation> {
@@ -319,6 +332,7 @@ impl Budget {
         let mut state = self.state.lock();
         state.free += bytes;
         state.underway -= underway;
+        self.serve_over(&mut state);
         while let Some(line) = self.next_line(&state) {
             let Some(first) = state.line(line).front() else { return };
             let (need, held, gone) = (first.need, first.held, first.granted.is_closed());
@@ -387,7 +401,8 @@ impl Reservation {
     pub(crate) fn lend(&mut self) -> Self {
         let bytes = std::mem::take(&mut self.bytes);
         let underway = std::mem::take(&mut self.underway);
-        Self { budget: Arc::clone(&self.budget), peer: self.peer, bytes, underway }
+        let excess = std::mem::take(&mut self.excess);
+        Self { budget: Arc::clone(&self.budget), peer: self.peer, bytes, underway, excess }
     }
 
     /// States that what was announced has come.
@@ -395,6 +410,18 @@ impl Reservation {
         let underway = std::mem::take(&mut self.underway);
         if underway != 0 {
             self.budget.give_back(0, underway);
+        }
+    }
+
+    /// Returns how many bytes it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        usize::try_from(self.bytes).unwrap_or(0)
+    }
+
+    /// States that `bytes` are held at the most.
+    pub(crate) fn lower(&mut self, bytes: usize) {
+        if bytes < self.bytes() {
+            self.settle(bytes);
         }
     }
 
@@ -406,7 +433,7 @@ impl Reservation {
     }
 
     /// States that exactly `bytes` are held from here on.
-    pub(crate) fn settle(&mut self, bytes: usize) {
+    fn settle(&mut self, bytes: usize) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         let back = self.bytes - bytes;
         self.bytes = bytes;
@@ -418,7 +445,10 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if self.bytes != 0 || self.underway != 0 {
+        if self.excess != 0 {
+            self.budget.state.lock().excess -= self.excess;
+        }
+        if self.bytes != 0 || self.underway != 0 || self.excess != 0 {
             self.budget.give_back(self.bytes, self.underway);
         }
     }
