@@ -156,7 +156,7 @@ impl Reason {
             | Self::JournalUnavailable
             | Self::Replaying
             | Self::Draining => Some(Duration::from_secs(1)),
-            // It goes on within half a second once there is space again.
+            // The store looks for space again at least as often.
             Self::DiskFull => Some(Duration::from_secs(2)),
             Self::Poisoned => Some(Duration::from_secs(10)),
             _ => None,

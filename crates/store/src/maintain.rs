@@ -46,6 +46,8 @@ const BACKLOG: usize = 128;
 /// A flush that failed is tried again after this long, then twice as long, up to the limit.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LAST: Duration = Duration::from_secs(30);
+/// The limit while space is missing: clients come again after two seconds, and only a flush tells that there is space.
+const RETRY_FULL: Duration = Duration::from_secs(2);
 
 pub(crate) struct Maintenance {
     pub(crate) shared: Arc<Shared>,
@@ -159,7 +161,8 @@ impl Maintenance {
         std::mem::take(&mut requests)
     }
 
-    /// Says how much is to be flushed because the tail is large or old, unless a failed flush is being waited for.
+    /// Says how much is to be flushed because the tail is large or old, or because the disk was full at the last flush, unless a failed flush
+    /// is being waited for.
     fn due(&self, large: bool) -> Option<Extent> {
         if self.retry.is_some_and(|(at, _)| Instant::now() < at) {
             return None;
@@ -169,7 +172,7 @@ impl Maintenance {
         let old = oldest.is_some_and(|at| (self.shared.clock)().since(at) >= options.tail_age_flush);
         let large = large || view.tail_bytes() >= options.tail_bytes_flush as u64;
         let large = large && self.shared.folding.has_cut();
-        match (old, large && oldest.is_some() || self.sealed.is_some()) {
+        match (old || self.out_of_space, large && oldest.is_some() || self.sealed.is_some()) {
             (true, _) => Some(Extent::Folded),
             (false, true) => Some(Extent::Parts),
             (false, false) => None,
@@ -186,11 +189,14 @@ impl Maintenance {
                 counters.last_flush_error.clear();
             }
             Err(problem) => {
-                let pause = self.retry.map_or(RETRY_FIRST, |(_, pause)| (pause * 2).min(RETRY_LAST));
+                self.out_of_space = problem.is_full();
+                // The catalog does not say what it lacks.
+                let full = self.out_of_space || counters.disk_full;
+                let longest = if full { RETRY_FULL } else { RETRY_LAST };
+                let pause = self.retry.map_or(RETRY_FIRST, |(_, pause)| (pause * 2).min(longest));
                 self.retry = Some((Instant::now() + pause, pause));
                 counters.flush_failures += 1;
                 counters.last_flush_error = problem.to_string();
-                self.out_of_space = problem.is_full();
                 tracing::error!(error = %problem, retry_ms = pause.as_millis(), "flush failed; the rows stay in memory and in the journal");
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use plimsoll_model::SequenceNumber;
@@ -124,6 +124,25 @@ async fn a_full_disk_is_said_keeps_rows_and_passes_once_there_is_space() {
     world.files.behave();
     store.flush().await.expect("flushed");
     assert!(!store.status().disk_full);
+}
+
+#[tokio::test]
+async fn however_long_the_disk_was_full_it_is_known_within_seconds_that_there_is_space() {
+    let world = World::new();
+    let store = world.open().await;
+    publish(&store, 1, 10);
+    world.files.full.store(true, Ordering::SeqCst);
+    // The seventh pause would be 32 seconds.
+    for _ in 0..7 {
+        store.flush().await.expect_err("no space");
+    }
+    world.files.behave();
+    let since = Instant::now();
+    while store.status().disk_full {
+        assert!(since.elapsed() < Duration::from_secs(10), "still said to be full");
+        store.maintain().await.expect("maintained");
+    }
+    assert_eq!(store.checkpoint(), SequenceNumber(9), "what could not be written then is now");
 }
 
 #[tokio::test]
