@@ -6,6 +6,7 @@ use crate::alone;
 use crate::errors;
 use crate::fold::Fold;
 use crate::metrics;
+use crate::operation::Operation;
 use crate::restarts;
 use crate::subject::Subject;
 use crate::tolerances::Tolerances;
@@ -20,6 +21,8 @@ const LASTING_BUCKETS: u64 = 3;
 pub(crate) const LASTING_REQUESTS: f64 = 20.0;
 /// .. and without which nothing is confirmed.
 const LASTING_REQUESTS_MIN: f64 = 5.0;
+/// Buckets for which failures wait for their traces, which say where they began.
+const TRACED_BUCKETS: u64 = 2;
 
 impl Fold {
     /// Returns the logarithm of what the gate must reach: it spends what the tests beside it leave of `alpha`.
@@ -67,6 +70,7 @@ impl Fold {
                 self.standing_mut(*subject).triggered_at = Some(bucket);
             }
             if let Some(at) = self.standing(*subject).triggered_at
+                && (bucket.0 >= at.0 + TRACED_BUCKETS || self.is_traced(*subject))
                 && self.lasts(*subject, at, bucket, tolerances)
             {
                 self.standing_mut(*subject).confirmed_at = Some(bucket);
@@ -88,6 +92,15 @@ impl Fold {
                 self.paired() >= tolerances.requests_min && self.operations[index].grew_on_average()
             }
             _ => self.paired() >= tolerances.requests_min,
+        }
+    }
+
+    /// Says whether it is known where the failures began that a test is about; what is not of failures waits for nothing.
+    fn is_traced(&self, subject: Subject) -> bool {
+        match subject {
+            Subject::Errors(index) => self.operations[index].is_traced(),
+            Subject::New(_) | Subject::NewLog(_) => self.operations.iter().all(Operation::is_traced),
+            _ => true,
         }
     }
 

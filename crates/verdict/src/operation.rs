@@ -29,6 +29,8 @@ pub(crate) struct Recent {
     pub(crate) bucket: Bucket,
     pub(crate) requests: f32,
     pub(crate) errors: f32,
+    /// Failures of which it is known where they began.
+    pub(crate) blamed: f32,
     pub(crate) timed: f32,
     pub(crate) tail: [f32; 2],
     pub(crate) log_mean: f32,
@@ -198,7 +200,8 @@ impl Operation {
         self.control += all_a.requests as u64;
         add_logs(&mut self.usual_log, &all_a);
         if all_b.requests > 0.0 {
-            self.remember(moment.look.bucket, &all_b);
+            let blamed: u64 = candidate.iter().flat_map(|(_, cell)| cell.blame.values()).sum();
+            self.remember(moment.look.bucket, &all_b, blamed);
         }
         for (role, cells) in [(Role::Candidate, candidate), (Role::Control, control)] {
             for (age, cell) in cells {
@@ -251,11 +254,12 @@ impl Operation {
         }
     }
 
-    fn remember(&mut self, bucket: Bucket, all: &Counts) {
+    fn remember(&mut self, bucket: Bucket, all: &Counts, blamed: u64) {
         self.recent.push(Recent {
             bucket,
             requests: all.requests as f32,
             errors: all.errors as f32,
+            blamed: blamed as f32,
             timed: all.timed as f32,
             tail: all.tail.map(|n| n as f32),
             log_mean: (all.log_sum / all.requests) as f32,
@@ -279,6 +283,28 @@ impl Operation {
             .take_while(|recent| recent.bucket >= from)
             .map(of)
             .fold((0.0, 0.0), |sum, (hits, all)| (sum.0 + f64::from(hits), sum.1 + f64::from(all)))
+    }
+
+    /// Says whether it is known of most failures that the candidate has in excess where they began; true where it calls nobody.
+    ///
+    /// Failures count as soon as their spans are there, and where they began is known once their traces are closed, seconds later.
+    pub(crate) fn is_traced(&self) -> bool {
+        if self.arms.iter().all(|arm| arm.callees.is_empty()) {
+            return true;
+        }
+        // Of how many failures it is ever known: of all, unless spans are sampled or traces are never whole.
+        let blamed: u64 = self.arms[Role::Before as usize].blame.values().sum();
+        let failed: f64 = self.pooled[Role::Before as usize].iter().map(|(errors, _)| errors).sum();
+        let usual = if failed > 0.0 { (blamed as f64 / failed).min(1.0) } else { 1.0 };
+        let reference = self.errors.reference();
+        let (mut traced, mut all) = (0.0, 0.0);
+        for recent in &self.recent {
+            let more = f64::from(recent.errors) - reference * f64::from(recent.requests);
+            all += more;
+            let is_traced = 2.0 * f64::from(recent.blamed) >= usual * f64::from(recent.errors);
+            traced += if is_traced { more } else { 0.0 };
+        }
+        all <= 0.0 || 2.0 * traced >= all
     }
 
     /// The instances are no longer young: what they showed until now does not count, unless it was confirmed.

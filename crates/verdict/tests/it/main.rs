@@ -1,6 +1,7 @@
 //! The crate through its public face.
 
 mod aggregates;
+mod blame;
 mod carried;
 mod drift;
 mod excuses;

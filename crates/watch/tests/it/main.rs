@@ -5,6 +5,7 @@ mod backlog;
 mod evidence;
 mod keeping;
 mod logged;
+mod outage;
 mod restarting;
 mod rollouts;
 mod scene;

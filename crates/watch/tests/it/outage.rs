@@ -1,0 +1,136 @@
+//! A callee that goes down while its caller's deploy is watched: failures are counted as their spans come, and where they began is
+//! known once their traces are closed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use plimsoll_catalog::{Catalog, DeployFilter, SqliteCatalog};
+use plimsoll_model::{UnixNanos, Verdict, VerdictKind};
+use plimsoll_otlp::{Signal, Table, decode, json_to_protobuf};
+use plimsoll_signals::{SignalLimits, SignalState};
+use plimsoll_verdict::TolerancePolicy;
+use plimsoll_watch::{WatchOptions, Watcher};
+
+/// The second at which the shop's version 2 takes over.
+const DEPLOY: u64 = 1_800_002_400;
+/// Orders a second.
+const ORDERS: u64 = 12;
+
+/// Whose fault it is that orders fail.
+#[derive(Clone, Copy, PartialEq)]
+enum Fault {
+    /// The callee fails each of them.
+    Callee,
+    /// The shop fails one in so many by itself.
+    Own(u64),
+}
+
+/// The orders of the seconds `from..to`, received at its end; from the second `down` on the fault shows.
+fn send(state: &Mutex<SignalState>, from: u64, to: u64, down: u64, fault: Fault) {
+    let text = |key: &str, value: &str| format!(r#"{{"key":"{key}","value":{{"stringValue":"{value}"}}}}"#);
+    let mut services: [(&str, &str, Vec<String>); 3] =
+        [("shop", "1", vec![]), ("shop", "2", vec![]), ("pay", "7", vec![])];
+    for (second, n) in (from..to).flat_map(|second| (0..ORDERS).map(move |n| (second, n))) {
+        let number = second * ORDERS + n;
+        let broken = second >= down;
+        let called = broken && fault == Fault::Callee;
+        let own = broken && matches!(fault, Fault::Own(every) if number.is_multiple_of(every));
+        // A few fail by themselves at any time.
+        let failed = called || own || number.wrapping_mul(2_654_435_761) % 500 == 7;
+        let end = second * 1_000_000_000 + n * 80_000_000 + 40_000_000;
+        let span = |id: u64, parent: u64, name: &str, kind: u64, [start, end]: [u64; 2], failed: bool| {
+            let parent = if parent == 0 { String::new() } else { format!(r#""parentSpanId":"{parent:016x}","#) };
+            let code = if failed { 2 } else { 1 };
+            format!(
+                r#"{{"traceId":"{number:032x}","spanId":"{id:016x}",{parent}"name":"{name}","kind":{kind},"startTimeUnixNano":"{start}",
+                "endTimeUnixNano":"{end}","status":{{"code":{code}}}}}"#
+            )
+        };
+        let [root, call, charge] = [1, 2, 3].map(|part| number * 4 + part);
+        let shop = &mut services[usize::from(second >= DEPLOY)].2;
+        shop.push(span(root, 0, "POST /order", 2, [end - 30_000_000 - number % 9 * 1_000_000, end], failed));
+        shop.push(span(call, root, "POST", 3, [end - 25_000_000, end - 5_000_000], called));
+        services[2].2.push(span(charge, call, "POST /charge", 2, [end - 22_000_000, end - 8_000_000], called));
+    }
+    for (service, version, spans) in services.iter().filter(|(.., spans)| !spans.is_empty()) {
+        let resource = [
+            text("service.name", service),
+            text("deployment.environment.name", "prod"),
+            text("service.version", version),
+        ];
+        let json = format!(
+            r#"{{"resourceSpans":[{{"resource":{{"attributes":[{}]}},"scopeSpans":[{{"spans":[{}]}}]}}]}}"#,
+            resource.join(","),
+            spans.join(",")
+        );
+        let request = json_to_protobuf(Signal::Traces, json.as_bytes()).expect("is OTLP/JSON");
+        let decoded = decode(Signal::Traces, &request, UnixNanos::from_secs(to)).expect("is a request");
+        state.lock().fold(Table::Spans, &decoded.batch).expect("is in the stored schema");
+    }
+}
+
+/// Looks every five seconds for a minute after the fault, which shows so long after the deploy; returns what was said.
+async fn judged(after: u64, fault: Fault) -> Vec<Verdict> {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("catalog.db");
+    let catalog: Arc<dyn Catalog> = Arc::new(SqliteCatalog::open(path).await.expect("opens"));
+    let state = Arc::new(Mutex::new(SignalState::new(SignalLimits::default())));
+    let options = WatchOptions {
+        interval: Duration::from_secs(5),
+        infer_deploys: true,
+        tolerances: TolerancePolicy::default(),
+        audience: None,
+        ui_base: String::new(),
+        judged_per_tick: 64,
+        keep_evidence: None,
+    };
+    let clock = Arc::new(AtomicU64::new(0));
+    let now = clock.clone();
+    let watcher = Watcher::start(
+        options,
+        catalog.clone(),
+        state.clone(),
+        Arc::new(move || UnixNanos::from_secs(now.load(Ordering::SeqCst))),
+        Arc::new(|| 1),
+    );
+    let watcher = watcher.await.expect("the catalog is readable");
+    let down = DEPLOY + after;
+    let mut told = Vec::new();
+    for at in (DEPLOY - 2_400..down + 60).step_by(5) {
+        send(&state, at, at + 5, down, fault);
+        clock.store(at + 5, Ordering::SeqCst);
+        watcher.tick().await;
+        for deploy in catalog.deploys(&DeployFilter::default()).await.expect("readable") {
+            if deploy.service.service == "shop" && deploy.version == "2" {
+                told.extend(watcher.verdict(&deploy.id).await.expect("readable"));
+            }
+        }
+    }
+    told
+}
+
+#[tokio::test]
+async fn an_outage_of_a_callee_rolls_back_nobody_who_calls_it() {
+    for after in [180, 184, 188] {
+        let told = judged(after, Fault::Callee).await;
+        for verdict in &told {
+            let at = verdict.evaluated_at.since(UnixNanos::from_secs(DEPLOY + after)).as_secs();
+            assert_ne!(verdict.verdict, VerdictKind::Regressed, "{at} s after {after}: {}", verdict.summary);
+        }
+        let last = &told[told.len() - 1];
+        assert!(last.findings.iter().any(|f| f.symptom && f.culprit.service == "pay"), "{}", last.summary);
+    }
+}
+
+#[tokio::test]
+async fn what_the_caller_fails_by_itself_waits_for_its_traces_and_no_longer() {
+    for (every, within) in [(1, 40), (4, 50)] {
+        let told = judged(180, Fault::Own(every)).await;
+        let bad = told.iter().find(|verdict| verdict.verdict == VerdictKind::Regressed).expect("it fails by itself");
+        let after = bad.evaluated_at.since(UnixNanos::from_secs(DEPLOY + 180)).as_secs();
+        assert!(after <= within, "{after} s, one in {every}: {}", bad.summary);
+        assert_eq!(bad.findings[0].culprit.service, "shop", "{}", bad.summary);
+    }
+}
