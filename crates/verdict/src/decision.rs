@@ -222,7 +222,7 @@ fn shown_well(fold: &Fold, wholes: &Option<[Whole; 2]>, tolerances: &Tolerances)
         return false;
     }
     // What nothing can be held against may be as it should; where it fails it is no ground to promote.
-    let unpaired = fold.operations.iter().filter(|op| op.paired == 0);
+    let unpaired = fold.operations.iter().filter(|op| op.paired == 0 || op.is_alone());
     let failed: f64 = unpaired.map(|op| op.alone.errors).sum();
     if failed > tolerances.error_points * fold.requests() as f64 {
         return false;

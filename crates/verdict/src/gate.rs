@@ -167,8 +167,9 @@ impl Fold {
                 (all > 0.0 && bad / all - reference > half, all)
             }
             Subject::Alone(index) => {
-                let (bad, all) = self.operations[index].over(from, to, |r| (r.errors, r.requests));
-                let objective = alone::objective(self.usual_errors(), tolerances);
+                let op = &self.operations[index];
+                let (bad, all) = op.over(from, to, |r| (r.errors, r.requests));
+                let objective = alone::objective(op.usual_errors(self.usual_errors()), tolerances);
                 (all > 0.0 && bad / all > objective, all)
             }
             Subject::Latency(index) => {

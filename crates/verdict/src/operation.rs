@@ -23,6 +23,11 @@ pub(crate) const YOUNG_BUCKETS: u64 = 30;
 /// Buckets whose mean says how slow the candidate was at first.
 const EARLIEST: usize = 6;
 
+/// Requests of the candidate that one of the control stands for at most: what is held against fewer is held against nothing.
+const STANDS_FOR: f64 = 20.0;
+/// Requests of the candidate for each that the control ever had, from which the control hardly had the operation.
+const HARDLY: u64 = 4;
+
 /// What the candidate did in one bucket.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Recent {
@@ -47,7 +52,7 @@ pub(crate) struct Operation {
     pub(crate) before: u64,
     pub(crate) candidate: u64,
     pub(crate) control: u64,
-    /// Requests of the candidate that have a control, and of those beside it.
+    /// Requests of the candidate that have a control, and enough of it, and of those beside it.
     pub(crate) paired: u64,
     pub(crate) beside: u64,
     pub(crate) ages_differ: bool,
@@ -218,8 +223,8 @@ impl Operation {
         if candidate.iter().any(|(_, cell)| cell.assembled > 0) {
             self.calls.push(moment.look.bucket, &calls(candidate), &calls(control), share, moment.tolerances);
         }
-        if self.before + self.control == 0 {
-            let usual = moment.expected.usual;
+        if self.is_alone() {
+            let usual = self.usual_errors(moment.expected.usual);
             self.alone.push(moment.look.bucket, all_b.errors, all_b.requests, usual, moment.tolerances);
         }
         let (slots, past) = (&mut self.slots, &mut self.past);
@@ -242,7 +247,7 @@ impl Operation {
     }
 
     fn compare(&mut self, pair: &Pair, moment: &Moment<'_>) {
-        let n = pair.candidate.requests as u64;
+        let n = pair.candidate.requests.min(STANDS_FOR * pair.control.requests) as u64;
         self.paired += n;
         self.beside += if pair.side_by_side { n } else { 0 };
         self.ages_differ |= !pair.same_age;
@@ -305,6 +310,19 @@ impl Operation {
             traced += if is_traced { more } else { 0.0 };
         }
         all <= 0.0 || 2.0 * traced >= all
+    }
+
+    /// Says whether the candidate has hardly anything to be compared with: the control never had the operation, or so seldom that
+    /// most requests found none of the control's. What is said depends on numbers of requests alone.
+    pub(crate) fn is_alone(&self) -> bool {
+        let control = self.before + self.control;
+        control == 0 || (self.candidate > HARDLY * control && 2 * self.paired < self.candidate)
+    }
+
+    /// Returns the share of failed requests that is usual for it, the service's being `usual`: what the control showed of it, be it
+    /// little, is held against nobody.
+    pub(crate) fn usual_errors(&self, usual: f64) -> f64 {
+        usual.max(self.errors.reference())
     }
 
     /// The instances are no longer young: what they showed until now does not count, unless it was confirmed.

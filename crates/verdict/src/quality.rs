@@ -130,8 +130,14 @@ pub(crate) fn words(input: &JudgeInput, fold: &Fold, tests: &[Test]) -> Vec<Stri
     say(MARKED_LATE, !input.deploy.inferred && marked.since(started) > MARKED_WITHIN);
     say(MARKED_AHEAD, !input.deploy.inferred && started.since(marked) > Bucket::WIDTH);
     say(RENAMED_OPERATION, !fold.frame.renamed.is_empty());
-    let fresh =
-        fold.control_requests() > 0 && fold.subjects().iter().any(|(subject, _)| matches!(subject, Subject::Alone(_)));
+    let fresh = |subject: &Subject| match subject {
+        Subject::Alone(index) => {
+            let op = &fold.operations[*index];
+            op.before + op.control < input.tolerances.requests_min
+        }
+        _ => false,
+    };
+    let fresh = fold.control_requests() > 0 && fold.subjects().iter().any(|(subject, _)| fresh(subject));
     say(NEW_OPERATION, fresh);
     let silenced = |test: &&Test| test.standing.exceeded_at.is_some() && fold.is_suppressed(test.subject);
     say(SUPPRESSED, tests.iter().any(|test| silenced(&test)));

@@ -9,6 +9,7 @@ use plimsoll_model::{Culprit, Design, SignalKind, Suppressed};
 use crate::culprit::{self, Arms, Origin};
 use crate::design::Role;
 use crate::fold::Fold;
+use crate::operation::Operation;
 use crate::paths::Failures;
 use crate::standing::Standing;
 
@@ -104,13 +105,13 @@ impl Fold {
     /// Lists every test with its weight in the gate.
     pub(crate) fn subjects(&self) -> Vec<(Subject, f64)> {
         let mut found = Vec::with_capacity(2 * self.operations.len() + 8);
-        let lonely = self.operations.iter().filter(|op| op.before + op.control == 0).count() as f64;
+        let is_alone = |op: &Operation| op.is_alone() || op.alone.standing.triggered_at.is_some();
+        let lonely = self.operations.iter().filter(|op| is_alone(op)).count() as f64;
         for (index, op) in self.operations.iter().enumerate() {
-            if op.before + op.control == 0 && self.past_gone {
-                continue;
+            if is_alone(op) && !self.past_gone {
+                found.push((Subject::Alone(index), ALONE_SHARE / (lonely + 1.0)));
             }
             if op.before + op.control == 0 {
-                found.push((Subject::Alone(index), ALONE_SHARE / (lonely + 1.0)));
                 continue;
             }
             let weight = self.weight(index);
@@ -150,7 +151,7 @@ impl Fold {
 
     /// Weight of what was tested of young instances and is forgotten.
     pub(crate) fn forgotten(&self) -> f64 {
-        let begun_anew = |op: &crate::operation::Operation| op.latency.as_ref().is_some_and(|latency| latency.anew);
+        let begun_anew = |op: &Operation| op.latency.as_ref().is_some_and(|latency| latency.anew);
         let each = self.operations.iter().enumerate().filter(|(_, op)| begun_anew(op));
         each.map(|(index, _)| 0.5 * LATENCY_SHARE * self.weight(index)).sum()
     }

@@ -1,6 +1,7 @@
 //! The crate through its public face.
 
 mod aggregates;
+mod alone;
 mod blame;
 mod carried;
 mod drift;
