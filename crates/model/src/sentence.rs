@@ -93,7 +93,8 @@ pub fn of(finding: &Finding) -> String {
         }
         SignalKind::Silence => format!("{who} has served nothing since {subject}"),
         SignalKind::NewException => format!(
-            "{who} `{operation}` throws {subject}, never seen before ({} of {calls} calls)",
+            "{who}{} throws {subject}, never seen before ({} of {calls} calls)",
+            if operation.is_empty() { String::new() } else { format!(" `{operation}`") },
             percent(candidate.value)
         ),
     };

@@ -115,10 +115,13 @@ impl Fold {
                     // Of traffic that of all versions counts, those that nothing is compared with too.
                     *served.entry(*bucket).or_default() += flow::weight(cell);
                 }
-                if cell.requests > 0 && frame.role(&series.key.version, *bucket) == Some(Role::Before) {
+                if frame.role(&series.key.version, *bucket) != Some(Role::Before) {
+                    continue;
+                }
+                novelty.past(cell);
+                if cell.requests > 0 {
                     let key = (frame.operation(&series.key, Role::Before), series.key.kind);
                     past.entry(key).or_default().push((*bucket, series.key.age, cell));
-                    novelty.past(cell);
                     *requests.entry(*bucket).or_default() += cell.requests as f64;
                     *failures.entry(*bucket).or_default() += cell.errors as f64;
                 }
@@ -214,6 +217,8 @@ impl Fold {
             let version = &s.key.version;
             let compared = *version == self.frame.version || self.frame.control_versions.contains(version);
             let renamed = self.frame.renamed.values().any(|was| *was == s.key.operation);
+            // What holds no request is no operation.
+            let renamed = renamed || s.cells.iter().all(|(_, cell)| cell.requests == 0);
             compared && (renamed || self.index.contains_key(&(s.key.operation.clone(), s.key.kind)))
         })
     }
@@ -274,8 +279,12 @@ impl Fold {
                         self.newcomer = Some(first.min(*bucket));
                     }
                 }
-                let Some(role) = role.filter(|_| cell.requests > 0) else { continue };
+                let Some(role) = role else { continue };
                 let control = role == Role::Control;
+                if cell.requests == 0 {
+                    self.novelty.wait(*bucket, role == Role::Candidate, cell);
+                    continue;
+                }
                 let operation = match known[usize::from(control)] {
                     Some(operation) => operation,
                     None => self.operation(&series.key, role, tolerances),
@@ -376,6 +385,7 @@ impl Fold {
                 }
             }
         }
+        self.novelty.push_outside(bucket, !shared);
         let worst = self.operations.iter().map(|op| op.errors.standing.dispersion).fold(1.0, f64::max);
         self.novelty.close(bucket, (candidate, control), self.first.is_some(), worst.min(4.0), tolerances);
         let mut messages = [0.0; 2];

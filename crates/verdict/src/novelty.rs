@@ -19,6 +19,9 @@ use crate::tolerances::Tolerances;
 /// Distinct ones that are followed; those beyond are not looked for.
 const FOLLOWED_MAX: usize = 2_000;
 
+/// Stands for what was thrown outside of every request.
+pub(crate) const NO_OPERATION: usize = usize::MAX;
+
 /// What is known of one exception.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seen {
@@ -35,9 +38,9 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// The operation in which it occurs most.
+    /// The operation in which it occurs most; [`NO_OPERATION`] where that is none.
     pub(crate) fn operation(&self) -> usize {
-        self.operations.iter().max_by_key(|(_, count)| **count).map_or(0, |(index, _)| *index)
+        self.operations.iter().max_by_key(|(_, count)| **count).map_or(NO_OPERATION, |(index, _)| *index)
     }
 }
 
@@ -48,6 +51,8 @@ pub(crate) struct Novelty {
     /// Those of which a single one is more than is tolerated.
     pub(crate) fatal: BTreeSet<Fingerprint>,
     known: BTreeSet<Fingerprint>,
+    /// What was thrown outside of every request in buckets that are still to be folded, and whether by the candidate.
+    outside: BTreeMap<Bucket, Vec<(bool, Fingerprint, ExceptionCount)>>,
     /// Candidate's and control's requests, bucket by bucket since the candidate's first.
     pub(crate) traffic: Vec<(Bucket, u64, u64)>,
     history: u64,
@@ -84,6 +89,19 @@ impl Novelty {
     pub(crate) fn push(&mut self, bucket: Bucket, operation: usize, candidate: bool, cell: &OperationCell) {
         for (fingerprint, exception) in &cell.exceptions {
             self.count(bucket, operation, candidate, *fingerprint, exception);
+        }
+    }
+
+    /// Takes a cell that holds no request, of a bucket that is still to be folded.
+    pub(crate) fn wait(&mut self, bucket: Bucket, candidate: bool, cell: &OperationCell) {
+        let thrown = cell.exceptions.iter().map(|(fingerprint, exception)| (candidate, *fingerprint, exception.clone()));
+        self.outside.entry(bucket).or_default().extend(thrown);
+    }
+
+    /// Takes what was thrown outside of every request in `bucket`, or leaves it out where it does not `count`.
+    pub(crate) fn push_outside(&mut self, bucket: Bucket, counts: bool) {
+        for (candidate, fingerprint, exception) in self.outside.remove(&bucket).filter(|_| counts).unwrap_or_default() {
+            self.count(bucket, NO_OPERATION, candidate, fingerprint, &exception);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use plimsoll_model::signal::{Fingerprint, OperationCell, OperationKey, OperationSeries, Party};
+use plimsoll_model::signal::{ExceptionCount, Fingerprint, OperationCell, OperationKey, OperationSeries, Party};
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Bucket, DeployKind, Design, Recommendation, ServiceKey, SignalKind, Verdict, VerdictKind};
 use plimsoll_verdict::{JudgeInput, judge};
@@ -271,6 +271,44 @@ fn a_new_exception_is_found_and_one_known_or_moved_is_not() {
         }
     }
     assert_ne!(decided(&mut moved).0.verdict, VerdictKind::Regressed);
+}
+
+#[test]
+fn an_exception_that_is_thrown_outside_of_every_request_is_found_all_the_same() {
+    let scenario = Scenario { share: 0.5, rate: 20.0, errors: 0.001, before_s: 1_200, ..Scenario::default() };
+    let thrown = |number: u64, kind: &str| ExceptionCount {
+        exception_type: kind.to_owned(),
+        message: "x".to_owned(),
+        count: number,
+    };
+    // What a background job of either version throws, or a log record without a trace tells of.
+    let judged = |versions: &[(&str, u64, &str, u64)]| {
+        let mut input = simulate(&Scenario { after_s: 300, ..scenario.clone() }, 6);
+        for (version, from, kind, fingerprint) in versions {
+            let mut key = input.series[0].key.clone();
+            (key.version, key.operation) = ((*version).to_owned(), String::new());
+            let cells = (*from..START + 30).map(|bucket| {
+                let exceptions = [(Fingerprint(*fingerprint), thrown(4, kind))].into();
+                (Bucket(bucket), OperationCell { exceptions, ..OperationCell::default() })
+            });
+            input.series.push(OperationSeries { key, cells: cells.collect() });
+        }
+        decided(&mut input).0
+    };
+    let fresh = judged(&[("1", START - 100, "java.io.IOException", 5), ("2", START, "index.Corrupt", 7)]);
+    assert_eq!(fresh.verdict, VerdictKind::Regressed, "{}", fresh.summary);
+    let finding = fresh.findings.iter().find(|f| f.signal == SignalKind::NewException).expect("it is new");
+    assert!(finding.operation.is_empty() && finding.candidate.value > 0.01, "{finding:?}");
+    assert!(
+        finding.summary.starts_with("payment 2 throws `index.Corrupt: x`, never seen before"),
+        "{}",
+        finding.summary
+    );
+    // What the control threw likewise is known, as it is where it serves beside.
+    for from in [START - 100, START] {
+        let known = judged(&[("1", from, "index.Corrupt", 7), ("2", START, "index.Corrupt", 7)]);
+        assert_ne!(known.verdict, VerdictKind::Regressed, "{}", known.summary);
+    }
 }
 
 #[test]
