@@ -236,6 +236,9 @@ fn shown_well(fold: &Fold, wholes: &Option<[Whole; 2]>, tolerances: &Tolerances)
             return false;
         }
         let standing = fold.standing(subject);
+        if fold.is_new_fatal(subject) {
+            return true;
+        }
         let larger = match subject {
             Subject::Errors(i) | Subject::Latency(i) | Subject::Alone(i) | Subject::Calls(i, _) => {
                 fold.operations[i].candidate as f64 >= LARGER_OPERATION * requests

@@ -67,6 +67,8 @@ pub const RATES_FROM_METRICS: &str = "rates_from_metrics";
 pub const CATCHING_UP: &str = "catching_up";
 /// The candidate was served from other zones than the control; what those alone explain was not held against it.
 pub const ZONE_SHIFT: &str = "zone_shift";
+/// The candidate logged a fatal error that was never logged before: nothing is promoted on that.
+pub const NEW_FATAL: &str = "new_fatal";
 /// The candidate gets another share of the traffic than its marker says: nothing is promoted on that.
 pub const SAMPLE_RATIO: &str = "sample_ratio";
 /// Spans were sampled and failures kept more often than the rest: shares are those of the weights.
@@ -139,6 +141,8 @@ pub(crate) fn words(input: &JudgeInput, fold: &Fold, tests: &[Test]) -> Vec<Stri
     };
     let fresh = fold.control_requests() > 0 && fold.subjects().iter().any(|(subject, _)| fresh(subject));
     say(NEW_OPERATION, fresh);
+    let fatal = |test: &Test| fold.is_new_fatal(test.subject) && !fold.is_suppressed(test.subject);
+    say(NEW_FATAL, tests.iter().any(fatal));
     let silenced = |test: &&Test| test.standing.exceeded_at.is_some() && fold.is_suppressed(test.subject);
     say(SUPPRESSED, tests.iter().any(|test| silenced(&test)));
     words.sort();

@@ -102,6 +102,14 @@ impl Fold {
         self.suppressed.contains(&Suppressed { signal: subject.signal(), operation })
     }
 
+    /// Says whether it is of a fatal error that was never logged before: of those a single one is more than is tolerated.
+    pub(crate) fn is_new_fatal(&self, subject: Subject) -> bool {
+        match subject {
+            Subject::NewLog(id) => self.logs.fatal.contains(&id) && self.standing(subject).exceeded_at.is_some(),
+            _ => false,
+        }
+    }
+
     /// Lists every test with its weight in the gate.
     pub(crate) fn subjects(&self) -> Vec<(Subject, f64)> {
         let mut found = Vec::with_capacity(2 * self.operations.len() + 8);

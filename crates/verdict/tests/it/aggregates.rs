@@ -8,7 +8,7 @@ use plimsoll_model::log::{Level, LogCell, LogSeries};
 use plimsoll_model::metric::{ExactSum, MetricCell, MetricKey, MetricSeries, MetricShape};
 use plimsoll_model::signal::{AgeClass, Party};
 use plimsoll_model::{Bucket, SignalKind, VerdictKind};
-use plimsoll_verdict::{JudgeInput, judge};
+use plimsoll_verdict::{JudgeInput, judge, quality};
 
 use crate::simulation::{START, Scenario, service, simulate};
 
@@ -319,6 +319,26 @@ fn a_fatal_error_never_logged_before_forbids_a_pass_at_once_and_several_are_a_re
     let many = judged(Level::Fatal, START + 3..START + 60, 1);
     assert_eq!(many.verdict, VerdictKind::Regressed, "{}", many.summary);
     assert!(many.findings.iter().any(|f| f.signal == SignalKind::NewLog), "{}", many.summary);
+}
+
+#[test]
+fn one_fatal_error_forbids_a_pass_however_short_or_restless_the_time_before() {
+    // Eight quiet minutes before, side by side and one after the other; half an hour with bursts of errors.
+    for (share, before_s, dispersion) in [(0.5, 480, 1.0), (1.0, 480, 1.0), (0.5, 1_800, 4.0)] {
+        let scenario = Scenario { share, errors: 0.002, dispersion, before_s, after_s: 900, ..Scenario::default() };
+        let judged = |level: Level| {
+            let mut input = simulate(&scenario, 12);
+            let said = logs("2", "disk <*> is gone, giving up", level, START + 6..START + 7, 1);
+            input.aggregates.logs = vec![logs("1", "served <*>", Level::Info, START - 48..START + 60, 100), said];
+            judge(&input)
+        };
+        let says = |verdict: &plimsoll_model::Verdict| verdict.data_quality.iter().any(|w| w == quality::NEW_FATAL);
+        let (fatal, error) = (judged(Level::Fatal), judged(Level::Error));
+        assert_eq!(fatal.verdict, VerdictKind::Inconclusive, "{share} {before_s} {dispersion}: {}", fatal.summary);
+        assert!(says(&fatal), "{:?}", fatal.data_quality);
+        assert_eq!(error.verdict, VerdictKind::Pass, "{share} {before_s} {dispersion}: {}", error.summary);
+        assert!(!says(&error));
+    }
 }
 
 #[test]
