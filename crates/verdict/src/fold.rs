@@ -422,9 +422,8 @@ impl Fold {
             _ => Due::Nothing,
         };
         self.flow.push(bucket, traffic, due, tolerances);
-        if let Some(first) = self.first.filter(|_| beside && !self.frame.same && !self.frame.version_missing) {
-            self.share.push(bucket, first, traffic.candidate, traffic.control);
-        }
+        let shared_since = self.first.filter(|_| beside && !self.frame.same && !self.frame.version_missing);
+        self.share.push(bucket, shared_since, traffic.candidate, traffic.control);
         if self.first.is_some_and(|first| bucket.0 == first.0 + YOUNG_BUCKETS) {
             self.operations.iter_mut().for_each(Operation::grow_up);
         }

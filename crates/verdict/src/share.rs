@@ -5,7 +5,8 @@
 //! [`WEIGHT`], or several where the rollout goes in steps: between the least and the greatest all is intended. Bucket by bucket,
 //! while both serve, the requests of both are held against the share by two e-processes, "too few" and "too many", averaged, and
 //! tempered by how much the share varies. Each begins anew wherever it speaks against a mismatch, so that a share that is lost on
-//! the way is found; the last minutes together have to show it as well.
+//! the way is found; the last minutes together have to show it as well. With the canary it ends: once one of both serves no more, or
+//! the deploy is finished.
 //!
 //! *Invariants.* It stops no deploy and pages nobody: while it stands there is no pass. Therefore it may begin anew, which spends
 //! more than one alpha.
@@ -49,10 +50,17 @@ impl Share {
         Self { intended, until: deploy.finished_at.map(|at| at.bucket()), ..Self::default() }
     }
 
-    /// Takes the requests of the candidate and of all others in a bucket in which both serve; `first` is the candidate's first.
-    pub(crate) fn push(&mut self, bucket: Bucket, first: Bucket, candidate: f64, others: f64) {
+    /// Takes the requests of the candidate and of all others in a bucket; `first` is the candidate's first where both serve, and
+    /// nothing where they do not.
+    pub(crate) fn push(&mut self, bucket: Bucket, first: Option<Bucket>, candidate: f64, others: f64) {
         let Some([least, most]) = self.intended else { return };
-        if bucket.0 < first.0 + BUILDS_UP || self.until.is_some_and(|until| bucket >= until) {
+        let Some(first) = first.filter(|_| self.until.is_none_or(|until| bucket < until)) else {
+            // What was not as it should be is over with the canary.
+            (self.few, self.many) = (Exceedance::default(), Exceedance::default());
+            self.latest.clear();
+            return;
+        };
+        if bucket.0 < first.0 + BUILDS_UP {
             return;
         }
         let stratum = |bad_b: f64, n_b: f64, bad_a: f64, n_a: f64| Stratum {

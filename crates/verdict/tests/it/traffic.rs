@@ -2,7 +2,7 @@
 
 use plimsoll_model::drill::{AttributeValue, Outcome};
 use plimsoll_model::signal::OperationCell;
-use plimsoll_model::{SignalKind, Verdict, VerdictKind};
+use plimsoll_model::{Bucket, SignalKind, Verdict, VerdictKind};
 use plimsoll_verdict::{judge, quality};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -129,6 +129,41 @@ fn a_share_that_varies_by_itself_or_is_still_building_up_is_no_mismatch() {
     assert!(building_up.iter().all(|verdict| !says(verdict, quality::SAMPLE_RATIO)));
     let starved = judged(&|since| if since < 20 { 0.1 } else { 0.02 });
     assert!(says(&starved[starved.len() - 1], quality::SAMPLE_RATIO), "it lost its share on the way");
+}
+
+#[test]
+fn a_canary_that_is_promoted_to_all_gets_more_than_its_share_and_is_held_no_longer() {
+    // A tenth as it was meant, then half for two minutes, and all from the seventh minute on; or finished there.
+    let judged = |promoted: bool, finished: bool| {
+        let mut input =
+            simulate(&Scenario { share: 0.5, errors: 0.005, before_s: 900, after_s: 1_500, ..Scenario::default() }, 54);
+        input.deploy.attributes.insert("canary.weight".to_owned(), "10".to_owned());
+        input.deploy.finished_at = finished.then(|| Bucket(START + 42).start());
+        for series in &mut input.series {
+            let candidate = series.key.version == "2";
+            for (bucket, cell) in series.cells.iter_mut().filter(|(bucket, _)| bucket.0 >= START) {
+                let share = match bucket.0 - START {
+                    ..30 => 0.1,
+                    42.. if promoted => 1.0,
+                    _ => 0.5,
+                };
+                let part = 2.0 * if candidate { share } else { 1.0 - share };
+                (cell.requests, cell.errors) =
+                    ((cell.requests as f64 * part) as u64, (cell.errors as f64 * part) as u64);
+            }
+            series.cells.retain(|(_, cell)| cell.requests > 0);
+        }
+        looked_at(&mut input, 6)
+    };
+    for (promoted, finished) in [(true, false), (true, true), (false, true)] {
+        let told = judged(promoted, finished);
+        assert!(told[..7].iter().any(|verdict| says(verdict, quality::SAMPLE_RATIO)), "half of it is too much");
+        let last = &told[told.len() - 1];
+        assert!(!says(last, quality::SAMPLE_RATIO), "{promoted} {finished}: {}", last.summary);
+        assert_eq!(last.verdict, VerdictKind::Pass, "{promoted} {finished}: {}", last.summary);
+    }
+    let told = judged(false, false);
+    assert!(says(&told[told.len() - 1], quality::SAMPLE_RATIO), "it goes on");
 }
 
 #[test]
