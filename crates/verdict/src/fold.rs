@@ -65,6 +65,8 @@ pub(crate) struct Fold {
     pub(crate) levels: bool,
     pub(crate) flow: Flow,
     pub(crate) share: Share,
+    /// True where the service logs, or traces that it takes part in tell versions: what is new there no carried look sees.
+    told_beside: bool,
     pub(crate) restarts: Restarts,
     pub(crate) drift: Drift,
     /// True where operations were read from metrics.
@@ -174,6 +176,7 @@ impl Fold {
             levels: metrics::any(&frame, &input.aggregates.metrics),
             flow: Flow::new(&traffic),
             share: Share::of(&input.deploy),
+            told_beside: !input.aggregates.logs.is_empty() || !input.aggregates.paths.is_empty(),
             restarts: Restarts::default(),
             drift: Drift::of(input, &frame),
             measured: input.measured.is_some(),
@@ -226,11 +229,7 @@ impl Fold {
     /// Says whether anything is followed that only a look at the whole brings up to date.
     pub(crate) fn needs_whole(&self) -> bool {
         let looping = self.restarts.candidate.again() > 0.0;
-        looping
-            || !self.actions.tests.is_empty()
-            || !self.metrics.is_empty()
-            || !self.logs.all.is_empty()
-            || !self.log_flow.tests.is_empty()
+        looping || self.told_beside || !self.actions.tests.is_empty() || !self.metrics.is_empty()
     }
 
     /// About how much memory it takes.

@@ -94,7 +94,8 @@ impl Novelty {
 
     /// Takes a cell that holds no request, of a bucket that is still to be folded.
     pub(crate) fn wait(&mut self, bucket: Bucket, candidate: bool, cell: &OperationCell) {
-        let thrown = cell.exceptions.iter().map(|(fingerprint, exception)| (candidate, *fingerprint, exception.clone()));
+        let thrown =
+            cell.exceptions.iter().map(|(fingerprint, exception)| (candidate, *fingerprint, exception.clone()));
         self.outside.entry(bucket).or_default().extend(thrown);
     }
 

@@ -1,7 +1,9 @@
 //! A judgement that is carried on from look to look, against one that is made afresh from all that is known.
 
+use plimsoll_model::aggregates::{Participant, PathCell, PathSeries};
+use plimsoll_model::log::{Level, LogCell, LogSeries};
 use plimsoll_model::verdict::Phase;
-use plimsoll_model::{Bucket, SignalKind, Verdict, VerdictKind};
+use plimsoll_model::{Bucket, ServiceKey, SignalKind, Verdict, VerdictKind};
 use plimsoll_verdict::{JudgeInput, Session, judge};
 
 use crate::drift::untouched;
@@ -32,6 +34,10 @@ fn carried(input: &mut JudgeInput, alike: fn(&Verdict, &Verdict) -> bool) -> (Ve
         for series in input.related.iter_mut() {
             series.cells.retain(|(b, _)| b.0 <= bucket);
         }
+        // What is logged or goes another way is known once it was.
+        input.aggregates.logs.iter_mut().for_each(|log| log.cells.retain(|(b, _)| b.0 < bucket));
+        input.aggregates.logs.retain(|log| !log.cells.is_empty());
+        input.aggregates.paths.iter_mut().for_each(|path| path.cells.retain(|(b, _)| b.0 < bucket));
         let afresh = judge(input);
         carried += u64::from(latest.is_some());
         let verdict = latest.unwrap_or_else(|| session.judge_all(input));
@@ -127,4 +133,51 @@ fn what_was_excused_at_the_last_full_look_excuses_nothing_that_comes_later() {
         "its own: {}",
         told[told.len() - 1].summary
     );
+}
+
+#[test]
+fn what_only_logs_or_paths_tell_is_found_within_a_minute_however_old_the_deploy() {
+    /// The bucket since the start in which it begins: between two looks at the whole, where those are five minutes apart.
+    const BEGINS: u64 = 34;
+    let scenario =
+        Scenario { share: 0.5, rate: 20.0, errors: 0.001, before_s: 900, after_s: 900, ..Scenario::default() };
+    let log = |version: &str, template: &str, level: Level, buckets: std::ops::Range<u64>, count: u64| LogSeries {
+        version: version.to_owned(),
+        template: template.to_owned(),
+        level,
+        first_seen: Bucket(buckets.start).start(),
+        cells: buckets.map(|bucket| (Bucket(bucket), LogCell { count, ..LogCell::default() })).collect(),
+    };
+    let path = |version: &str, buckets: std::ops::Range<u64>, failing: u64| PathSeries {
+        entry: ServiceKey::new("prod", "gateway"),
+        operation: "GET /".to_owned(),
+        path: [("gateway", "1"), ("payment", version)]
+            .map(|(service, version)| Participant {
+                namespace: String::new(),
+                service: service.to_owned(),
+                version: version.to_owned(),
+            })
+            .to_vec(),
+        cells: buckets
+            .map(|bucket| {
+                let failed = if bucket >= START + BEGINS { failing } else { 0 };
+                (Bucket(bucket), PathCell { traces: 100, failed, ..PathCell::default() })
+            })
+            .collect(),
+    };
+    let found_after = |logs: Vec<LogSeries>, paths: Vec<PathSeries>| {
+        let mut input = simulate(&scenario, 43);
+        (input.aggregates.logs, input.aggregates.paths) = (logs, paths);
+        let (told, looks) = carried(&mut input, |_, _| true);
+        assert!(looks > 20, "carried on {looks} times");
+        let found = told.iter().position(|verdict| verdict.verdict == VerdictKind::Regressed);
+        found.map(|at| 10 * (at as u64).saturating_sub(BEGINS)).expect("it is found")
+    };
+    let tick = log("1", "tick done", Level::Info, START - 90..START + 90, 10);
+    let error = log("2", "price table is inconsistent", Level::Error, START + BEGINS..START + 90, 10);
+    let logged = found_after(vec![tick, error], Vec::new());
+    assert!(logged <= 130, "{logged} s");
+    let paths = vec![path("1", START - 90..START + 90, 0), path("2", START..START + 90, 30)];
+    let told = found_after(Vec::new(), paths);
+    assert!(told <= 130, "{told} s");
 }
