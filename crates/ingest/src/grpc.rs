@@ -24,6 +24,7 @@ use crate::body::Gather;
 use crate::connection::Peer;
 use crate::counters::Protocol;
 use crate::haste::Haste;
+use crate::health::InTime;
 use crate::inflate::{self, Encoding};
 use crate::pipeline::{Arrival, Limits, Pipeline, Received};
 use crate::refusal::{Reason, Refusal};
@@ -41,7 +42,7 @@ pub(crate) const SERVICES: [(Signal, &str); 3] = [
 const PREFIX_LEN: usize = 5;
 
 /// A tonic service beside ours.
-pub(crate) type SideService = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
+pub(crate) type SideService = BoxCloneSyncService<Request<InTime>, Response<Body>, Infallible>;
 
 /// See the module.
 pub(crate) struct GrpcFace {
@@ -70,6 +71,7 @@ impl GrpcFace {
             return refused(&unknown(path));
         };
         if let Some((_, side)) = self.side.iter().find(|(name, _)| *name == service) {
+            let request = request.map(|body| InTime::new(body, self.pipeline.limits.body_timeout));
             let Ok(response) = Box::pin(side.clone().oneshot(request)).await;
             return response;
         }

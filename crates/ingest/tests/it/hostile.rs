@@ -92,8 +92,8 @@ async fn a_body_that_stops_coming_gives_its_room_back() {
 }
 
 /// A body that begins and never goes on.
-struct NeverEnding {
-    first: Option<Vec<u8>>,
+pub(crate) struct NeverEnding {
+    pub(crate) first: Option<Vec<u8>>,
 }
 
 impl http_body::Body for NeverEnding {
@@ -374,7 +374,7 @@ async fn silent_stream(rig: &Rig) -> tokio::task::JoinHandle<Option<String>> {
 }
 
 /// Options under which nothing ends a silent stream but that others need its place.
-fn patient() -> plimsoll_ingest::IngestOptions {
+pub(crate) fn patient() -> plimsoll_ingest::IngestOptions {
     let mut options = options();
     let hours = Duration::from_secs(3_600);
     (options.stall_timeout, options.body_timeout, options.body_grace) = (hours, hours, hours);

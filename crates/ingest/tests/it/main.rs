@@ -12,5 +12,6 @@ mod model;
 mod repeats;
 mod requests;
 mod shutdown;
+mod side;
 mod strays;
 mod wire;
