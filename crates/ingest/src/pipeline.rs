@@ -7,8 +7,8 @@
 //!
 //! *Where decoding runs.* Bodies up to `inline_bytes_max` are inflated and decoded by the thread that read them: that takes less
 //! than a hand-over. Larger ones go to blocking threads, as many at a time as there are lanes, so that a batch of megabytes
-//! does not hold up the acks of others on its thread. Either way, but for small bodies and quiet connections, requests take turns
-//! ([`crate::turnstile`]).
+//! does not hold up the acks of others on its thread. Either way requests take turns ([`crate::turnstile`]), but for compressed bodies below
+//! 16 KiB, the decoding of requests up to `joined_bytes_max`, and what a quiet connection has for the thread that reads.
 //!
 //! *How rows are made.* Requests up to `joined_bytes_max` share columns (`take_joined`); longer ones have a batch of their own
 //! (`take_alone`), and so have those that find no room among the others.
@@ -43,7 +43,7 @@ use crate::seat::{Seat, Seats};
 use crate::share::Shares;
 use crate::turnstile::{Turn, Turnstile};
 
-/// Smaller bodies are decoded as they come: that takes less than a few dozen microseconds.
+/// What is smaller is inflated as it comes: that takes less than a few dozen microseconds.
 const TURN_BYTES_MIN: usize = 16 << 10;
 
 /// What every request needs; one a process.
@@ -208,9 +208,9 @@ impl Pipeline {
         let held = body.len();
         let mut inflater = Inflater::new(encoding, body, allowance).map_err(damaged)?;
         loop {
-            // The turn goes at once: with one in hand nobody may wait to grow.
+            // Input takes time as well where nothing comes of it. The turn goes at once: with one in hand nobody may wait to grow.
             let (same, progress) = self
-                .compute(allowance, reservation, move || {
+                .compute(allowance.max(held), reservation, move || {
                     let progress = inflater.run(allowance).map_err(damaged)?;
                     Ok((inflater, progress))
                 })

@@ -1,8 +1,10 @@
 //! A request on its way, piece by piece.
 
+use std::future::poll_fn;
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::task::Poll;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -95,6 +97,21 @@ async fn a_body_that_is_inflated_is_reserved_for_as_long_as_it_is_held() {
     assert_eq!(inflated, 5_000);
     let held = pipeline.expansion.needed(Signal::Logs, inflated) + body.len();
     assert_eq!(pipeline.budget.used(), held as u64);
+}
+
+#[tokio::test]
+async fn a_large_body_of_which_little_comes_has_its_turn_among_large_ones() {
+    let mut pipeline = pipeline(1 << 20);
+    Arc::get_mut(&mut pipeline).expect("is new").limits.inline_bytes_max = 1_000;
+    let body = Bytes::from(gzip(b"").repeat(1_000));
+    assert!(Encoding::Gzip.guess(&body) <= 1_000, "by its last member nothing comes of it");
+    let mut reservation = pipeline.reserve(PEER, body.len(), 0, body.len()).await.expect("there is room");
+    let turn = pipeline.large.turn(PEER).await;
+    let inflated = pipeline.inflate(Signal::Logs, body, Encoding::Gzip, &mut reservation);
+    tokio::pin!(inflated);
+    assert!(poll_fn(|cx| Poll::Ready(inflated.as_mut().poll(cx).is_pending())).await, "waits for its turn");
+    drop(turn);
+    assert!(inflated.await.expect("inflates").is_empty());
 }
 
 #[tokio::test]
