@@ -3,7 +3,7 @@
 //! *Invariants.* Never more than the allowance is written to the output, whatever the input claims: a bomb stops at the limit, and
 //! what was reserved for it bounds it before.
 //!
-//! *Cost.* One decoder a request; its window is at most 32 KiB (gzip, deflate) or 8 MiB (zstd, the most that RFC 8878 allows as a
+//! *Cost.* One decoder a request; its window is at most 32 KiB (gzip, deflate) or 8 MiB (zstd, the most that RFC 9659 allows as a
 //! content coding; a frame that asks for more is refused).
 
 use std::io::{self, BufReader, Cursor, Read};
@@ -13,6 +13,9 @@ use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
 
 /// log2 of the largest zstd window.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+/// What zstd calls a larger one.
+const ZSTD_WINDOW_TOO_LARGE: &str = "Frame requires too much memory for decoding";
 
 /// What a decoder of gzip or deflate takes: the window and the tables of two codes.
 const DEFLATE_BYTES: usize = 64 << 10;
@@ -133,7 +136,7 @@ impl Inflater {
     /// Inflates until everything is out or `allowance` bytes are, all calls together.
     ///
     /// # Errors
-    /// The input is damaged or ends early.
+    /// The input is damaged or ends early, or asks for a window that is too large.
     pub(crate) fn run(&mut self, allowance: usize) -> io::Result<Progress> {
         let input: &mut dyn Read = match &mut self.input {
             Input::Gzip(decoder) => decoder.as_mut(),
@@ -141,13 +144,13 @@ impl Inflater {
             Input::Zstd(decoder) => decoder.as_mut(),
         };
         let room = allowance.saturating_sub(self.output.len());
-        let read = input.take(room as u64).read_to_end(&mut self.output)?;
+        let read = input.take(room as u64).read_to_end(&mut self.output).map_err(named)?;
         if read < room {
             return self.done();
         }
         // The allowance is met exactly: one byte more tells the end from the middle.
         let mut probe = [0_u8; 1];
-        if input.read(&mut probe)? == 0 {
+        if input.read(&mut probe).map_err(named)? == 0 {
             return self.done();
         }
         self.output.push(probe[0]);
@@ -166,6 +169,17 @@ impl Inflater {
         }
         Ok(Progress::Done(std::mem::take(&mut self.output)))
     }
+}
+
+/// Says what to change where the decoder's words do not.
+fn named(problem: io::Error) -> io::Error {
+    if problem.to_string() != ZSTD_WINDOW_TOO_LARGE {
+        return problem;
+    }
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "a frame asks for a window of more than 8 MiB, the most that RFC 9659 allows: compress at level 19 or lower, and not with `--long`",
+    )
 }
 
 #[cfg(test)]
@@ -229,12 +243,13 @@ mod tests {
     }
 
     #[test]
-    fn a_zstd_frame_that_asks_for_a_huge_window_is_refused() {
+    fn a_zstd_frame_that_asks_for_a_huge_window_is_refused_in_words_that_say_what_to_change() {
         let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).expect("begins");
         encoder.window_log(27).expect("is allowed");
         encoder.write_all(&[7; 1_000]).expect("writes to memory");
         let body = encoder.finish().expect("writes to memory");
-        assert!(inflate(Encoding::Zstd, body, 10_000, 10_000).is_err());
+        let problem = inflate(Encoding::Zstd, body, 10_000, 10_000).expect_err("is refused").to_string();
+        assert!(problem.contains("8 MiB") && problem.contains("level 19"), "{problem}");
     }
 
     #[test]
