@@ -10,7 +10,7 @@ use crate::simulation::{START, Scenario, service, simulate};
 fn wallet(version: &str, buckets: impl Iterator<Item = u64>, requests: u64, failing: u64) -> OperationSeries {
     let cells = buckets.map(|bucket| {
         let mut cell = OperationCell { requests, assembled: requests, ..OperationCell::default() };
-        cell.errors = if failing == 0 { 0 } else { requests / failing };
+        cell.errors = requests.checked_div(failing).unwrap_or(0);
         (0..requests).for_each(|n| cell.latency.record(20_000_000 + n % 50 * 1_000_000));
         (Bucket(bucket), cell)
     });
