@@ -1,5 +1,6 @@
 //! Counters and latencies of a run, kept by each worker for itself and added up at the end.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -22,8 +23,10 @@ pub struct Counts {
     pub refused_for_good: u64,
     /// Requests without an answer.
     pub failed: u64,
-    /// Records in requests that were not acked: they may be stored or not.
+    /// Records in requests that were not acked.
     pub unacked_records: u64,
+    /// Of those, the ones in requests without an answer: they may be stored or not, and those that were refused must not be.
+    pub unanswered_records: u64,
     /// Bytes of bodies sent.
     pub body_bytes: u64,
 }
@@ -80,6 +83,7 @@ impl Stats {
             Err(problem) => {
                 counts.failed += 1;
                 counts.unacked_records += records;
+                counts.unanswered_records += records;
                 self.last_problem = Some(problem.to_string());
             }
         }
@@ -95,6 +99,11 @@ impl Stats {
 }
 
 impl Counts {
+    /// Says how many records may be stored.
+    pub(crate) fn stored(&self) -> RangeInclusive<u64> {
+        self.acked_records..=self.acked_records + self.unanswered_records
+    }
+
     fn plus(&self, other: &Self) -> Self {
         Self {
             acked_requests: self.acked_requests + other.acked_requests,
@@ -104,6 +113,7 @@ impl Counts {
             refused_for_good: self.refused_for_good + other.refused_for_good,
             failed: self.failed + other.failed,
             unacked_records: self.unacked_records + other.unacked_records,
+            unanswered_records: self.unanswered_records + other.unanswered_records,
             body_bytes: self.body_bytes + other.body_bytes,
         }
     }
@@ -137,4 +147,23 @@ impl Quantiles {
 /// An empty histogram of microseconds up to five minutes.
 pub(crate) fn micros() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 300_000_000, 3).expect("the bounds are in order")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_refused_must_not_be_stored_and_what_was_not_answered_may_be() {
+        let mut stats = Stats::new();
+        let mut book = |reply| stats.book(Signal::Logs, 10, 100, Duration::from_millis(1), &reply);
+        let refused = |retryable| Reply::Refused { retryable, retry_after: None, problem: "full".to_owned() };
+        book(Ok(Reply::Accepted { rejected: 1 }));
+        book(Ok(refused(true)));
+        book(Ok(refused(false)));
+        assert_eq!(stats.all().stored(), 9..=9);
+        stats.book(Signal::Logs, 10, 100, Duration::from_millis(1), &Err(SendError("gone".to_owned())));
+        assert_eq!(stats.all().stored(), 9..=19);
+        assert_eq!(stats.all().unacked_records, 30);
+    }
 }
