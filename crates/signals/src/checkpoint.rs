@@ -111,6 +111,7 @@ impl SignalState {
             for party in cell.parties() {
                 self.registry.note_edge(version, party, bucket.0, Recorded::First);
             }
+            self.heard.hear(bucket.0);
             self.cells.settle(series, bucket.0, &cell);
         }
         self.bound_cells();

@@ -26,6 +26,7 @@
 //! | `need` | what goes first where there is no room, and what is said of it |
 //! | `metric_past` | metrics of the days before, by ten minutes |
 //! | `behind` | how far telemetry is behind its receipt |
+//! | `heard` | when nothing came of anybody |
 //! | `groups` | groups of log templates, kept from question to question |
 //! | `quality` | words about the telemetry of a service |
 //! | `registry`, `intern` | text as numbers, with every cap |
@@ -54,6 +55,7 @@ mod exception;
 mod excerpt;
 mod frame;
 mod groups;
+mod heard;
 mod instances;
 mod intern;
 mod limits;

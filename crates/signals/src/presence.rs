@@ -54,6 +54,7 @@ impl Run {
         if self.rows == 0 {
             return;
         }
+        state.heard.hear(self.bucket);
         let limits = state.side_limits();
         if let Some(cell) = state.sides.presence.cell(&self.version, self.bucket, limits) {
             match self.emitted {

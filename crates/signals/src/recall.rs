@@ -246,6 +246,9 @@ impl SignalState {
                         first,
                         last,
                     };
+                    if row.spans + row.logs + row.points > 0 {
+                        self.heard.hear(bucket);
+                    }
                     self.sides.presence.settle(version, bucket, &cell);
                 }
                 "log" => {

@@ -18,6 +18,7 @@ use crate::cells::CellStore;
 use crate::close::Closing;
 use crate::columns::SchemaError;
 use crate::drill::DrillKeys;
+use crate::heard::Heard;
 use crate::instances::Instances;
 use crate::intern::{FixedMap, RecentHashes};
 use crate::limits::{SignalCounters, SignalLimits};
@@ -75,6 +76,7 @@ pub struct SignalState {
     pub(crate) skeleton_at_hand: Vec<u8>,
     pub(crate) lines: KnownLines,
     pub(crate) watermark: u64,
+    pub(crate) heard: Heard,
     pub(crate) new_versions: Vec<VersionObservation>,
     retired_before: u64,
     collected_at: u64,
@@ -110,6 +112,7 @@ impl SignalState {
             instances: Instances::default(),
             closing: Some(Box::default()),
             watermark: 0,
+            heard: Heard::default(),
             new_versions: Vec::new(),
             retired_before: 0,
             collected_at: 0,

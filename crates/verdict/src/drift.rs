@@ -6,7 +6,7 @@
 //!
 //! Of both the larger change is excused; a change for the better excuses nothing. Growth measured on few failures is drawn
 //! towards none. Traffic that is gone altogether, then or there, excuses any loss; where nothing comes from most of the
-//! environment it is telemetry that is missing, and nothing is concluded from that time.
+//! environment, or from nobody at all, it is telemetry that is missing, and nothing is concluded from that time.
 //!
 //! *Invariants.* What is excused in a bucket follows from that bucket and earlier ones.
 //!
@@ -55,7 +55,7 @@ pub(crate) struct Excused {
     pub(crate) traffic: f64,
     /// True where most of the untouched services fail more.
     pub(crate) shared: bool,
-    /// True where nothing comes from most of the untouched services.
+    /// True where nothing comes from most of the untouched services, or from anybody.
     pub(crate) dark: bool,
 }
 
@@ -186,6 +186,8 @@ pub(crate) struct Drift {
     pub(crate) left_out: bool,
     /// Untouched services that were looked at.
     pub(crate) untouched: Vec<String>,
+    /// True where the same hours excused anything that services which were not touched did not share.
+    pub(crate) seasonal: bool,
 }
 
 impl Drift {
@@ -198,12 +200,17 @@ impl Drift {
         drift.left_out = held && DAYS.iter().any(|day| changed(input, frame, *day));
         let untouched = Untouched::of(input, frame);
         drift.untouched = untouched.names();
-        if seasons.is_empty() && drift.untouched.is_empty() {
-            return drift;
-        }
+        let alone = seasons.is_empty() && drift.untouched.is_empty();
         for bucket in frame.start.0..frame.end.0 {
-            let excused = untouched.at(bucket).or(seasons::excused(&seasons, bucket));
-            drift.by_bucket.insert(Bucket(bucket), excused);
+            let dark = input.is_gap(Bucket(bucket));
+            if alone && !dark {
+                continue;
+            }
+            let (shared, usual) = (untouched.at(bucket), seasons::excused(&seasons, bucket));
+            let moved = usual.errors > 1.0 || usual.latency > 1.0 || usual.traffic > RATIO_MIN;
+            drift.seasonal |= moved && !shared.shared;
+            let excused = shared.or(usual);
+            drift.by_bucket.insert(Bucket(bucket), Excused { dark: dark || excused.dark, ..excused });
         }
         if !seasons.is_empty() {
             for bucket in frame.end.0..frame.end.0 + AHEAD {
@@ -228,11 +235,6 @@ impl Drift {
     /// Says whether they do, or did lately.
     pub(crate) fn shared_lately(&self) -> bool {
         self.by_bucket.values().rev().take(LATELY).any(|excused| excused.shared)
-    }
-
-    /// Says whether anything but what is shared was excused.
-    pub(crate) fn seasonal(&self) -> bool {
-        self.by_bucket.values().any(|e| !e.shared && (e.errors > 1.0 || e.latency > 1.0 || e.traffic > RATIO_MIN))
     }
 
     /// Says whether telemetry was missing for a while.

@@ -153,6 +153,7 @@ impl Fold {
         let callers = callers(input, &frame.service.service);
         let traffic: Vec<Traffic> = (first.unwrap_or(frame.start).0..frame.start.0)
             .rev()
+            .filter(|bucket| !input.is_gap(Bucket(*bucket)))
             .map(|bucket| Traffic {
                 candidate: 0.0,
                 control: served.get(&Bucket(bucket)).copied().unwrap_or(0.0),

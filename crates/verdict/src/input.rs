@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use plimsoll_model::aggregates::VitalsSeries;
 use plimsoll_model::signal::{Fingerprint, OperationSeries};
-use plimsoll_model::{Bucket, Deploy, ServiceAggregates, Suppressed, UnixNanos, Verdict};
+use plimsoll_model::{Bucket, Deploy, Interval, ServiceAggregates, Suppressed, UnixNanos, Verdict};
 
 use crate::measured::Measured;
 use crate::tolerances::Tolerances;
@@ -19,6 +19,9 @@ pub struct JudgeInput {
     pub now: UnixNanos,
     /// How far what the service sends is behind the present, by its clocks or by who hands it on: nothing later is known yet.
     pub behind: Duration,
+    /// Stretches in which nothing at all came, of whichever service, though it was to: of those nothing is concluded from what is
+    /// missing.
+    pub gaps: Vec<Interval>,
     /// End of the time in which the candidate is judged, where a later deploy of the same service cut it short.
     pub superseded_at: Option<UnixNanos>,
     /// The service's own operations, all versions, from the lookback before the start until now.
@@ -64,6 +67,7 @@ impl JudgeInput {
             deploy,
             now,
             behind: Duration::ZERO,
+            gaps: Vec::new(),
             superseded_at: None,
             series,
             aggregates: ServiceAggregates::default(),
@@ -82,6 +86,11 @@ impl JudgeInput {
             previous: None,
             tolerances: Tolerances::default(),
         }
+    }
+
+    /// Says whether `bucket` is one in which nothing at all came.
+    pub(crate) fn is_gap(&self, bucket: Bucket) -> bool {
+        self.gaps.iter().any(|gap| gap.contains(bucket.start()))
     }
 
     /// Returns up to when anything is known of the service.

@@ -54,7 +54,8 @@ pub const SEEN_ELSEWHERE: &str = "seen_elsewhere";
 
 /// Services that were not touched failed more at the same time; what they went through was not held against the deploy.
 pub const SHARED_SHIFT: &str = "shared_shift";
-/// For a while nothing came from most of the services that were not touched: nothing is concluded from what was missing then.
+/// For a while nothing came from anybody, or from most of the services that were not touched: nothing is concluded from what was
+/// missing then.
 pub const TELEMETRY_GAP: &str = "telemetry_gap";
 /// The service changed likewise at the same hours before; that much was not held against the deploy.
 pub const SEASONAL_SHIFT: &str = "seasonal_shift";
@@ -119,9 +120,10 @@ pub(crate) fn words(input: &JudgeInput, fold: &Fold, tests: &[Test]) -> Vec<Stri
     let before_after = fold.design() == Design::BeforeAfter;
     say(SHORT_BASELINE, before_after && fold.control_requests() > 0 && short);
     say(SHARED_SHIFT, before_after && fold.drift.shared());
-    say(TELEMETRY_GAP, fold.drift.dark());
+    let unheard = input.gaps.iter().any(|gap| gap.to > input.deploy.started_at);
+    say(TELEMETRY_GAP, unheard || fold.drift.dark());
     let levels = fold.metrics.iter().any(|test| test.seasonal);
-    say(SEASONAL_SHIFT, before_after && (fold.drift.seasonal() || levels));
+    say(SEASONAL_SHIFT, before_after && (fold.drift.seasonal || levels));
     say(SEASON_CHANGED, before_after && fold.drift.left_out);
     say(CALLEE_FAILING, tests.iter().any(|test| test.standing.elsewhere));
     let bursty = |op: &crate::operation::Operation| {

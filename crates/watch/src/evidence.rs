@@ -43,6 +43,9 @@ pub struct Evidence {
     /// How far the service's telemetry was behind, in nanoseconds.
     #[serde(default)]
     behind_ns: u64,
+    /// When nothing at all came.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    gaps: Vec<Interval>,
     superseded_at: Option<UnixNanos>,
     /// How long deploys before needed to their first request at most, in nanoseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -162,6 +165,7 @@ impl Evidence {
             deploy: input.deploy.clone(),
             now: input.now,
             behind_ns: u64::try_from(input.behind.as_nanos()).unwrap_or(u64::MAX),
+            gaps: input.gaps.clone(),
             superseded_at: input.superseded_at,
             first_request_ns: input.first_request.map(|took| u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)),
             untouched: input.untouched.clone(),
@@ -268,6 +272,7 @@ impl Evidence {
         };
         Ok(judge(&JudgeInput {
             behind: Duration::from_nanos(self.behind_ns),
+            gaps: self.gaps.clone(),
             superseded_at: self.superseded_at,
             first_request: self.first_request_ns.map(Duration::from_nanos),
             aggregates: gathered.aggregates,

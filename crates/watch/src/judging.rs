@@ -12,6 +12,7 @@ use crate::closing::{is_closed, is_news};
 use crate::evidence::{BYTES_MAX, Evidence, UNSETTLED, not_kept};
 use crate::feedback::suppressed;
 use crate::gather::gather;
+use crate::hearing::{Heard, heard};
 use crate::markers::Known;
 use crate::open::Open;
 use crate::placeholder::announced_elsewhere;
@@ -70,8 +71,9 @@ impl Watcher {
             .as_ref()
             .is_none_or(|shown| shown.revision != verdict.revision || shown.decided != verdict.decided);
         // What is still to come of what had piled up is waited for.
-        let known = now - self.signals.behind(&open.deploy.service, &open.deploy.version);
-        let closed = is_closed(&verdict, known, &self.options.tolerances.of(&open.deploy.service));
+        let tolerances = self.options.tolerances.of(&open.deploy.service);
+        let known = now - heard(self.signals.as_ref(), &open.deploy, &tolerances, now).behind;
+        let closed = is_closed(&verdict, known, &tolerances);
         if let Some(slot) = self.open.lock().get_mut(id) {
             if store {
                 slot.stored = Some(verdict.clone());
@@ -157,11 +159,12 @@ impl Watcher {
             }
             let within = |from: UnixNanos| Interval { from, to: now.bucket().end() };
             let superseded_at = superseded(signals.as_ref(), &deploy, &successors, now);
-            let behind = signals.behind(&deploy.service, &deploy.version);
+            let Heard { gaps, behind } = heard(signals.as_ref(), &deploy, &tolerances, now);
             let former = deploy.previous_version.as_deref();
             let behind = former.map_or(behind, |former| behind.max(signals.piled_up(&deploy.service, former)));
             let mut input = JudgeInput {
                 behind,
+                gaps,
                 superseded_at,
                 first_request,
                 data_quality,

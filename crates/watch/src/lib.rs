@@ -8,6 +8,7 @@
 //! | `serving` | which version serves as another one comes |
 //! | `source` | the aggregates that verdicts are computed from, as a port |
 //! | `state` | the fold's own state as that port |
+//! | `hearing` | up to when anything was heard |
 //! | `rollouts` | how long deploys took to their first request |
 //! | `succession` | whether a later deploy took over |
 //! | `open` | the deploys that are still being judged |
@@ -33,6 +34,7 @@ mod evidence;
 mod feedback;
 mod gather;
 mod gathered;
+mod hearing;
 mod infer;
 mod judging;
 mod markers;

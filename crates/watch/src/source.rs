@@ -59,6 +59,13 @@ pub trait SignalSource: Send + Sync + 'static {
         Duration::ZERO
     }
 
+    /// Lists the stretches of event time in which nothing at all came, of whichever service, though it was to; in order. Of those
+    /// that end with `within` the rest may be still to come.
+    fn gaps(&self, within: Interval) -> Vec<Interval> {
+        let _ = within;
+        Vec::new()
+    }
+
     /// Says what open deploys need: services, each with the start of what its deploys are judged by. Where room is short, what
     /// nobody needs goes first.
     fn keep(&self, needed: &BTreeMap<ServiceKey, UnixNanos>) {

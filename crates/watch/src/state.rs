@@ -74,6 +74,10 @@ impl SignalSource for Mutex<SignalState> {
         self.lock().piled_up(service, version)
     }
 
+    fn gaps(&self, within: Interval) -> Vec<Interval> {
+        self.lock().gaps(within)
+    }
+
     fn keep(&self, needed: &BTreeMap<ServiceKey, UnixNanos>) {
         self.lock().keep(needed);
     }

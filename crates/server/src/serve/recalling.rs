@@ -109,6 +109,10 @@ impl SignalSource for Recalling {
         self.state.piled_up(service, version)
     }
 
+    fn gaps(&self, within: Interval) -> Vec<Interval> {
+        self.state.gaps(within)
+    }
+
     fn keep(&self, needed: &BTreeMap<ServiceKey, UnixNanos>) {
         self.state.keep(needed);
     }

@@ -7,10 +7,10 @@ use plimsoll_model::aggregates::{
 };
 use plimsoll_model::metric::{ExactSum, MetricCell, MetricKey, MetricSeries, MetricShape};
 use plimsoll_model::signal::{AgeClass, LOG_UNIT, OperationKind};
-use plimsoll_model::{Bucket, Design, ServiceKey, SignalKind, UnixNanos, Verdict, VerdictKind};
+use plimsoll_model::{Bucket, Design, Interval, ServiceKey, SignalKind, UnixNanos, Verdict, VerdictKind};
 use plimsoll_verdict::{JudgeInput, judge, quality};
 
-use crate::simulation::{START, Scenario, simulate};
+use crate::simulation::{START, Scenario, looked_at, simulate};
 
 /// Replaces version 1 at the start, and everything changes with it.
 pub(crate) fn replaced(scenario: &Scenario, seed: u64) -> JudgeInput {
@@ -298,4 +298,29 @@ fn an_outage_that_is_over_keeps_no_deploy_from_passing() {
     assert!(says(&over, quality::SHARED_SHIFT));
     assert_eq!(over.verdict, VerdictKind::Pass, "{}", over.summary);
     assert_eq!(judged(START + 90).verdict, VerdictKind::Inconclusive);
+}
+
+#[test]
+fn a_gap_in_everything_is_no_season_and_no_loss() {
+    let mut input = replaced(&Scenario { errors: 0.002, ..Scenario::default() }, 71);
+    let gap = START + 6..START + 40;
+    for series in &mut input.series {
+        series.cells.retain(|(bucket, _)| !gap.contains(&bucket.0));
+    }
+    let told = |input: &JudgeInput| looked_at(&mut input.clone(), 3);
+    let lost = |told: &[Verdict]| told.iter().any(|verdict| verdict.verdict == VerdictKind::Regressed);
+    assert!(lost(&told(&input)), "of one that is alone it is a loss");
+    let mut others = untouched(3, (0.0, 20.0, 1.0), (0.0, 20.0, 1.0));
+    for series in &mut others {
+        series.cells.retain(|(bucket, _)| !gap.contains(&bucket.0));
+    }
+    let shared = told(&JudgeInput { untouched: others, ..input.clone() });
+    input.gaps = vec![Interval { from: Bucket(gap.start).start(), to: Bucket(gap.end).start() }];
+    for told in [shared, told(&input)] {
+        assert!(!lost(&told));
+        let verdict = &told[told.len() - 1];
+        assert_eq!(verdict.verdict, VerdictKind::Pass, "{}", verdict.summary);
+        assert!(says(verdict, quality::TELEMETRY_GAP), "{:?}", verdict.data_quality);
+        assert!(!says(verdict, quality::SEASONAL_SHIFT), "{:?}", verdict.data_quality);
+    }
 }

@@ -3,6 +3,7 @@
 mod aftermath;
 mod backlog;
 mod evidence;
+mod hearing;
 mod keeping;
 mod logged;
 mod outage;
@@ -10,4 +11,5 @@ mod restarting;
 mod rollouts;
 mod scene;
 mod succession;
+mod telemetry;
 mod watching;
