@@ -5,7 +5,8 @@
 //!   where at least [`crate::LARGE_ERRORS`] errors occurred at [`crate::LARGE_RATIO`] times the control's rate, and where
 //!   failures are shown by several buckets of which none gave more than half of the evidence.
 //! - *Recovered* once a confirmed regression has been below half the tolerance for [`Tolerances::recovery_s`], or the
-//!   candidate has had no traffic for so long while the control had some.
+//!   candidate has had no traffic for so long while the control had some; confirmed again once chance does not make what
+//!   came since ([`crate::relapse`]).
 //! - *Pass* only where errors and latency of the service as a whole are shown to be within tolerance, averaged over its
 //!   operations by traffic, none of its larger operations looks worse, and those without a control do not fail.
 //!
@@ -20,6 +21,7 @@ use crate::fold::Fold;
 use crate::gate::LASTING_REQUESTS;
 use crate::input::JudgeInput;
 use crate::rate::{RateSums, Rates};
+use crate::relapse::relapsed;
 use crate::subject::Subject;
 use crate::tolerances::Tolerances;
 
@@ -55,8 +57,19 @@ pub(crate) fn decide(input: &JudgeInput, fold: &Fold) -> Decision {
         })
         .collect();
     let confirmed = triggered.iter().filter_map(|(subject, _)| fold.standing(*subject).confirmed_at).min();
+    let was_over = input.previous.as_ref().is_some_and(|former| former.phase == Phase::Recovered);
+    let is_back = || {
+        let since = Bucket(end.0.saturating_sub(tolerances.recovery_s.div_ceil(10)));
+        let told: Vec<Subject> = triggered
+            .iter()
+            .map(|(subject, _)| *subject)
+            .filter(|subject| fold.standing(*subject).confirmed_at.is_some())
+            .collect();
+        relapsed(input, fold, &told, since, end)
+    };
     let phase = match confirmed {
         Some(_) if recovered(input, fold, &triggered, end) => Phase::Recovered,
+        Some(_) if was_over && !is_back() => Phase::Recovered,
         Some(_) => Phase::Confirmed,
         None if triggered.iter().any(|(subject, at)| pending(fold, *subject, *at, end, tolerances)) => Phase::Suspected,
         None => Phase::Clear,

@@ -18,7 +18,7 @@
 //! | `fold`, `extent`, `operation`, `counts`, `standing` | all tests carried forward bucket by bucket |
 //! | `subject`, `gate` | what the tests are about, their weights, and the lines that they cross |
 //! | `decision` | many tests, one answer |
-//! | `aftermath` | the end of a regression whose reference is gone |
+//! | `aftermath`, `relapse` | the end of a regression whose reference is gone; what had recovered and goes wrong again |
 //! | [`Session`] | a judgement that is carried on from look to look |
 //! | `tolerances`, `policy` | what counts as worse, and for which service |
 //! | `flag`, `measured`, `weights` | the arms of a feature flag, as versions; request metrics, as operations; sampled spans, by weight |
@@ -68,6 +68,7 @@ mod placebo;
 mod policy;
 pub mod quality;
 pub mod rate;
+mod relapse;
 mod restarts;
 mod scopes;
 mod seasons;

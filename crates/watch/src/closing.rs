@@ -26,12 +26,13 @@ fn says_the_same(one: &Verdict, other: &Verdict) -> bool {
 
 /// Says whether nothing more is expected of a deploy of which is known what happened up to `known`.
 ///
-/// A confirmed regression is watched for its end, and a pass until the watch time is over: what goes wrong after it is
-/// still told.
+/// A confirmed regression is watched for its end, and a pass until the watch time is over, as is what has recovered: what goes
+/// wrong after it, or again, is still told.
 pub(crate) fn is_closed(verdict: &Verdict, known: UnixNanos, tolerances: &Tolerances) -> bool {
     let age = known.since(verdict.started_at);
     let watched = match verdict.verdict {
-        VerdictKind::Regressed => verdict.phase != Phase::Recovered && age < RECOVERY_WATCH,
+        VerdictKind::Regressed if verdict.phase == Phase::Recovered => age < tolerances.watch_max(),
+        VerdictKind::Regressed => age < RECOVERY_WATCH,
         VerdictKind::Pass => age < tolerances.watch_max(),
         VerdictKind::Inconclusive => false,
     };

@@ -1,4 +1,4 @@
-//! The end of a regression that is watched for longer than what it was held against is kept.
+//! The end of a regression, which is watched for longer than what it was held against is kept, and what comes after it.
 
 use plimsoll_model::Bucket;
 use plimsoll_model::verdict::Phase;
@@ -26,5 +26,26 @@ async fn the_end_of_a_regression_is_told_though_what_it_was_held_against_is_gone
         assert_eq!(verdict.phase, Phase::Recovered, "{}", verdict.summary);
         assert_eq!(verdict.findings.len(), found.len(), "what was told stays");
         assert_eq!(scene.events().await, ["detected", "resolved"]);
+    }
+}
+
+#[tokio::test]
+async fn what_had_recovered_and_goes_wrong_again_is_told_again_and_what_hovers_about_the_line_is_not() {
+    for (again, expected) in [(100, &["detected", "resolved", "detected"][..]), (7, &["detected", "resolved"])] {
+        let scene = Scene::new().await;
+        scene.traffic("1", -200..200, 500, 5);
+        let errors = |bucket: i64| match bucket {
+            6..18 => 100,
+            50.. => again - bucket as u64 % 3,
+            _ => 5,
+        };
+        scene.traffic_of("POST /charge", "2", 0..200, 500, errors);
+        let (deploy, _) = scene.watcher.register(marker("2"), None).await.expect("valid");
+        scene.look(0..48).await;
+        assert_eq!(scene.verdict(&deploy).await.phase, Phase::Recovered);
+        scene.look(48..100).await;
+        assert_eq!(scene.events().await, expected, "{}", scene.verdict(&deploy).await.summary);
+        let phase = if again > 50 { Phase::Confirmed } else { Phase::Recovered };
+        assert_eq!(scene.verdict(&deploy).await.phase, phase);
     }
 }

@@ -1,0 +1,56 @@
+//! Whether what had recovered goes wrong again.
+//!
+//! It is over once it is below half of what is tolerated, and it has come back only once chance does not make it exceed that:
+//! who hovers about the line is told of once. What served no more, or whose place a later deploy took, does not come back.
+
+use plimsoll_model::Bucket;
+
+use crate::alone;
+use crate::errors;
+use crate::fold::Fold;
+use crate::gate::LASTING_REQUESTS;
+use crate::input::JudgeInput;
+use crate::subject::Subject;
+
+/// Standard deviations of a count that chance does not make.
+const BEYOND: f64 = 3.0;
+
+/// Says whether any of `confirmed` is shown anew by the buckets `from..=to`.
+pub(crate) fn relapsed(input: &JudgeInput, fold: &Fold, confirmed: &[Subject], from: Bucket, to: Bucket) -> bool {
+    input.superseded_at.is_none() && confirmed.iter().any(|subject| is_back(input, fold, *subject, from, to))
+}
+
+fn is_back(input: &JudgeInput, fold: &Fold, subject: Subject, from: Bucket, to: Bucket) -> bool {
+    let tolerances = &input.tolerances;
+    let standing = fold.standing(subject);
+    let (excess, requests) = fold.excess(subject, from, to, tolerances);
+    if !excess || requests < LASTING_REQUESTS {
+        return false;
+    }
+    // Hits, all, and the share of all that is tolerated by half.
+    let told = match subject {
+        Subject::Errors(index) => {
+            let op = &fold.operations[index];
+            let usual = op.errors.reference();
+            let (bad, all) = op.over(from, to, |r| (r.errors, r.requests));
+            Some((bad, all, usual + 0.5 * errors::tolerated(usual, tolerances)))
+        }
+        Subject::Alone(index) => {
+            let (bad, all) = fold.operations[index].over(from, to, |r| (r.errors, r.requests));
+            Some((bad, all, alone::objective(fold.usual_errors(), tolerances)))
+        }
+        Subject::Latency(index) => fold.operations[index].latency.as_ref().map(|latency| {
+            let (slow, all) = fold.operations[index].over(from, to, |r| (r.tail[0], r.timed));
+            (slow, all, latency.tail_shares()[0])
+        }),
+        _ => None,
+    };
+    match told {
+        Some((hits, all, share)) => {
+            let expected = share * all;
+            hits > expected + BEYOND * (standing.dispersion.max(1.0) * expected.max(1.0)).sqrt()
+        }
+        // Its evidence was worn down as it recovered.
+        None => standing.stands(-tolerances.alpha.ln(), (1.0 / tolerances.bound_alpha).ln()),
+    }
+}
