@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plimsoll_model::{Bucket, VerdictKind};
+use plimsoll_model::{Bucket, DeployStatus, VerdictKind};
 
 use crate::scene::{START, Scene, marker};
 
@@ -62,4 +62,66 @@ async fn a_version_that_nobody_announced_supersedes_where_the_candidate_stopped(
         "{:?}",
         verdict.data_quality
     );
+}
+
+#[tokio::test]
+async fn a_marker_whose_version_did_not_take_over_ends_nothing() {
+    for (kind, ends) in [("release", Some(DeployStatus::Failed)), ("release", None), ("flag", None), ("config", None)] {
+        let scene = Scene::new().await;
+        scene.traffic("1", -100..0, 500, 1);
+        scene.traffic_of("POST /charge", "2", 0..180, 500, |bucket| if bucket < 30 { 1 } else { 100 });
+        let (deploy, _) = scene.watcher.register(marker("2"), None).await.expect("valid");
+        scene.look(0..6).await;
+        let mut later = marker("3");
+        later.kind = Some(kind.to_owned());
+        let (later, _) = scene.watcher.register(later, None).await.expect("valid");
+        scene.look(6..12).await;
+        if let Some(status) = ends {
+            scene.watcher.finish(&later.id, status, None).await.expect("is known");
+        }
+        scene.look(12..45).await;
+        let verdict = scene.verdict(&deploy).await;
+        assert_eq!(verdict.verdict, VerdictKind::Regressed, "{kind} {ends:?}: {}", verdict.summary);
+        assert_eq!(scene.events().await, ["detected"], "{kind} {ends:?}");
+    }
+}
+
+#[tokio::test]
+async fn of_two_canaries_side_by_side_each_is_judged() {
+    let scene = Scene::new().await;
+    scene.traffic("1", -100..0, 500, 1);
+    scene.traffic("1", 0..180, 300, 1);
+    scene.traffic_of("POST /charge", "2", 0..180, 100, |bucket| if bucket < 20 { 0 } else { 12 });
+    scene.traffic("3", 6..180, 100, 0);
+    let (first, _) = scene.watcher.register(marker("2"), None).await.expect("valid");
+    scene.look(0..6).await;
+    let (second, _) = scene.watcher.register(marker("3"), None).await.expect("valid");
+    scene.look(6..100).await;
+    let verdict = scene.verdict(&first).await;
+    assert_eq!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+    let verdict = scene.verdict(&second).await;
+    assert_eq!(verdict.verdict, VerdictKind::Pass, "{}", verdict.summary);
+}
+
+#[tokio::test]
+async fn an_announced_version_supersedes_from_its_first_request_where_it_took_over_or_nobody_serves() {
+    for comes in [true, false] {
+        let scene = Scene::new().await;
+        scene.traffic("1", -100..0, 500, 1);
+        scene.traffic("2", 0..10, 500, 1);
+        if comes {
+            // What it breaks is its own.
+            scene.traffic("3", 10..100, 500, 300);
+        }
+        let (deploy, _) = scene.watcher.register(marker("2"), None).await.expect("valid");
+        scene.look(0..6).await;
+        scene.watcher.register(marker("3"), None).await.expect("valid");
+        scene.look(6..10).await;
+        let says = |verdict: &plimsoll_model::Verdict| verdict.data_quality.iter().any(|word| word == "superseded");
+        assert!(!says(&scene.verdict(&deploy).await), "it serves alone");
+        scene.look(10..60).await;
+        let verdict = scene.verdict(&deploy).await;
+        assert!(verdict.decided && says(&verdict), "comes: {comes}: {:?} {}", verdict.data_quality, verdict.summary);
+        assert_ne!(verdict.verdict, VerdictKind::Regressed, "comes: {comes}: {}", verdict.summary);
+    }
 }
