@@ -470,7 +470,15 @@ fn serves_beside(latest: &VecDeque<(u64, u64)>) -> bool {
 fn due(input: &JudgeInput, frame: &Frame) -> [Bucket; 2] {
     const NEVER: Bucket = Bucket(u64::MAX);
     let after = |seconds: u64| Bucket(frame.start.0.saturating_add(seconds / 10));
-    let late = input.first_request.map_or(NEVER, |usual| after(LATE * usual.as_secs() + input.tolerances.silence_s));
+    // Rollouts are measured by the first telemetry of their versions: what was heard of may serve in its own time.
+    let own = input.aggregates.presence.iter().filter(|series| series.version == frame.version);
+    let mut heard =
+        own.flat_map(|series| &series.cells).filter(|(bucket, _)| *bucket >= frame.start && *bucket < frame.end);
+    let boots = heard.any(|(_, cell)| cell.spans + cell.logs + cell.points > 0);
+    let late = input
+        .first_request
+        .filter(|_| !boots)
+        .map_or(NEVER, |usual| after(LATE * usual.as_secs() + input.tolerances.silence_s));
     let done = input.deploy.finished_at.map_or(NEVER, |at| at.bucket().max(frame.start));
     match input.deploy.status {
         DeployStatus::Failed => [NEVER, NEVER],

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use plimsoll_model::presence::{PresenceCell, PresenceSeries};
 use plimsoll_model::signal::{OperationKey, OperationSeries};
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Bucket, DeployStatus, SignalKind, Verdict, VerdictKind};
@@ -66,6 +67,15 @@ fn a_version_that_never_came_is_silent_once_its_deploy_succeeded_or_took_longer_
     let slow = |seconds: u64| move |input: &mut JudgeInput| input.first_request = Some(Duration::from_secs(seconds));
     assert!(regressed(&judged(&slow(40))));
     assert!(!regressed(&judged(&slow(600))));
+    // What boots is on its way: how long those before took is the time to their first telemetry.
+    let boots = |input: &mut JudgeInput| {
+        let cell = PresenceCell { logs: 1, ..PresenceCell::default() };
+        let cells = (START + 2..START + 90).map(|bucket| (Bucket(bucket), cell.clone())).collect();
+        input.aggregates.presence = vec![PresenceSeries { version: "2".to_owned(), cells }];
+        input.first_request = Some(Duration::from_secs(20));
+    };
+    let told = judged(&boots);
+    assert!(!regressed(&told), "{}", told[told.len() - 1].summary);
 }
 
 #[test]
