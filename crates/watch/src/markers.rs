@@ -157,7 +157,9 @@ impl Watcher {
         {
             return Ok(known.clone());
         }
-        let versions = self.catalog.versions(service).await?;
+        let mut versions = self.catalog.versions(service).await?;
+        // Of the past whoever judges it knows what was known then.
+        versions.retain(|known| known.first_seen <= now);
         let ServiceKey { environment, namespace, service: name } = service.clone();
         let filter = DeployFilter {
             service: Some(name),

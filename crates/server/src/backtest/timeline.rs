@@ -3,7 +3,7 @@
 //! *Invariants.* Nothing waits and nothing listens. What is looked at, and when, follows from the deploys and the rows alone,
 //! so that the same input gives the same bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use parking_lot::Mutex;
 use plimsoll_catalog::{Catalog, SqliteCatalog, SqliteOptions};
-use plimsoll_model::{Bucket, DeployId, UnixNanos, Verdict, VerdictKind};
+use plimsoll_model::{Bucket, Deploy, DeployId, DeployStatus, UnixNanos, Verdict, VerdictKind};
 use plimsoll_otlp::Table;
 use plimsoll_signals::{SignalLimits, SignalState};
 use plimsoll_verdict::TolerancePolicy;
@@ -41,6 +41,8 @@ pub(crate) struct Timeline {
     /// How long each deploy is judged at most.
     watched: Option<Duration>,
     deploys: std::iter::Peekable<std::vec::IntoIter<(UnixNanos, Past)>>,
+    /// How recorded deploys end, by when they do.
+    ends: BTreeSet<(UnixNanos, DeployId, bool)>,
     begun: Vec<Begun>,
     next_look: Option<Bucket>,
     settled_at: Bucket,
@@ -106,6 +108,7 @@ impl Timeline {
             watcher,
             watched: None,
             deploys,
+            ends: BTreeSet::new(),
             begun: Vec::new(),
             next_look: None,
             settled_at: Bucket(0),
@@ -138,6 +141,7 @@ impl Timeline {
         let mut look = self.next_look.unwrap_or_else(|| to.bucket());
         while look.start() <= to {
             self.begin(look.start()).await?;
+            self.end(look.start()).await?;
             if self.watcher.counters().open == 0 {
                 // Nothing is being judged: the next deploy, or the present, is the next moment of interest.
                 let next = self.deploys.peek().map_or(to, |(at, _)| (*at).min(to));
@@ -164,11 +168,14 @@ impl Timeline {
             Some(until) => {
                 self.advance(until).await?;
                 self.begin(until).await?;
+                self.end(until).await?;
                 self.look(until).await?;
             }
             None => {
                 self.begin(UnixNanos::MAX).await?;
-                self.look(Bucket(self.clock.now().bucket().0 + 1).start()).await?;
+                let last = Bucket(self.clock.now().bucket().0 + 1).start();
+                self.end(last).await?;
+                self.look(last).await?;
             }
         }
         let mut all = Vec::new();
@@ -191,13 +198,32 @@ impl Timeline {
                 }
                 Past::Recorded(deploy) => {
                     let id = deploy.id.clone();
-                    self.watcher.admit(*deploy).await.map_err(|error| error.to_string())?;
+                    if deploy.status != DeployStatus::Running {
+                        let failed = deploy.status == DeployStatus::Failed;
+                        self.ends.insert((deploy.finished_at.unwrap_or(at), id.clone(), failed));
+                    }
+                    // How it ends is not known before it does.
+                    let begun = Deploy { status: DeployStatus::Running, finished_at: None, ..*deploy };
+                    self.watcher.admit(begun).await.map_err(|error| error.to_string())?;
                     id
                 }
             };
             if self.begun.iter().all(|begun| begun.id != id) {
                 self.begun.push(Begun { id, at, first_regressed_at: None, watched: true });
             }
+        }
+        Ok(())
+    }
+
+    /// Ends the deploys whose end has come by `now`.
+    async fn end(&mut self, now: UnixNanos) -> Result<(), String> {
+        while let Some((at, id, failed)) = self.ends.pop_first() {
+            if at > now {
+                self.ends.insert((at, id, failed));
+                break;
+            }
+            let status = if failed { DeployStatus::Failed } else { DeployStatus::Succeeded };
+            self.watcher.finish(&id, status, Some(at)).await.map_err(|error| error.to_string())?;
         }
         Ok(())
     }

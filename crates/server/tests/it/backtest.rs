@@ -107,3 +107,56 @@ fn what_cannot_be_used_is_named() {
         assert!(words.contains("warning: left out: ") && words.contains("error: the recordings hold no"), "{words}");
     }
 }
+
+#[test]
+fn how_a_deploy_ended_is_not_known_before_it_did() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let otlp = directory.path().join("otlp");
+    std::fs::create_dir(&otlp).expect("is writable");
+    // The version before is taken away as the deploy starts, after fifteen minutes; the next never serves. Another service does.
+    let mut lines = String::new();
+    for second in 0..1_700_u64 {
+        for (service, served) in [("payment", second < 900), ("other", true)] {
+            let spans: Vec<Value> = (0..if served { 4 } else { 0 })
+                .map(|n| {
+                    let end = (START_S + second) * 1_000_000_000 + n * 200_000_000 + 20_000_000;
+                    let number = (second * 4 + n) * 2 + u64::from(service == "other") + 1;
+                    json!({
+                        "traceId": format!("{number:032x}"), "spanId": format!("{number:016x}"), "name": "POST /charge",
+                        "kind": 2, "startTimeUnixNano": (end - 20_000_000).to_string(),
+                        "endTimeUnixNano": end.to_string(), "status": {},
+                    })
+                })
+                .collect();
+            if !spans.is_empty() {
+                let resource = json!({ "attributes": [
+                    { "key": "service.name", "value": { "stringValue": service } },
+                    { "key": "service.version", "value": { "stringValue": "1" } },
+                    { "key": "deployment.environment.name", "value": { "stringValue": "prod" } },
+                ] });
+                let request =
+                    json!({ "resourceSpans": [{ "resource": resource, "scopeSpans": [{ "spans": spans }] }] });
+                writeln!(lines, "{request}").expect("a string takes it");
+            }
+        }
+    }
+    std::fs::write(otlp.join("traces.jsonl"), lines).expect("is writable");
+    let found = |status: &str| {
+        let mut deploy = json!({
+            "id": "dep_1", "environment": "prod", "namespace": "", "service": "payment", "version": "2", "kind": "release",
+            "attributes": {}, "inferred": false, "status": status,
+            "started_at": "2026-03-01T12:15:00Z", "created_at": "2026-03-01T12:15:00Z",
+        });
+        if status != "running" {
+            deploy["finished_at"] = json!("2026-03-01T13:00:00Z");
+        }
+        std::fs::write(directory.path().join("deploys.jsonl"), deploy.to_string()).expect("is writable");
+        let verdicts: Value = serde_json::from_slice(&backtest(directory.path()).stdout).expect("JSON");
+        verdicts[0].clone()
+    };
+    let running = found("running");
+    assert_eq!(running["verdict"], "regressed", "nobody serves: {running}");
+    for status in ["failed", "succeeded"] {
+        assert_eq!(found(status), running, "{status} half an hour after the last that was recorded");
+    }
+}
