@@ -76,6 +76,8 @@ pub(crate) struct Flow {
     test: Exceedance,
     /// The same at other times before the start.
     placebos: Placebos,
+    /// The rank among them as the evidence was largest.
+    rank: Option<f64>,
     dispersion: f64,
     minute: Vec<Traffic>,
     minutes: usize,
@@ -184,9 +186,9 @@ impl Flow {
         recent && self.serving_since.is_some_and(|at| at.0 + tolerances.recovery_s / 10 <= end.0)
     }
 
-    /// How often the past shows such a fall by chance; `None` where it is too short to tell.
+    /// How often the past shows such a fall by chance, as it was when most spoke for it; `None` where it is too short to tell.
     pub(crate) fn rank(&self) -> Option<f64> {
-        self.placebos.rank(self.test.value())
+        self.rank.or_else(|| self.placebos.rank(self.test.value()))
     }
 
     /// Says whether what the candidate should serve, nobody serves; `usual` are the requests of a minute before the start.
@@ -228,7 +230,11 @@ impl Flow {
             }
         });
         self.compared = (self.compared.0 + before.0, self.compared.1 + after.0);
-        self.throughput.moved(self.placebos.tempered(self.test.value()));
+        let log_e = self.placebos.tempered(self.test.value());
+        if log_e > self.throughput.sup {
+            self.rank = self.placebos.rank(self.test.value());
+        }
+        self.throughput.moved(log_e);
         self.expected += before.0 / excused;
         let lost = 1.0 - self.compared.1 / self.expected.max(1.0);
         if self.throughput.exceeded_at.is_none()

@@ -84,6 +84,9 @@ impl Source {
 /// Sources by operation.
 pub(crate) type Sources = BTreeMap<String, Source>;
 
+/// What is written for the version of pods that were there before, where nobody says which it is.
+pub(crate) const FORMER: &str = "before";
+
 pub(crate) const VERSION_ATTRIBUTES: [&str; 3] = ["service.version", "version", "app.version"];
 pub(crate) const POD_ATTRIBUTES: [&str; 3] = ["k8s.pod.name", "pod", "pod_name"];
 /// Mean weight of spans from which request metrics are preferred.
@@ -161,7 +164,7 @@ fn name_versions(input: &mut JudgeInput) -> bool {
         return false;
     }
     let former = input.deploy.previous_version.clone().filter(|v| *v != input.deploy.version);
-    let former = former.unwrap_or_else(|| "before".to_owned());
+    let former = former.unwrap_or_else(|| FORMER.to_owned());
     for series in metrics.iter_mut() {
         let new = series.key.attributes.remove(*pod).is_some_and(|name| came(&name));
         series.key.version = if new { input.deploy.version.clone() } else { former.clone() };

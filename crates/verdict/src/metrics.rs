@@ -53,6 +53,12 @@ const UNCERTAIN: f64 = 0.15;
 /// Share of `alpha` where a service has nothing but metrics.
 pub(crate) const SHARE_ALONE: f64 = 0.8;
 
+/// Words of names of shares.
+const SHARES: [&str; 8] =
+    ["ratio", "share", "percent", "availability", "success_rate", "success.rate", "hit_rate", "hit.rate"];
+/// What is taken to be missing to the whole of a share at least, as a part of it.
+const SPARE_MIN: f64 = 0.1;
+
 /// The test of one metric.
 #[derive(Debug, Clone)]
 pub(crate) struct MetricTest {
@@ -244,12 +250,23 @@ impl MetricTest {
 
     /// Says what its numbers are about.
     pub(crate) fn worded(&self, about: String) -> String {
-        let about = if self.unit.is_empty() { about } else { format!("{about} in {}", self.unit) };
+        // `1` is the unit of what has none.
+        let about = if matches!(self.unit.as_str(), "" | "1") { about } else { format!("{about} in {}", self.unit) };
         match self.each {
             Each::Observation => about,
             Each::Request => format!("{about} a request"),
             Each::Point => format!("{about} a point"),
         }
+    }
+
+    /// Returns what is all of it, where it is a share of what should be there, as all of its minutes agree.
+    fn whole(&self, up: bool, arms: [&[Minute]; 3]) -> Option<f64> {
+        let name = self.name.to_lowercase();
+        let told = SHARES.iter().any(|word| name.contains(word)) || matches!(self.unit.as_str(), "%" | "percent");
+        let whole = if matches!(self.unit.as_str(), "%" | "percent") { 100.0 } else { 1.0 };
+        let within = |minute: &Minute| (0.0..=whole).contains(&minute.readings[0].0);
+        let is_share = told && !up && self.each == Each::Observation;
+        (is_share && arms.iter().all(|arm| arm.iter().all(within))).then_some(whole)
     }
 
     fn run(
@@ -269,6 +286,7 @@ impl MetricTest {
             pasts.push(PastMoves::of(before, reading)?);
         }
         self.minutes = candidate.len() as u64;
+        let whole = self.whole(up, [candidate, control, before]);
         for end in WINDOW..=candidate.len() {
             let window = &candidate[end - WINDOW..end];
             let beside: Vec<Minute> =
@@ -292,7 +310,8 @@ impl MetricTest {
             self.baseline = (told.reference, WINDOW as u64);
             self.noise = told.noise;
             self.standing.moved(moves.iter().map(|m| m.log_e).fold(f64::INFINITY, f64::min));
-            let allowed = |m: &Move| tolerances.metric_ratio * m.reference.abs();
+            let allowed =
+                |m: &Move| tolerances.metric_ratio * whole.map_or(m.reference.abs(), |whole| spare(m.reference, whole));
             self.exceeds = moves.iter().all(|m| m.worse > 0.5 * allowed(m));
             self.shown_well = moves.iter().all(|m| m.grown + 2.0 * m.noise <= allowed(m).max(3.0 * m.floor));
             self.placebo = moves.iter().map(|m| m.placebo).fold(0.0, f64::max);
@@ -419,6 +438,11 @@ impl PastMoves {
             excused: excused > 0.0,
         }
     }
+}
+
+/// What the tolerated move of a share of `whole` is a part of: what is missing to the whole, a tenth of it at least.
+fn spare(reference: f64, whole: f64) -> f64 {
+    reference.abs().min((whole - reference).max(SPARE_MIN * whole))
 }
 
 /// Returns the attributes that tell series of one metric apart.

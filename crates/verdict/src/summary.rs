@@ -6,6 +6,7 @@ use plimsoll_model::Design;
 pub(crate) use plimsoll_model::sentence::grouped;
 
 use crate::input::JudgeInput;
+use crate::measured::FORMER;
 
 /// Names the control.
 pub(crate) fn against(input: &JudgeInput, design: Design, versions: &BTreeSet<String>) -> String {
@@ -13,6 +14,9 @@ pub(crate) fn against(input: &JudgeInput, design: Design, versions: &BTreeSet<St
     match (design, only, &input.flag) {
         (Design::Concurrent, Some(variant), Some(_)) => format!("with {variant}"),
         (Design::Concurrent, None, Some(_)) => "with the other variants".to_owned(),
+        (Design::Concurrent, Some(version), None) if *version == FORMER && input.deploy.previous_version.is_none() => {
+            "on the pods that were there before".to_owned()
+        }
         (Design::Concurrent, Some(version), None) => format!("on {version}"),
         (Design::Concurrent, None, None) => "on the other versions".to_owned(),
         (Design::Slo, ..) => "that are tolerated".to_owned(),

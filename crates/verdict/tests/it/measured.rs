@@ -110,6 +110,31 @@ fn request_metrics_alone_get_verdicts_in_both_designs() {
     }
 }
 
+#[test]
+fn a_share_is_held_to_what_is_missing_of_it() {
+    let (start, end) = (START / 6, START / 6 + 25);
+    let share = |version: &str, minutes: std::ops::Range<u64>, level: f64| {
+        let mut series = gauge(version, &[], minutes, 1.0);
+        series.key.name = "checkout.success_ratio".to_owned();
+        series.key.unit = "1".to_owned();
+        for (_, cell) in &mut series.cells {
+            // A hundredth of the wandering of the other.
+            cell.sum = ExactSum::of(level + (cell.sum.value() - 120.0) / 1_000.0);
+        }
+        series
+    };
+    for (level, expected) in [(0.97, VerdictKind::Pass), (0.60, VerdictKind::Regressed)] {
+        let mut input = simulate(&Scenario { after_s: 1_500, ..Scenario::default() }, 42);
+        input.series.clear();
+        input.aggregates.metrics = vec![share("1", start - 60..end, 0.97), share("2", start..end, level)];
+        let verdict = judge(&input);
+        assert_eq!(verdict.verdict, expected, "{level}: {}", verdict.summary);
+        if expected == VerdictKind::Regressed {
+            assert!(verdict.summary.contains("`checkout.success_ratio` at 0.6"), "{}", verdict.summary);
+        }
+    }
+}
+
 /// One point a minute that wanders by a few per cent.
 fn gauge(version: &str, attributes: &[(&str, &str)], minutes: std::ops::Range<u64>, factor: f64) -> MetricSeries {
     let salt = version.len() as u64 + attributes.iter().map(|(_, value)| value.len() as u64).sum::<u64>();
@@ -148,6 +173,7 @@ fn a_bare_kpi_once_a_minute_gets_a_verdict() {
             gauge("", &[("pod", "orders-8a-y1")], start..end, effect),
         ]);
         assert_eq!((pods.verdict, pods.design), (expected, Design::Concurrent), "{}", pods.summary);
+        assert!(pods.summary.contains("on the pods that were there before"), "{}", pods.summary);
         if expected == VerdictKind::Regressed {
             assert_eq!(beside.findings[0].signal, SignalKind::Metric);
             assert!(beside.findings[0].summary.contains("`kpi.orders`"), "{}", beside.findings[0].summary);

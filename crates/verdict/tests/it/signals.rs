@@ -30,6 +30,17 @@ fn an_operation_that_only_the_candidate_has_and_that_fails_is_regressed() {
     let found = finding(&verdict, SignalKind::ErrorRate);
     assert_eq!(found.operation, "POST /refund");
     assert!(found.summary.contains("nothing was there to compare it with"), "{}", found.summary);
+    assert!(found.summary.contains("5.0 % are tolerated"), "{}", found.summary);
+    // Where the service usually fails six in a hundred, twice as many are tolerated.
+    let mut input = simulate(&Scenario { errors: 0.06, ..scenario }, 4);
+    for series in input.series.iter_mut().filter(|s| s.key.version == "2" && s.key.operation == "GET /2") {
+        series.key.operation = "POST /refund".to_owned();
+        series.cells.iter_mut().for_each(|(_, cell)| cell.errors = cell.requests / 2);
+    }
+    let verdict = judge(&input);
+    let found = finding(&verdict, SignalKind::ErrorRate);
+    let tolerated = found.baseline.value;
+    assert!((0.10..0.14).contains(&tolerated), "{tolerated}: {}", found.summary);
     assert!(verdict.data_quality.contains(&"new_operation".to_owned()), "{:?}", verdict.data_quality);
 }
 

@@ -35,6 +35,10 @@ fn a_fall_of_traffic_as_the_past_shows_without_a_deploy_is_none_and_one_beyond_i
         }
         let told = looked_at(&mut input, 6);
         let bad = told.iter().find(|verdict| verdict.verdict == VerdictKind::Regressed).cloned();
+        if let (Some(last), true) = (told.last(), bad.is_some()) {
+            // It says with what it was found, though it is over.
+            assert!(last.findings[0].p_value <= 0.5, "{}: {}", last.findings[0].p_value, last.summary);
+        }
         bad.inspect(|verdict| assert_eq!(verdict.findings[0].signal, SignalKind::Throughput, "{}", verdict.summary))
     };
     let new = judged(false, 36).expect("nothing like it was there");
