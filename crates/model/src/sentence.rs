@@ -118,8 +118,8 @@ fn because(explanation: &Explanation) -> String {
     let share = |common: &Common| part(common.share);
     match (&explanation.cause, &explanation.place) {
         (Some(cause), None) => format!(", {} {}", share(cause), cause.name),
-        (Some(cause), Some(place)) => format!(", {} {} when `{}`", share(cause), cause.name, place.name),
-        (None, Some(place)) => format!(", {} when `{}`", share(place), place.name),
+        (Some(cause), Some(place)) => format!(", {} {} when {}", share(cause), cause.name, place.conditions()),
+        (None, Some(place)) => format!(", {} when {}", share(place), place.conditions()),
         (None, None) => String::new(),
     }
 }
@@ -288,8 +288,9 @@ mod tests {
     #[test]
     fn a_finding_of_errors_reads_as_a_sentence() {
         let mut found = finding(SignalKind::ErrorRate, "ratio");
-        found.explanation.cause = Some(Common { name: "`CardDeclined: issuer timeout`".to_owned(), share: 0.92 });
-        found.explanation.place = Some(Common { name: "region=eu".to_owned(), share: 0.9 });
+        found.explanation.cause =
+            Some(Common { name: "`CardDeclined: issuer timeout`".to_owned(), share: 0.92, ..Common::default() });
+        found.explanation.place = Some(Common { name: "region=eu".to_owned(), share: 0.9, ..Common::default() });
         assert_eq!(
             of(&found),
             "payment 2.0.0 `POST /charge` fails 5.1 % of calls against 0.9 % on 1.9.3 (4.1x-7.8x, 3,412 calls), \
@@ -305,6 +306,14 @@ mod tests {
             "{}",
             of(&found)
         );
+        found.explanation.split = None;
+        found.explanation.place = Some(Common {
+            and: Some("region=eu".to_owned()),
+            name: "device=ios".to_owned(),
+            share: 0.92,
+            ..Common::default()
+        });
+        assert!(of(&found).ends_with("92 % of it when `device=ios` and `region=eu`"), "{}", of(&found));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::drill::{Values, merge_values};
+use crate::drill::{Draws, Values, merge_values};
 use crate::service::ServiceKey;
 use crate::time::Bucket;
 
@@ -274,6 +274,12 @@ pub struct OperationCell {
     pub callees: BTreeMap<Party, CalleeTime>,
     /// Requests by values of allow-listed attributes.
     pub values: Values,
+    /// A few of the failed requests with all their values, at most [`Draws::FAILED_MAX`].
+    #[serde(default)]
+    pub failed_draws: Draws,
+    /// A few of the others, at most [`Draws::GOOD_MAX`].
+    #[serde(default)]
+    pub good_draws: Draws,
     /// Traces of requests that failed.
     pub failed_exemplars: Exemplars,
     /// Traces of requests that did not.
@@ -323,6 +329,8 @@ impl OperationCell {
             mine.critical_ns += time.critical_ns;
         }
         merge_values(&mut self.values, &other.values);
+        self.failed_draws.merge(&other.failed_draws, Draws::FAILED_MAX);
+        self.good_draws.merge(&other.good_draws, Draws::GOOD_MAX);
         self.failed_exemplars.merge(&other.failed_exemplars);
         self.good_exemplars.merge(&other.good_exemplars);
     }

@@ -97,12 +97,26 @@ pub struct Culprit {
 }
 
 /// What a part of an excess has in common.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Common {
     /// A class of errors, an exception, or an attribute with its value.
     pub name: String,
+    /// A second attribute with its value, where only both together explain it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub and: Option<String>,
     /// Share of the excess that has it.
     pub share: f64,
+    /// Counts the requests that had it, of both arms; empty where there is no such query.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sql: String,
+}
+
+impl Common {
+    /// Names an attribute with its value, or both where there are two.
+    pub fn conditions(&self) -> String {
+        let and = self.and.iter().map(|and| format!(" and `{and}`"));
+        std::iter::once(format!("`{}`", self.name)).chain(and).collect()
+    }
 }
 
 /// Kitagawa's split of a difference between two pooled rates.
@@ -132,7 +146,7 @@ pub struct Explanation {
     /// The class or exception that most of the excess has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<Common>,
-    /// The attribute value that most of the excess falls on.
+    /// The attribute value that most of the excess falls on, or two of them together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<Common>,
     /// The difference of the two values split into what happened within strata and what a change of mix did.

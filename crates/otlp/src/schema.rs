@@ -291,6 +291,15 @@ pub fn value_fields() -> Fields {
     ])
 }
 
+/// The fields of one entry of `failed_draws` and `good_draws`, in order: one value of one request.
+pub fn draw_fields() -> Fields {
+    Fields::from(vec![
+        field("request", DataType::UInt64),
+        field("attribute", DataType::Utf8),
+        field("value", DataType::Utf8),
+    ])
+}
+
 /// The fields of one entry of `path`, in order.
 pub fn participant_fields() -> Fields {
     Fields::from(vec![
@@ -339,6 +348,8 @@ static OPERATIONS: LazyLock<SchemaRef> = LazyLock::new(|| {
         optional("weighted_errors", DataType::UInt64),
         optional("values", list(DataType::Struct(value_fields()))),
         optional("good_exemplars", list(DataType::FixedSizeBinary(16))),
+        optional("failed_draws", list(DataType::Struct(draw_fields()))),
+        optional("good_draws", list(DataType::Struct(draw_fields()))),
     ]);
     Arc::new(Schema::new(fields))
 });

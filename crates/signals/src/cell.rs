@@ -6,6 +6,7 @@ use plimsoll_model::aggregates::Vitals;
 use plimsoll_model::logarithm::bucket_and_ln;
 use plimsoll_model::signal::{CalleeTime, ExceptionCount, Exemplars, Fingerprint, Histogram, LOG_UNIT};
 
+use crate::draws::{self, Draws};
 use crate::drill::Drill;
 
 /// Where something was counted.
@@ -82,6 +83,7 @@ pub(crate) struct Rare {
     /// By number of the party.
     pub(crate) blame: Sparse<u32>,
     pub(crate) failed: Exemplars,
+    pub(crate) draws: Draws,
 }
 
 /// What happened to one operation in one bucket.
@@ -101,10 +103,15 @@ pub(crate) struct Cell {
     /// By number of the party.
     pub(crate) callees: Vec<(u32, CalleeTime)>,
     pub(crate) values: Drill,
+    pub(crate) draws: Draws,
     pub(crate) slow: Exemplars,
     pub(crate) good: Exemplars,
     pub(crate) rare: Option<Box<Rare>>,
 }
+
+/// Requests drawn of a cell: of the failed ones, and of the others.
+pub(crate) const FAILED_MAX: usize = plimsoll_model::drill::Draws::FAILED_MAX;
+pub(crate) const GOOD_MAX: usize = plimsoll_model::drill::Draws::GOOD_MAX;
 
 /// In units of 1/[`LOG_UNIT`]; logarithms of whole nanoseconds are not negative.
 fn units(value: f64) -> i64 {
@@ -144,6 +151,12 @@ impl Cell {
         self.callees.iter().map(|(party, _)| *party).chain(blamed).collect()
     }
 
+    /// Lists attributes and values of the requests drawn; one may come twice.
+    pub(crate) fn drawn(&self) -> impl Iterator<Item = (u32, u32)> {
+        let failed = self.rare.iter().flat_map(|rare| rare.draws.entries());
+        self.draws.entries().iter().chain(failed).map(|(_, attribute, value)| (*attribute, *value))
+    }
+
     pub(crate) fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }
@@ -155,6 +168,16 @@ impl Cell {
         let rare = self.rare();
         rare.failed.offer(trace_id.to_be_bytes());
         rare.classes.add_bounded(class, 1, max, other) == Recorded::Other
+    }
+
+    /// Offers a request with its values to be drawn.
+    #[inline]
+    pub(crate) fn draw(&mut self, number: u64, failed: bool, values: impl Iterator<Item = (u32, u32)>) {
+        if failed {
+            self.rare().draws.offer(number, values, FAILED_MAX);
+        } else if draws::looked_at(number) {
+            self.draws.offer(number, values, GOOD_MAX);
+        }
     }
 
     pub(crate) fn record_self_time(&mut self, nanos: u64) {
@@ -221,6 +244,7 @@ impl Cell {
         self.self_time_ns = self.self_time_ns.saturating_add(other.self_time_ns);
         self.assembled += other.assembled;
         self.values.merge(&other.values);
+        self.draws.merge(&other.draws, GOOD_MAX);
         self.good.merge(&other.good);
         for (party, time) in &other.callees {
             self.add_callee(*party, *time);
@@ -230,6 +254,7 @@ impl Cell {
             mine.classes.merge(&theirs.classes);
             mine.blame.merge(&theirs.blame);
             mine.failed.merge(&theirs.failed);
+            mine.draws.merge(&theirs.draws, FAILED_MAX);
             for (fingerprint, seen) in &theirs.exceptions {
                 add_exception(&mut mine.exceptions, *fingerprint, seen);
             }

@@ -112,6 +112,7 @@ impl SignalState {
             start: span.start,
             end: span.end,
             trace,
+            span: span.id,
             class: span.failed.then_some(span.class),
             weight: u64::from(span.weight),
             values: &[],
@@ -217,7 +218,12 @@ impl SignalState {
         names[OTHER_NAME as usize] = true;
         names[crate::registry::NO_NAME as usize] = true;
         let mut keep = |cell: &crate::cell::Cell| {
-            cell.values.0.iter().for_each(|entry| values[entry.value as usize] = true);
+            let counted = cell.values.0.iter().map(|entry| (entry.attribute, entry.value));
+            // Stored rows may have attributes that are not looked for any more.
+            for (attribute, value) in counted.chain(cell.drawn()) {
+                names[attribute as usize] = true;
+                values[value as usize] = true;
+            }
             if let Some(rare) = &cell.rare {
                 rare.classes.0.iter().for_each(|(class, _)| names[*class as usize] = true);
             }

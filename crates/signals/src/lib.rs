@@ -49,6 +49,7 @@ mod cells;
 mod checkpoint;
 mod close;
 mod columns;
+mod draws;
 mod drill;
 mod events;
 mod exception;

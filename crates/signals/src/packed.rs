@@ -7,7 +7,8 @@
 //! requests errors origins assembled log_sum | weights log_sum_sq self_time_ns
 //! latency self_time: n (index count)*          callees: n (party calls critical_ns)*
 //! values: n (attribute value weight requests errors log_sum)*
-//! good slow: n id16*                           rare: 0 | 1 classes exceptions blame failed
+//! draws: n (number n (attribute value)*)*      good slow: n id16*
+//! rare: 0 | 1 classes exceptions blame failed draws
 //! ```
 //!
 //! It never leaves the process. *Cost.* A quarter of the bytes of a [`Cell`]; taking one apart allocates nothing where the
@@ -18,6 +19,7 @@ use plimsoll_model::drill::Outcome;
 use plimsoll_model::signal::{CalleeTime, ExceptionCount, Exemplars, Fingerprint, WEIGHT_UNIT};
 
 use crate::cell::{Cell, Sparse};
+use crate::draws::Draws;
 use crate::drill::Entry;
 
 /// A settled cell.
@@ -50,6 +52,7 @@ impl Packed {
             to.signed(log_latency_sum);
             to.differing(u64::from(entry.weight()), Entry::usual_weight(&entry.outcome));
         }
+        to.draws(&cell.draws);
         to.exemplars(&cell.good);
         to.exemplars(&cell.slow);
         let Some(rare) = &cell.rare else {
@@ -67,6 +70,7 @@ impl Packed {
         }
         to.counts(&rare.blame);
         to.exemplars(&rare.failed);
+        to.draws(&rare.draws);
         Self(room.as_slice().into())
     }
 
@@ -102,6 +106,7 @@ impl Packed {
             let weight = from.differing(Entry::usual_weight(&outcome)) as u32;
             cell.values.0.push(Entry::new(attribute, value, weight, outcome));
         }
+        from.draws(&mut cell.draws);
         from.exemplars(&mut cell.good);
         from.exemplars(&mut cell.slow);
         if from.number() == 0 {
@@ -118,6 +123,7 @@ impl Packed {
         }
         from.counts(&mut rare.blame);
         from.exemplars(&mut rare.failed);
+        from.draws(&mut rare.draws);
     }
 
     /// Returns how the operation fared, at a glance.
@@ -169,6 +175,20 @@ impl Writer<'_> {
     fn exemplars(&mut self, exemplars: &Exemplars) {
         self.number(exemplars.0.len() as u64);
         exemplars.0.iter().for_each(|id| self.0.extend_from_slice(id));
+    }
+
+    fn draws(&mut self, draws: &Draws) {
+        let mut before = 0;
+        self.number(draws.each().count() as u64);
+        for (number, values) in draws.each() {
+            self.number(number - before);
+            self.number(values.clone().count() as u64);
+            values.for_each(|(attribute, value)| {
+                self.number(u64::from(attribute));
+                self.number(u64::from(value));
+            });
+            before = number;
+        }
     }
 
     fn text(&mut self, text: &str) {
@@ -233,6 +253,16 @@ impl Reader<'_> {
         }
     }
 
+    fn draws(&mut self, into: &mut Draws) {
+        into.clear();
+        let mut number = 0;
+        for _ in 0..self.number() {
+            number += self.number();
+            let values = self.number();
+            into.push(number, (0..values).map(|_| (self.number() as u32, self.number() as u32)));
+        }
+    }
+
     fn text(&mut self) -> String {
         let length = usize::try_from(self.number()).unwrap_or(usize::MAX).min(self.0.len());
         let (text, rest) = self.0.split_at(length);
@@ -261,6 +291,15 @@ mod tests {
         prop::collection::vec(any::<[u8; 16]>(), 0..4).prop_map(Exemplars)
     }
 
+    fn draws() -> impl Strategy<Value = Draws> {
+        let values = prop::collection::vec(any::<(u32, u32)>(), 1..4);
+        prop::collection::btree_map(0..1_u64 << 48, values, 0..4).prop_map(|all| {
+            let mut draws = Draws::default();
+            all.into_iter().for_each(|(number, values)| draws.push(number, values.into_iter()));
+            draws
+        })
+    }
+
     prop_compose! {
         fn entry()(attribute: u32, value: u32, weight: u32, requests in count(), errors in count(), log_latency_sum: i64)
             -> Entry {
@@ -270,13 +309,13 @@ mod tests {
 
     prop_compose! {
         fn rare()(
-            classes in sparse(any::<u32>()), blame in sparse(any::<u32>()), failed in exemplars(),
+            classes in sparse(any::<u32>()), blame in sparse(any::<u32>()), failed in exemplars(), draws in draws(),
             exceptions in prop::collection::vec((any::<u64>(), ".{0,9}", ".{0,9}", count()), 0..4),
         ) -> Rare {
             let seen = |(print, exception_type, message, count)| {
                 (Fingerprint(print), ExceptionCount { exception_type, message, count })
             };
-            Rare { classes, exceptions: exceptions.into_iter().map(seen).collect(), blame, failed }
+            Rare { classes, exceptions: exceptions.into_iter().map(seen).collect(), blame, failed, draws }
         }
     }
 
@@ -286,13 +325,13 @@ mod tests {
             latency in sparse(any::<i16>()), self_time in sparse(any::<i16>()),
             callees in prop::collection::vec((any::<u32>(), count(), count()), 0..4),
             values in prop::collection::vec(entry(), 0..6), slow in exemplars(), good in exemplars(),
-            rare in prop::option::of(rare()),
+            draws in draws(), rare in prop::option::of(rare()),
         ) -> Cell {
             let [requests, errors, weighted_requests, weighted_errors, error_origins, self_time_ns, assembled] = counts;
             let callees = callees.into_iter().map(|(party, calls, critical_ns)| (party, CalleeTime { calls, critical_ns }));
             Cell {
                 requests, errors, weighted_requests, weighted_errors, error_origins, log_sum, log_sum_sq, latency, self_time,
-                self_time_ns, assembled, callees: callees.collect(), values: Drill(values), slow, good,
+                self_time_ns, assembled, callees: callees.collect(), values: Drill(values), draws, slow, good,
                 rare: rare.map(Box::new),
             }
         }

@@ -1,13 +1,15 @@
 //! What the watcher asks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_model::drill::AttributeValue;
+use plimsoll_model::drill::{AttributeValue, Draw};
 use plimsoll_model::signal::{Fingerprint, Histogram, OperationCell, OperationSeries};
 use plimsoll_model::{Bucket, Interval, ServiceKey, UnixNanos};
 
 use crate::cell::Cell;
+use crate::draws::Draws;
 use crate::limits::SignalLimits;
 use crate::registry::{Registry, VersionKey};
 use crate::state::{SignalState, VersionObservation};
@@ -285,7 +287,11 @@ impl Registry {
                 (AttributeValue { attribute: attribute.to_string(), value: value.to_string() }, entry.outcome)
             })
             .collect();
+        let draws =
+            |draws: &Draws| plimsoll_model::drill::Draws(draws.each().map(|draw| self.spell_draw(draw)).collect());
+        spelt.good_draws = draws(&cell.draws);
         if let Some(rare) = &cell.rare {
+            spelt.failed_draws = draws(&rare.draws);
             let class = |id: u32| self.names.key(id).to_string();
             spelt.errors_by_class = rare.classes.0.iter().map(|(id, count)| (class(*id), *count)).collect();
             spelt.exceptions = rare.exceptions.iter().cloned().collect();
@@ -293,6 +299,22 @@ impl Registry {
             spelt.failed_exemplars = rare.failed.clone();
         }
         spelt
+    }
+
+    fn spell_draw(&self, (number, values): (u64, impl Iterator<Item = (u32, u32)>)) -> Draw {
+        let text = |(attribute, value)| (Arc::clone(self.names.key(attribute)), Arc::clone(self.values.key(value)));
+        let mut values: Vec<_> = values.map(text).collect();
+        values.sort_unstable();
+        values.dedup();
+        Draw { number, values }
+    }
+
+    fn shorten_draws(&mut self, spelt: &plimsoll_model::drill::Draws) -> Draws {
+        let mut draws = Draws::default();
+        for Draw { number, values } in &spelt.0 {
+            draws.push(*number, values.iter().map(|(name, value)| (self.name_id(name), self.value_id(value))));
+        }
+        draws
     }
 
     /// The other way, for cells that were stored.
@@ -317,15 +339,18 @@ impl Registry {
             let (attribute, value) = (self.name_id(&value.attribute), self.value_id(&value.value));
             cell.values.add(attribute, value, &outcome);
         }
+        cell.draws = self.shorten_draws(&spelt.good_draws);
         for (party, time) in spelt.callees {
             cell.add_callee(self.party_of(&party), time);
         }
         if !(spelt.errors_by_class.is_empty()
             && spelt.exceptions.is_empty()
             && spelt.blame.is_empty()
-            && spelt.failed_exemplars.0.is_empty())
+            && spelt.failed_exemplars.0.is_empty()
+            && spelt.failed_draws.0.is_empty())
         {
             let rare = cell.rare();
+            rare.draws = self.shorten_draws(&spelt.failed_draws);
             for (class, count) in spelt.errors_by_class {
                 rare.classes.add(self.class_id(&class), count);
             }

@@ -11,7 +11,7 @@ use arrow::array::{
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Fields, Int16Type, Int64Type, UInt64Type};
-use plimsoll_model::drill::{AttributeValue, Outcome};
+use plimsoll_model::drill::{AttributeValue, Draw, Draws, Outcome};
 use plimsoll_model::signal::{
     AgeClass, CalleeTime, ExceptionCount, Exemplars, Fingerprint, Histogram, OperationCell, OperationKey,
     OperationKind, Party, WEIGHT_UNIT,
@@ -120,8 +120,26 @@ pub fn encode_operations(rows: &[OperationRow]) -> RecordBatch {
         ],
     ));
     arrays.push(trace_ids(rows.iter().map(|row| &row.2.good_exemplars)));
+    arrays.push(draws(rows.iter().map(|row| &row.2.failed_draws)));
+    arrays.push(draws(rows.iter().map(|row| &row.2.good_draws)));
     RecordBatch::try_new(Table::Operations.schema().clone(), arrays)
         .expect("the arrays are built in the schema's order")
+}
+
+/// One entry a value of each request drawn.
+fn draws<'a>(rows: impl Iterator<Item = &'a Draws> + Clone) -> ArrayRef {
+    let each = || {
+        rows.clone().flat_map(|draws| &draws.0).flat_map(|draw| draw.values.iter().map(|value| (draw.number, value)))
+    };
+    structs(
+        rows.clone().map(|draws| draws.0.iter().map(|draw| draw.values.len()).sum()),
+        schema::draw_fields(),
+        vec![
+            numbers(each().map(|(number, _)| number)),
+            texts(each().map(|(_, (attribute, _))| attribute)),
+            texts(each().map(|(_, (_, value))| value)),
+        ],
+    )
 }
 
 /// One list of trace ids a row.
@@ -133,7 +151,7 @@ pub(crate) fn trace_ids<'a>(rows: impl Iterator<Item = &'a Exemplars> + Clone) -
     list(rows.map(|exemplars| exemplars.0.len()), Arc::new(ids.finish()))
 }
 
-pub(crate) fn texts<'a>(values: impl Iterator<Item = &'a String>) -> ArrayRef {
+pub(crate) fn texts<'a, T: AsRef<str> + 'a>(values: impl Iterator<Item = &'a T>) -> ArrayRef {
     // The array wants to know how many: a flattened iterator does not.
     Arc::new(StringArray::from_iter_values(values.collect::<Vec<_>>()))
 }
@@ -181,6 +199,8 @@ pub fn decode_operations(batch: &RecordBatch) -> Result<Vec<OperationRow>, Schem
     let weighted_errors = columns::optional(batch, "weighted_errors", number)?;
     let values = columns::optional(batch, "values", |name| Entries::of(batch, name))?;
     let good = columns::optional(batch, "good_exemplars", |name| columns::list(batch, name))?;
+    let failed_draws = columns::optional(batch, "failed_draws", |name| Entries::of(batch, name))?;
+    let good_draws = columns::optional(batch, "good_draws", |name| Entries::of(batch, name))?;
 
     let mut rows = Vec::with_capacity(batch.num_rows());
     for row in 0..batch.num_rows() {
@@ -216,6 +236,8 @@ pub fn decode_operations(batch: &RecordBatch) -> Result<Vec<OperationRow>, Schem
             failed_exemplars: exemplars(failed, row)?,
             slow_exemplars: exemplars(slow, row)?,
             good_exemplars: good.map(|list| exemplars(list, row)).transpose()?.unwrap_or_default(),
+            failed_draws: failed_draws.as_ref().map(|entries| entries.draws(row)).transpose()?.unwrap_or_default(),
+            good_draws: good_draws.as_ref().map(|entries| entries.draws(row)).transpose()?.unwrap_or_default(),
             ..OperationCell::default()
         };
         for at in classes.range(row) {
@@ -303,6 +325,20 @@ impl<'a> Entries<'a> {
     pub(crate) fn text(&self, name: &str, at: usize) -> Result<&'a str, SchemaError> {
         let array = columns::field(self.values, name)?.as_string_opt::<i32>();
         Ok(array.ok_or_else(|| SchemaError::Type(name.to_owned()))?.value(at))
+    }
+
+    /// Reads the requests drawn of a row.
+    fn draws(&self, row: usize) -> Result<Draws, SchemaError> {
+        let mut draws = Draws::default();
+        for at in self.range(row) {
+            let number = self.number("request", at)?;
+            let value = (Arc::from(self.text("attribute", at)?), Arc::from(self.text("value", at)?));
+            match draws.0.last_mut() {
+                Some(draw) if draw.number == number => draw.values.push(value),
+                _ => draws.0.push(Draw { number, values: vec![value] }),
+            }
+        }
+        Ok(draws)
     }
 
     fn signed(&self, name: &str, at: usize) -> Result<i64, SchemaError> {

@@ -11,6 +11,7 @@ use plimsoll_model::signal::{AgeClass, ExceptionCount, Fingerprint, OperationKin
 
 use crate::attributes::Attributes;
 use crate::columns::{self, Ids, Numbers, SchemaError, Texts, Times, same_text};
+use crate::draws::number_of;
 use crate::events::{Events, flag_part};
 use crate::presence::{Emitted, Run};
 use crate::quality::Word;
@@ -187,6 +188,7 @@ impl SignalState {
                     start,
                     end,
                     trace,
+                    span: id,
                     class: failed.then_some(class),
                     weight: weighed.1,
                     values: &values,
@@ -301,6 +303,7 @@ impl SignalState {
 
     pub(crate) fn count_request(&mut self, request: &RequestSpan<'_>) {
         let (max, other) = (self.registry.limits.entries_per_cell_max, crate::registry::OTHER_NAME);
+        let [status, class, _] = self.drill_columns;
         let Some(cell) = self.cell_of(request.series, request.bucket) else { return };
         let weight = request.weight;
         let log_latency_sum = cell.record_request(request.end.saturating_sub(request.start), request.trace, weight);
@@ -314,6 +317,11 @@ impl SignalState {
         let outcome = Outcome { requests: 1, errors: u64::from(request.class.is_some()), log_latency_sum };
         for (attribute, value) in request.values {
             overflowed |= cell.values.record(*attribute, *value, &outcome, other);
+        }
+        if !request.values.is_empty() {
+            // What says that a request failed comes with every failure.
+            let told = request.values.iter().filter(|(attribute, _)| *attribute != status && *attribute != class);
+            cell.draw(number_of(request.trace, request.span), request.class.is_some(), told.copied());
         }
         let counters = &mut self.registry.counters;
         counters.requests += 1;
@@ -347,6 +355,7 @@ pub(crate) struct RequestSpan<'a> {
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) trace: u128,
+    pub(crate) span: u64,
     /// Set where it failed.
     pub(crate) class: Option<u32>,
     /// How many requests it stands for, in units of 1/[`WEIGHT_UNIT`].

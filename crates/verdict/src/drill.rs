@@ -1,4 +1,4 @@
-//! What the excess has in common: the value of an attribute, or the variant of a flag, that most of it falls on.
+//! What the excess has in common: the value of an attribute, or two values together ([`pairs`]), that most of it falls on.
 //!
 //! Of the failures beyond what the control would have had, or of the growth of the logarithms of latency, the share that each
 //! value explains is set against its share of the requests. A value is named where it explains most of the excess and far more
@@ -6,15 +6,15 @@
 //!
 //! *Source.* Bhagwan et al., "Adtributor: Revenue Debugging in Advertising Systems" (NSDI 2014).
 
-use std::collections::BTreeMap;
-
 use plimsoll_model::drill::{AttributeValue, Outcome, Values, merge_values};
 use plimsoll_model::signal::{LOG_UNIT, OperationCell};
+use plimsoll_model::verdict::Common;
 
 use crate::design::Cells;
+use crate::pairs;
 
 /// Share of the excess that a value must explain.
-const EXPLAINED_MIN: f64 = 0.7;
+pub(crate) const EXPLAINED_MIN: f64 = 0.7;
 /// Times its share of the traffic that it must explain.
 const LIFT_MIN: f64 = 1.5;
 
@@ -23,14 +23,6 @@ const GROWTH_MIN: f64 = 0.01;
 
 /// Attributes that say that a request failed, and not where.
 const OUTCOMES: [&str; 2] = ["http.response.status_code", "error.type"];
-
-/// An attribute value that explains the excess.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Common {
-    pub(crate) name: String,
-    /// Share of the excess.
-    pub(crate) explained: f64,
-}
 
 /// What is summed up of requests: failures, or logarithms of latency.
 #[derive(Clone, Copy)]
@@ -63,47 +55,120 @@ impl Measured {
     }
 }
 
-/// Finds the value that failures of the candidate have in common.
+/// An excess, and how it spreads over the values of attributes.
+pub(crate) struct Excess<'a> {
+    /// What the candidate has beyond what the control would have had.
+    pub(crate) amount: f64,
+    /// Requests of the candidate.
+    pub(crate) requests: f64,
+    /// In order of attribute and value.
+    pub(crate) values: Vec<Single<'a>>,
+}
+
+/// The requests of the candidate that had one value.
+pub(crate) struct Single<'a> {
+    pub(crate) value: &'a AttributeValue,
+    pub(crate) requests: f64,
+    pub(crate) sum: f64,
+    /// What the control would have had of as many.
+    pub(crate) usual: f64,
+}
+
+impl Single<'_> {
+    /// What is beyond the usual.
+    pub(crate) fn own(&self) -> f64 {
+        self.sum - self.usual
+    }
+
+    pub(crate) fn name(&self) -> String {
+        format!("{}={}", self.value.attribute, self.value.value)
+    }
+}
+
+/// What part of an excess some requests explain, and what part of all requests they are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Part {
+    pub(crate) explained: f64,
+    pub(crate) share: f64,
+}
+
+impl Part {
+    /// Says whether it explains most of the excess, and far more than its traffic would.
+    pub(crate) fn tells(self) -> bool {
+        self.explained >= EXPLAINED_MIN && self.explained >= LIFT_MIN * self.share
+    }
+
+    /// Of those that explain as much, the one with the least traffic is the most particular.
+    pub(crate) fn worth(self) -> f64 {
+        self.explained.min(1.0) - 0.5 * self.share
+    }
+
+    pub(crate) fn common(self, name: String, and: Option<String>) -> Common {
+        Common { name, and, share: self.explained.min(1.0), ..Common::default() }
+    }
+}
+
+impl Excess<'_> {
+    /// Sets what some requests have beyond the usual against the whole.
+    pub(crate) fn part(&self, own: f64, requests: f64) -> Part {
+        Part { explained: own / self.amount, share: requests / self.requests }
+    }
+
+    /// Finds the value that explains most.
+    fn best(&self) -> Option<(&Single<'_>, Part)> {
+        let parts = self.values.iter().map(|single| (single, self.part(single.own(), single.requests)));
+        let told = parts.filter(|(_, part)| part.tells());
+        told.max_by(|(a, mine), (b, theirs)| {
+            mine.worth().total_cmp(&theirs.worth()).then_with(|| b.name().cmp(&a.name()))
+        })
+    }
+}
+
+/// Finds the value, or the two values together, that failures of the candidate have in common.
 pub(crate) fn of_errors(candidate: &Cells<'_>, control: &Cells<'_>) -> Option<Common> {
-    of(Measured::Errors, candidate, control)
+    let (ours, theirs) = (values(candidate), values(control));
+    let excess = excess(Measured::Errors, (candidate, &ours), (control, &theirs))?;
+    let best = excess.best();
+    let pair = pairs::of(&excess, best.as_ref().map(|(_, part)| *part), candidate, control);
+    pair.or_else(|| best.map(|(single, part)| part.common(single.name(), None)))
 }
 
 /// Finds the value that slow requests of the candidate have in common.
 pub(crate) fn of_latency(candidate: &Cells<'_>, control: &Cells<'_>) -> Option<Common> {
-    of(Measured::Latency, candidate, control)
+    let (ours, theirs) = (values(candidate), values(control));
+    let excess = excess(Measured::Latency, (candidate, &ours), (control, &theirs))?;
+    excess.best().map(|(single, part)| part.common(single.name(), None))
 }
 
-fn of(measured: Measured, candidate: &Cells<'_>, control: &Cells<'_>) -> Option<Common> {
-    let sums = |cells: &Cells<'_>| {
-        let mut values = Values::new();
-        let mut total = (0.0, 0.0);
-        for (_, _, cell) in cells {
-            merge_values(&mut values, &cell.values);
-            total = (total.0 + measured.of_cell(cell), total.1 + cell.requests as f64);
-        }
-        (values, total)
+fn values(cells: &Cells<'_>) -> Values {
+    let mut values = Values::new();
+    cells.iter().for_each(|(_, _, cell)| merge_values(&mut values, &cell.values));
+    values
+}
+
+/// Finds what there is to explain, where there is anything.
+fn excess<'a>(
+    measured: Measured,
+    (candidate, values): (&Cells<'_>, &'a Values),
+    (control, usual): (&Cells<'_>, &Values),
+) -> Option<Excess<'a>> {
+    let total = |cells: &Cells<'_>| {
+        cells
+            .iter()
+            .fold((0.0, 0.0), |sum, (_, _, cell)| (sum.0 + measured.of_cell(cell), sum.1 + cell.requests as f64))
     };
-    let ((values, (sum, requests)), (usual, (sum_a, requests_a))) = (sums(candidate), sums(control));
+    let ((sum, requests), (sum_a, requests_a)) = (total(candidate), total(control));
     let rate = if requests_a > 0.0 { sum_a / requests_a } else { 0.0 };
-    let excess = sum - rate * requests;
-    if requests <= 0.0 || excess <= measured.least() * requests {
+    let amount = sum - rate * requests;
+    if requests <= 0.0 || amount <= measured.least() * requests {
         return None;
     }
-    let mut found: BTreeMap<String, (f64, f64)> = BTreeMap::new();
     let tells = |value: &AttributeValue| value.value != "{other}" && !OUTCOMES.contains(&value.attribute.as_str());
-    for (value, outcome) in values.iter().filter(|(value, _)| tells(value)) {
+    let singles = values.iter().filter(|(value, _)| tells(value)).map(|(value, outcome)| {
         let known = usual.get(value).filter(|before| before.requests > 0);
         let before = known.map_or(rate, |before| measured.of_value(before) / before.requests as f64);
-        let own = measured.of_value(outcome) - before * outcome.requests as f64;
-        let (explained, share) = (own / excess, outcome.requests as f64 / requests);
-        if explained >= EXPLAINED_MIN && explained >= LIFT_MIN * share {
-            found.insert(format!("{}={}", value.attribute, value.value), (explained.min(1.0), share));
-        }
-    }
-    // Of those that explain as much, the one with the least traffic is the most particular.
-    let best = found.into_iter().max_by(|a, b| {
-        let worth = |v: &(f64, f64)| v.0 - 0.5 * v.1;
-        worth(&a.1).total_cmp(&worth(&b.1)).then_with(|| b.0.cmp(&a.0))
+        let requests = outcome.requests as f64;
+        Single { value, requests, sum: measured.of_value(outcome), usual: before * requests }
     });
-    best.map(|(name, (explained, _))| Common { name, explained })
+    Some(Excess { amount, requests, values: singles.collect() })
 }

@@ -12,8 +12,10 @@ use plimsoll_model::{Interval, ServiceKey};
 use crate::measured::{self, Source};
 
 mod level;
+mod place;
 
 pub(crate) use level::metric;
+pub(crate) use place::place;
 
 /// Which rows belong to which arm.
 #[derive(Debug, Clone)]

@@ -33,21 +33,12 @@ pub(crate) fn errors(candidate: &Cells<'_>, control: &Cells<'_>, design: Design)
         }
     }
     let place = drill::of_errors(candidate, control);
-    Explanation {
-        cause: cause(candidate, control),
-        place: place.map(|place| Common { name: place.name, share: place.explained }),
-        split: strata.split(),
-        ..Explanation::default()
-    }
+    Explanation { cause: cause(candidate, control), place, split: strata.split(), ..Explanation::default() }
 }
 
 /// Says where the slow requests fall.
 pub(crate) fn latency(candidate: &Cells<'_>, control: &Cells<'_>) -> Explanation {
-    let place = drill::of_latency(candidate, control);
-    Explanation {
-        place: place.map(|place| Common { name: place.name, share: place.explained }),
-        ..Explanation::default()
-    }
+    Explanation { place: drill::of_latency(candidate, control), ..Explanation::default() }
 }
 
 /// Name of an operation, and a number for its kind.
@@ -145,8 +136,11 @@ fn cause(candidate: &Cells<'_>, control: &Cells<'_>) -> Option<Common> {
             let worth = |(count, (thrown, _)): &(f64, &(bool, String))| if *thrown { *count } else { TELLING * count };
             worth(a).total_cmp(&worth(b)).then_with(|| a.1.cmp(b.1))
         });
-    most.filter(|(count, _)| excess > 0.0 && *count >= CAUSE_MIN * excess)
-        .map(|(count, (_, name))| Common { name: name.clone(), share: (count / excess).min(1.0) })
+    most.filter(|(count, _)| excess > 0.0 && *count >= CAUSE_MIN * excess).map(|(count, (_, name))| Common {
+        name: name.clone(),
+        share: (count / excess).min(1.0),
+        ..Common::default()
+    })
 }
 
 /// Names an exception, or a message where there is no type.

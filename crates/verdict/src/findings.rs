@@ -145,6 +145,10 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 let interval = rate::ratio_interval(&op.errors.strata(), op.errors.standing.dispersion, ALPHA);
                 (totals::failed(&view.control, input.weighted), interval)
             };
+            let mut explanation = explain::errors(&view.candidate, &view.control, fold.design());
+            if let Some(place) = &mut explanation.place {
+                place.sql = evidence::place(&view.scope, place);
+            }
             Numbers {
                 operation: op.name.clone(),
                 baseline,
@@ -152,7 +156,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 unit: "ratio",
                 interval,
                 sql: evidence::errors(&view.scope),
-                explanation: explain::errors(&view.candidate, &view.control, fold.design()),
+                explanation,
                 identity: op.kind.as_str().to_owned(),
                 exemplars: exemplars(view.candidate.iter().map(|c| c.2), false),
                 service: None,

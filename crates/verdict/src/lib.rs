@@ -63,6 +63,7 @@ mod metrics;
 mod novelty;
 mod operation;
 pub mod ordered;
+mod pairs;
 mod paths;
 mod placebo;
 mod policy;

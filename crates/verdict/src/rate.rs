@@ -179,7 +179,7 @@ fn ln_beta(a: f64, b: f64) -> f64 {
 }
 
 /// Logarithm of the gamma function for positive arguments, by Stirling's series after moving up to ten; to 1e-11.
-fn ln_gamma(mut x: f64) -> f64 {
+pub(crate) fn ln_gamma(mut x: f64) -> f64 {
     let mut shift = 0.0;
     while x < 10.0 {
         shift += x.ln();

@@ -135,7 +135,7 @@ pub(super) fn common(finding: &Finding) -> Vec<String> {
     let place = explanation
         .place
         .iter()
-        .map(|place| format!("{} of the excess falls on `{}`", percent(place.share), place.name));
+        .map(|place| format!("{} of the excess falls on {}", percent(place.share), place.conditions()));
     cause.chain(place).collect()
 }
 

@@ -4,6 +4,7 @@ mod assembly;
 mod bounds;
 mod build;
 mod dialects;
+mod draws;
 mod exceptions;
 mod golden;
 mod lines;

@@ -5,7 +5,7 @@ use plimsoll_otlp::Table;
 use plimsoll_signals::{SignalState, decode_operations, encode_operations};
 use proptest::prelude::*;
 
-use crate::build::{CLIENT, INTERNAL, SERVER, Sent, always, key, send, span, state};
+use crate::build::{CLIENT, INTERNAL, SERVER, Sent, always, key, send, span, state, text};
 
 const SERVICES: [&str; 3] = ["front", "cart", "payment"];
 
@@ -13,12 +13,15 @@ prop_compose! {
     fn any_span()(
         service in 0..3_usize, kind in prop::sample::select(vec![SERVER, CLIENT, INTERNAL, 5]), name in 0..4_u8,
         trace in 0..6_u128, id in 1..20_u64, parent in 0..20_u64, at in 0..25_000_u64, took in 0..3_000_u64,
-        failed in any::<bool>(), throws in 0..4_u8, version in 1..3_u8,
+        failed in any::<bool>(), throws in 0..4_u8, version in 1..3_u8, places in prop::option::of((0..3_usize, 0..3_usize)),
     ) -> Sent {
         let mut sent = span(SERVICES[service], kind, &format!("op{name}"), id + 100 * name as u64 * 3, parent, at, at + took)
             .trace(trace + 1);
         sent.version = version.to_string();
         sent.failed = failed;
+        if let Some((region, tenant)) = places {
+            sent = sent.with("region", text(["eu", "us", "ap"][region])).with("tenant", text(["red", "green", "blue"][tenant]));
+        }
         if throws == 0 {
             sent = sent.throws("Boom", "m", "at shop.Pay.charge(Pay.java:41)");
         }

@@ -15,6 +15,7 @@ mod rollouts;
 mod signals;
 mod simulation;
 mod suspicion;
+mod together;
 mod traffic;
 mod verdicts;
 mod zones;

@@ -147,6 +147,9 @@ fn reasons(finding: &Finding, words: &ExplainedFinding) {
         row("traces", &finding.exemplars.join(" "));
     }
     output::line(&faint(&format!("    sql        {}", finding.sql)));
+    if let Some(place) = finding.explanation.place.as_ref().filter(|place| !place.sql.is_empty()) {
+        output::line(&faint(&format!("    where      {}", place.sql)));
+    }
     if let Some(series) = &words.series {
         output::line(&faint(&format!("    over time  {}", series.sql)));
     }
