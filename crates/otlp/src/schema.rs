@@ -3,7 +3,8 @@
 //! *Invariants.*
 //! - Columns that come from the resource share one key buffer, and so do those that come from the scope: they are
 //!   dictionaries over `UInt32`, which cannot overflow, and a row costs four bytes whatever the resource holds.
-//! - Absent text in a dictionary column is the empty string, never null; everywhere else absent is null.
+//! - What points of a metric have in common (name, description, unit, type) is such a dictionary too, with a key buffer of its own.
+//! - Absent text in a column of resource or scope is the empty string, never null; everywhere else absent is null.
 //! - An attribute map keeps its entries as they came: order, repeated keys, empty values. Its keys are a dictionary, its
 //!   values text; the type of
 //!   each stands in the `_types` column beside it, one letter an entry ([`crate::value`]), null where all are strings.
@@ -204,11 +205,12 @@ static METRICS: LazyLock<SchemaRef> = LazyLock::new(|| {
     fields.extend([
         field("time", timestamp()),
         field("start_time", timestamp()),
-        field("metric_name", DataType::Utf8),
-        optional("metric_description", DataType::Utf8),
-        optional("unit", DataType::Utf8),
+        // What a metric's points share: these four have one key buffer.
+        field("metric_name", shared_text()),
+        optional("metric_description", shared_text()),
+        optional("unit", shared_text()),
         // gauge, sum, histogram, exponential_histogram or summary
-        field("metric_type", DataType::Utf8),
+        field("metric_type", shared_text()),
         // Null for gauges and summaries.
         optional("temporality", DataType::Int32),
         // Null but for sums.

@@ -228,9 +228,10 @@ pub(crate) fn field<'a>(array: &'a StructArray, name: &str) -> Result<&'a ArrayR
     array.column_by_name(name).ok_or_else(|| SchemaError::Missing(name.to_owned()))
 }
 
-/// A dictionary column: text shared by many rows.
+/// A dictionary column: text shared by many rows; absent is empty.
 pub(crate) struct SharedText<'a> {
     keys: &'a [u32],
+    nulls: Option<&'a NullBuffer>,
     values: &'a StringArray,
 }
 
@@ -239,7 +240,8 @@ impl<'a> SharedText<'a> {
         let array: &DictionaryArray<UInt32Type> =
             typed(name, column(batch, name)?.as_any().downcast_ref::<DictionaryArray<UInt32Type>>())?;
         let values = typed(name, array.values().as_string_opt::<i32>())?;
-        Ok(Self { keys: array.keys().values(), values })
+        let nulls = array.keys().nulls().filter(|nulls| nulls.null_count() > 0);
+        Ok(Self { keys: array.keys().values(), nulls, values })
     }
 
     /// Says whether two columns have one buffer of keys between them.
@@ -252,8 +254,17 @@ impl<'a> SharedText<'a> {
         self.keys[row]
     }
 
+    /// Returns the key, or what is none where the text is absent.
+    #[inline(always)]
+    pub(crate) fn key_or_none(&self, row: usize) -> u32 {
+        match self.nulls {
+            Some(nulls) if nulls.is_null(row) => u32::MAX,
+            _ => self.keys[row],
+        }
+    }
+
     pub(crate) fn value(&self, row: usize) -> &'a str {
-        let key = self.keys[row] as usize;
+        let key = self.key_or_none(row) as usize;
         if key < self.values.len() { self.values.value(key) } else { "" }
     }
 }

@@ -4,8 +4,9 @@
 //! was folded. A later start, or a value that became less, is a new beginning: the value counts whole, and the instance has
 //! started anew; so it has where a count of restarts grew. Points that say "no value" and points older than the one before are passed over.
 //!
-//! *Cost.* One hash for each value of an attribute, and one look-up of the stream where it is cumulative. What the series of
-//! a point is, is remembered; nothing is allocated for a point whose stream and series are known.
+//! *Cost.* One hash for each value of an attribute, and one look-up of the stream where it is cumulative; where it is not, no hash but
+//! of what series are kept apart by. What the series of a point is, is remembered; nothing is allocated for a point whose stream and
+//! series are known.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +14,8 @@ use arrow::array::RecordBatch;
 use plimsoll_model::metric::MetricShape;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128_with_seed};
 
-use crate::columns::{SchemaError, Times, same_text};
-use crate::point_columns::Points;
+use crate::columns::{SchemaError, Times};
+use crate::point_columns::{Head, Points};
 use crate::points::Reading;
 use crate::presence::{Emitted, Run};
 use crate::quality::Word;
@@ -40,10 +41,33 @@ struct Role {
 }
 
 /// Hashes that name the stream of a point, and its series among all there are.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Names {
     stream: u128,
     series: u128,
+}
+
+/// What an emitter and the age of its instance add to the names of its points; remembered for the next.
+#[derive(Default)]
+struct Who {
+    of: Option<(u32, u64, u8)>,
+    names: Names,
+}
+
+impl Who {
+    #[inline(always)]
+    fn names(&mut self, emitter: Emitter, age: u8) -> Names {
+        let of = Some((emitter.version, emitter.instance, age));
+        if self.of != of {
+            let version = u64::from(emitter.version);
+            let who = |more: u64| {
+                let one = xxh3_64_with_seed(&version.to_le_bytes(), more);
+                u128::from(one) << 64 | u128::from(one.rotate_left(32) ^ more)
+            };
+            *self = Self { of, names: Names { stream: who(emitter.instance), series: who(u64::from(age)) } };
+        }
+        self.names
+    }
 }
 
 impl SignalState {
@@ -62,8 +86,9 @@ impl SignalState {
         let roles: Vec<Role> = points
             .attributes
             .roles(|key| Role { seed: xxh3_64(key.as_bytes()), wanted: allowed.iter().any(|known| known == key) });
-        let mut name = ("", "", 0_u128);
-        let mut counts_restarts = false;
+        let tells_series = roles.iter().any(|role| role.wanted);
+        let (mut name, mut counts_restarts) = (0_u128, false);
+        let mut who = Who::default();
         let (mut reading, mut spare) = (Reading::default(), Reading::default());
         for row in 0..batch.num_rows() {
             let received = received.get(row);
@@ -73,22 +98,21 @@ impl SignalState {
             let emitter = resources.emitter(self, row, time.min(received), received);
             let bucket = self.bucket_of(emitter.service, time, received);
             run.count(self, emitter, bucket, time.min(received));
+            if let Some(Head { name: text, unit, .. }) = points.turn(row) {
+                name = xxh3_128_with_seed(text.as_bytes(), xxh3_64(unit.as_bytes()));
+                counts_restarts = RESTARTS.contains(&text);
+            }
             if points.flags.or_zero(row) & NO_RECORDED_VALUE != 0 {
                 continue;
             }
             let Some((shape, cumulative)) = points.read(row, &mut reading) else { continue };
-            let (text, unit) = (points.name.get(row), points.unit.get(row));
-            if !(same_text(text, name.0) && same_text(unit, name.1)) {
-                name = (text, unit, xxh3_128_with_seed(text.as_bytes(), xxh3_64(unit.as_bytes())));
-                counts_restarts = RESTARTS.contains(&text);
+            let mut names = who.names(emitter, Self::age_of(emitter, time) as u8);
+            let of = name.wrapping_add(shape as u128);
+            (names.stream, names.series) = (names.stream.wrapping_add(of), names.series.wrapping_add(of));
+            let followed = cumulative || counts_restarts;
+            if followed || tells_series {
+                points.tell_apart(row, &roles, followed, &mut names);
             }
-            let names = points.names(
-                row,
-                &roles,
-                name.2.wrapping_add(shape as u128),
-                emitter,
-                Self::age_of(emitter, time) as u8,
-            );
             if counts_restarts {
                 self.note_restarts(names.stream, time, reading.value, emitter, received);
             }
@@ -160,7 +184,8 @@ impl SignalState {
         let wanted = points.attributes.entries(row).filter(|at| roles[points.attributes.code(*at)].wanted);
         let attributes: BTreeMap<String, String> =
             wanted.map(|at| (short(points.attributes.key(at)), short(points.attributes.value(at)))).collect();
-        let (name, unit) = (short(points.name.get(row)), short(points.unit.get(row)));
+        let Head { name, unit, .. } = points.head();
+        let (name, unit) = (short(name), short(unit));
         let what = MetricName { name: name.into(), unit: unit.into(), shape, attributes };
         let (most, limits) = (self.registry.limits.metrics_per_service_max, self.side_limits());
         let known = self.metric_names.get(&what);
@@ -186,22 +211,19 @@ impl SignalState {
 }
 
 impl Points<'_> {
-    /// Names a point's stream (who emits what, with all attributes) and its series. Attributes count in any order.
-    fn names(&self, row: usize, roles: &[Role], name: u128, emitter: Emitter, age: u8) -> Names {
-        let (mut stream, mut series) = (name, name);
+    /// Adds a point's attributes to the names: those of its stream all, where it is `followed`, those of its series where series are
+    /// kept apart by them. Attributes count in any order.
+    fn tell_apart(&self, row: usize, roles: &[Role], followed: bool, names: &mut Names) {
         for at in self.attributes.entries(row) {
             let Role { seed, wanted } = roles[self.attributes.code(at)];
+            if !(followed || wanted) {
+                continue;
+            }
             let pair = xxh3_128_with_seed(self.attributes.value(at).as_bytes(), seed);
-            stream = stream.wrapping_add(pair);
+            names.stream = names.stream.wrapping_add(pair);
             if wanted {
-                series = series.wrapping_add(pair);
+                names.series = names.series.wrapping_add(pair);
             }
         }
-        let version = u64::from(emitter.version);
-        let who = |more: u64| {
-            let one = xxh3_64_with_seed(&version.to_le_bytes(), more);
-            u128::from(one) << 64 | u128::from(one.rotate_left(32) ^ more)
-        };
-        Names { stream: stream.wrapping_add(who(emitter.instance)), series: series.wrapping_add(who(u64::from(age))) }
     }
 }

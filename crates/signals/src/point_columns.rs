@@ -5,31 +5,52 @@ use arrow::datatypes::{Float64Type, Int32Type, UInt32Type, UInt64Type};
 use plimsoll_model::metric::MetricShape;
 
 use crate::attributes::Attributes;
-use crate::columns::{self, Lists, Numbers, SchemaError, Texts, Times, same_text};
+use crate::columns::{self, Lists, Numbers, SchemaError, SharedText, Times};
 use crate::points::{Edges, Reading};
 
 const TEMPORALITY_DELTA: i32 = 1;
 const TEMPORALITY_CUMULATIVE: i32 = 2;
 
 /// The types that are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Kind {
     Gauge,
     Sum,
     Histogram,
     Exponential,
     Summary,
+    #[default]
     Unknown,
+}
+
+impl Kind {
+    fn parse(name: &str) -> Self {
+        match name {
+            "gauge" => Self::Gauge,
+            "sum" => Self::Sum,
+            "histogram" => Self::Histogram,
+            "exponential_histogram" => Self::Exponential,
+            "summary" => Self::Summary,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// The metric that a point is of.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Head<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) unit: &'a str,
+    kind: Kind,
 }
 
 pub(crate) struct Points<'a> {
     pub(crate) time: Times<'a>,
     pub(crate) start: Times<'a>,
-    pub(crate) name: Texts<'a>,
-    pub(crate) unit: Texts<'a>,
     pub(crate) flags: Numbers<'a, u32>,
     pub(crate) attributes: Attributes<'a>,
-    kind: Texts<'a>,
+    /// Name, unit and type of each point's metric, by number.
+    heads: [SharedText<'a>; 3],
     temporality: Numbers<'a, i32>,
     monotonic: &'a BooleanArray,
     value: Numbers<'a, f64>,
@@ -44,8 +65,8 @@ pub(crate) struct Points<'a> {
     offset: Numbers<'a, i32>,
     positive: Lists<'a, u64>,
     negative: Lists<'a, u64>,
-    /// The type met last, by its name.
-    last_kind: (&'a str, Kind),
+    /// The numbers of the metric turned to last, and what they stand for.
+    head: ([u32; 3], Head<'a>),
     edges: Edges,
 }
 
@@ -55,15 +76,13 @@ impl<'a> Points<'a> {
         let whole = |name| Numbers::of::<UInt64Type>(batch, name);
         let int = |name| Numbers::of::<Int32Type>(batch, name);
         let counts = |name| Lists::of::<UInt64Type>(batch, name);
-        let text = |name| Texts::of(batch, name);
+        let shared = |name| SharedText::of(batch, name);
         Ok(Self {
             time: Times::of(batch, "time")?,
             start: Times::of(batch, "start_time")?,
-            name: text("metric_name")?,
-            unit: text("unit")?,
             flags: Numbers::of::<UInt32Type>(batch, "flags")?,
             attributes: Attributes::of("attributes", columns::map(batch, "attributes")?)?,
-            kind: text("metric_type")?,
+            heads: [shared("metric_name")?, shared("unit")?, shared("metric_type")?],
             temporality: int("temporality")?,
             monotonic: columns::typed("is_monotonic", columns::column(batch, "is_monotonic")?.as_boolean_opt())?,
             value: float("value")?,
@@ -78,34 +97,36 @@ impl<'a> Points<'a> {
             offset: int("positive_offset")?,
             positive: counts("positive_bucket_counts")?,
             negative: counts("negative_bucket_counts")?,
-            last_kind: ("", Kind::Unknown),
+            head: ([u32::MAX; 3], Head::default()),
             edges: Edges::default(),
         })
     }
 
-    fn kind(&mut self, row: usize) -> Kind {
-        let name = self.kind.get(row);
-        if !same_text(name, self.last_kind.0) {
-            let kind = match name {
-                "gauge" => Kind::Gauge,
-                "sum" => Kind::Sum,
-                "histogram" => Kind::Histogram,
-                "exponential_histogram" => Kind::Exponential,
-                "summary" => Kind::Summary,
-                _ => Kind::Unknown,
-            };
-            self.last_kind = (name, kind);
+    /// Turns to the metric of a row; returns it where it may be another than that of the row turned to before.
+    #[inline(always)]
+    pub(crate) fn turn(&mut self, row: usize) -> Option<Head<'a>> {
+        let numbers = [self.heads[0].key(row), self.heads[1].key_or_none(row), self.heads[2].key(row)];
+        if numbers == self.head.0 {
+            return None;
         }
-        self.last_kind.1
+        let [name, unit, kind] = &self.heads;
+        let head = Head { name: name.value(row), unit: unit.value(row), kind: Kind::parse(kind.value(row)) };
+        self.head = (numbers, head);
+        Some(head)
     }
 
-    /// Reads a point: its shape, and whether it is cumulative. `None` where it says nothing.
+    /// Returns the metric turned to last.
+    pub(crate) fn head(&self) -> Head<'a> {
+        self.head.1
+    }
+
+    /// Reads a point of the metric turned to last: its shape, and whether it is cumulative. `None` where it says nothing.
     pub(crate) fn read(&mut self, row: usize, reading: &mut Reading) -> Option<(MetricShape, bool)> {
         let number = |column: Numbers<'_, f64>| column.get(row).filter(|value| value.is_finite());
         let temporality = self.temporality.or_zero(row);
         let cumulative = temporality == TEMPORALITY_CUMULATIVE;
         reading.clear();
-        let kind = self.kind(row);
+        let kind = self.head.1.kind;
         if matches!(kind, Kind::Gauge | Kind::Sum) {
             reading.value = number(self.value)?;
         } else {

@@ -1,13 +1,14 @@
 //! Dictionaries of many batches made one.
 //!
-//! Columns that come from the resource share one key buffer, and so do those of the scope. Such a *group* is interned as a
-//! whole: two entries are one where every column of the group has the same value, so that the group still shares its keys
-//! afterwards, and thousands of requests from one process end with one entry.
+//! Columns that come from the resource share one key buffer, and so do those of the scope and those of a metric. Such a *group* is
+//! interned as a whole: two entries are one where every column of the group has the same value, so that the group still shares its
+//! keys afterwards, and thousands of requests from one process end with one entry. Which rows are null is each column's own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanBufferBuilder, DictionaryArray, RecordBatch, UInt32Array};
+use arrow::buffer::NullBuffer;
 use arrow::compute::interleave;
 use arrow::datatypes::{DataType, Schema, UInt32Type};
 use arrow::error::ArrowError;
@@ -47,15 +48,12 @@ fn value(array: &dyn Array, at: usize) -> &[u8] {
 }
 
 impl Group {
-    /// Interns the dictionaries of `batches`, which all have `schema`. Columns that hold nulls are left out: none of the
-    /// stored tables has them.
+    /// Interns the dictionaries of `batches`, which all have `schema`. Columns whose dictionary holds a null are left out: none of
+    /// the stored tables has them.
     pub(crate) fn of(schema: &Schema, batches: &[&RecordBatch]) -> Result<Vec<Self>, ArrowError> {
         let mut groups: Vec<Vec<usize>> = Vec::new();
         for (column, field) in schema.fields().iter().enumerate() {
-            let whole = |batch: &&RecordBatch| {
-                let array = dictionary(batch, column);
-                array.keys().null_count() == 0 && array.values().null_count() == 0
-            };
+            let whole = |batch: &&RecordBatch| dictionary(batch, column).values().null_count() == 0;
             if !interned(field.data_type()) || !batches.iter().all(whole) {
                 continue;
             }
@@ -106,20 +104,37 @@ impl Group {
         Ok(Self { columns, values, moved })
     }
 
-    /// Returns the keys of row `row` of batch `batch`, for [`Self::build`].
+    /// Returns the keys of row `row` of batch `batch`, for [`Self::build`]; that of a row that is null may be any.
     pub(crate) fn keys<'a>(&'a self, batches: &'a [&RecordBatch]) -> impl Fn(usize, usize) -> u32 + 'a {
         let keys: Vec<&[u32]> =
             batches.iter().map(|batch| &**dictionary(batch, self.columns[0]).keys().values()).collect();
-        move |batch, row| self.moved[batch][keys[batch][row] as usize]
+        move |batch, row| self.moved[batch].get(keys[batch][row] as usize).copied().unwrap_or(0)
     }
 
-    /// Builds the columns of the group over `keys`; they share them.
-    pub(crate) fn build(&self, keys: Vec<u32>) -> Result<Vec<ArrayRef>, ArrowError> {
+    /// Builds the columns of the group of all rows of `batches` over `keys`; they share them.
+    pub(crate) fn build(&self, keys: Vec<u32>, batches: &[&RecordBatch]) -> Result<Vec<ArrayRef>, ArrowError> {
         let keys = UInt32Array::from(keys);
-        let column = |values: &ArrayRef| {
-            let array = DictionaryArray::<UInt32Type>::try_new(keys.clone(), Arc::clone(values))?;
+        let columns = self.columns.iter().zip(&self.values).map(|(column, values)| {
+            let keys = UInt32Array::try_new(keys.values().clone(), nulls(*column, batches))?;
+            let array = DictionaryArray::<UInt32Type>::try_new(keys, Arc::clone(values))?;
             Ok(Arc::new(array) as ArrayRef)
-        };
-        self.values.iter().map(column).collect()
+        });
+        columns.collect()
     }
+}
+
+/// Which rows of a column are null, all batches behind one another.
+fn nulls(column: usize, batches: &[&RecordBatch]) -> Option<NullBuffer> {
+    let of = |batch: &RecordBatch| batch.column(column).nulls().cloned();
+    if batches.iter().all(|batch| of(batch).is_none()) {
+        return None;
+    }
+    let mut valid = BooleanBufferBuilder::new(batches.iter().map(|batch| batch.num_rows()).sum());
+    for batch in batches {
+        match of(batch) {
+            Some(nulls) => valid.append_buffer(nulls.inner()),
+            None => valid.append_n(batch.num_rows(), true),
+        }
+    }
+    Some(NullBuffer::new(valid.finish()))
 }

@@ -15,7 +15,7 @@ pub(crate) fn concat_batches(schema: &SchemaRef, batches: &[&RecordBatch]) -> Re
         let key = group.keys(batches);
         let rows =
             batches.iter().enumerate().flat_map(|(number, batch)| (0..batch.num_rows()).map(move |r| (number, r)));
-        let built = group.build(rows.map(|(batch, row)| key(batch, row)).collect())?;
+        let built = group.build(rows.map(|(batch, row)| key(batch, row)).collect(), batches)?;
         group.columns.iter().zip(built).for_each(|(column, array)| columns[*column] = Some(array));
     }
     let arrays = columns.into_iter().enumerate().map(|(column, built)| match built {
@@ -50,7 +50,8 @@ pub(crate) fn memory_size(batch: &RecordBatch) -> u64 {
                 let keys = array.keys().values().inner();
                 let values = array.values();
                 let weight = values.get_buffer_memory_size();
-                once(keys.as_ptr(), keys.capacity()) + start(values).map_or(weight, |at| once(at, weight))
+                let nulls = array.nulls().map_or(0, |nulls| nulls.buffer().capacity());
+                once(keys.as_ptr(), keys.capacity()) + start(values).map_or(weight, |at| once(at, weight)) + nulls
             }
             None => column.get_buffer_memory_size(),
         })

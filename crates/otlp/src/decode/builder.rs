@@ -35,7 +35,7 @@ pub struct RowBuilder {
     signal: Signal,
     columns: Columns,
     row_bytes: usize,
-    /// Bytes of the requests that the rows are of, and of the text that they repeat.
+    /// Bytes of the requests that the rows are of, and of the text that they have copies of.
     bytes: usize,
     room_bytes: usize,
 }
@@ -103,7 +103,7 @@ impl RowBuilder {
     }
 
     /// Returns about how many bytes the rows take: what is in a slot of every column, as many bytes of text as were
-    /// on the wire, what attributes and lists of numbers take beside that, and what a metric's text takes on each of its points.
+    /// on the wire, what attributes and lists of numbers take beside that, and what a metric's metadata takes on each of its points.
     pub fn bytes(&self) -> usize {
         self.rows() * self.row_bytes + self.bytes
     }
@@ -115,8 +115,8 @@ impl RowBuilder {
     pub fn push(&mut self, request: &[u8], received: UnixNanos) -> std::result::Result<Pushed, DecodeError> {
         let reader = request_reader(self.signal, request)?;
         let read = each!(&mut self.columns, open => push(open, reader, received)).map_err(|error| *error)?;
-        let Read { rows, parts, repeated, rejected } = read;
-        let text = if rows > 0 { request.len() + PART_BYTES * parts + repeated } else { 0 };
+        let Read { rows, parts, copied, rejected } = read;
+        let text = if rows > 0 { request.len() + PART_BYTES * parts + copied } else { 0 };
         self.bytes += text;
         Ok(Pushed { rows, bytes: rows * self.row_bytes + text, rejected })
     }
@@ -149,7 +149,7 @@ struct Read {
     /// Attributes and items of lists.
     parts: usize,
     /// Bytes of text that the rows have and the request has not.
-    repeated: usize,
+    copied: usize,
     rejected: Rejected,
 }
 
@@ -157,11 +157,11 @@ fn push<R: Records>(open: &mut Open<R>, request: Reader<'_>, received: UnixNanos
     let mark = open.mark();
     let before = (open.rows(), open.parts());
     let mut attempt = Attempt { open, mark, kept: false };
-    let repeated = attempt.open.read(request, received.as_i64())?;
+    let copied = attempt.open.read(request, received.as_i64())?;
     let rejected = attempt.open.keep(mark).map_err(|NotUtf8| not_text(request))?;
     attempt.kept = true;
     let (rows, parts) = (attempt.open.rows() - before.0, attempt.open.parts() - before.1);
-    Ok(Read { rows, parts, repeated, rejected })
+    Ok(Read { rows, parts, copied, rejected })
 }
 
 /// A request being read: cut off again unless it was kept, whatever ended it.

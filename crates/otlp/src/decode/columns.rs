@@ -92,10 +92,6 @@ impl Text {
         self.offsets.push(self.bytes.len() as i32);
     }
 
-    pub(super) fn extend(&mut self, value: &[u8], rows: usize) {
-        (0..rows).for_each(|_| self.push(value));
-    }
-
     /// Returns the bytes of the value at `row`.
     pub(super) fn get(&self, row: usize) -> &[u8] {
         &self.bytes[self.offsets[row] as usize..self.offsets[row + 1] as usize]
@@ -159,7 +155,17 @@ impl Presence {
         self.0.push(true);
     }
 
-    fn finish(&mut self, rows: usize) -> NullBuffer {
+    /// Sets rows that lie behind all that were set before.
+    pub(super) fn set_all(&mut self, rows: std::ops::Range<usize>) {
+        self.0.resize(rows.start, false);
+        self.0.resize(rows.end, true);
+    }
+
+    pub(super) fn truncate(&mut self, rows: usize) {
+        self.0.truncate(rows);
+    }
+
+    pub(super) fn finish(&mut self, rows: usize) -> NullBuffer {
         if self.0.is_empty() {
             return NullBuffer::new_null(rows);
         }
@@ -274,6 +280,13 @@ impl<T: Copy + Default> OptionalNumber<T> {
         }
         self.values.push(value);
         self.present.set(row);
+    }
+
+    /// Sets the value of rows that lie behind all that were set before.
+    pub(super) fn set_all(&mut self, rows: std::ops::Range<usize>, value: T) {
+        self.values.resize(rows.start, T::default());
+        self.values.resize(rows.end, value);
+        self.present.set_all(rows);
     }
 
     #[inline(always)]

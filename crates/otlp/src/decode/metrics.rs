@@ -1,4 +1,4 @@
-//! Metrics into columns: one row a data point, the metric's own fields repeated on each.
+//! Metrics into columns: one row a data point, the metric's own fields by number on each.
 //!
 //! *Rules.* A metric without data, of a type that is not known, or without points gives no rows. Of data of several types
 //! in one metric, which protobuf does not let an encoder write, the last counts.
@@ -8,7 +8,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Int32Array};
 
 use super::attributes::Attributes;
-use super::columns::{Leave, NotUtf8, OptionalNumber, OptionalText, Text};
+use super::columns::{Leave, NotUtf8, OptionalNumber};
+use super::heads::{Head, Heads};
 use super::points::{PointKind, Points};
 use super::sizes::{Learned, Sizes};
 use super::walk::{Records, Scratch, collect};
@@ -28,10 +29,7 @@ const ENTRY_BYTES: usize = 16;
 #[derive(Default)]
 pub(super) struct Metrics {
     points: Points,
-    name: Text,
-    description: OptionalText,
-    unit: OptionalText,
-    metric_type: Text,
+    heads: Heads,
     temporality: OptionalNumber<i32>,
     is_monotonic: OptionalNumber<bool>,
     metadata: Attributes,
@@ -96,10 +94,13 @@ impl Records for Metrics {
     const RECORD: &'static Message = &metric::MESSAGE;
     const LEARNED: &'static Learned = &LEARNED;
 
+    fn joined() -> Self {
+        Self { heads: Heads::joined(), ..Self::default() }
+    }
+
     fn reserve(&mut self, expected: Sizes) {
         self.points.reserve(expected);
-        self.name.reserve(expected.rows, 0);
-        self.metric_type.reserve(expected.rows, 0);
+        self.heads.reserve(expected.rows);
         self.metadata.reserve(Sizes { rows: expected.rows, ..Sizes::default() });
     }
 
@@ -123,7 +124,7 @@ impl Records for Metrics {
         let (mut name, mut description, mut unit) = ("", "", "");
         let mut data: Option<&DataKind> = None;
         let metric = reader;
-        let Scratch { metadata: metadata_parts, data: data_parts, request, repeated, .. } = scratch;
+        let Scratch { metadata: metadata_parts, data: data_parts, request, repeated, copied, .. } = scratch;
         metadata_parts.clear();
         data_parts.clear();
         while let Some(tag) = reader.tag()? {
@@ -151,18 +152,14 @@ impl Records for Metrics {
         let metadata: usize = metadata_parts.iter().map(|part| part.rest().len() + ENTRY_BYTES).sum();
         let each = name.len() + description.len() + unit.len() + metadata;
         *repeated = each.saturating_mul(last - first).saturating_add(*repeated);
+        *copied = metadata.saturating_mul(last - first).saturating_add(*copied);
         check_repeated(&metric, *request, *repeated)?;
-        self.name.extend(name.as_bytes(), last - first);
-        self.metric_type.extend(kind.name.as_bytes(), last - first);
-        for row in first..last {
-            self.description.set_unless_empty(row, description.as_bytes());
-            self.unit.set_unless_empty(row, unit.as_bytes());
-            if kind.has_temporality {
-                self.temporality.set(row, temporality);
-            }
-            if kind.is_sum {
-                self.is_monotonic.set(row, is_monotonic);
-            }
+        self.heads.push(&Head { name, description, unit, kind: kind.name }, last);
+        if kind.has_temporality {
+            self.temporality.set_all(first..last, temporality);
+        }
+        if kind.is_sum {
+            self.is_monotonic.set_all(first..last, is_monotonic);
         }
         self.end_metric(first, metadata_parts)
     }
@@ -178,15 +175,13 @@ impl Records for Metrics {
 
     fn keep(&mut self) {
         self.points.keep();
+        self.heads.keep();
         self.metadata.keep();
     }
 
     fn cut(&mut self, rows: usize) {
         self.points.cut(rows);
-        self.name.truncate(rows);
-        self.description.truncate(rows);
-        self.unit.truncate(rows);
-        self.metric_type.truncate(rows);
+        self.heads.cut(rows);
         self.temporality.truncate(rows);
         self.is_monotonic.truncate(rows);
         self.metadata.cut(rows);
@@ -199,11 +194,8 @@ impl Records for Metrics {
         let (is_monotonic, has_monotonic) = self.is_monotonic.parts(rows, leave);
         let (metadata, metadata_types) = self.metadata.finish(leave)?;
         columns.extend(points.times);
-        columns.extend([
-            self.name.finish(leave)?,
-            self.description.finish(rows, leave)?,
-            self.unit.finish(rows, leave)?,
-            self.metric_type.finish(leave)?,
+        columns.extend(self.heads.finish(leave)?);
+        columns.extend::<[ArrayRef; 2]>([
             Arc::new(Int32Array::new(temporality.into(), Some(has_temporality))),
             Arc::new(BooleanArray::new(is_monotonic.into(), Some(has_monotonic))),
         ]);

@@ -14,6 +14,7 @@ mod check;
 mod columns;
 mod convention;
 mod exemplars;
+mod heads;
 mod ids;
 mod keys;
 mod logs;
@@ -61,10 +62,10 @@ pub const REQUEST_PARTS_MAX: usize = 1 << 21;
 /// part; protobuf lets them write more.
 pub const MESSAGE_PARTS_MAX: usize = 1 << 12;
 
-/// How much text of metrics a request may repeat, as a multiple of its size, beside that, and at all.
+/// How much text of metrics a request may give its rows, as a multiple of its size, beside that, and at all.
 ///
-/// A metric's name, description, unit and metadata stand once on the wire and in every row of its points: without this, a name of a
-/// mebibyte over a million points of two bytes would become a tebibyte.
+/// A metric's name, description, unit and metadata stand once on the wire, and readers see them in every row of its points: without
+/// this, a name of a mebibyte over a million points of two bytes would become a tebibyte.
 const REPEATED_MAX: (usize, usize, usize) = (16, 1 << 20, 64 << 20);
 
 /// The most text that the values of attributes may become: a list or a map takes up to six times its bytes as JSON.

@@ -25,9 +25,9 @@ use crate::wire::{Reader, Result};
 /// The name of a service that gives none.
 const UNKNOWN_SERVICE: &[u8] = b"unknown_service";
 
-/// Which entry each row has, and the wire bytes of each entry.
+/// Which entry each row has, and the bytes that tell each entry: on the wire, of a resource or scope.
 #[derive(Default)]
-struct Entries {
+pub(super) struct Entries {
     keys: Vec<u32>,
     wire: Text,
     /// Entries by a hash of their wire bytes that senders cannot foresee; of those that share one, the last.
@@ -39,12 +39,32 @@ struct Entries {
 
 impl Entries {
     /// Entries that are told apart over many requests.
-    fn joined() -> Self {
+    pub(super) fn joined() -> Self {
         Self { known: Some(HashMap::new()), ..Self::default() }
     }
 
+    /// Makes room for so many rows.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.keys.reserve_exact(rows);
+    }
+
+    /// Returns how many rows have an entry.
+    pub(super) fn rows(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Returns how many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.wire.len()
+    }
+
+    /// Returns where the bytes of the next entry are appended.
+    pub(super) fn open(&mut self) -> &mut Vec<u8> {
+        self.wire.open()
+    }
+
     /// Returns the entry that what is pending is again, and drops what is pending.
-    fn again(&mut self) -> Option<usize> {
+    pub(super) fn again(&mut self) -> Option<usize> {
         let last = self.wire.len().checked_sub(1)?;
         let pending = self.wire.pending();
         let is = |entry: usize| self.wire.get(entry) == pending;
@@ -64,7 +84,7 @@ impl Entries {
     }
 
     /// Makes an entry of what is pending.
-    fn seal(&mut self) -> usize {
+    pub(super) fn seal(&mut self) -> usize {
         let entry = self.wire.len();
         if let Some(known) = &mut self.known {
             // The first one was not looked for.
@@ -76,12 +96,12 @@ impl Entries {
     }
 
     /// Gives an entry to as many rows as are missing until there are `rows`.
-    fn assign(&mut self, rows: usize, entry: usize) {
+    pub(super) fn assign(&mut self, rows: usize, entry: usize) {
         self.keys.resize(rows, entry as u32);
     }
 
     /// Goes back to so many rows and entries.
-    fn cut(&mut self, rows: usize, entries: usize) {
+    pub(super) fn cut(&mut self, rows: usize, entries: usize) {
         self.keys.truncate(rows);
         self.wire.truncate(entries);
         if let Some(known) = &mut self.known {
@@ -89,20 +109,24 @@ impl Entries {
         }
     }
 
-    /// Takes the keys, and the wire bytes as a column over them.
-    fn finish(&mut self, leave: Leave) -> (ScalarBuffer<u32>, ArrayRef) {
+    fn take_keys(&mut self, leave: Leave) -> ScalarBuffer<u32> {
         if let Some(known) = &mut self.known {
             known.clear();
         }
-        let keys = ScalarBuffer::from(leave.take(&mut self.keys));
-        let wire = dictionary(&keys, self.wire.finish_bytes(leave));
-        (keys, wire)
+        ScalarBuffer::from(leave.take(&mut self.keys))
     }
-}
 
-fn dictionary(keys: &ScalarBuffer<u32>, values: ArrayRef) -> ArrayRef {
-    let keys = UInt32Array::new(keys.clone(), None);
-    Arc::new(DictionaryArray::<UInt32Type>::new(keys, values))
+    /// Takes the keys; the entries' bytes are dropped.
+    pub(super) fn finish_keys(&mut self, leave: Leave) -> ScalarBuffer<u32> {
+        self.wire.truncate(0);
+        self.take_keys(leave)
+    }
+
+    /// Takes the wire bytes as a column over the keys. Others of as many entries are made of it, so that keys are checked once.
+    fn finish(&mut self, leave: Leave) -> DictionaryArray<UInt32Type> {
+        let keys = UInt32Array::new(self.take_keys(leave), None);
+        DictionaryArray::new(keys, self.wire.finish_bytes(leave))
+    }
 }
 
 /// The columns of the resource.
@@ -213,12 +237,12 @@ impl Resources {
 
     /// Appends the columns in the order of the schema: names, attributes as JSON, wire bytes.
     pub(super) fn finish(&mut self, columns: &mut Vec<ArrayRef>, leave: Leave) -> std::result::Result<(), NotUtf8> {
-        let (keys, wire) = self.entries.finish(leave);
+        let wire = self.entries.finish(leave);
         for names in &mut self.names {
-            columns.push(dictionary(&keys, names.finish(leave)?));
+            columns.push(Arc::new(wire.with_values(names.finish(leave)?)));
         }
-        columns.push(dictionary(&keys, self.attributes.finish(leave)?));
-        columns.push(wire);
+        columns.push(Arc::new(wire.with_values(self.attributes.finish(leave)?)));
+        columns.push(Arc::new(wire));
         Ok(())
     }
 }
@@ -305,10 +329,10 @@ impl Scopes {
 
     /// Appends the columns in the order of the schema: name, version, wire bytes.
     pub(super) fn finish(&mut self, columns: &mut Vec<ArrayRef>, leave: Leave) -> std::result::Result<(), NotUtf8> {
-        let (keys, wire) = self.entries.finish(leave);
-        columns.push(dictionary(&keys, self.name.finish(leave)?));
-        columns.push(dictionary(&keys, self.version.finish(leave)?));
-        columns.push(wire);
+        let wire = self.entries.finish(leave);
+        columns.push(Arc::new(wire.with_values(self.name.finish(leave)?)));
+        columns.push(Arc::new(wire.with_values(self.version.finish(leave)?)));
+        columns.push(Arc::new(wire));
         Ok(())
     }
 }

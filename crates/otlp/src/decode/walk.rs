@@ -23,6 +23,11 @@ pub(super) trait Records: Default {
     /// What requests of this signal become.
     const LEARNED: &'static Learned;
 
+    /// Makes empty columns that many requests are to share.
+    fn joined() -> Self {
+        Self::default()
+    }
+
     /// Makes room for what is expected.
     fn reserve(&mut self, expected: Sizes);
 
@@ -67,8 +72,9 @@ pub(super) struct Scratch<'a> {
     pub(super) data: Vec<Reader<'a>>,
     /// Bytes of the request.
     pub(super) request: usize,
-    /// Bytes of the text that it repeats in every row of its metrics.
+    /// Bytes of the text that it gives every row of its metrics, and of that part which is copied for each: metadata.
     pub(super) repeated: usize,
+    pub(super) copied: usize,
 }
 
 /// Takes one more part of a message that is read when the one that it is in has ended.
@@ -102,7 +108,7 @@ pub(super) struct Mark {
 impl<R: Records> Open<R> {
     /// Makes empty columns that many requests are to share.
     pub(super) fn joined() -> Self {
-        Self { resources: Resources::joined(), scopes: Scopes::joined(), ..Self::default() }
+        Self { resources: Resources::joined(), scopes: Scopes::joined(), records: R::joined(), received: Vec::new() }
     }
 
     /// Returns how many rows there are.
@@ -129,7 +135,7 @@ impl<R: Records> Open<R> {
         Ok(self.records.rejected())
     }
 
-    /// Pushes a request; what there is of one that fails is to be cut off. Returns how many bytes of text its rows repeat.
+    /// Pushes a request; what there is of one that fails is to be cut off. Returns how many bytes of text its rows have copies of.
     pub(super) fn read(&mut self, mut request: Reader<'_>, received: i64) -> Result<usize> {
         let mut scratch = Scratch { request: request.rest().len(), ..Scratch::default() };
         while let Some(tag) = request.tag()? {
@@ -141,7 +147,7 @@ impl<R: Records> Open<R> {
             }
         }
         self.received.resize(self.records.rows(), received);
-        Ok(scratch.repeated)
+        Ok(scratch.copied)
     }
 
     /// Ends a request that was read: its rows stay, unless they hold what is not text. Returns what was left out of it.

@@ -474,13 +474,16 @@ fn a_log_with_an_id_of_the_wrong_length_is_kept_without_it_and_that_is_said() {
 }
 
 #[test]
-fn what_shared_columns_take_has_the_text_that_rows_repeat_in_it() {
+fn what_shared_columns_take_has_the_text_in_it_that_rows_have_copies_of() {
+    let metadata = |text: &[u8]| nest(12, &[nest(1, b"k"), nest(2, &nest(1, text))].concat());
     let mut joined = RowBuilder::new(Signal::Metrics);
-    let bytes = gauge_of(&[nest(1, &[b'a'; 1_000])], 1_000);
-    let short = joined.push(&gauge_of(&[nest(1, b"a")], 1_000), RECEIVED).expect("a short name").bytes;
-    let long = joined.push(&bytes, RECEIVED).expect("a long name").bytes;
-    assert!((999_000..1_001_000 + 1_000).contains(&(long - short)), "{short} and {long}");
-    assert_eq!(joined.bytes(), short + long);
+    let mut bytes = |field: Vec<u8>| joined.push(&gauge_of(&[field], 1_000), RECEIVED).expect("well-formed").bytes;
+    let (short, long) = (bytes(metadata(b"a")), bytes(metadata(&[b'a'; 1_000])));
+    assert!((999_000..1_001_000 + 3_000).contains(&(long - short)), "{short} and {long}");
+    // A name stands once, however many points have it.
+    let (brief, named) = (bytes(nest(1, b"a")), bytes(nest(1, &[b'a'; 1_000])));
+    assert!((999..1_100).contains(&(named - brief)), "{brief} and {named}");
+    assert_eq!(joined.bytes(), short + long + brief + named);
     assert!(joined.take().get_array_memory_size() >= 1_000_000);
 }
 

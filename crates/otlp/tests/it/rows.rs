@@ -70,7 +70,7 @@ pub(crate) fn cell(batch: &RecordBatch, column: &str, row: usize) -> Option<Stri
     if let DataType::Dictionary(..) = array.data_type() {
         let array = array.as_dictionary::<UInt32Type>();
         let key = array.keys().value(row) as usize;
-        return Some(array.values().as_string::<i32>().value(key).to_owned());
+        return array.is_valid(row).then(|| array.values().as_string::<i32>().value(key).to_owned());
     }
     let array = array.as_string::<i32>();
     array.is_valid(row).then(|| array.value(row).to_owned())

@@ -34,6 +34,8 @@ const REPEATED: &[&str] = &[
     "error_type",
     "severity_text",
     "event_name",
+    // Text in segments of before; dictionaries since.
+    "metric_description",
     "metric_name",
     "metric_type",
     "unit",

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrow::array::{MapBuilder, MapFieldNames, RecordBatch, StringBuilder, StringDictionaryBuilder, new_null_array};
-use arrow::datatypes::{DataType, Field, UInt32Type};
+use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
+use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::properties::WriterProperties;
 use plimsoll_model::SequenceNumber;
 use plimsoll_otlp::{Signal, Table};
 use plimsoll_store::{Published, Store};
@@ -107,6 +109,64 @@ async fn a_new_catalog_takes_in_merged_segments_once() {
     check(&world, &store, 91, "adopted");
     assert_eq!(store.checkpoint(), SequenceNumber(90));
     assert!(store.status().orphan_files > 0, "what was merged is removed");
+}
+
+/// Writes a segment of `metrics` anew as builds before wrote it: what points of a metric share is text, and the file has no checksums.
+fn age(file: &std::path::Path) {
+    let before = std::fs::read(file).map(bytes::Bytes::from).expect("read");
+    let reader = ParquetRecordBatchReaderBuilder::try_new(before).expect("a Parquet file");
+    let facts = reader.metadata().file_metadata().key_value_metadata().cloned().expect("facts");
+    let kept =
+        facts.into_iter().filter(|fact| fact.key.starts_with("plimsoll.") && fact.key != "plimsoll.sums").collect();
+    let text = |field: &Arc<Field>| match field.name().as_str() {
+        "metric_name" | "metric_description" | "unit" | "metric_type" => {
+            field.as_ref().clone().with_data_type(DataType::Utf8)
+        }
+        _ => field.as_ref().clone(),
+    };
+    let schema = Arc::new(Schema::new(reader.schema().fields().iter().map(text).collect::<Vec<_>>()));
+    let properties = WriterProperties::builder().set_key_value_metadata(Some(kept)).build();
+    let mut aged = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut aged, Arc::clone(&schema), Some(properties)).expect("a writer");
+    for batch in reader.build().expect("readable") {
+        let batch = batch.expect("readable");
+        let columns = batch.columns().iter().zip(schema.fields());
+        let columns = columns.map(|(column, field)| arrow::compute::cast(column, field.data_type()).expect("is text"));
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns.collect()).expect("columns fit");
+        writer.write(&batch).expect("memory takes it");
+    }
+    writer.close().expect("a footer");
+    std::fs::write(file, aged).expect("written");
+}
+
+#[tokio::test]
+async fn segments_in_which_metrics_are_text_are_merged_with_those_in_which_they_are_numbered() {
+    let mut world = World::new();
+    let store = world.open().await;
+    // While the disk counts as full nothing is merged.
+    world.files.free.store(0, Ordering::SeqCst);
+    seal(&store, 1, 91).await;
+    let metrics = store.snapshot().segments(Table::Metrics).to_vec();
+    assert!(metrics.len() > 8, "{} segments", metrics.len());
+    store.close().await.expect("closed");
+    drop(store);
+    metrics.iter().step_by(2).for_each(|record| age(&world.root().join(&record.path)));
+    // Another catalog takes the files as they are.
+    world.forgotten += 1;
+    let store = world.open().await;
+    check(&world, &store, 91, "adopted");
+    world.files.free.store(u64::MAX, Ordering::SeqCst);
+    for _ in 0..8 {
+        store.maintain().await.expect("maintained");
+    }
+    let merged = store.snapshot().segments(Table::Metrics).to_vec();
+    assert!(merged.len() < metrics.len(), "{} of {}", merged.len(), metrics.len());
+    check(&world, &store, 91, "merged");
+    for record in merged {
+        for batch in world.segment(&record.path) {
+            assert_eq!(batch.schema().fields(), Table::Metrics.schema().fields(), "{}", record.path);
+        }
+    }
 }
 
 #[tokio::test]

@@ -39,7 +39,10 @@ pub(crate) fn batch(table: Table, rows: usize, seed: u64) -> RecordBatch {
         }
         (_, DataType::Dictionary(_, value)) => {
             let values = array(&mut rng, value, resources, false);
-            Arc::new(DictionaryArray::<UInt32Type>::new(keys.clone(), values)) as ArrayRef
+            let valid: Vec<bool> = (0..rows).map(|_| !field.is_nullable() || rng.random_bool(0.7)).collect();
+            let nulls = field.is_nullable().then(|| NullBuffer::from(valid));
+            let keys = UInt32Array::new(keys.values().clone(), nulls);
+            Arc::new(DictionaryArray::<UInt32Type>::new(keys, values)) as ArrayRef
         }
         (_, data_type) => array(&mut rng, data_type, rows, field.is_nullable()),
     });
