@@ -7,13 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use plimsoll_model::signal::{ExceptionCount, Fingerprint, OperationKey, OperationKind, OperationSeries};
-use plimsoll_model::{Bucket, DeployStatus, ServiceKey, Suppressed};
+use plimsoll_model::{Bucket, ServiceKey, Suppressed};
 
 use crate::actions::Actions;
 use crate::closeness::{Closeness, Expected, Health};
 use crate::design::{Cells, Frame, Role};
 use crate::dispersion::{Measure, Tempering};
 use crate::drift::Drift;
+use crate::due::due;
 use crate::flow::{self, Due, Flow, Traffic};
 use crate::input::JudgeInput;
 use crate::log_flow::LogFlow;
@@ -32,9 +33,6 @@ use crate::zones;
 
 /// Buckets that the control must have in a trailing minute, relative to the candidate's requests, to count as serving.
 const CONTROL_SHARE_MIN: f64 = 0.05;
-
-/// Times as long as deploys before needed to the first request after which one is late.
-const LATE: u64 = 2;
 
 /// Requests of the control that are to be met before it is taken to have ended.
 const CONTROL_MIN: f64 = 20.0;
@@ -463,28 +461,6 @@ fn serves_beside(latest: &VecDeque<(u64, u64)>) -> bool {
         }
     }
     a > 0 && a as f64 >= CONTROL_SHARE_MIN * b as f64
-}
-
-/// From when on the candidate may be missed, and from when on it is though others serve: once its deploy has succeeded, or
-/// took longer than those before needed to the first request. A rollout that failed owes nothing.
-fn due(input: &JudgeInput, frame: &Frame) -> [Bucket; 2] {
-    const NEVER: Bucket = Bucket(u64::MAX);
-    let after = |seconds: u64| Bucket(frame.start.0.saturating_add(seconds / 10));
-    // Rollouts are measured by the first telemetry of their versions: what was heard of may serve in its own time.
-    let own = input.aggregates.presence.iter().filter(|series| series.version == frame.version);
-    let mut heard =
-        own.flat_map(|series| &series.cells).filter(|(bucket, _)| *bucket >= frame.start && *bucket < frame.end);
-    let boots = heard.any(|(_, cell)| cell.spans + cell.logs + cell.points > 0);
-    let late = input
-        .first_request
-        .filter(|_| !boots)
-        .map_or(NEVER, |usual| after(LATE * usual.as_secs() + input.tolerances.silence_s));
-    let done = input.deploy.finished_at.map_or(NEVER, |at| at.bucket().max(frame.start));
-    match input.deploy.status {
-        DeployStatus::Failed => [NEVER, NEVER],
-        DeployStatus::Succeeded => [done, done.min(late)],
-        DeployStatus::Running => [after(input.tolerances.silence_s), late],
-    }
 }
 
 /// Requests by bucket of the operations that call the service.

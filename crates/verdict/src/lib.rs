@@ -42,6 +42,7 @@ mod design;
 pub mod dispersion;
 mod drift;
 mod drill;
+mod due;
 pub mod e_process;
 mod errors;
 mod evidence;

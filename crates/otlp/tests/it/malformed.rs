@@ -489,8 +489,7 @@ fn what_shared_columns_take_has_the_text_in_it_that_rows_have_copies_of() {
 
 #[test]
 fn every_prefix_of_a_request_gets_an_answer() {
-    let mut whole = span("x");
-    whole.attributes = vec![string("http.route", "/a")];
+    let whole = Span { attributes: vec![string("http.route", "/a")], ..span("x") };
     let bytes = request(vec![string("service.name", "s")], vec![whole]).encode_to_vec();
     for end in 1..bytes.len() {
         assert!(decode(Signal::Traces, &bytes[..end], RECEIVED).is_err(), "cut at {end}");
