@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use plimsoll_catalog::{Catalog, DeployFilter, SqliteCatalog};
 use plimsoll_model::{UnixNanos, Verdict, VerdictKind};
-use plimsoll_otlp::{Signal, Table, decode, json_to_protobuf};
 use plimsoll_signals::{SignalLimits, SignalState};
-use plimsoll_verdict::{TolerancePolicy, quality};
-use plimsoll_watch::{WatchOptions, Watcher};
+use plimsoll_verdict::quality;
+use plimsoll_watch::WatchOptions;
+
+use crate::telemetry::{fold, options, watcher};
 
 /// The second at which nothing is sent any more.
 const OUTAGE: u64 = 1_800_000_000;
@@ -21,7 +21,6 @@ const REPLACED: u64 = 120;
 /// Four requests a second of the seconds `from..to`, as they are received in the second `received`; of version 2's every
 /// `failing`-th fails.
 fn send(state: &Mutex<SignalState>, from: u64, to: u64, received: u64, failing: u64) {
-    let text = |key: &str, value: &str| format!(r#"{{"key":"{key}","value":{{"stringValue":"{value}"}}}}"#);
     for version in ["1", "2"] {
         let own = |second: &u64| (*second >= OUTAGE + REPLACED) == (version == "2");
         let spans: Vec<String> = (from..to)
@@ -41,19 +40,7 @@ fn send(state: &Mutex<SignalState>, from: u64, to: u64, received: u64, failing: 
         if spans.is_empty() {
             continue;
         }
-        let resource = [
-            text("service.name", "payment"),
-            text("deployment.environment.name", "prod"),
-            text("service.version", version),
-        ];
-        let json = format!(
-            r#"{{"resourceSpans":[{{"resource":{{"attributes":[{}]}},"scopeSpans":[{{"spans":[{}]}}]}}]}}"#,
-            resource.join(","),
-            spans.join(",")
-        );
-        let request = json_to_protobuf(Signal::Traces, json.as_bytes()).expect("is OTLP/JSON");
-        let decoded = decode(Signal::Traces, &request, UnixNanos::from_secs(received)).expect("is a request");
-        state.lock().fold(Table::Spans, &decoded.batch).expect("is in the stored schema");
+        fold(state, "payment", version, &spans, received);
     }
 }
 
@@ -63,25 +50,9 @@ async fn judged(failing: u64) -> Vec<Verdict> {
     let path = directory.path().join("catalog.db");
     let catalog: Arc<dyn Catalog> = Arc::new(SqliteCatalog::open(path).await.expect("opens"));
     let state = Arc::new(Mutex::new(SignalState::new(SignalLimits::default())));
-    let options = WatchOptions {
-        interval: Duration::from_secs(5),
-        infer_deploys: true,
-        tolerances: TolerancePolicy::default(),
-        audience: None,
-        ui_base: String::new(),
-        judged_per_tick: 64,
-        keep_evidence: None,
-    };
+    let options = WatchOptions { infer_deploys: true, ..options() };
     let clock = Arc::new(AtomicU64::new(0));
-    let now = clock.clone();
-    let watcher = Watcher::start(
-        options,
-        catalog.clone(),
-        state.clone(),
-        Arc::new(move || UnixNanos::from_secs(now.load(Ordering::SeqCst))),
-        Arc::new(|| 1),
-    );
-    let watcher = watcher.await.expect("the catalog is readable");
+    let watcher = watcher(options, catalog.clone(), &state, &clock).await;
     let mut told = Vec::new();
     let (mut sent, mut at) = (OUTAGE - 2_400, OUTAGE - 2_395);
     while at < OUTAGE + LASTS + 1_200 {

@@ -12,7 +12,6 @@ use plimsoll_model::signal::{
 use plimsoll_model::{Bucket, ServiceKey, UnixNanos, Verdict};
 use plimsoll_otlp::{Signal, Table, decode, json_to_protobuf};
 use plimsoll_signals::{OperationRow, SignalLimits, SignalState, encode_operations};
-use plimsoll_verdict::TolerancePolicy;
 use plimsoll_watch::{Evidence, NewDeploy, WatchOptions, Watcher};
 
 /// The bucket of the start.
@@ -119,15 +118,7 @@ async fn judged(state: SignalState) -> (Verdict, Vec<u8>) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("catalog.db");
     let catalog: Arc<dyn Catalog> = Arc::new(SqliteCatalog::open(path).await.expect("opens"));
-    let options = WatchOptions {
-        interval: Duration::from_secs(5),
-        infer_deploys: false,
-        tolerances: TolerancePolicy::default(),
-        audience: None,
-        ui_base: String::new(),
-        judged_per_tick: 64,
-        keep_evidence: Some(Duration::from_secs(7 * 86_400)),
-    };
+    let options = WatchOptions { keep_evidence: Some(Duration::from_secs(7 * 86_400)), ..crate::telemetry::options() };
     let clock = Arc::new(AtomicU64::new(Bucket(START).start().0));
     let now = clock.clone();
     let watcher = Watcher::start(

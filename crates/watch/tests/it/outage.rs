@@ -3,15 +3,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use plimsoll_catalog::{Catalog, DeployFilter, SqliteCatalog};
 use plimsoll_model::{UnixNanos, Verdict, VerdictKind};
-use plimsoll_otlp::{Signal, Table, decode, json_to_protobuf};
 use plimsoll_signals::{SignalLimits, SignalState};
-use plimsoll_verdict::TolerancePolicy;
-use plimsoll_watch::{WatchOptions, Watcher};
+use plimsoll_watch::WatchOptions;
+
+use crate::telemetry::{fold, options, watcher};
 
 /// The second at which the shop's version 2 takes over.
 const DEPLOY: u64 = 1_800_002_400;
@@ -29,7 +28,6 @@ enum Fault {
 
 /// The orders of the seconds `from..to`, received at its end; from the second `down` on the fault shows.
 fn send(state: &Mutex<SignalState>, from: u64, to: u64, down: u64, fault: Fault) {
-    let text = |key: &str, value: &str| format!(r#"{{"key":"{key}","value":{{"stringValue":"{value}"}}}}"#);
     let mut services: [(&str, &str, Vec<String>); 3] =
         [("shop", "1", vec![]), ("shop", "2", vec![]), ("pay", "7", vec![])];
     for (second, n) in (from..to).flat_map(|second| (0..ORDERS).map(move |n| (second, n))) {
@@ -55,19 +53,7 @@ fn send(state: &Mutex<SignalState>, from: u64, to: u64, down: u64, fault: Fault)
         services[2].2.push(span(charge, call, "POST /charge", 2, [end - 22_000_000, end - 8_000_000], called));
     }
     for (service, version, spans) in services.iter().filter(|(.., spans)| !spans.is_empty()) {
-        let resource = [
-            text("service.name", service),
-            text("deployment.environment.name", "prod"),
-            text("service.version", version),
-        ];
-        let json = format!(
-            r#"{{"resourceSpans":[{{"resource":{{"attributes":[{}]}},"scopeSpans":[{{"spans":[{}]}}]}}]}}"#,
-            resource.join(","),
-            spans.join(",")
-        );
-        let request = json_to_protobuf(Signal::Traces, json.as_bytes()).expect("is OTLP/JSON");
-        let decoded = decode(Signal::Traces, &request, UnixNanos::from_secs(to)).expect("is a request");
-        state.lock().fold(Table::Spans, &decoded.batch).expect("is in the stored schema");
+        fold(state, service, version, spans, to);
     }
 }
 
@@ -77,25 +63,9 @@ async fn judged(after: u64, fault: Fault) -> Vec<Verdict> {
     let path = directory.path().join("catalog.db");
     let catalog: Arc<dyn Catalog> = Arc::new(SqliteCatalog::open(path).await.expect("opens"));
     let state = Arc::new(Mutex::new(SignalState::new(SignalLimits::default())));
-    let options = WatchOptions {
-        interval: Duration::from_secs(5),
-        infer_deploys: true,
-        tolerances: TolerancePolicy::default(),
-        audience: None,
-        ui_base: String::new(),
-        judged_per_tick: 64,
-        keep_evidence: None,
-    };
+    let options = WatchOptions { infer_deploys: true, ..options() };
     let clock = Arc::new(AtomicU64::new(0));
-    let now = clock.clone();
-    let watcher = Watcher::start(
-        options,
-        catalog.clone(),
-        state.clone(),
-        Arc::new(move || UnixNanos::from_secs(now.load(Ordering::SeqCst))),
-        Arc::new(|| 1),
-    );
-    let watcher = watcher.await.expect("the catalog is readable");
+    let watcher = watcher(options, catalog.clone(), &state, &clock).await;
     let down = DEPLOY + after;
     let mut told = Vec::new();
     for at in (DEPLOY - 2_400..down + 60).step_by(5) {

@@ -30,25 +30,9 @@ impl World {
         let path = directory.path().join("catalog.db");
         let catalog: Arc<dyn Catalog> = Arc::new(SqliteCatalog::open(path).await.expect("opens"));
         let state = Arc::new(Mutex::new(SignalState::new(SignalLimits::default())));
-        let options = WatchOptions {
-            interval: Duration::from_secs(5),
-            infer_deploys: false,
-            tolerances: TolerancePolicy::default(),
-            audience: None,
-            ui_base: String::new(),
-            judged_per_tick: 64,
-            keep_evidence: Some(Duration::from_secs(86_400)),
-        };
+        let options = WatchOptions { keep_evidence: Some(Duration::from_secs(86_400)), ..options() };
         let clock = Arc::new(AtomicU64::new(START));
-        let (now, ids) = (clock.clone(), AtomicU64::new(1));
-        let watcher = Watcher::start(
-            options,
-            catalog,
-            state.clone(),
-            Arc::new(move || UnixNanos::from_secs(now.load(Ordering::SeqCst))),
-            Arc::new(move || u128::from(ids.fetch_add(1, Ordering::SeqCst))),
-        );
-        let watcher = watcher.await.expect("the catalog is readable");
+        let watcher = watcher(options, catalog, &state, &clock).await;
         Self { watcher, state, clock, spans: AtomicU64::new(0), _directory: directory }
     }
 
@@ -74,7 +58,6 @@ impl World {
         failed: impl Fn(u64) -> bool,
     ) {
         let at = |second: i64| START.checked_add_signed(second).expect("in range");
-        let text = |key: &str, value: &str| format!(r#"{{"key":"{key}","value":{{"stringValue":"{value}"}}}}"#);
         let spans: Vec<String> = (0..requests)
             .map(|n| {
                 let number = self.spans.fetch_add(1, Ordering::SeqCst) + 1;
@@ -87,19 +70,7 @@ impl World {
                 )
             })
             .collect();
-        let resource = [
-            text("service.name", service),
-            text("deployment.environment.name", "prod"),
-            text("service.version", version),
-        ];
-        let json = format!(
-            r#"{{"resourceSpans":[{{"resource":{{"attributes":[{}]}},"scopeSpans":[{{"spans":[{}]}}]}}]}}"#,
-            resource.join(","),
-            spans.join(",")
-        );
-        let request = json_to_protobuf(Signal::Traces, json.as_bytes()).expect("is OTLP/JSON");
-        let decoded = decode(Signal::Traces, &request, UnixNanos::from_secs(at(received))).expect("is a request");
-        self.state.lock().fold(Table::Spans, &decoded.batch).expect("is in the stored schema");
+        fold(&self.state, service, version, &spans, at(received));
     }
 
     /// Looks in a second since the start, and returns what is said of a deploy then.
@@ -108,6 +79,52 @@ impl World {
         self.watcher.tick().await;
         self.watcher.verdict(&deploy.id).await.expect("readable").expect("it exists")
     }
+}
+
+/// Returns options under which nothing is inferred and no evidence is kept.
+pub(crate) fn options() -> WatchOptions {
+    WatchOptions {
+        interval: Duration::from_secs(5),
+        infer_deploys: false,
+        tolerances: TolerancePolicy::default(),
+        audience: None,
+        ui_base: String::new(),
+        judged_per_tick: 64,
+        keep_evidence: None,
+    }
+}
+
+/// Begins to watch by a clock of seconds.
+pub(crate) async fn watcher(
+    options: WatchOptions,
+    catalog: Arc<dyn Catalog>,
+    state: &Arc<Mutex<SignalState>>,
+    clock: &Arc<AtomicU64>,
+) -> Watcher {
+    let (now, ids) = (clock.clone(), AtomicU64::new(1));
+    let started = Watcher::start(
+        options,
+        catalog,
+        state.clone(),
+        Arc::new(move || UnixNanos::from_secs(now.load(Ordering::SeqCst))),
+        Arc::new(move || u128::from(ids.fetch_add(1, Ordering::SeqCst))),
+    );
+    started.await.expect("the catalog is readable")
+}
+
+/// Folds spans, each an OTLP/JSON object, of a version of a service, received in the second `received`.
+pub(crate) fn fold(state: &Mutex<SignalState>, service: &str, version: &str, spans: &[String], received: u64) {
+    let text = |key: &str, value: &str| format!(r#"{{"key":"{key}","value":{{"stringValue":"{value}"}}}}"#);
+    let resource =
+        [text("service.name", service), text("deployment.environment.name", "prod"), text("service.version", version)];
+    let json = format!(
+        r#"{{"resourceSpans":[{{"resource":{{"attributes":[{}]}},"scopeSpans":[{{"spans":[{}]}}]}}]}}"#,
+        resource.join(","),
+        spans.join(",")
+    );
+    let request = json_to_protobuf(Signal::Traces, json.as_bytes()).expect("is OTLP/JSON");
+    let decoded = decode(Signal::Traces, &request, UnixNanos::from_secs(received)).expect("is a request");
+    state.lock().fold(Table::Spans, &decoded.batch).expect("is in the stored schema");
 }
 
 /// Returns the first verdict that calls the deploy regressed.
