@@ -221,6 +221,14 @@ pub fn worse_upwards(name: &str) -> Option<bool> {
     directions.into_iter().find(|(list, _)| says(list)).map(|(_, up)| up)
 }
 
+/// Says whether a metric is a share of what should be there, by its name: of what succeeds, of what is available. A cache that misses has lost
+/// nothing, so that of hits is none.
+pub fn is_share(name: &str) -> bool {
+    let words = words(name);
+    let says = |word: &str| words.contains(&format!("_{word}_"));
+    !says("hit") && ["ratio", "share", "percent", "percentage", "availability", "success_rate"].into_iter().any(says)
+}
+
 /// Returns the words of a name in small letters and without a plural's `s`, each between underscores.
 fn words(name: &str) -> String {
     let mut words = String::from("_");
@@ -277,6 +285,16 @@ mod tests {
             values.reverse();
             prop_assert_eq!(forward, sum(&values));
             prop_assert!((forward.value() - plain).abs() <= 1e-6 * plain.abs().max(1.0));
+        }
+    }
+
+    #[test]
+    fn a_name_says_by_whole_words_that_it_is_a_share_of_what_should_be_there() {
+        for share in ["checkout.success_ratio", "http.availability", "ordersSuccessRate", "checkout.success_percent"] {
+            assert!(is_share(share), "{share}");
+        }
+        for other in ["throughput.operations", "iterations", "cache.hit_ratio", "cache.hitRate", "migrations.done"] {
+            assert!(!is_share(other), "{other}");
         }
     }
 

@@ -21,7 +21,7 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_model::metric::{MetricKey, MetricSeries, MetricShape, worse_upwards};
+use plimsoll_model::metric::{MetricKey, MetricSeries, MetricShape, is_share, worse_upwards};
 use plimsoll_model::signal::OperationSeries;
 use plimsoll_model::{Bucket, Interval};
 
@@ -53,9 +53,6 @@ const UNCERTAIN: f64 = 0.15;
 /// Share of `alpha` where a service has nothing but metrics.
 pub(crate) const SHARE_ALONE: f64 = 0.8;
 
-/// Words of names of shares.
-const SHARES: [&str; 8] =
-    ["ratio", "share", "percent", "availability", "success_rate", "success.rate", "hit_rate", "hit.rate"];
 /// What is taken to be missing to the whole of a share at least, as a part of it.
 const SPARE_MIN: f64 = 0.1;
 
@@ -261,12 +258,17 @@ impl MetricTest {
 
     /// Returns what is all of it, where it is a share of what should be there, as all of its minutes agree.
     fn whole(&self, up: bool, arms: [&[Minute]; 3]) -> Option<f64> {
-        let name = self.name.to_lowercase();
-        let told = SHARES.iter().any(|word| name.contains(word)) || matches!(self.unit.as_str(), "%" | "percent");
-        let whole = if matches!(self.unit.as_str(), "%" | "percent") { 100.0 } else { 1.0 };
-        let within = |minute: &Minute| (0.0..=whole).contains(&minute.readings[0].0);
-        let is_share = told && !up && self.each == Each::Observation;
-        (is_share && arms.iter().all(|arm| arm.iter().all(within))).then_some(whole)
+        let percent = matches!(self.unit.as_str(), "%" | "percent");
+        if up || self.each != Each::Observation || !(percent || is_share(&self.name)) {
+            return None;
+        }
+        let within = |whole: f64| {
+            let minutes = arms.iter().flat_map(|arm| arm.iter());
+            minutes.copied().all(|minute| (0.0..=whole).contains(&minute.readings[0].0))
+        };
+        // What goes beyond one counts in percent, whatever its unit says.
+        let wholes: &[f64] = if percent { &[100.0] } else { &[1.0, 100.0] };
+        wholes.iter().copied().find(|whole| within(*whole))
     }
 
     fn run(

@@ -113,26 +113,38 @@ fn request_metrics_alone_get_verdicts_in_both_designs() {
 #[test]
 fn a_share_is_held_to_what_is_missing_of_it() {
     let (start, end) = (START / 6, START / 6 + 25);
-    let share = |version: &str, minutes: std::ops::Range<u64>, level: f64| {
+    let share = |name: &str, version: &str, minutes: std::ops::Range<u64>, level: f64, whole: f64| {
         let mut series = gauge(version, &[], minutes, 1.0);
-        series.key.name = "checkout.success_ratio".to_owned();
+        series.key.name = name.to_owned();
         series.key.unit = "1".to_owned();
         for (_, cell) in &mut series.cells {
             // A hundredth of the wandering of the other.
-            cell.sum = ExactSum::of(level + (cell.sum.value() - 120.0) / 1_000.0);
+            cell.sum = ExactSum::of(whole * (level + (cell.sum.value() - 120.0) / 1_000.0));
         }
         series
     };
-    for (level, expected) in [(0.97, VerdictKind::Pass), (0.60, VerdictKind::Regressed)] {
+    let judged = |name: &str, level: f64, whole: f64| {
         let mut input = simulate(&Scenario { after_s: 1_500, ..Scenario::default() }, 42);
         input.series.clear();
-        input.aggregates.metrics = vec![share("1", start - 60..end, 0.97), share("2", start..end, level)];
-        let verdict = judge(&input);
-        assert_eq!(verdict.verdict, expected, "{level}: {}", verdict.summary);
-        if expected == VerdictKind::Regressed {
-            assert!(verdict.summary.contains("`checkout.success_ratio` at 0.6"), "{}", verdict.summary);
-        }
+        input.aggregates.metrics =
+            vec![share(name, "1", start - 60..end, 0.97, whole), share(name, "2", start..end, level, whole)];
+        judge(&input)
+    };
+    let ratio = "checkout.success_ratio";
+    for (name, level, whole, expected) in [
+        (ratio, 0.97, 1.0, VerdictKind::Pass),
+        (ratio, 0.60, 1.0, VerdictKind::Regressed),
+        // In percent, whatever the unit says.
+        ("checkout.success_percent", 0.60, 100.0, VerdictKind::Regressed),
+        // No share of what should be there: a cache that fills, and a word within a word.
+        ("cache.hit_ratio", 0.85, 1.0, VerdictKind::Inconclusive),
+        ("throughput.operations", 0.85, 1.0, VerdictKind::Inconclusive),
+    ] {
+        let verdict = judged(name, level, whole);
+        assert_eq!(verdict.verdict, expected, "{name} {level}: {}", verdict.summary);
     }
+    let told = judged(ratio, 0.60, 1.0).summary;
+    assert!(told.contains("`checkout.success_ratio` at 0.6"), "{told}");
 }
 
 /// One point a minute that wanders by a few per cent.
