@@ -8,12 +8,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+/// Stands for values that were not kept.
+pub const OTHER: &str = "{other}";
+
 /// One value of one allow-listed attribute.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AttributeValue {
     /// Key of the attribute, for instance `cloud.region`.
     pub attribute: String,
-    /// Its value; `{other}` for those that were not kept.
+    /// Its value; [`OTHER`] for those that were not kept.
     pub value: String,
 }
 

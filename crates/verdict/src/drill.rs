@@ -6,7 +6,7 @@
 //!
 //! *Source.* Bhagwan et al., "Adtributor: Revenue Debugging in Advertising Systems" (NSDI 2014).
 
-use plimsoll_model::drill::{AttributeValue, Outcome, Values, merge_values};
+use plimsoll_model::drill::{AttributeValue, OTHER, Outcome, Values, merge_values};
 use plimsoll_model::signal::{LOG_UNIT, OperationCell};
 use plimsoll_model::verdict::Common;
 
@@ -163,7 +163,7 @@ fn excess<'a>(
     if requests <= 0.0 || amount <= measured.least() * requests {
         return None;
     }
-    let tells = |value: &AttributeValue| value.value != "{other}" && !OUTCOMES.contains(&value.attribute.as_str());
+    let tells = |value: &AttributeValue| value.value != OTHER && !OUTCOMES.contains(&value.attribute.as_str());
     let singles = values.iter().filter(|(value, _)| tells(value)).map(|(value, outcome)| {
         let known = usual.get(value).filter(|before| before.requests > 0);
         let before = known.map_or(rate, |before| measured.of_value(before) / before.requests as f64);

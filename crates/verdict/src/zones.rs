@@ -14,6 +14,9 @@
 //! latency, of which a cell knows the mean by zone and no more. There the control's failures are raised, and as much of the
 //! latency is excused as it would have been slower; where that would make the control look better nothing is done.
 //!
+//! Which values a cell names follows from outcomes as soon as there are more than it keeps: failures weigh more. So an attribute counts only
+//! where every cell names all of its values, and no more than [`ZONES_MAX`] of them are met; a deploy in which that ends has no zones from then on.
+//!
 //! *Validity.* Failures that are counted by weights of at most one are the mean, over draws, of those that are kept each with
 //! that probability. Kept ones are Poisson counts of the standardised rate, so their e-value has a mean of one at most; it is
 //! convex in them, so by Jensen the weighted ones' is no larger. Weights follow from numbers of requests, never from outcomes.
@@ -24,9 +27,9 @@
 //!
 //! *Source.* Kitagawa, "Components of a difference between two rates" (1955), for direct standardisation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use plimsoll_model::drill::{AttributeValue, Outcome};
+use plimsoll_model::drill::{AttributeValue, OTHER, Outcome};
 use plimsoll_model::signal::{LOG_UNIT, OperationCell};
 
 /// Attributes that name a zone, the finest first: of a service the first counts that it tells.
@@ -42,17 +45,20 @@ const RARER_MAX: f64 = 20.0;
 /// Excused failures a request, and growth of latency, from which a reader is told.
 const TOLD: (f64, f64) = (0.0005, 0.04);
 
-/// Returns the attribute by which the cells of a service tell their zone; `None` where they tell none.
-pub(crate) fn attribute<'a>(cells: impl Iterator<Item = &'a OperationCell>) -> Option<&'static str> {
-    let mut best: Option<usize> = None;
-    for cell in cells {
-        let until = best.unwrap_or(ATTRIBUTES.len());
-        best = (0..until).find(|at| of(cell, &first(ATTRIBUTES[*at])).next().is_some()).or(best);
-        if best == Some(0) {
-            break;
+/// Returns the attribute by which the cells of a service tell their zone; `None` where they tell none, or not all of them.
+pub(crate) fn attribute<'a>(cells: impl Iterator<Item = &'a OperationCell> + Clone) -> Option<&'static str> {
+    let told = |attribute: &str| {
+        let low = first(attribute);
+        let mut names: BTreeSet<&str> = BTreeSet::new();
+        for cell in cells.clone() {
+            names.extend(of(cell, &low).map(|(name, _)| name));
+            if names.len() > ZONES_MAX || names.contains(OTHER) {
+                return false;
+            }
         }
-    }
-    best.map(|at| ATTRIBUTES[at])
+        !names.is_empty()
+    };
+    ATTRIBUTES.into_iter().find(|attribute| told(attribute))
 }
 
 /// The least of the values of an attribute.
@@ -128,10 +134,14 @@ impl Zones {
     /// same time.
     pub(crate) fn push<'a>(
         &mut self,
-        candidate: impl Iterator<Item = &'a OperationCell>,
+        candidate: impl Iterator<Item = &'a OperationCell> + Clone,
         control: impl Iterator<Item = &'a OperationCell> + Clone,
         beside: bool,
     ) -> Explained {
+        let seen = candidate.clone().chain(control.clone());
+        if self.low.as_ref().is_some_and(|low| !self.names_all(low, seen)) {
+            *self = Self { told: self.told, ..Self::default() };
+        }
         let Some(low) = &self.low else { return Explained::default() };
         for zone in self.by_name.values_mut() {
             zone.latest = zone.latest.map(|n| KEPT * n);
@@ -153,6 +163,20 @@ impl Zones {
         }
         control.for_each(|cell| self.learn(cell, true));
         explained
+    }
+
+    /// Says whether these cells name all of their zones, and there are not too many of them.
+    fn names_all<'a>(&self, low: &AttributeValue, cells: impl Iterator<Item = &'a OperationCell>) -> bool {
+        let mut new: BTreeSet<&str> = BTreeSet::new();
+        for (name, _) in cells.flat_map(|cell| of(cell, low)) {
+            if name == OTHER {
+                return false;
+            }
+            if !self.by_name.contains_key(name) {
+                new.insert(name);
+            }
+        }
+        self.by_name.len() + new.len() <= ZONES_MAX
     }
 
     /// What is counted of a cell of the control, failures and requests, as shares of them.

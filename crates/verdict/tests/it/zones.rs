@@ -86,3 +86,46 @@ fn what_only_the_past_of_a_zone_excuses_is_no_health() {
         assert_eq!(verdict.verdict, VerdictKind::Inconclusive, "{}", verdict.summary);
     }
 }
+
+#[test]
+fn more_regions_than_are_kept_tell_nothing_of_where_a_version_is_served() {
+    // Five regions have most of the traffic and hardly fail; the others, too many to be kept, are named for their failures.
+    let scenario = Scenario { rate: 60.0, share: 0.2, errors: 0.0, instances: false, ..Scenario::default() };
+    let mut input = simulate(&Scenario { before_s: 3_000, after_s: 900, ..scenario }, 83);
+    let mut seed = 7_u64;
+    let mut drawn = |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    for series in &mut input.series {
+        let candidate = series.key.version == "2";
+        for (bucket, cell) in &mut series.cells {
+            let worse = candidate && bucket.0 >= START;
+            cell.errors = 0;
+            let mut by_region: BTreeMap<u64, Outcome> = BTreeMap::new();
+            for _ in 0..cell.requests {
+                let head = drawn(10) < 7;
+                let region = if head { drawn(5) } else { 5 + drawn(45) };
+                let failing = if head { 1 } else { 40 } + if worse { 15 } else { 0 };
+                let failed = u64::from(drawn(1_000) < failing);
+                cell.errors += failed;
+                by_region.entry(region).or_default().merge(&Outcome {
+                    requests: 1,
+                    errors: failed,
+                    log_latency_sum: 0,
+                });
+            }
+            let mut kept: Vec<_> = by_region.into_iter().collect();
+            kept.sort_by_key(|(_, outcome)| std::cmp::Reverse(outcome.requests + 15 * outcome.errors));
+            for (at, (region, outcome)) in kept.into_iter().enumerate() {
+                let value = if at < 12 { format!("r{region}") } else { "{other}".to_owned() };
+                let value = AttributeValue { attribute: "region".to_owned(), value };
+                cell.values.entry(value).or_default().merge(&outcome);
+            }
+        }
+    }
+    let told = looked_at(&mut input, 6);
+    let found = seconds_to_regressed(&told).expect("it fails twice as often");
+    assert!(found <= 300, "{found} s");
+    assert!(!told[14].data_quality.iter().any(|word| word == "zone_shift"), "{:?}", told[14].data_quality);
+}
