@@ -63,8 +63,6 @@ pub(crate) struct Fold {
     pub(crate) levels: bool,
     pub(crate) flow: Flow,
     pub(crate) share: Share,
-    /// True where the service logs, or traces that it takes part in tell versions: what is new there no carried look sees.
-    told_beside: bool,
     pub(crate) restarts: Restarts,
     pub(crate) drift: Drift,
     /// True where operations were read from metrics.
@@ -175,7 +173,6 @@ impl Fold {
             levels: metrics::any(&frame, &input.aggregates.metrics),
             flow: Flow::new(&traffic),
             share: Share::of(&input.deploy),
-            told_beside: !input.aggregates.logs.is_empty() || !input.aggregates.paths.is_empty(),
             restarts: Restarts::default(),
             drift: Drift::of(input, &frame),
             measured: input.measured.is_some(),
@@ -225,10 +222,9 @@ impl Fold {
         })
     }
 
-    /// Says whether anything is followed that only a look at the whole brings up to date.
+    /// Says whether what decides is brought up to date by nothing but a look at the whole.
     pub(crate) fn needs_whole(&self) -> bool {
-        let looping = self.restarts.candidate.again() > 0.0;
-        looping || self.told_beside || !self.actions.tests.is_empty() || !self.metrics.is_empty()
+        self.restarts.candidate.again() > 0.0 || self.only_metrics()
     }
 
     /// About how much memory it takes.

@@ -19,7 +19,7 @@
 //! | `subject`, `gate` | what the tests are about, their weights, and the lines that they cross |
 //! | `decision` | many tests, one answer |
 //! | `aftermath`, `relapse` | the end of a regression whose reference is gone; what had recovered and goes wrong again |
-//! | [`Session`] | a judgement that is carried on from look to look |
+//! | [`Session`], `beside` | a judgement that is carried on from look to look, and what it asks beside requests |
 //! | `tolerances`, `policy` | what counts as worse, and for which service |
 //! | `flag`, `measured`, `weights` | the arms of a feature flag, as versions; request metrics, as operations; sampled spans, by weight |
 //! | `drill` | attribute values that the excess has in common |
@@ -32,6 +32,7 @@
 mod actions;
 mod aftermath;
 mod alone;
+mod beside;
 mod calls;
 mod closeness;
 mod comparison;

@@ -4,12 +4,14 @@
 //! suspected, and every few minutes in any case, [`Session::judge_latest`] declines and the whole is judged afresh from all
 //! that is known: what is told is always [`crate::judge`] of the stored rows, late ones included.
 //!
-//! Only the deployed service is read between two full looks. What its callers and the untouched services do meanwhile, which could
-//! excuse something, is taken to excuse nothing: at worst a look declines that need not have.
+//! Only the deployed service is read between two full looks: its requests each time, and what else it tells once a minute
+//! ([`Session::asks_beside`]). What its callers and the untouched services do meanwhile, which could excuse something, is taken to
+//! excuse nothing: at worst a look declines that need not have.
 
 use plimsoll_model::verdict::Phase;
-use plimsoll_model::{Bucket, UnixNanos, Verdict};
+use plimsoll_model::{Bucket, ServiceAggregates, UnixNanos, Verdict};
 
+use crate::beside::{self, Served};
 use crate::design::Frame;
 use crate::fold::Fold;
 use crate::input::JudgeInput;
@@ -20,18 +22,29 @@ const AFRESH_YOUNG: u64 = 6;
 pub(crate) const AFRESH: u64 = 30;
 /// Buckets since the candidate's first in which it counts as young.
 const YOUNG: u64 = 30;
+/// Buckets after which it is asked again what is told beside requests.
+const BESIDE: u64 = 6;
 
 /// The state of one deploy between looks.
 #[derive(Debug, Clone, Default)]
 pub struct Session {
     fold: Option<Fold>,
     whole_at: Bucket,
+    /// Requests as far as they are folded, and when they were last held against what is told beside them.
+    served: Served,
+    beside_at: Bucket,
 }
 
 impl Session {
     /// Returns from when on [`Self::judge_latest`] wants the series; `None` where it would decline.
     pub fn since(&self) -> Option<UnixNanos> {
         self.fold.as_ref().map(|fold| fold.next().start())
+    }
+
+    /// Says whether [`Self::judge_latest`] wants to know at `now` what the service tells beside requests: its aggregates from the
+    /// lookback before the start on.
+    pub fn asks_beside(&self, now: UnixNanos) -> bool {
+        self.fold.is_some() && now.bucket().0.saturating_sub(self.beside_at.0) >= BESIDE
     }
 
     /// Judges afresh and keeps the state.
@@ -45,13 +58,17 @@ impl Session {
         fold.advance(input);
         let verdict = conclude(input, &fold);
         self.whole_at = input.now.bucket();
+        self.beside_at = self.whole_at;
+        self.served = Served::default();
+        self.served.add(&fold.frame.service, &input.series, fold.frame.earliest, fold.frame.end);
         // Where anything is suspected the whole is looked at each time.
         self.fold = Some(fold).filter(|_| is_quiet(&verdict));
         verdict
     }
 
-    /// Carries on with series from [`Self::since`] on; `None` where the whole has to be judged.
-    pub fn judge_latest(&mut self, input: &JudgeInput) -> Option<Verdict> {
+    /// Carries on with series from [`Self::since`] on, and with what is told `beside` them where that was asked for; `None` where the
+    /// whole has to be judged.
+    pub fn judge_latest(&mut self, input: &JudgeInput, beside: Option<ServiceAggregates>) -> Option<Verdict> {
         let former = input.previous.as_ref()?;
         let fold = self.fold.as_mut()?;
         let now = input.now.bucket();
@@ -65,7 +82,15 @@ impl Session {
             self.fold = None;
             return None;
         }
+        self.served.add(&fold.frame.service, &input.series, fold.next(), known);
         fold.frame.end = known;
+        if let Some(aggregates) = beside {
+            self.beside_at = now;
+            if beside::is_loud(&fold.frame, &self.served, aggregates, input) {
+                self.fold = None;
+                return None;
+            }
+        }
         fold.advance(input);
         let verdict = conclude(input, fold);
         if verdict.phase == Phase::Clear && same_answer(former, &verdict) {
@@ -77,7 +102,7 @@ impl Session {
 
     /// Returns about how much memory it takes, in bytes.
     pub fn bytes(&self) -> usize {
-        self.fold.as_ref().map_or(0, Fold::bytes)
+        self.fold.as_ref().map_or(0, |fold| fold.bytes() + self.served.bytes())
     }
 }
 

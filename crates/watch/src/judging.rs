@@ -176,7 +176,8 @@ impl Watcher {
             // Most looks find nothing new, and for that the latest buckets do.
             if let Some(since) = session.since() {
                 input.series = signals.series(&input.deploy.service, within(since));
-                let latest = session.judge_latest(&input);
+                let beside = session.asks_beside(now).then(|| signals.aggregates(&input.deploy.service, within(from)));
+                let latest = session.judge_latest(&input, beside);
                 // What is stored is judged from the whole, so that it can be judged again.
                 if let Some(verdict) = latest.filter(|verdict| !(keep && is_stored(verdict))) {
                     return (verdict, None);

@@ -1,9 +1,12 @@
 //! A judgement that is carried on from look to look, against one that is made afresh from all that is known.
 
+use std::ops::Range;
+
 use plimsoll_model::aggregates::{Participant, PathCell, PathSeries};
 use plimsoll_model::log::{Level, LogCell, LogSeries};
+use plimsoll_model::presence::{PresenceCell, PresenceSeries};
 use plimsoll_model::verdict::Phase;
-use plimsoll_model::{Bucket, ServiceKey, SignalKind, Verdict, VerdictKind};
+use plimsoll_model::{Bucket, ServiceAggregates, ServiceKey, SignalKind, Verdict, VerdictKind};
 use plimsoll_verdict::{JudgeInput, Session, judge};
 
 use crate::drift::untouched;
@@ -28,16 +31,13 @@ fn carried(input: &mut JudgeInput, alike: fn(&Verdict, &Verdict) -> bool) -> (Ve
                 tolerances: all.tolerances.clone(),
                 ..JudgeInput::new(all.deploy.clone(), now, series)
             };
-            session.judge_latest(&latest)
+            let beside = session.asks_beside(now).then(|| known_by(&all.aggregates, bucket));
+            session.judge_latest(&latest, beside)
         });
-        *input = JudgeInput { now, previous, ..all.clone() };
+        *input = JudgeInput { now, previous, aggregates: known_by(&all.aggregates, bucket), ..all.clone() };
         for series in input.related.iter_mut() {
             series.cells.retain(|(b, _)| b.0 <= bucket);
         }
-        // What is logged or goes another way is known once it was.
-        input.aggregates.logs.iter_mut().for_each(|log| log.cells.retain(|(b, _)| b.0 < bucket));
-        input.aggregates.logs.retain(|log| !log.cells.is_empty());
-        input.aggregates.paths.iter_mut().for_each(|path| path.cells.retain(|(b, _)| b.0 < bucket));
         let afresh = judge(input);
         carried += u64::from(latest.is_some());
         let verdict = latest.unwrap_or_else(|| session.judge_all(input));
@@ -54,6 +54,18 @@ fn carried(input: &mut JudgeInput, alike: fn(&Verdict, &Verdict) -> bool) -> (Ve
         told.push(verdict);
     }
     (told, carried)
+}
+
+/// What is logged, goes another way or starts is known once it did.
+fn known_by(all: &ServiceAggregates, bucket: u64) -> ServiceAggregates {
+    let mut known = all.clone();
+    known.logs.iter_mut().for_each(|log| log.cells.retain(|(b, _)| b.0 < bucket));
+    known.logs.retain(|log| !log.cells.is_empty());
+    known.paths.iter_mut().for_each(|path| path.cells.retain(|(b, _)| b.0 < bucket));
+    known.paths.retain(|path| !path.cells.is_empty());
+    known.presence.iter_mut().for_each(|series| series.cells.retain(|(b, _)| b.0 < bucket));
+    known.presence.retain(|series| !series.cells.is_empty());
+    known
 }
 
 /// Words about the data may wait for the next full look; what is found may not.
@@ -135,49 +147,102 @@ fn what_was_excused_at_the_last_full_look_excuses_nothing_that_comes_later() {
     );
 }
 
-#[test]
-fn what_only_logs_or_paths_tell_is_found_within_a_minute_however_old_the_deploy() {
-    /// The bucket since the start in which it begins: between two looks at the whole, where those are five minutes apart.
-    const BEGINS: u64 = 34;
-    let scenario =
-        Scenario { share: 0.5, rate: 20.0, errors: 0.001, before_s: 900, after_s: 900, ..Scenario::default() };
-    let log = |version: &str, template: &str, level: Level, buckets: std::ops::Range<u64>, count: u64| LogSeries {
+fn logged(version: &str, template: &str, level: Level, buckets: Range<u64>, count: u64) -> LogSeries {
+    LogSeries {
         version: version.to_owned(),
         template: template.to_owned(),
         level,
         first_seen: Bucket(buckets.start).start(),
         cells: buckets.map(|bucket| (Bucket(bucket), LogCell { count, ..LogCell::default() })).collect(),
+    }
+}
+
+/// A hundred traces a bucket, of which so many fail from a bucket on.
+fn path(version: &str, buckets: Range<u64>, begins: u64, failing: u64) -> PathSeries {
+    let party = |(service, version): (&str, &str)| Participant {
+        namespace: String::new(),
+        service: service.to_owned(),
+        version: version.to_owned(),
     };
-    let path = |version: &str, buckets: std::ops::Range<u64>, failing: u64| PathSeries {
+    let failed = |bucket| if bucket >= begins { failing } else { 0 };
+    let cell = |bucket| PathCell { traces: 100, failed: failed(bucket), ..PathCell::default() };
+    PathSeries {
         entry: ServiceKey::new("prod", "gateway"),
         operation: "GET /".to_owned(),
-        path: [("gateway", "1"), ("payment", version)]
-            .map(|(service, version)| Participant {
-                namespace: String::new(),
-                service: service.to_owned(),
-                version: version.to_owned(),
-            })
-            .to_vec(),
-        cells: buckets
-            .map(|bucket| {
-                let failed = if bucket >= START + BEGINS { failing } else { 0 };
-                (Bucket(bucket), PathCell { traces: 100, failed, ..PathCell::default() })
-            })
-            .collect(),
+        path: [("gateway", "1"), ("payment", version)].map(party).to_vec(),
+        cells: buckets.map(|bucket| (Bucket(bucket), cell(bucket))).collect(),
+    }
+}
+
+/// One instance, which starts again in every so many buckets from a bucket on.
+fn presence(version: &str, buckets: Range<u64>, begins: u64, every: u64) -> PresenceSeries {
+    let cell = |bucket: u64| {
+        let mut cell = PresenceCell { spans: 10, ..PresenceCell::default() };
+        cell.instances.offer(7);
+        if bucket == buckets.start || (bucket >= begins && (bucket - begins).is_multiple_of(every)) {
+            cell.starts.offer(bucket);
+        }
+        cell
     };
-    let found_after = |logs: Vec<LogSeries>, paths: Vec<PathSeries>| {
+    PresenceSeries {
+        version: version.to_owned(),
+        cells: buckets.clone().map(|bucket| (Bucket(bucket), cell(bucket))).collect(),
+    }
+}
+
+#[test]
+fn what_only_logs_paths_or_starts_tell_is_found_within_a_minute_however_old_the_deploy() {
+    // Where it begins: between two looks at the whole, where those are five minutes apart.
+    let begins = START + 34;
+    let scenario =
+        Scenario { share: 0.5, rate: 20.0, errors: 0.001, before_s: 900, after_s: 900, ..Scenario::default() };
+    let found_after = |aggregates: ServiceAggregates| {
         let mut input = simulate(&scenario, 43);
-        (input.aggregates.logs, input.aggregates.paths) = (logs, paths);
+        input.aggregates = aggregates;
         let (told, looks) = carried(&mut input, |_, _| true);
         assert!(looks > 20, "carried on {looks} times");
         let found = told.iter().position(|verdict| verdict.verdict == VerdictKind::Regressed);
-        found.map(|at| 10 * (at as u64).saturating_sub(BEGINS)).expect("it is found")
+        found.map(|at| 10 * (START + at as u64).saturating_sub(begins)).expect("it is found")
     };
-    let tick = log("1", "tick done", Level::Info, START - 90..START + 90, 10);
-    let error = log("2", "price table is inconsistent", Level::Error, START + BEGINS..START + 90, 10);
-    let logged = found_after(vec![tick, error], Vec::new());
-    assert!(logged <= 130, "{logged} s");
-    let paths = vec![path("1", START - 90..START + 90, 0), path("2", START..START + 90, 30)];
-    let told = found_after(Vec::new(), paths);
-    assert!(told <= 130, "{told} s");
+    let tick = logged("1", "tick done", Level::Info, START - 90..START + 90, 10);
+    let error = logged("2", "price table is inconsistent", Level::Error, begins..START + 90, 10);
+    for logs in [vec![tick, error.clone()], vec![error]] {
+        let found = found_after(ServiceAggregates { logs, ..ServiceAggregates::default() });
+        assert!(found <= 130, "logs: {found} s");
+    }
+    let paths = vec![path("1", START - 90..START + 90, begins, 0), path("2", START..START + 90, begins, 30)];
+    let found = found_after(ServiceAggregates { paths, ..ServiceAggregates::default() });
+    assert!(found <= 130, "paths: {found} s");
+    let presence =
+        vec![presence("1", START - 90..START + 90, u64::MAX, 1), presence("2", START..START + 90, begins, 2)];
+    let afresh = {
+        let mut input = simulate(&scenario, 43);
+        input.aggregates.presence.clone_from(&presence);
+        let verdict = judge(&input);
+        assert_eq!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+        verdict.decided_at.expect("it is decided").bucket().0 - begins
+    };
+    let found = found_after(ServiceAggregates { presence, ..ServiceAggregates::default() });
+    assert!(found <= 10 * afresh + 90, "starts: {found} s, afresh {} s", 10 * afresh);
+}
+
+#[test]
+fn a_service_that_logs_and_stands_in_paths_is_looked_at_as_a_whole_no_more_often_than_others() {
+    let scenario = Scenario { share: 0.5, rate: 20.0, errors: 0.001, after_s: 1_700, ..Scenario::default() };
+    let (from, to) = (START - 90, START + 180);
+    let aggregates = ServiceAggregates {
+        logs: vec![
+            logged("1", "tick done", Level::Info, from..to, 10),
+            logged("2", "tick done", Level::Info, START..to, 10),
+        ],
+        paths: vec![path("1", from..to, 0, 1), path("2", START..to, 0, 1)],
+        presence: vec![presence("1", from..to, u64::MAX, 1), presence("2", START..to, u64::MAX, 1)],
+        ..ServiceAggregates::default()
+    };
+    let looks = [ServiceAggregates::default(), aggregates].map(|aggregates| {
+        let mut input = simulate(&scenario, 44);
+        input.aggregates = aggregates;
+        carried(&mut input, says_the_same).1
+    });
+    assert!(looks[0] > 130 && looks[1] + 3 >= looks[0], "carried on {looks:?} of 170 times");
 }
