@@ -84,6 +84,8 @@ impl<'a> Gather<'a> {
 
     /// Takes the next piece.
     pub(crate) async fn push(&mut self, piece: Bytes) -> Result<(), Refusal> {
+        // Whatever becomes of it.
+        self.pipeline.shares.add(&self.arrival.seat.share, piece.len());
         if piece.is_empty() {
             // As often as a client likes, and it is none the faster for it.
             return self.pipeline.hurry_up(&self.haste, Instant::now());

@@ -72,6 +72,8 @@ impl GrpcFace {
         };
         if let Some((_, side)) = self.side.iter().find(|(name, _)| *name == service) {
             let request = request.map(|body| InTime::new(body, self.pipeline.limits.body_timeout));
+            // Its work is done in no time; what it may take is the client's.
+            let _waits = seat.waits();
             let Ok(response) = Box::pin(side.clone().oneshot(request)).await;
             return response;
         }

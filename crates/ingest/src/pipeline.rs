@@ -8,7 +8,10 @@
 //! *Where decoding runs.* Bodies up to `inline_bytes_max` are inflated and decoded by the thread that read them: that takes less
 //! than a hand-over. Larger ones go to blocking threads, as many at a time as there are lanes, so that a batch of megabytes
 //! does not hold up the acks of others on its thread. Either way requests take turns ([`crate::turnstile`]), but for compressed bodies below
-//! 16 KiB, the decoding of requests up to `joined_bytes_max`, and what a quiet connection has for the thread that reads.
+//! 16 KiB, 64 KiB of a quiet connection, and the decoding of requests up to `joined_bytes_max`.
+//!
+//! *Who floods.* A connection answers for what it sends as it comes, and for what is made of it on the way, whatever becomes of the request:
+//! what is damaged, too large or empty takes as long as what is stored.
 //!
 //! *How rows are made.* Requests up to `joined_bytes_max` share columns (`take_joined`); longer ones have a batch of their own
 //! (`take_alone`), and so have those that find no room among the others.
@@ -45,6 +48,9 @@ use crate::turnstile::{Turn, Turnstile};
 
 /// What is smaller is inflated as it comes: that takes less than a few dozen microseconds.
 const TURN_BYTES_MIN: usize = 16 << 10;
+
+/// The same of a quiet connection: that takes some hundred microseconds at the most, however little comes of it.
+const QUIET_TURN_BYTES_MIN: usize = 64 << 10;
 
 /// What every request needs; one a process.
 pub(crate) struct Pipeline {
@@ -154,9 +160,11 @@ impl Pipeline {
         let counters = self.counters.of(arrival.signal, arrival.protocol);
         let Received { body: wire, encoding, mut reservation } = received;
         counters.wire_bytes.add(wire.len() as u64);
-        let body = self.inflate(arrival.signal, wire.clone(), encoding, &mut reservation).await?;
+        let mut made = 0;
+        let inflated = self.inflate(arrival.signal, wire.clone(), encoding, &mut reservation, &mut made).await;
+        self.shares.add(&arrival.seat.share, made.saturating_sub(wire.len()));
+        let body = inflated?;
         counters.body_bytes.add(body.len() as u64);
-        self.shares.add(&arrival.seat.share, body.len());
 
         let inflated = Inflated { body, wire, encoding, reservation, at: (self.clock)() };
         if inflated.body.len() <= self.limits.joined_bytes_max {
@@ -189,12 +197,14 @@ impl Pipeline {
         queued.map_err(|_| Refusal::overloaded(Reason::Lanes))
     }
 
+    /// Inflates a body; `made` is how many bytes came of it, or at most did where it cannot be inflated.
     async fn inflate(
         &self,
         signal: Signal,
         body: Bytes,
         encoding: Encoding,
         reservation: &mut Reservation,
+        made: &mut usize,
     ) -> Result<Bytes, Refusal> {
         if encoding == Encoding::Identity || body.is_empty() {
             return Ok(body);
@@ -208,6 +218,7 @@ impl Pipeline {
         let held = body.len();
         let mut inflater = Inflater::new(encoding, body, allowance).map_err(damaged)?;
         loop {
+            *made = allowance;
             // Input takes time as well where nothing comes of it. The turn goes at once: with one in hand nobody may wait to grow.
             let (same, progress) = self
                 .compute(allowance.max(held), reservation, move || {
@@ -218,6 +229,7 @@ impl Pipeline {
                 .0;
             match progress {
                 Progress::Done(inflated) => {
+                    *made = inflated.len();
                     // The body as it came is kept: it may be what the journal takes.
                     reservation.lower(needed(inflated.len()).saturating_add(held));
                     return Ok(Bytes::from(inflated));
@@ -243,7 +255,8 @@ impl Pipeline {
         let work = move || guarded(work);
         let peer = reservation.peer();
         let ((done, took), turn) = if bytes <= self.limits.inline_bytes_max {
-            let turn = if bytes < TURN_BYTES_MIN || peer.quiet {
+            let own_turn = if peer.quiet { QUIET_TURN_BYTES_MIN } else { TURN_BYTES_MIN };
+            let turn = if bytes < own_turn {
                 None
             } else {
                 let turn = self.inline.turn(peer).await;

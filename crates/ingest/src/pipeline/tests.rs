@@ -10,6 +10,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::*;
+use crate::body::Gather;
 use crate::sink::SinkLoad;
 
 const PEER: Peer = Peer { number: 0, stream_bytes: 1 << 20, unread_max: 8 << 20, quiet: false };
@@ -92,9 +93,10 @@ async fn a_body_that_is_inflated_is_reserved_for_as_long_as_it_is_held() {
     let pipeline = pipeline(1 << 20);
     let body = Bytes::from(gzip(&[7; 5_000]));
     let mut reservation = pipeline.reserve(PEER, body.len(), 0, body.len()).await.expect("there is room");
-    let inflated = pipeline.inflate(Signal::Logs, body.clone(), Encoding::Gzip, &mut reservation).await;
+    let mut made = 0;
+    let inflated = pipeline.inflate(Signal::Logs, body.clone(), Encoding::Gzip, &mut reservation, &mut made).await;
     let inflated = inflated.expect("inflates").len();
-    assert_eq!(inflated, 5_000);
+    assert_eq!((inflated, made), (5_000, 5_000));
     let held = pipeline.expansion.needed(Signal::Logs, inflated) + body.len();
     assert_eq!(pipeline.budget.used(), held as u64);
 }
@@ -107,11 +109,42 @@ async fn a_large_body_of_which_little_comes_has_its_turn_among_large_ones() {
     assert!(Encoding::Gzip.guess(&body) <= 1_000, "by its last member nothing comes of it");
     let mut reservation = pipeline.reserve(PEER, body.len(), 0, body.len()).await.expect("there is room");
     let turn = pipeline.large.turn(PEER).await;
-    let inflated = pipeline.inflate(Signal::Logs, body, Encoding::Gzip, &mut reservation);
+    let mut made = 0;
+    let inflated = pipeline.inflate(Signal::Logs, body, Encoding::Gzip, &mut reservation, &mut made);
     tokio::pin!(inflated);
     assert!(poll_fn(|cx| Poll::Ready(inflated.as_mut().poll(cx).is_pending())).await, "waits for its turn");
     drop(turn);
     assert!(inflated.await.expect("inflates").is_empty());
+}
+
+#[tokio::test]
+async fn what_comes_to_nothing_counts_as_much_as_what_is_stored() {
+    let zeros = gzip(&[0; 200_000]);
+    let mut damaged = zeros.clone();
+    *damaged.last_mut().expect("a length at its end") ^= 1;
+    let too_large = gzip(&[0; 2 << 20]);
+    for (body, came_of_it) in
+        [(zeros, 200_000), (damaged, 200_000), (too_large, 1 << 20), (gzip(b"").repeat(20_000), 0)]
+    {
+        let second = Arc::new(AtomicU64::new(0));
+        let told = Arc::clone(&second);
+        let shares = Shares::with_clock(move || told.load(Ordering::Relaxed));
+        let pipeline = pipeline_with(1 << 20, shares, Duration::from_secs(20));
+        let (other, flood) = (Seat::alone(&pipeline.shares), Seat::alone(&pipeline.shares));
+        second.store(5, Ordering::Relaxed);
+        let arrival = Arrival { signal: Signal::Logs, protocol: Protocol::HttpProtobuf, peer: PEER, seat: &flood };
+        let sent = body.len();
+        let mut gather = Gather::begin(&pipeline, arrival, Some(sent), true).await.expect("there is room");
+        gather.push(Bytes::from(body)).await.expect("there is room");
+        // So much that one who sent a quarter of it and less is quiet, and one who sent more is not.
+        pipeline.shares.add(&other.share, 2 * sent);
+        assert!(!pipeline.shares.is_quiet(&flood.share), "{sent} bytes came");
+        let (body, reservation) = gather.finish();
+        let refused = pipeline.take(arrival, Received { body, encoding: Encoding::Gzip, reservation }).await.is_err();
+        assert_eq!(refused, came_of_it > 0, "zeros are no message, and nothing is an empty one");
+        pipeline.shares.add(&other.share, came_of_it);
+        assert!(!pipeline.shares.is_quiet(&flood.share), "{sent} bytes came and {came_of_it} came of them");
+    }
 }
 
 #[tokio::test]

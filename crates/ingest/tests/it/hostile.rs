@@ -364,9 +364,9 @@ async fn headers_that_dribble_have_less_time_than_a_connection_that_waits() {
 }
 
 /// Opens a connection with one stream on it, on which nothing comes but its headers.
-async fn silent_stream(rig: &Rig) -> tokio::task::JoinHandle<Option<String>> {
+async fn silent_stream(rig: &Rig, method: &str) -> tokio::task::JoinHandle<Option<String>> {
     let mut sender = h2::<NeverEnding>(rig.grpc()).await;
-    let request = grpc_request(TRACES, &[], vec![]).map(|_| NeverEnding { first: None });
+    let request = grpc_request(method, &[], vec![]).map(|_| NeverEnding { first: None });
     tokio::spawn(async move {
         let answer = sender.send_request(request).await.ok()?;
         Some(answer.headers()["grpc-status"].to_str().expect("is text").to_owned())
@@ -383,13 +383,23 @@ pub(crate) fn patient() -> plimsoll_ingest::IngestOptions {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_on_which_nothing_comes_make_room_for_a_new_connection() {
+    for method in [TRACES, "/grpc.health.v1.Health/Check"] {
+        silent_streams_make_room(method).await;
+    }
+}
+
+async fn silent_streams_make_room(method: &str) {
     let mut options = patient();
     options.connections_max = 4;
     let rig = Rig::start(options).await;
     let mut silent = Vec::new();
     for n in 0..4 {
-        silent.push(silent_stream(&rig).await);
-        until(|| rig.ingest.counters().in_progress.get() == n + 1).await;
+        silent.push(silent_stream(&rig, method).await);
+        let counters = rig.ingest.counters();
+        until(|| counters.connections_total.get() == n + 1).await;
+        if method == TRACES {
+            until(|| counters.in_progress.get() == n + 1).await;
+        }
     }
     // They have a second to say something, in which new connections are turned away.
     let served = async {
@@ -425,7 +435,7 @@ async fn streams_on_which_nothing_comes_are_broken_off_once_others_need_a_place(
     let rig = Rig::start(options).await;
     let mut silent = Vec::new();
     for n in 0..8 {
-        silent.push(silent_stream(&rig).await);
+        silent.push(silent_stream(&rig, TRACES).await);
         until(|| rig.ingest.counters().in_progress.get() == n + 1).await;
     }
     // One more than may be under way is refused, over either protocol, and told to come again.
