@@ -77,7 +77,11 @@ impl Frame {
         };
         let named = serves(&deploy.version, start, end);
         let version_missing = !named && serves("", start, end);
-        let version = if version_missing { "" } else { deploy.version.as_str() };
+        let version = match label_of(input, &own, start) {
+            Some(serving) => serving,
+            None if version_missing => "",
+            None => deploy.version.as_str(),
+        };
         let control_versions = control_versions(deploy, version, start, input, &own);
         // The same version before and after: a bucket that holds both is neither.
         let same = control_versions.contains(version);
@@ -229,6 +233,28 @@ fn oldest(bucket: Bucket, appeared: Bucket) -> AgeClass {
     }
 }
 
+/// Says whether a deploy changes something else than the version.
+fn keeps_version(deploy: &Deploy) -> bool {
+    matches!(deploy.kind, DeployKind::Config | DeployKind::Flag | DeployKind::Infra)
+}
+
+/// Returns the version that is meant where a change that keeps the version has a label of its own, which no telemetry names: the one
+/// that served most in the minute before the start.
+fn label_of<'a>(input: &JudgeInput, own: &[&'a OperationSeries], start: Bucket) -> Option<&'a str> {
+    let deploy = &input.deploy;
+    // The arms of a flag are versions, and known by their names.
+    if !keeps_version(deploy) || input.flag.is_some() || own.iter().any(|s| s.key.version == deploy.version) {
+        return None;
+    }
+    let mut served: BTreeMap<&str, u64> = BTreeMap::new();
+    for series in own {
+        let last = series.cells.iter().filter(|(b, _)| *b < start && b.0 + ENDED_BUCKETS >= start.0);
+        *served.entry(&series.key.version).or_default() += last.map(|(_, cell)| cell.requests).sum::<u64>();
+    }
+    let most = served.into_iter().filter(|(_, requests)| *requests > 0);
+    most.max_by(|a, b| a.1.cmp(&b.1).then_with(|| b.0.cmp(a.0))).map(|(version, _)| version)
+}
+
 /// Chooses the versions that the candidate is held against.
 fn control_versions<'a>(
     deploy: &'a Deploy,
@@ -239,8 +265,7 @@ fn control_versions<'a>(
 ) -> BTreeSet<&'a str> {
     let before = |s: &OperationSeries| s.cells.iter().any(|(b, _)| *b < start);
     let ran_before = own.iter().any(|s| s.key.version == version && before(s));
-    let keeps_version = matches!(deploy.kind, DeployKind::Config | DeployKind::Flag | DeployKind::Infra);
-    if ran_before && (keeps_version || version.is_empty()) {
+    if ran_before && (keeps_version(deploy) || version.is_empty()) {
         return BTreeSet::from([version]);
     }
     // A version that served long ago and no more, for instance one rolled back, is no control while another serves.

@@ -139,7 +139,8 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 view.candidate.retain(|(bucket, ..)| *bucket >= since);
             }
             let (baseline, interval) = if let Subject::Alone(_) = test.subject {
-                let usual = Sample { value: alone::objective(fold.usual_errors(), &input.tolerances), n: 0 };
+                let usual = op.usual_errors(fold.usual_errors());
+                let usual = Sample { value: alone::objective(usual, &input.tolerances), n: 0 };
                 (usual, op.alone.share_interval(ALPHA).map(|share| share / usual.value))
             } else {
                 let interval = rate::ratio_interval(&op.errors.strata(), op.errors.standing.dispersion, ALPHA);

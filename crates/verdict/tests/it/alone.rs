@@ -59,6 +59,10 @@ fn what_it_failed_then_is_not_promoted_and_what_the_control_failed_too_is_no_reg
     // Four of ten failed then, and half of them fail now.
     let always = judged(1.0, &[-60, -59], 5, [2, 2], 600);
     assert_ne!(always.verdict, VerdictKind::Regressed, "{}", always.summary);
+    // Where all of them fail, what is said to be tolerated is twice what failed then.
+    let worse = judged(1.0, &[-60, -59], 5, [2, 1], 600);
+    let found = worse.findings.iter().find(|found| found.operation == "POST /wallet").expect("it fails altogether");
+    assert!(found.baseline.value > 0.5, "{}", found.summary);
 }
 
 #[test]

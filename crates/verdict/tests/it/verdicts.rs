@@ -412,6 +412,13 @@ fn a_change_of_configuration_is_held_against_the_same_version_before() {
     input.deploy.kind = DeployKind::Config;
     let (verdict, _) = decided(&mut input);
     assert_eq!((verdict.verdict, verdict.design), (VerdictKind::Regressed, Design::BeforeAfter));
+    // Under a label of its own, too, which no telemetry names; a release of such a name has brought nothing yet.
+    for kind in [DeployKind::Config, DeployKind::Flag, DeployKind::Infra, DeployKind::Release] {
+        (input.deploy.kind, input.deploy.version, input.previous) = (kind, "cfg-7".to_owned(), None);
+        let labelled = judge(&input);
+        let expected = if kind == DeployKind::Release { VerdictKind::Inconclusive } else { VerdictKind::Regressed };
+        assert_eq!(labelled.verdict, expected, "{kind:?}: {}", labelled.summary);
+    }
 }
 
 #[test]
