@@ -7,13 +7,13 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, MapArray, StructArray};
 use arrow::buffer::NullBuffer;
 
+use super::check_parts;
 use super::columns::{Leave, NotUtf8, Offsets, OptionalText, Text};
 use super::keys::Keys;
 use super::sizes::Sizes;
-use super::{check_parts, check_text};
 use crate::nested::{attribute_entries, attribute_entry};
 use crate::proto::{any_value, key_value};
-use crate::value::{EMPTY, STRING, append_text};
+use crate::value::{EMPTY, Room, STRING, append_text, check_key, of_attribute};
 use crate::wire::{Reader, Result};
 
 /// One map column under construction.
@@ -30,9 +30,9 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
-    /// Pushes one entry into the present row; returns its key.
+    /// Pushes one entry into the present row, what it makes within `room`; returns its key.
     #[inline(always)]
-    pub(super) fn entry<'a>(&mut self, entry: Reader<'a>) -> Result<&'a [u8]> {
+    pub(super) fn entry<'a>(&mut self, entry: Reader<'a>, room: &mut Room) -> Result<&'a [u8]> {
         check_parts(&entry, self.entries())?;
         if let Some((key, value)) = plain_text(entry.rest()) {
             self.keys.push(key);
@@ -42,10 +42,10 @@ impl Attributes {
             }
             return Ok(key);
         }
-        self.any_entry(entry)
+        self.any_entry(entry, room)
     }
 
-    fn any_entry<'a>(&mut self, mut entry: Reader<'a>) -> Result<&'a [u8]> {
+    fn any_entry<'a>(&mut self, mut entry: Reader<'a>, room: &mut Room) -> Result<&'a [u8]> {
         let mut key = &b""[..];
         let mut value = None;
         while let Some(tag) = entry.tag()? {
@@ -55,11 +55,12 @@ impl Attributes {
                 other => entry.skip(other)?,
             }
         }
+        let named = |error| of_attribute(error, key);
+        check_key(&entry, key).map_err(named)?;
         let letter = match value {
-            Some(value) => append_text(value, self.values.open())?,
+            Some(value) => append_text(value, self.values.open(), room).map_err(named)?,
             None => EMPTY,
         };
-        check_text(&entry, self.values.bytes_len())?;
         if letter == EMPTY {
             self.nulls.push(self.values.len() as u32);
         }

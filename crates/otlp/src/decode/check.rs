@@ -1,7 +1,8 @@
 //! The strict reading of a request: finds the string that is not UTF-8.
 //!
 //! Ordinary decoding checks text a column at a time and so knows only that one is bad; this walk, driven by the table of
-//! messages, finds which. It also serves the parts of a resource that no column shows.
+//! messages, finds which. It also serves what no column shows: parts of a
+//! resource, and the attributes of a scope.
 
 use crate::proto::{Kind, LEN};
 use crate::value::DEPTH_MAX;

@@ -229,11 +229,6 @@ impl OptionalText {
         }
     }
 
-    /// Returns the bytes of all values.
-    pub(super) fn bytes_len(&self) -> usize {
-        self.text.bytes_len()
-    }
-
     pub(super) fn truncate(&mut self, rows: usize) {
         if self.text.len() > rows {
             self.text.truncate(rows);

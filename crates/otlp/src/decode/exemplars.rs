@@ -9,6 +9,7 @@ use super::columns::{Leave, NotUtf8, Offsets, OptionalNumber, Text, list_of};
 use super::{check_rows, stored_time, timestamps};
 use crate::nested::{exemplar_fields, exemplar_item};
 use crate::proto::{exemplar, key_value};
+use crate::value::Room;
 use crate::wire::{Reader, Result};
 
 /// The `exemplars` column.
@@ -34,7 +35,7 @@ impl Exemplars {
     }
 
     /// Pushes an exemplar into the present row; returns its time where that cannot be stored.
-    pub(super) fn push(&mut self, mut reader: Reader<'_>) -> Result<Option<u64>> {
+    pub(super) fn push(&mut self, mut reader: Reader<'_>, room: &mut Room) -> Result<Option<u64>> {
         let item = self.time.len();
         check_rows(&reader, item)?;
         let (mut time, mut trace_id, mut span_id) = (0, &b""[..], &b""[..]);
@@ -49,7 +50,9 @@ impl Exemplars {
                 }
                 exemplar::TRACE_ID => trace_id = reader.bytes()?,
                 exemplar::SPAN_ID => span_id = reader.bytes()?,
-                exemplar::FILTERED_ATTRIBUTES => drop(self.attributes.entry(reader.message(&key_value::MESSAGE)?)?),
+                exemplar::FILTERED_ATTRIBUTES => {
+                    self.attributes.entry(reader.message(&key_value::MESSAGE)?, room)?;
+                }
                 other => reader.skip(other)?,
             }
         }

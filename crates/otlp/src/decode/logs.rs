@@ -9,9 +9,9 @@ use super::columns::{Leave, NotUtf8, OptionalText};
 use super::ids::OptionalIds;
 use super::sizes::{Learned, Sizes};
 use super::walk::{Records, Scratch};
-use super::{Rejected, check_text, timestamps, too_late};
+use super::{Rejected, timestamps, too_late};
 use crate::proto::{Message, any_value, key_value, log_record, resource_logs, scope_logs};
-use crate::value::{EMPTY, append_text};
+use crate::value::{EMPTY, append_text, within};
 use crate::wire::{Reader, Result};
 
 /// `time` is the record's own.
@@ -81,7 +81,7 @@ impl Records for Logs {
         self.attributes.entries()
     }
 
-    fn push<'a>(&mut self, mut reader: Reader<'a>, received: i64, _scratch: &mut Scratch<'a>) -> Result<()> {
+    fn push<'a>(&mut self, mut reader: Reader<'a>, received: i64, scratch: &mut Scratch<'a>) -> Result<()> {
         let row = self.time.len();
         let (mut time, mut observed, mut severity, mut flags, mut dropped) = (0, 0, 0, 0, 0);
         let (mut severity_text, mut event_name) = (&b""[..], &b""[..]);
@@ -94,7 +94,9 @@ impl Records for Logs {
                 log_record::SEVERITY_NUMBER => severity = reader.int32()?,
                 log_record::SEVERITY_TEXT => severity_text = reader.bytes()?,
                 log_record::BODY => body = Some(reader.message(&any_value::MESSAGE)?),
-                log_record::ATTRIBUTES => drop(self.attributes.entry(reader.message(&key_value::MESSAGE)?)?),
+                log_record::ATTRIBUTES => {
+                    self.attributes.entry(reader.message(&key_value::MESSAGE)?, &mut scratch.room)?;
+                }
                 log_record::DROPPED_ATTRIBUTES_COUNT => dropped = reader.uint32()?,
                 log_record::FLAGS => flags = reader.fixed32()?,
                 log_record::TRACE_ID => trace_id = reader.bytes()?,
@@ -104,8 +106,8 @@ impl Records for Logs {
             }
         }
         self.scratch.clear();
-        let body = body.map(|body| append_text(body, &mut self.scratch)).transpose()?;
-        check_text(&reader, self.scratch.len() + self.body.bytes_len())?;
+        let body = body.map(|body| append_text(body, &mut self.scratch, &mut scratch.room)).transpose();
+        let body = body.map_err(|error| within(error, "the body"))?;
         if (time | observed) >> 63 != 0 {
             self.attributes.truncate(row);
             let (field, nanos) =

@@ -18,6 +18,7 @@ use crate::proto::{
     Message, exponential_histogram, exponential_point, gauge, histogram, histogram_point, key_value, metric,
     number_point, resource_metrics, scope_metrics, sum, summary, summary_point,
 };
+use crate::value::Room;
 use crate::wire::{Reader, Result};
 
 static LEARNED: Learned = Learned::new();
@@ -124,7 +125,7 @@ impl Records for Metrics {
         let (mut name, mut description, mut unit) = ("", "", "");
         let mut data: Option<&DataKind> = None;
         let metric = reader;
-        let Scratch { metadata: metadata_parts, data: data_parts, request, repeated, copied, .. } = scratch;
+        let Scratch { metadata: metadata_parts, data: data_parts, request, repeated, copied, room, .. } = scratch;
         metadata_parts.clear();
         data_parts.clear();
         while let Some(tag) = reader.tag()? {
@@ -146,8 +147,8 @@ impl Records for Metrics {
             }
         }
         let first = self.points.rows();
-        let Some(kind) = data else { return self.end_metric(first, metadata_parts) };
-        let (temporality, is_monotonic) = self.read_data(kind, data_parts)?;
+        let Some(kind) = data else { return self.end_metric(first, metadata_parts, room) };
+        let (temporality, is_monotonic) = self.read_data(kind, data_parts, room)?;
         let last = self.points.rows();
         let metadata: usize = metadata_parts.iter().map(|part| part.rest().len() + ENTRY_BYTES).sum();
         let each = name.len() + description.len() + unit.len() + metadata;
@@ -161,7 +162,7 @@ impl Records for Metrics {
         if kind.is_sum {
             self.is_monotonic.set_all(first..last, is_monotonic);
         }
-        self.end_metric(first, metadata_parts)
+        self.end_metric(first, metadata_parts, room)
     }
 
     fn rejected(&mut self) -> Rejected {
@@ -207,13 +208,13 @@ impl Records for Metrics {
 
 impl Metrics {
     /// Reads the points of the parts collected; returns the temporality and whether a sum is monotonic.
-    fn read_data(&mut self, kind: &DataKind, parts: &mut [Reader<'_>]) -> Result<(i32, bool)> {
+    fn read_data(&mut self, kind: &DataKind, parts: &mut [Reader<'_>], room: &mut Room) -> Result<(i32, bool)> {
         let (mut temporality, mut is_monotonic) = (0, false);
         for part in parts {
             while let Some(tag) = part.tag()? {
                 match tag {
                     // The points of every type have the same number, and so has the temporality of those that have one.
-                    gauge::POINTS => self.points.push(kind.kind, part.message(kind.point)?)?,
+                    gauge::POINTS => self.points.push(kind.kind, part.message(kind.point)?, room)?,
                     sum::TEMPORALITY if kind.has_temporality => temporality = part.int32()?,
                     sum::IS_MONOTONIC if kind.is_sum => is_monotonic = part.bool()?,
                     other => part.skip(other)?,
@@ -224,11 +225,11 @@ impl Metrics {
     }
 
     /// Gives the metadata collected to the rows from `first` on; it is read even where there are none.
-    fn end_metric(&mut self, first: usize, parts: &[Reader<'_>]) -> Result<()> {
+    fn end_metric(&mut self, first: usize, parts: &[Reader<'_>], room: &mut Room) -> Result<()> {
         let rows = self.points.rows();
         for _ in first..rows.max(first + usize::from(!parts.is_empty())) {
             for part in parts {
-                self.metadata.entry(*part)?;
+                self.metadata.entry(*part, room)?;
             }
             self.metadata.end_row();
         }

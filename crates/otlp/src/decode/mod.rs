@@ -68,9 +68,6 @@ pub const MESSAGE_PARTS_MAX: usize = 1 << 12;
 /// this, a name of a mebibyte over a million points of two bytes would become a tebibyte.
 const REPEATED_MAX: (usize, usize, usize) = (16, 1 << 20, 64 << 20);
 
-/// The most text that the values of attributes may become: a list or a map takes up to six times its bytes as JSON.
-const TEXT_BYTES_MAX: usize = 128 << 20;
-
 /// What one export request became.
 #[derive(Debug, Clone)]
 pub struct Decoded {
@@ -193,17 +190,6 @@ fn check_parts(reader: &Reader<'_>, parts: usize) -> crate::wire::Result<()> {
         return Ok(());
     }
     Err(too_many(reader, REQUEST_PARTS_MAX, "attributes, buckets and quantiles"))
-}
-
-/// Refuses a request whose lists and maps in attributes become too much text.
-#[inline(always)]
-fn check_text(reader: &Reader<'_>, bytes: usize) -> crate::wire::Result<()> {
-    if bytes <= TEXT_BYTES_MAX {
-        return Ok(());
-    }
-    Err(reader.too_large(format!(
-        "the values of the attributes are more than {TEXT_BYTES_MAX} bytes as text; send smaller batches"
-    )))
 }
 
 #[cold]

@@ -17,6 +17,7 @@ use crate::proto::{
     buckets, exemplar, exponential_point, histogram_point, key_value, number_point, packed, summary_point,
     value_at_quantile,
 };
+use crate::value::Room;
 use crate::wire::{Reader, Result};
 
 /// The columns that points fill.
@@ -114,14 +115,14 @@ impl Points {
     }
 
     /// Reads a point of this kind.
-    pub(super) fn push(&mut self, kind: PointKind, reader: Reader<'_>) -> Result<()> {
+    pub(super) fn push(&mut self, kind: PointKind, reader: Reader<'_>, room: &mut Room) -> Result<()> {
         check_rows(&reader, self.time.len())?;
         let mut point = Point { kind, ..Point::default() };
         match kind {
-            PointKind::Number => self.read_number(reader, &mut point)?,
-            PointKind::Histogram => self.read_histogram(reader, &mut point)?,
-            PointKind::Exponential => self.read_exponential(reader, &mut point)?,
-            PointKind::Summary => self.read_summary(reader, &mut point)?,
+            PointKind::Number => self.read_number(reader, &mut point, room)?,
+            PointKind::Histogram => self.read_histogram(reader, &mut point, room)?,
+            PointKind::Exponential => self.read_exponential(reader, &mut point, room)?,
+            PointKind::Summary => self.read_summary(reader, &mut point, room)?,
         }
         match (stored_time(point.time), stored_time(point.start_time), point.late_exemplar) {
             (Some(time), Some(start_time), None) => self.accept(&point, time, start_time),
@@ -130,17 +131,17 @@ impl Points {
         Ok(())
     }
 
-    fn exemplar(&mut self, reader: &mut Reader<'_>, point: &mut Point) -> Result<()> {
-        let late = self.exemplars.push(reader.message(&exemplar::MESSAGE)?)?;
+    fn exemplar(&mut self, reader: &mut Reader<'_>, point: &mut Point, room: &mut Room) -> Result<()> {
+        let late = self.exemplars.push(reader.message(&exemplar::MESSAGE)?, room)?;
         point.late_exemplar = point.late_exemplar.or(late);
         Ok(())
     }
 
-    fn attribute(&mut self, reader: &mut Reader<'_>) -> Result<()> {
-        self.attributes.entry(reader.message(&key_value::MESSAGE)?).map(drop)
+    fn attribute(&mut self, reader: &mut Reader<'_>, room: &mut Room) -> Result<()> {
+        self.attributes.entry(reader.message(&key_value::MESSAGE)?, room).map(drop)
     }
 
-    fn read_number(&mut self, mut reader: Reader<'_>, point: &mut Point) -> Result<()> {
+    fn read_number(&mut self, mut reader: Reader<'_>, point: &mut Point, room: &mut Room) -> Result<()> {
         while let Some(tag) = reader.tag()? {
             match tag {
                 number_point::START_TIME => point.start_time = reader.fixed64()?,
@@ -150,8 +151,8 @@ impl Points {
                     let int = reader.fixed64()? as i64;
                     (point.value, point.value_int) = (Some(int as f64), Some(int));
                 }
-                number_point::EXEMPLARS => self.exemplar(&mut reader, point)?,
-                number_point::ATTRIBUTES => self.attribute(&mut reader)?,
+                number_point::EXEMPLARS => self.exemplar(&mut reader, point, room)?,
+                number_point::ATTRIBUTES => self.attribute(&mut reader, room)?,
                 number_point::FLAGS => point.flags = reader.uint32()?,
                 other => reader.skip(other)?,
             }
@@ -159,7 +160,7 @@ impl Points {
         Ok(())
     }
 
-    fn read_histogram(&mut self, mut reader: Reader<'_>, point: &mut Point) -> Result<()> {
+    fn read_histogram(&mut self, mut reader: Reader<'_>, point: &mut Point, room: &mut Room) -> Result<()> {
         while let Some(tag) = reader.tag()? {
             match tag {
                 histogram_point::START_TIME => point.start_time = reader.fixed64()?,
@@ -182,8 +183,8 @@ impl Points {
                     let items = reader.message(&histogram_point::MESSAGE)?;
                     push_packed(items, &mut self.explicit_bounds, f64::from_le_bytes)?;
                 }
-                histogram_point::EXEMPLARS => self.exemplar(&mut reader, point)?,
-                histogram_point::ATTRIBUTES => self.attribute(&mut reader)?,
+                histogram_point::EXEMPLARS => self.exemplar(&mut reader, point, room)?,
+                histogram_point::ATTRIBUTES => self.attribute(&mut reader, room)?,
                 histogram_point::FLAGS => point.flags = reader.uint32()?,
                 histogram_point::MIN => point.min = Some(reader.double()?),
                 histogram_point::MAX => point.max = Some(reader.double()?),
@@ -193,10 +194,10 @@ impl Points {
         Ok(())
     }
 
-    fn read_exponential(&mut self, mut reader: Reader<'_>, point: &mut Point) -> Result<()> {
+    fn read_exponential(&mut self, mut reader: Reader<'_>, point: &mut Point, room: &mut Room) -> Result<()> {
         while let Some(tag) = reader.tag()? {
             match tag {
-                exponential_point::ATTRIBUTES => self.attribute(&mut reader)?,
+                exponential_point::ATTRIBUTES => self.attribute(&mut reader, room)?,
                 exponential_point::START_TIME => point.start_time = reader.fixed64()?,
                 exponential_point::TIME => point.time = reader.fixed64()?,
                 exponential_point::COUNT => point.count = reader.fixed64()?,
@@ -212,7 +213,7 @@ impl Points {
                     read_buckets(reader.message(&buckets::MESSAGE)?, offset, &mut self.negative)?;
                 }
                 exponential_point::FLAGS => point.flags = reader.uint32()?,
-                exponential_point::EXEMPLARS => self.exemplar(&mut reader, point)?,
+                exponential_point::EXEMPLARS => self.exemplar(&mut reader, point, room)?,
                 exponential_point::MIN => point.min = Some(reader.double()?),
                 exponential_point::MAX => point.max = Some(reader.double()?),
                 exponential_point::ZERO_THRESHOLD => point.zero_threshold = reader.double()?,
@@ -222,7 +223,7 @@ impl Points {
         Ok(())
     }
 
-    fn read_summary(&mut self, mut reader: Reader<'_>, point: &mut Point) -> Result<()> {
+    fn read_summary(&mut self, mut reader: Reader<'_>, point: &mut Point, room: &mut Room) -> Result<()> {
         // A summary always has a sum: unlike a histogram's, it is no optional field.
         point.sum = Some(0.0);
         while let Some(tag) = reader.tag()? {
@@ -235,7 +236,7 @@ impl Points {
                     let quantile = read_quantile(reader.message(&value_at_quantile::MESSAGE)?)?;
                     push(&reader, &mut self.quantiles, quantile)?;
                 }
-                summary_point::ATTRIBUTES => self.attribute(&mut reader)?,
+                summary_point::ATTRIBUTES => self.attribute(&mut reader, room)?,
                 summary_point::FLAGS => point.flags = reader.uint32()?,
                 other => reader.skip(other)?,
             }

@@ -16,10 +16,9 @@ use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::UInt32Type;
 
 use super::check::check;
-use super::check_text;
 use super::columns::{Leave, NotUtf8, Text};
 use crate::proto::{entity_ref, key_value, resource, scope};
-use crate::value::{append_entry, append_text};
+use crate::value::{Room, append_member, append_text, of_attribute};
 use crate::wire::{Reader, Result};
 
 /// The name of a service that gives none.
@@ -167,12 +166,12 @@ impl Resources {
         self.entries.wire.open().extend_from_slice(field);
     }
 
-    /// Ends a resource, whose `Resource` messages are `parts`; the rows until `rows` that have none yet are its.
-    pub(super) fn end(&mut self, rows: usize, parts: &mut Vec<Reader<'_>>) -> Result<()> {
+    /// Ends a resource, whose `Resource` messages are `parts`; the rows until `rows` that have none yet are its. Its text is within `room`.
+    pub(super) fn end(&mut self, rows: usize, parts: &mut Vec<Reader<'_>>, room: &mut Room) -> Result<()> {
         let entry = match self.entries.again() {
             Some(entry) => entry,
             None => {
-                self.read_parts(parts)?;
+                self.read_parts(parts, room)?;
                 if self.entries.keys.len() == rows {
                     let kept = self.len();
                     self.names.iter_mut().for_each(|column| column.truncate(kept));
@@ -200,7 +199,7 @@ impl Resources {
         self.attributes.truncate(resources);
     }
 
-    fn read_parts(&mut self, parts: &mut Vec<Reader<'_>>) -> Result<()> {
+    fn read_parts(&mut self, parts: &mut Vec<Reader<'_>>, room: &mut Room) -> Result<()> {
         let mut found: [Option<(u8, usize, usize)>; 5] = [None; 5];
         self.scratch.clear();
         self.attributes.open().push(b'{');
@@ -215,13 +214,12 @@ impl Resources {
                     self.attributes.open().push(b',');
                 }
                 let entry = part.message(&key_value::MESSAGE)?;
-                let (key, value) = append_entry(entry, self.attributes.open(), 0)?;
-                check_text(&part, self.attributes.bytes_len())?;
+                let (key, value) = append_member(entry, self.attributes.open(), room)?;
                 if let (Some((column, rank)), Some(value)) = (resource_column(key), value)
                     && found[column].is_none_or(|(best, ..)| rank < best)
                 {
                     let start = self.scratch.len();
-                    append_text(value, &mut self.scratch)?;
+                    append_text(value, &mut self.scratch, room).map_err(|error| of_attribute(error, key))?;
                     found[column] = Some((rank, start, self.scratch.len()));
                 }
             }
@@ -262,7 +260,6 @@ pub(super) struct Scopes {
     entries: Entries,
     name: Text,
     version: Text,
-    scratch: Vec<u8>,
 }
 
 impl Scopes {
@@ -286,7 +283,7 @@ impl Scopes {
         let entry = match self.entries.again() {
             Some(entry) => entry,
             None => {
-                let (name, version) = self.read_parts(parts)?;
+                let (name, version) = Self::read_parts(parts)?;
                 if self.entries.keys.len() == rows {
                     self.entries.discard();
                     return Ok(());
@@ -308,17 +305,15 @@ impl Scopes {
         self.version.truncate(scopes);
     }
 
-    fn read_parts<'a>(&mut self, parts: &mut Vec<Reader<'a>>) -> Result<(&'a [u8], &'a [u8])> {
+    fn read_parts<'a>(parts: &mut Vec<Reader<'a>>) -> Result<(&'a [u8], &'a [u8])> {
         let (mut name, mut version) = (&b""[..], &b""[..]);
         for mut part in parts.drain(..) {
             while let Some(tag) = part.tag()? {
                 match tag {
                     scope::NAME => name = part.text("name")?.as_bytes(),
                     scope::VERSION => version = part.text("version")?.as_bytes(),
-                    scope::ATTRIBUTES => {
-                        self.scratch.clear();
-                        append_entry(part.message(&key_value::MESSAGE)?, &mut self.scratch, 0)?;
-                    }
+                    // No column shows them.
+                    scope::ATTRIBUTES => check(part.message(&key_value::MESSAGE)?)?,
                     scope::DROPPED_ATTRIBUTES_COUNT => drop(part.uint32()?),
                     other => part.skip(other)?,
                 }

@@ -9,6 +9,7 @@ use super::columns::{Leave, NotUtf8, Offsets, OptionalText, Text, list_of};
 use super::{check_rows, stored_time, timestamps};
 use crate::nested::{event_fields, event_item, link_fields, link_item};
 use crate::proto::{event, key_value, link};
+use crate::value::Room;
 use crate::wire::{Reader, Result};
 
 /// The `events` column.
@@ -32,14 +33,14 @@ impl Events {
     }
 
     /// Pushes an event into the present row; returns its time where that cannot be stored.
-    pub(super) fn push(&mut self, mut reader: Reader<'_>) -> Result<Option<u64>> {
+    pub(super) fn push(&mut self, mut reader: Reader<'_>, room: &mut Room) -> Result<Option<u64>> {
         check_rows(&reader, self.time.len())?;
         let (mut time, mut name, mut dropped) = (0, &b""[..], 0);
         while let Some(tag) = reader.tag()? {
             match tag {
                 event::TIME => time = reader.fixed64()?,
                 event::NAME => name = reader.bytes()?,
-                event::ATTRIBUTES => drop(self.attributes.entry(reader.message(&key_value::MESSAGE)?)?),
+                event::ATTRIBUTES => drop(self.attributes.entry(reader.message(&key_value::MESSAGE)?, room)?),
                 event::DROPPED_ATTRIBUTES_COUNT => dropped = reader.uint32()?,
                 other => reader.skip(other)?,
             }
@@ -118,7 +119,7 @@ impl Links {
     }
 
     /// Pushes a link into the present row.
-    pub(super) fn push(&mut self, mut reader: Reader<'_>) -> Result<()> {
+    pub(super) fn push(&mut self, mut reader: Reader<'_>, room: &mut Room) -> Result<()> {
         check_rows(&reader, self.flags.len())?;
         let (mut trace_id, mut span_id, mut trace_state) = (&b""[..], &b""[..], &b""[..]);
         let (mut flags, mut dropped) = (0, 0);
@@ -127,7 +128,7 @@ impl Links {
                 link::TRACE_ID => trace_id = reader.bytes()?,
                 link::SPAN_ID => span_id = reader.bytes()?,
                 link::TRACE_STATE => trace_state = reader.bytes()?,
-                link::ATTRIBUTES => drop(self.attributes.entry(reader.message(&key_value::MESSAGE)?)?),
+                link::ATTRIBUTES => drop(self.attributes.entry(reader.message(&key_value::MESSAGE)?, room)?),
                 link::DROPPED_ATTRIBUTES_COUNT => dropped = reader.uint32()?,
                 link::FLAGS => flags = reader.fixed32()?,
                 other => reader.skip(other)?,

@@ -139,13 +139,13 @@ impl Records for Spans {
         self.attributes.entries() + self.events.parts() + self.links.parts()
     }
 
-    fn push<'a>(&mut self, mut reader: Reader<'a>, _received: i64, _scratch: &mut Scratch<'a>) -> Result<()> {
+    fn push<'a>(&mut self, mut reader: Reader<'a>, _received: i64, scratch: &mut Scratch<'a>) -> Result<()> {
         let mut span = Scalars::default();
         let mut chosen = Chosen::new();
         while let Some(tag) = reader.tag()? {
             match tag {
                 span::ATTRIBUTES => {
-                    let key = self.attributes.entry(reader.message(&key_value::MESSAGE)?)?;
+                    let key = self.attributes.entry(reader.message(&key_value::MESSAGE)?, &mut scratch.room)?;
                     if !self.attributes.last_is_null() {
                         chosen.offer(key, self.attributes.entries() - 1);
                     }
@@ -161,11 +161,11 @@ impl Records for Spans {
                 span::END_TIME => span.end_time = reader.fixed64()?,
                 span::DROPPED_ATTRIBUTES_COUNT => span.dropped_attributes = reader.uint32()?,
                 span::EVENTS => {
-                    let late = self.events.push(reader.message(&event::MESSAGE)?)?;
+                    let late = self.events.push(reader.message(&event::MESSAGE)?, &mut scratch.room)?;
                     span.late_event = span.late_event.or(late);
                 }
                 span::DROPPED_EVENTS_COUNT => span.dropped_events = reader.uint32()?,
-                span::LINKS => self.links.push(reader.message(&link::MESSAGE)?)?,
+                span::LINKS => self.links.push(reader.message(&link::MESSAGE)?, &mut scratch.room)?,
                 span::DROPPED_LINKS_COUNT => span.dropped_links = reader.uint32()?,
                 span::STATUS => read_status(reader.message(&status::MESSAGE)?, span.status.get_or_insert_default())?,
                 other => reader.skip(other)?,

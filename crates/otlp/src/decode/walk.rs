@@ -7,6 +7,7 @@ use super::shared::{Resources, Scopes};
 use super::sizes::{Learned, Sizes};
 use super::{MESSAGE_PARTS_MAX, Rejected, check_parts, check_rows, timestamps};
 use crate::proto::{Message, resource, resource_spans, scope, scope_spans, trace_request};
+use crate::value::Room;
 use crate::wire::{Reader, Result};
 
 /// The tables' own columns, filled record by record.
@@ -75,6 +76,8 @@ pub(super) struct Scratch<'a> {
     /// Bytes of the text that it gives every row of its metrics, and of that part which is copied for each: metadata.
     pub(super) repeated: usize,
     pub(super) copied: usize,
+    /// What is left for the text of its values.
+    pub(super) room: Room,
 }
 
 /// Takes one more part of a message that is read when the one that it is in has ended.
@@ -199,7 +202,7 @@ impl<R: Records> Open<R> {
             }
             self.resources.keep(level.since(from));
         }
-        self.resources.end(self.records.rows(), &mut scratch.resource)
+        self.resources.end(self.records.rows(), &mut scratch.resource, &mut scratch.room)
     }
 
     fn read_scope<'a>(&mut self, mut level: Reader<'a>, received: i64, scratch: &mut Scratch<'a>) -> Result<()> {

@@ -21,10 +21,12 @@
 //! and every NaN becomes the one NaN.
 
 mod read;
+mod room;
 mod write;
 
 pub(crate) use read::write_value;
-pub(crate) use write::{append_entry, append_text};
+pub(crate) use room::{Room, check_key, of_attribute, within};
+pub(crate) use write::{append_member, append_text};
 
 /// A string.
 pub const STRING: u8 = b's';
@@ -45,9 +47,6 @@ pub const EMPTY: u8 = b'n';
 
 /// How deep arrays and key-value lists may nest within one value.
 pub const DEPTH_MAX: usize = 64;
-
-/// The longest list or map in one value: it takes up to six times as much as JSON.
-const NESTED_BYTES_MAX: usize = 16 << 20;
 
 /// Returns the letter of the entry at `index`, given its row of an `attribute_types` column.
 pub fn letter(types: Option<&str>, index: usize) -> u8 {

@@ -1,13 +1,12 @@
 //! `AnyValue` off the wire, into text.
 //!
-//! *Cost.* No allocation but the growth of the text.
-
-use std::io::Write;
+//! *Cost.* No allocation but the growth of the text, and no text beyond [`Room`].
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{ARRAY, BOOL, BYTES, DEPTH_MAX, DOUBLE, EMPTY, INT, KVLIST, NESTED_BYTES_MAX, STRING};
+use super::room::{Bound, Room, check_bytes, check_key, check_nested, of_attribute};
+use super::{ARRAY, BOOL, BYTES, DEPTH_MAX, DOUBLE, EMPTY, INT, KVLIST, STRING};
 use crate::proto::{any_value, array_value, key_value, key_value_list};
 use crate::wire::{Reader, Result};
 
@@ -48,8 +47,8 @@ fn read<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>> {
 }
 
 /// Appends the text of the `AnyValue` under `reader` and returns its letter. A plain string is appended as it came: whether
-/// it is UTF-8 is for the caller to see.
-pub(crate) fn append_text(mut reader: Reader<'_>, out: &mut Vec<u8>) -> Result<u8> {
+/// it is UTF-8 is for the caller to see. What becomes more text than it was is within `room`.
+pub(crate) fn append_text(mut reader: Reader<'_>, out: &mut Vec<u8>, room: &mut Room) -> Result<u8> {
     Ok(match read(&mut reader)? {
         Value::Empty => EMPTY,
         Value::Text(text, _) => {
@@ -69,29 +68,21 @@ pub(crate) fn append_text(mut reader: Reader<'_>, out: &mut Vec<u8>) -> Result<u
             DOUBLE
         }
         Value::Bytes(value) => {
+            room.take(&reader, base64_len(value))?;
             append_base64(value, out);
             BYTES
         }
         Value::Array(inner) => {
             check_nested(&inner)?;
-            append_array(inner, out, 1)?;
+            room.one_value(out, |out, bound| append_array(inner, out, 1, bound))?;
             ARRAY
         }
         Value::Kvlist(inner) => {
             check_nested(&inner)?;
-            append_kvlist(inner, out, 1)?;
+            room.one_value(out, |out, bound| append_kvlist(inner, out, 1, bound))?;
             KVLIST
         }
     })
-}
-
-/// Refuses a list or a map that would become too much text before anybody could look.
-fn check_nested(inner: &Reader<'_>) -> Result<()> {
-    if inner.rest().len() <= NESTED_BYTES_MAX {
-        return Ok(());
-    }
-    Err(inner
-        .too_large(format!("a list or a map in one value has more than {NESTED_BYTES_MAX} bytes; send less in one")))
 }
 
 fn append_double(value: f64, out: &mut Vec<u8>) {
@@ -104,17 +95,22 @@ fn append_double(value: f64, out: &mut Vec<u8>) {
     }
 }
 
+/// Four characters hold three bytes.
+fn base64_len(value: &[u8]) -> usize {
+    value.len().div_ceil(3) * 4
+}
+
 fn append_base64(value: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
-    out.resize(start + value.len().div_ceil(3) * 4, 0);
-    STANDARD.encode_slice(value, &mut out[start..]).expect("four characters hold three bytes");
+    out.resize(start + base64_len(value), 0);
+    STANDARD.encode_slice(value, &mut out[start..]).expect("there is room for all of it");
 }
 
 /// Appends the JSON form of a value that stands inside an array or a key-value list.
-fn append_json(mut reader: Reader<'_>, out: &mut Vec<u8>, depth: usize) -> Result<()> {
+fn append_json(mut reader: Reader<'_>, out: &mut Vec<u8>, depth: usize, bound: Bound) -> Result<()> {
     match read(&mut reader)? {
         Value::Empty => out.extend_from_slice(b"null"),
-        Value::Text(text, offset) => append_json_string(&reader, "stringValue", text, offset, out)?,
+        Value::Text(text, offset) => append_json_string(&reader, "stringValue", text, offset, out, bound)?,
         Value::Bool(value) => out.extend_from_slice(if value { b"true" } else { b"false" }),
         Value::Int(value) => out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes()),
         Value::Double(value) if value.is_finite() => append_double(value, out),
@@ -124,12 +120,13 @@ fn append_json(mut reader: Reader<'_>, out: &mut Vec<u8>, depth: usize) -> Resul
             out.extend_from_slice(br#""}"#);
         }
         Value::Bytes(value) => {
+            bound.check(&reader, out.len() + base64_len(value))?;
             out.extend_from_slice(br#"{"$bytes":""#);
             append_base64(value, out);
             out.extend_from_slice(br#""}"#);
         }
-        Value::Array(inner) => append_array(inner, out, depth + 1)?,
-        Value::Kvlist(inner) => append_kvlist(inner, out, depth + 1)?,
+        Value::Array(inner) => append_array(inner, out, depth + 1, bound)?,
+        Value::Kvlist(inner) => append_kvlist(inner, out, depth + 1, bound)?,
     }
     Ok(())
 }
@@ -141,7 +138,7 @@ fn check_depth(reader: &Reader<'_>, depth: usize) -> Result<()> {
     Ok(())
 }
 
-fn append_array(mut reader: Reader<'_>, out: &mut Vec<u8>, depth: usize) -> Result<()> {
+fn append_array(mut reader: Reader<'_>, out: &mut Vec<u8>, depth: usize, bound: Bound) -> Result<()> {
     check_depth(&reader, depth)?;
     out.push(b'[');
     let mut first = true;
@@ -151,7 +148,8 @@ fn append_array(mut reader: Reader<'_>, out: &mut Vec<u8>, depth: usize) -> Resu
                 if !std::mem::take(&mut first) {
                     out.push(b',');
                 }
-                append_json(reader.message(&any_value::MESSAGE)?, out, depth)?;
+                append_json(reader.message(&any_value::MESSAGE)?, out, depth, bound)?;
+                bound.check(&reader, out.len())?;
             }
             other => reader.skip(other)?,
         }
@@ -160,7 +158,7 @@ fn append_array(mut reader: Reader<'_>, out: &mut Vec<u8>, depth: usize) -> Resu
     Ok(())
 }
 
-fn append_kvlist(mut reader: Reader<'_>, out: &mut Vec<u8>, depth: usize) -> Result<()> {
+fn append_kvlist(mut reader: Reader<'_>, out: &mut Vec<u8>, depth: usize, bound: Bound) -> Result<()> {
     check_depth(&reader, depth)?;
     out.push(b'{');
     let mut first = true;
@@ -170,7 +168,8 @@ fn append_kvlist(mut reader: Reader<'_>, out: &mut Vec<u8>, depth: usize) -> Res
                 if !std::mem::take(&mut first) {
                     out.push(b',');
                 }
-                append_entry(reader.message(&key_value::MESSAGE)?, out, depth)?;
+                append_entry(reader.message(&key_value::MESSAGE)?, out, depth, bound)?;
+                bound.check(&reader, out.len())?;
             }
             other => reader.skip(other)?,
         }
@@ -179,13 +178,31 @@ fn append_kvlist(mut reader: Reader<'_>, out: &mut Vec<u8>, depth: usize) -> Res
     Ok(())
 }
 
-/// Appends one key-value entry as a member of a JSON object that stands `depth` levels deep; returns its key and where its
-/// value stands, if it has one.
-pub(crate) fn append_entry<'a>(
-    mut reader: Reader<'a>,
-    out: &mut Vec<u8>,
-    depth: usize,
-) -> Result<(&'a [u8], Option<Reader<'a>>)> {
+/// An attribute's key, and where its value stands, if it has one.
+type Member<'a> = (&'a [u8], Option<Reader<'a>>);
+
+/// Appends one attribute as a member of a JSON object, within `room`.
+pub(crate) fn append_member<'a>(reader: Reader<'a>, out: &mut Vec<u8>, room: &mut Room) -> Result<Member<'a>> {
+    room.one_value(out, |out, bound| append_entry(reader, out, 0, bound))
+        .map_err(|error| of_attribute(error, key_of(reader)))
+}
+
+/// Returns the key of an entry that could not be taken.
+#[cold]
+fn key_of(mut entry: Reader<'_>) -> &[u8] {
+    let mut key = &b""[..];
+    while let Ok(Some(tag)) = entry.tag() {
+        match tag {
+            key_value::KEY => key = entry.bytes().unwrap_or(key),
+            other if entry.skip(other).is_err() => break,
+            _ => {}
+        }
+    }
+    key
+}
+
+/// Appends one key-value entry as a member of a JSON object that stands `depth` levels deep.
+fn append_entry<'a>(mut reader: Reader<'a>, out: &mut Vec<u8>, depth: usize, bound: Bound) -> Result<Member<'a>> {
     let mut key = (&b""[..], reader.offset());
     let mut value = None;
     while let Some(tag) = reader.tag()? {
@@ -198,20 +215,42 @@ pub(crate) fn append_entry<'a>(
             other => reader.skip(other)?,
         }
     }
+    check_key(&reader, key.0)?;
+    check_bytes(&reader, "its value", value.map_or(0, |value| value.rest().len()))?;
     let start = out.len();
-    append_json_string(&reader, "key", key.0, key.1, out)?;
+    append_json_string(&reader, "key", key.0, key.1, out, bound)?;
     if key.0.first() == Some(&b'$') {
         out.insert(start + 1, b'$');
     }
     out.push(b':');
     match value {
-        Some(value) => append_json(value, out, depth)?,
+        Some(value) => append_json(value, out, depth, bound)?,
         None => out.extend_from_slice(b"null"),
     }
     Ok((key.0, value))
 }
 
-fn append_json_string(reader: &Reader<'_>, field: &str, text: &[u8], offset: usize, out: &mut Vec<u8>) -> Result<()> {
+/// The control characters in JSON that have no short form, and room for those that have.
+const CONTROL: [[u8; 6]; 0x20] = {
+    let mut escapes = [*br"\u0000"; 0x20];
+    let mut byte = 0;
+    while byte < escapes.len() {
+        escapes[byte][4] = b'0' + (byte >> 4) as u8;
+        escapes[byte][5] = b"0123456789abcdef"[byte & 0xf];
+        byte += 1;
+    }
+    escapes
+};
+
+fn append_json_string(
+    reader: &Reader<'_>,
+    field: &str,
+    text: &[u8],
+    offset: usize,
+    out: &mut Vec<u8>,
+    bound: Bound,
+) -> Result<()> {
+    bound.check_string(reader, out.len(), text)?;
     if simdutf8::basic::from_utf8(text).is_err() {
         return Err(reader.error(offset, format!("`{field}` is not valid UTF-8")));
     }
@@ -224,18 +263,54 @@ fn append_json_string(reader: &Reader<'_>, field: &str, text: &[u8], offset: usi
             b'\n' => br"\n",
             b'\r' => br"\r",
             b'\t' => br"\t",
-            ..0x20 => b"",
+            ..0x20 => &CONTROL[usize::from(byte)],
             _ => continue,
         };
         out.extend_from_slice(&text[plain..index]);
         plain = index + 1;
-        if escape.is_empty() {
-            write!(out, "\\u{byte:04x}").expect("a vector takes any write");
-        } else {
-            out.extend_from_slice(escape);
-        }
+        out.extend_from_slice(escape);
     }
     out.extend_from_slice(&text[plain..]);
     out.push(b'"');
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::value::room::escaped_len;
+
+    /// A list of one string as text.
+    fn listed(text: &str) -> String {
+        let wrap = |tag: u32, inner: &[u8]| [&[tag as u8, inner.len() as u8][..], inner].concat();
+        let item = wrap(any_value::STRING, text.as_bytes());
+        let value = wrap(any_value::ARRAY, &wrap(array_value::VALUES, &item));
+        let mut out = Vec::new();
+        let letter = append_text(Reader::new(&value, &any_value::MESSAGE), &mut out, &mut Room::default());
+        assert_eq!(letter.map_err(|error| error.to_string()), Ok(ARRAY));
+        String::from_utf8(out).expect("JSON is text")
+    }
+
+    #[test]
+    fn every_control_character_has_its_escape() {
+        for byte in 0..0x20_u8 {
+            let escape = match byte {
+                b'\n' => r"\n".to_owned(),
+                b'\r' => r"\r".to_owned(),
+                b'\t' => r"\t".to_owned(),
+                other => format!("\\u{other:04x}"),
+            };
+            let text = format!("a{}b", char::from(byte));
+            assert_eq!(listed(&text), format!(r#"["a{escape}b"]"#));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_length_of_a_string_in_json_is_known_before(text in "[\\x00-\\x7fä]{0,50}") {
+            prop_assert_eq!(listed(&text).len(), escaped_len(text.as_bytes()) + 4);
+        }
+    }
 }

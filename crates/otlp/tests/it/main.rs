@@ -7,3 +7,4 @@ mod malformed;
 mod parts;
 mod round_trip;
 mod rows;
+mod swell;

@@ -420,20 +420,6 @@ fn records_with_millions_of_parts_are_refused_before_they_fill_memory() {
 }
 
 #[test]
-fn values_that_become_much_more_text_than_they_are_are_refused() {
-    let control = |bytes: usize| nest(5, &nest(1, &nest(1, &vec![1; bytes])));
-    let attribute = |bytes: usize| nest(9, &nest(2, &control(bytes)));
-    let nested = error(Signal::Traces, &span_of(&attribute((16 << 20) + 1)));
-    assert!(nested.is_too_large && nested.problem.contains("a list or a map in one value has more than"), "{nested}");
-    let several: Vec<u8> = (0..3).flat_map(|_| attribute(8 << 20)).collect();
-    let text = error(Signal::Traces, &span_of(&several));
-    assert!(text.is_too_large && text.problem.contains("are more than 134217728 bytes as text"), "{text}");
-    let body: Vec<u8> = (0..3).flat_map(|_| nest(2, &nest(5, &control(8 << 20)))).collect();
-    let bodies = error(Signal::Logs, &nest(1, &nest(2, &body)));
-    assert!(bodies.is_too_large && bodies.problem.contains("bytes as text"), "{bodies}");
-}
-
-#[test]
 fn arrays_of_numbers_in_json_become_no_more_than_twice_their_text() {
     let json = |data: &str| format!(r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{{data}}}]}}]}}]}}"#);
     let histogram = |counts: &str| json(&format!(r#""histogram":{{"dataPoints":[{{"bucketCounts":[{counts}]}}]}}"#));
