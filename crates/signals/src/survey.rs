@@ -48,6 +48,20 @@ impl SignalState {
         Ok(services)
     }
 
+    /// Takes note by rows of `signals` of the buckets in which anything was heard of anybody, and of nothing else of them.
+    ///
+    /// # Errors
+    /// The batch is not in the stored schema.
+    pub fn load_heard(&mut self, batch: &RecordBatch) -> Result<(), SchemaError> {
+        for row in decode(batch, Recall::All)? {
+            // A start stands in its own bucket, whenever it was told.
+            if row.kind == "presence" && row.spans + row.logs + row.points > 0 {
+                self.heard.hear(row.start.bucket().0);
+            }
+        }
+        Ok(())
+    }
+
     /// Remembers when exceptions were seen by rows of `operations`, and nothing else of them.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Stored rows of `operations` and `signals` into a state.
 //!
-//! *Cost.* One segment is held at a time; of its rows only those wanted are looked at further, and of `operations` who calls
-//! whom by the others.
+//! *Cost.* One segment is held at a time; of its rows only those wanted are looked at further, and of the others who calls whom and when
+//! anything was heard.
 
 use std::collections::BTreeSet;
 
@@ -36,7 +36,7 @@ pub(super) const AGGREGATES: &[Table] = &[Table::Operations, Table::Signals];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     Wanted,
-    /// Rows of `operations` of the same times and environments, of services that are not wanted.
+    /// Of services that are not wanted, at the same times: rows of `operations` of the same environments, and who was there of any.
     Others,
 }
 
@@ -128,6 +128,7 @@ pub(crate) fn operations_of(store: &Store, service: &ServiceKey, within: Interva
 pub(super) fn into(state: &mut SignalState, part: Part, table: Table, rows: &RecordBatch) -> Result<(), String> {
     let added = match part {
         Part::Wanted => state.load(table, rows),
+        Part::Others if table == Table::Signals => state.load_heard(rows),
         Part::Others => state.load_edges(rows).map(drop),
     };
     added.map_err(|error| error.to_string())
@@ -154,7 +155,8 @@ fn pick(table: Table, batch: &RecordBatch, wanted: &Wanted) -> Result<[RecordBat
         let past = matches!(kind, "history" | "metric_history");
         let within = if past { wanted.history } else { wanted.cells };
         let environment = value(&environment, row);
-        let there = at >= within.from && at < within.to && wanted.environments.contains(&environment);
+        let then = at >= within.from && at < within.to;
+        let there = then && wanted.environments.contains(&environment);
         // A path bears on every service that it leads through.
         let fits = there
             && (wanted.services.is_empty() || kind == "path" || {
@@ -162,7 +164,7 @@ fn pick(table: Table, batch: &RecordBatch, wanted: &Wanted) -> Result<[RecordBat
                 wanted.services.contains(&key)
             });
         picked[0].push(fits);
-        picked[1].push(there && !fits && table == Table::Operations);
+        picked[1].push(!fits && if table == Table::Operations { there } else { then && kind == "presence" });
     }
     let [wanted, others] = picked.map(BooleanArray::from);
     Ok([filter_record_batch(batch, &wanted)?, filter_record_batch(batch, &others)?])

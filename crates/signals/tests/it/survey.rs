@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use arrow::array::RecordBatch;
-use plimsoll_model::{ServiceKey, UnixNanos};
+use plimsoll_model::{Interval, ServiceKey, UnixNanos};
 use plimsoll_otlp::Table;
 use plimsoll_signals::SignalState;
 
-use crate::build::{CLIENT, SERVER, always, key, log, send, span, state};
+use crate::build::{CLIENT, MS, SERVER, T0, always, key, log, send, span, state};
 
 /// front -> cart -> stock; kiosk -> stock; sixty services that nobody calls and that call nobody.
 fn rows() -> Vec<(Table, RecordBatch)> {
@@ -67,4 +67,23 @@ fn what_was_seen_is_known_without_its_cells() {
     assert_eq!((state.size().rolling_cells, state.size().side_cells), (0, 0));
     assert_eq!(state.known_fingerprints(&key("cart"), UnixNanos::MAX).len(), 1);
     assert!(state.known_fingerprints(&key("front"), UnixNanos::MAX).is_empty());
+}
+
+#[test]
+fn when_anybody_was_heard_is_known_without_its_cells() {
+    let mut sent = state();
+    let at = |second: u64| UnixNanos(T0 + 1_000 * second * MS);
+    for second in (0..900).step_by(10).filter(|second| !(300..500).contains(second)) {
+        log(&mut sent, 1_000 * second, "host", None, ("Declined", "card 1", "at shop.Cart.pay(Cart.java:7)"));
+    }
+    sent.close_traces();
+    let rows = sent.take_rows();
+    let mut state = SignalState::new(plimsoll_signals::SignalLimits::default());
+    rows.iter()
+        .filter(|(table, _)| *table == Table::Signals)
+        .for_each(|(_, batch)| state.load_heard(batch).expect("own rows"));
+    assert_eq!((state.size().rolling_cells, state.size().side_cells), (0, 0));
+    let within = Interval { from: at(0), to: at(900) };
+    assert_eq!(state.gaps(within), sent.gaps(within));
+    assert_eq!(state.gaps(within).len(), 1, "{:?}", state.gaps(within));
 }
