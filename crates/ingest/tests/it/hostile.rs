@@ -4,13 +4,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use plimsoll_ingest::{Protocol, Reason};
 use plimsoll_otlp::Signal;
+use prost::Message as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::fakes::{Mode, Rig, options, until};
-use crate::requests::{logs, span_bytes};
+use crate::requests::{gzip, logs, span_bytes};
 use crate::wire::{PROTOBUF, TRACES, grpc, grpc_request, h2, http1, kept_alive, message, post, whole};
 
 async fn serves_others(rig: &Rig) {
@@ -469,4 +473,25 @@ async fn where_many_connections_are_open_each_may_have_a_few_streams_only() {
     // Another connection comes and goes: whatever the first could have sent meanwhile is there.
     serves_others(&rig).await;
     assert_eq!(rig.ingest.counters().in_progress.get(), u64::from(plimsoll_ingest::STREAMS_MIN));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn control_characters_are_refused_by_the_name_of_their_attribute_before_they_are_made_text() {
+    let mut options = options();
+    (options.request_bytes_max, options.in_flight_bytes) = (16 << 20, 128 << 20);
+    let rig = Rig::start(options).await;
+    let value = Some(AnyValue { value: Some(Value::StringValue("\u{1}".repeat(15 << 20))) });
+    let attributes = vec![KeyValue { key: "bomb".to_owned(), value, ..KeyValue::default() }];
+    let (mut resource, mut scope) = (logs(1), logs(1));
+    scope.resource_logs[0].scope_logs[0].scope =
+        Some(InstrumentationScope { attributes: attributes.clone(), ..InstrumentationScope::default() });
+    resource.resource_logs[0].resource = Some(Resource { attributes, ..Resource::default() });
+    let gzipped = [PROTOBUF, ("content-encoding", "gzip")];
+    let refused = http1(rig.http(), post("/v1/logs", &gzipped, gzip(&resource.encode_to_vec()))).await;
+    let status = refused.rpc_status();
+    assert_eq!((refused.status.as_u16(), status.code, status.retry_seconds()), (413, 8, None), "{status:?}");
+    assert!(status.message.contains("attribute `bomb`: it is more than 50331648 bytes"), "{}", status.message);
+    let taken = http1(rig.http(), post("/v1/logs", &gzipped, gzip(&scope.encode_to_vec()))).await;
+    assert_eq!((taken.status.as_u16(), rig.sink.rows()), (200, 1), "no text is made of a scope's attributes");
+    rig.nothing_in_flight().await;
 }
