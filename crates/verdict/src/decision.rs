@@ -94,7 +94,8 @@ pub(crate) fn decide(input: &JudgeInput, fold: &Fold) -> Decision {
             Some(watch_min.saturating_sub(watched))
         } else if levels {
             Some(60 * MINUTES_MIN.saturating_sub(minutes)).filter(|seconds| *seconds > 0)
-        } else if fold.share.mismatch(tolerances).is_some() {
+        } else if fold.share.mismatch(tolerances).is_some() || !fold.new_fatals().is_empty() {
+            // More of the same traffic changes nothing of that.
             None
         } else {
             projected(fold, &wholes, (watched, watch_min), tolerances)

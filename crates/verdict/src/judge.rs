@@ -216,14 +216,19 @@ fn sentence(input: &JudgeInput, fold: &Fold, verdict: &Verdict) -> String {
     };
     let against = summary::against(input, verdict.design, &fold.frame.control_versions);
     let calls = summary::grouped(fold.requests());
+    let fatal = summary::fatal(fold);
+    let passed = |text: String| match &fatal {
+        Some(fatal) => format!("{text}; since then it {fatal}"),
+        None => text,
+    };
     match (verdict.verdict, verdict.phase, verdict.findings.iter().find(|f| !f.symptom)) {
         (VerdictKind::Pass, ..) if fold.only_metrics() => {
-            format!("{name} is no worse than {against}, by {} of its metrics", fold.metrics.len())
+            passed(format!("{name} is no worse than {against}, by {} of its metrics", fold.metrics.len()))
         }
         (VerdictKind::Pass, ..) if verdict.design == Design::Slo => {
-            format!("{name} fails no more than is tolerated, over {calls} calls")
+            passed(format!("{name} fails no more than is tolerated, over {calls} calls"))
         }
-        (VerdictKind::Pass, ..) => format!("{name} is no worse than {against}, over {calls} calls"),
+        (VerdictKind::Pass, ..) => passed(format!("{name} is no worse than {against}, over {calls} calls")),
         (VerdictKind::Regressed, Phase::Recovered, Some(finding)) if input.superseded_at.is_some() => {
             format!("recovered since a later deploy replaced it: {}", finding.summary)
         }
@@ -233,9 +238,17 @@ fn sentence(input: &JudgeInput, fold: &Fold, verdict: &Verdict) -> String {
             format!("{name} fails more than is tolerated")
         }
         (VerdictKind::Regressed, ..) => format!("{name} is worse than {against}"),
-        (_, Phase::Suspected, Some(finding)) => format!("suspected: {}", finding.summary),
+        (_, Phase::Suspected, Some(finding)) => match &fatal {
+            Some(fatal) if finding.signal != SignalKind::NewLog => {
+                format!("suspected: {}; besides it {fatal}", finding.summary)
+            }
+            _ => format!("suspected: {}", finding.summary),
+        },
         (VerdictKind::Inconclusive, ..) => {
-            let reason = if fold.only_metrics() {
+            let reason = if let Some(fatal) = &fatal {
+                let unserved = if fold.requests() == 0 { "no traffic has reached it yet, and " } else { "" };
+                format!("{unserved}it {fatal}, which forbids a pass")
+            } else if fold.only_metrics() {
                 "its metrics do not show yet whether it is worse".to_owned()
             } else if verdict.data_quality.iter().any(|word| word == quality::SEEN_ELSEWHERE) {
                 let environment = match input.deploy.service.environment.as_str() {

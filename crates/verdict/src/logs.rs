@@ -48,9 +48,11 @@ pub(crate) fn fatal(input: &JudgeInput) -> impl Iterator<Item = Fingerprint> {
     errors(input).filter(|log| log.series.level == Level::Fatal).map(|log| log.fingerprint)
 }
 
-/// Templates that were logged before the start, as far back as is known.
+/// Templates that were logged before the start, as far back as is known; of the bucket of the start it is told by their version.
 pub(crate) fn known(input: &JudgeInput) -> BTreeSet<Fingerprint> {
-    let before = errors(input).filter(|log| log.series.first_seen < input.deploy.started_at);
+    // When one was first seen is known no closer than by its bucket.
+    let start = input.deploy.started_at.bucket();
+    let before = errors(input).filter(|log| log.series.first_seen.bucket() < start);
     before.map(|log| log.fingerprint).collect()
 }
 

@@ -57,6 +57,8 @@ pub(crate) struct Novelty {
     pub(crate) traffic: Vec<(Bucket, u64, u64)>,
     history: u64,
     totals: (u64, u64),
+    /// Fatal ones that came before anything was served.
+    early: BTreeSet<Fingerprint>,
 }
 
 impl Novelty {
@@ -149,6 +151,7 @@ impl Novelty {
     ) {
         if !served {
             self.history += requests.1;
+            self.take_early(bucket);
             return;
         }
         self.traffic.push((bucket, requests.0, requests.1));
@@ -157,8 +160,8 @@ impl Novelty {
         if n_a == 0 || n_b == 0 {
             return;
         }
-        let moved: Vec<Fingerprint> =
-            self.all.iter().filter(|(_, seen)| seen.candidate.contains_key(&bucket)).map(|(id, _)| *id).collect();
+        let mut moved = std::mem::take(&mut self.early);
+        moved.extend(self.all.iter().filter(|(_, seen)| seen.candidate.contains_key(&bucket)).map(|(id, _)| *id));
         for id in moved {
             let seen = &self.all[&id];
             let replaced = self.all.values().any(|old| replaces(seen, seen.count, old, n_a, n_b));
@@ -178,6 +181,17 @@ impl Novelty {
             if seen.standing.exceeded_at.is_none() && (fatal || often) {
                 seen.standing.exceeded_at = Some(bucket);
             }
+        }
+    }
+
+    /// Of what is fatal one is more than is tolerated, whatever was served by then.
+    fn take_early(&mut self, bucket: Bucket) {
+        for id in &self.fatal {
+            let Some(seen) = self.all.get_mut(id).filter(|seen| seen.candidate.contains_key(&bucket)) else { continue };
+            if self.history > 0 && seen.control == 0 && !seen.known {
+                seen.standing.exceeded_at = seen.standing.exceeded_at.or(Some(bucket));
+            }
+            self.early.insert(*id);
         }
     }
 

@@ -143,8 +143,7 @@ pub(crate) fn words(input: &JudgeInput, fold: &Fold, tests: &[Test]) -> Vec<Stri
     };
     let fresh = fold.control_requests() > 0 && fold.subjects().iter().any(|(subject, _)| fresh(subject));
     say(NEW_OPERATION, fresh);
-    let fatal = |test: &Test| fold.is_new_fatal(test.subject) && !fold.is_suppressed(test.subject);
-    say(NEW_FATAL, tests.iter().any(fatal));
+    say(NEW_FATAL, !fold.new_fatals().is_empty());
     let silenced = |test: &&Test| test.standing.exceeded_at.is_some() && fold.is_suppressed(test.subject);
     say(SUPPRESSED, tests.iter().any(|test| silenced(&test)));
     words.sort();

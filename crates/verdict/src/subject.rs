@@ -9,6 +9,7 @@ use plimsoll_model::{Culprit, Design, SignalKind, Suppressed};
 use crate::culprit::{self, Arms, Origin};
 use crate::design::Role;
 use crate::fold::Fold;
+use crate::novelty::Seen;
 use crate::operation::Operation;
 use crate::paths::Failures;
 use crate::standing::Standing;
@@ -108,6 +109,18 @@ impl Fold {
             Subject::NewLog(id) => self.logs.fatal.contains(&id) && self.standing(subject).exceeded_at.is_some(),
             _ => false,
         }
+    }
+
+    /// Lists the fatal errors that were never logged before, each of which forbids a pass, those logged most first; those that a human
+    /// asked not to hear of are left out.
+    pub(crate) fn new_fatals(&self) -> Vec<&Seen> {
+        let heard = |id: &Fingerprint| {
+            let subject = Subject::NewLog(*id);
+            self.is_new_fatal(subject) && !self.is_suppressed(subject)
+        };
+        let mut found: Vec<&Seen> = self.logs.fresh().filter(|(id, _)| heard(id)).map(|(_, seen)| seen).collect();
+        found.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.message.cmp(&b.message)));
+        found
     }
 
     /// Lists every test with its weight in the gate.

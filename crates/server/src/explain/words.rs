@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use plimsoll_model::sentence::{grouped, lasting, percent};
 use plimsoll_model::{Deploy, DeployKind, Design, Finding, Verdict};
+use plimsoll_verdict::quality;
 use serde::{Deserialize, Serialize};
 
 /// A word of `data_quality`, and what it means.
@@ -84,6 +85,9 @@ pub(super) fn timing(verdict: &Verdict) -> String {
             format!("decided {} s after the start", at.since(verdict.started_at).as_secs())
         }
         (_, Some(seconds)) => format!("it takes about {} more at the present traffic", lasting(seconds)),
+        _ if verdict.data_quality.iter().any(|word| word == quality::NEW_FATAL) => {
+            "not decided; a fatal error that was never logged before forbids a pass, whatever traffic comes".to_owned()
+        }
         _ => "not decided; the present traffic allows no projection".to_owned(),
     }
 }
@@ -161,6 +165,7 @@ mod tests {
             q::SUPPRESSED,
             q::RENAMED_OPERATION,
             q::NEW_OPERATION,
+            q::NEW_FATAL,
             "version_churn",
             "announced_elsewhere",
             "late_spans",

@@ -336,9 +336,66 @@ fn one_fatal_error_forbids_a_pass_however_short_or_restless_the_time_before() {
         let (fatal, error) = (judged(Level::Fatal), judged(Level::Error));
         assert_eq!(fatal.verdict, VerdictKind::Inconclusive, "{share} {before_s} {dispersion}: {}", fatal.summary);
         assert!(says(&fatal), "{:?}", fatal.data_quality);
+        let held =
+            "it logged the fatal error `disk <*> is gone, giving up` once, never seen before, which forbids a pass";
+        assert_eq!(fatal.summary, format!("payment 2: {held}"));
+        assert_eq!(fatal.time_to_decide_s, None, "no traffic changes it");
         assert_eq!(error.verdict, VerdictKind::Pass, "{share} {before_s} {dispersion}: {}", error.summary);
         assert!(!says(&error));
     }
+}
+
+#[test]
+fn a_fatal_error_before_the_first_request_forbids_a_pass_as_one_after_it_does() {
+    let scenario = Scenario { share: 0.5, errors: 0.002, before_s: 1_800, after_s: 900, ..Scenario::default() };
+    let judged = |level: Level, serves_from: u64, now: u64, known: bool| {
+        let mut input = simulate(&scenario, 12);
+        input.now = Bucket(now).start();
+        // The marker came amid its bucket, and so did what was said.
+        input.deploy.started_at = Bucket(START).start() + std::time::Duration::from_secs(4);
+        for series in input.series.iter_mut().filter(|series| series.key.version == "2") {
+            series.cells.retain(|(bucket, _)| bucket.0 >= serves_from);
+        }
+        input.aggregates.logs = vec![
+            logs("1", "served <*>", Level::Info, START - 180..START + 60, 100),
+            logs("2", "no key found in <*>", level, START..START + 2, 1),
+        ];
+        if known {
+            let before = logs("1", "no key found in <*>", level, START - 20..START - 19, 1);
+            input.aggregates.logs[1].first_seen = before.first_seen;
+            input.aggregates.logs.push(before);
+        }
+        judge(&input)
+    };
+    let held = "it logged the fatal error `no key found in <*>` 2 times, never seen before, which forbids a pass";
+    let early = judged(Level::Fatal, START + 6, START + 90, false);
+    assert_eq!((early.verdict, early.summary.as_str()), (VerdictKind::Inconclusive, &*format!("payment 2: {held}")));
+    let unserved = judged(Level::Fatal, START + 90, START + 20, false);
+    assert_eq!(unserved.summary, format!("payment 2: no traffic has reached it yet, and {held}"));
+    assert!(unserved.data_quality.iter().any(|word| word == quality::NEW_FATAL), "{:?}", unserved.data_quality);
+    let silent = judged(Level::Fatal, START + 90, START + 90, false);
+    let both = "has not served a single request since it was deployed; besides it logged the fatal error `no key found in <*>` 2 times";
+    assert!(silent.summary.contains(both), "{}", silent.summary);
+    for (level, known) in [(Level::Error, false), (Level::Fatal, true)] {
+        let well = judged(level, START + 6, START + 90, known);
+        assert_eq!(well.verdict, VerdictKind::Pass, "{}", well.summary);
+    }
+}
+
+#[test]
+fn a_pass_says_which_fatal_error_came_after_it() {
+    let scenario = Scenario { share: 0.5, errors: 0.002, before_s: 1_800, after_s: 900, ..Scenario::default() };
+    let mut input = simulate(&scenario, 12);
+    input.aggregates.logs = vec![logs("1", "served <*>", Level::Info, START - 180..START + 60, 100)];
+    let passed = judge(&input);
+    assert_eq!(passed.verdict, VerdictKind::Pass, "{}", passed.summary);
+    for (text, count) in [("disk <*> is gone", 1), ("no key found in <*>", 3)] {
+        input.aggregates.logs.push(logs("2", text, Level::Fatal, START + 80..START + 81, count));
+    }
+    input.previous = Some(passed);
+    let later = judge(&input);
+    let said = "; since then it logged the fatal error `no key found in <*>` 3 times and one other, never seen before";
+    assert!(later.verdict == VerdictKind::Pass && later.summary.ends_with(said), "{}", later.summary);
 }
 
 #[test]
