@@ -2,7 +2,8 @@
 //! before a deploy is kept.
 //!
 //! What was found stays as it was told. It is over once the candidate served nothing while others did, or once its failures
-//! are back at what the findings say the control had. Of other findings only the former is seen.
+//! are back at what the findings say the control had; where that was no better, because of an outage that the time before had, once
+//! they are half of what the findings say. Of other findings only the former is seen.
 
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Bucket, SignalKind, Verdict};
@@ -36,7 +37,8 @@ pub(crate) fn phase(input: &JudgeInput, fold: &Fold, former: &Verdict) -> Phase 
     let over = causes().all(|finding| {
         let failures = finding.signal == SignalKind::ErrorRate && finding.service == input.deploy.service.service;
         let (requests, errors) = served(true, &finding.operation);
-        let allowed = finding.baseline.value + input.tolerances.error_points / 2.0;
+        let (control, found) = (finding.baseline.value + input.tolerances.error_points / 2.0, finding.candidate.value);
+        let allowed = if control < found { control } else { found / 2.0 };
         failures && requests as f64 >= LASTING_REQUESTS && errors as f64 <= allowed * requests as f64
     });
     if over && causes().next().is_some() { Phase::Recovered } else { former.phase }

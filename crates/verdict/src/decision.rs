@@ -1,12 +1,12 @@
 //! From tests to an answer: regressed, pass or inconclusive, and how far along.
 //!
 //! - *Suspected* from the moment the gate has opened and a finding's lower bound exceeds its tolerance.
-//! - *Confirmed*, and only then `regressed`, once the time after that still shows more than half the tolerance; at once
-//!   where at least [`crate::LARGE_ERRORS`] errors occurred at [`crate::LARGE_RATIO`] times the control's rate, and where
-//!   failures are shown by several buckets of which none gave more than half of the evidence.
-//! - *Recovered* once a confirmed regression has been below half the tolerance for [`Tolerances::recovery_s`], or the
-//!   candidate has had no traffic for so long while the control had some; confirmed again once chance does not make what
-//!   came since ([`crate::relapse`]).
+//! - *Confirmed*, and only then `regressed`, once the time after that still shows more than half the tolerance, and of failures
+//!   more than one that strays; at once where at least [`crate::LARGE_ERRORS`] errors occurred at [`crate::LARGE_RATIO`] times the
+//!   control's rate, and where failures are shown by several buckets of which none gave more than half of the evidence.
+//! - *Recovered* once a confirmed regression has been below half the tolerance for [`Tolerances::recovery_s`], by the control of
+//!   the same time or else by what it was found against, or the candidate has had no traffic for so long while the control had
+//!   some; confirmed again once chance does not make what came since ([`crate::relapse`]).
 //! - *Pass* only where errors and latency of the service as a whole are shown to be within tolerance, averaged over its
 //!   operations by traffic, none of its larger operations looks worse, and those without a control do not fail.
 //!

@@ -1,9 +1,11 @@
 //! Failed requests of one operation, candidate against control.
 
+use plimsoll_model::Bucket;
+
 use crate::closeness::{Closeness, Expected};
 use crate::dispersion::{self, Bursts, Measure, Tempering};
 use crate::e_process::{Exceedance, Stratum};
-use crate::rate::RateSums;
+use crate::rate::{self, RateSums};
 use crate::slot::Pair;
 use crate::standing::Standing;
 use crate::tolerances::Tolerances;
@@ -14,9 +16,17 @@ const RATIO_MAX: f64 = 20.0;
 /// A stratum in little space, for the interval of the effect.
 #[derive(Debug, Clone, Copy)]
 struct Kept {
-    bucket: plimsoll_model::Bucket,
+    bucket: Bucket,
     counts: [f32; 4],
     caution: f32,
+    side_by_side: bool,
+}
+
+impl Kept {
+    fn stratum(&self) -> Stratum {
+        let [bad_b, n_b, bad_a, n_a] = self.counts.map(f64::from);
+        Stratum { bucket: self.bucket, bad_b, n_b, bad_a, n_a, handicap: 1.0, caution: f64::from(self.caution) }
+    }
 }
 
 /// The test of one operation's errors.
@@ -37,6 +47,8 @@ pub(crate) struct ErrorTest {
     /// Of "worse by all that is tolerated", which a pass refutes.
     pub(crate) closeness: Closeness,
     tempering: Tempering,
+    /// By what evidence was tempered when it was found worse.
+    dispersion_found: f64,
     before: Bursts,
     before_mean: f64,
     /// How many failures may come at once for no reason of the deploy's.
@@ -57,6 +69,7 @@ impl ErrorTest {
             beyond: Exceedance::default(),
             closeness: Closeness::default(),
             tempering: Tempering::default(),
+            dispersion_found: 1.0,
             before: Bursts::of(before),
             before_mean: past.1 / before.len().max(1) as f64,
             past,
@@ -73,6 +86,24 @@ impl ErrorTest {
         if all > 0.0 { (bad / all).min(1.0) } else { 0.0 }
     }
 
+    /// The control's share of failed requests that what the candidate did in `from..=to` is held against, where it was found worse
+    /// in `found`.
+    ///
+    /// That is what is known of the control, unless those of its requests contradict it that stood against the candidate: all until
+    /// it was found, of which a past with an outage in it is no measure, and side by side those of the same time.
+    pub(crate) fn usual(&self, found: Bucket, [from, to]: [Bucket; 2], tolerances: &Tolerances) -> f64 {
+        let bounds = |dispersion: f64, counts: &dyn Fn(&Kept) -> bool| {
+            let mut sums = RateSums::default();
+            self.kept.iter().filter(|kept| counts(kept)).for_each(|kept| sums.push(&kept.stratum()));
+            let (rates, phi) = (sums.rates(), dispersion * self.caution);
+            rate::bounds(rates.rate_a * rates.n_a / phi, rates.n_a / phi, tolerances.bound_alpha)
+        };
+        let (_, once) = bounds(self.dispersion_found, &|kept| kept.bucket <= found);
+        let beside = |kept: &Kept| kept.side_by_side && kept.bucket >= from && kept.bucket <= to;
+        let (low, high) = bounds(self.standing.dispersion, &beside);
+        self.reference().min(once).clamp(low, high)
+    }
+
     /// Counts the time before the start for so many times its requests from here on.
     pub(crate) fn weigh_past(&mut self, times: f64) {
         if !(0.95..1.05).contains(&(times / self.past_weight)) && self.standing.triggered_at.is_none() {
@@ -86,11 +117,7 @@ impl ErrorTest {
 
     /// All strata so far.
     pub(crate) fn strata(&self) -> Vec<Stratum> {
-        let spelt = self.kept.iter().map(|kept| {
-            let [bad_b, n_b, bad_a, n_a] = kept.counts.map(f64::from);
-            Stratum { bucket: kept.bucket, bad_b, n_b, bad_a, n_a, handicap: 1.0, caution: f64::from(kept.caution) }
-        });
-        spelt.collect()
+        self.kept.iter().map(Kept::stratum).collect()
     }
 
     /// About how much memory it takes beside itself.
@@ -120,6 +147,9 @@ impl ErrorTest {
         let most = dispersion::most(before, usual);
         let phi = dispersion::joined(expected, others, self.tempering.measure(), most);
         self.standing.dispersion = phi;
+        if self.standing.triggered_at.is_none() {
+            self.dispersion_found = phi;
+        }
         self.clump = phi.max(self.before.incident(usual));
         self.caution = self.caution.max(s.caution);
         if self.gate.push(&s, 1.0, phi) {
@@ -151,6 +181,7 @@ impl ErrorTest {
             bucket: s.bucket,
             counts: [s.bad_b, s.n_b, s.bad_a, s.n_a].map(|n| n as f32),
             caution: s.caution as f32,
+            side_by_side: pair.side_by_side,
         });
         plain
     }

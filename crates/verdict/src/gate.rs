@@ -21,8 +21,34 @@ const LASTING_BUCKETS: u64 = 3;
 pub(crate) const LASTING_REQUESTS: f64 = 20.0;
 /// .. and without which nothing is confirmed.
 const LASTING_REQUESTS_MIN: f64 = 5.0;
+/// Standard deviations of a count that failures which go on exceed half of what is tolerated by: one that strays does not.
+const BEYOND_A_STRAY: f64 = 1.0;
+/// Share of the failures in excess that [`LASTING_BUCKETS`] in a row hold at most, where they come all the while.
+const DENSEST: f64 = 2.0 / 3.0;
 /// Buckets for which failures wait for their traces, which say where they began.
 const TRACED_BUCKETS: u64 = 2;
+
+/// What a test of shares counted in a window.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Told {
+    pub(crate) hits: f64,
+    pub(crate) all: f64,
+    /// The share of all from which half of what is tolerated is exceeded.
+    pub(crate) share: f64,
+}
+
+impl Told {
+    fn exceeds(&self) -> bool {
+        self.all > 0.0 && self.hits / self.all > self.share
+    }
+
+    /// Says whether it exceeds it by so many standard deviations of counts that are `dispersion` times as variable as chance makes
+    /// them; one hit alone never does.
+    pub(crate) fn is_beyond(&self, deviations: f64, dispersion: f64) -> bool {
+        let expected = self.share * self.all;
+        self.hits > expected + deviations * (dispersion.max(1.0) * expected.max(1.0)).sqrt()
+    }
+}
 
 impl Fold {
     /// Returns the logarithm of what the gate must reach: it spends what the tests beside it leave of `alpha`.
@@ -122,7 +148,7 @@ impl Fold {
         // Failures that several buckets show, none of them most of it, and the latest too, are shown to last.
         if matches!(subject, Subject::Errors(_)) && standing.is_spread() {
             let (excess, requests) = self.excess(subject, now, now, tolerances);
-            if excess && requests >= LASTING_REQUESTS_MIN {
+            if excess && requests >= LASTING_REQUESTS_MIN && self.is_no_stray(subject, now, now, tolerances) {
                 return true;
             }
         }
@@ -142,35 +168,62 @@ impl Fold {
             return now.0 >= at.0 + LASTING_BUCKETS;
         }
         let after = Bucket(at.0 + 1);
-        let (mut excess, mut requests) =
-            self.excess(subject, after.max(Bucket((now.0 + 1).saturating_sub(LASTING_BUCKETS))), now, tolerances);
+        let mut from = after.max(Bucket((now.0 + 1).saturating_sub(LASTING_BUCKETS)));
+        let (mut excess, mut requests) = self.excess(subject, from, now, tolerances);
         if requests < LASTING_REQUESTS {
             // Little traffic: all that came since has to do.
-            (excess, requests) = self.excess(subject, after, now, tolerances);
+            from = after;
+            (excess, requests) = self.excess(subject, from, now, tolerances);
         }
         let long_enough = requests >= LASTING_REQUESTS || now.0 >= at.0 + LASTING_BUCKETS;
         let stays = match subject {
             Subject::Latency(index) => self.operations[index].stays_slow(self.first, now, self.weight(index)),
+            Subject::Errors(_) | Subject::Alone(_) => self.is_no_stray(subject, from, now, tolerances),
             _ => true,
         };
         excess && requests >= LASTING_REQUESTS_MIN && long_enough && stays
     }
 
-    /// Says whether the candidate was worse than half the tolerance in `from..=to`, and on how many requests that rests.
-    pub(crate) fn excess(&self, subject: Subject, from: Bucket, to: Bucket, tolerances: &Tolerances) -> (bool, f64) {
+    /// Says whether the failures in `from..=to` are more than one that strayed there after a burst: more than such counts vary by, or, few
+    /// as they are, as they had been coming all the while.
+    fn is_no_stray(&self, subject: Subject, from: Bucket, to: Bucket, tolerances: &Tolerances) -> bool {
+        let (Subject::Errors(index) | Subject::Alone(index)) = subject else { return true };
+        let Some(told) = self.told(subject, from, to, tolerances) else { return true };
+        told.is_beyond(BEYOND_A_STRAY, self.standing(subject).dispersion)
+            || self.operations[index].densest(LASTING_BUCKETS, told.share) <= DENSEST
+    }
+
+    /// Counts the failed or slow requests of the candidate in `from..=to`; `None` where the test is of neither.
+    pub(crate) fn told(&self, subject: Subject, from: Bucket, to: Bucket, tolerances: &Tolerances) -> Option<Told> {
         match subject {
             Subject::Errors(index) => {
                 let op = &self.operations[index];
-                let reference = op.errors.reference();
-                let (bad, all) = op.over(from, to, |r| (r.errors, r.requests));
-                let half = 0.5 * errors::tolerated(reference, tolerances);
-                (all > 0.0 && bad / all - reference > half, all)
+                let found = op.errors.standing.triggered_at.unwrap_or(to);
+                let usual = op.errors.usual(found, [from, to], tolerances);
+                let (hits, all) = op.over(from, to, |r| (r.errors, r.requests));
+                Some(Told { hits, all, share: usual + 0.5 * errors::tolerated(usual, tolerances) })
             }
             Subject::Alone(index) => {
                 let op = &self.operations[index];
-                let (bad, all) = op.over(from, to, |r| (r.errors, r.requests));
-                let objective = alone::objective(op.usual_errors(self.usual_errors()), tolerances);
-                (all > 0.0 && bad / all > objective, all)
+                let (hits, all) = op.over(from, to, |r| (r.errors, r.requests));
+                let share = alone::objective(op.usual_errors(self.usual_errors()), tolerances);
+                Some(Told { hits, all, share })
+            }
+            Subject::Latency(index) => {
+                let op = &self.operations[index];
+                let share = op.latency.as_ref()?.tail_shares()[0];
+                let (hits, all) = op.over(from, to, |r| (r.tail[0], r.timed));
+                Some(Told { hits, all, share })
+            }
+            _ => None,
+        }
+    }
+
+    /// Says whether the candidate was worse than half the tolerance in `from..=to`, and on how many requests that rests.
+    pub(crate) fn excess(&self, subject: Subject, from: Bucket, to: Bucket, tolerances: &Tolerances) -> (bool, f64) {
+        match subject {
+            Subject::Errors(_) | Subject::Alone(_) => {
+                self.told(subject, from, to, tolerances).map_or((false, 0.0), |told| (told.exceeds(), told.all))
             }
             Subject::Latency(index) => {
                 let op = &self.operations[index];

@@ -290,6 +290,23 @@ impl Operation {
             .fold((0.0, 0.0), |sum, (hits, all)| (sum.0 + f64::from(hits), sum.1 + f64::from(all)))
     }
 
+    /// Returns the largest share that `length` buckets in a row hold of the candidate's failures beyond `usual`, its share of failed
+    /// requests; infinite where there are none beyond.
+    pub(crate) fn densest(&self, length: u64, usual: f64) -> f64 {
+        let more = |recent: &Recent| f64::from(recent.errors) - usual * f64::from(recent.requests);
+        let (mut all, mut latest, mut most, mut first) = (0.0, 0.0, 0.0_f64, 0);
+        for recent in &self.recent {
+            all += more(recent);
+            latest += more(recent);
+            while self.recent[first].bucket.0 + length <= recent.bucket.0 {
+                latest -= more(&self.recent[first]);
+                first += 1;
+            }
+            most = most.max(latest);
+        }
+        if all > 0.0 { most / all } else { f64::INFINITY }
+    }
+
     /// Says whether it is known of most failures that the candidate has in excess where they began; true where it calls nobody.
     ///
     /// Failures count as soon as their spans are there, and where they began is known once their traces are closed, seconds later.

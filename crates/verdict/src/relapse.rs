@@ -5,8 +5,6 @@
 
 use plimsoll_model::Bucket;
 
-use crate::alone;
-use crate::errors;
 use crate::fold::Fold;
 use crate::gate::LASTING_REQUESTS;
 use crate::input::JudgeInput;
@@ -27,29 +25,8 @@ fn is_back(input: &JudgeInput, fold: &Fold, subject: Subject, from: Bucket, to: 
     if !excess || requests < LASTING_REQUESTS {
         return false;
     }
-    // Hits, all, and the share of all that is tolerated by half.
-    let told = match subject {
-        Subject::Errors(index) => {
-            let op = &fold.operations[index];
-            let usual = op.errors.reference();
-            let (bad, all) = op.over(from, to, |r| (r.errors, r.requests));
-            Some((bad, all, usual + 0.5 * errors::tolerated(usual, tolerances)))
-        }
-        Subject::Alone(index) => {
-            let (bad, all) = fold.operations[index].over(from, to, |r| (r.errors, r.requests));
-            Some((bad, all, alone::objective(fold.usual_errors(), tolerances)))
-        }
-        Subject::Latency(index) => fold.operations[index].latency.as_ref().map(|latency| {
-            let (slow, all) = fold.operations[index].over(from, to, |r| (r.tail[0], r.timed));
-            (slow, all, latency.tail_shares()[0])
-        }),
-        _ => None,
-    };
-    match told {
-        Some((hits, all, share)) => {
-            let expected = share * all;
-            hits > expected + BEYOND * (standing.dispersion.max(1.0) * expected.max(1.0)).sqrt()
-        }
+    match fold.told(subject, from, to, tolerances) {
+        Some(told) => told.is_beyond(BEYOND, standing.dispersion),
         // Its evidence was worn down as it recovered.
         None => standing.stands(-tolerances.alpha.ln(), (1.0 / tolerances.bound_alpha).ln()),
     }

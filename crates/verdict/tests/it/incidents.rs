@@ -1,6 +1,7 @@
 //! What happened once within the hour before: it hides no regression, and is no ground to be quick about one like it.
 
 use plimsoll_model::signal::{Histogram, OperationCell};
+use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Bucket, SignalKind, VerdictKind};
 use plimsoll_verdict::JudgeInput;
 
@@ -71,4 +72,25 @@ fn what_happened_once_without_a_deploy_condemns_none_when_it_happens_again() {
     };
     assert_eq!(once(true), None);
     assert!(once(false).is_some(), "a hundred failures at once, as never before, are not waited for");
+}
+
+#[test]
+fn what_fails_on_has_not_recovered_whatever_outage_was_or_is_over() {
+    // Against the time before with an outage of ten minutes in it, and side by side with one that both go through.
+    for (share, from, to) in [(1.0, -150, -90), (0.5, 30, 60)] {
+        let phases = |mended_at: i64| -> Vec<Phase> {
+            let mut input = simulate(&Scenario { share, after_s: 1_200, ..quiet() }, 64);
+            change(&mut input, "2", (0, mended_at), |cell| cell.errors = (0.04 * cell.requests as f64).round() as u64);
+            for version in ["1", "2"] {
+                change(&mut input, version, (from, to), |cell| cell.errors += (0.3 * cell.requests as f64) as u64);
+            }
+            looked_at(&mut input, 3).iter().map(|verdict| verdict.phase).collect()
+        };
+        let worse = phases(120);
+        let told = worse.iter().position(|phase| *phase == Phase::Confirmed).expect("a bad deploy");
+        assert!(worse[told..].iter().all(|phase| *phase == Phase::Confirmed), "{share}: {worse:?}");
+        // Half a minute after three in which it was well.
+        let mended = phases(75);
+        assert_eq!(mended[32], Phase::Recovered, "{share}: {mended:?}");
+    }
 }

@@ -7,6 +7,7 @@ mod carried;
 mod drift;
 mod excuses;
 mod incidents;
+mod lasting;
 mod measured;
 mod paths;
 mod reference;

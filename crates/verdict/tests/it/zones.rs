@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use plimsoll_model::drill::{AttributeValue, Outcome};
+use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Verdict, VerdictKind};
 
 use crate::simulation::{START, Scenario, looked_at, simulate};
@@ -64,7 +65,9 @@ fn an_outage_of_a_zone_in_the_hour_before_hides_no_regression_there() {
         (_, _, true) => 0.032,
         _ => 0.002,
     });
-    assert!(seconds_to_regressed(&told).is_some_and(|seconds| seconds <= 180), "{}", told[told.len() - 1].summary);
+    assert!(seconds_to_regressed(&told).is_some_and(|seconds| seconds <= 60), "{}", told[told.len() - 1].summary);
+    let over = told.iter().find(|verdict| verdict.phase == Phase::Recovered);
+    assert!(over.is_none(), "it fails on: {}", over.map_or("", |verdict| &verdict.summary));
 }
 
 #[test]
