@@ -4,6 +4,9 @@
 //! nobody announced may be somebody's try, a batch replayed from elsewhere, a pod that was left over. Either has taken over once it
 //! serves as much as the candidate does; what was announced besides only where the candidate serves half of what it did, or nothing
 //! any more. A change that keeps the version takes nothing over, nor does what failed.
+//!
+//! *Invariants.* The answer closes a judgement for good. So only buckets count that were over [`LATE`] ago and began after the later
+//! version came, and there are to be enough of them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,8 +18,11 @@ use crate::source::SignalSource;
 
 /// Over how long traffic is compared.
 const COMPARED: Duration = Duration::from_secs(180);
-/// Without requests for so long the candidate has left to whoever was announced.
+/// Without requests for so long the candidate has left to whoever was announced, where it served in two buckets of three before; and
+/// for so long a version that nobody announced is there before it takes over.
 const LEFT: Duration = Duration::from_secs(60);
+/// What happened is told within so long after the end of its bucket.
+const LATE: Duration = Duration::from_secs(10);
 
 /// What one version served in some time.
 #[derive(Default)]
@@ -40,6 +46,12 @@ impl Served {
     fn is_as_much_as(&self, other: &Self) -> bool {
         self.requests > 0 && self.requests >= other.requests && 2 * self.buckets.len() >= other.buckets.len()
     }
+
+    /// Says whether it is half of `before`, which is of an equal time, at most, and fewer by three times what chance alone makes.
+    fn is_half_of(&self, before: &Self) -> bool {
+        let (now, before) = (u128::from(self.requests), u128::from(before.requests));
+        2 * now <= before && (before - now).pow(2) >= 9 * (before + now)
+    }
 }
 
 /// Returns from when on the candidate of `deploy` is another; `successors` are the later deploys of other versions that have
@@ -55,29 +67,35 @@ pub(crate) fn superseded(
         successors.iter().filter(brings).filter(|other| other.status != DeployStatus::Failed).collect();
     let first = successors.first()?.started_at;
     let until = now - signals.behind(&deploy.service, &deploy.version);
-    let latest = until - COMPARED;
-    let series =
-        signals.series(&deploy.service, Interval { from: latest.min(first - COMPARED), to: until.bucket().end() });
+    let end = (until - LATE).bucket().start();
+    let latest = end - COMPARED;
+    let from = latest.min(first.bucket().start() - COMPARED);
+    let series = signals.series(&deploy.service, Interval { from, to: until.bucket().end() });
     let served = |version: &str, from: UnixNanos, to: UnixNanos| Served::of(&series, version, Interval { from, to });
-    let end = until.bucket().end();
+    let lately = |version: &str| served(version, latest, end);
     let took_over = |other: &Deploy| {
-        let (candidate, its) = (served(&deploy.version, latest, end), served(&other.version, latest, end));
-        its.is_as_much_as(&candidate).then_some(other.started_at.max(latest))
+        let there = other.started_at.bucket().end() <= end - LEFT;
+        (there && lately(&other.version).is_as_much_as(&lately(&deploy.version)))
+            .then_some(other.started_at.max(latest))
     };
     let announced = |other: &Deploy| {
         let own = series.iter().filter(|series| series.key.version == other.version).flat_map(|series| &series.cells);
         let came = own.filter(|(bucket, cell)| cell.requests > 0 && bucket.end() > other.started_at);
-        let Some(came) = came.map(|(bucket, _)| bucket.start()).min() else {
-            // Nobody serves: what the candidate left is for the other to serve.
-            let left = served(&deploy.version, other.started_at.max(until - LEFT), end).requests == 0;
-            return (left && until.since(other.started_at) >= LEFT).then_some(other.started_at);
+        let came = came.map(|(bucket, _)| bucket.start()).min();
+        let at = came.map_or(other.started_at, |came| came.max(other.started_at));
+        let (ahead, after) = (at.bucket().start(), at.bucket().end());
+        let before = served(&deploy.version, ahead - COMPARED, ahead);
+        let lived = ahead.since(deploy.started_at).min(COMPARED);
+        let is_steady = 3 * before.buckets.len() as u128 * Bucket::WIDTH.as_nanos() >= 2 * lived.as_nanos();
+        let left_since = end - if is_steady && !before.buckets.is_empty() { LEFT } else { COMPARED };
+        // Where nobody serves, what the candidate left is for the other to serve.
+        let serves = came.is_none() || served(&other.version, left_since, end).requests > 0;
+        let left = left_since >= after && serves && served(&deploy.version, left_since, end).requests == 0;
+        let took_over = || {
+            let (candidate, its) = (lately(&deploy.version), lately(&other.version));
+            latest >= after && candidate.is_half_of(&before) && its.is_as_much_as(&candidate)
         };
-        let at = came.max(other.started_at);
-        let since = at.max(latest);
-        let (before, now) = (served(&deploy.version, at - COMPARED, at), served(&deploy.version, since, end));
-        let fell = 2 * u128::from(now.requests) * COMPARED.as_nanos()
-            <= u128::from(before.requests) * end.since(since).as_nanos();
-        (fell && served(&other.version, since, end).is_as_much_as(&now)).then_some(at)
+        (left || took_over()).then_some(at)
     };
     successors.into_iter().filter_map(|other| if other.inferred { took_over(other) } else { announced(other) }).min()
 }

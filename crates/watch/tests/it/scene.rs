@@ -26,6 +26,8 @@ pub(crate) struct Script {
     pub(crate) unrelated: Mutex<Vec<VitalsSeries>>,
     /// The same hours of days before.
     pub(crate) history: Mutex<Vec<HistorySeries>>,
+    /// The first bucket of which nothing has been heard yet; zero where all is.
+    unheard: AtomicU64,
     /// Up to when everything had to be forgotten, and what was asked to be kept last.
     pub(crate) forgotten: Mutex<UnixNanos>,
     pub(crate) kept: Mutex<BTreeMap<ServiceKey, UnixNanos>>,
@@ -35,7 +37,9 @@ impl SignalSource for Script {
     fn series(&self, service: &ServiceKey, within: Interval) -> Vec<OperationSeries> {
         let mut found: Vec<OperationSeries> = self.series.lock().expect("not poisoned").clone();
         found.retain(|series| series.key.service == *service);
+        let unheard = self.unheard.load(Ordering::SeqCst);
         for series in &mut found {
+            series.cells.retain(|(bucket, _)| unheard == 0 || bucket.0 < unheard);
             let kept = *self.forgotten.lock().expect("not poisoned");
             series.cells.retain(|(bucket, _)| within.contains(bucket.start()) && bucket.start() >= kept);
         }
@@ -212,6 +216,15 @@ impl Scene {
             self.clock.store(Bucket(START + bucket).end().0 - 1, Ordering::SeqCst);
             self.watcher.tick().await;
         }
+    }
+
+    /// The same while telemetry comes late: of the bucket that is looked at nothing has come yet.
+    pub(crate) async fn look_ahead_of_telemetry(&self, buckets: std::ops::Range<u64>) {
+        for bucket in buckets {
+            self.script.unheard.store(START + bucket, Ordering::SeqCst);
+            self.look(bucket..bucket + 1).await;
+        }
+        self.script.unheard.store(0, Ordering::SeqCst);
     }
 
     pub(crate) async fn verdict(&self, deploy: &Deploy) -> Verdict {
