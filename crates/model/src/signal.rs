@@ -178,6 +178,15 @@ pub struct Party {
     pub operation: String,
 }
 
+impl Party {
+    /// Says whether it stands for failed calls that nobody answered: it has the name by which the caller knows whom they were meant
+    /// for, and nothing else.
+    pub fn is_unanswered(&self) -> bool {
+        let nothing_else = self.version.is_empty() && self.operation.is_empty() && self.namespace.is_empty();
+        nothing_else && !self.service.is_empty() && self.service != "{other}"
+    }
+}
+
 /// Identity of an exception: a hash of its type and its normalised in-application frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -270,7 +279,8 @@ pub struct OperationCell {
     pub exceptions: BTreeMap<Fingerprint, ExceptionCount>,
     /// Failed requests by the party where the failure began.
     pub blame: BTreeMap<Party, u64>,
-    /// Time spent in callees.
+    /// Time spent in callees, and in calls in which a failed request's failure began and that nobody answered
+    /// ([`Party::is_unanswered`]).
     pub callees: BTreeMap<Party, CalleeTime>,
     /// Requests by values of allow-listed attributes.
     pub values: Values,

@@ -414,6 +414,38 @@ impl Assembly {
         own + (at - start)
     }
 
+    /// Returns the call in which the failure of a request began, where the request made it itself and nobody answered, and the time
+    /// from the first attempt on.
+    pub(crate) fn unanswered_call(&self, request: u32) -> Option<(u32, u64)> {
+        let mut at = self.origin_of(request);
+        if at == NONE || self.request_of(at) != request {
+            return None;
+        }
+        // What fails below a call, as a connection does, is part of it.
+        while !self.nodes[at as usize].calls {
+            at = self.links[at as usize].parent;
+            if at == NONE || at == request {
+                return None;
+            }
+        }
+        let below = |at: u32| &self.children[self.links[at as usize].children()];
+        let is_unanswered = |at: u32| {
+            below(at).iter().all(|child| self.request_of(*child) == request && !self.nodes[*child as usize].serves)
+        };
+        if !is_unanswered(at) {
+            return None;
+        }
+        let node = &self.nodes[at as usize];
+        let up = self.links[at as usize].parent;
+        let attempts = if up == NONE { &[][..] } else { below(up) };
+        let same = attempts.iter().filter(|other| {
+            let node = &self.nodes[**other as usize];
+            node.calls && node.failed && is_unanswered(**other)
+        });
+        let first = same.map(|other| self.nodes[*other as usize].start).fold(node.start, u64::min);
+        Some((at, node.end.saturating_sub(first)))
+    }
+
     /// Says whether a failure began in a span, or below it, and where.
     pub(crate) fn origin_of(&self, at: u32) -> u32 {
         self.links[at as usize].origin

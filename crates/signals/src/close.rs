@@ -7,7 +7,7 @@ use plimsoll_model::signal::{CalleeTime, Fingerprint, OperationKind};
 use crate::assembly::{Assembly, NONE, Node};
 use crate::path_counts::PathsAtHand;
 use crate::quality::Word;
-use crate::registry::{OTHER_NAME, SeriesKey};
+use crate::registry::{NO_NAME, OTHER_NAME, SeriesKey};
 use crate::spans::RequestSpan;
 use crate::state::SignalState;
 use crate::traces::{ClosedTrace, OpenSpan, Role};
@@ -139,6 +139,11 @@ impl SignalState {
                 cell.error_origins += u64::from(own);
                 let recorded = cell.record_blame(party, max, other);
                 self.registry.note_edge(version, party, u64::from(bucket), recorded);
+                if own && let Some((party, time)) = self.unanswered_of(assembly, at) {
+                    let Some(cell) = self.cell_of(series, u64::from(bucket)) else { continue };
+                    let recorded = cell.record_callee(party, time, max, other);
+                    self.registry.note_edge(version, party, u64::from(bucket), recorded);
+                }
             }
         }
         for call in &assembly.calls {
@@ -151,6 +156,14 @@ impl SignalState {
             let recorded = cell.record_callee(party, time, max, other);
             self.registry.note_edge(version, party, u64::from(bucket), recorded);
         }
+    }
+
+    /// Returns whom the call was meant for in which a request's failure began and that nobody answered, with what it took.
+    fn unanswered_of(&mut self, assembly: &Assembly, request: u32) -> Option<(u32, CalleeTime)> {
+        let (call, critical_ns) = assembly.unanswered_call(request)?;
+        let name = self.traces.span(assembly.nodes[call as usize].source).what;
+        let named = name != OTHER_NAME && name != NO_NAME;
+        named.then(|| (self.registry.unanswered_party(name), CalleeTime { calls: 1, critical_ns }))
     }
 
     /// Says of services what their spans in a whole trace showed.
@@ -216,7 +229,7 @@ impl SignalState {
         let mut versions = vec![false; registry.versions.span()];
         let mut operations = vec![false; registry.operations.span()];
         names[OTHER_NAME as usize] = true;
-        names[crate::registry::NO_NAME as usize] = true;
+        names[NO_NAME as usize] = true;
         let mut keep = |cell: &crate::cell::Cell| {
             let counted = cell.values.0.iter().map(|entry| (entry.attribute, entry.value));
             // Stored rows may have attributes that are not looked for any more.

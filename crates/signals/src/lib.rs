@@ -17,6 +17,7 @@
 //! | `close` | what a closed trace adds; freeing of numbers |
 //! | `traces`, `trace_ids`, `blocks` | spans of open traces, within bounds; their ids; room that never moves |
 //! | `assembly`, `shape` | one trace: requests, origins of failure, critical path; what is kept of each span |
+//! | `unanswered` | failed calls that nobody answered |
 //! | `path_counts` | requests at the top by the versions below them |
 //! | `instances` | ages of instances |
 //! | `name` | names of operations |
@@ -89,6 +90,7 @@ mod streams;
 mod survey;
 mod trace_ids;
 mod traces;
+mod unanswered;
 mod vitals;
 mod weight;
 

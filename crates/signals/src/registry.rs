@@ -22,7 +22,6 @@ const TEXT_BYTES_MAX: usize = 128;
 const VALUE_BYTES_MAX: usize = 96;
 /// Raw span names whose operation is remembered; all are forgotten when there are more.
 const RAW_NAMES_MAX: usize = 32_768;
-
 /// Statuses whose value is remembered by number.
 const STATUSES_MAX: usize = 64;
 /// Feature flags of one service.
@@ -419,6 +418,11 @@ impl Registry {
             operation,
         };
         self.bounded_party(key)
+    }
+
+    /// Returns the party of failed calls to `service` that nobody answered.
+    pub(crate) fn unanswered_party(&mut self, service: u32) -> u32 {
+        self.bounded_party(PartyKey { namespace: NO_NAME, service, version: NO_NAME, operation: NO_NAME })
     }
 
     pub(crate) fn party_of(&mut self, party: &Party) -> u32 {

@@ -21,6 +21,7 @@ use crate::sides::ArmId;
 use crate::span_runs::{Moment, SpanRun};
 use crate::state::SignalState;
 use crate::traces::{OpenException, OpenSpan, Role};
+use crate::unanswered::Calls;
 use crate::weight::weight_of;
 
 const KIND_SERVER: i32 = 2;
@@ -60,6 +61,7 @@ impl SignalState {
         let error_type = Texts::of(batch, "error_type")?;
         let server_address = Texts::of(batch, "server_address")?;
         let trace_state = Texts::of(batch, "trace_state")?;
+        let calls = Calls::of(batch)?;
         let attributes = Attributes::of("attributes", columns::map(batch, "attributes")?)?;
         let events = Events::of(columns::list(batch, "events")?)?;
         let roles: Vec<AttributeRole> = attributes.roles(|key| match self.drill_keys.find(key) {
@@ -139,6 +141,9 @@ impl SignalState {
             };
             let what = if serving.is_some() || role == Role::MayRoot {
                 self.registry.raw_name(name.get(row), method.get(row), route.get(row))
+            } else if failed && role == Role::Client {
+                let target = calls.unanswered(&attributes, row, http);
+                if target.is_empty() { NO_NAME } else { self.registry.class_id(target) }
             } else {
                 NO_NAME
             };

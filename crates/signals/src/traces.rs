@@ -26,7 +26,7 @@ pub(crate) struct OpenSpan {
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) version: u32,
-    /// The operation where it serves, else the name it would have as one.
+    /// The operation where it serves, whom it was meant for where it is a call that failed, else the name it would have as an operation.
     pub(crate) what: u32,
     /// The series it was counted in; none before it was.
     pub(crate) series: u32,

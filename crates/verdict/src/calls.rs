@@ -46,7 +46,7 @@ impl CallCounts {
     /// Adds one cell.
     pub(crate) fn add(&mut self, cell: &OperationCell) {
         self.requests += cell.assembled as f64;
-        for (party, time) in &cell.callees {
+        for (party, time) in cell.callees.iter().filter(|(party, _)| !party.is_unanswered()) {
             *self.calls.entry((party.service.clone(), party.operation.clone())).or_default() += time.calls as f64;
         }
     }
@@ -144,6 +144,12 @@ impl CallTest {
         if self.standing.exceeded_at.is_none() && self.standing.log_e > 0.0 && (b - a).abs() >= DIFFERENCE_MIN {
             self.standing.exceeded_at = Some(s.bucket);
         }
+    }
+
+    /// Requests that made none of the calls that are missing; none where no fewer are made.
+    pub(crate) fn missing(&self) -> f64 {
+        let [b, a] = self.rates();
+        if a > b { (a - b) * self.candidate.1 / a.max(1.0) } else { 0.0 }
     }
 
     /// Calls a request, candidate and control.

@@ -7,11 +7,21 @@
 //!   deploy is then to blame.
 //! - before/after, a callee that broke at the same time cannot be told from one that the candidate broke. The finding is a
 //!   symptom: shown, naming the callee, and no ground to roll this deploy back.
+//!
+//! Where the callee does not answer at all there is no span of it to blame, and the failure begins in the call. Whose fault that is
+//! is told by [`crate::unanswered`]. What has no control is told by what else calls the same callee ([`of_alone`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_model::signal::{OperationCell, Party};
 use plimsoll_model::{Culprit, Design};
+
+use crate::unanswered::{Down, Outages, is_name_of};
+
+/// Calls of others to a callee without which they do not tell whether it fails.
+const BESIDE_MIN: u64 = 20;
+/// Share of calls that fail of a callee that never answers well.
+const NEVER: f64 = 0.9;
 
 /// Where the cause lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +40,13 @@ pub(crate) struct Arm {
     self_ns: u64,
     pub(crate) blame: BTreeMap<Party, u64>,
     pub(crate) callees: BTreeMap<Party, (u64, u64)>,
+    /// Requests whose failure began in a call that nobody answered, and the time these took, by whom they were meant for.
+    pub(crate) unanswered: BTreeMap<String, (u64, u64)>,
 }
+
+/// The traces of nobody.
+pub(crate) static NOBODY: Arm =
+    Arm { assembled: 0, self_ns: 0, blame: BTreeMap::new(), callees: BTreeMap::new(), unanswered: BTreeMap::new() };
 
 impl Arm {
     /// Adds one cell.
@@ -44,11 +60,32 @@ impl Arm {
             }
         }
         for (party, time) in &cell.callees {
+            let more = (time.calls, time.critical_ns);
+            if party.is_unanswered() {
+                let sum = self.unanswered.entry(party.service.clone()).or_default();
+                *sum = (sum.0 + more.0, sum.1 + more.1);
+                continue;
+            }
             match self.callees.get_mut(party) {
-                Some(sum) => *sum = (sum.0 + time.calls, sum.1 + time.critical_ns),
-                None => drop(self.callees.insert(party.clone(), (time.calls, time.critical_ns))),
+                Some(sum) => *sum = (sum.0 + more.0, sum.1 + more.1),
+                None => drop(self.callees.insert(party.clone(), more)),
             }
         }
+    }
+
+    /// Calls to a service that it answered.
+    pub(crate) fn calls(&self, service: &str) -> u64 {
+        self.callees.iter().filter(|(party, _)| party.service == service).map(|(_, (calls, _))| calls).sum()
+    }
+
+    /// Requests that failed of a service, or of one operation of it, and the calls that were made to it.
+    pub(crate) fn failed_of(&self, service: &str, operation: Option<&str>) -> (u64, u64) {
+        let meant = |party: &&Party| party.service == service && operation.is_none_or(|name| party.operation == name);
+        let blamed: u64 = self.blame.iter().filter(|(party, _)| meant(party)).map(|(_, count)| count).sum();
+        let made: u64 = self.callees.iter().filter(|(party, _)| meant(party)).map(|(_, (calls, _))| calls).sum();
+        let unanswered = self.unanswered.iter().filter(|(target, _)| is_name_of(target, service));
+        let unanswered: u64 = unanswered.map(|(_, (calls, _))| calls).sum();
+        (blamed + unanswered, made + unanswered)
     }
 
     fn versions(&self, service: &str) -> BTreeSet<&str> {
@@ -70,6 +107,16 @@ pub(crate) struct Arms<'a> {
     pub(crate) design: Design,
     pub(crate) candidate: &'a Arm,
     pub(crate) control: &'a Arm,
+    /// What the candidate called that did not answer.
+    pub(crate) outages: &'a Outages,
+}
+
+impl<'a> Arms<'a> {
+    /// Lists callees that were down. Side by side the control calls them at the same time: what fails more for the candidate then
+    /// fails because of it.
+    fn down(&self) -> Vec<Down<'a>> {
+        if self.design == Design::Concurrent { Vec::new() } else { self.outages.down(self) }
+    }
 }
 
 /// Traces an excess of errors.
@@ -91,6 +138,12 @@ pub(crate) fn excess_errors(arms: &Arms<'_>) -> (f64, Origin) {
             entry.0 -= *count as f64 * scale;
         }
     }
+    for down in arms.down() {
+        let Some(own) = excess.get_mut(&(arms.service, arms.operation)) else { continue };
+        let failed = down.failed.min(own.0.max(0.0));
+        own.0 -= failed;
+        excess.entry((&down.party.service, &down.party.operation)).or_insert((0.0, down.party)).0 += failed;
+    }
     let most = excess.values().max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(amount, _)| *amount > 0.0);
     let Some((amount, party)) = most else { return (0.0, settle(arms, None)) };
     // One version of it may have failed all along, and another be what failed more.
@@ -98,8 +151,37 @@ pub(crate) fn excess_errors(arms: &Arms<'_>) -> (f64, Origin) {
     let more = |(party, count): &(&Party, &u64)| {
         **count as f64 - control.blame.get(*party).map_or(0.0, |was| *was as f64 * scale)
     };
-    let version = of.max_by(|a, b| more(a).total_cmp(&more(b))).map(|(party, _)| party);
-    (*amount, settle(arms, version))
+    let version = of.max_by(|a, b| more(a).total_cmp(&more(b))).map_or(*party, |(party, _)| party);
+    (*amount, settle(arms, Some(version)))
+}
+
+/// Traces failures of what has no control, and says how many there are of whoever has most. `beside` is what else the service did:
+/// side by side all of the control's operations, else the candidate's others.
+///
+/// A callee that fails is to blame where it fails them as well. Where none of them calls it, it fails because of the candidate
+/// side by side; before/after it does where it never answered well.
+pub(crate) fn of_alone(arms: &Arms<'_>, beside: &[&Arm]) -> (f64, Origin) {
+    let (amount, origin) = excess_errors(&Arms { control: &NOBODY, design: Design::BeforeAfter, ..*arms });
+    if !origin.elsewhere {
+        return (amount, origin);
+    }
+    let Culprit { service, version, operation } = &origin.culprit;
+    let share = |(failed, made): (u64, u64)| failed as f64 / made.max(1) as f64;
+    let here = share(arms.candidate.failed_of(service, None));
+    let concurrent = arms.design == Design::Concurrent;
+    let told = [Some(operation.as_str()), None].map(|operation| {
+        let each = beside.iter().map(|arm| arm.failed_of(service, operation));
+        each.fold((0, 0), |sum, (failed, made)| (sum.0 + failed, sum.1 + made))
+    });
+    let elsewhere = match told.into_iter().find(|(_, made)| *made >= BESIDE_MIN) {
+        Some(there) => {
+            let knows = |arm: &&Arm| arm.versions(service).contains(version.as_str());
+            let other = concurrent && !version.is_empty() && !beside.iter().any(knows);
+            other || share(there) >= 0.5 * here
+        }
+        None => !concurrent && here < NEVER,
+    };
+    if elsewhere { (amount, origin) } else { (amount, settle(arms, None)) }
 }
 
 /// Traces a growth of latency.
@@ -109,7 +191,7 @@ pub(crate) fn of_latency(arms: &Arms<'_>) -> Origin {
         return settle(arms, None);
     }
     let per_request = |ns: u64, arm: &Arm| ns as f64 / arm.assembled as f64;
-    let own = per_request(candidate.self_ns, candidate) - per_request(control.self_ns, control);
+    let mut own = per_request(candidate.self_ns, candidate) - per_request(control.self_ns, control);
     let mut growth: BTreeMap<(&str, &str), (f64, &Party)> = BTreeMap::new();
     let mut most_of: BTreeMap<(&str, &str), f64> = BTreeMap::new();
     for (party, (calls, ns)) in &candidate.callees {
@@ -130,6 +212,12 @@ pub(crate) fn of_latency(arms: &Arms<'_>) -> Origin {
                 (*most, entry.1) = (amount, party);
             }
         }
+    }
+    for down in arms.down() {
+        // What was waited for in vain is no work of the candidate's.
+        let waited = down.ns / candidate.assembled as f64;
+        own -= waited;
+        growth.entry((&down.party.service, &down.party.operation)).or_insert((0.0, down.party)).0 += waited;
     }
     let most = growth.values().max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(amount, _)| *amount > own.max(0.0));
     settle(arms, most.map(|(_, party)| *party))
@@ -185,7 +273,10 @@ mod tests {
 
     fn arms<'a>(candidate: &'a Arm, control: &'a Arm) -> Arms<'a> {
         let design = Design::Concurrent;
-        Arms { service: "checkout", version: "2", operation: "POST /orders", design, candidate, control }
+        let (service, operation) = ("checkout", "POST /orders");
+        // No call of theirs went unanswered.
+        let outages = Box::leak(Box::default());
+        Arms { service, version: "2", operation, design, candidate, control, outages }
     }
 
     #[test]

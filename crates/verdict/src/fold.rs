@@ -29,6 +29,7 @@ use crate::restarts::Restarts;
 use crate::share::Share;
 use crate::slot::Look;
 use crate::tolerances::Tolerances;
+use crate::unanswered::Others;
 use crate::zones;
 
 /// Buckets that the control must have in a trailing minute, relative to the candidate's requests, to count as serving.
@@ -90,6 +91,8 @@ pub(crate) struct Fold {
     /// From here on the candidate may be missed, and from there on it is whoever serves.
     due: [Bucket; 2],
     callers: BTreeMap<Bucket, f64>,
+    /// Requests of others to those that the service calls.
+    calling_too: Others,
     /// Up to when it is known what callers and untouched services did: whoever carries the fold on further looks at the service alone.
     known_beside: Bucket,
     /// Requests of versions that are neither candidate nor control.
@@ -191,6 +194,7 @@ impl Fold {
             before: 0,
             due: due(input, &frame),
             callers,
+            calling_too: Others::of(input, &kept),
             known_beside: kept.end,
             bystanders: BTreeMap::new(),
             newcomer: None,
@@ -362,6 +366,7 @@ impl Fold {
             others: self.others,
             expected: self.expected(),
             past_weight: self.past_weights.range(..=bucket).next_back().map_or(1.0, |(_, times)| *times),
+            calling_too: &self.calling_too,
             tolerances,
         };
         for (_, cell) in arms.values().flat_map(|cells| &cells[1]) {

@@ -124,7 +124,7 @@ impl Fold {
     /// Says whether it is known where the failures began that a test is about; what is not of failures waits for nothing.
     fn is_traced(&self, subject: Subject) -> bool {
         match subject {
-            Subject::Errors(index) => self.operations[index].is_traced(),
+            Subject::Errors(index) | Subject::Alone(index) => self.operations[index].is_traced(),
             Subject::New(_) | Subject::NewLog(_) => self.operations.iter().all(Operation::is_traced),
             _ => true,
         }

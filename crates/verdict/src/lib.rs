@@ -25,6 +25,7 @@
 //! | `drill` | attribute values that the excess has in common |
 //! | `paths` | versions of all who took part: callees that answer wrongly, two deploys at once |
 //! | `culprit`, `symptoms` | where the cause lies and where else it shows |
+//! | `unanswered` | calls that nobody answered: who was down, or out of reach |
 //! | `surprise` | where to look first, if nothing can be decided |
 //! | `findings`, `explain`, `comparison`, `summary`, [`quality`] | what a reader gets to see |
 //! | `scopes`, `totals`, `evidence` | which rows are compared, what they add up to, and the queries that say the same |
@@ -87,6 +88,7 @@ mod symptoms;
 mod tolerances;
 mod totals;
 pub mod two_sample;
+mod unanswered;
 mod untouched;
 mod weights;
 mod zones;

@@ -15,6 +15,7 @@ use crate::latency::{EDGE_COUNT_MIN, LatencyTest};
 use crate::settling::{self, Point};
 use crate::slot::{ByAge, Look, Pair, Past, Slots};
 use crate::tolerances::Tolerances;
+use crate::unanswered::{Others, Outages};
 use crate::zones::Zones;
 
 /// Buckets since the candidate's first after which nothing is young any more.
@@ -68,6 +69,8 @@ pub(crate) struct Operation {
     pub(crate) pooled: [[(f64, f64); 3]; 3],
     /// Traces of the candidate, of the control since the start and of the time before.
     pub(crate) arms: [Arm; 3],
+    /// Calls of the candidate that nobody answered.
+    pub(crate) outages: Outages,
     slots: Slots,
     past: Past,
     /// Latency that will fix the edges, where the past was too short.
@@ -103,6 +106,8 @@ pub(crate) struct Moment<'a> {
     pub(crate) expected: Expected,
     /// For how many times its requests the time before the start counts.
     pub(crate) past_weight: f64,
+    /// Requests of others to those that the service calls.
+    pub(crate) calling_too: &'a Others,
     pub(crate) tolerances: &'a Tolerances,
 }
 
@@ -169,6 +174,7 @@ impl Operation {
             recent: Vec::new(),
             pooled,
             arms: [Arm::default(), Arm::default(), traces],
+            outages: Outages::default(),
             slots: Slots::default(),
             past,
             waiting: if enough { Histogram::default() } else { history },
@@ -214,6 +220,7 @@ impl Operation {
                 pool(&mut self.pooled[role as usize], *age, cell);
             }
         }
+        self.outages.push(moment.look.bucket, candidate.iter().map(|(_, cell)| *cell), moment.calling_too);
         let calls = |cells: &Cells<'_>| {
             let mut counts = CallCounts::default();
             cells.iter().for_each(|(_, cell)| counts.add(cell));
@@ -276,7 +283,7 @@ impl Operation {
         let traces: usize = self.arms.iter().map(|arm| 200 * (arm.blame.len() + arm.callees.len())).sum();
         let kept =
             self.recent.len() * size_of::<Recent>() + self.errors.bytes() + self.past.bytes() + self.zones.bytes();
-        size_of::<Self>() + self.name.len() + kept + traces + self.calls.bytes()
+        size_of::<Self>() + self.name.len() + kept + traces + self.calls.bytes() + self.outages.bytes()
     }
 
     /// Sums `(hits, all)` over the candidate's buckets in `from..=to`.

@@ -6,7 +6,7 @@
 use plimsoll_model::signal::Fingerprint;
 use plimsoll_model::{Culprit, Design, SignalKind, Suppressed};
 
-use crate::culprit::{self, Arms, Origin};
+use crate::culprit::{self, Arm, Arms, Origin};
 use crate::design::Role;
 use crate::fold::Fold;
 use crate::novelty::Seen;
@@ -262,7 +262,14 @@ impl Fold {
         match subject {
             Subject::Errors(index) => culprit::of_errors(&self.arms(index)),
             Subject::Latency(index) => culprit::of_latency(&self.arms(index)),
-            Subject::Alone(index) | Subject::Calls(index, _) => own(&self.operations[index].name),
+            Subject::Alone(index) => self.of_alone(index).1,
+            Subject::Calls(index, callee) => {
+                // Who fails before its calls, or in them, makes fewer.
+                let missing = self.operations[index].calls.tests[callee].missing();
+                let (failed, origin) = self.passed_on(index);
+                let accounts = origin.elsewhere && missing > 0.0 && failed >= 0.5 * missing;
+                if accounts { origin } else { own(&self.operations[index].name) }
+            }
             Subject::New(fingerprint) => {
                 let seen = self.novelty.all.get(&fingerprint);
                 let thrown: u64 = seen.map_or(0, |seen| seen.candidate.values().sum());
@@ -315,7 +322,7 @@ impl Fold {
     fn echoed(&self, said: f64, each: f64, arrived: f64) -> Option<Origin> {
         let (mut own, mut passed_on) = (0.0, 0.0);
         let mut most: Option<(f64, Origin)> = None;
-        for (amount, origin) in (0..self.operations.len()).map(|index| culprit::excess_errors(&self.arms(index))) {
+        for (amount, origin) in (0..self.operations.len()).map(|index| self.passed_on(index)) {
             if !origin.elsewhere {
                 own += amount;
                 continue;
@@ -329,6 +336,19 @@ impl Fold {
         most.filter(|_| accounts).map(|(_, origin)| origin)
     }
 
+    /// Returns how many failures of an operation came in addition where most of them began, and where that is.
+    fn passed_on(&self, index: usize) -> (f64, Origin) {
+        if self.operations[index].is_alone() { self.of_alone(index) } else { culprit::excess_errors(&self.arms(index)) }
+    }
+
+    /// Returns the same of an operation without a control.
+    fn of_alone(&self, index: usize) -> (f64, Origin) {
+        let role = if self.design() == Design::Concurrent { Role::Control } else { Role::Candidate };
+        let others = self.operations.iter().enumerate().filter(|(at, _)| role == Role::Control || *at != index);
+        let beside: Vec<&Arm> = others.map(|(_, op)| &op.arms[role as usize]).collect();
+        culprit::of_alone(&self.arms(index), &beside)
+    }
+
     fn arms(&self, index: usize) -> Arms<'_> {
         let op = &self.operations[index];
         let design = self.design();
@@ -339,6 +359,7 @@ impl Fold {
             design,
             candidate: &op.arms[0],
             control: if design == Design::Concurrent { &op.arms[1] } else { &op.arms[2] },
+            outages: &op.outages,
         }
     }
 }

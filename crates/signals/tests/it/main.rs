@@ -15,3 +15,4 @@ mod operations;
 mod others;
 mod quality;
 mod survey;
+mod unanswered;

@@ -1,6 +1,8 @@
 //! Operations that the control never had, or hardly ever.
 
-use plimsoll_model::signal::{AgeClass, OperationCell, OperationKey, OperationKind, OperationSeries};
+use plimsoll_model::signal::{
+    AgeClass, CalleeTime, OperationCell, OperationKey, OperationKind, OperationSeries, Party,
+};
 use plimsoll_model::{Bucket, Verdict, VerdictKind};
 use plimsoll_verdict::{JudgeInput, judge, quality};
 
@@ -74,4 +76,88 @@ fn what_the_control_has_as_well_is_not_held_against_an_objective() {
         assert_ne!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
         assert!(!verdict.data_quality.iter().any(|word| word == quality::NEW_OPERATION));
     }
+}
+
+/// Who calls the bank, and how much of that fails because the bank does, for two minutes five minutes after the start.
+#[derive(Clone, Copy)]
+struct Outage {
+    share: f64,
+    /// Of what the new operation calls, of what the candidate's others do, and of what the control's do.
+    failing: [f64; 3],
+    /// False where only the new operation calls it.
+    others_call: bool,
+    /// True where it goes on from the start to the end.
+    always: bool,
+}
+
+fn with_bank(outage: Outage) -> Verdict {
+    let scenario = Scenario {
+        share: outage.share,
+        rate: 20.0,
+        errors: 0.002,
+        before_s: 2_400,
+        after_s: 600,
+        ..Scenario::default()
+    };
+    let mut input: JudgeInput = simulate(&scenario, 29);
+    input.series.push(wallet("2", START..START + 60, 40, 0));
+    let bank = Party {
+        namespace: String::new(),
+        service: "bank".to_owned(),
+        version: "7".to_owned(),
+        operation: "POST /charge".to_owned(),
+    };
+    for series in &mut input.series {
+        let new = series.key.operation == "POST /wallet";
+        let failing = outage.failing[if new { 0 } else { 1 + usize::from(series.key.version != "2") }];
+        for (bucket, cell) in series.cells.iter_mut().filter(|_| new || outage.others_call) {
+            let out = bucket.0 >= START && (outage.always || (30..42).contains(&(bucket.0 - START)));
+            let failed = if out { (failing * cell.requests as f64) as u64 } else { 0 };
+            cell.assembled = cell.requests;
+            cell.errors = cell.errors.max(failed);
+            cell.callees = [(bank.clone(), CalleeTime { calls: cell.requests, critical_ns: 1 })].into();
+            let own = Party { service: "payment".to_owned(), operation: series.key.operation.clone(), ..bank.clone() };
+            cell.blame = [(bank.clone(), failed), (own, cell.errors - failed)].into();
+            cell.blame.retain(|_, count| *count > 0);
+        }
+    }
+    let mut told = None;
+    for bucket in [START + 32, START + 40, START + 59] {
+        let verdict = judge(&JudgeInput { now: Bucket(bucket + 1).start(), ..input.clone() });
+        let regressed = verdict.verdict == VerdictKind::Regressed;
+        told = Some(verdict);
+        if regressed {
+            break;
+        }
+    }
+    told.expect("looked at")
+}
+
+#[test]
+fn a_callee_that_fails_others_as_well_is_no_fault_of_a_new_operation() {
+    for share in [1.0, 0.5] {
+        let all = Outage { share, failing: [1.0; 3], others_call: true, always: false };
+        let verdict = with_bank(all);
+        assert_ne!(verdict.verdict, VerdictKind::Regressed, "{share}: {}", verdict.summary);
+        let told = verdict.findings.iter().find(|finding| finding.operation == "POST /wallet").expect("it is told");
+        assert!(told.symptom && told.culprit.service == "bank", "{share}: {}", told.summary);
+        let alone = with_bank(Outage { failing: [1.0, 0.0, 0.0], ..all });
+        assert_eq!(alone.verdict, VerdictKind::Regressed, "{share}: {}", alone.summary);
+        assert_eq!(
+            (alone.findings[0].operation.as_str(), alone.findings[0].culprit.service.as_str()),
+            ("POST /wallet", "payment")
+        );
+    }
+}
+
+#[test]
+fn a_callee_of_a_new_operation_alone_is_told_by_what_it_answered_and_by_nothing_side_by_side() {
+    let outage = Outage { share: 1.0, failing: [1.0; 3], others_call: false, always: false };
+    assert_ne!(with_bank(outage).verdict, VerdictKind::Regressed, "it answered well for five minutes");
+    assert_eq!(with_bank(Outage { always: true, ..outage }).verdict, VerdictKind::Regressed, "it never answered well");
+    assert_eq!(
+        with_bank(Outage { share: 0.5, ..outage }).verdict,
+        VerdictKind::Regressed,
+        "the control calls it never"
+    );
 }

@@ -9,6 +9,7 @@ mod excuses;
 mod incidents;
 mod lasting;
 mod measured;
+mod outages;
 mod paths;
 mod reference;
 mod restarts;

@@ -1,0 +1,78 @@
+//! Failed calls that nobody answered, counted by whom they were meant for.
+
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use plimsoll_model::signal::{CalleeTime, Party};
+
+use crate::build::{CLIENT, INTERNAL, MS, SERVER, Sent, send, span, state, text, total};
+
+/// A failed call of a request that failed with it, from 10 to 60 ms.
+fn call() -> Sent {
+    span("checkout", CLIENT, "POST", 2, 1, 10, 60).failed()
+}
+
+/// What is counted of a request with such spans: targets with calls and milliseconds, and whether the request itself is blamed.
+fn counted(spans: &[Sent]) -> (Vec<(String, u64, u64)>, bool) {
+    let mut state = state();
+    send(&mut state, 1_000, &[span("checkout", SERVER, "POST /checkout", 1, 0, 0, 100).failed()]);
+    send(&mut state, 1_100, spans);
+    state.close_traces();
+    let cell = total(&state, "checkout", "POST /checkout");
+    let unanswered = cell.callees.iter().filter(|(party, _)| party.is_unanswered());
+    let told =
+        unanswered.map(|(party, CalleeTime { calls, critical_ns })| (party.service.clone(), *calls, critical_ns / MS));
+    (told.collect(), cell.blame.keys().all(|party| party.service == "checkout") && cell.error_origins == 1)
+}
+
+fn status(code: i64) -> Value {
+    Value::IntValue(code)
+}
+
+#[test]
+fn a_failed_call_that_nobody_answered_counts_by_whom_it_was_meant_for() {
+    let named = |name: &str, ms: u64| (vec![(name.to_owned(), 1, ms)], true);
+    assert_eq!(counted(&[call().with("server.address", text("pay.shop.svc"))]), named("pay.shop.svc", 50));
+    let both = call().with("server.address", text("10.0.0.7")).with("peer.service", text("pay"));
+    assert_eq!(counted(&[both]), named("pay", 50));
+    // A gateway that answers in its place, and a client that says of itself that nothing came.
+    let to_pay = || call().with("peer.service", text("pay"));
+    assert_eq!(counted(&[to_pay().with("http.response.status_code", status(503))]), named("pay", 50));
+    assert_eq!(counted(&[to_pay().with("rpc.grpc.status_code", status(14))]), named("pay", 50));
+    // What fails below the call is part of it, and attempts before it are waited for as well.
+    let connect = span("checkout", INTERNAL, "tcp.connect", 3, 2, 12, 20).failed();
+    assert_eq!(counted(&[to_pay(), connect]), named("pay", 50));
+    let first = Sent { id: 5, at: 2, end: 6, ..to_pay() };
+    assert_eq!(counted(&[first, to_pay()]), named("pay", 58));
+}
+
+#[test]
+fn a_call_that_was_answered_or_that_no_span_ever_answers_is_the_callers_own() {
+    let to_pay = || call().with("peer.service", text("pay"));
+    assert_eq!(counted(&[call()]), (vec![], true), "nobody knows whom it was meant for");
+    assert_eq!(counted(&[to_pay().with("http.response.status_code", status(404))]), (vec![], true));
+    assert_eq!(counted(&[to_pay().with("rpc.grpc.status_code", status(3))]), (vec![], true));
+    assert_eq!(counted(&[to_pay().with("db.system.name", text("postgresql"))]), (vec![], true));
+    assert_eq!(counted(&[to_pay().with("db.system", text("redis"))]), (vec![], true));
+    // The callee served it, well or not.
+    let served = span("pay", SERVER, "POST /charge", 4, 2, 15, 50);
+    assert_eq!(counted(&[to_pay(), served.clone()]), (vec![], true));
+    assert_eq!(counted(&[to_pay(), served.failed()]), (vec![], false));
+    // What fails by itself, its calls being well, fails by itself.
+    let well = Sent { failed: false, ..to_pay() };
+    assert_eq!(counted(&[well]), (vec![], true));
+}
+
+#[test]
+fn rows_keep_whom_a_call_was_meant_for() {
+    let mut before = state();
+    let spans =
+        [span("checkout", SERVER, "POST /checkout", 1, 0, 0, 100).failed(), call().with("peer.service", text("pay"))];
+    send(&mut before, 1_000, &spans);
+    before.close_traces();
+    let mut after = state();
+    for (table, batch) in before.take_rows() {
+        after.load(table, &batch).expect("in the stored schema");
+    }
+    let cell = total(&after, "checkout", "POST /checkout");
+    let meant = |party: &Party| party.is_unanswered() && party.service == "pay";
+    assert_eq!(cell.callees.iter().filter(|(party, _)| meant(party)).map(|(_, time)| time.calls).sum::<u64>(), 1);
+}

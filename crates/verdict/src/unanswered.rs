@@ -1,0 +1,215 @@
+//! Calls that nobody answered: was it down whom they were meant for, or can the candidate not reach it?
+//!
+//! A request whose failure began in such a call names whom it was meant for, as its caller knows it. That is a service which the
+//! operation calls if it has its name (or, by an address of numbers, if calls to it are missing), and where no more of them
+//! fail than are missing of those that reach it otherwise. It was down
+//! - where others, who reached it before, reach it no more while this one does not;
+//! - where nobody else calls it, or too few to tell, if the candidate itself reached it at other times.
+//!
+//! A candidate that never reached it has a wrong address, and where others go on to reach it the fault is not there either.
+//! Side by side nothing of this is asked: the control calls it at the same time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use plimsoll_model::Bucket;
+use plimsoll_model::signal::{OperationCell, Party};
+
+use crate::culprit::{Arm, Arms};
+use crate::design::Frame;
+use crate::input::JudgeInput;
+
+/// Calls of the candidate that reached a callee, from which it is known to reach it; requests that tell how many calls each makes.
+const REACHED_MIN: u64 = 10;
+const SOUND_MIN: u64 = 20;
+/// Requests of others without which they tell nothing.
+const OTHERS_MIN: f64 = 10.0;
+/// Buckets before the start that say how often others called it.
+const OTHERS_BUCKETS: u64 = 60;
+/// Names for whom an operation calls that are followed.
+const TARGETS_MAX: usize = 64;
+/// So much more may fail than is missing: a call may be missing for other reasons, and counts vary.
+const SLACK: f64 = 1.25;
+
+/// Requests of the service's callees that were not its own, by bucket.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Others {
+    by_bucket: BTreeMap<String, BTreeMap<Bucket, f64>>,
+    /// In a bucket before the start, on average.
+    usual: BTreeMap<String, f64>,
+    /// From here on nothing is known of them.
+    end: Bucket,
+}
+
+impl Others {
+    /// Counts those of the callees that are known.
+    pub(crate) fn of(input: &JudgeInput, frame: &Frame) -> Self {
+        let own = || input.series.iter().filter(|s| s.key.service == frame.service).flat_map(|s| &s.cells);
+        let called: BTreeSet<&str> =
+            own().flat_map(|(_, cell)| known(cell)).map(|(party, _)| party.service.as_str()).collect();
+        let mut by_bucket: BTreeMap<String, BTreeMap<Bucket, f64>> = BTreeMap::new();
+        for series in input.related.iter().filter(|s| called.contains(s.key.service.service.as_str())) {
+            let requests = by_bucket.entry(series.key.service.service.clone()).or_default();
+            for (bucket, cell) in &series.cells {
+                *requests.entry(*bucket).or_default() += cell.requests as f64;
+            }
+        }
+        for (bucket, cell) in own().filter(|(_, cell)| cell.assembled > 0) {
+            // Of some traces it is never known, or not yet, whom they called.
+            let each = cell.requests as f64 / cell.assembled as f64;
+            for (party, calls) in known(cell) {
+                if let Some(requests) = by_bucket.get_mut(&party.service) {
+                    *requests.entry(*bucket).or_default() -= calls as f64 * each;
+                }
+            }
+        }
+        let from = Bucket(frame.start.0.saturating_sub(OTHERS_BUCKETS));
+        let usual = by_bucket.iter().map(|(service, requests)| {
+            let first = requests.keys().next().map_or(from, |first| from.max(*first));
+            let sum: f64 = requests.range(first..frame.start.max(first)).map(|(_, n)| n).sum();
+            (service.clone(), sum.max(0.0) / frame.start.0.saturating_sub(first.0).max(1) as f64)
+        });
+        Self { usual: usual.collect(), by_bucket, end: frame.end }
+    }
+}
+
+/// What the candidate did in the buckets in which calls to one target went unanswered.
+#[derive(Debug, Clone, Default)]
+struct Outage {
+    assembled: u64,
+    /// Requests that failed of it, and the time they waited.
+    failed: u64,
+    ns: u64,
+    /// Calls that were answered, by service.
+    answered: BTreeMap<String, u64>,
+    /// Requests of others to the same services, and as many as would be usual.
+    others: BTreeMap<String, (f64, f64)>,
+}
+
+/// Calls of one operation of the candidate that nobody answered, by the name of whom they were meant for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Outages(BTreeMap<String, Outage>);
+
+/// Failures that began in calls to a service that was down.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Down<'a> {
+    pub(crate) party: &'a Party,
+    pub(crate) failed: f64,
+    pub(crate) ns: f64,
+}
+
+impl Outages {
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.values().map(|outage| 200 * (1 + outage.answered.len() + outage.others.len())).sum()
+    }
+
+    /// Takes one bucket of the candidate.
+    pub(crate) fn push<'a>(&mut self, bucket: Bucket, cells: impl Iterator<Item = &'a OperationCell>, others: &Others) {
+        let cells: Vec<&OperationCell> = cells.collect();
+        if !cells.iter().any(|cell| cell.callees.keys().any(Party::is_unanswered)) {
+            return;
+        }
+        let mut here = Arm::default();
+        cells.iter().for_each(|cell| here.add(cell));
+        for (target, (failed, ns)) in &here.unanswered {
+            if self.0.len() >= TARGETS_MAX && !self.0.contains_key(target) {
+                continue;
+            }
+            let outage = self.0.entry(target.clone()).or_default();
+            outage.assembled += here.assembled;
+            outage.failed += failed;
+            outage.ns += ns;
+            for (party, (calls, _)) in &here.callees {
+                *outage.answered.entry(party.service.clone()).or_default() += calls;
+            }
+            if bucket >= others.end {
+                continue;
+            }
+            for (service, usual) in &others.usual {
+                let came = others.by_bucket[service].get(&bucket).copied().unwrap_or(0.0);
+                let sum = outage.others.entry(service.clone()).or_default();
+                *sum = (sum.0 + came, sum.1 + usual);
+            }
+        }
+    }
+
+    /// Lists the callees of the operation that were down, with what failed of it.
+    pub(crate) fn down<'a>(&self, arms: &Arms<'a>) -> Vec<Down<'a>> {
+        let scale = arms.candidate.assembled as f64 / arms.control.assembled.max(1) as f64;
+        let each = self.0.iter().filter_map(|(target, outage)| {
+            let party = outage.callee(target, arms)?;
+            let was = arms.control.unanswered.get(target).copied().unwrap_or_default();
+            let (failed, ns) = (outage.failed as f64 - was.0 as f64 * scale, outage.ns as f64 - was.1 as f64 * scale);
+            (failed > 0.0 && outage.is_elsewhere(party, arms)).then_some(Down { party, failed, ns: ns.max(0.0) })
+        });
+        each.collect()
+    }
+}
+
+impl Outage {
+    /// Finds which of the operation's callees calls to `target` were meant for.
+    fn callee<'a>(&self, target: &str, arms: &Arms<'a>) -> Option<&'a Party> {
+        let parties =
+            || arms.control.callees.iter().chain(&arms.candidate.callees).filter(|(p, _)| p.service != arms.service);
+        let named =
+            parties().filter(|(party, _)| is_name_of(target, &party.service)).max_by_key(|(_, (calls, _))| *calls);
+        if named.is_some() {
+            return named.map(|(party, _)| party);
+        }
+        target.parse::<IpAddr>().ok()?;
+        let missing = parties().map(|(party, (calls, _))| (self.missing(&party.service, arms), *calls, party));
+        missing.max_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))).map(|(.., party)| party)
+    }
+
+    /// Calls to a service that were not made to it, or did not reach it.
+    fn missing(&self, service: &str, arms: &Arms<'_>) -> f64 {
+        self.usually(service, arms) - self.answered.get(service).copied().unwrap_or(0) as f64
+    }
+
+    /// Calls to a service that as many requests make otherwise: of the candidate where enough is known, else of the control.
+    fn usually(&self, service: &str, arms: &Arms<'_>) -> f64 {
+        let sound = arms.candidate.assembled.saturating_sub(self.assembled);
+        let answered = self.answered.get(service).copied().unwrap_or(0);
+        let (calls, requests) = if sound >= SOUND_MIN {
+            (arms.candidate.calls(service).saturating_sub(answered), sound)
+        } else {
+            (arms.control.calls(service), arms.control.assembled)
+        };
+        calls as f64 * self.assembled as f64 / requests.max(1) as f64
+    }
+
+    /// Says whether it was down, and not only out of the candidate's reach.
+    fn is_elsewhere(&self, party: &Party, arms: &Arms<'_>) -> bool {
+        let (service, failed) = (party.service.as_str(), self.failed as f64);
+        let chance = 2.0 * self.usually(service, arms).max(1.0).sqrt();
+        if failed > SLACK * self.missing(service, arms) + chance {
+            return false;
+        }
+        let answered = self.answered.get(service).copied().unwrap_or(0) as f64;
+        let share = failed / (failed + answered).max(1.0);
+        let (came, usual) = self.others.get(service).copied().unwrap_or_default();
+        if usual >= OTHERS_MIN {
+            // By so much fewer reach it, give or take what is chance.
+            let (fewer, chance) = (1.0 - came / usual, 2.0 / usual.sqrt());
+            if fewer - chance >= 0.5 * share {
+                return true;
+            }
+            if fewer + chance < 0.5 * share {
+                return false;
+            }
+        }
+        arms.candidate.calls(service) >= REACHED_MIN
+    }
+}
+
+/// Callees that answered, with the calls to each.
+fn known(cell: &OperationCell) -> impl Iterator<Item = (&Party, u64)> {
+    cell.callees.iter().filter(|(party, _)| !party.is_unanswered()).map(|(party, time)| (party, time.calls))
+}
+
+/// Says whether a caller's name for whom it calls, be it an address, is that of a service.
+pub(crate) fn is_name_of(target: &str, service: &str) -> bool {
+    let host = target.split(['.', ':']).next().unwrap_or(target);
+    target.eq_ignore_ascii_case(service) || host.eq_ignore_ascii_case(service)
+}

@@ -1,0 +1,176 @@
+//! A callee that does not answer at all: it is down, or the candidate does not reach it.
+
+use plimsoll_model::signal::{
+    AgeClass, CalleeTime, LOG_UNIT, OperationCell, OperationKey, OperationKind, OperationSeries, Party,
+};
+use plimsoll_model::{Bucket, ServiceKey, Verdict, VerdictKind};
+use plimsoll_verdict::{JudgeInput, judge, quality};
+
+use crate::simulation::{START, Scenario, simulate};
+
+/// A service that calls a bank once a request, and what becomes of that.
+#[derive(Clone)]
+struct Case {
+    /// The candidate's share of traffic.
+    share: f64,
+    /// First bucket since the start, and last, in which calls go wrong.
+    wrong: std::ops::Range<u64>,
+    /// Share of the calls that do, of the candidate and of the control.
+    failing: [f64; 2],
+    /// Whom the caller says that they were meant for; nothing where it fails by itself, before it calls.
+    target: &'static str,
+    /// Requests of others to the bank in each bucket, before and while calls go wrong.
+    others: [u64; 2],
+    /// Milliseconds that a call waits in vain.
+    waits_ms: u64,
+}
+
+const DOWN: Case = Case { share: 1.0, wrong: 18..48, failing: [1.0, 1.0], target: "bank", others: [0, 0], waits_ms: 0 };
+
+fn party(service: &str, version: &str, operation: &str) -> Party {
+    Party {
+        namespace: String::new(),
+        service: service.to_owned(),
+        version: version.to_owned(),
+        operation: operation.to_owned(),
+    }
+}
+
+fn input(case: &Case) -> JudgeInput {
+    let scenario =
+        Scenario { share: case.share, rate: 20.0, errors: 0.004, before_s: 3_600, after_s: 600, ..Scenario::default() };
+    let mut input = simulate(&scenario, 17);
+    let is_wrong = |bucket: u64| bucket >= START && case.wrong.contains(&(bucket - START));
+    let mut answered: std::collections::BTreeMap<Bucket, u64> = Default::default();
+    for series in &mut input.series {
+        let version = series.key.version.clone();
+        for (bucket, cell) in &mut series.cells {
+            let failing = case.failing[usize::from(version != "2")];
+            let wrong =
+                if is_wrong(bucket.0) { (failing * (cell.requests - cell.errors) as f64).round() as u64 } else { 0 };
+            let own = party("payment", &version, &series.key.operation);
+            cell.assembled = cell.requests;
+            cell.self_time_ns = cell.requests * 30_000_000;
+            cell.errors += wrong;
+            cell.blame = [(own, cell.errors)].into();
+            cell.blame.retain(|_, count| *count > 0);
+            let calls = cell.requests - wrong;
+            cell.callees =
+                [(party("bank", "7", "POST /charge"), CalleeTime { calls, critical_ns: calls * 10_000_000 })].into();
+            cell.callees.retain(|_, time| time.calls > 0);
+            *answered.entry(*bucket).or_default() += calls;
+            if wrong > 0 && !case.target.is_empty() {
+                let critical_ns = wrong * case.waits_ms * 1_000_000;
+                cell.callees.insert(party(case.target, "", ""), CalleeTime { calls: wrong, critical_ns });
+                cell.self_time_ns += critical_ns;
+            }
+            if wrong > 0 && case.waits_ms > 0 {
+                let log = ((case.waits_ms as f64 * 1e6).ln() * LOG_UNIT) as i64;
+                let taken: u64 = cell.latency.count();
+                cell.latency = Default::default();
+                (0..taken)
+                    .for_each(|n| cell.latency.record(if n < wrong { case.waits_ms } else { 40 + n % 30 } * 1_000_000));
+                cell.log_latency_sum += wrong as i64 * (log - ((50e6_f64).ln() * LOG_UNIT) as i64);
+            }
+        }
+    }
+    let cells = answered.into_iter().map(|(bucket, calls)| {
+        let others = case.others[usize::from(is_wrong(bucket.0))];
+        (bucket, OperationCell { requests: calls + others, assembled: calls + others, ..OperationCell::default() })
+    });
+    let key = OperationKey {
+        service: ServiceKey::new("prod", "bank"),
+        version: "7".to_owned(),
+        operation: "POST /charge".to_owned(),
+        kind: OperationKind::Server,
+        age: AgeClass::Warm,
+    };
+    input.related = vec![OperationSeries { key, cells: cells.filter(|(_, cell)| cell.requests > 0).collect() }];
+    input
+}
+
+/// Looks at it soon, later and at the end; returns the first look that calls it regressed, else the last.
+fn told(case: &Case) -> Verdict {
+    let all = input(case);
+    let mut last = None;
+    for bucket in [case.wrong.start + 2, case.wrong.start + 6, 54].map(|since| START + since) {
+        let verdict = judge(&JudgeInput { now: Bucket(bucket + 1).start(), ..all.clone() });
+        let regressed = verdict.verdict == VerdictKind::Regressed;
+        last = Some(verdict);
+        if regressed {
+            break;
+        }
+    }
+    last.expect("looked at")
+}
+
+fn assert_symptom(case: &Case, what: &str) {
+    let verdict = told(case);
+    assert_eq!(verdict.verdict, VerdictKind::Inconclusive, "{what}: {}", verdict.summary);
+    assert!(
+        verdict.data_quality.iter().any(|word| word == quality::CALLEE_FAILING),
+        "{what}: {:?}",
+        verdict.data_quality
+    );
+    assert!(!verdict.findings.is_empty(), "{what}");
+    for finding in &verdict.findings {
+        let culprit = (finding.culprit.service.as_str(), finding.culprit.version.as_str());
+        assert!(finding.symptom && culprit == ("bank", "7"), "{what}: {}", finding.summary);
+    }
+}
+
+fn assert_own(case: &Case, what: &str) {
+    let verdict = told(case);
+    assert_eq!(verdict.verdict, VerdictKind::Regressed, "{what}: {}", verdict.summary);
+    assert_eq!(verdict.findings[0].culprit.service, "payment", "{what}: {}", verdict.summary);
+}
+
+#[test]
+fn a_callee_that_is_down_rolls_back_nobody_who_was_deployed_before() {
+    for target in ["bank", "Bank", "bank.prod.svc.cluster.local", "10.0.0.7"] {
+        for (failing, wrong) in [(1.0, 18..48), (1.0, 18..24), (0.3, 18..48)] {
+            let case = Case { failing: [failing; 2], wrong, target, ..DOWN };
+            assert_symptom(&case, &format!("{target}, {failing} of the calls in {:?}", case.wrong));
+        }
+    }
+}
+
+#[test]
+fn calls_that_wait_in_vain_make_nobody_slow() {
+    assert_symptom(&Case { waits_ms: 5_000, ..DOWN }, "all wait for five seconds");
+    assert_symptom(&Case { waits_ms: 5_000, failing: [0.3; 2], ..DOWN }, "three in ten do");
+}
+
+#[test]
+fn a_candidate_that_does_not_reach_its_callee_is_to_blame() {
+    assert_own(&Case { wrong: 0..60, ..DOWN }, "it never reached it: another port");
+    assert_own(&Case { wrong: 0..60, target: "bnak", ..DOWN }, "another name");
+    assert_own(&Case { target: "vault", ..DOWN }, "somebody else who emits no spans is called before the bank is");
+    assert_own(&Case { target: "", ..DOWN }, "it fails before it calls");
+    assert_own(&Case { target: "", failing: [0.3; 2], ..DOWN }, "it fails three in ten before it calls");
+}
+
+#[test]
+fn side_by_side_the_control_tells_whether_the_callee_is_down() {
+    for wrong in [0..60, 18..48] {
+        let canary = Case { share: 0.5, failing: [1.0, 0.0], wrong, ..DOWN };
+        assert_own(&canary, "the canary alone does not reach it");
+        assert_own(
+            &Case { failing: [0.3, 0.0], ..canary.clone() },
+            "the canary alone does not reach it three in ten times",
+        );
+        let down = told(&Case { failing: [1.0, 1.0], ..canary });
+        assert_ne!(down.verdict, VerdictKind::Regressed, "nobody reaches it: {}", down.summary);
+    }
+}
+
+#[test]
+fn one_after_the_other_those_who_call_it_as_well_tell() {
+    // Twenty a bucket come from elsewhere.
+    let leak = Case { others: [20, 20], ..DOWN };
+    assert_own(&leak, "others reach it as ever");
+    assert_own(&Case { failing: [0.3; 2], ..leak }, "others reach it as ever, and it does not three in ten times");
+    assert_symptom(&Case { others: [20, 0], ..DOWN }, "nobody reaches it");
+    assert_symptom(&Case { others: [20, 13], failing: [0.3; 2], ..DOWN }, "nobody reaches it three in ten times");
+    assert_symptom(&Case { others: [20, 0], wrong: 0..30, ..DOWN }, "nobody reaches it from the start on");
+}
