@@ -3,8 +3,9 @@
 //! A slot gathers both arms of one operation until each has something, then turns into strata, one for each instance age
 //! that both have; what is left of the control goes, once, to the largest of what is left of the candidate. In buckets where
 //! the control does not serve, the time before the start takes its place, dealt out in portions in reverse order; where
-//! nothing happened in a portion the slot waits for the next. So it does where the control ends, or is not met for a minute,
-//! while a slot waits for it.
+//! nothing happened in a portion the slot waits for the next that has any, or takes it ahead of time once it has requests
+//! enough: a batch at the full hour meets the batch before. The time before also stands where the control ends, or is not met
+//! for a minute, while a slot waits for it.
 //!
 //! *Invariants.* A control observation serves in at most one stratum. When a slot ends depends on numbers of requests and on
 //! time only, never on outcomes, and only on the past: a stratum never changes once it is there.
@@ -19,6 +20,9 @@ use crate::drift::Excused;
 
 /// Buckets after which a slot that lacks an arm is given up.
 const WIDTH_MAX: u64 = 6;
+
+/// Requests of the candidate that wait for no portion: the next that has any is theirs, ahead of time.
+const ENOUGH: f64 = 50.0;
 
 /// Counts by age class.
 pub(crate) type ByAge = [Counts; 3];
@@ -107,7 +111,12 @@ impl Past {
 
     /// Says whether it is not worth waiting for: a portion up to `index` is there, or none will come.
     fn is_ready(&self, index: u64) -> bool {
-        self.portions.front().is_none_or(|portion| u64::from(portion.index) <= index)
+        self.next().is_none_or(|next| next <= index)
+    }
+
+    /// Returns the next portion that has any.
+    fn next(&self) -> Option<u64> {
+        self.portions.front().map(|portion| u64::from(portion.index))
     }
 
     /// About how much memory it takes.
@@ -143,6 +152,9 @@ struct Open {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Slots {
     open: Option<Open>,
+    /// Requests of the candidate that took portions ahead of time since one was there in time. As many more are to come before
+    /// the next is taken, so that the time before is not used up where it merely has a gap.
+    ahead: f64,
 }
 
 const AGES: [AgeClass; 3] = [AgeClass::Cold, AgeClass::Warming, AgeClass::Warm];
@@ -184,7 +196,18 @@ impl Slots {
         let complete = if beside {
             served(&open.candidate) && served(&open.control)
         } else {
-            (since + 1).is_multiple_of(past.after.max(1)) && past.is_ready(portion)
+            let ends = (since + 1).is_multiple_of(past.after.max(1));
+            let requests: f64 = open.candidate.iter().map(|counts| counts.requests).sum();
+            if past.is_ready(portion) {
+                self.ahead = if ends { 0.0 } else { self.ahead };
+                ends
+            } else if ends && requests >= self.ahead.max(ENOUGH) {
+                self.ahead += requests;
+                open.portion = past.next().unwrap_or(portion);
+                true
+            } else {
+                false
+            }
         };
         if complete {
             finish(open, bucket, past, emit);

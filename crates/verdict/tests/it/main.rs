@@ -2,6 +2,7 @@
 
 mod aggregates;
 mod alone;
+mod batches;
 mod blame;
 mod carried;
 mod drift;
