@@ -18,6 +18,10 @@ use plimsoll_otlp::{Signal, Table, decode};
 use plimsoll_signals::{SignalLimits, SignalState};
 use prost::Message;
 
+// The server's, so that allocations cost here what they cost there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const T0: u64 = 1_700_000_000_000_000_000;
 const TRACES: u64 = 1_000;
 const SPANS: u64 = TRACES * 6;

@@ -8,40 +8,18 @@
 //!
 //! *Invariants.* Any order of the same spans gives the same result. No recursion; time is O(n log n).
 //!
-//! *Cost.* Nothing is allocated once there was a trace as large. What no span of a trace calls for is left out: circles
-//! where all hang below roots, clocks where there is one, failures where nothing failed.
+//! *Cost.* Nothing is allocated once there was a trace as large. One pass from the roots down does all that hangs on who is above
+//! whom. What no span of a trace calls for is left out: circles where all hang below roots, failures where nothing failed, the critical
+//! path where no request is below another.
 
-use crate::shape::{Link, Order};
+use crate::shape::{Node, Places, last_first};
+use crate::traces::{OpenSpan, Role};
 
 /// Stands for no span.
 pub(crate) const NONE: u32 = u32::MAX;
 
 /// Clocks that disagree by more are said to.
 const SKEW_NS: u64 = 1_000_000_000;
-
-/// What assembly needs to know of a span.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct Node {
-    pub(crate) id: u64,
-    pub(crate) start: u64,
-    pub(crate) end: u64,
-    /// 0 where it has none.
-    pub(crate) parent: u64,
-    pub(crate) service: u32,
-    /// Tells callees of one service apart; any number.
-    pub(crate) operation: u32,
-    pub(crate) failed: bool,
-    /// Answers a request or handles a message.
-    pub(crate) serves: bool,
-    /// Handles a message: nobody waits for it.
-    pub(crate) consumes: bool,
-    /// Waits for a callee.
-    pub(crate) calls: bool,
-    /// May be an operation of its own where no span of its service is above it.
-    pub(crate) may_root: bool,
-    /// Where the caller keeps the rest.
-    pub(crate) source: u32,
-}
 
 /// One call from a request to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,12 +32,13 @@ pub(crate) struct Call {
 /// The result, and the room it takes; made once and used for every trace.
 #[derive(Default)]
 pub(crate) struct Assembly {
-    /// In order of their ids.
+    /// In the order given, each id once.
     pub(crate) nodes: Vec<Node>,
-    /// How they hang together, and what was found of each.
-    pub(crate) links: Vec<Link>,
+    /// In order of their ids.
     pub(crate) requests: Vec<u32>,
     pub(crate) calls: Vec<Call>,
+    /// Versions of all spans, ascending.
+    pub(crate) versions: Vec<u32>,
     /// Services of spans that came twice, of spans whose own process had their parent and never sent it, and of calls
     /// whose clocks disagree.
     pub(crate) duplicated: Vec<u32>,
@@ -67,70 +46,91 @@ pub(crate) struct Assembly {
     pub(crate) skewed: Vec<u32>,
     pub(crate) duplicates: u64,
     pub(crate) cycles: u64,
+    /// Spans with none above them.
+    pub(crate) roots: usize,
     /// Some span failed.
     pub(crate) any_failed: bool,
-    one_service: bool,
-    ids: Order,
-    /// Parents before their children.
+    ids: Places,
+    /// Parents before their children, the children of one side by side.
     order: Vec<u32>,
-    children: Vec<u32>,
     stack: Vec<(u32, u64, u64)>,
     shifts: Vec<i64>,
+    /// Which spans lead down to a request, as far up as the request that they are part of.
+    leads: Vec<bool>,
 }
 
 impl Assembly {
-    /// Assembles spans with these ids, of which `node` tells the rest by their place.
-    pub(crate) fn run(&mut self, ids: impl ExactSizeIterator<Item = u64>, node: impl Fn(u32) -> Node) {
-        self.put_in_order(ids, node);
+    /// Assembles `count` spans, of which `span` tells each by its place, and `service` of a version whose it is and whether that
+    /// service has shown a span that serves.
+    pub(crate) fn run<'s>(
+        &mut self,
+        count: usize,
+        span: impl Fn(usize) -> &'s OpenSpan,
+        service: impl Fn(u32) -> (u32, bool),
+    ) {
+        self.take(count, span, service);
         self.orphaned.clear();
-        self.skewed.clear();
         self.cycles = 0;
         self.find_parents();
-        self.list_children();
+        self.hang_together();
         if self.order.len() < self.nodes.len() {
             // What no root leads to runs in circles.
             self.cut_circles();
-            self.list_children();
+            self.nodes.iter_mut().for_each(|node| node.children_from = NONE);
+            self.hang_together();
         }
-        self.find_requests();
-        self.align_clocks();
+        // The order of arrival is not to show.
+        let nodes = &self.nodes;
+        self.requests.sort_unstable_by_key(|at| nodes[*at as usize].span.id);
         if self.any_failed {
             self.find_origins();
         }
         self.find_times();
     }
 
-    /// Makes the nodes in order of their ids, each id once.
-    fn put_in_order(&mut self, ids: impl ExactSizeIterator<Item = u64>, node: impl Fn(u32) -> Node) {
+    /// Makes the nodes, each id once.
+    fn take<'s>(&mut self, count: usize, span: impl Fn(usize) -> &'s OpenSpan, service: impl Fn(u32) -> (u32, bool)) {
         self.duplicated.clear();
         self.duplicates = 0;
-        let twice = self.ids.sort(ids);
+        self.versions.clear();
         self.nodes.clear();
-        let (mut any_failed, mut one_service, mut first) = (false, true, None);
-        self.nodes.extend(self.ids.sources().iter().map(|at| {
-            let node = node(*at);
-            any_failed |= node.failed;
-            one_service &= *first.get_or_insert(node.service) == node.service;
-            node
+        let (mut any_failed, mut met) = (false, NONE);
+        let versions = &mut self.versions;
+        self.nodes.extend((0..count).map(|at| {
+            let mut span = *span(at);
+            any_failed |= span.failed;
+            if span.version != met {
+                met = span.version;
+                if let Err(at) = versions.binary_search(&met) {
+                    versions.insert(at, met);
+                }
+            }
+            let (service, serves) = service(span.version);
+            if span.role == Role::MayRoot && serves {
+                span.role = Role::Other;
+            }
+            Node::of(span, service)
         }));
-        (self.any_failed, self.one_service) = (any_failed, one_service);
-        if !twice {
-            return;
+        self.any_failed = any_failed;
+        if self.ids.set(self.nodes.iter().map(|node| node.span.id)) {
+            self.drop_duplicates();
         }
+    }
+
+    fn drop_duplicates(&mut self) {
         let before = self.nodes.len();
         let duplicated = &mut self.duplicated;
-        self.nodes.sort_unstable();
+        self.nodes.sort_unstable_by(|one, other| one.precedence().cmp(&other.precedence()));
         self.nodes.dedup_by(|again, node| {
-            let same = again.id == node.id;
+            let same = again.span.id == node.span.id;
             if same {
                 duplicated.push(again.service);
             }
             same
         });
         self.duplicates = (before - self.nodes.len()) as u64;
-        self.ids.set(self.nodes.iter().map(|node| node.id));
-        self.any_failed = self.nodes.iter().any(|node| node.failed);
-        self.one_service = self.nodes.windows(2).all(|pair| pair[0].service == pair[1].service);
+        self.ids.set(self.nodes.iter().map(|node| node.span.id));
+        self.any_failed = self.nodes.iter().any(|node| node.span.failed);
     }
 
     /// Finds the span with this id.
@@ -139,24 +139,23 @@ impl Assembly {
     }
 
     fn find_parents(&mut self) {
-        self.links.clear();
         // Spans side by side often have one parent.
         let mut met = (0, NONE);
-        for (node, at) in self.nodes.iter().zip(0_u32..) {
-            let mut link = Link::NEW;
-            if node.parent != 0 {
-                if node.parent != met.0 {
-                    met = (node.parent, self.ids.find(node.parent).unwrap_or(NONE));
-                }
-                if met.1 == NONE {
-                    if !node.serves && !node.consumes {
-                        self.orphaned.push(node.service);
-                    }
-                } else if met.1 != at {
-                    link.parent = met.1;
-                }
+        for (node, at) in self.nodes.iter_mut().zip(0_u32..) {
+            let parent = node.span.parent;
+            if parent == 0 {
+                continue;
             }
-            self.links.push(link);
+            if parent != met.0 {
+                met = (parent, self.ids.find(parent).unwrap_or(NONE));
+            }
+            if met.1 == NONE {
+                if !node.span.role.serves() {
+                    self.orphaned.push(node.service);
+                }
+            } else if met.1 != at {
+                node.parent = met.1;
+            }
         }
     }
 
@@ -165,11 +164,13 @@ impl Assembly {
         let n = self.nodes.len();
         // 0: not seen, otherwise the number of the walk that saw it: meeting one's own walk again is a circle.
         let mut walk = vec![0_u32; n];
-        for first in 0..n {
+        let mut by_id: Vec<usize> = (0..n).collect();
+        by_id.sort_unstable_by_key(|at| self.nodes[*at].span.id);
+        for first in by_id {
             let (mut at, mine) = (first, first as u32 + 1);
             while walk[at] == 0 {
                 walk[at] = mine;
-                let up = self.links[at].parent;
+                let up = self.nodes[at].parent;
                 if up == NONE {
                     break;
                 }
@@ -178,9 +179,9 @@ impl Assembly {
                     let mut around = up as usize;
                     while around != at {
                         self.orphaned.push(self.nodes[around].service);
-                        around = self.links[around].parent as usize;
+                        around = self.nodes[around].parent as usize;
                     }
-                    self.links[at].parent = NONE;
+                    self.nodes[at].parent = NONE;
                     self.orphaned.push(self.nodes[at].service);
                     self.cycles += 1;
                     break;
@@ -190,136 +191,109 @@ impl Assembly {
         }
     }
 
-    /// Lists the children of each in order of their ids, and all in an order in which parents come first.
-    fn list_children(&mut self) {
-        let n = self.links.len();
-        let links = self.links.as_mut_slice();
-        links.iter_mut().for_each(|link| link.children_to = 0);
-        self.order.clear();
-        for at in 0..n {
-            match links[at].parent {
-                NONE => self.order.push(at as u32),
-                parent => links[parent as usize].children_to += 1,
-            }
-        }
-        let mut from = 0;
-        for link in &mut *links {
-            let many = link.children_to;
-            (link.children_from, link.children_to) = (from, from);
-            from += many;
-        }
-        if self.children.len() < n {
-            self.children.resize(n, 0);
-        }
-        for at in 0..n {
-            let parent = links[at].parent;
-            if parent != NONE {
-                let parent = &mut links[parent as usize];
-                self.children[parent.children_to as usize] = at as u32;
-                parent.children_to += 1;
-            }
-        }
-        let mut at = 0;
-        while let Some(node) = self.order.get(at) {
-            let link = &links[*node as usize];
-            if link.children_from < link.children_to {
-                self.order.extend(&self.children[link.children()]);
-            }
-            at += 1;
-        }
-    }
-
-    /// Finds the span above all of each; returns how many there are.
-    pub(crate) fn find_roots(&mut self) -> usize {
-        let mut roots = 0;
-        for &at in &self.order {
-            let up = self.links[at as usize].parent;
-            roots += usize::from(up == NONE);
-            self.links[at as usize].root = if up == NONE { at } else { self.links[up as usize].root };
-        }
-        roots
-    }
-
-    fn find_requests(&mut self) {
+    /// Goes from the roots down: lists the children of each, finds which request and which root each span
+    /// belongs to, and moves callees that lie outside the call that waited for them, with all that is below them.
+    fn hang_together(&mut self) {
+        let nodes = self.nodes.as_mut_slice();
+        let n = nodes.len();
+        self.skewed.clear();
         self.requests.clear();
-        for &at in &self.order {
-            let node = &self.nodes[at as usize];
-            let up = self.links[at as usize].parent;
-            let below_own = up != NONE && self.nodes[up as usize].service == node.service;
-            self.links[at as usize].request = if node.serves || (!below_own && node.may_root) {
-                self.requests.push(at);
-                at
-            } else if below_own {
-                self.links[up as usize].request
-            } else {
-                NONE
-            };
+        self.order.clear();
+        self.order.resize(n, NONE);
+        self.shifts.clear();
+        self.shifts.resize(n, 0);
+        let (order, shifts) = (&mut self.order[..n], &mut self.shifts[..n]);
+        let mut listed = 0;
+        for at in 0..n {
+            let node = &mut nodes[at];
+            match node.parent {
+                NONE => {
+                    if node.span.role.serves() || node.span.role == Role::MayRoot {
+                        node.request = at as u32;
+                        self.requests.push(at as u32);
+                    }
+                    node.root = at as u32;
+                    order[listed] = at as u32;
+                    listed += 1;
+                }
+                up => {
+                    let next = std::mem::replace(&mut nodes[up as usize].children_from, at as u32);
+                    nodes[at].next = next;
+                }
+            }
         }
-        self.requests.sort_unstable();
+        self.roots = listed;
+        let mut at = 0;
+        while at < listed {
+            let up = order[at] as usize;
+            at += 1;
+            let from = listed;
+            let Node { mut children_from, start, end, service, request, root, .. } = nodes[up];
+            let (calls, shift) = (nodes[up].span.role == Role::Client, shifts[up]);
+            while let Some(node) = nodes.get_mut(children_from as usize) {
+                let child = std::mem::replace(&mut children_from, node.next);
+                order[listed] = child;
+                listed += 1;
+                node.root = root;
+                let own = node.service == service;
+                node.request = if node.span.role.serves() || (!own && node.span.role == Role::MayRoot) {
+                    self.requests.push(child);
+                    child
+                } else if own {
+                    request
+                } else {
+                    NONE
+                };
+                let (mut by, mut times) = (shift, node.moved_by(shift));
+                let inside = times.0 >= start && times.1 <= end;
+                if !inside && calls && !own && !node.consumes() {
+                    let (took, room) = (times.1.saturating_sub(times.0), end.saturating_sub(start));
+                    if took <= room {
+                        let more = (start + (room - took) / 2) as i64 - times.0 as i64;
+                        if more.unsigned_abs() > SKEW_NS {
+                            self.skewed.extend([node.service, service]);
+                        }
+                        by += more;
+                        times = node.moved_by(by);
+                    }
+                }
+                if by != 0 {
+                    shifts[child as usize] = by;
+                }
+                (node.start, node.end) = (times.0, times.1.max(times.0));
+            }
+            (nodes[up].children_from, nodes[up].children_to) = (from as u32, listed as u32);
+        }
+        self.order.truncate(listed);
     }
 
     /// Returns the request that a span belongs to.
     pub(crate) fn request_of(&self, at: u32) -> u32 {
-        self.links[at as usize].request
+        self.nodes[at as usize].request
     }
 
     /// Says whether no other request is above this one.
     pub(crate) fn is_topmost(&self, request: u32) -> bool {
-        let up = self.links[request as usize].parent;
+        let up = self.nodes[request as usize].parent;
         up == NONE || self.request_of(up) == NONE
-    }
-
-    /// Moves callees that lie outside the call that waited for them, with all that is below them.
-    fn align_clocks(&mut self) {
-        if self.one_service {
-            // One service has one clock.
-            for (node, link) in self.nodes.iter_mut().zip(&self.links) {
-                node.end = if link.parent == NONE { node.end } else { node.end.max(node.start) };
-            }
-            return;
-        }
-        self.shifts.clear();
-        self.shifts.resize(self.nodes.len(), 0_i64);
-        for &at in &self.order {
-            let up = self.links[at as usize].parent;
-            if up == NONE {
-                continue;
-            }
-            let Node { start: above_start, end: above_end, service, calls, .. } = self.nodes[up as usize];
-            let node = &mut self.nodes[at as usize];
-            let mut by = self.shifts[up as usize];
-            let (start, end) = (node.start.saturating_add_signed(by), node.end.saturating_add_signed(by));
-            let (took, room) = (end.saturating_sub(start), above_end.saturating_sub(above_start));
-            let inside = start >= above_start && end <= above_end;
-            if !inside && calls && !node.consumes && service != node.service && took <= room {
-                let moved = (above_start + (room - took) / 2) as i64 - start as i64;
-                if moved.unsigned_abs() > SKEW_NS {
-                    self.skewed.extend([node.service, service]);
-                }
-                by += moved;
-            }
-            self.shifts[at as usize] = by;
-            node.start = node.start.saturating_add_signed(by);
-            node.end = node.end.saturating_add_signed(by).max(node.start);
-        }
     }
 
     fn find_origins(&mut self) {
         for &at in self.order.iter().rev() {
-            let (node, link) = (&self.nodes[at as usize], self.links[at as usize]);
-            let answered_well = link.request == at && !node.failed;
+            let node = &self.nodes[at as usize];
+            let answered_well = node.request == at && !node.span.failed;
             if answered_well {
                 continue;
             }
-            let siblings = &self.children[link.children()];
+            let siblings = &self.order[node.children()];
             let below = siblings
                 .iter()
                 .copied()
-                .filter(|child| self.links[*child as usize].origin != NONE && !self.was_retried(*child, siblings))
-                .max_by_key(|child| (self.nodes[*child as usize].end, self.nodes[*child as usize].id));
-            self.links[at as usize].origin = match below {
-                Some(child) => self.links[child as usize].origin,
-                None if node.failed => at,
+                .filter(|child| self.nodes[*child as usize].origin != NONE && !self.was_retried(*child, siblings))
+                .max_by_key(|child| (self.nodes[*child as usize].end, self.nodes[*child as usize].span.id));
+            self.nodes[at as usize].origin = match below {
+                Some(child) => self.nodes[child as usize].origin,
+                None if node.span.failed => at,
                 None => NONE,
             };
         }
@@ -335,80 +309,93 @@ impl Assembly {
         let Some(callee) = self.callee_of(failed) else { return false };
         let end = self.nodes[failed as usize].end;
         siblings.iter().any(|other| {
-            self.links[*other as usize].origin == NONE
+            self.nodes[*other as usize].origin == NONE
                 && self.nodes[*other as usize].start >= end
                 && self.callee_of(*other) == Some(callee)
         })
     }
 
-    /// Who answers a call: the span itself where it serves, or the first of its children that does.
+    /// Who answers a call: the span itself where it serves, or of its children that do the one with the smallest id.
     fn callee_of(&self, at: u32) -> Option<(u32, u32)> {
-        let serving = if self.nodes[at as usize].serves {
+        let serves = |at: &u32| self.nodes[*at as usize].span.role.serves();
+        let serving = if serves(&at) {
             Some(at)
         } else {
-            let children = &self.children[self.links[at as usize].children()];
-            children.iter().copied().find(|child| self.nodes[*child as usize].serves)
+            let children = self.order[self.nodes[at as usize].children()].iter().copied();
+            children.filter(serves).min_by_key(|child| self.nodes[*child as usize].span.id)
         };
-        serving.map(|s| (self.nodes[s as usize].service, self.nodes[s as usize].operation))
+        serving.map(|s| (self.nodes[s as usize].service, self.nodes[s as usize].span.what))
     }
 
+    /// Finds the time that each request took itself, and that each call took of its caller's.
     fn find_times(&mut self) {
-        let nodes = &self.nodes;
-        let last = |child: u32| {
-            let child = &nodes[child as usize];
-            std::cmp::Reverse((child.end, child.start, child.id))
-        };
-        for link in &self.links {
-            match &mut self.children[link.children()] {
-                [] | [_] => {}
-                [one, other] => {
-                    if last(*one) > last(*other) {
-                        std::mem::swap(one, other);
-                    }
-                }
-                many => many.sort_unstable_by_key(|child| last(*child)),
+        self.calls.clear();
+        let mut any_below = false;
+        for &callee in &self.requests {
+            let node = &mut self.nodes[callee as usize];
+            // All of it where no request is below.
+            node.self_ns = node.end.saturating_sub(node.start);
+            if node.parent == NONE {
+                continue;
+            }
+            any_below = true;
+            let caller = self.nodes[self.nodes[callee as usize].parent as usize].request;
+            if caller != NONE {
+                self.calls.push(Call { caller, callee, critical_ns: 0 });
             }
         }
-        self.calls.clear();
+        if !any_below {
+            return;
+        }
+        self.leads.clear();
+        self.leads.resize(self.nodes.len(), false);
+        for &callee in &self.requests {
+            let mut at = self.nodes[callee as usize].parent;
+            while at != NONE && !std::mem::replace(&mut self.leads[at as usize], true) {
+                let node = &self.nodes[at as usize];
+                at = if node.request == at { NONE } else { node.parent };
+            }
+        }
         for at in 0..self.requests.len() {
             let request = self.requests[at];
+            if !self.leads[request as usize] {
+                continue;
+            }
             let node = &self.nodes[request as usize];
             let (start, end) = (node.start, node.end.max(node.start));
             let mut own = self.walk(request, start, end);
             while let Some((span, start, end)) = self.stack.pop() {
                 own += self.walk(span, start, end);
             }
-            self.links[request as usize].self_ns = own;
+            self.nodes[request as usize].self_ns = own;
         }
-        for &callee in &self.requests {
-            let Link { parent, critical_ns, .. } = self.links[callee as usize];
-            let caller = if parent == NONE { NONE } else { self.links[parent as usize].request };
-            if caller != NONE {
-                self.calls.push(Call { caller, callee, critical_ns });
-            }
+        for call in &mut self.calls {
+            call.critical_ns = self.nodes[call.callee as usize].critical_ns;
         }
     }
 
     /// Walks one span's children backwards from `end` and returns the time that none of them accounts for.
     fn walk(&mut self, span: u32, start: u64, end: u64) -> u64 {
         let (mut own, mut at) = (0, end);
-        for child in self.links[span as usize].children() {
-            let child = self.children[child];
-            let node = &self.nodes[child as usize];
+        let children = &mut self.order[self.nodes[span as usize].children()];
+        if children.len() > 1 {
+            last_first(&self.nodes, children);
+        }
+        for &child in &*children {
+            let node = &mut self.nodes[child as usize];
             let (child_start, child_end) = (node.start.max(start), node.end.min(end));
-            if node.consumes || child_end > at || child_start >= child_end {
+            if node.consumes() || child_end > at || child_start >= child_end {
                 continue;
             }
             own += at - child_end;
             at = child_start;
-            let link = &mut self.links[child as usize];
-            if link.request == child {
-                link.critical_ns = child_end - child_start;
-            } else if link.children_from == link.children_to {
-                // Nothing below it takes any of its time.
-                own += child_end - child_start;
-            } else {
+            if node.request == child {
+                node.critical_ns = child_end - child_start;
+            } else if self.leads[child as usize] {
                 self.stack.push((child, child_start, child_end));
+            } else {
+                // No request below it takes any of its time.
+                own += child_end - child_start;
             }
         }
         own + (at - start)
@@ -422,25 +409,24 @@ impl Assembly {
             return None;
         }
         // What fails below a call, as a connection does, is part of it.
-        while !self.nodes[at as usize].calls {
-            at = self.links[at as usize].parent;
+        while self.nodes[at as usize].span.role != Role::Client {
+            at = self.nodes[at as usize].parent;
             if at == NONE || at == request {
                 return None;
             }
         }
-        let below = |at: u32| &self.children[self.links[at as usize].children()];
-        let is_unanswered = |at: u32| {
-            below(at).iter().all(|child| self.request_of(*child) == request && !self.nodes[*child as usize].serves)
-        };
+        let below = |at: u32| &self.order[self.nodes[at as usize].children()];
+        let serves = |at: u32| self.nodes[at as usize].span.role.serves();
+        let is_unanswered =
+            |at: u32| below(at).iter().all(|child| self.request_of(*child) == request && !serves(*child));
         if !is_unanswered(at) {
             return None;
         }
         let node = &self.nodes[at as usize];
-        let up = self.links[at as usize].parent;
-        let attempts = if up == NONE { &[][..] } else { below(up) };
+        let attempts = if node.parent == NONE { &[][..] } else { below(node.parent) };
         let same = attempts.iter().filter(|other| {
-            let node = &self.nodes[**other as usize];
-            node.calls && node.failed && is_unanswered(**other)
+            let span = &self.nodes[**other as usize].span;
+            span.role == Role::Client && span.failed && is_unanswered(**other)
         });
         let first = same.map(|other| self.nodes[*other as usize].start).fold(node.start, u64::min);
         Some((at, node.end.saturating_sub(first)))
@@ -448,6 +434,6 @@ impl Assembly {
 
     /// Says whether a failure began in a span, or below it, and where.
     pub(crate) fn origin_of(&self, at: u32) -> u32 {
-        self.links[at as usize].origin
+        self.nodes[at as usize].origin
     }
 }

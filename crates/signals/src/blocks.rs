@@ -30,14 +30,14 @@ impl<T> Blocks<T> {
 impl<T> Index<u32> for Blocks<T> {
     type Output = T;
 
-    #[inline]
+    #[inline(always)]
     fn index(&self, at: u32) -> &T {
         &self.0[at as usize / BLOCK][at as usize % BLOCK]
     }
 }
 
 impl<T> IndexMut<u32> for Blocks<T> {
-    #[inline]
+    #[inline(always)]
     fn index_mut(&mut self, at: u32) -> &mut T {
         &mut self.0[at as usize / BLOCK][at as usize % BLOCK]
     }

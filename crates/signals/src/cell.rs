@@ -114,7 +114,7 @@ pub(crate) const FAILED_MAX: usize = plimsoll_model::drill::Draws::FAILED_MAX;
 pub(crate) const GOOD_MAX: usize = plimsoll_model::drill::Draws::GOOD_MAX;
 
 /// In units of 1/[`LOG_UNIT`]; logarithms of whole nanoseconds are not negative.
-fn units(value: f64) -> i64 {
+pub(crate) fn units(value: f64) -> i64 {
     (value * LOG_UNIT + 0.5) as i64
 }
 
@@ -191,22 +191,25 @@ impl Cell {
     }
 
     pub(crate) fn record_callee(&mut self, party: u32, time: CalleeTime, max: usize, other: u32) -> Recorded {
-        let known = self.callees.binary_search_by_key(&party, |(p, _)| *p).is_ok();
-        let fits = known || self.callees.len() < max;
-        self.add_callee(if fits { party } else { other }, time);
-        match (known, fits) {
-            (true, _) => Recorded::Again,
-            (false, true) => Recorded::First,
-            (false, false) => Recorded::Other,
+        match self.callees.binary_search_by_key(&party, |(p, _)| *p) {
+            Ok(at) => {
+                add_time(&mut self.callees[at].1, time);
+                Recorded::Again
+            }
+            Err(_) if self.callees.len() >= max => {
+                self.add_callee(other, time);
+                Recorded::Other
+            }
+            Err(at) => {
+                self.callees.insert(at, (party, time));
+                Recorded::First
+            }
         }
     }
 
     pub(crate) fn add_callee(&mut self, party: u32, time: CalleeTime) {
         match self.callees.binary_search_by_key(&party, |(p, _)| *p) {
-            Ok(at) => {
-                self.callees[at].1.calls += time.calls;
-                self.callees[at].1.critical_ns = self.callees[at].1.critical_ns.saturating_add(time.critical_ns);
-            }
+            Ok(at) => add_time(&mut self.callees[at].1, time),
             Err(at) => self.callees.insert(at, (party, time)),
         }
     }
@@ -260,6 +263,11 @@ impl Cell {
             }
         }
     }
+}
+
+fn add_time(mine: &mut CalleeTime, time: CalleeTime) {
+    mine.calls += time.calls;
+    mine.critical_ns = mine.critical_ns.saturating_add(time.critical_ns);
 }
 
 fn add_exception(exceptions: &mut Vec<(Fingerprint, ExceptionCount)>, fingerprint: Fingerprint, seen: &ExceptionCount) {

@@ -4,7 +4,7 @@
 
 use plimsoll_model::signal::{CalleeTime, Fingerprint, OperationKind};
 
-use crate::assembly::{Assembly, NONE, Node};
+use crate::assembly::{Assembly, NONE};
 use crate::path_counts::PathsAtHand;
 use crate::quality::Word;
 use crate::registry::{NO_NAME, OTHER_NAME, SeriesKey};
@@ -55,28 +55,16 @@ impl SignalState {
     /// Counts what a trace tells that was taken out.
     pub(crate) fn close(&mut self, closing: &mut Closing, trace: &mut ClosedTrace) {
         let Closing { assembly, paths, .. } = closing;
-        let registry = &self.registry;
-        let traces = &self.traces;
+        let (registry, traces) = (&self.registry, &self.traces);
         let slots = trace.spans.as_slice();
-        assembly.run(slots.iter().map(|at| traces.span(*at).id), |at| {
-            let source = slots[at as usize];
-            let span = traces.span(source);
-            let service = registry.versions.key(span.version).service;
-            Node {
-                id: span.id,
-                start: span.start,
-                end: span.end,
-                parent: span.parent,
-                service,
-                operation: span.what,
-                failed: span.failed,
-                serves: span.role.serves(),
-                consumes: span.role == Role::Consumer,
-                calls: span.role == Role::Client,
-                may_root: span.role == Role::MayRoot && !registry.service[service as usize].serves,
-                source,
-            }
-        });
+        assembly.run(
+            slots.len(),
+            |at| traces.span(slots[at]),
+            |version| {
+                let service = registry.versions.key(version).service;
+                (service, registry.service[service as usize].serves)
+            },
+        );
         let counters = &mut self.registry.counters;
         counters.duplicate_spans += assembly.duplicates;
         counters.parent_cycles += assembly.cycles;
@@ -86,22 +74,21 @@ impl SignalState {
             counters.traces_assembled += 1;
         }
 
-        for &at in &assembly.requests {
-            let source = assembly.nodes[at as usize].source;
-            if self.traces.span(source).role == Role::MayRoot {
-                self.count_internal(trace.id, source);
+        for at in &assembly.requests {
+            let node = &mut assembly.nodes[*at as usize];
+            if node.span.role == Role::MayRoot {
+                self.count_internal(trace.id, &mut node.span);
             }
         }
         if !trace.partial {
             self.assign(assembly);
-            self.count_paths(assembly, paths, trace);
+            self.count_paths(assembly, paths, trace.id);
             self.judge_quality(assembly);
         }
         self.count_waiting(assembly, trace);
     }
 
-    fn count_internal(&mut self, trace: u128, at: u32) {
-        let mut span = *self.traces.span(at);
+    fn count_internal(&mut self, trace: u128, span: &mut OpenSpan) {
         let service = self.registry.versions.key(span.version).service;
         span.what = self.registry.operation_id(service, OperationKind::Internal, span.what);
         span.series = self.registry.series_id(SeriesKey { version: span.version, operation: span.what, age: span.age });
@@ -117,24 +104,23 @@ impl SignalState {
             weight: u64::from(span.weight),
             values: &[],
         });
-        *self.traces.span_mut(at) = span;
     }
 
     /// Assigns blame and time.
     fn assign(&mut self, assembly: &Assembly) {
         let (max, other) = (self.registry.limits.entries_per_cell_max, self.registry.other_party);
+        let span_of = |at: u32| &assembly.nodes[at as usize].span;
         for &at in &assembly.requests {
             let node = &assembly.nodes[at as usize];
-            let OpenSpan { version, series, bucket, .. } = *self.traces.span(node.source);
-            let blamed = node.failed.then(|| {
+            let OpenSpan { version, series, bucket, failed, .. } = node.span;
+            let blamed = failed.then(|| {
                 let origin = assembly.origin_of(at);
                 let request = assembly.request_of(origin);
-                let span_of = |at: u32| self.traces.span(assembly.nodes[at as usize].source);
                 let operation = (request != NONE).then(|| span_of(request).what);
                 (self.registry.party_id(span_of(origin).version, operation), request == at)
             });
             let Some(cell) = self.cell_of(series, u64::from(bucket)) else { continue };
-            cell.record_self_time(assembly.links[at as usize].self_ns);
+            cell.record_self_time(node.self_ns);
             if let Some((party, own)) = blamed {
                 cell.error_origins += u64::from(own);
                 let recorded = cell.record_blame(party, max, other);
@@ -147,11 +133,10 @@ impl SignalState {
             }
         }
         for call in &assembly.calls {
-            let [caller, callee] = [call.caller, call.callee].map(|at| assembly.nodes[at as usize].source);
-            let OpenSpan { version, what, .. } = *self.traces.span(callee);
+            let OpenSpan { version, what, .. } = *span_of(call.callee);
             let party = self.registry.party_id(version, Some(what));
             let time = CalleeTime { calls: 1, critical_ns: call.critical_ns };
-            let OpenSpan { version, series, bucket, .. } = *self.traces.span(caller);
+            let OpenSpan { version, series, bucket, .. } = *span_of(call.caller);
             let Some(cell) = self.cell_of(series, u64::from(bucket)) else { continue };
             let recorded = cell.record_callee(party, time, max, other);
             self.registry.note_edge(version, party, u64::from(bucket), recorded);
@@ -161,7 +146,7 @@ impl SignalState {
     /// Returns whom the call was meant for in which a request's failure began and that nobody answered, with what it took.
     fn unanswered_of(&mut self, assembly: &Assembly, request: u32) -> Option<(u32, CalleeTime)> {
         let (call, critical_ns) = assembly.unanswered_call(request)?;
-        let name = self.traces.span(assembly.nodes[call as usize].source).what;
+        let name = assembly.nodes[call as usize].span.what;
         let named = name != OTHER_NAME && name != NO_NAME;
         named.then(|| (self.registry.unanswered_party(name), CalleeTime { calls: 1, critical_ns }))
     }
@@ -204,7 +189,7 @@ impl SignalState {
                 let service = self.registry.versions.key(waiting.version).service;
                 (waiting.version, self.service_operation(service), waiting.age, waiting.bucket)
             } else {
-                let span = *self.traces.span(assembly.nodes[request as usize].source);
+                let span = assembly.nodes[request as usize].span;
                 (span.version, span.what, span.age, u64::from(span.bucket))
             };
             self.count_exception(version, operation, age, bucket, waiting.fingerprint, &waiting.seen);

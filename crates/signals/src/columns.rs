@@ -50,6 +50,29 @@ pub(crate) fn text<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringA
     typed(name, column(batch, name)?.as_string_opt::<i32>())
 }
 
+/// Which rows have a value, as bits.
+#[derive(Clone, Copy)]
+struct Valid<'a> {
+    /// Empty where all have one.
+    bits: &'a [u8],
+    offset: usize,
+}
+
+impl<'a> Valid<'a> {
+    fn of(nulls: Option<&'a NullBuffer>) -> Self {
+        match nulls.filter(|nulls| nulls.null_count() > 0) {
+            Some(nulls) => Self { bits: nulls.validity(), offset: nulls.offset() },
+            None => Self { bits: &[], offset: 0 },
+        }
+    }
+
+    #[inline(always)]
+    fn is(self, row: usize) -> bool {
+        let at = row + self.offset;
+        self.bits.is_empty() || self.bits[at / 8] >> (at % 8) & 1 == 1
+    }
+}
+
 /// Nanoseconds since 1970; times before count as unset, which is 0.
 #[derive(Clone, Copy)]
 pub(crate) struct Times<'a>(&'a [i64]);
@@ -63,13 +86,19 @@ impl<'a> Times<'a> {
     pub(crate) fn get(self, row: usize) -> u64 {
         self.0[row].max(0) as u64
     }
+
+    /// Says how many rows there are, so that the compiler knows those below it to be there.
+    #[inline(always)]
+    pub(crate) fn over(self, rows: usize) -> Self {
+        Self(&self.0[..rows])
+    }
 }
 
 /// Numbers; absent is `None`.
 #[derive(Clone, Copy)]
 pub(crate) struct Numbers<'a, T> {
     values: &'a [T],
-    nulls: Option<&'a NullBuffer>,
+    valid: Valid<'a>,
 }
 
 impl<'a, T: ArrowNativeType> Numbers<'a, T> {
@@ -80,15 +109,12 @@ impl<'a, T: ArrowNativeType> Numbers<'a, T> {
         let array = typed(name, column(batch, name)?.as_primitive_opt::<P>())?;
         // Where all are absent there is nothing to look at.
         let values: &[T] = if array.null_count() == array.len() { &[] } else { array.values() };
-        Ok(Self { values, nulls: array.nulls().filter(|_| !values.is_empty()) })
+        Ok(Self { values, valid: Valid::of(array.nulls().filter(|_| !values.is_empty())) })
     }
 
     #[inline(always)]
     pub(crate) fn get(self, row: usize) -> Option<T> {
-        match self.nulls {
-            Some(nulls) if nulls.is_null(row) => None,
-            _ => self.values.get(row).copied(),
-        }
+        if self.values.is_empty() || !self.valid.is(row) { None } else { Some(self.values[row]) }
     }
 
     /// Returns the number; absent is zero.
@@ -102,21 +128,24 @@ impl<'a, T: ArrowNativeType> Numbers<'a, T> {
 #[derive(Clone, Copy)]
 pub(crate) struct Ids<'a, const WIDTH: usize> {
     ids: &'a [[u8; WIDTH]],
-    nulls: Option<&'a NullBuffer>,
+    valid: Valid<'a>,
 }
 
 impl<'a, const WIDTH: usize> Ids<'a, WIDTH> {
     pub(crate) fn of(batch: &'a RecordBatch, name: &str) -> Result<Self, SchemaError> {
         let array = id(batch, name, WIDTH as i32)?;
-        Ok(Self { ids: array.value_data().as_chunks().0, nulls: array.nulls() })
+        Ok(Self { ids: array.value_data().as_chunks().0, valid: Valid::of(array.nulls()) })
     }
 
     #[inline(always)]
     fn bytes(self, row: usize) -> [u8; WIDTH] {
-        match self.nulls {
-            Some(nulls) if nulls.is_null(row) => [0; WIDTH],
-            _ => self.ids[row],
-        }
+        if self.valid.is(row) { self.ids[row] } else { [0; WIDTH] }
+    }
+
+    /// Says how many rows there are, so that the compiler knows those below it to be there.
+    #[inline(always)]
+    pub(crate) fn over(self, rows: usize) -> Self {
+        Self { ids: &self.ids[..rows], ..self }
     }
 }
 
@@ -128,7 +157,7 @@ impl Ids<'_, 16> {
 
     /// Returns the id; `None` where it is absent.
     pub(crate) fn find(self, row: usize) -> Option<u128> {
-        self.nulls.is_none_or(|nulls| nulls.is_valid(row)).then(|| self.get(row))
+        self.valid.is(row).then(|| self.get(row))
     }
 }
 
@@ -149,6 +178,11 @@ pub(crate) struct Texts<'a> {
 impl<'a> Texts<'a> {
     pub(crate) fn of(batch: &'a RecordBatch, name: &str) -> Result<Self, SchemaError> {
         Ok(Self::from(text(batch, name)?))
+    }
+
+    /// Says whether all are empty.
+    pub(crate) fn all_empty(self) -> bool {
+        self.offsets.first() == self.offsets.last()
     }
 
     #[inline(always)]
@@ -247,6 +281,10 @@ impl<'a> SharedText<'a> {
     /// Says whether two columns have one buffer of keys between them.
     pub(crate) fn has_keys_of(&self, other: &Self) -> bool {
         std::ptr::eq(self.keys, other.keys)
+    }
+
+    pub(crate) fn keys(&self) -> &'a [u32] {
+        self.keys
     }
 
     #[inline(always)]

@@ -34,6 +34,11 @@ impl<'a> Events<'a> {
         Ok(Self { offsets: list.value_offsets(), names, attributes: Attributes::of("events", attributes)? })
     }
 
+    /// Says whether no span has any.
+    pub(crate) fn none(&self) -> bool {
+        self.offsets.first() == self.offsets.last()
+    }
+
     #[inline(always)]
     pub(crate) fn is_empty(&self, row: usize) -> bool {
         self.offsets[row] == self.offsets[row + 1]

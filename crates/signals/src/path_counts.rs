@@ -3,13 +3,14 @@
 //! *Cost.* Traces take few paths: which versions lead where is remembered ([`KnownPaths`]) and compared by number, and nothing
 //! is allocated for a trace all of whose spans hang below one.
 
-use plimsoll_model::signal::LOG_UNIT;
+use plimsoll_model::logarithm::bucket_and_ln;
 
 use crate::assembly::Assembly;
+use crate::cell::units;
 use crate::intern::Mix;
 use crate::sides::PathId;
 use crate::state::SignalState;
-use crate::traces::{ClosedTrace, OpenSpan};
+use crate::traces::OpenSpan;
 
 /// Services of one path; of a trace with more it is not said which took part.
 const PARTICIPANTS_MAX: usize = 64;
@@ -67,39 +68,33 @@ pub(crate) struct PathsAtHand {
 }
 
 impl SignalState {
-    pub(crate) fn count_paths(&mut self, assembly: &mut Assembly, at_hand: &mut PathsAtHand, trace: &ClosedTrace) {
-        let traces = &self.traces;
-        let [first, others @ ..] = trace.spans.as_slice() else { return };
-        let first = traces.span(*first).version;
-        if others.iter().all(|at| traces.span(*at).version == first) {
+    pub(crate) fn count_paths(&mut self, assembly: &Assembly, at_hand: &mut PathsAtHand, trace: u128) {
+        if assembly.versions.len() <= 1 {
             return;
         }
-        let roots = assembly.find_roots();
-        let assembly = &*assembly;
-        let span_of = |at: u32| traces.span(assembly.nodes[at as usize].source);
-        let root_of = |at: u32| assembly.links[at as usize].root;
+        let node = |at: u32| &assembly.nodes[at as usize];
         let PathsAtHand { versions, below, failed, .. } = &mut *at_hand;
         failed.clear();
         if assembly.any_failed {
-            let requests = assembly.requests.iter().map(|at| (root_of(*at), span_of(*at)));
-            let services = requests.filter(|(_, span)| span.failed);
-            failed.extend(services.map(|(root, span)| (root, self.registry.versions.key(span.version).service)));
+            let requests = assembly.requests.iter().map(|at| node(*at)).filter(|node| node.span.failed);
+            failed.extend(requests.map(|node| (node.root, node.service)));
             failed.sort_unstable();
             failed.dedup();
         }
-        if roots == 1 {
-            ascending(trace.spans.iter().map(|at| traces.span(*at).version), versions);
+        versions.clear();
+        if assembly.roots == 1 {
+            versions.extend_from_slice(&assembly.versions);
         } else {
             // Of each root the versions below it, so that many requests of one root cost no more than one.
             below.clear();
-            below.extend((0..assembly.nodes.len() as u32).map(|at| (root_of(at), span_of(at).version)));
+            below.extend(assembly.nodes.iter().map(|node| (node.root, node.span.version)));
             below.sort_unstable();
             below.dedup();
         }
         for &at in assembly.requests.iter().filter(|at| assembly.is_topmost(**at)) {
             let PathsAtHand { versions, below, failed, .. } = &mut *at_hand;
-            let root = root_of(at);
-            if roots > 1 {
+            let root = node(at).root;
+            if assembly.roots > 1 {
                 let from = below.partition_point(|(other, _)| *other < root);
                 let mine = below[from..].iter().take_while(|(other, _)| *other == root);
                 versions.clear();
@@ -108,8 +103,7 @@ impl SignalState {
             if versions.len() > 1 {
                 let from = failed.partition_point(|(other, _)| *other < root);
                 let to = failed.partition_point(|(other, _)| *other <= root);
-                let entry = *self.traces.span(assembly.nodes[at as usize].source);
-                self.count_path(at_hand, &entry, trace.id, from..to);
+                self.count_path(at_hand, &node(at).span, trace, from..to);
             }
         }
     }
@@ -145,10 +139,10 @@ impl SignalState {
         let failed = &at_hand.failed[failed];
         let limits = self.side_limits();
         let Some(cell) = self.sides.paths.cell_at(place, u64::from(entry.bucket), limits) else { return };
-        let log = (entry.end.saturating_sub(entry.start).max(1) as f64).ln();
+        let (_, log) = bucket_and_ln(entry.end.saturating_sub(entry.start));
         cell.traces += 1;
-        cell.log_sum = cell.log_sum.saturating_add((log * LOG_UNIT).round() as i64);
-        cell.log_sum_sq = cell.log_sum_sq.saturating_add((log * log * LOG_UNIT).round() as i64);
+        cell.log_sum = cell.log_sum.saturating_add(units(log));
+        cell.log_sum_sq = cell.log_sum_sq.saturating_add(units(log * log));
         if failed.is_empty() {
             return;
         }
@@ -158,19 +152,6 @@ impl SignalState {
             cell.failed += 1;
             failed.iter().for_each(|(_, service)| failures.both.add(*service, 1));
             failures.exemplars.offer(trace.to_be_bytes());
-        }
-    }
-}
-
-/// Lists values in ascending order, each once. There are few different ones.
-fn ascending(values: impl Iterator<Item = u32>, into: &mut Vec<u32>) {
-    into.clear();
-    for value in values {
-        if into.last() == Some(&value) {
-            continue;
-        }
-        if let Err(at) = into.binary_search(&value) {
-            into.insert(at, value);
         }
     }
 }

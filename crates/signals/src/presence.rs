@@ -43,6 +43,13 @@ impl Run {
         self.begin(state, emitter, bucket, at);
     }
 
+    /// Counts as many rows more of the emitter and bucket of the last.
+    pub(crate) fn more(&mut self, rows: u64, first: u64, last: u64) {
+        self.rows += rows;
+        self.first = self.first.min(first);
+        self.last = self.last.max(last);
+    }
+
     fn begin(&mut self, state: &mut SignalState, emitter: Emitter, bucket: u64, at: u64) {
         self.end(state);
         (self.version, self.instance, self.bucket) = (emitter.version, emitter.instance, bucket);

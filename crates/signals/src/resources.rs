@@ -27,6 +27,11 @@ pub(crate) struct Emitter {
     pub(crate) resource: u32,
 }
 
+impl Emitter {
+    /// Nobody yet.
+    pub(crate) const NONE: Self = Self { service: 0, version: 0, started: 0, instance: 0, resource: 0 };
+}
+
 /// The columns that say who emitted a row.
 pub(crate) struct Resources<'a> {
     environment: SharedText<'a>,
@@ -68,6 +73,16 @@ impl<'a> Resources<'a> {
             values: Vec::new(),
             last: None,
         })
+    }
+
+    /// Returns the key of each row's resource, which tells it where [`Self::last_key`] returns one.
+    pub(crate) fn keys(&self) -> &'a [u32] {
+        self.name.keys()
+    }
+
+    /// Returns the key of the resource met last, where one tells a resource.
+    pub(crate) fn last_key(&self) -> Option<u32> {
+        self.last.map(|(key, _)| key)
     }
 
     /// Returns the allow-listed attributes of an emitter's resource.

@@ -3,6 +3,7 @@
 use plimsoll_model::{Bucket, UnixNanos};
 
 use crate::behind::Behind;
+use crate::presence::Run;
 use crate::resources::Emitter;
 use crate::state::{FUTURE_NS, LATE_NS, SignalState};
 
@@ -36,6 +37,48 @@ impl Moment {
     }
 }
 
+/// Spans in a row with one resource, received at one time, that end in one bucket: all but the first, which told what that is.
+pub(crate) struct Stretch {
+    resource: u32,
+    received: u64,
+    from: u64,
+    to: u64,
+    spans: u64,
+    first: u64,
+    last: u64,
+}
+
+impl Stretch {
+    /// None follows.
+    pub(crate) const NONE: Self = Self { resource: 0, received: 0, from: 1, to: 0, spans: 0, first: u64::MAX, last: 0 };
+
+    /// Begins after a span whose resource has the key `resource`; none follows where there is no such key.
+    pub(crate) fn after(resource: Option<u32>, moment: &Moment) -> Self {
+        let Moment { received, from, to, .. } = *moment;
+        resource.map_or(Self::NONE, |resource| Self { resource, received, from, to, ..Self::NONE })
+    }
+
+    /// Counts a span, where it is one of them.
+    #[inline(always)]
+    pub(crate) fn takes(&mut self, resource: u32, received: u64, end: u64) -> bool {
+        let one = resource == self.resource && received == self.received && self.from <= end && end < self.to;
+        if one {
+            self.spans += 1;
+            self.first = self.first.min(end);
+            self.last = self.last.max(end);
+        }
+        one
+    }
+
+    /// Adds what was counted.
+    pub(crate) fn end(&self, run: &mut Run, seen: &mut SpanRun) {
+        if self.spans > 0 {
+            run.more(self.spans, self.first.min(self.received), self.last.min(self.received));
+            seen.count(self.spans, self.last, self.received);
+        }
+    }
+}
+
 /// Spans of one version in a row, received in one minute.
 pub(crate) struct SpanRun {
     pub(crate) version: u32,
@@ -58,9 +101,10 @@ impl SpanRun {
         Self { version: emitter.version, service: emitter.service, minute, ..Self::default() }
     }
 
-    #[inline(always)]
-    pub(crate) fn count(&mut self, end: u64, received: u64) {
-        self.spans += 1;
+    /// Counts spans of which the latest ended at `end`.
+    #[inline]
+    pub(crate) fn count(&mut self, spans: u64, end: u64, received: u64) {
+        self.spans += spans;
         self.last = self.last.max(end.min(received));
         self.lag = self.lag.min(received.saturating_sub(end));
     }

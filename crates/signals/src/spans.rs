@@ -16,9 +16,9 @@ use crate::events::{Events, flag_part};
 use crate::presence::{Emitted, Run};
 use crate::quality::Word;
 use crate::registry::{NO_NAME, SeriesKey};
-use crate::resources::Resources;
+use crate::resources::{Emitter, Resources};
 use crate::sides::ArmId;
-use crate::span_runs::{Moment, SpanRun};
+use crate::span_runs::{Moment, SpanRun, Stretch};
 use crate::state::SignalState;
 use crate::traces::{OpenException, OpenSpan, Role};
 use crate::unanswered::Calls;
@@ -74,43 +74,55 @@ impl SignalState {
         let (per_trace_max, life) = (limits.spans_per_trace_max, limits.trace_life_max.as_nanos() as u64);
         let entries_max = limits.entries_per_cell_max;
         let looked_for = roles.iter().any(|role| !matches!(role, AttributeRole::None));
+        let (stated, eventful) = (!trace_state.all_empty(), !events.none());
+        let rows = batch.num_rows();
+        let (received, start, end) = (received.over(rows), start.over(rows), end.over(rows));
+        let keys = &resources.keys()[..rows];
+        let (trace_id, span_id, parent) = (trace_id.over(rows), span_id.over(rows), parent.over(rows));
         let mut run = Run::new(Emitted::Span);
         let mut seen = SpanRun::default();
         let mut moment = Moment::default();
+        let mut stretch = Stretch::NONE;
+        let (mut emitter, mut bucket) = (Emitter::NONE, 0);
         let mut weighed: (&str, u64) = ("", WEIGHT_UNIT);
         let mut values = std::mem::take(&mut self.values_at_hand);
-        self.registry.counters.spans += batch.num_rows() as u64;
+        self.registry.counters.spans += rows as u64;
 
-        for row in 0..batch.num_rows() {
-            let received = received.get(row);
-            if received != moment.received {
-                moment = Moment::of(received);
-                self.watermark = self.watermark.max(received);
-            }
-            let (start, end) = (start.get(row), end.get(row));
-            let emitter = resources.emitter(self, row, start.min(received), received);
-            let bucket = match moment.bucket(end) {
-                Some(bucket) => bucket,
-                None => {
-                    let bucket = self.bucket_of(emitter.service, end, received);
-                    moment.learn(bucket);
-                    bucket
+        for row in 0..rows {
+            let (received, start, end) = (received.get(row), start.get(row), end.get(row));
+            if !stretch.takes(keys[row], received, end) {
+                stretch.end(&mut run, &mut seen);
+                if received != moment.received {
+                    moment = Moment::of(received);
+                    self.watermark = self.watermark.max(received);
                 }
-            };
-            run.count(self, emitter, bucket, end.min(received));
-            if (seen.version, seen.minute) != (emitter.version, moment.minute) {
-                seen.end(self);
-                seen = SpanRun::of(emitter, moment.minute);
+                emitter = resources.emitter(self, row, start.min(received), received);
+                bucket = match moment.bucket(end) {
+                    Some(bucket) => bucket,
+                    None => {
+                        let bucket = self.bucket_of(emitter.service, end, received);
+                        moment.learn(bucket);
+                        bucket
+                    }
+                };
+                run.count(self, emitter, bucket, end.min(received));
+                if (seen.version, seen.minute) != (emitter.version, moment.minute) {
+                    seen.end(self);
+                    seen = SpanRun::of(emitter, moment.minute);
+                }
+                seen.count(1, end, received);
+                stretch = Stretch::after(resources.last_key(), &moment);
             }
-            seen.count(end, received);
             let age = Self::age_of(emitter, start);
             if end < start {
                 self.registry.counters.negative_durations += 1;
                 self.registry.service[emitter.service as usize].quality.say(Word::NegativeDurations, received);
             }
-            let state = trace_state.get(row);
-            if !same_text(state, weighed.0) {
-                weighed = (state, weight_of(state));
+            if stated {
+                let state = trace_state.get(row);
+                if !same_text(state, weighed.0) {
+                    weighed = (state, weight_of(state));
+                }
             }
             if weighed.1 != WEIGHT_UNIT {
                 self.registry.service[emitter.service as usize].quality.say(Word::SampledSpans, received);
@@ -202,7 +214,7 @@ impl SignalState {
                 if let Some((flag, variant)) = arm {
                     self.count_arm(&request, emitter.service, operation, age, flag, variant);
                 }
-                if !events.is_empty(row) {
+                if eventful {
                     for at in events.all(row) {
                         if let Some((flag, variant)) = events.flag(at) {
                             self.count_arm(&request, emitter.service, operation, age, flag, variant);
@@ -213,27 +225,29 @@ impl SignalState {
             } else {
                 what
             };
-            let span = OpenSpan {
-                id,
-                parent,
-                start,
-                end,
-                version: emitter.version,
-                what,
-                series,
-                bucket: bucket as u32,
-                class,
-                weight: weighed.1 as u32,
-                before: OpenSpan::NONE,
-                role,
-                age,
-                failed,
-            };
-            if !self.traces.push_span(trace, received, life, per_trace_max, span) {
-                self.registry.counters.spans_unassembled += 1;
+            match self.traces.room(trace, received, life, per_trace_max) {
+                Some((room, before)) => {
+                    *room = OpenSpan {
+                        id,
+                        parent,
+                        start,
+                        end,
+                        version: emitter.version,
+                        what,
+                        series,
+                        bucket: bucket as u32,
+                        class,
+                        weight: weighed.1 as u32,
+                        before,
+                        role,
+                        age,
+                        failed,
+                    };
+                }
+                None => self.registry.counters.spans_unassembled += 1,
             }
 
-            if events.is_empty(row) {
+            if !eventful || events.is_empty(row) {
                 continue;
             }
             for at in events.all(row) {
@@ -264,6 +278,7 @@ impl SignalState {
                 self.traces.push_exception(trace, received, life, waiting);
             }
         }
+        stretch.end(&mut run, &mut seen);
         run.end(self);
         seen.end(self);
         values.clear();

@@ -35,7 +35,7 @@ pub(crate) struct OpenSpan {
     pub(crate) class: u32,
     /// How many spans it stands for.
     pub(crate) weight: u32,
-    /// The span of its trace that came before it; set as it is kept.
+    /// The span of its trace that came before it.
     pub(crate) before: u32,
     pub(crate) role: Role,
     pub(crate) age: AgeClass,
@@ -43,8 +43,26 @@ pub(crate) struct OpenSpan {
 }
 
 impl OpenSpan {
-    /// Stands for no series, and for no span.
+    /// Stands for no series.
     pub(crate) const NONE: u32 = NONE;
+
+    /// Room for one.
+    pub(crate) const EMPTY: Self = Self {
+        id: 0,
+        parent: 0,
+        start: 0,
+        end: 0,
+        version: 0,
+        what: 0,
+        series: NONE,
+        bucket: 0,
+        class: 0,
+        weight: 0,
+        before: NONE,
+        role: Role::Other,
+        age: AgeClass::Warm,
+        failed: false,
+    };
 }
 
 /// What a span is in its trace.
@@ -150,26 +168,23 @@ impl OpenTraces {
         self.by_id.len()
     }
 
-    /// Adds a span; says whether there was room for it in its trace.
-    #[inline]
-    pub(crate) fn push_span(&mut self, trace: u128, arrival: u64, life: u64, max: usize, mut span: OpenSpan) -> bool {
+    /// Returns where a span of a trace is to be written, and what stands for the one before it; `None` where its trace has no room.
+    #[inline(always)]
+    pub(crate) fn room(&mut self, trace: u128, arrival: u64, life: u64, max: usize) -> Option<(&mut OpenSpan, u32)> {
         let at = self.touch(trace, arrival, life);
         let trace = &mut self.traces[at];
         if trace.spans as usize >= max {
             trace.partial = true;
-            return false;
+            return None;
         }
-        span.before = trace.head;
-        trace.head = match self.free_spans.pop() {
-            Some(slot) => {
-                self.spans[slot] = span;
-                slot
-            }
-            None => self.spans.push(span),
+        let slot = match self.free_spans.pop() {
+            Some(slot) => slot,
+            None => self.spans.push(OpenSpan::EMPTY),
         };
+        let before = std::mem::replace(&mut trace.head, slot);
         trace.spans += 1;
         self.open_spans += 1;
-        true
+        Some((&mut self.spans[slot], before))
     }
 
     pub(crate) fn push_exception(&mut self, trace: u128, arrival: u64, life: u64, exception: OpenException) {
@@ -179,7 +194,7 @@ impl OpenTraces {
         self.open_exceptions += 1;
     }
 
-    #[inline]
+    #[inline(always)]
     fn touch(&mut self, id: u128, arrival: u64, life: u64) -> u32 {
         // Of a trace that was taken out nothing is remembered here.
         if self.met.0 == id && self.met.1 != NONE {
@@ -190,6 +205,7 @@ impl OpenTraces {
         self.look_up(id, arrival, life)
     }
 
+    #[inline(never)]
     fn look_up(&mut self, id: u128, arrival: u64, life: u64) -> u32 {
         let hash = hash_of(id);
         if let Some(at) = self.by_id.find(hash, |at| self.traces[at].id == id) {
@@ -213,14 +229,18 @@ impl OpenTraces {
         at
     }
 
-    #[inline]
+    #[inline(always)]
     fn arrived(&mut self, at: u32, arrival: u64, life: u64) {
         let trace = &mut self.traces[at];
         if arrival > trace.last && arrival - trace.first <= life {
             trace.last = arrival;
-            self.unlink(at);
-            self.link_newest(at);
+            self.make_newest(at);
         }
+    }
+
+    fn make_newest(&mut self, at: u32) {
+        self.unlink(at);
+        self.link_newest(at);
     }
 
     fn unlink(&mut self, at: u32) {
@@ -265,17 +285,17 @@ impl OpenTraces {
             *head = self.take_out(*head, closed);
         }
         // One span of each in turn.
-        let mut longest = taken;
-        while longest > 0 {
-            let mut left = 0;
-            for (at, (head, closed)) in heads.iter_mut().zip(&mut *into).enumerate().take(longest) {
+        let (spans, heads) = (&self.spans, &mut heads[..taken]);
+        let mut left = taken;
+        while left > 0 {
+            left = 0;
+            for (head, closed) in heads.iter_mut().zip(&mut *into) {
                 if *head != NONE {
                     closed.spans.push(*head);
-                    *head = self.spans[*head].before;
-                    left = at + 1;
+                    *head = spans[*head].before;
+                    left += 1;
                 }
             }
-            longest = left;
         }
         into[..taken].iter().for_each(|closed| self.free_spans.extend_from_slice(&closed.spans));
         taken
@@ -285,11 +305,6 @@ impl OpenTraces {
     #[inline]
     pub(crate) fn span(&self, at: u32) -> &OpenSpan {
         &self.spans[at]
-    }
-
-    /// Returns such a span to be changed.
-    pub(crate) fn span_mut(&mut self, at: u32) -> &mut OpenSpan {
-        &mut self.spans[at]
     }
 
     /// Takes out a trace but for its spans; returns where these begin.
