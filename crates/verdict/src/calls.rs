@@ -146,6 +146,12 @@ impl CallTest {
         }
     }
 
+    /// Calls that were made in addition; none where no more are made.
+    pub(crate) fn additional(&self) -> f64 {
+        let [b, a] = self.rates();
+        (b - a).max(0.0) * self.candidate.1
+    }
+
     /// Requests that made none of the calls that are missing; none where no fewer are made.
     pub(crate) fn missing(&self) -> f64 {
         let [b, a] = self.rates();

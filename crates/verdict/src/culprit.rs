@@ -8,6 +8,8 @@
 //! - before/after, a callee that broke at the same time cannot be told from one that the candidate broke. The finding is a
 //!   symptom: shown, naming the callee, and no ground to roll this deploy back.
 //!
+//! Where the caller calls again, or does without, none of its requests fails and others of its numbers change: [`crate::failing`].
+//!
 //! Where the callee does not answer at all there is no span of it to blame, and the failure begins in the call. Whose fault that is
 //! is told by [`crate::unanswered`]. What has no control is told by what else calls the same callee ([`of_alone`]).
 
@@ -16,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use plimsoll_model::signal::{OperationCell, Party};
 use plimsoll_model::{Culprit, Design};
 
+use crate::failing::{Failed, Failing};
 use crate::unanswered::{Down, Outages, is_name_of};
 
 /// Calls of others to a callee without which they do not tell whether it fails.
@@ -107,8 +110,9 @@ pub(crate) struct Arms<'a> {
     pub(crate) design: Design,
     pub(crate) candidate: &'a Arm,
     pub(crate) control: &'a Arm,
-    /// What the candidate called that did not answer.
+    /// What the candidate called that did not answer, and what fails more than before.
     pub(crate) outages: &'a Outages,
+    pub(crate) failing: &'a Failing,
 }
 
 impl<'a> Arms<'a> {
@@ -116,6 +120,11 @@ impl<'a> Arms<'a> {
     /// fails because of it.
     fn down(&self) -> Vec<Down<'a>> {
         if self.design == Design::Concurrent { Vec::new() } else { self.outages.down(self) }
+    }
+
+    /// Lists the candidate's calls that failed because whom it called fails more than before; none side by side, as above.
+    pub(crate) fn failed_calls(&self) -> Vec<Failed<'a>> {
+        if self.design == Design::Concurrent { Vec::new() } else { self.failing.calls(self.candidate).collect() }
     }
 }
 
@@ -194,9 +203,10 @@ pub(crate) fn of_latency(arms: &Arms<'_>) -> Origin {
     let mut own = per_request(candidate.self_ns, candidate) - per_request(control.self_ns, control);
     let mut growth: BTreeMap<(&str, &str), (f64, &Party)> = BTreeMap::new();
     let mut most_of: BTreeMap<(&str, &str), f64> = BTreeMap::new();
+    let failed = arms.failed_calls();
     for (party, (calls, ns)) in &candidate.callees {
         let entry = growth.entry((&party.service, &party.operation)).or_insert((0.0, party));
-        // Only calls that became slower are the callee's doing; more calls are the caller's.
+        // Only calls that became slower are the callee's doing; more calls are the caller's, unless it called again because they failed.
         let was = control
             .callees
             .iter()
@@ -204,7 +214,11 @@ pub(crate) fn of_latency(arms: &Arms<'_>) -> Origin {
             .fold((0, 0), |sum, (_, (calls, ns))| (sum.0 + calls, sum.1 + ns));
         let mean_was = if was.0 > 0 { was.1 as f64 / was.0 as f64 } else { 0.0 };
         if was.0 > 0 {
-            let amount = (*ns as f64 - mean_was * *calls as f64) / candidate.assembled as f64;
+            let again = failed.iter().find(|failed| failed.party == party).map_or(0.0, |failed| {
+                let more = *calls as f64 - was.0 as f64 * candidate.assembled as f64 / control.assembled as f64;
+                more.clamp(0.0, failed.calls)
+            });
+            let amount = (*ns as f64 - mean_was * (*calls as f64 - again)) / candidate.assembled as f64;
             entry.0 += amount;
             // The version that grew most answers for all of them.
             let most = most_of.entry((&party.service, &party.operation)).or_insert(f64::NEG_INFINITY);
@@ -223,7 +237,7 @@ pub(crate) fn of_latency(arms: &Arms<'_>) -> Origin {
     settle(arms, most.map(|(_, party)| *party))
 }
 
-fn settle(arms: &Arms<'_>, party: Option<&Party>) -> Origin {
+pub(crate) fn settle(arms: &Arms<'_>, party: Option<&Party>) -> Origin {
     let own = |operation: &str, traced: bool| Origin {
         culprit: Culprit {
             service: arms.service.to_owned(),
@@ -274,9 +288,9 @@ mod tests {
     fn arms<'a>(candidate: &'a Arm, control: &'a Arm) -> Arms<'a> {
         let design = Design::Concurrent;
         let (service, operation) = ("checkout", "POST /orders");
-        // No call of theirs went unanswered.
-        let outages = Box::leak(Box::default());
-        Arms { service, version: "2", operation, design, candidate, control, outages }
+        // No call of theirs went unanswered, and nobody fails.
+        let (outages, failing) = (Box::leak(Box::default()), Box::leak(Box::default()));
+        Arms { service, version: "2", operation, design, candidate, control, outages, failing }
     }
 
     #[test]

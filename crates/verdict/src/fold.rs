@@ -15,6 +15,7 @@ use crate::design::{Cells, Frame, Role};
 use crate::dispersion::{Measure, Tempering};
 use crate::drift::Drift;
 use crate::due::due;
+use crate::failing::Failing;
 use crate::flow::{self, Due, Flow, Traffic};
 use crate::input::JudgeInput;
 use crate::log_flow::LogFlow;
@@ -93,6 +94,8 @@ pub(crate) struct Fold {
     callers: BTreeMap<Bucket, f64>,
     /// Requests of others to those that the service calls.
     calling_too: Others,
+    /// Those of them that fail more than before.
+    pub(crate) failing: Failing,
     /// Up to when it is known what callers and untouched services did: whoever carries the fold on further looks at the service alone.
     known_beside: Bucket,
     /// Requests of versions that are neither candidate nor control.
@@ -195,6 +198,7 @@ impl Fold {
             due: due(input, &frame),
             callers,
             calling_too: Others::of(input, &kept),
+            failing: Failing::of(input, &kept),
             known_beside: kept.end,
             bystanders: BTreeMap::new(),
             newcomer: None,

@@ -24,8 +24,7 @@
 //! | `flag`, `measured`, `weights` | the arms of a feature flag, as versions; request metrics, as operations; sampled spans, by weight |
 //! | `drill` | attribute values that the excess has in common |
 //! | `paths` | versions of all who took part: callees that answer wrongly, two deploys at once |
-//! | `culprit`, `symptoms` | where the cause lies and where else it shows |
-//! | `unanswered` | calls that nobody answered: who was down, or out of reach |
+//! | `culprit`, `unanswered`, `failing`, `symptoms` | where the cause lies, callees that are down or fail, and where else it shows |
 //! | `surprise` | where to look first, if nothing can be decided |
 //! | `findings`, `explain`, `comparison`, `summary`, [`quality`] | what a reader gets to see |
 //! | `scopes`, `totals`, `evidence` | which rows are compared, what they add up to, and the queries that say the same |
@@ -50,6 +49,7 @@ mod errors;
 mod evidence;
 mod explain;
 mod extent;
+mod failing;
 mod findings;
 mod flag;
 mod flow;

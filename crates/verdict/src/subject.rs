@@ -8,6 +8,7 @@ use plimsoll_model::{Culprit, Design, SignalKind, Suppressed};
 
 use crate::culprit::{self, Arm, Arms, Origin};
 use crate::design::Role;
+use crate::failing::Failed;
 use crate::fold::Fold;
 use crate::novelty::Seen;
 use crate::operation::Operation;
@@ -28,6 +29,9 @@ const FLOW_SHARE: f64 = 0.025;
 
 /// Messages or exceptions that one failure passed on may leave: attempts are repeated, and layers report.
 const SAID_EACH: f64 = 3.0;
+
+/// Calls in addition that one failed call may bring: it is made again, and counts vary.
+const AGAIN: f64 = 1.25;
 
 /// Requests at the top that one failure passed on may fail: one, and some for traces that are not whole.
 const FAILED_EACH: f64 = 1.5;
@@ -265,15 +269,30 @@ impl Fold {
             Subject::Alone(index) => self.of_alone(index).1,
             Subject::Calls(index, callee) => {
                 // Who fails before its calls, or in them, makes fewer.
-                let missing = self.operations[index].calls.tests[callee].missing();
+                let test = &self.operations[index].calls.tests[callee];
+                let missing = test.missing();
                 let (failed, origin) = self.passed_on(index);
-                let accounts = origin.elsewhere && missing > 0.0 && failed >= 0.5 * missing;
-                if accounts { origin } else { own(&self.operations[index].name) }
+                if origin.elsewhere && missing > 0.0 && failed >= 0.5 * missing {
+                    return origin;
+                }
+                // Who is failed calls again.
+                let arms = self.arms(index);
+                let to = |failed: &Failed<'_>| {
+                    (&failed.party.service, &failed.party.operation) == (&test.service, &test.operation)
+                };
+                let failed: Vec<Failed<'_>> = arms.failed_calls().into_iter().filter(to).collect();
+                let calls: f64 = failed.iter().map(|failed| failed.calls).sum();
+                let again = test.additional() > 0.0 && test.additional() <= AGAIN * calls;
+                match failed.first().filter(|_| again) {
+                    Some(most) => culprit::settle(&arms, Some(most.party)),
+                    None => own(&self.operations[index].name),
+                }
             }
             Subject::New(fingerprint) => {
                 let seen = self.novelty.all.get(&fingerprint);
                 let thrown: u64 = seen.map_or(0, |seen| seen.candidate.values().sum());
-                if let Some(origin) = self.echoed(thrown as f64, SAID_EACH, f64::INFINITY) {
+                let echoed = self.echoed(thrown as f64, SAID_EACH, f64::INFINITY);
+                if let Some(origin) = echoed.or_else(|| self.swallowed(thrown as f64)) {
                     return origin;
                 }
                 let operation = seen.map_or(0, |seen| seen.operation());
@@ -281,9 +300,15 @@ impl Fold {
             }
             Subject::NewLog(fingerprint) => {
                 let said: u64 = self.logs.all.get(&fingerprint).map_or(0, |seen| seen.candidate.values().sum());
-                self.echoed(said as f64, SAID_EACH, f64::INFINITY).unwrap_or_else(|| own(""))
+                let echoed = self.echoed(said as f64, SAID_EACH, f64::INFINITY);
+                echoed.or_else(|| self.swallowed(said as f64)).unwrap_or_else(|| own(""))
             }
-            Subject::LogErrors => self.echoed(0.0, SAID_EACH, f64::INFINITY).unwrap_or_else(|| own("")),
+            Subject::LogErrors => {
+                let rates = self.log_errors.test.sums.rates();
+                let more = rates.bad_b - rates.rate_a * rates.n_b;
+                let echoed = self.echoed(0.0, SAID_EACH, f64::INFINITY);
+                echoed.or_else(|| self.swallowed(more)).unwrap_or_else(|| own(""))
+            }
             Subject::Path(index) => {
                 let test = &self.paths.tests[index];
                 let rates = test.test.sums.rates();
@@ -336,6 +361,22 @@ impl Fold {
         most.filter(|_| accounts).map(|(_, origin)| origin)
     }
 
+    /// Returns whom calls failed to that the service does without, where those account for `said` messages or exceptions.
+    fn swallowed(&self, said: f64) -> Option<Origin> {
+        let mut failed = 0.0;
+        let mut most: Option<(f64, Origin)> = None;
+        for index in 0..self.operations.len() {
+            let arms = self.arms(index);
+            for of in arms.failed_calls() {
+                failed += of.calls;
+                if most.as_ref().is_none_or(|(least, _)| of.calls > *least) {
+                    most = Some((of.calls, culprit::settle(&arms, Some(of.party))));
+                }
+            }
+        }
+        most.filter(|_| said <= SAID_EACH * failed).map(|(_, origin)| origin)
+    }
+
     /// Returns how many failures of an operation came in addition where most of them began, and where that is.
     fn passed_on(&self, index: usize) -> (f64, Origin) {
         if self.operations[index].is_alone() { self.of_alone(index) } else { culprit::excess_errors(&self.arms(index)) }
@@ -360,6 +401,7 @@ impl Fold {
             candidate: &op.arms[0],
             control: if design == Design::Concurrent { &op.arms[1] } else { &op.arms[2] },
             outages: &op.outages,
+            failing: &self.failing,
         }
     }
 }

@@ -7,6 +7,7 @@ mod blame;
 mod carried;
 mod drift;
 mod excuses;
+mod failing;
 mod incidents;
 mod lasting;
 mod measured;

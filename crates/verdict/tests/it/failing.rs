@@ -1,0 +1,102 @@
+//! A callee that fails and is done without, or called again: nothing that its caller is rolled back for.
+
+use plimsoll_model::signal::{
+    AgeClass, CalleeTime, ExceptionCount, Fingerprint, OperationCell, OperationKey, OperationKind, OperationSeries,
+    Party,
+};
+use plimsoll_model::{Bucket, ServiceKey, Verdict, VerdictKind};
+use plimsoll_verdict::{judge, quality};
+
+use crate::simulation::{START, Scenario, simulate};
+
+/// What the caller makes of calls in the buckets in which something is wrong.
+#[derive(Clone, Copy, PartialEq)]
+enum Does {
+    /// It throws and catches an exception, and answers well.
+    Without,
+    /// It calls twice more.
+    Again,
+}
+
+/// A service that calls a bank once a request. From three to six minutes after the start `failing` of the bank's requests fail, and
+/// the service makes of that share of its calls what it does.
+fn judged(does: Does, wrong: f64, failing: f64, share: f64) -> Verdict {
+    let scenario = Scenario { share, rate: 20.0, errors: 0.002, before_s: 3_600, after_s: 600, ..Scenario::default() };
+    let mut input = simulate(&scenario, 19);
+    let is_wrong = |bucket: Bucket| (START + 18..START + 36).contains(&bucket.0);
+    let mut served: std::collections::BTreeMap<Bucket, u64> = Default::default();
+    for series in &mut input.series {
+        for (bucket, cell) in &mut series.cells {
+            let bad = if is_wrong(*bucket) && (series.key.version == "2" || does == Does::Again) {
+                (wrong * cell.requests as f64).round() as u64
+            } else {
+                0
+            };
+            let calls = cell.requests + if does == Does::Again { 2 * bad } else { 0 };
+            let bank = Party {
+                namespace: String::new(),
+                service: "bank".to_owned(),
+                version: "7".to_owned(),
+                operation: "POST /charge".to_owned(),
+            };
+            cell.assembled = cell.requests;
+            cell.self_time_ns = cell.requests * 30_000_000;
+            cell.callees = [(bank, CalleeTime { calls, critical_ns: calls * 20_000_000 })].into();
+            if does == Does::Without && bad > 0 {
+                let thrown = ExceptionCount {
+                    exception_type: "com.shop.BankException".to_owned(),
+                    message: "503 from the bank".to_owned(),
+                    count: bad,
+                };
+                cell.exceptions.insert(Fingerprint(77), thrown);
+            }
+            if does == Does::Again && bad > 0 {
+                let all = cell.latency.count();
+                cell.latency = Default::default();
+                (0..all).for_each(|n| cell.latency.record(if n < bad { 90 } else { 40 + n % 30 } * 1_000_000));
+            }
+            *served.entry(*bucket).or_default() += calls;
+        }
+    }
+    let cells = served.into_iter().map(|(bucket, requests)| {
+        let errors = if is_wrong(bucket) { (failing * requests as f64).round() as u64 } else { 0 };
+        (bucket, OperationCell { requests, errors, assembled: requests, ..OperationCell::default() })
+    });
+    let key = OperationKey {
+        service: ServiceKey::new("prod", "bank"),
+        version: "7".to_owned(),
+        operation: "POST /charge".to_owned(),
+        kind: OperationKind::Server,
+        age: AgeClass::Warm,
+    };
+    input.related = vec![OperationSeries { key, cells: cells.collect() }];
+    judge(&input)
+}
+
+#[test]
+fn what_a_caller_throws_and_catches_while_its_callee_fails_is_the_callees() {
+    for wrong in [1.0, 0.2] {
+        let verdict = judged(Does::Without, wrong, wrong, 1.0);
+        assert_ne!(verdict.verdict, VerdictKind::Regressed, "{wrong}: {}", verdict.summary);
+        let own = judged(Does::Without, wrong, 0.0, 1.0);
+        assert_eq!(own.verdict, VerdictKind::Regressed, "the bank is well: {}", own.summary);
+        assert!(own.summary.contains("BankException"), "{}", own.summary);
+    }
+    let canary = judged(Does::Without, 0.2, 0.2, 0.5);
+    assert_eq!(canary.verdict, VerdictKind::Regressed, "the control throws nothing meanwhile: {}", canary.summary);
+    let more = judged(Does::Without, 0.8, 0.05, 1.0);
+    assert_eq!(more.verdict, VerdictKind::Regressed, "far more than fails there: {}", more.summary);
+}
+
+#[test]
+fn calls_that_are_made_again_and_the_time_they_take_are_the_callees() {
+    // Of three calls of a request all failed but the last, or that one as well.
+    let verdict = judged(Does::Again, 1.0, 0.8, 1.0);
+    assert_ne!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+    let words = &verdict.data_quality;
+    assert!(words.iter().any(|word| word == quality::CALLEE_FAILING), "{words:?} {}", verdict.summary);
+    let own = judged(Does::Again, 1.0, 0.0, 1.0);
+    assert_eq!(own.verdict, VerdictKind::Regressed, "the bank is well: {}", own.summary);
+    let some = judged(Does::Again, 0.5, 0.4, 1.0);
+    assert_ne!(some.verdict, VerdictKind::Regressed, "{}", some.summary);
+}
