@@ -75,6 +75,8 @@ pub(crate) struct MetricTest {
     pub(crate) noise: f64,
     /// True while the last window is worse than half the tolerance.
     pub(crate) exceeds: bool,
+    /// Minutes for which every window has shown it to be worse than tolerated.
+    shown_for: usize,
     /// True where the control serves in the same minutes.
     pub(crate) beside: bool,
     /// Minutes of the candidate.
@@ -180,6 +182,7 @@ pub(crate) fn tests<'a>(
             compared: [stretch(&[]); 2],
             noise: 0.0,
             exceeds: false,
+            shown_for: 0,
             beside: false,
             minutes: 0,
             shown_well: false,
@@ -243,6 +246,11 @@ impl MetricTest {
     pub(crate) fn tests(&self, key: &MetricKey) -> bool {
         (&self.name, &self.unit, self.shape) == (&key.name, &key.unit, key.shape)
             && self.attributes == apart(&key.attributes)
+    }
+
+    /// Says whether the latest minutes show by themselves that it is worse: two windows that have none in common.
+    pub(crate) fn is_back(&self) -> bool {
+        self.shown_for > WINDOW
     }
 
     /// Says what its numbers are about.
@@ -320,6 +328,7 @@ impl MetricTest {
             let bucket = Bucket((window[WINDOW - 1].minute + 1) * BUCKETS_A_MINUTE - 1);
             let worse = moves.iter().all(|m| m.worse > allowed(m) && m.unusual);
             let shown = worse && self.standing.log_e >= level;
+            self.shown_for = if shown { self.shown_for + 1 } else { 0 };
             if shown {
                 self.standing.exceeded_at = self.standing.exceeded_at.or(Some(bucket));
             }

@@ -175,9 +175,7 @@ impl Novelty {
             let log_p = seen.count as f64 / phi * (n_b as f64 / (n_a + n_b) as f64).ln();
             seen.standing.dispersion = phi;
             seen.standing.moved(0.5_f64.ln() - 0.5 * log_p);
-            let spread = seen.candidate.len() >= 2 || seen.count >= 4 * tolerances.exception_count_min;
-            let frequent = seen.count as f64 >= tolerances.exception_share * n_b as f64;
-            let often = seen.count >= tolerances.exception_count_min && spread && frequent;
+            let often = is_often(seen.count, seen.candidate.len(), n_b, tolerances);
             if seen.standing.exceeded_at.is_none() && (fatal || often) {
                 seen.standing.exceeded_at = Some(bucket);
             }
@@ -193,6 +191,17 @@ impl Novelty {
             }
             self.early.insert(*id);
         }
+    }
+
+    /// Says whether one occurred in `from..=to` as often as it takes to be told of: of what is fatal one shows it and another
+    /// that it lasts.
+    pub(crate) fn is_back(&self, id: Fingerprint, from: Bucket, to: Bucket, tolerances: &Tolerances) -> bool {
+        let Some(seen) = self.all.get(&id) else { return false };
+        let (count, buckets) = seen.candidate.range(from..=to).fold((0, 0), |sum, (_, n)| (sum.0 + n, sum.1 + 1));
+        let inside = self.traffic.iter().rev().filter(|(b, ..)| *b >= from && *b <= to);
+        let requests = inside.map(|(_, b, _)| b).sum();
+        let fatal = self.fatal.contains(&id) && count >= 2;
+        fatal || is_often(count, buckets, requests, tolerances)
     }
 
     /// Those that are new.
@@ -216,6 +225,13 @@ impl Novelty {
             })
             .collect()
     }
+}
+
+/// Says whether so many occurrences in so many buckets are more than is tolerated of what is new.
+fn is_often(count: u64, buckets: usize, requests: u64, tolerances: &Tolerances) -> bool {
+    let spread = buckets >= 2 || count >= 4 * tolerances.exception_count_min;
+    let frequent = count as f64 >= tolerances.exception_share * requests as f64;
+    count >= tolerances.exception_count_min && spread && frequent
 }
 
 /// Says whether the new exception is `old` under another name or from another place.

@@ -32,8 +32,10 @@ const ROUNDS_MIN: f64 = 2.0;
 pub(crate) const SHARE: f64 = 0.1;
 /// Buckets after the trigger in which another start confirms.
 const LASTING_BUCKETS: u64 = 3;
-/// Buckets without a start after which restarts are over.
-const OVER_BUCKETS: u64 = 30;
+/// Times the longest distance between two restarts without a start after which they are over ..
+const OVER_TIMES: u64 = 2;
+/// .. and buckets that this is at least and at most: who starts them anew waits for five minutes in between.
+const OVER_BUCKETS: std::ops::RangeInclusive<u64> = 60..=360;
 
 /// Starts and time of one arm.
 #[derive(Debug, Clone, Default)]
@@ -45,16 +47,31 @@ pub(crate) struct Starts {
     pub(crate) served: f64,
     /// The last bucket with a start.
     pub(crate) last: Option<Bucket>,
+    /// Buckets in which instances started again, each with how many had by its end.
+    restarted: Vec<(Bucket, f64)>,
 }
 
 impl Starts {
     fn add(&mut self, bucket: Bucket, starts: u64, instances: u64) {
+        let before = self.again();
         self.starts += starts as f64;
         self.peak = self.peak.max(instances);
         self.served += instances as f64;
         if starts > 0 {
             self.last = Some(bucket);
         }
+        if self.again() > before {
+            self.restarted.push((bucket, self.again()));
+        }
+    }
+
+    /// Buckets without a start after which restarts are over: those that came after it was over do not put it off.
+    fn over_after(&self) -> u64 {
+        let distances = self.restarted.windows(2).map(|pair| pair[1].0.0 - pair[0].0.0);
+        distances.fold(*OVER_BUCKETS.start(), |over, distance| {
+            let longer = (OVER_TIMES * distance).min(*OVER_BUCKETS.end());
+            if distance <= over { over.max(longer) } else { over }
+        })
     }
 
     /// The most instances that were there at once.
@@ -119,7 +136,7 @@ impl Restarts {
         let top = terms.into_iter().fold(f64::NEG_INFINITY, f64::max);
         let mean = terms.iter().map(|term| (term - top).exp()).sum::<f64>() / RATIOS.len() as f64;
         self.standing.moved(top + mean.ln());
-        let exceeded = again >= RESTARTS_MIN && again >= ROUNDS_MIN * self.candidate.instances();
+        let exceeded = self.are_many(again);
         if exceeded && self.standing.exceeded_at.is_none() {
             self.standing.exceeded_at = Some(bucket);
         }
@@ -137,8 +154,20 @@ impl Restarts {
         }
     }
 
+    /// Says whether so many restarts are more than such as happen once.
+    fn are_many(&self, again: f64) -> bool {
+        again >= RESTARTS_MIN && again >= ROUNDS_MIN * self.candidate.instances()
+    }
+
     /// Says whether instances started again of late.
     pub(crate) fn goes_on(&self, to: Bucket) -> bool {
-        self.candidate.last.is_some_and(|last| last.0 + OVER_BUCKETS > to.0)
+        self.candidate.last.is_some_and(|last| last.0 + self.candidate.over_after() > to.0)
+    }
+
+    /// Says whether they started again by themselves as often as it took at first, in the time after which it would be over.
+    pub(crate) fn is_back(&self, to: Bucket) -> bool {
+        let since = to.0.saturating_sub(self.candidate.over_after());
+        let earlier = self.candidate.restarted.iter().rev().find(|(bucket, _)| bucket.0 < since);
+        self.are_many(self.candidate.again() - earlier.map_or(0.0, |(_, again)| *again))
     }
 }

@@ -12,7 +12,13 @@ use plimsoll_verdict::{JudgeInput, judge, quality};
 
 use crate::simulation::{START, Scenario, service, simulate};
 
-fn logs(version: &str, template: &str, level: Level, buckets: std::ops::Range<u64>, count: u64) -> LogSeries {
+pub(crate) fn logs(
+    version: &str,
+    template: &str,
+    level: Level,
+    buckets: std::ops::Range<u64>,
+    count: u64,
+) -> LogSeries {
     LogSeries {
         version: version.to_owned(),
         template: template.to_owned(),
@@ -90,7 +96,12 @@ fn a_message_that_is_no_longer_logged_tells_of_another_path_unless_the_code_is_n
     assert_ne!(judged(DeployKind::Release, 0).verdict, VerdictKind::Regressed);
 }
 
-fn gauge(version: &str, name: &str, value: impl Fn(u64) -> f64, minutes: std::ops::Range<u64>) -> MetricSeries {
+pub(crate) fn gauge(
+    version: &str,
+    name: &str,
+    value: impl Fn(u64) -> f64,
+    minutes: std::ops::Range<u64>,
+) -> MetricSeries {
     MetricSeries {
         key: MetricKey {
             service: service(),

@@ -14,6 +14,7 @@ mod measured;
 mod outages;
 mod paths;
 mod reference;
+mod relapses;
 mod restarts;
 mod rollouts;
 mod signals;

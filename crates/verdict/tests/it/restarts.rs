@@ -1,10 +1,11 @@
 //! Instances that start again and again.
 
 use plimsoll_model::presence::{Distinct, PresenceCell, PresenceSeries};
+use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Bucket, SignalKind, Suppressed, VerdictKind};
 use plimsoll_verdict::judge;
 
-use crate::simulation::{START, Scenario, simulate};
+use crate::simulation::{START, Scenario, looked_at, simulate};
 
 /// Two instances from `from` to `to`, whose starts lie in the buckets that `starts` says, two each.
 fn presence(version: &str, from: u64, to: u64, starts: impl Fn(u64) -> bool) -> PresenceSeries {
@@ -106,4 +107,29 @@ fn the_first_version_of_what_starts_by_the_minute_is_not_taken_for_a_loop() {
             assert!(verdict.findings.iter().any(|finding| finding.unit == "restarts/h"), "{}", verdict.summary);
         }
     }
+}
+
+#[test]
+fn a_crash_loop_that_waits_longer_and_longer_is_told_of_once_and_a_start_that_strays_is_none() {
+    let judged = |starts: &dyn Fn(u64) -> bool| {
+        let mut input = simulate(
+            &Scenario { share: 0.5, errors: 0.002, before_s: 1_200, after_s: 1_780, ..Scenario::default() },
+            14,
+        );
+        // Each lives for ten seconds or twenty.
+        let there = |bucket: u64| starts(bucket - START) || (bucket > START && starts(bucket - START - 1));
+        let begun = |bucket: u64| usize::from(starts(bucket - START));
+        let mut looping = grown("2", START, START + 178, |bucket| usize::from(there(bucket)), begun);
+        looping.cells.retain(|(bucket, _)| there(bucket.0));
+        input.aggregates.presence = vec![presence("1", START - 120, START + 178, |_| false), looping];
+        let told = looked_at(&mut input, 1).iter().map(|verdict| verdict.phase).collect::<Vec<_>>();
+        let confirmed = |pair: &&[Phase]| pair[0] != Phase::Confirmed && pair[1] == Phase::Confirmed;
+        (told.windows(2).filter(confirmed).count(), told[177 - 1])
+    };
+    // Who starts them anew doubles how long he waits, up to five minutes.
+    let waiting = |bucket: u64| [1, 3, 7, 12, 22, 39, 71, 102, 134, 165].contains(&bucket);
+    assert_eq!(judged(&waiting), (1, Phase::Confirmed));
+    let early = |bucket: u64| bucket < 40 && bucket.is_multiple_of(4);
+    assert_eq!(judged(&|bucket| early(bucket) || bucket == 130), (1, Phase::Recovered));
+    assert_eq!(judged(&|bucket| early(bucket) || (120..140).contains(&bucket) && bucket.is_multiple_of(4)).0, 2);
 }
