@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use plimsoll_model::signal::{ExceptionCount, Fingerprint, OperationKey, OperationKind, OperationSeries};
+use plimsoll_model::signal::{OperationKey, OperationKind, OperationSeries};
 use plimsoll_model::{Bucket, ServiceKey, Suppressed};
 
 use crate::actions::Actions;
+use crate::boots::Boots;
 use crate::closeness::{Closeness, Expected, Health};
 use crate::design::{Cells, Frame, Role};
 use crate::dispersion::{Measure, Tempering};
@@ -19,7 +20,7 @@ use crate::failing::Failing;
 use crate::flow::{self, Due, Flow, Traffic};
 use crate::input::JudgeInput;
 use crate::log_flow::LogFlow;
-use crate::logs::LogErrors;
+use crate::logs::{self, LogErrors, Logged};
 use crate::metric_seasons::MetricSeasons;
 use crate::metrics::{self, MetricTest};
 use crate::novelty::Novelty;
@@ -131,10 +132,10 @@ impl Fold {
                 }
             }
         }
-        let mut logged = Novelty::new(crate::logs::known(input));
+        let mut logged = Novelty::new(logs::known(input));
         logged.past_requests(past.values().flatten().map(|cell| cell.2.requests).sum());
         let mut messages: BTreeMap<Bucket, f64> = BTreeMap::new();
-        for log in crate::logs::errors(input) {
+        for log in logs::errors(input) {
             for (bucket, cell) in &log.series.cells {
                 if frame.role(&log.series.version, *bucket) == Some(Role::Before) {
                     logged.past_count(log.fingerprint, &log.count(cell.count));
@@ -264,6 +265,7 @@ impl Fold {
     pub(crate) fn advance(&mut self, input: &JudgeInput) {
         let (series, tolerances) = (&input.series, &input.tolerances);
         let mut cells = Vec::new();
+        let boots = Boots::of(&self.frame, &input.aggregates.presence);
         let service = self.frame.service.clone();
         let served_before = |s: &&OperationSeries| s.cells.first().is_some_and(|(b, _)| *b < self.frame.start);
         let own = series.iter().filter(|s| s.key.service == service);
@@ -284,7 +286,10 @@ impl Fold {
                 let Some(role) = role else { continue };
                 let control = role == Role::Control;
                 if cell.requests == 0 {
-                    self.novelty.wait(*bucket, role == Role::Candidate, cell);
+                    let candidate = role == Role::Candidate;
+                    if !(candidate && boots.are_in(*bucket)) {
+                        self.novelty.wait(*bucket, candidate, cell);
+                    }
                     continue;
                 }
                 let operation = match known[usize::from(control)] {
@@ -297,18 +302,9 @@ impl Fold {
             }
         }
         cells.sort_by_key(|(bucket, operation, control, age, _)| (*bucket, *operation, *control, *age));
-        self.logs.fatal.extend(crate::logs::fatal(input));
+        self.logs.fatal.extend(logs::fatal(input));
         self.actions.take(input, &self.frame, self.next);
-        let mut logs: BTreeMap<Bucket, Vec<(bool, Fingerprint, ExceptionCount)>> = BTreeMap::new();
-        for log in crate::logs::errors(input) {
-            for (bucket, cell) in log.series.cells.iter().filter(|(bucket, _)| *bucket >= self.next) {
-                let role = self.frame.role(&log.series.version, *bucket);
-                if let Some(role @ (Role::Candidate | Role::Control)) = role {
-                    let told = (role == Role::Candidate, log.fingerprint, log.count(cell.count));
-                    logs.entry(*bucket).or_default().push(told);
-                }
-            }
-        }
+        let mut logs = logs::since(input, &self.frame, &boots, self.next);
         let mut steps = self.paths.steps(input, &self.frame, self.dealing, self.next);
         let mut cells = cells.as_slice();
         while self.next < self.frame.end {
@@ -337,7 +333,7 @@ impl Fold {
     fn step(
         &mut self,
         arms: &BTreeMap<usize, [operation::Cells<'_>; 2]>,
-        logged: &[(bool, Fingerprint, ExceptionCount)],
+        logged: &[Logged],
         steps: &[Step<'_>],
         tolerances: &Tolerances,
     ) {
@@ -392,10 +388,10 @@ impl Fold {
         let worst = self.operations.iter().map(|op| op.errors.standing.dispersion).fold(1.0, f64::max);
         self.novelty.close(bucket, (candidate, control), self.first.is_some(), worst.min(4.0), tolerances);
         let mut messages = [0.0; 2];
-        for (is_candidate, fingerprint, count) in logged {
-            messages[usize::from(!is_candidate)] += count.count as f64;
-            if !shared {
-                self.logs.count(bucket, 0, *is_candidate, *fingerprint, count);
+        for log in logged {
+            messages[usize::from(!log.candidate)] += log.count.count as f64;
+            if !shared && !log.at_boot {
+                self.logs.count(bucket, 0, log.candidate, log.fingerprint, &log.count);
             }
         }
         self.logs.close(bucket, (candidate, control), self.first.is_some(), worst.clamp(2.0, 4.0), tolerances);

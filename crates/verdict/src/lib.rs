@@ -18,6 +18,7 @@
 //! | `fold`, `extent`, `operation`, `counts`, `standing` | all tests carried forward bucket by bucket |
 //! | `subject`, `gate` | what the tests are about, their weights, and the lines that they cross |
 //! | `decision` | many tests, one answer |
+//! | `boots` | when instances start, and what they say then is no news |
 //! | `aftermath`, `relapse` | the end of a regression whose reference is gone; what had recovered and goes wrong again |
 //! | [`Session`], `beside` | a judgement that is carried on from look to look, and what it asks beside requests |
 //! | `tolerances`, `policy` | what counts as worse, and for which service |
@@ -33,6 +34,7 @@ mod actions;
 mod aftermath;
 mod alone;
 mod beside;
+mod boots;
 mod calls;
 mod closeness;
 mod comparison;

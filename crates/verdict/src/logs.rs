@@ -12,7 +12,9 @@ use plimsoll_model::Bucket;
 use plimsoll_model::log::{Level, LogSeries};
 use plimsoll_model::signal::{ExceptionCount, Fingerprint};
 
+use crate::boots::Boots;
 use crate::counts::Counts;
+use crate::design::{Frame, Role};
 use crate::dispersion::Measure;
 use crate::errors::ErrorTest;
 use crate::input::JudgeInput;
@@ -41,6 +43,37 @@ impl ErrorLog<'_> {
 pub(crate) fn errors(input: &JudgeInput) -> impl Iterator<Item = ErrorLog<'_>> {
     let severe = input.aggregates.logs.iter().filter(|s| matches!(s.level, Level::Error | Level::Fatal));
     severe.map(|series| ErrorLog { series, fingerprint: fingerprint(&series.template) })
+}
+
+/// What one arm logged of one template in one bucket.
+pub(crate) struct Logged {
+    pub(crate) candidate: bool,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) count: ExceptionCount,
+    /// True where no request of the candidate brought it, and its instances are just starting.
+    pub(crate) at_boot: bool,
+}
+
+/// Sorts what was logged as an error from bucket `next` on.
+pub(crate) fn since(input: &JudgeInput, frame: &Frame, boots: &Boots, next: Bucket) -> BTreeMap<Bucket, Vec<Logged>> {
+    let mut logged: BTreeMap<Bucket, Vec<Logged>> = BTreeMap::new();
+    for log in errors(input) {
+        for (bucket, cell) in log.series.cells.iter().filter(|(bucket, _)| *bucket >= next) {
+            let role = frame.role(&log.series.version, *bucket);
+            if let Some(role @ (Role::Candidate | Role::Control)) = role {
+                let candidate = role == Role::Candidate;
+                // A message of a request knows its trace; none is tolerated of what is fatal, whenever it comes.
+                let outside = cell.exemplars.0.is_empty() && log.series.level != Level::Fatal;
+                logged.entry(*bucket).or_default().push(Logged {
+                    candidate,
+                    fingerprint: log.fingerprint,
+                    count: log.count(cell.count),
+                    at_boot: candidate && outside && boots.are_in(*bucket),
+                });
+            }
+        }
+    }
+    logged
 }
 
 /// Those at the level of a fatal error.

@@ -4,6 +4,7 @@ mod aggregates;
 mod alone;
 mod batches;
 mod blame;
+mod boots;
 mod carried;
 mod drift;
 mod excuses;
