@@ -14,7 +14,9 @@ use plimsoll_model::Bucket;
 use crate::design::{Frame, Role};
 use crate::dispersion;
 use crate::e_process::{Exceedance, Stratum};
+use crate::gate::Told;
 use crate::input::JudgeInput;
+use crate::lately::told_by_ratio;
 use crate::rate;
 use crate::slot::Look;
 use crate::standing::Standing;
@@ -24,6 +26,8 @@ use crate::tolerances::Tolerances;
 const FOLLOWED_MAX: usize = 32;
 /// How often one must have been done before the start, and must be missing.
 const DONE_MIN: f64 = 20.0;
+/// Actions that are to be due in the time that shows whether they are still missing.
+const DUE_MIN: f64 = 10.0;
 /// Evidence is always tempered by this: what users do comes in clumps.
 const DISPERSION: f64 = 2.0;
 /// Requests of the past that stand against one of the candidate, where there are enough.
@@ -161,6 +165,19 @@ impl ActionTest {
         if self.standing.exceeded_at.is_none() && self.standing.log_e > 0.0 && fewer {
             self.standing.exceeded_at = Some(s.bucket);
         }
+    }
+
+    /// Counts the candidate's actions in the minutes that end in `from..=to`, and in as many before them as it takes for some to be due.
+    pub(crate) fn told(&self, [from, to]: [Bucket; 2], tolerances: &Tolerances) -> Told {
+        let (mut candidate, mut expected) = ((0.0, 0.0), 0.0);
+        for s in self.strata.iter().rev().skip_while(|s| s.bucket > to) {
+            if s.bucket < from && expected >= DUE_MIN {
+                break;
+            }
+            candidate = (candidate.0 + s.bad_b, candidate.1 + s.n_b);
+            expected += s.n_b * s.bad_a / s.n_a;
+        }
+        told_by_ratio(false, candidate, expected / candidate.1.max(1.0), tolerances.calls_ratio, 0.0)
     }
 
     /// Bounds of the candidate's actions a request over the control's; each holds with probability `1 - alpha`.

@@ -10,6 +10,8 @@ use plimsoll_model::Bucket;
 use plimsoll_model::signal::OperationCell;
 
 use crate::e_process::{Exceedance, Stratum};
+use crate::gate::Told;
+use crate::lately::told_by_ratio;
 use crate::standing::Standing;
 use crate::tolerances::Tolerances;
 
@@ -33,6 +35,8 @@ pub(crate) struct CallTest {
     /// Calls and requests of the candidate and of the control in its place.
     pub(crate) candidate: (f64, f64),
     pub(crate) control: (f64, f64),
+    /// The same by bucket, from when the tolerance was first exceeded: what never does so is not followed.
+    lately: Vec<(Bucket, [(f64, f64); 2])>,
 }
 
 /// Calls of one operation in one stretch of time.
@@ -73,7 +77,17 @@ impl CallTests {
 
     /// About how much memory it takes.
     pub(crate) fn bytes(&self) -> usize {
-        self.tests.len() * (size_of::<CallTest>() + 64) + self.before.calls.len() * 128
+        let lately: usize = self.tests.iter().map(|test| test.lately.len() * 40).sum();
+        self.tests.len() * (size_of::<CallTest>() + 64) + lately + self.before.calls.len() * 128
+    }
+
+    /// Takes one bucket of the candidate that nothing is left to be held against but what was seen of the control.
+    pub(crate) fn note(&mut self, bucket: Bucket, candidate: &CallCounts) {
+        for test in &mut self.tests {
+            let key = (test.service.clone(), test.operation.clone());
+            let calls = candidate.calls.get(&key).copied().unwrap_or(0.0);
+            test.note(bucket, [(calls, candidate.requests), (0.0, 0.0)]);
+        }
     }
 
     /// Takes one bucket of both arms.
@@ -111,6 +125,7 @@ impl CallTests {
                     down: Exceedance::default(),
                     candidate: (0.0, 0.0),
                     control: (0.0, 0.0),
+                    lately: Vec::new(),
                 });
             }
         }
@@ -144,6 +159,26 @@ impl CallTest {
         if self.standing.exceeded_at.is_none() && self.standing.log_e > 0.0 && (b - a).abs() >= DIFFERENCE_MIN {
             self.standing.exceeded_at = Some(s.bucket);
         }
+        self.note(s.bucket, [(s.bad_b, s.n_b), (s.bad_a, s.n_a)]);
+    }
+
+    fn note(&mut self, bucket: Bucket, arms: [(f64, f64); 2]) {
+        if self.standing.exceeded_at.is_some() {
+            self.lately.push((bucket, arms));
+        }
+    }
+
+    /// Counts the candidate's calls in the buckets `from..=to`, against the control's of the same time or else of all.
+    pub(crate) fn told(&self, [from, to]: [Bucket; 2], tolerances: &Tolerances) -> Told {
+        let mut sums = [(0.0, 0.0); 2];
+        for (_, arms) in self.lately.iter().rev().skip_while(|l| l.0 > to).take_while(|l| l.0 >= from) {
+            sums.iter_mut().zip(arms).for_each(|(sum, arm)| *sum = (sum.0 + arm.0, sum.1 + arm.1));
+        }
+        let [candidate, control] = sums;
+        let (calls, requests) = if control.1 > 0.0 { control } else { self.control };
+        let more = self.up.value() >= self.down.value();
+        let usual = calls / requests.max(1.0);
+        told_by_ratio(more, candidate, usual, tolerances.calls_ratio, 0.5 * DIFFERENCE_MIN)
     }
 
     /// Calls that were made in addition; none where no more are made.

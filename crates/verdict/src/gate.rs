@@ -38,7 +38,7 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    fn exceeds(&self) -> bool {
+    pub(crate) fn exceeds(&self) -> bool {
         self.all > 0.0 && self.hits / self.all > self.share
     }
 
@@ -155,6 +155,9 @@ impl Fold {
         if now <= at {
             return false;
         }
+        if matches!(subject, Subject::LogErrors) && !self.excess(subject, Bucket(at.0 + 1), now, tolerances).0 {
+            return false;
+        }
         if matches!(
             subject,
             Subject::Throughput
@@ -193,7 +196,8 @@ impl Fold {
             || self.operations[index].densest(LASTING_BUCKETS, told.share) <= DENSEST
     }
 
-    /// Counts the failed or slow requests of the candidate in `from..=to`; `None` where the test is of neither.
+    /// Counts what a test is about in `from..=to`: failed or slow requests of the candidate, its messages, calls or actions; `None`
+    /// where the test counts nothing.
     pub(crate) fn told(&self, subject: Subject, from: Bucket, to: Bucket, tolerances: &Tolerances) -> Option<Told> {
         match subject {
             Subject::Errors(index) => {
@@ -215,14 +219,35 @@ impl Fold {
                 let (hits, all) = op.over(from, to, |r| (r.tail[0], r.timed));
                 Some(Told { hits, all, share })
             }
-            _ => None,
+            Subject::Calls(index, callee) => {
+                Some(self.operations[index].calls.tests[callee].told([from, to], tolerances))
+            }
+            Subject::LogErrors => Some(self.log_errors.told([from, to], tolerances)),
+            Subject::LogFlow(index) => Some(self.log_flow.tests.tests[index].told([from, to], tolerances)),
+            Subject::Action(index) => Some(self.actions.tests[index].told([from, to], tolerances)),
+            Subject::Path(index) => {
+                let path = &self.paths.tests[index];
+                Some(path.lately.told(&path.test, [from, to], tolerances))
+            }
+            Subject::New(_)
+            | Subject::NewLog(_)
+            | Subject::Metric(_)
+            | Subject::Restarts
+            | Subject::Throughput
+            | Subject::Silence => None,
         }
     }
 
     /// Says whether the candidate was worse than half the tolerance in `from..=to`, and on how many requests that rests.
     pub(crate) fn excess(&self, subject: Subject, from: Bucket, to: Bucket, tolerances: &Tolerances) -> (bool, f64) {
         match subject {
-            Subject::Errors(_) | Subject::Alone(_) => {
+            Subject::Errors(_)
+            | Subject::Alone(_)
+            | Subject::Calls(..)
+            | Subject::LogErrors
+            | Subject::LogFlow(_)
+            | Subject::Action(_)
+            | Subject::Path(_) => {
                 self.told(subject, from, to, tolerances).map_or((false, 0.0), |told| (told.exceeds(), told.all))
             }
             Subject::Latency(index) => {
@@ -249,13 +274,7 @@ impl Fold {
             }
             Subject::Metric(index) => (self.metrics[index].exceeds, LASTING_REQUESTS),
             Subject::Restarts => (self.restarts.goes_on(to), LASTING_REQUESTS),
-            Subject::LogErrors
-            | Subject::LogFlow(_)
-            | Subject::Action(_)
-            | Subject::Path(_)
-            | Subject::Calls(..)
-            | Subject::Throughput
-            | Subject::Silence => {
+            Subject::Throughput | Subject::Silence => {
                 let op_requests: u64 =
                     self.novelty.traffic.iter().rev().filter(|(b, ..)| *b >= from && *b <= to).map(|(_, b, _)| b).sum();
                 (self.standing(subject).log_e > 0.0, op_requests as f64)

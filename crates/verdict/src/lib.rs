@@ -19,6 +19,7 @@
 //! | `subject`, `gate` | what the tests are about, their weights, and the lines that they cross |
 //! | `decision` | many tests, one answer |
 //! | `boots` | when instances start, and what they say then is no news |
+//! | `lately` | what the candidate did of late, where a test keeps nothing but its evidence |
 //! | `aftermath`, `relapse` | the end of a regression whose reference is gone; what had recovered and goes wrong again |
 //! | [`Session`], `beside` | a judgement that is carried on from look to look, and what it asks beside requests |
 //! | `tolerances`, `policy` | what counts as worse, and for which service |
@@ -59,6 +60,7 @@ mod fold;
 mod gate;
 mod input;
 mod judge;
+mod lately;
 mod latency;
 mod log_flow;
 mod logs;

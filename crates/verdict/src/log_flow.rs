@@ -61,11 +61,13 @@ impl LogFlow {
 
     /// Takes one bucket in which the candidate served `requests`.
     pub(crate) fn push(&mut self, bucket: Bucket, requests: f64, tolerances: &Tolerances) {
-        if self.dealt >= DEALT_OVER || self.tests.is_empty() {
+        if self.tests.is_empty() {
             return;
         }
         let calls = self.since.remove(&bucket).unwrap_or_default();
-        if requests > 0.0 {
+        if self.dealt >= DEALT_OVER {
+            self.tests.note(bucket, &CallCounts { requests, calls });
+        } else if requests > 0.0 {
             self.dealt += 1.0;
             let candidate = CallCounts { requests, calls };
             self.tests.push(bucket, &candidate, &CallCounts::default(), 1.0 / DEALT_OVER, tolerances);

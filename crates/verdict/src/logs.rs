@@ -17,7 +17,9 @@ use crate::counts::Counts;
 use crate::design::{Frame, Role};
 use crate::dispersion::Measure;
 use crate::errors::ErrorTest;
+use crate::gate::Told;
 use crate::input::JudgeInput;
+use crate::lately::Lately;
 use crate::operation::Dealing;
 use crate::slot::{ByAge, Look, Past, Slots};
 use crate::tolerances::Tolerances;
@@ -101,8 +103,18 @@ fn fingerprint(template: &str) -> Fingerprint {
 #[derive(Debug, Clone)]
 pub(crate) struct LogErrors {
     pub(crate) test: ErrorTest,
+    lately: Lately,
     slots: Slots,
     past: Past,
+}
+
+/// Messages come more often than failures do.
+fn own(tolerances: &Tolerances) -> Tolerances {
+    Tolerances {
+        error_points: POINTS.max(tolerances.error_points),
+        error_floor: POINTS.max(tolerances.error_floor),
+        ..tolerances.clone()
+    }
 }
 
 impl LogErrors {
@@ -116,7 +128,7 @@ impl LogErrors {
             past.add(portion, AgeClass::Warm, &counts);
         }
         let before: Vec<(f64, f64)> = requests.iter().map(|(bucket, n)| (errors(bucket), *n)).collect();
-        Self { test: ErrorTest::new(&before), slots: Slots::default(), past }
+        Self { test: ErrorTest::new(&before), lately: Lately::default(), slots: Slots::default(), past }
     }
 
     /// Takes one bucket: messages and requests of candidate and control.
@@ -127,15 +139,17 @@ impl LogErrors {
                 Counts { requests: requests[arm], errors: messages[arm], ..Counts::default() };
             ages
         });
-        let own = Tolerances {
-            error_points: POINTS.max(tolerances.error_points),
-            error_floor: POINTS.max(tolerances.error_floor),
-            ..tolerances.clone()
-        };
+        self.lately.push(look.bucket, messages[0], requests[0]);
+        let own = own(tolerances);
         let mut pairs = Vec::new();
         self.slots.push(look, [&arms[0], &arms[1]], &mut self.past, &mut |pair| pairs.push(pair));
         for pair in &pairs {
             self.test.push(pair, Measure { phi: 4.0, pairs: 2.0 }, &own);
         }
+    }
+
+    /// Counts the candidate's messages in the buckets `within`.
+    pub(crate) fn told(&self, within: [Bucket; 2], tolerances: &Tolerances) -> Told {
+        self.lately.told(&self.test, within, &own(tolerances))
     }
 }

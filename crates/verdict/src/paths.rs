@@ -24,6 +24,7 @@ use crate::design::{Frame, Role};
 use crate::dispersion::Measure;
 use crate::errors::ErrorTest;
 use crate::input::JudgeInput;
+use crate::lately::Lately;
 use crate::operation::Dealing;
 use crate::slot::{ByAge, Look, Past, Slots};
 use crate::tolerances::Tolerances;
@@ -47,6 +48,7 @@ pub(crate) struct PathTest {
     pub(crate) entry: ServiceKey,
     pub(crate) operation: String,
     pub(crate) test: ErrorTest,
+    pub(crate) lately: Lately,
     /// Traces in which both the top and a request of the judged service failed, and all of them: with the candidate, with
     /// the control since the start, and before.
     both: [(f64, f64); 3],
@@ -150,6 +152,7 @@ impl Paths {
                     entry: series.entry.clone(),
                     operation: series.operation.clone(),
                     test: ErrorTest::new(&[]),
+                    lately: Lately::default(),
                     both: [(0.0, 0.0); 3],
                     lanes: Vec::new(),
                 });
@@ -223,6 +226,11 @@ impl Paths {
             }
         }
         for (index, test) in self.tests.iter_mut().enumerate() {
+            let own = steps.iter().filter(|step| step.candidate && step.at.is_some_and(|(test, _)| test == index));
+            let (failed, traces) = own
+                .map(|step| counts(step.cell))
+                .fold((0.0, 0.0), |sum, counts| (sum.0 + counts.errors, sum.1 + counts.requests));
+            test.lately.push(look.bucket, failed, traces);
             for (at, (_, slots, past)) in test.lanes.iter_mut().enumerate() {
                 let mut arms = [ByAge::default(); 2];
                 for step in steps.iter().filter(|step| step.at == Some((index, at))) {

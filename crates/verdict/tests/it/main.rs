@@ -14,6 +14,7 @@ mod lasting;
 mod measured;
 mod outages;
 mod paths;
+mod recoveries;
 mod reference;
 mod relapses;
 mod restarts;
