@@ -29,6 +29,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) flag: Option<&'a str>,
     /// True where requests are counted by the weights of sampled spans.
     pub(crate) weighted: bool,
+    /// True where log records are counted in place of requests.
+    pub(crate) records: bool,
     /// The metric that counts requests, where spans do not.
     pub(crate) metric: Option<&'a Source>,
     /// Attributes by version, where points and not their resource name versions.
@@ -310,7 +312,8 @@ pub(crate) fn measured(scope: &Scope<'_>, source: &Source, slow: bool) -> String
 }
 
 fn table(scope: &Scope<'_>) -> &'static str {
-    if scope.flag.is_some() || scope.metric.is_some() { "signals" } else { "operations" }
+    let told_beside = scope.flag.is_some() || scope.metric.is_some() || scope.records;
+    if told_beside { "signals" } else { "operations" }
 }
 
 fn shape(source: &Source) -> &'static str {
@@ -331,6 +334,7 @@ fn requests_of(scope: &Scope<'_>) -> String {
     match scope.metric {
         Some(source) if source.counter => "round(sum(sum))".to_owned(),
         Some(_) => "sum(count)".to_owned(),
+        None if scope.records => "sum(logs)".to_owned(),
         None if scope.weighted => by_weight(weighted_requests(scope)),
         None if scope.flag.is_some() => "sum(count)".to_owned(),
         None => "sum(requests)".to_owned(),
@@ -378,6 +382,7 @@ fn of_requests(scope: &Scope<'_>) -> String {
             )
         }
         (None, Some(flag)) => format!("{} AND kind = 'arm' AND detail = {}", own(scope), quoted(flag)),
+        (None, None) if scope.records => format!("{} AND kind = 'presence'", own(scope)),
         (None, None) => own(scope),
     }
 }
@@ -453,6 +458,7 @@ mod tests {
             kind: Some(OperationKind::Server),
             flag: None,
             weighted: false,
+            records: false,
             metric: None,
             named: None,
             candidate: BTreeSet::from(["2"]),

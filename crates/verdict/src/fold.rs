@@ -70,6 +70,8 @@ pub(crate) struct Fold {
     pub(crate) drift: Drift,
     /// True where operations were read from metrics.
     pub(crate) measured: bool,
+    /// True where log records are counted in place of requests.
+    pub(crate) by_records: bool,
     /// Logarithm of the gate's e-process.
     pub(crate) gate: f64,
     /// The e-process of "worse by all that is tolerated" over all operations.
@@ -183,6 +185,7 @@ impl Fold {
             restarts: Restarts::default(),
             drift: Drift::of(input, &frame),
             measured: input.measured.is_some(),
+            by_records: input.by_records,
             gate: 0.0,
             health: Health::new(&served_before),
             suppressed: input.suppressed.clone(),
@@ -421,7 +424,10 @@ impl Fold {
             _ => Due::Nothing,
         };
         self.flow.push(bucket, traffic, due, tolerances);
-        let shared_since = self.first.filter(|_| beside && !self.frame.same && !self.frame.version_missing);
+        let shared_since = self.first.filter(|_| {
+            // Records are no traffic.
+            beside && !self.frame.same && !self.frame.version_missing && !self.by_records
+        });
         self.share.push(bucket, shared_since, traffic.candidate, traffic.control);
         if self.first.is_some_and(|first| bucket.0 == first.0 + YOUNG_BUCKETS) {
             self.operations.iter_mut().for_each(Operation::grow_up);

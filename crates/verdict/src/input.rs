@@ -47,6 +47,8 @@ pub struct JudgeInput {
     pub measured: Option<Measured>,
     /// True where requests were counted by the weights of sampled spans. Left false by whoever gathers the input.
     pub weighted: bool,
+    /// True where log records are counted in place of requests. Left false by whoever gathers the input.
+    pub by_records: bool,
     /// From each bucket on, for how many times its requests the time before the start counts, where it was not known until
     /// then how its spans were sampled. Left empty by whoever gathers the input.
     pub past_weights: BTreeMap<Bucket, f64>,
@@ -80,6 +82,7 @@ impl JudgeInput {
             flag: None,
             measured: None,
             weighted: false,
+            by_records: false,
             past_weights: BTreeMap::new(),
             suppressed: BTreeSet::new(),
             data_quality: Vec::new(),

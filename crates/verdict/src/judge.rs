@@ -16,6 +16,7 @@ use crate::fold::Fold;
 use crate::input::JudgeInput;
 use crate::measured;
 use crate::quality;
+use crate::records;
 use crate::summary;
 use crate::surprise;
 use crate::symptoms;
@@ -43,9 +44,11 @@ pub fn suspicion(input: &JudgeInput) -> (f64, String) {
     surprise::largest(input).map_or((0.0, String::new()), |most| (most.log, most.about))
 }
 
-/// Returns the same question put better, where there is a better one: of a flag's arms, of request metrics, of weights.
+/// Returns the same question put better, where there is a better one: of a flag's arms, of request metrics, of
+/// log records, of weights.
 pub(crate) fn asked_otherwise(input: &JudgeInput) -> Option<JudgeInput> {
-    flag::by_arms(input).or_else(|| measured::by_metrics(input)).or_else(|| weights::evened(input))
+    let by_metrics = || measured::by_metrics(input).or_else(|| records::by_records(input));
+    flag::by_arms(input).or_else(by_metrics).or_else(|| weights::evened(input))
 }
 
 /// Says what the folded tests amount to.
@@ -262,6 +265,8 @@ fn sentence(input: &JudgeInput, fold: &Fold, verdict: &Verdict) -> String {
                 "no traffic has reached it yet".to_owned()
             } else if fold.control_requests() == 0 {
                 "there is nothing to compare it with".to_owned()
+            } else if input.by_records {
+                format!("only its logs are known, and {calls} records show nothing that is new")
             } else if verdict.findings.iter().any(|f| f.symptom) {
                 "a service that it calls is failing".to_owned()
             } else if let Some((share, meant)) = fold.share.mismatch(&input.tolerances) {

@@ -23,7 +23,7 @@
 //! | `aftermath`, `relapse` | the end of a regression whose reference is gone; what had recovered and goes wrong again |
 //! | [`Session`], `beside` | a judgement that is carried on from look to look, and what it asks beside requests |
 //! | `tolerances`, `policy` | what counts as worse, and for which service |
-//! | `flag`, `measured`, `weights` | the arms of a feature flag, as versions; request metrics, as operations; sampled spans, by weight |
+//! | `flag`, `measured`, `records`, `weights` | the arms of a feature flag, as versions; request metrics, as operations; log records, where there is nothing else; sampled spans, by weight |
 //! | `drill` | attribute values that the excess has in common |
 //! | `paths` | versions of all who took part: callees that answer wrongly, two deploys at once |
 //! | `culprit`, `unanswered`, `failing`, `symptoms` | where the cause lies, callees that are down or fail, and where else it shows |
@@ -76,6 +76,7 @@ mod placebo;
 mod policy;
 pub mod quality;
 pub mod rate;
+mod records;
 mod relapse;
 mod restarts;
 mod scopes;

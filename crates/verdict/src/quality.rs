@@ -78,6 +78,8 @@ pub const WEIGHTED_SPANS: &str = "weighted_spans";
 pub const SAMPLED_SPANS: &str = "sampled_spans";
 /// Nothing but the levels of metrics is known of the service.
 pub const METRICS_ONLY: &str = "metrics_only";
+/// Nothing but log records is known of the service: they are counted in place of requests.
+pub const LOGS_ONLY: &str = "logs_only";
 
 /// Telemetry that is further behind than this had piled up.
 const PILED_UP: Duration = Duration::from_secs(900);
@@ -97,6 +99,7 @@ pub(crate) fn words(input: &JudgeInput, fold: &Fold, tests: &[Test]) -> Vec<Stri
     let seen = requests > 0;
     let levels = fold.only_metrics();
     say(METRICS_ONLY, levels);
+    say(LOGS_ONLY, input.by_records);
     say(SAMPLED_SPANS, input.measured.is_none() && sampled(input));
     say(NO_CANDIDATE_TRAFFIC, !seen && !levels);
     say(NO_BASELINE, fold.control_requests() == 0 && !levels);

@@ -23,6 +23,7 @@ pub(crate) fn whole<'a>(input: &'a JudgeInput, fold: &'a Fold) -> Scope<'a> {
         kind: None,
         flag: input.flag.as_deref(),
         weighted: input.weighted,
+        records: input.by_records,
         metric: input.measured.as_ref().and_then(Measured::source),
         named: input.measured.as_ref().and_then(Measured::named),
         candidate: BTreeSet::from([frame.version.as_str()]),

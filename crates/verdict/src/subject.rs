@@ -155,10 +155,10 @@ impl Fold {
         let logged = self.logs.all.len() as f64;
         let fresh = self.logs.fresh().map(|(fingerprint, _)| Subject::NewLog(*fingerprint));
         found.extend(fresh.map(|subject| (subject, LOGS_SHARE / (logged + 1.0))));
-        if logged > 0.0 {
+        if logged > 0.0 && !self.by_records {
             found.push((Subject::LogErrors, LOG_ERRORS_SHARE));
         }
-        let templates = self.log_flow.tests.tests.len();
+        let templates = if self.by_records { 0 } else { self.log_flow.tests.tests.len() };
         found.extend((0..templates).map(|index| (Subject::LogFlow(index), LOG_FLOW_SHARE / templates as f64)));
         let actions = self.actions.tests.len();
         found.extend((0..actions).map(|index| (Subject::Action(index), ACTIONS_SHARE / actions as f64)));
@@ -169,8 +169,10 @@ impl Fold {
         if self.restarts.candidate.starts > 0.0 {
             found.push((Subject::Restarts, 0.0));
         }
-        found.push((Subject::Throughput, FLOW_SHARE));
-        found.push((Subject::Silence, FLOW_SHARE));
+        if !self.by_records {
+            found.push((Subject::Throughput, FLOW_SHARE));
+            found.push((Subject::Silence, FLOW_SHARE));
+        }
         found
     }
 

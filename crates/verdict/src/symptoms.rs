@@ -51,6 +51,7 @@ pub(crate) fn find(input: &JudgeInput, frame: &Frame, culprit: &Culprit) -> Vec<
             kind: Some(*kind),
             flag: None,
             weighted: false,
+            records: false,
             metric: None,
             named: None,
             candidate: Default::default(),

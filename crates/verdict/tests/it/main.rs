@@ -14,6 +14,7 @@ mod lasting;
 mod measured;
 mod outages;
 mod paths;
+mod records;
 mod recoveries;
 mod reference;
 mod relapses;
