@@ -119,7 +119,7 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// Starts from `(bad, all)` of the buckets before.
+    /// Starts from `(bad, all)` of the buckets before, those of an incident left out.
     pub(crate) fn new(past: &[(f64, f64)]) -> Self {
         let requests: f64 = past.iter().map(|(_, n)| n).sum();
         Self {

@@ -105,7 +105,8 @@ pub(crate) fn decide(input: &JudgeInput, fold: &Fold) -> Decision {
 
 /// Says whether a trigger still waits to be confirmed, rather than having been refuted by what came after.
 fn pending(fold: &Fold, subject: Subject, at: Bucket, end: Bucket, tolerances: &Tolerances) -> bool {
-    let (excess, requests) = fold.excess(subject, Bucket(at.0 + 1), end, tolerances);
+    let from = Bucket(at.0 + 1).max(fold.recurs_until(subject, end).unwrap_or_default());
+    let (excess, requests) = fold.excess(subject, from, end, tolerances);
     excess || requests < LASTING_REQUESTS
 }
 

@@ -145,6 +145,8 @@ pub struct Bursts {
     /// The same without the pairs that differ most.
     rest: Measure,
     telling: bool,
+    /// What the whole shows with an incident that is left out of both; none where there is none.
+    whole: f64,
 }
 
 impl Bursts {
@@ -153,7 +155,7 @@ impl Bursts {
         let all = of_arm(buckets);
         // A quarter of what little is there is none, so nothing can be an incident.
         if all.phi <= LEFT {
-            return Self { all, rest: all, telling: false };
+            return Self { all, rest: all, ..Self::default() };
         }
         let rest = over_stretches(|length| {
             let mut pairs = pairs(buckets, length);
@@ -162,7 +164,13 @@ impl Bursts {
             pairs.sort_by(|a, b| excess(b).total_cmp(&excess(a)));
             summed(pairs.get(INCIDENT..).unwrap_or_default())
         });
-        Self { all, rest, telling: pairs(buckets, 1).len() >= TELLING }
+        Self { all, rest, telling: pairs(buckets, 1).len() >= TELLING, whole: 0.0 }
+    }
+
+    /// Measures it from the buckets outside of an incident; `all` are those with it.
+    pub fn outside(rest: &[(f64, f64)], all: &[(f64, f64)]) -> Self {
+        let whole = if all.len() > rest.len() { of_arm(all).phi } else { 0.0 };
+        Self { whole, ..Self::of(rest) }
     }
 
     /// Says whether one incident alone made it burstier than `usual`: without its pairs less than a quarter of that is left.
@@ -179,7 +187,8 @@ impl Bursts {
     ///
     /// As much as happened without any deploy is no ground to call one bad before it is seen to last.
     pub fn incident(&self, usual: f64) -> f64 {
-        if self.is_incident(usual) { self.all.phi } else { 1.0 }
+        let left_out = if self.whole > usual { self.whole } else { 1.0 };
+        if self.is_incident(usual) { self.all.phi.max(left_out) } else { left_out }
     }
 }
 

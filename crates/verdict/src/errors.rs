@@ -80,6 +80,11 @@ impl ErrorTest {
         }
     }
 
+    /// Starts from those outside of an incident, `all` being those with it.
+    pub(crate) fn outside(rest: &[(f64, f64)], all: &[(f64, f64)]) -> Self {
+        Self { before: Bursts::outside(rest, all), ..Self::new(rest) }
+    }
+
     /// The control's share of failed requests as well as it is known.
     pub(crate) fn reference(&self) -> f64 {
         let (bad, all) = (self.past.0 + self.since.0, self.past.1 * self.past_weight + self.since.1);

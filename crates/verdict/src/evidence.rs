@@ -41,6 +41,8 @@ pub(crate) struct Scope<'a> {
     /// Versions of the control; empty means all.
     pub(crate) control: BTreeSet<&'a str>,
     pub(crate) control_span: Interval,
+    /// Times within that which are left out.
+    pub(crate) without: Vec<Interval>,
 }
 
 /// What tells the versions of rows apart.
@@ -410,7 +412,9 @@ fn sides(scope: &Scope<'_>, by: By<'_>) -> String {
     format!(
         "(({}) OR ({}))",
         side(by, &scope.candidate, scope.candidate_span),
-        side(by, &scope.control, scope.control_span)
+        scope.without.iter().fold(side(by, &scope.control, scope.control_span), |side, out| {
+            format!("{side} AND NOT ({})", times(*out))
+        })
     )
 }
 
@@ -465,6 +469,7 @@ mod tests {
             candidate_span: span,
             control: BTreeSet::new(),
             control_span: span,
+            without: Vec::new(),
         };
         let sql = errors(&scope);
         assert!(sql.contains("service_name = 'o''brien'") && sql.contains("operation = 'GET /''--'"), "{sql}");

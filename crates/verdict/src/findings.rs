@@ -20,6 +20,7 @@ use crate::standing::Standing;
 use crate::subject::Subject;
 use crate::summary;
 use crate::totals;
+use crate::view::{self, View, of_operation};
 
 const EXEMPLARS_MAX: usize = 5;
 /// Error probability of the interval of an effect.
@@ -75,12 +76,13 @@ pub(crate) fn of_test(input: &JudgeInput, fold: &Fold, test: &Test) -> Finding {
         _ => None,
     };
     let mut signal = test.subject.signal();
-    if let Some(source) = read.and_then(|index| source(input, &fold.operations[index])) {
+    let read = read.map(|index| &fold.operations[index]);
+    if let Some((op, source)) = read.and_then(|op| Some((op, source(input, op)?))) {
         let slow = matches!(test.subject, Subject::Latency(_));
         let what = if slow { "the p95 in ms" } else { "failed requests" };
         signal = SignalKind::Metric;
         numbers.explanation.subject = format!("{what} of `{}` by `{}`", numbers.operation, source.name);
-        numbers.sql = evidence::measured(&whole(input, fold), &source, slow);
+        numbers.sql = evidence::measured(&of_operation(input, fold, op), &source, slow);
         numbers.exemplars.clear();
     }
     // What has no control is held against an objective, whatever the others are held against.
@@ -195,7 +197,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
             let test = &op.calls.tests[callee];
             // Spans alone tell of calls, whatever counts requests.
             let sample = |role: Role| {
-                let cells = fold.frame.cells(measured::spans(input), &op.name, op.kind, role);
+                let cells = view::cells(fold, measured::spans(input), op, role);
                 let n: u64 = cells.iter().map(|(_, _, cell)| cell.assembled).sum();
                 let calls: u64 = cells
                     .iter()
@@ -433,27 +435,6 @@ fn path(input: &JudgeInput, fold: &Fold, index: usize) -> Numbers {
         },
         identity: "path".to_owned(),
         exemplars: traces.0.iter().map(hex).collect(),
-    }
-}
-
-/// The rows behind a finding on one operation.
-struct View<'a> {
-    scope: Scope<'a>,
-    candidate: Cells<'a>,
-    control: Cells<'a>,
-}
-
-impl<'a> View<'a> {
-    fn of(input: &'a JudgeInput, fold: &'a Fold, index: usize) -> Self {
-        let op = &fold.operations[index];
-        let control = control_of(fold);
-        let cells = |role: Role| fold.frame.cells(&input.series, &op.name, op.kind, role);
-        let names = std::iter::once(op.name.as_str()).chain(op.former.as_deref());
-        Self {
-            scope: Scope { operations: names.collect(), kind: Some(op.kind), ..whole(input, fold) },
-            candidate: cells(Role::Candidate),
-            control: cells(control),
-        }
     }
 }
 

@@ -12,19 +12,21 @@ use plimsoll_model::{Bucket, ServiceKey, Suppressed};
 use crate::actions::Actions;
 use crate::boots::Boots;
 use crate::closeness::{Closeness, Expected, Health};
+use crate::dealing::Dealing;
 use crate::design::{Cells, Frame, Role};
 use crate::dispersion::{Measure, Tempering};
 use crate::drift::Drift;
 use crate::due::due;
 use crate::failing::Failing;
 use crate::flow::{self, Due, Flow, Traffic};
+use crate::incident::{self, Incidents};
 use crate::input::JudgeInput;
 use crate::log_flow::LogFlow;
 use crate::logs::{self, LogErrors, Logged};
 use crate::metric_seasons::MetricSeasons;
 use crate::metrics::{self, MetricTest};
 use crate::novelty::Novelty;
-use crate::operation::{self, Dealing, Moment, Operation, YOUNG_BUCKETS};
+use crate::operation::{self, Moment, Operation, YOUNG_BUCKETS};
 use crate::paths::{Paths, Step};
 use crate::quality;
 use crate::restarts::Restarts;
@@ -147,14 +149,11 @@ impl Fold {
         }
         let first = past.values().flatten().map(|cell| cell.0).min();
         let evicted = input.data_quality.iter().any(|word| word == quality::BASELINE_EVICTED);
-        let length = (frame.start.0 - first.unwrap_or(frame.start).0).max(1);
-        let watch = (tolerances.watch_max_s / 10).max(1);
-        let dealing = Dealing {
-            start: frame.start,
-            after: watch.div_ceil(length).clamp(1, 6),
-            before: (length / watch).max(1),
-            zone: zones::attribute(past.values().flatten().map(|cell| cell.2)),
-        };
+        let counted: Vec<incident::Counted> =
+            requests.iter().map(|(bucket, n)| (*bucket, failures.get(bucket).copied().unwrap_or(0.0), *n)).collect();
+        let incidents = Incidents { errors: incident::find(&counted, frame.start), latency: None };
+        let mut dealing = Dealing::new(first.unwrap_or(frame.start), frame.start, incidents, tolerances);
+        dealing.zone = zones::attribute(past.values().flatten().map(|cell| cell.2));
         let callers = callers(input, &frame.service.service);
         let traffic: Vec<Traffic> = (first.unwrap_or(frame.start).0..frame.start.0)
             .rev()
@@ -166,8 +165,8 @@ impl Fold {
                 excused: 1.0,
             })
             .collect();
-        let served_before: Vec<(f64, f64)> =
-            requests.iter().map(|(bucket, n)| (failures.get(bucket).copied().unwrap_or(0.0), *n)).collect();
+        let usual = counted.iter().filter(|(bucket, ..)| !incidents.contain(*bucket));
+        let served_before: Vec<(f64, f64)> = usual.map(|(_, bad, all)| (*bad, *all)).collect();
         let mut fold = Self {
             operations: Vec::new(),
             index: BTreeMap::new(),

@@ -6,7 +6,7 @@ use crate::alone;
 use crate::errors;
 use crate::fold::Fold;
 use crate::metrics;
-use crate::operation::Operation;
+use crate::operation::{Operation, Recent};
 use crate::restarts;
 use crate::subject::Subject;
 use crate::tolerances::Tolerances;
@@ -23,6 +23,8 @@ pub(crate) const LASTING_REQUESTS: f64 = 20.0;
 const LASTING_REQUESTS_MIN: f64 = 5.0;
 /// Standard deviations of a count that failures which go on exceed half of what is tolerated by: one that strays does not.
 const BEYOND_A_STRAY: f64 = 1.0;
+/// Standard deviations by which what resembles an incident is worse than that was, or goes on after it.
+const WORSE_THAN_BEFORE: f64 = 3.0;
 /// Share of the failures in excess that [`LASTING_BUCKETS`] in a row hold at most, where they come all the while.
 const DENSEST: f64 = 2.0 / 3.0;
 /// Buckets for which failures wait for their traces, which say where they began.
@@ -133,7 +135,14 @@ impl Fold {
     /// Says whether the time after the trigger `at` shows by `now` that the excess lasts.
     fn lasts(&self, subject: Subject, at: Bucket, now: Bucket, tolerances: &Tolerances) -> bool {
         let standing = self.standing(subject);
-        if let Subject::Errors(index) = subject {
+        // What happened once without any deploy may happen again: nothing is quick about it.
+        let recurs = self.recurs_until(subject, now);
+        if recurs.is_some_and(|until| now < until || !self.went_on(subject, [until, now], tolerances)) {
+            return false;
+        }
+        if let Subject::Errors(index) = subject
+            && recurs.is_none()
+        {
             let errors = &self.operations[index].errors;
             let rates = errors.sums.rates();
             let floor = rates.rate_a.max(0.5 / rates.n_a.max(1.0));
@@ -146,7 +155,7 @@ impl Fold {
             return false;
         }
         // Failures that several buckets show, none of them most of it, and the latest too, are shown to last.
-        if matches!(subject, Subject::Errors(_)) && standing.is_spread() {
+        if matches!(subject, Subject::Errors(_)) && standing.is_spread() && recurs.is_none() {
             let (excess, requests) = self.excess(subject, now, now, tolerances);
             if excess && requests >= LASTING_REQUESTS_MIN && self.is_no_stray(subject, now, now, tolerances) {
                 return true;
@@ -168,9 +177,10 @@ impl Fold {
                 | Subject::Action(_)
                 | Subject::Path(_)
         ) {
-            return now.0 >= at.0 + LASTING_BUCKETS;
+            let window = [Bucket((now.0 + 1).saturating_sub(LASTING_BUCKETS)), now];
+            return now.0 >= at.0 + LASTING_BUCKETS && (recurs.is_none() || self.fails_in(window, tolerances));
         }
-        let after = Bucket(at.0 + 1);
+        let after = Bucket(at.0 + 1).max(recurs.unwrap_or_default());
         let mut from = after.max(Bucket((now.0 + 1).saturating_sub(LASTING_BUCKETS)));
         let (mut excess, mut requests) = self.excess(subject, from, now, tolerances);
         if requests < LASTING_REQUESTS {
@@ -185,6 +195,43 @@ impl Fold {
             _ => true,
         };
         excess && requests >= LASTING_REQUESTS_MIN && long_enough && stays
+    }
+
+    /// Returns from when on a test shows by `now` more than an incident before the start that might have come again; `None` where it
+    /// is of nothing like it.
+    pub(crate) fn recurs_until(&self, subject: Subject, now: Bucket) -> Option<Bucket> {
+        let when = (self.first, now);
+        match subject {
+            Subject::Errors(index) => {
+                let op = &self.operations[index];
+                let incident = op.incidents.errors?;
+                let found = op.outlasts(incident, when, |recent| (recent.errors, recent.requests))?;
+                let told = Told { hits: found.bad, all: found.all, share: incident.share };
+                (!told.is_beyond(WORSE_THAN_BEFORE, op.errors.standing.dispersion)).then_some(found.from)
+            }
+            Subject::Latency(index) => {
+                let op = &self.operations[index];
+                let slow = |recent: &Recent| (recent.tail[0], recent.timed);
+                op.outlasts(op.incidents.latency?, when, slow).map(|found| found.from)
+            }
+            // What fails is logged, and fails at the top.
+            Subject::LogErrors | Subject::Path(_) => {
+                (0..self.operations.len()).filter_map(|index| self.recurs_until(Subject::Errors(index), now)).max()
+            }
+            _ => None,
+        }
+    }
+
+    /// Says whether all of the time shows more than half of what is tolerated, and clearly so; true of what counts neither failed nor
+    /// slow requests.
+    fn went_on(&self, subject: Subject, [from, to]: [Bucket; 2], tolerances: &Tolerances) -> bool {
+        let told = self.told(subject, from, to, tolerances);
+        told.is_none_or(|told| told.is_beyond(WORSE_THAN_BEFORE, self.standing(subject).dispersion))
+    }
+
+    /// Says whether any operation fails more than is tolerated by half.
+    fn fails_in(&self, [from, to]: [Bucket; 2], tolerances: &Tolerances) -> bool {
+        (0..self.operations.len()).any(|index| self.excess(Subject::Errors(index), from, to, tolerances).0)
     }
 
     /// Says whether the failures in `from..=to` are more than one that strayed there after a burst: more than such counts vary by, or, few

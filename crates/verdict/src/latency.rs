@@ -60,13 +60,13 @@ pub(crate) struct LatencyTest {
 const MEASURED: [usize; 2] = [0, 2];
 
 impl LatencyTest {
-    /// Starts from the buckets before, counted against `edges`.
-    pub(crate) fn new(edges: Edges, before: &[Counts]) -> Self {
+    /// Starts from the buckets before, counted against `edges`; `all` are those with an incident that is left out.
+    pub(crate) fn new(edges: Edges, before: &[Counts], all: &[Counts]) -> Self {
         let mut past = Counts::default();
         before.iter().for_each(|counts| past.add(counts));
         let arm = |edge: usize| {
-            let buckets: Vec<(f64, f64)> = before.iter().map(|c| (c.above[edge], c.timed)).collect();
-            Bursts::of(&buckets)
+            let buckets = |of: &[Counts]| of.iter().map(|c| (c.above[edge], c.timed)).collect::<Vec<_>>();
+            Bursts::outside(&buckets(before), &buckets(all))
         };
         // Where there is no past, what fixed the edges stands for it.
         let reference = if past.timed > 0.0 {

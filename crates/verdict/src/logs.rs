@@ -14,13 +14,13 @@ use plimsoll_model::signal::{ExceptionCount, Fingerprint};
 
 use crate::boots::Boots;
 use crate::counts::Counts;
+use crate::dealing::Dealing;
 use crate::design::{Frame, Role};
 use crate::dispersion::Measure;
 use crate::errors::ErrorTest;
 use crate::gate::Told;
 use crate::input::JudgeInput;
 use crate::lately::Lately;
-use crate::operation::Dealing;
 use crate::slot::{ByAge, Look, Past, Slots};
 use crate::tolerances::Tolerances;
 use plimsoll_model::signal::AgeClass;
@@ -123,12 +123,17 @@ impl LogErrors {
         let mut past = Past::new(dealing.after);
         let errors = |bucket: &Bucket| messages.get(bucket).copied().unwrap_or(0.0);
         for (bucket, n) in requests.iter().rev() {
-            let portion = (dealing.start.0 - 1 - bucket.0) / dealing.before.max(1);
+            let Some(portion) = dealing.portion(*bucket) else { continue };
             let counts = Counts { requests: *n, errors: errors(bucket), ..Counts::default() };
             past.add(portion, AgeClass::Warm, &counts);
         }
-        let before: Vec<(f64, f64)> = requests.iter().map(|(bucket, n)| (errors(bucket), *n)).collect();
-        Self { test: ErrorTest::new(&before), lately: Lately::default(), slots: Slots::default(), past }
+        let counted = |counts: &dyn Fn(Bucket) -> bool| -> Vec<(f64, f64)> {
+            let those = requests.iter().filter(|(bucket, _)| counts(**bucket));
+            those.map(|(bucket, n)| (errors(bucket), *n)).collect()
+        };
+        let rest = counted(&|bucket| dealing.portion(bucket).is_some());
+        let test = ErrorTest::outside(&rest, &counted(&|_| true));
+        Self { test, lately: Lately::default(), slots: Slots::default(), past }
     }
 
     /// Takes one bucket: messages and requests of candidate and control.

@@ -8,9 +8,11 @@ use crate::calls::{CallCounts, CallTests};
 use crate::closeness::Expected;
 use crate::counts::{Counts, Edges, nearest_shift, shift_of};
 use crate::culprit::Arm;
+use crate::dealing::Dealing;
 use crate::design::Role;
 use crate::dispersion::Measure;
 use crate::errors::ErrorTest;
+use crate::incident::{self, Incident, Incidents};
 use crate::latency::{EDGE_COUNT_MIN, LatencyTest};
 use crate::settling::{self, Point};
 use crate::slot::{ByAge, Look, Pair, Past, Slots};
@@ -23,6 +25,11 @@ pub(crate) const YOUNG_BUCKETS: u64 = 30;
 
 /// Buckets whose mean says how slow the candidate was at first.
 const EARLIEST: usize = 6;
+
+/// Share of an incident's share of bad requests from which on others resemble it.
+const RESEMBLES: f64 = 1.0 / 3.0;
+/// Buckets for which they last longer than it did before they are more than it was.
+const MARGIN: u64 = 3;
 
 /// Requests of the candidate that one of the control stands for at most: what is held against fewer is held against nothing.
 const STANDS_FOR: f64 = 20.0;
@@ -49,6 +56,8 @@ pub(crate) struct Operation {
     pub(crate) kind: OperationKind,
     /// Name that the control has for it, where the candidate renamed it.
     pub(crate) former: Option<String>,
+    /// What is left out of the time before.
+    pub(crate) incidents: Incidents,
     /// Requests of the control before the start, and of both arms since.
     pub(crate) before: u64,
     pub(crate) candidate: u64,
@@ -82,18 +91,6 @@ pub(crate) struct Operation {
 /// Cells of one bucket, with the age class at which they are compared.
 pub(crate) type Cells<'a> = Vec<(AgeClass, &'a OperationCell)>;
 
-/// How the time before the start is dealt out.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Dealing {
-    pub(crate) start: Bucket,
-    /// Buckets after the start that share one portion.
-    pub(crate) after: u64,
-    /// Buckets before the start in a portion.
-    pub(crate) before: u64,
-    /// The attribute that tells zones.
-    pub(crate) zone: Option<&'static str>,
-}
-
 /// What a bucket is folded with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment<'a> {
@@ -120,11 +117,16 @@ impl Operation {
         dealing: Dealing,
         tolerances: &Tolerances,
     ) -> Self {
+        let all = before;
+        let incidents = Incidents::of(all, dealing.start, dealing.incidents.errors);
+        let dealing = dealing.without(incidents);
+        let rest: Vec<_> = all.iter().filter(|(bucket, ..)| !incidents.contain(*bucket)).copied().collect();
+        let before = rest.as_slice();
         let mut history = Histogram::default();
         before.iter().for_each(|(_, _, cell)| history.merge(&cell.latency));
         let enough = history.count() >= EDGE_COUNT_MIN;
         let edges = if enough { Edges::of(&history, tolerances) } else { None };
-        let mut buckets: Vec<(Bucket, Counts)> = Vec::new();
+        let buckets = summed(before, edges.as_ref());
         let mut past = Past::new(dealing.after);
         let young_requests: u64 = before.iter().filter(|c| c.1 != AgeClass::Warm).map(|c| c.2.requests).sum();
         let requests: u64 = before.iter().map(|c| c.2.requests).sum();
@@ -138,10 +140,6 @@ impl Operation {
         for (bucket, age, cell) in before {
             let counts = Counts::of(cell, edges.as_ref());
             add_logs(&mut usual_log, &counts);
-            match buckets.last_mut() {
-                Some((last, sum)) if last == bucket => sum.add(&counts),
-                _ => buckets.push((*bucket, counts)),
-            }
             traces.add(cell);
             calls.add(cell);
             pool(&mut pooled[Role::Before as usize], *age, cell);
@@ -149,16 +147,17 @@ impl Operation {
                 past.young[*age as usize].push_back(counts);
                 continue;
             }
-            dealt.push(((dealing.start.0 - 1 - bucket.0) / dealing.before.max(1), *age, counts));
+            dealt.extend(dealing.portion(*bucket).map(|portion| (portion, *age, counts)));
         }
         let watch = tolerances.watch_max_s / 10;
         dealt.iter().rev().filter(|d| d.0 <= watch).for_each(|(portion, age, counts)| past.add(*portion, *age, counts));
-        let errors: Vec<(f64, f64)> = buckets.iter().map(|(_, c)| (c.errors, c.requests)).collect();
-        let counts: Vec<Counts> = buckets.iter().map(|(_, c)| *c).collect();
+        let whole = if incidents.any() { summed(all, edges.as_ref()) } else { buckets.clone() };
+        let errors = |of: &[Counts]| of.iter().map(|c| (c.errors, c.requests)).collect::<Vec<(f64, f64)>>();
         Self {
             name,
             kind,
             former: None,
+            incidents,
             before: requests,
             candidate: 0,
             control: 0,
@@ -166,8 +165,8 @@ impl Operation {
             beside: 0,
             ages_differ: false,
             young: false,
-            errors: ErrorTest::new(&errors),
-            latency: edges.map(|edges| LatencyTest::new(edges, &counts)),
+            errors: ErrorTest::outside(&errors(&buckets), &errors(&whole)),
+            latency: edges.map(|edges| LatencyTest::new(edges, &buckets, &whole)),
             alone: AloneTest::default(),
             calls: CallTests::new(calls),
             zones: Zones::new(dealing.zone, before.iter().map(|(.., cell)| *cell)),
@@ -248,7 +247,7 @@ impl Operation {
         }
         if self.latency.is_none() && self.waiting.count() >= EDGE_COUNT_MIN {
             let edges = Edges::of(&self.waiting, moment.tolerances);
-            self.latency = edges.map(|edges| LatencyTest::new(edges, &[]));
+            self.latency = edges.map(|edges| LatencyTest::new(edges, &[], &[]));
             self.waiting = Histogram::default();
         }
     }
@@ -312,6 +311,39 @@ impl Operation {
             most = most.max(latest);
         }
         if all > 0.0 { most / all } else { f64::INFINITY }
+    }
+
+    /// Returns the bucket from which on what the candidate counts shows more than an `incident` before the start that it resembles: as
+    /// that might have come again by itself, it has to last longer. `None` where it resembles none: by far less, from the
+    /// candidate's first minute on, or beside a control that goes on.
+    pub(crate) fn outlasts(
+        &self,
+        incident: Incident,
+        (first, to): (Option<Bucket>, Bucket),
+        of: impl Fn(&Recent) -> (f32, f32),
+    ) -> Option<Outlasting> {
+        let first = first?;
+        if 2 * self.beside > self.paired {
+            return None;
+        }
+        let counted: Vec<incident::Counted> = self
+            .recent
+            .iter()
+            .take_while(|recent| recent.bucket <= to)
+            .map(|recent| {
+                let (bad, all) = of(recent);
+                (recent.bucket, f64::from(bad), f64::from(all))
+            })
+            .collect();
+        let worst = incident::largest(&counted, RESEMBLES * incident.share);
+        let inside = &counted[worst.from..worst.to];
+        let from = inside.first()?.0;
+        let sum = inside.iter().fold((0.0, 0.0), |sum, (_, bad, all)| (sum.0 + bad, sum.1 + all));
+        (from.0 >= first.0 + EARLIEST as u64).then(|| Outlasting {
+            from: Bucket(from.0 + incident.buckets() + MARGIN),
+            bad: sum.0,
+            all: sum.1,
+        })
     }
 
     /// Says whether it is known of most failures that the candidate has in excess where they began; true where it calls nobody.
@@ -416,6 +448,31 @@ impl Operation {
         }
         (0..2).any(|i| settling::remains(&tail(i), shares[i], weight))
     }
+}
+
+/// What the candidate did that resembles an incident before the start.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outlasting {
+    /// From here on it lasts longer.
+    pub(crate) from: Bucket,
+    /// Bad and all requests in it.
+    pub(crate) bad: f64,
+    pub(crate) all: f64,
+}
+
+/// Counts cells, ascending by bucket, bucket by bucket.
+fn summed(cells: &[(Bucket, AgeClass, &OperationCell)], edges: Option<&Edges>) -> Vec<Counts> {
+    let mut buckets: Vec<Counts> = Vec::new();
+    let mut last = None;
+    for (bucket, _, cell) in cells {
+        let counts = Counts::of(cell, edges);
+        match buckets.last_mut() {
+            Some(sum) if last == Some(*bucket) => sum.add(&counts),
+            _ => buckets.push(counts),
+        }
+        last = Some(*bucket);
+    }
+    buckets
 }
 
 fn pool(sums: &mut [(f64, f64); 3], age: AgeClass, cell: &OperationCell) {

@@ -20,12 +20,12 @@ use plimsoll_model::signal::AgeClass;
 use plimsoll_model::{Bucket, Design, ServiceKey};
 
 use crate::counts::Counts;
+use crate::dealing::Dealing;
 use crate::design::{Frame, Role};
 use crate::dispersion::Measure;
 use crate::errors::ErrorTest;
 use crate::input::JudgeInput;
 use crate::lately::Lately;
-use crate::operation::Dealing;
 use crate::slot::{ByAge, Look, Past, Slots};
 use crate::tolerances::Tolerances;
 
@@ -127,7 +127,7 @@ impl Paths {
             }
             let Some((test, lane)) = paths.lane(series, others, dealing) else { continue };
             for (bucket, cell) in past.into_iter().rev() {
-                let portion = (dealing.start.0 - 1 - bucket.0) / dealing.before.max(1);
+                let Some(portion) = dealing.portion(*bucket) else { continue };
                 paths.tests[test].lanes[lane].2.add(portion, AgeClass::Warm, &counts(cell));
                 let both = paths.failed_both(cell);
                 add(&mut paths.tests[test].both[2], both, cell);

@@ -36,6 +36,9 @@ pub const BASELINE_EVICTED: &str = "baseline_evicted";
 /// Counts come in bursts; evidence was tempered accordingly and takes longer.
 pub const BURSTY: &str = "bursty";
 
+/// An outage, or a time in which all was slow, within the time before the start was left out of what is compared with.
+pub const INCIDENT_BEFORE: &str = "incident_before";
+
 /// Something got worse that humans called wrong or known before; it decides nothing until that expires.
 pub const SUPPRESSED: &str = "suppressed";
 /// The marker came more than a minute after the start that it tells, or that its version's first sight tells.
@@ -132,6 +135,9 @@ pub(crate) fn words(input: &JudgeInput, fold: &Fold, tests: &[Test]) -> Vec<Stri
     let bursty = |op: &crate::operation::Operation| {
         op.candidate as f64 >= 0.1 * requests as f64 && op.errors.standing.dispersion >= 2.0
     };
+    let left_out =
+        |op: &crate::operation::Operation| op.candidate as f64 >= 0.1 * requests as f64 && op.incidents.any();
+    say(INCIDENT_BEFORE, seen && fold.operations.iter().any(left_out));
     say(BURSTY, seen && fold.operations.iter().any(bursty));
     let (started, marked) = (input.deploy.started_at, input.deploy.created_at);
     say(MARKED_LATE, !input.deploy.inferred && marked.since(started) > MARKED_WITHIN);

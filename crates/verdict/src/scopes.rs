@@ -30,6 +30,7 @@ pub(crate) fn whole<'a>(input: &'a JudgeInput, fold: &'a Fold) -> Scope<'a> {
         candidate_span: frame.candidate_span(),
         control: frame.control_versions.iter().map(String::as_str).collect(),
         control_span: if concurrent { frame.candidate_span() } else { frame.before_span() },
+        without: Vec::new(),
     }
 }
 

@@ -58,6 +58,7 @@ pub(crate) fn find(input: &JudgeInput, frame: &Frame, culprit: &Culprit) -> Vec<
             candidate_span: frame.candidate_span(),
             control: Default::default(),
             control_span,
+            without: Vec::new(),
         };
         found.extend(errors_of(input, culprit, &scope, side));
         found.extend(latency_of(input, culprit, &scope, side));

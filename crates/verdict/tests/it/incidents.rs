@@ -3,7 +3,7 @@
 use plimsoll_model::signal::{Histogram, OperationCell};
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Bucket, SignalKind, VerdictKind};
-use plimsoll_verdict::JudgeInput;
+use plimsoll_verdict::{JudgeInput, judge, quality};
 
 use crate::simulation::{START, Scenario, looked_at, simulate};
 
@@ -46,6 +46,91 @@ fn failures_are_found_as_soon_after_an_incident_as_without_one() {
             assert!(soon, "{share}, {length} buckets of {failed}: {with:?} for {without}");
         }
     }
+}
+
+/// Makes what a version serves in `from..to` slower by `buckets` of the histogram; sixteen are a factor of two.
+fn slow(input: &mut JudgeInput, version: &str, span: (i64, i64), buckets: i16) {
+    change(input, version, span, |cell| {
+        cell.latency = Histogram(cell.latency.0.iter().map(|(index, n)| (index + buckets, *n)).collect());
+    });
+}
+
+fn says(input: &JudgeInput) -> bool {
+    judge(input).data_quality.iter().any(|word| word == quality::INCIDENT_BEFORE)
+}
+
+#[test]
+fn what_comes_right_after_an_outage_passes_no_sooner_than_it_would_and_is_found_as_soon() {
+    let share = |errors: f64| Scenario { share: 1.0, errors: 0.003, error_effect: errors / 0.003, ..quiet() };
+    // A minute before the start, of nine minutes and of a quarter of an hour.
+    for (from, to, failed, errors) in [(-60, -6, 0.5, 0.05), (-96, -6, 0.2, 0.05), (-24, -6, 0.5, 0.02)] {
+        let without = found(&mut simulate(&share(errors), 71), SignalKind::ErrorRate).expect("a bad deploy");
+        let mut input = simulate(&share(errors), 71);
+        change(&mut input, "1", (from, to), fails(failed));
+        let told = looked_at(&mut input, 2);
+        assert!(told.iter().all(|verdict| verdict.verdict != VerdictKind::Pass), "{from} to {to}: {failed}");
+        let soon = found(&mut input, SignalKind::ErrorRate).is_some_and(|seconds| seconds <= without + 40);
+        assert!(soon, "{from} to {to}: {failed} for {without}");
+        assert!(says(&input));
+        let finding = &judge(&input).findings[0];
+        assert!(finding.baseline.value < 0.01 && finding.sql.contains("AND NOT (bucket_start"), "{finding:?}");
+        // The mended one passes.
+        let mut well = simulate(&Scenario { errors: 0.003, share: 1.0, after_s: 900, ..quiet() }, 72);
+        change(&mut well, "1", (from, to), fails(failed));
+        let passed = looked_at(&mut well, 3).iter().any(|verdict| verdict.verdict == VerdictKind::Pass);
+        assert!(passed, "{from} to {to}: {failed}: {:?}", judge(&well).summary);
+    }
+}
+
+#[test]
+fn an_outage_that_lasts_to_the_start_is_what_the_deploy_came_upon() {
+    let mut input = simulate(&Scenario { share: 1.0, ..quiet() }, 73);
+    change(&mut input, "1", (-60, 0), fails(0.3));
+    change(&mut input, "2", (0, 36), fails(0.3));
+    assert_eq!(found(&mut input, SignalKind::ErrorRate), None);
+    assert!(!says(&input));
+}
+
+#[test]
+fn latency_is_found_as_soon_after_minutes_in_which_all_was_slow() {
+    for share in [0.5, 1.0] {
+        let worse = Scenario { latency_effect: 1.6, share, ..quiet() };
+        let without = found(&mut simulate(&worse, 74), SignalKind::Latency).expect("a slow deploy");
+        for (from, to) in [(-60, -38), (-240, -186), (-60, -6)] {
+            let mut input = simulate(&worse, 74);
+            slow(&mut input, "1", (from, to), 37);
+            let with = found(&mut input, SignalKind::Latency);
+            assert!(with.is_some_and(|seconds| seconds <= without + 60), "{share}, {from}: {with:?} for {without}");
+            assert!(says(&input));
+        }
+    }
+}
+
+#[test]
+fn an_incident_that_comes_again_as_it_was_is_no_regression_until_it_lasts_longer() {
+    let quiet = Scenario { errors: 0.003, share: 1.0, after_s: 1_080, ..quiet() };
+    let again = |(before, failed): (i64, f64), (after, fails_now): (i64, f64)| {
+        let mut input = simulate(&quiet, 75);
+        change(&mut input, "1", (-150, -150 + before), fails(failed));
+        change(&mut input, "2", (60, 60 + after), fails(fails_now));
+        found(&mut input, SignalKind::ErrorRate)
+    };
+    for incident in [(3, 0.5), (12, 0.9), (24, 0.5)] {
+        assert_eq!(again(incident, incident), None, "{incident:?}");
+        let (buckets, failed) = incident;
+        let longer = again(incident, (buckets + 20, failed)).expect("it goes on");
+        assert!(longer <= 600 + 10 * (buckets as u64 + 8), "{incident:?}: {longer}");
+    }
+    // None before, one that is worse, and one that is of another kind.
+    for (before, after) in [((0, 0.5), (12, 0.5)), ((36, 0.3), (36, 0.9)), ((36, 0.9), (36, 0.1))] {
+        let soon = again(before, after).is_some_and(|seconds| seconds <= 700);
+        assert!(soon, "{before:?} {after:?}: {:?}", again(before, after));
+    }
+    // What fails from the first minute on is the deploy's.
+    let mut input = simulate(&quiet, 75);
+    change(&mut input, "1", (-150, -114), fails(0.9));
+    change(&mut input, "2", (0, 60), fails(0.9));
+    assert!(found(&mut input, SignalKind::ErrorRate).is_some_and(|seconds| seconds <= 60));
 }
 
 #[test]
