@@ -9,8 +9,8 @@
 //! A candidate that never reached it has a wrong address, and where others go on to reach it the fault is not there either.
 //! Side by side nothing of this is asked: the control calls it at the same time.
 
+use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use plimsoll_model::Bucket;
 use plimsoll_model::signal::{OperationCell, Party};
