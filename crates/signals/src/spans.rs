@@ -88,9 +88,9 @@ impl SignalState {
         let mut values = std::mem::take(&mut self.values_at_hand);
         self.registry.counters.spans += rows as u64;
 
-        for row in 0..rows {
+        for (row, key) in keys.iter().enumerate() {
             let (received, start, end) = (received.get(row), start.get(row), end.get(row));
-            if !stretch.takes(keys[row], received, end) {
+            if !stretch.takes(*key, received, end) {
                 stretch.end(&mut run, &mut seen);
                 if received != moment.received {
                     moment = Moment::of(received);
