@@ -74,7 +74,7 @@ pub(crate) fn decide(input: &JudgeInput, fold: &Fold) -> Decision {
         None if triggered.iter().any(|(subject, at)| pending(fold, *subject, *at, end, tolerances)) => Phase::Suspected,
         None => Phase::Clear,
     };
-    let levels = fold.only_metrics();
+    let levels = fold.by_levels();
     let minutes = fold.metrics.iter().map(|metric| metric.minutes).min().unwrap_or(0);
     let watched = match fold.first {
         Some(first) => input.known_until().since(first.start()).as_secs(),
@@ -92,11 +92,11 @@ pub(crate) fn decide(input: &JudgeInput, fold: &Fold) -> Decision {
         pass: shown && watched >= watch_min,
         time_to_decide_s: if shown {
             Some(watch_min.saturating_sub(watched))
-        } else if levels {
-            Some(60 * MINUTES_MIN.saturating_sub(minutes)).filter(|seconds| *seconds > 0)
         } else if fold.share.mismatch(tolerances).is_some() || !fold.new_fatals().is_empty() {
             // More of the same traffic changes nothing of that.
             None
+        } else if levels {
+            Some(60 * MINUTES_MIN.saturating_sub(minutes)).filter(|seconds| *seconds > 0)
         } else {
             projected(fold, &wholes, (watched, watch_min), tolerances)
         },
@@ -220,7 +220,31 @@ fn wholes(fold: &Fold, tolerances: &Tolerances) -> Option<[Whole; 2]> {
 /// Says whether every metric that has a bad direction is shown to keep its level, where there is nothing but metrics.
 fn levels_well(fold: &Fold, minutes: u64, tolerances: &Tolerances) -> bool {
     let doubt = (1.0 / tolerances.bound_alpha).ln();
-    minutes >= MINUTES_MIN && fold.metrics.iter().all(|metric| metric.shown_well && metric.standing.log_e < 2.0 * doubt)
+    // What is new among its messages and exceptions is no ground to promote either, however few requests or records there are.
+    let subjects = fold.subjects();
+    let new = |subject: Subject| matches!(subject, Subject::New(_) | Subject::NewLog(_));
+    minutes >= MINUTES_MIN
+        && fold.metrics.iter().all(|metric| metric.shown_well && metric.standing.log_e < 2.0 * doubt)
+        && !subjects.iter().any(|(subject, _)| new(*subject) && looks_worse(fold, *subject, tolerances))
+}
+
+/// Says whether a test shows more than it tolerates, though its evidence may fall short of an alarm.
+fn looks_worse(fold: &Fold, subject: Subject, tolerances: &Tolerances) -> bool {
+    if fold.is_suppressed(subject) {
+        return false;
+    }
+    if fold.is_new_fatal(subject) {
+        return true;
+    }
+    let standing = fold.standing(subject);
+    let larger = match subject {
+        Subject::Errors(i) | Subject::Latency(i) | Subject::Alone(i) | Subject::Calls(i, _) => {
+            fold.operations[i].candidate as f64 >= LARGER_OPERATION * fold.requests().max(1) as f64
+        }
+        _ => true,
+    };
+    standing.exceeded_at.is_some()
+        && standing.log_e >= if larger { 0.0 } else { 2.0 * (1.0 / tolerances.bound_alpha).ln() }
 }
 
 fn shown_well(fold: &Fold, wholes: &Option<[Whole; 2]>, tolerances: &Tolerances) -> bool {
@@ -245,25 +269,8 @@ fn shown_well(fold: &Fold, wholes: &Option<[Whole; 2]>, tolerances: &Tolerances)
     let Some(wholes) = wholes else { return false };
     // Evidence short of an alarm is still no ground to promote.
     let doubt = (1.0 / tolerances.bound_alpha).ln();
-    let requests = fold.requests().max(1) as f64;
-    let worse = |subject: Subject| {
-        if fold.is_suppressed(subject) {
-            return false;
-        }
-        let standing = fold.standing(subject);
-        if fold.is_new_fatal(subject) {
-            return true;
-        }
-        let larger = match subject {
-            Subject::Errors(i) | Subject::Latency(i) | Subject::Alone(i) | Subject::Calls(i, _) => {
-                fold.operations[i].candidate as f64 >= LARGER_OPERATION * requests
-            }
-            _ => true,
-        };
-        standing.exceeded_at.is_some() && standing.log_e >= if larger { 0.0 } else { 2.0 * doubt }
-    };
     fold.gate < doubt
-        && !fold.subjects().iter().any(|(subject, _)| worse(*subject))
+        && !fold.subjects().iter().any(|(subject, _)| looks_worse(fold, *subject, tolerances))
         && wholes.iter().all(|whole| whole.within(1.0, tolerances.bound_alpha))
 }
 

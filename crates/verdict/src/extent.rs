@@ -25,6 +25,11 @@ impl Fold {
         !self.metrics.is_empty() && self.requests() + self.control_requests() == 0
     }
 
+    /// Says whether no requests are known, so that levels of metrics have to show that it is well.
+    pub(crate) fn by_levels(&self) -> bool {
+        !self.metrics.is_empty() && (self.by_records || self.only_metrics())
+    }
+
     /// Names the comparison that most requests were compared in.
     pub(crate) fn design(&self) -> Design {
         if self.only_metrics() {

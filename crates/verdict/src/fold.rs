@@ -235,7 +235,7 @@ impl Fold {
 
     /// Says whether what decides is brought up to date by nothing but a look at the whole.
     pub(crate) fn needs_whole(&self) -> bool {
-        self.restarts.candidate.again() > 0.0 || self.only_metrics()
+        self.restarts.candidate.again() > 0.0 || self.by_levels()
     }
 
     /// About how much memory it takes.

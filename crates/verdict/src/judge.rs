@@ -225,8 +225,13 @@ fn sentence(input: &JudgeInput, fold: &Fold, verdict: &Verdict) -> String {
         None => text,
     };
     match (verdict.verdict, verdict.phase, verdict.findings.iter().find(|f| !f.symptom)) {
-        (VerdictKind::Pass, ..) if fold.only_metrics() => {
-            passed(format!("{name} is no worse than {against}, by {} of its metrics", fold.metrics.len()))
+        (VerdictKind::Pass, ..) if fold.by_levels() => {
+            let logged = if input.by_records {
+                format!(", and {calls} records show nothing that is new")
+            } else {
+                String::new()
+            };
+            passed(format!("{name} is no worse than {against}, by {} of its metrics{logged}", fold.metrics.len()))
         }
         (VerdictKind::Pass, ..) if verdict.design == Design::Slo => {
             passed(format!("{name} fails no more than is tolerated, over {calls} calls"))
@@ -251,7 +256,7 @@ fn sentence(input: &JudgeInput, fold: &Fold, verdict: &Verdict) -> String {
             let reason = if let Some(fatal) = &fatal {
                 let unserved = if fold.requests() == 0 { "no traffic has reached it yet, and " } else { "" };
                 format!("{unserved}it {fatal}, which forbids a pass")
-            } else if fold.only_metrics() {
+            } else if fold.by_levels() {
                 "its metrics do not show yet whether it is worse".to_owned()
             } else if verdict.data_quality.iter().any(|word| word == quality::SEEN_ELSEWHERE) {
                 let environment = match input.deploy.service.environment.as_str() {

@@ -79,9 +79,9 @@ pub const SAMPLE_RATIO: &str = "sample_ratio";
 pub const WEIGHTED_SPANS: &str = "weighted_spans";
 /// Spans were sampled: each stands for several requests.
 pub const SAMPLED_SPANS: &str = "sampled_spans";
-/// Nothing but the levels of metrics is known of the service.
+/// No requests of the service are known: levels of its metrics show whether it is well.
 pub const METRICS_ONLY: &str = "metrics_only";
-/// Nothing but log records is known of the service: they are counted in place of requests.
+/// No requests of the service are known: log records are counted in their place.
 pub const LOGS_ONLY: &str = "logs_only";
 
 /// Telemetry that is further behind than this had piled up.
@@ -101,7 +101,7 @@ pub(crate) fn words(input: &JudgeInput, fold: &Fold, tests: &[Test]) -> Vec<Stri
     let requests = fold.requests();
     let seen = requests > 0;
     let levels = fold.only_metrics();
-    say(METRICS_ONLY, levels);
+    say(METRICS_ONLY, fold.by_levels());
     say(LOGS_ONLY, input.by_records);
     say(SAMPLED_SPANS, input.measured.is_none() && sampled(input));
     say(NO_CANDIDATE_TRAFFIC, !seen && !levels);

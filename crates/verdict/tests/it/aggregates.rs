@@ -122,7 +122,7 @@ pub(crate) fn gauge(
 }
 
 /// A level that wanders by a few per cent, the same way each time.
-fn wandering(minute: u64) -> f64 {
+pub(crate) fn wandering(minute: u64) -> f64 {
     let noise = (minute.wrapping_mul(2_654_435_761) >> 7) % 1_000;
     300e6 * (1.0 + 0.04 * (noise as f64 / 1_000.0 - 0.5))
 }
