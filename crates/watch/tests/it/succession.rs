@@ -90,6 +90,30 @@ async fn a_marker_whose_version_did_not_take_over_ends_nothing() {
 }
 
 #[tokio::test]
+async fn a_change_under_a_label_of_its_own_is_watched_on_beside_a_canary() {
+    for announced in [true, false] {
+        let scene = Scene::new().await;
+        // A limit that the change set is reached after a while.
+        scene.traffic_of("POST /charge", "1", -100..180, 500, |bucket| if bucket < 50 { 1 } else { 50 });
+        scene.traffic_of("POST /charge", "2", 6..180, 25, |_| 0);
+        scene.seen("1", -100);
+        let mut change = marker("limits-7");
+        change.kind = Some("config".to_owned());
+        let (change, _) = scene.watcher.register(change, None).await.expect("valid");
+        scene.look(0..6).await;
+        if announced {
+            scene.watcher.register(marker("2"), None).await.expect("valid");
+        } else {
+            scene.seen("2", 6);
+        }
+        scene.look(6..90).await;
+        let verdict = scene.verdict(&change).await;
+        assert_eq!(verdict.verdict, VerdictKind::Regressed, "{announced}: {}", verdict.summary);
+        assert!(!verdict.data_quality.iter().any(|word| word == "superseded"), "{:?}", verdict.data_quality);
+    }
+}
+
+#[tokio::test]
 async fn of_two_canaries_side_by_side_each_is_judged() {
     let scene = Scene::new().await;
     scene.traffic("1", -100..0, 500, 1);
