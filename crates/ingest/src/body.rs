@@ -10,7 +10,7 @@
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-use crate::budget::Reservation;
+use crate::budget::{Budget, Reservation};
 use crate::haste::Haste;
 use crate::pipeline::{Arrival, Pipeline};
 use crate::refusal::Refusal;
@@ -52,7 +52,8 @@ impl<'a> Gather<'a> {
         // Who does not say how much comes may send all that a stream may.
         let wire = announced.unwrap_or(usize::MAX);
         let need = |size| need(pipeline, arrival, size, compressed);
-        let much = announced.filter(|size| *size > FIRST_STEP).map_or(0, need);
+        let much =
+            announced.filter(|size| *size > FIRST_STEP).map_or(0, |size| Budget::announces(need(size), compressed));
         let reservation = pipeline.reserve(arrival.peer, need(room), much, wire).await?;
         let promised = announced.unwrap_or(room);
         Ok(Self {
@@ -122,9 +123,11 @@ impl<'a> Gather<'a> {
         Ok(())
     }
 
-    /// Returns the body and what is reserved for it.
+    /// Returns the body and what is reserved for it. A compressed one is still on its way: to what becomes of it.
     pub(crate) fn finish(mut self) -> (Bytes, Reservation) {
-        self.reservation.arrived();
+        if !self.compressed {
+            self.reservation.arrived();
+        }
         let body = if self.rest.is_empty() { self.first } else { self.rest.freeze() };
         (body, self.reservation)
     }

@@ -207,6 +207,7 @@ impl Pipeline {
         made: &mut usize,
     ) -> Result<Bytes, Refusal> {
         if encoding == Encoding::Identity || body.is_empty() {
+            reservation.arrived();
             return Ok(body);
         }
         let limit = self.limits.request_bytes_max;
@@ -215,6 +216,7 @@ impl Pipeline {
         let needed = |size| self.expansion.needed(signal, size);
         // Given back with what was too much, when the decoder is gone.
         self.grow(reservation, needed(allowance).saturating_add(encoding.decoder_bytes(&body)), 0).await?;
+        reservation.arrived();
         let held = body.len();
         let mut inflater = Inflater::new(encoding, body, allowance).map_err(damaged)?;
         loop {

@@ -82,6 +82,24 @@ impl<T> Turns<T> {
         }
         Some((party, item))
     }
+
+    /// Takes out the first in the order of turns that is as `wanted`; its party goes to the end.
+    pub(crate) fn pop_first(&mut self, wanted: impl Fn(&T) -> bool) -> Option<(usize, T)> {
+        let places = (0..self.parties.len()).filter_map(|turn| {
+            let line = self.lines.get(self.parties.get(turn)?)?;
+            Some((line.iter().position(&wanted)?, turn))
+        });
+        let (place, turn) = places.min()?;
+        let party = self.parties.remove(turn)?;
+        let line = self.lines.get_mut(&party)?;
+        let item = line.remove(place)?;
+        if line.is_empty() {
+            self.lines.remove(&party);
+        } else {
+            self.parties.push_back(party);
+        }
+        Some((party, item))
+    }
 }
 
 #[cfg(test)]

@@ -1,18 +1,21 @@
 //! The in-flight budget: how many bytes requests and their rows may take between the first body byte and the ack.
 //!
 //! *Invariants.*
-//! - Reserved bytes never exceed the capacity through [`Budget::reserve`] and [`Reservation::grow`]; only
-//!   what is already held may pass it, and then nothing is granted until it is paid back: rows that share columns ([`Reservation::raise`]),
-//!   and rows that turned out larger than reserved, by an eighth or by one request's ([`excess`]).
+//! - Reserved bytes never exceed the capacity by new requests, and by [`Reservation::grow`] only in a ring, by half of it at the most. What is
+//!   already held may pass it, and then nothing is granted until it is paid back: rows that share columns ([`Reservation::raise`]), and rows
+//!   that turned out larger than reserved, by an eighth or by one request's ([`excess`]).
 //! - Connections that wait take turns, each with its first request in line, so that a flood on one of them cannot starve
 //!   another. Reservations that grow come before new ones: what was begun is finished first.
 //! - Bodies that are announced and have not come in whole hold three quarters at the most, and wait in a line of their own: whoever
 //!   announces much and sends little is in the way of those who do so as well, not of small requests.
 //! - A reservation is given back when it is dropped, whatever ended the request.
 //! - Nobody waits for those who wait: not more requests of a connection than leave room for the bodies of its others
-//!   ([`Peer::unread_max`]), and no request that holds a part when all others that hold any want more as well.
-//! - A need above the whole capacity waits until it can have all of it, and then runs alone. Those that wait to grow and hold little are
-//!   nobody's hindrance: compressed bodies, a hundredth of what becomes of them, would keep each other from ever having that.
+//!   ([`Peer::unread_max`]). Where everybody who holds a part waits for more, in a ring, one of them is passed in front and has it beyond what is
+//!   free: the first in line, by an eighth at the most, else whoever holds most, by half. It needs nobody who waits to come to its end. Where that
+//!   is too much for all of them, they wait for the first to give up.
+//! - Compressed bodies that are announced and have not grown hold three eighths at the most ([`Budget::announces`]), so that in a ring of theirs
+//!   there is always one to pass.
+//! - A need above the whole capacity waits until it can have all of it, or all but what those hold who wait, and then runs alone.
 //! - [`Budget::withhold`] takes a part out of use, never more than three quarters: some always goes through.
 //!
 //! *Cost.* One uncontended lock a call, a few calls a request, none a record.
@@ -32,8 +35,11 @@ use crate::turns::Turns;
 
 use excess::Over;
 
-/// Requests that wait to grow hold little where that is no more than one part in so many of the capacity.
+/// Little is no more than one part in so many of the capacity.
 const LITTLE: i64 = 8;
+
+/// The part of the capacity that one in a ring may be passed beyond it by.
+const RING: i64 = 2;
 
 /// See the module.
 #[derive(Debug)]
@@ -215,6 +221,12 @@ impl Budget {
         }
     }
 
+    /// Returns what a body of which `needed` bytes are reserved as it comes is taken to announce. A compressed one counts twice, and until it has
+    /// grown ([`Reservation::arrived`]): it waits for more when all of it is there.
+    pub(crate) fn announces(needed: usize, compressed: bool) -> usize {
+        if compressed { needed.saturating_mul(2) } else { needed }
+    }
+
     /// Says whether anybody waits.
     pub(crate) fn is_crowded(&self) -> bool {
         let state = self.state.lock();
@@ -251,22 +263,48 @@ impl Budget {
     }
 
     /// Returns how many of the bytes that are needed by one who has `held` already, and perhaps waits in line with it, can be taken now; `None`
-    /// where it has to wait. Who needs more than there can be gets all that is free once everybody else who holds something waits in line to
-    /// grow, and they hold little together: nothing more would come free for it.
+    /// where it has to wait. Nothing more would come free once everybody else who holds something waits in line to grow: then it gets what it
+    /// needs, or as much as there can be, where that is alone or little beyond what is free.
     fn grant(&self, state: &State, need: i64, held: i64, in_line: bool) -> Option<i64> {
         if need <= state.free {
             return Some(need);
         }
         let waiting = state.held_waiting() - if in_line { held } else { 0 };
-        let running = self.capacity - state.withheld - state.free - waiting - held;
-        (running <= 0 && waiting <= self.capacity / LITTLE).then_some(state.free.max(0))
+        let usable = self.capacity - state.withheld;
+        if usable - state.free > waiting + held {
+            return None;
+        }
+        let need = need.min(usable - held).max(0);
+        (waiting <= 0 || need - state.free <= usable / LITTLE).then_some(need)
     }
 
-    /// Says whether one who has `held` already would wait in a ring: with everybody who could give something back waiting as well.
-    fn all_wait(&self, state: &State, held: i64) -> bool {
-        let waiting = state.held_waiting();
-        let held_by_all = self.capacity - state.withheld - state.free;
-        waiting > 0 && held_by_all <= waiting + held
+    /// Takes the one out of a line that is served next, if there is one, with what it is given; `None` with one that left the line.
+    fn next(&self, state: &mut State, line: Line) -> Option<(Waiter, Option<i64>)> {
+        let first = state.line(line).front()?;
+        let (need, held, gone) = (first.need, first.held, first.granted.is_closed());
+        // Looked at anew each time: what is withheld meanwhile must not keep one in front of the others for ever.
+        let granted = if gone { None } else { self.grant(state, need, held, line == Line::Growing) };
+        if gone || granted.is_some() {
+            let (_, waiter) = state.line(line).pop()?;
+            return Some((waiter, granted));
+        }
+        if line == Line::Growing { self.break_ring(state) } else { None }
+    }
+
+    /// Takes the one out of the line that is passed in front, where all that hold anything wait to grow: of those that it is not too much for,
+    /// whoever holds most, and so what was begun is finished first.
+    fn break_ring(&self, state: &mut State) -> Option<(Waiter, Option<i64>)> {
+        let (usable, free) = (self.capacity - state.withheld, state.free);
+        if usable - free > state.held_waiting() {
+            return None;
+        }
+        let need = |waiter: &Waiter| waiter.need.min(usable - waiter.held).max(0);
+        let passes = |waiter: &Waiter| !waiter.granted.is_closed() && need(waiter) - free <= usable / RING;
+        let rank = |waiter: &Waiter| (waiter.held, -need(waiter));
+        let best = state.growing.iter().filter(|waiter| passes(waiter)).map(rank).max()?;
+        let (_, waiter) = state.growing.pop_first(|waiter| passes(waiter) && rank(waiter) == best)?;
+        let need = need(&waiter);
+        Some((waiter, Some(need)))
     }
 
     /// `held` is `None` for a request that arrives.
@@ -300,11 +338,6 @@ impl Budget {
         {
             let mut state = self.state.lock();
             match waits {
-                Waits::Growing { held, .. } if self.all_wait(&state, held) => {
-                    // What is free goes to the last one, before those in line, or to nobody.
-                    let need = self.grant(&state, need, held, false)?;
-                    return Some(self.taken(&mut state, peer, need, 0));
-                }
                 Waits::Growing { unread, .. } | Waits::Arriving { unread, .. }
                     if unread > 0 && state.unread(peer).saturating_add(unread) > peer.unread_max =>
                 {
@@ -321,7 +354,7 @@ impl Budget {
         }
         // Whoever gives up, cancelled or late, lets those behind have what it stood in front of.
         let _left_the_line = OnLeave(self);
-        // Between the failed attempt and the queueing room may have come free; nobody else would look.
+        // Between the failed attempt and the queueing room may have come free, and this one may close a ring; nobody else would look.
         self.give_back(0, 0);
         let granted = timeout_at(deadline, wait).await;
         granted.ok()?.ok()
@@ -334,17 +367,8 @@ impl Budget {
         state.underway -= underway;
         self.serve_over(&mut state);
         while let Some(line) = self.next_line(&state) {
-            let Some(first) = state.line(line).front() else { return };
-            let (need, held, gone) = (first.need, first.held, first.granted.is_closed());
-            // Looked at anew each time: what is withheld meanwhile must not keep one in front of the others for ever.
-            let need = self.grant(&state, need, held, line == Line::Growing);
-            // The last who did not wait may have left a ring behind: then the first in line gives up its place, and what it holds.
-            let ring = line == Line::Growing && self.all_wait(&state, 0);
-            if !gone && need.is_none() && !ring {
-                return;
-            }
-            let Some((_, Waiter { peer, underway, granted, .. })) = state.line(line).pop() else { return };
-            let Some(need) = need.filter(|_| !granted.is_closed()) else { continue };
+            let Some((Waiter { peer, underway, granted, .. }, need)) = self.next(&mut state, line) else { return };
+            let Some(need) = need else { continue };
             state.announced_next = line == Line::Arriving;
             let reservation = self.taken(&mut state, peer, need, underway);
             if let Err(mut unclaimed) = granted.send(reservation) {
@@ -405,7 +429,7 @@ impl Reservation {
         Self { budget: Arc::clone(&self.budget), peer: self.peer, bytes, underway, excess }
     }
 
-    /// States that what was announced has come.
+    /// States that what was announced has come, and has grown where it was to.
     pub(crate) fn arrived(&mut self) {
         let underway = std::mem::take(&mut self.underway);
         if underway != 0 {
@@ -454,5 +478,7 @@ impl Drop for Reservation {
     }
 }
 
+#[cfg(test)]
+mod interleavings;
 #[cfg(test)]
 mod tests;

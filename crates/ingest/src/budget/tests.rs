@@ -269,49 +269,89 @@ async fn a_connection_with_its_window_full_of_requests_that_wait_is_refused_the_
     assert!(waits.await.expect("does not panic"), "the one that waits is served");
 }
 
-#[tokio::test]
-async fn of_requests_that_all_hold_a_part_and_want_more_one_is_refused_at_once() {
-    let budget = Budget::new(100);
-    let mut first = budget.try_reserve(peer(0), 50).expect("there is room");
-    let mut second = budget.try_reserve(peer(1), 50).expect("there is room");
-    let grows = tokio::spawn(async move { first.grow(40, 0, soon()).await });
-    while budget.state.lock().growing.is_empty() {
+/// Has `held` grow by `more`, in line behind those that are there.
+async fn grows(
+    budget: &Arc<Budget>,
+    mut held: Reservation,
+    more: usize,
+    deadline: Instant,
+) -> tokio::task::JoinHandle<Option<Reservation>> {
+    let before = budget.state.lock().growing.len();
+    let grows = tokio::spawn(async move { held.grow(more, 0, deadline).await.then_some(held) });
+    while budget.state.lock().growing.len() == before && !grows.is_finished() {
         tokio::task::yield_now().await;
     }
-    let never = Instant::now() + Duration::from_secs(3_600);
-    assert!(!second.grow(40, 0, never).await, "nobody but the two could give anything back");
+    grows
+}
+
+fn never() -> Instant {
+    Instant::now() + Duration::from_secs(3_600)
+}
+
+#[tokio::test]
+async fn of_requests_that_all_hold_a_part_and_want_more_one_is_passed_in_front() {
+    let budget = Budget::new(100);
+    let [first, second] = [0, 1].map(|number| budget.try_reserve(peer(number), 50).expect("there is room"));
+    let first = grows(&budget, first, 40, never()).await;
+    assert!(!first.is_finished());
+    let second = grows(&budget, second, 30, never()).await;
+    let second = second.await.expect("does not panic").expect("it needs less beyond what is free");
+    assert_eq!(budget.used(), 130);
+    assert!(!first.is_finished(), "one at a time");
     drop(second);
-    assert!(grows.await.expect("does not panic"));
+    drop(first.await.expect("does not panic").expect("and the other goes on"));
+    assert_eq!(budget.used(), 0);
 }
 
 #[tokio::test]
 async fn a_ring_that_is_left_behind_is_broken_at_once() {
     let budget = Budget::new(100);
-    let never = Instant::now() + Duration::from_secs(3_600);
-    let held = |number| budget.try_reserve(peer(number), 20).expect("there is room");
-    let (mut first, mut second, last) = (held(0), held(1), held(2));
-    let waiting = |n: usize| {
-        let budget = Arc::clone(&budget);
-        async move {
-            while budget.state.lock().growing.len() < n {
-                tokio::task::yield_now().await;
-            }
-        }
-    };
-    let large = tokio::spawn(async move { first.grow(80, 0, never).await });
-    waiting(1).await;
-    let small = tokio::spawn(async move { second.grow(50, 0, never).await });
-    waiting(2).await;
+    let [first, second, last] = [0, 1, 2].map(|number| budget.try_reserve(peer(number), 20).expect("there is room"));
+    let large = grows(&budget, first, 80, never()).await;
+    let small = grows(&budget, second, 50, never()).await;
     // It waits for neither of them, and leaves two that wait for each other.
     drop(last);
-    assert!(!large.await.expect("does not panic"), "the first gives up what it holds");
-    assert!(small.await.expect("does not panic"), "and the other goes on");
+    drop(small.await.expect("does not panic").expect("there is room for the one"));
+    let large = large.await.expect("does not panic").expect("and then for the other");
+    assert_eq!(large.bytes, 100);
+}
+
+#[tokio::test]
+async fn what_was_begun_in_a_ring_is_finished_before_the_next_is_passed() {
+    let budget = Budget::new(100);
+    let [one, two, three] = [30, 20, 20].map(|bytes| budget.try_reserve(peer(bytes), bytes).expect("there is room"));
+    let two = grows(&budget, two, 60, never()).await;
+    let three = grows(&budget, three, 60, never()).await;
+    let one = grows(&budget, one, 50, never()).await;
+    let one = one.await.expect("does not panic").expect("it holds most");
+    assert_eq!(budget.used(), 120);
+    let one = grows(&budget, one, 20, never()).await;
+    let one = one.await.expect("does not panic").expect("it still does");
+    assert_eq!(budget.used(), 140);
+    assert!(!two.is_finished() && !three.is_finished());
+    drop(one);
+    drop(two.await.expect("does not panic").expect("its turn came"));
+    drop(three.await.expect("does not panic").expect("its turn came"));
+}
+
+#[tokio::test]
+async fn a_ring_that_nobody_may_be_passed_out_of_waits_until_one_gives_up() {
+    let budget = Budget::new(100);
+    let [one, two] = [0, 1].map(|number| budget.try_reserve(peer(number), 50).expect("there is room"));
+    budget.withhold(20);
+    let short = Instant::now() + Duration::from_millis(50);
+    let gives_up = grows(&budget, one, 40, short).await;
+    let goes_on = grows(&budget, two, 40, never()).await;
+    assert!(gives_up.await.expect("does not panic").is_none());
+    assert!(Instant::now() >= short, "not before its time is up");
+    assert!(goes_on.await.expect("does not panic").is_some());
+    assert_eq!(budget.used(), 0);
 }
 
 #[tokio::test]
 async fn small_bodies_that_each_inflate_to_nearly_all_are_served_one_by_one() {
     let budget = Budget::new(100);
-    let never = Instant::now() + Duration::from_secs(3_600);
+    let never = never();
     let mut tasks = tokio::task::JoinSet::new();
     let served = Arc::new(Mutex::new(Vec::new()));
     for number in 0..8 {

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use plimsoll_ingest::{Protocol, Readiness, Reason};
 use plimsoll_otlp::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::fakes::{Mode, Rig, options, until};
-use crate::requests::span_bytes;
+use crate::requests::{gzip, span_bytes, wordy_span_bytes};
 use crate::wire::{JSON, PROTOBUF, TRACES, grpc, grpc_request, h2, http1, message, post, whole};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,5 +152,64 @@ async fn requests_that_wait_do_not_stand_in_the_way_of_those_that_have_room() {
     let counters = rig.ingest.counters().of(Signal::Traces, Protocol::Grpc);
     assert!(taken >= 4, "one of each connection at the least: {taken}");
     assert_eq!(counters.refused(Reason::InFlight), 32 - taken);
+    rig.nothing_in_flight().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compressed_bodies_that_are_there_at_the_same_moment_are_served_one_after_another() {
+    const CLIENTS: u64 = 8;
+    let mut options = options();
+    options.request_bytes_max = 6 << 20;
+    let hours = Duration::from_secs(3_600);
+    // None is refused because it waited for long, or sent slowly: either it is done, or this takes an hour.
+    (options.park, options.stall_timeout, options.body_timeout, options.body_grace) = (hours, hours, hours, hours);
+    let in_flight = options.in_flight_bytes as u64;
+    let rig = Rig::start(options).await;
+    let plain = wordy_span_bytes(1_900);
+    let body = gzip(&plain);
+    let holds = 5 * body.len() as u64;
+    assert!(
+        holds < in_flight * 3 / 8 && holds + 3 * plain.len() as u64 > in_flight,
+        "{} of {}",
+        body.len(),
+        plain.len()
+    );
+    let (last, most) = body.split_last().expect("is not empty");
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = TcpStream::connect(rig.http()).await.expect("connects");
+        let head = format!(
+            "POST /v1/traces HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/x-protobuf\r\n\
+             content-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        client.write_all(head.as_bytes()).await.expect("writes");
+        clients.push(client);
+    }
+    let counters = rig.ingest.counters();
+    until(|| counters.in_progress.get() == CLIENTS && rig.ingest.status().in_flight_bytes >= holds).await;
+    let calls: Vec<_> = clients
+        .into_iter()
+        .map(|mut client| {
+            let (most, last) = (most.to_vec(), *last);
+            tokio::spawn(async move {
+                client.write_all(&most).await.expect("writes");
+                client.write_all(&[last]).await.expect("writes");
+                let mut answer = String::new();
+                client.read_to_string(&mut answer).await.expect("is answered");
+                answer.lines().next().unwrap_or_default().to_owned()
+            })
+        })
+        .collect();
+    until(|| {
+        let held = rig.ingest.status().in_flight_bytes;
+        assert!(held <= in_flight * 3 / 2, "{held} bytes are held");
+        calls.iter().all(tokio::task::JoinHandle::is_finished)
+    })
+    .await;
+    for call in calls {
+        assert_eq!(call.await.expect("does not panic"), "HTTP/1.1 200 OK");
+    }
+    assert_eq!(rig.sink.rows() as u64, CLIENTS * 1_900);
     rig.nothing_in_flight().await;
 }

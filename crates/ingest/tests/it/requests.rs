@@ -24,6 +24,20 @@ pub(crate) fn spans(count: usize) -> ExportTraceServiceRequest {
     ExportTraceServiceRequest { resource_spans: vec![trace::ResourceSpans { scope_spans, ..Default::default() }] }
 }
 
+/// Spans that compress to about a quarter: their names, a KiB each, are of four letters.
+pub(crate) fn wordy_span_bytes(count: usize) -> Vec<u8> {
+    let mut request = spans(count);
+    let mut random = 1_u64;
+    for span in &mut request.resource_spans[0].scope_spans[0].spans {
+        let letter = |_| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            char::from(b"aeio"[(random >> 62) as usize])
+        };
+        span.name = (0..1_024).map(letter).collect();
+    }
+    request.encode_to_vec()
+}
+
 pub(crate) fn logs(count: usize) -> ExportLogsServiceRequest {
     let record = |n: usize| logs::LogRecord {
         time_unix_nano: 1_700_000_000_000_000_000 + n as u64,

@@ -1,0 +1,184 @@
+//! Requests that reserve, arrive, grow and end in any order: that they all come to their end, and how much they hold meanwhile.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const CAPACITY: usize = 1_000;
+
+/// Nobody drives the clock: who waits is never late.
+const NEVER: Duration = Duration::from_secs(3_600);
+
+#[derive(Debug, Clone)]
+struct Request {
+    peer: usize,
+    body: usize,
+    announced: bool,
+    /// What it grows by once its body is there.
+    grows: Vec<usize>,
+}
+
+/// One on its way; true where it was never refused.
+type Running = Pin<Box<dyn Future<Output = bool>>>;
+
+fn run(budget: &Arc<Budget>, request: Request, steps: &Arc<AtomicUsize>) -> Running {
+    let (budget, steps) = (Arc::clone(budget), Arc::clone(steps));
+    Box::pin(async move {
+        let peer = Peer { number: request.peer, stream_bytes: 0, unread_max: 0, quiet: request.peer == 0 };
+        let deadline = Instant::now() + NEVER;
+        let announced = if request.announced { Budget::announces(request.body, !request.grows.is_empty()) } else { 0 };
+        let Some(mut held) = budget.reserve_announced(peer, request.body, announced, 0, deadline).await else {
+            return false;
+        };
+        for more in request.grows {
+            steps.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            if !held.grow(more, 0, deadline).await {
+                return false;
+            }
+            held.arrived();
+        }
+        steps.fetch_add(1, Ordering::Relaxed);
+        tokio::task::yield_now().await;
+        true
+    })
+}
+
+/// What came of running requests in one order.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    most_held: u64,
+    refused: usize,
+    /// Had to be sent away: everybody waited.
+    sent_away: usize,
+}
+
+/// Requests on their way, each polled when it is told to be.
+struct Race {
+    budget: Arc<Budget>,
+    steps: Arc<AtomicUsize>,
+    running: Vec<Running>,
+    outcome: Outcome,
+}
+
+impl Race {
+    /// Returns whether anything came of it.
+    fn poll(&mut self, n: usize) -> bool {
+        let before = self.steps.load(Ordering::Relaxed);
+        let polled = self.running[n].as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        if let Poll::Ready(taken) = polled {
+            self.outcome.refused += usize::from(!taken);
+            drop(self.running.swap_remove(n));
+        }
+        self.outcome.most_held = self.outcome.most_held.max(self.budget.used());
+        polled.is_ready() || self.steps.load(Ordering::Relaxed) != before
+    }
+}
+
+/// Runs all of them to their end, those of `order` a step at a time and then everybody.
+fn run_all(requests: &[Request], order: &[usize]) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("builds");
+    let _entered = runtime.enter();
+    let (budget, steps) = (Budget::new(CAPACITY), Arc::new(AtomicUsize::new(0)));
+    let running = requests.iter().map(|request| run(&budget, request.clone(), &steps)).collect();
+    let mut race = Race { budget, steps, running, outcome: Outcome { most_held: 0, refused: 0, sent_away: 0 } };
+    for n in order {
+        if race.running.is_empty() {
+            break;
+        }
+        race.poll(n % race.running.len());
+    }
+    while !race.running.is_empty() {
+        // Who lets others go first is polled twice for a step.
+        let moved = (0..3).any(|_| (0..race.running.len()).rev().fold(false, |moved, n| race.poll(n) || moved));
+        if !moved {
+            race.outcome.sent_away += 1;
+            drop(race.running.remove(0));
+        }
+    }
+    let state = race.budget.state.lock();
+    assert_eq!((state.free, state.underway), (CAPACITY as i64, 0), "all is given back");
+    assert!(state.growing.is_empty() && state.arriving.is_empty() && state.announced.is_empty());
+    race.outcome
+}
+
+fn plain() -> impl Strategy<Value = Request> {
+    (0..6_usize, 1..400_usize, any::<bool>()).prop_map(|(peer, body, announced)| Request {
+        peer,
+        body,
+        announced,
+        grows: Vec::new(),
+    })
+}
+
+/// What announces its size, and becomes anything, as it said.
+fn compressed() -> impl Strategy<Value = Request> {
+    (0..6_usize, 20..400_usize, 0..2_000_usize).prop_map(|(peer, body, more)| Request {
+        peer,
+        body,
+        announced: true,
+        grows: vec![more],
+    })
+}
+
+fn small() -> impl Strategy<Value = Request> {
+    (0..6_usize, 1..20_usize, 0..100_usize).prop_map(|(peer, body, more)| Request {
+        peer,
+        body,
+        announced: false,
+        grows: vec![more],
+    })
+}
+
+/// What nobody knows the size of, and grows again and again.
+fn unannounced() -> impl Strategy<Value = Request> {
+    (0..6_usize, 1..200_usize, prop::collection::vec(0..1_500_usize, 0..5)).prop_map(|(peer, body, grows)| Request {
+        peer,
+        body,
+        announced: false,
+        grows,
+    })
+}
+
+fn order() -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(0..1_000_usize, 0..200)
+}
+
+#[test]
+fn compressed_bodies_that_come_at_the_same_moment_are_all_served() {
+    // Of those that have not grown, six hold three eighths.
+    let one = Request { peer: 0, body: 60, announced: true, grows: vec![900] };
+    let requests: Vec<_> = (0..20).map(|peer| Request { peer, ..one.clone() }).collect();
+    let outcome = run_all(&requests, &[]);
+    assert_eq!((outcome.refused, outcome.sent_away), (0, 0));
+    assert!(outcome.most_held <= 960 + 6 * 60, "{outcome:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn requests_that_grow_as_they_announced_are_all_served_in_any_order_within_half_as_much_again(
+        requests in prop::collection::vec(prop_oneof![compressed(), compressed(), small(), plain()], 1..30),
+        order in order(),
+    ) {
+        let outcome = run_all(&requests, &order);
+        prop_assert_eq!((outcome.refused, outcome.sent_away), (0, 0));
+        prop_assert!(outcome.most_held <= CAPACITY as u64 / 2 * 3, "{:?}", outcome);
+    }
+
+    #[test]
+    fn whatever_grows_holds_no_more_than_half_as_much_again_and_goes_on_once_one_gives_up(
+        requests in prop::collection::vec(prop_oneof![compressed(), small(), plain(), unannounced(), unannounced()], 1..30),
+        order in order(),
+    ) {
+        let outcome = run_all(&requests, &order);
+        prop_assert_eq!(outcome.refused, 0);
+        prop_assert!(outcome.most_held <= CAPACITY as u64 / 2 * 3, "{:?}", outcome);
+    }
+}
