@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use plimsoll_model::signal::{OperationKey, OperationKind, OperationSeries};
+use plimsoll_model::signal::{OperationKey, OperationKind, OperationSeries, Party};
 use plimsoll_model::{Bucket, ServiceKey, Suppressed};
 
 use crate::actions::Actions;
@@ -469,19 +469,35 @@ fn serves_beside(latest: &VecDeque<(u64, u64)>) -> bool {
     a > 0 && a as f64 >= CONTROL_SHARE_MIN * b as f64
 }
 
-/// Requests by bucket of the operations that call the service.
+/// Requests by bucket of the operations that call the service, less those that failed at somebody else before they could.
 fn callers(input: &JudgeInput, service: &str) -> BTreeMap<Bucket, f64> {
     let mut requests = BTreeMap::new();
-    let mut calling: BTreeMap<(&ServiceKey, &str), bool> = BTreeMap::new();
+    // Whom each of them calls.
+    let mut calling: BTreeMap<(&ServiceKey, &str), BTreeSet<&str>> = BTreeMap::new();
     for series in &input.related {
-        let calls = series.cells.iter().any(|(_, c)| c.callees.keys().any(|party| party.service == service));
-        *calling.entry((&series.key.service, &series.key.operation)).or_default() |= calls;
+        let parties = series.cells.iter().flat_map(|(_, cell)| cell.callees.keys());
+        let called = parties.filter(|party| !party.is_unanswered()).map(|party| party.service.as_str());
+        calling.entry((&series.key.service, &series.key.operation)).or_default().extend(called);
     }
     for series in &input.related {
-        if calling.get(&(&series.key.service, series.key.operation.as_str())) == Some(&true) {
-            for (bucket, cell) in &series.cells {
-                *requests.entry(*bucket).or_default() += cell.requests as f64;
+        let called = &calling[&(&series.key.service, series.key.operation.as_str())];
+        if !called.contains(service) {
+            continue;
+        }
+        let other = |name: &str| name != service && name != series.key.service.service;
+        for (bucket, cell) in &series.cells {
+            let mut asked = cell.requests;
+            if cell.errors > 0 {
+                let blamed = cell.blame.iter().filter(|(party, _)| other(&party.service)).map(|(_, n)| *n);
+                let callees = || cell.callees.iter().map(|(party, time)| (party, time.calls));
+                let down = |party: &Party| party.is_unanswered() && other(&party.service);
+                let unanswered = callees().filter(|(party, _)| down(party) && called.contains(party.service.as_str()));
+                let elsewhere = blamed.chain(unanswered.map(|(_, n)| n)).sum::<u64>().min(cell.errors);
+                // Some may have failed there after they had called the service.
+                let reached = callees().filter(|(party, _)| party.service == service).map(|(_, n)| n).sum::<u64>();
+                asked = asked.saturating_sub(elsewhere).max(reached.min(asked));
             }
+            *requests.entry(*bucket).or_default() += asked as f64;
         }
     }
     requests

@@ -1,7 +1,8 @@
 //! Services that were neither deployed lately nor are connected by calls: what most of them go through at once, an outage of
 //! what all share, a shift of traffic or a gap of telemetry, is not the deploy's doing.
 //!
-//! The median over them counts, and it takes two; one alone may have troubles of its own. Each is held against how its
+//! The median over them counts, and it takes two; one alone may have troubles of its own. It is looked for over windows of several
+//! lengths, and the largest counts: an outage is not diluted by the well time before it, and a trickle adds up. Each is held against how its
 //! own failures varied before: several that fail in bursts, each for itself, go through nothing together.
 
 use std::collections::BTreeMap;
@@ -17,6 +18,10 @@ use crate::input::JudgeInput;
 const UNTOUCHED_MIN: usize = 2;
 /// Buckets of the trailing window in which their failures and latency are looked at, and their traffic, if it is enough.
 const TRAILING: u64 = 12;
+/// The same of windows in which what has only begun is not diluted by the time in which all was well.
+const LATEST: [u64; 2] = [1, 3];
+/// Times the latency in such a window below which it is noise.
+const SLOWER_LATEST: f64 = 1.5;
 const MINUTE: u64 = 6;
 /// Requests that were to come where one that sends none is taken to be gone.
 const DARK_MIN: f64 = 5.0;
@@ -69,10 +74,6 @@ impl<'a> Untouched<'a> {
     pub(crate) fn at(&self, bucket: u64) -> Excused {
         let still: Vec<&One<'_>> =
             self.all.iter().filter(|one| one.series.until.is_none_or(|until| bucket < until.0)).collect();
-        let fared: Vec<Fared> = still
-            .iter()
-            .filter_map(|one| one.over(self.start, bucket, TRAILING).fared_since(&one.before, one.dispersion))
-            .collect();
         let lost = |one: &&One<'_>| {
             let latest = one.over(self.start, bucket, MINUTE).traffic_since(&one.before);
             latest.or_else(|| one.over(self.start, bucket, TRAILING).traffic_since(&one.before))
@@ -84,13 +85,21 @@ impl<'a> Untouched<'a> {
             values.sort_by(f64::total_cmp);
             (values.len() >= UNTOUCHED_MIN).then(|| values[at(values.len())])
         };
-        let median = |of: fn(&Fared) -> f64| middle(fared.iter().map(of).collect(), |n| (n - 1) / 2);
-        let fared = median(|c| c.errors).zip(median(|c| c.points)).zip(median(|c| c.latency));
-        let change = Change {
-            fared: fared.map(|((errors, points), latency)| Fared { errors, points, latency }),
-            traffic: middle(traffic, |n| n / 2),
+        let fared = |buckets: u64| {
+            let each = still
+                .iter()
+                .filter_map(|one| one.over(self.start, bucket, buckets).fared_since(&one.before, one.dispersion));
+            let each: Vec<Fared> = each.collect();
+            let median = |of: fn(&Fared) -> f64| middle(each.iter().map(of).collect(), |n| (n - 1) / 2);
+            let fared = median(|c| c.errors).zip(median(|c| c.points)).zip(median(|c| c.latency));
+            fared.map(|((errors, points), latency)| Fared { errors, points, latency })
         };
-        let excused = change.excused();
+        let change = Change { fared: fared(TRAILING), traffic: middle(traffic, |n| n / 2) };
+        let latest = LATEST.into_iter().filter_map(fared).map(|fared| {
+            let latency = if fared.latency >= SLOWER_LATEST { fared.latency } else { 1.0 };
+            Change { fared: Some(Fared { latency, ..fared }), traffic: None }.excused()
+        });
+        let excused = latest.fold(change.excused(), Excused::or);
         Excused { shared: excused.errors > 1.0, dark: dark(&still, bucket), ..excused }
     }
 }

@@ -1,12 +1,12 @@
 //! What excuses a deploy, and how far: no excuse is a ground to promote, and what never came can have none against it.
 
 use plimsoll_model::aggregates::HistorySeries;
-use plimsoll_model::signal::LOG_UNIT;
-use plimsoll_model::{SignalKind, Verdict, VerdictKind};
+use plimsoll_model::signal::{CalleeTime, LOG_UNIT, Party, WEIGHT_UNIT};
+use plimsoll_model::{Bucket, SignalKind, Verdict, VerdictKind};
 use plimsoll_verdict::quality;
 
 use crate::drift::{replaced, same_hours, says, untouched};
-use crate::simulation::{START, Scenario, gateway, looked_at};
+use crate::simulation::{START, Scenario, gateway, looked_at, simulate};
 
 fn lost(verdicts: &[Verdict]) -> bool {
     verdicts.iter().any(|verdict| {
@@ -117,4 +117,72 @@ fn what_nobody_calls_any_more_has_lost_nothing() {
     let uncalled = judged(START + 9);
     assert!(!lost(&uncalled), "{}", uncalled[uncalled.len() - 1].summary);
     assert!(lost(&judged(START + 90)), "it is called and does not answer");
+}
+
+#[test]
+fn an_outage_that_all_share_and_that_begins_minutes_later_is_excused_from_its_first_bucket_on() {
+    let outage = START + 30..START + 66;
+    for share in [2, 1] {
+        let judged = |others: bool| {
+            let mut input = replaced(&Scenario { errors: 0.01, ..Scenario::default() }, 37);
+            let cells = input.series.iter_mut().flat_map(|series| &mut series.cells);
+            for (_, cell) in cells.filter(|(bucket, _)| outage.contains(&bucket.0)) {
+                cell.errors = cell.requests / share;
+                cell.error_origins = cell.errors;
+            }
+            input.untouched = untouched(4, (0.01, 50.0, 0.5), (0.01, 50.0, 0.5));
+            let vitals = input.untouched.iter_mut().flat_map(|series| &mut series.cells);
+            for (_, vitals) in vitals.filter(|(bucket, _)| others && outage.contains(&bucket.0)) {
+                vitals.errors = vitals.requests / share;
+            }
+            looked_at(&mut input, 1)
+        };
+        let told = judged(true);
+        let wrong = told.iter().find(|verdict| verdict.verdict == VerdictKind::Regressed);
+        assert!(wrong.is_none(), "{share}: {:?}", wrong.map(|verdict| &verdict.summary));
+        assert!(says(&told[50], quality::SHARED_SHIFT), "{share}: {:?}", told[50].data_quality);
+        assert!(judged(false).iter().any(|verdict| verdict.verdict == VerdictKind::Regressed), "{share}");
+    }
+}
+
+#[test]
+fn a_caller_that_fails_at_somebody_else_asks_less() {
+    let outage = START + 12..START + 66;
+    // By a callee that answers with failures, or by one that does not answer; or of itself, which is no excuse.
+    let party = |service: &str, version: &str, operation: &str| Party {
+        namespace: String::new(),
+        service: service.to_owned(),
+        version: version.to_owned(),
+        operation: operation.to_owned(),
+    };
+    for (by, lost_it) in [("auth", false), ("down", false), ("nobody", true)] {
+        let scenario = Scenario { share: 1.0, before_s: 3_600, after_s: 900, ..Scenario::default() };
+        let mut input = simulate(&scenario, 38);
+        input.series.iter_mut().for_each(|series| {
+            let rest = series.cells.iter_mut().filter(|(bucket, _)| outage.contains(&bucket.0));
+            for (_, cell) in rest {
+                (cell.requests, cell.errors) = (cell.requests / 8, cell.errors / 8);
+                cell.weighted_requests = cell.requests * WEIGHT_UNIT;
+            }
+        });
+        let mut caller = gateway(&input, START + 90);
+        let usual = caller.cells[0].1.clone();
+        caller.cells.splice(0..0, (START - 360..START - 180).map(|bucket| (Bucket(bucket), usual.clone())));
+        for (bucket, cell) in &mut caller.cells {
+            cell.callees.insert(party("auth", "1", "check"), CalleeTime { calls: cell.requests, critical_ns: 0 });
+            if outage.contains(&bucket.0) {
+                cell.errors = cell.requests / 8 * 7;
+                cell.callees.retain(|party, _| party.service != "payment");
+                let failed = CalleeTime { calls: cell.errors, critical_ns: 0 };
+                match by {
+                    "auth" => drop(cell.blame.insert(party("auth", "1", "check"), cell.errors)),
+                    "down" => drop(cell.callees.insert(party("auth", "", ""), failed)),
+                    _ => {}
+                }
+            }
+        }
+        input.related = vec![caller];
+        let told = looked_at(&mut input, 6);
+        assert_eq!(lost(&told), lost_it, "{by}: {}", told[told.len() - 1].summary);
+    }
 }
