@@ -143,11 +143,17 @@ impl SignalState {
         }
     }
 
-    /// Returns whom the call was meant for in which a request's failure began and that nobody answered, with what it took.
+    /// Returns whom the call was meant for in which a request's failure began and that nobody answered in time, with what it took.
     fn unanswered_of(&mut self, assembly: &Assembly, request: u32) -> Option<(u32, CalleeTime)> {
-        let (call, critical_ns) = assembly.unanswered_call(request)?;
-        let name = assembly.nodes[call as usize].span.what;
-        let named = name != OTHER_NAME && name != NO_NAME;
+        let (call, served, critical_ns) = assembly.unanswered_call(request)?;
+        let mut name = assembly.nodes[call as usize].span.what;
+        let named = name > NO_NAME;
+        if named && served != NONE {
+            // Whoever was too late is known.
+            let service = self.registry.versions.key(assembly.nodes[served as usize].span.version).service;
+            let service = self.registry.services.key(service).service.clone();
+            name = self.registry.name_id(&service);
+        }
         named.then(|| (self.registry.unanswered_party(name), CalleeTime { calls: 1, critical_ns }))
     }
 

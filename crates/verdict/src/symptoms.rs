@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_model::signal::{AgeClass, Histogram, OperationCell, OperationKind};
+use plimsoll_model::signal::{AgeClass, Histogram, OperationCell, OperationKind, Party};
 use plimsoll_model::{Bucket, Culprit, Explanation, Finding, FindingId, Interval, ServiceKey, SignalKind};
 
 use crate::design::{Cells, Frame};
@@ -17,6 +17,7 @@ use crate::input::JudgeInput;
 use crate::latency;
 use crate::rate;
 use crate::totals;
+use crate::unanswered::is_name_of;
 
 const DISPERSION: f64 = 2.0;
 const LISTED_MAX: usize = 10;
@@ -98,10 +99,18 @@ fn latency_of(input: &JudgeInput, culprit: &Culprit, scope: &Scope<'_>, side: &S
         (assembled > 0).then(|| cells.iter().map(|c| of(c.2)).sum::<u64>() as f64 / assembled as f64)
     };
     let through = |cell: &OperationCell| -> u64 {
-        cell.callees.iter().filter(|(p, _)| p.service == culprit.service).map(|(_, time)| time.critical_ns).sum()
+        let meant =
+            |p: &Party| p.service == culprit.service || (p.is_unanswered() && is_name_of(&p.service, &culprit.service));
+        cell.callees.iter().filter(|(p, _)| meant(p)).map(|(_, time)| time.critical_ns).sum()
     };
+    // What was waited for in vain counts as the caller's own.
+    let in_vain = |cell: &OperationCell| -> u64 {
+        let meant = cell.callees.iter().filter(|(p, _)| p.is_unanswered() && is_name_of(&p.service, &culprit.service));
+        meant.map(|(_, time)| time.critical_ns).sum()
+    };
+    let rest = |cell: &OperationCell| cell.self_time_ns.saturating_sub(in_vain(cell));
     let grown = mean(&side.after, &through)? - mean(&side.before, &through)?;
-    let own = mean(&side.after, &|c| c.self_time_ns)? - mean(&side.before, &|c| c.self_time_ns)?;
+    let own = mean(&side.after, &rest)? - mean(&side.before, &rest)?;
     let (baseline, candidate) = (findings::p95(&side.before), findings::p95(&side.after));
     let tolerances = &input.tolerances;
     let allowed = (baseline.value * tolerances.latency_ratio).max(tolerances.latency_floor_ms);

@@ -6,6 +6,10 @@
 //! - where others, who reached it before, reach it no more while this one does not;
 //! - where nobody else calls it, or too few to tell, if the candidate itself reached it at other times.
 //!
+//! A call that was given up before whoever served it was done is one of these, and a request that took that long was not served: a callee
+//! that is slow is told as one that is down. Where it serves as many as ever, and more than others call it for, as fast as ever, the
+//! candidate does not wait for it.
+//!
 //! A candidate that never reached it has a wrong address, and where others go on to reach it the fault is not there either.
 //! Side by side nothing of this is asked: the control calls it at the same time.
 
@@ -13,11 +17,13 @@ use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_model::Bucket;
-use plimsoll_model::signal::{OperationCell, Party};
+use plimsoll_model::signal::{Histogram, OperationCell, OperationSeries, Party};
 
+use crate::counts::{Edges, P95};
 use crate::culprit::{Arm, Arms};
 use crate::design::Frame;
 use crate::input::JudgeInput;
+use crate::tolerances::Tolerances;
 
 /// Calls of the candidate that reached a callee, from which it is known to reach it; requests that tell how many calls each makes.
 const REACHED_MIN: u64 = 10;
@@ -31,7 +37,7 @@ const TARGETS_MAX: usize = 64;
 /// So much more may fail than is missing: a call may be missing for other reasons, and counts vary.
 const SLACK: f64 = 1.25;
 
-/// Requests of the service's callees that were not its own, by bucket.
+/// Requests of the service's callees that were not its own and were served in time, by bucket.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Others {
     by_bucket: BTreeMap<String, BTreeMap<Bucket, f64>>,
@@ -45,13 +51,25 @@ impl Others {
     /// Counts those of the callees that are known.
     pub(crate) fn of(input: &JudgeInput, frame: &Frame) -> Self {
         let own = || input.series.iter().filter(|s| s.key.service == frame.service).flat_map(|s| &s.cells);
-        let called: BTreeSet<&str> =
-            own().flat_map(|(_, cell)| known(cell)).map(|(party, _)| party.service.as_str()).collect();
+        let (mut called, mut in_vain) = (BTreeSet::new(), false);
+        for (bucket, cell) in own() {
+            for party in cell.callees.keys() {
+                match party.is_unanswered() {
+                    true => in_vain |= *bucket >= frame.start,
+                    false => drop(called.insert(party.service.as_str())),
+                }
+            }
+        }
         let mut by_bucket: BTreeMap<String, BTreeMap<Bucket, f64>> = BTreeMap::new();
-        for series in input.related.iter().filter(|s| called.contains(s.key.service.service.as_str())) {
+        let related = || input.related.iter().filter(|s| called.contains(s.key.service.service.as_str()));
+        // Nobody asks how fast it is while nobody waits in vain.
+        let slow = if in_vain { edges(related(), frame, &input.tolerances) } else { BTreeMap::new() };
+        for series in related() {
             let requests = by_bucket.entry(series.key.service.service.clone()).or_default();
+            let slow = slow.get(&(series.key.service.service.as_str(), series.key.operation.as_str()));
             for (bucket, cell) in &series.cells {
-                *requests.entry(*bucket).or_default() += cell.requests as f64;
+                let late = slow.filter(|_| *bucket >= frame.start).map_or(0, |edge| cell.latency.count_above(*edge));
+                *requests.entry(*bucket).or_default() += cell.requests.saturating_sub(late) as f64;
             }
         }
         for (bucket, cell) in own().filter(|(_, cell)| cell.assembled > 0) {
@@ -73,6 +91,29 @@ impl Others {
     }
 }
 
+/// Returns for each operation of a service the bucket of the histogram above which a request is slower by more than is tolerated than nearly
+/// all before the start.
+fn edges<'a>(
+    series: impl Iterator<Item = &'a OperationSeries>,
+    frame: &Frame,
+    tolerances: &Tolerances,
+) -> BTreeMap<(&'a str, &'a str), i16> {
+    let mut before: BTreeMap<(&str, &str), Histogram> = BTreeMap::new();
+    for series in series {
+        let latency = before.entry((&series.key.service.service, &series.key.operation)).or_default();
+        series
+            .cells
+            .iter()
+            .filter(|(bucket, _)| *bucket < frame.start)
+            .for_each(|(_, cell)| latency.merge(&cell.latency));
+    }
+    let each = before.into_iter().filter_map(|(name, latency)| {
+        let Edges { at, shift, .. } = Edges::of(&latency, tolerances)?;
+        Some((name, at[P95].saturating_add(shift)))
+    });
+    each.collect()
+}
+
 /// What the candidate did in the buckets in which calls to one target went unanswered.
 #[derive(Debug, Clone, Default)]
 struct Outage {
@@ -82,7 +123,7 @@ struct Outage {
     ns: u64,
     /// Calls that were answered, by service.
     answered: BTreeMap<String, u64>,
-    /// Requests of others to the same services, and as many as would be usual.
+    /// Requests of others to the same services that these served in time, and as many as would be usual.
     others: BTreeMap<String, (f64, f64)>,
 }
 
@@ -179,7 +220,7 @@ impl Outage {
         calls as f64 * self.assembled as f64 / requests.max(1) as f64
     }
 
-    /// Says whether it was down, and not only out of the candidate's reach.
+    /// Says whether it was down or slow, and not only out of the candidate's reach.
     fn is_elsewhere(&self, party: &Party, arms: &Arms<'_>) -> bool {
         let (service, failed) = (party.service.as_str(), self.failed as f64);
         let chance = 2.0 * self.usually(service, arms).max(1.0).sqrt();
@@ -189,6 +230,10 @@ impl Outage {
         let answered = self.answered.get(service).copied().unwrap_or(0) as f64;
         let share = failed / (failed + answered).max(1.0);
         let (came, usual) = self.others.get(service).copied().unwrap_or_default();
+        if came - usual - 2.0 * usual.max(1.0).sqrt() > 0.5 * failed {
+            // It serves in time what nobody waits for.
+            return false;
+        }
         if usual >= OTHERS_MIN {
             // By so much fewer reach it, give or take what is chance.
             let (fewer, chance) = (1.0 - came / usual, 2.0 / usual.sqrt());

@@ -61,6 +61,50 @@ fn a_call_that_was_answered_or_that_no_span_ever_answers_is_the_callers_own() {
     assert_eq!(counted(&[well]), (vec![], true));
 }
 
+/// A request of 0 to 100 ms that failed, with such spans below: calls to the bank that are counted, those that count as unanswered with
+/// their milliseconds, and the request's own milliseconds.
+fn told(spans: &[Sent]) -> (u64, Vec<(u64, u64)>, u64) {
+    let mut state = state();
+    send(&mut state, 1_000, &[span("checkout", SERVER, "POST /checkout", 1, 0, 0, 100).failed()]);
+    send(&mut state, 1_100, spans);
+    state.close_traces();
+    let cell = total(&state, "checkout", "POST /checkout");
+    let (meant, made): (Vec<_>, Vec<_>) = cell.callees.iter().partition(|(party, _)| party.is_unanswered());
+    assert!(meant.iter().chain(&made).all(|(party, _)| party.service == "pay"), "{meant:?} {made:?}");
+    let waited = meant.iter().map(|(_, time)| (time.calls, time.critical_ns / MS)).collect();
+    (made.iter().map(|(_, time)| time.calls).sum(), waited, cell.self_time_ns / MS)
+}
+
+#[test]
+fn a_call_that_was_given_up_before_whoever_serves_it_was_done_counts_as_unanswered() {
+    // The caller knows an address, and whoever was too late tells its name.
+    let given_up = || call().with("server.address", text("10.0.0.7")).with("error.type", text("timeout"));
+    let served = |id: u64, call: u64, at: u64, end: u64| span("pay", SERVER, "POST /charge", id, call, at, end);
+    assert_eq!(told(&[given_up(), served(4, 2, 15, 400)]), (0, vec![(1, 50)], 100));
+    // By a clock that is late by an hour as well.
+    assert_eq!(told(&[given_up(), served(4, 2, 3_600_015, 3_600_400)]), (0, vec![(1, 50)], 100));
+    // All attempts but the last were given up as well.
+    let first = Sent { id: 5, at: 2, end: 6, ..given_up() };
+    assert_eq!(told(&[first, served(6, 5, 3, 390), given_up(), served(4, 2, 15, 400)]), (0, vec![(1, 58)], 100));
+    // It was served in time, or a status came back: something else is wrong with it.
+    assert_eq!(told(&[given_up(), served(4, 2, 15, 55)]), (1, vec![], 60));
+    let answered = given_up().with("http.response.status_code", status(404));
+    assert_eq!(told(&[answered, served(4, 2, 15, 400)]).0, 1);
+}
+
+#[test]
+fn a_call_that_was_given_up_and_done_without_is_a_call_as_any() {
+    let mut state = state();
+    let given_up = call().with("peer.service", text("pay"));
+    let spans = [given_up, span("pay", SERVER, "POST /charge", 4, 2, 15, 400)];
+    send(&mut state, 1_000, &[span("checkout", SERVER, "POST /checkout", 1, 0, 0, 100)]);
+    send(&mut state, 1_100, &spans);
+    state.close_traces();
+    let cell = total(&state, "checkout", "POST /checkout");
+    let callees: Vec<_> = cell.callees.iter().map(|(party, time)| (party.operation.as_str(), time.calls)).collect();
+    assert_eq!(callees, [("POST /charge", 1)]);
+}
+
 #[test]
 fn rows_keep_whom_a_call_was_meant_for() {
     let mut before = state();

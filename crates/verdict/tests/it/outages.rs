@@ -1,4 +1,4 @@
-//! A callee that does not answer at all: it is down, or the candidate does not reach it.
+//! A callee that does not answer, or not in time: it is down or slow, or the candidate does not reach it or does not wait for it.
 
 use plimsoll_model::signal::{
     AgeClass, CalleeTime, LOG_UNIT, OperationCell, OperationKey, OperationKind, OperationSeries, Party,
@@ -23,9 +23,27 @@ struct Case {
     others: [u64; 2],
     /// Milliseconds that a call waits in vain.
     waits_ms: u64,
+    /// Milliseconds after which the bank is done with what waited in vain, where it serves that, and with what others ask meanwhile.
+    late_ms: Option<u64>,
+    others_ms: u64,
 }
 
-const DOWN: Case = Case { share: 1.0, wrong: 18..48, failing: [1.0, 1.0], target: "bank", others: [0, 0], waits_ms: 0 };
+const DOWN: Case = Case {
+    share: 1.0,
+    wrong: 18..48,
+    failing: [1.0, 1.0],
+    target: "bank",
+    others: [0, 0],
+    waits_ms: 0,
+    late_ms: None,
+    others_ms: BANK_MS,
+};
+
+/// Milliseconds in which the bank serves a request as a rule.
+const BANK_MS: u64 = 15;
+
+/// All wait for the bank for a second, which serves each of them in five.
+const SLOW: Case = Case { waits_ms: 1_000, late_ms: Some(5_000), others: [20, 20], others_ms: 5_000, ..DOWN };
 
 fn party(service: &str, version: &str, operation: &str) -> Party {
     Party {
@@ -41,7 +59,8 @@ fn input(case: &Case) -> JudgeInput {
         Scenario { share: case.share, rate: 20.0, errors: 0.004, before_s: 3_600, after_s: 600, ..Scenario::default() };
     let mut input = simulate(&scenario, 17);
     let is_wrong = |bucket: u64| bucket >= START && case.wrong.contains(&(bucket - START));
-    let mut answered: std::collections::BTreeMap<Bucket, u64> = Default::default();
+    // Calls that the bank answered, and those that it did not in time.
+    let mut served: std::collections::BTreeMap<Bucket, [u64; 2]> = Default::default();
     for series in &mut input.series {
         let version = series.key.version.clone();
         for (bucket, cell) in &mut series.cells {
@@ -58,7 +77,8 @@ fn input(case: &Case) -> JudgeInput {
             cell.callees =
                 [(party("bank", "7", "POST /charge"), CalleeTime { calls, critical_ns: calls * 10_000_000 })].into();
             cell.callees.retain(|_, time| time.calls > 0);
-            *answered.entry(*bucket).or_default() += calls;
+            let [answered, late] = served.entry(*bucket).or_default();
+            (*answered, *late) = (*answered + calls, *late + if case.target.is_empty() { 0 } else { wrong });
             if wrong > 0 && !case.target.is_empty() {
                 let critical_ns = wrong * case.waits_ms * 1_000_000;
                 cell.callees.insert(party(case.target, "", ""), CalleeTime { calls: wrong, critical_ns });
@@ -74,9 +94,19 @@ fn input(case: &Case) -> JudgeInput {
             }
         }
     }
-    let cells = answered.into_iter().map(|(bucket, calls)| {
-        let others = case.others[usize::from(is_wrong(bucket.0))];
-        (bucket, OperationCell { requests: calls + others, assembled: calls + others, ..OperationCell::default() })
+    let cells = served.into_iter().map(|(bucket, [answered, late])| {
+        let wrong = is_wrong(bucket.0);
+        let others = case.others[usize::from(wrong)];
+        let mut cell = OperationCell::default();
+        let others_ms = if wrong { case.others_ms } else { BANK_MS };
+        let of =
+            [(answered, BANK_MS), (others, others_ms), (case.late_ms.map_or(0, |_| late), case.late_ms.unwrap_or(0))];
+        for (requests, ms) in of {
+            cell.requests += requests;
+            (0..requests).for_each(|_| cell.latency.record(ms * 1_000_000));
+        }
+        cell.assembled = cell.requests;
+        (bucket, cell)
     });
     let key = OperationKey {
         service: ServiceKey::new("prod", "bank"),
@@ -173,4 +203,36 @@ fn one_after_the_other_those_who_call_it_as_well_tell() {
     assert_symptom(&Case { others: [20, 0], ..DOWN }, "nobody reaches it");
     assert_symptom(&Case { others: [20, 13], failing: [0.3; 2], ..DOWN }, "nobody reaches it three in ten times");
     assert_symptom(&Case { others: [20, 0], wrong: 0..30, ..DOWN }, "nobody reaches it from the start on");
+}
+
+#[test]
+fn a_callee_that_is_too_slow_rolls_back_nobody_who_was_deployed_before() {
+    for (failing, wrong) in [(1.0, 18..48), (1.0, 18..24), (0.3, 18..48)] {
+        let case = Case { failing: [failing; 2], wrong, ..SLOW };
+        assert_symptom(&case, &format!("{failing} of the calls in {:?}", case.wrong));
+        assert_symptom(&Case { others: [0, 0], ..case }, &format!("{failing} of the calls, and nobody else calls it"));
+    }
+    let some = Case { failing: [0.3; 2], others: [20, 6], others_ms: BANK_MS, ..SLOW };
+    assert_symptom(&some, "of others no more are served than three in ten");
+    assert_symptom(&Case { late_ms: None, ..SLOW }, "what it serves of the candidate's calls is not known yet");
+}
+
+#[test]
+fn a_candidate_that_does_not_wait_for_its_callee_is_to_blame() {
+    let short = Case { waits_ms: 10, late_ms: Some(BANK_MS), others_ms: BANK_MS, ..SLOW };
+    for (failing, wrong) in [(1.0, 0..60), (1.0, 18..48), (0.3, 0..60), (0.3, 18..48)] {
+        let case = Case { failing: [failing; 2], wrong, ..short.clone() };
+        assert_own(&case, &format!("{failing} of the calls in {:?} are given up too soon", case.wrong));
+        assert_own(&Case { others: [0, 0], ..case }, &format!("{failing} of the calls, and nobody else calls it"));
+    }
+}
+
+#[test]
+fn a_candidate_that_makes_its_callee_slow_for_itself_alone_is_to_blame() {
+    for failing in [1.0, 0.3] {
+        let case = Case { failing: [failing; 2], others_ms: BANK_MS, ..SLOW };
+        assert_own(&case, &format!("the bank serves others as fast as ever, {failing} of its own calls not"));
+    }
+    let canary = Case { share: 0.5, failing: [1.0, 0.0], ..SLOW };
+    assert_own(&canary, "the control gets its answers");
 }
