@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use plimsoll_model::signal::{OperationKey, OperationKind, OperationSeries, Party};
-use plimsoll_model::{Bucket, ServiceKey, Suppressed};
+use plimsoll_model::signal::{OperationKey, OperationKind, OperationSeries};
+use plimsoll_model::{Bucket, Suppressed};
 
 use crate::actions::Actions;
 use crate::boots::Boots;
+use crate::callers::Callers;
 use crate::closeness::{Closeness, Expected, Health};
 use crate::dealing::Dealing;
 use crate::design::{Cells, Frame, Role};
@@ -96,7 +97,7 @@ pub(crate) struct Fold {
     pub(crate) before: u64,
     /// From here on the candidate may be missed, and from there on it is whoever serves.
     due: [Bucket; 2],
-    callers: BTreeMap<Bucket, f64>,
+    pub(crate) callers: Callers,
     /// Requests of others to those that the service calls.
     calling_too: Others,
     /// Those of them that fail more than before.
@@ -154,14 +155,14 @@ impl Fold {
         let incidents = Incidents { errors: incident::find(&counted, frame.start), latency: None };
         let mut dealing = Dealing::new(first.unwrap_or(frame.start), frame.start, incidents, tolerances);
         dealing.zone = zones::attribute(past.values().flatten().map(|cell| cell.2));
-        let callers = callers(input, &frame.service.service);
+        let callers = Callers::of(input, &frame);
         let traffic: Vec<Traffic> = (first.unwrap_or(frame.start).0..frame.start.0)
             .rev()
             .filter(|bucket| !input.is_gap(Bucket(*bucket)))
             .map(|bucket| Traffic {
                 candidate: 0.0,
                 control: served.get(&Bucket(bucket)).copied().unwrap_or(0.0),
-                callers: callers.get(&Bucket(bucket)).copied().unwrap_or(0.0),
+                callers: callers.asked(Bucket(bucket)),
                 excused: 1.0,
             })
             .collect();
@@ -407,11 +408,8 @@ impl Fold {
         let traffic = Traffic {
             candidate: weight(0),
             control: weight(1) + self.bystanders.remove(&bucket).unwrap_or(0.0),
-            callers: match self.callers.get(&bucket) {
-                // Nobody asked: they are taken to call, so that what is missing is looked into with all that is known.
-                _ if bucket >= self.known_beside => f64::INFINITY,
-                calls => calls.copied().unwrap_or(0.0),
-            },
+            // Where nobody looked they are taken to call, so that what is missing is looked into with all that is known.
+            callers: if bucket >= self.known_beside { f64::INFINITY } else { self.callers.asked(bucket) },
             excused: if excused.dark { f64::INFINITY } else { excused.traffic },
         };
         // Where versions come that nobody announced, the deploy may be one of those.
@@ -467,38 +465,4 @@ fn serves_beside(latest: &VecDeque<(u64, u64)>) -> bool {
         }
     }
     a > 0 && a as f64 >= CONTROL_SHARE_MIN * b as f64
-}
-
-/// Requests by bucket of the operations that call the service, less those that failed at somebody else before they could.
-fn callers(input: &JudgeInput, service: &str) -> BTreeMap<Bucket, f64> {
-    let mut requests = BTreeMap::new();
-    // Whom each of them calls.
-    let mut calling: BTreeMap<(&ServiceKey, &str), BTreeSet<&str>> = BTreeMap::new();
-    for series in &input.related {
-        let parties = series.cells.iter().flat_map(|(_, cell)| cell.callees.keys());
-        let called = parties.filter(|party| !party.is_unanswered()).map(|party| party.service.as_str());
-        calling.entry((&series.key.service, &series.key.operation)).or_default().extend(called);
-    }
-    for series in &input.related {
-        let called = &calling[&(&series.key.service, series.key.operation.as_str())];
-        if !called.contains(service) {
-            continue;
-        }
-        let other = |name: &str| name != service && name != series.key.service.service;
-        for (bucket, cell) in &series.cells {
-            let mut asked = cell.requests;
-            if cell.errors > 0 {
-                let blamed = cell.blame.iter().filter(|(party, _)| other(&party.service)).map(|(_, n)| *n);
-                let callees = || cell.callees.iter().map(|(party, time)| (party, time.calls));
-                let down = |party: &Party| party.is_unanswered() && other(&party.service);
-                let unanswered = callees().filter(|(party, _)| down(party) && called.contains(party.service.as_str()));
-                let elsewhere = blamed.chain(unanswered.map(|(_, n)| n)).sum::<u64>().min(cell.errors);
-                // Some may have failed there after they had called the service.
-                let reached = callees().filter(|(party, _)| party.service == service).map(|(_, n)| n).sum::<u64>();
-                asked = asked.saturating_sub(elsewhere).max(reached.min(asked));
-            }
-            *requests.entry(*bucket).or_default() += asked as f64;
-        }
-    }
-    requests
 }

@@ -272,8 +272,8 @@ fn sentence(input: &JudgeInput, fold: &Fold, verdict: &Verdict) -> String {
                 "there is nothing to compare it with".to_owned()
             } else if input.by_records {
                 format!("only its logs are known, and {calls} records show nothing that is new")
-            } else if verdict.findings.iter().any(|f| f.symptom) {
-                "a service that it calls is failing".to_owned()
+            } else if let Some(symptom) = verdict.findings.iter().find(|f| f.symptom) {
+                format!("what is worse began in {}", symptom.culprit.service)
             } else if let Some((share, meant)) = fold.share.mismatch(&input.tolerances) {
                 let percent = plimsoll_model::sentence::percent;
                 format!("it gets {} of the requests where {} are meant for it", percent(share), percent(meant))

@@ -36,6 +36,7 @@ mod aftermath;
 mod alone;
 mod beside;
 mod boots;
+mod callers;
 mod calls;
 mod closeness;
 mod comparison;

@@ -3,7 +3,7 @@
 //! *The gate* is the mean of the e-processes of all tests, with weights fixed by the traffic before the start, over those
 //! whose excess, if any, is the deploy's own doing. Leaving one out never raises the mean.
 
-use plimsoll_model::signal::Fingerprint;
+use plimsoll_model::signal::{Fingerprint, Party};
 use plimsoll_model::{Culprit, Design, SignalKind, Suppressed};
 
 use crate::culprit::{self, Arm, Arms, Origin};
@@ -317,7 +317,8 @@ impl Fold {
                 let more = rates.bad_b - rates.rate_a * rates.n_b;
                 // A failure that was swallowed on the way up is not what failed there.
                 let arrived = test.more_with_own(self.design());
-                self.echoed(more, FAILED_EACH, arrived).unwrap_or_else(|| own(""))
+                let echoed = self.echoed(more, FAILED_EACH, arrived);
+                echoed.or_else(|| self.beside_it(more)).unwrap_or_else(|| own(""))
             }
             Subject::LogFlow(_)
             | Subject::Action(_)
@@ -361,6 +362,15 @@ impl Fold {
         }
         let accounts = passed_on > own && said <= each * passed_on.min(arrived);
         most.filter(|_| accounts).map(|(_, origin)| origin)
+    }
+
+    /// Returns where requests of the service's callers failed that it had no part in, where those account for `more` failures at
+    /// the top. Side by side the control's callers call the same others.
+    fn beside_it(&self, more: f64) -> Option<Origin> {
+        let (failed, party) = self.callers.failed_elsewhere().filter(|_| self.design() != Design::Concurrent)?;
+        let Party { service, version, operation, .. } = party.clone();
+        let culprit = Culprit { service, version, operation };
+        (more <= FAILED_EACH * failed).then_some(Origin { culprit, elsewhere: true, traced: true })
     }
 
     /// Returns whom calls failed to that the service does without, where those account for `said` messages or exceptions.

@@ -1,11 +1,11 @@
 //! Versions of all who took part: callees that answer wrongly and say nothing, and two deploys at once.
 
 use plimsoll_model::aggregates::{Participant, PathCell, PathSeries};
-use plimsoll_model::signal::Party;
+use plimsoll_model::signal::{CalleeTime, Party};
 use plimsoll_model::{Bucket, Design, ServiceKey, SignalKind, VerdictKind};
 use plimsoll_verdict::{JudgeInput, judge};
 
-use crate::simulation::{START, Scenario, simulate};
+use crate::simulation::{START, Scenario, gateway, simulate};
 
 fn participant(service: &str, version: &str) -> Participant {
     Participant { namespace: String::new(), service: service.to_owned(), version: version.to_owned() }
@@ -50,6 +50,48 @@ fn a_callee_that_answers_wrongly_and_says_nothing_is_found_through_its_callers()
             found.summary.starts_with("gateway `GET /checkout` fails 15.0 % of calls with payment 2 against 1.0 % ")
         );
         assert!(found.sql.contains("kind = 'path'") && found.sql.contains("version IN ('2')"), "{}", found.sql);
+    }
+}
+
+#[test]
+fn what_fails_at_another_callee_of_the_same_requests_is_not_the_deploys() {
+    let party = |service: &str, version: &str, operation: &str| Party {
+        namespace: String::new(),
+        service: service.to_owned(),
+        version: version.to_owned(),
+        operation: operation.to_owned(),
+    };
+    // The cart fails, with spans or without; or nobody but the gateway itself, whatever it was told.
+    for (blamed, unanswered, verdict) in [
+        (party("cart", "1", "POST /cart"), None, VerdictKind::Inconclusive),
+        (party("gateway", "1", "GET /checkout"), Some(party("cart", "", "")), VerdictKind::Inconclusive),
+        (party("gateway", "1", "GET /checkout"), None, VerdictKind::Regressed),
+    ] {
+        let mut input = harmless(1.0);
+        let outage = START + 12..START + 36;
+        let failed = |bucket: &u64| if outage.contains(bucket) { 30 } else { 1 };
+        input.aggregates.paths = vec![path("1", "1", START - 120..START, 100, 1)];
+        for bucket in START..START + 60 {
+            input.aggregates.paths.push(path("2", "1", bucket..bucket + 1, 100, failed(&bucket)));
+        }
+        let mut caller = gateway(&input, START + 60);
+        for (bucket, cell) in &mut caller.cells {
+            cell.callees.insert(party("cart", "1", "POST /cart"), CalleeTime { calls: 99, critical_ns: 1 });
+            if outage.contains(&bucket.0) {
+                cell.errors = 29;
+                cell.blame.insert(blamed.clone(), 29);
+                if let Some(down) = &unanswered {
+                    cell.callees.insert(down.clone(), CalleeTime { calls: 29, critical_ns: 1 });
+                }
+            }
+        }
+        input.related = vec![caller];
+        let told = judge(&input);
+        assert_eq!(told.verdict, verdict, "{blamed:?} {unanswered:?}: {}", told.summary);
+        if verdict == VerdictKind::Inconclusive {
+            let found = told.findings.iter().find(|finding| finding.symptom).expect("it is shown");
+            assert_eq!(found.culprit.service, "cart");
+        }
     }
 }
 
