@@ -152,7 +152,10 @@ impl Fold {
         let evicted = input.data_quality.iter().any(|word| word == quality::BASELINE_EVICTED);
         let counted: Vec<incident::Counted> =
             requests.iter().map(|(bucket, n)| (*bucket, failures.get(bucket).copied().unwrap_or(0.0), *n)).collect();
-        let incidents = Incidents { errors: incident::find(&counted, frame.start), latency: None };
+        let unusual = incident::unusual(past.values());
+        let beyond: Vec<incident::Counted> =
+            requests.iter().map(|(bucket, n)| (*bucket, unusual.get(bucket).copied().unwrap_or(0.0), *n)).collect();
+        let incidents = Incidents { errors: incident::find(&beyond, frame.start), latency: None };
         let mut dealing = Dealing::new(first.unwrap_or(frame.start), frame.start, incidents, tolerances);
         dealing.zone = zones::attribute(past.values().flatten().map(|cell| cell.2));
         let callers = Callers::of(input, &frame);

@@ -10,6 +10,8 @@
 //!
 //! *Invariants.* It follows from the time before the start alone, so nothing that the candidate does moves it.
 
+use std::collections::BTreeMap;
+
 use plimsoll_model::signal::{AgeClass, Histogram, OperationCell};
 use plimsoll_model::{Bucket, Interval};
 
@@ -47,15 +49,18 @@ impl Incident {
         self.to.0 - self.from.0 + 1
     }
 
-    /// The same with the share that a part of the service had.
-    fn of_part(self, counted: &[Counted]) -> Self {
-        let share = |inside: bool| {
+    /// The same with the share that a part of the service had; `None` where hardly anything of the part lies outside of it, as of a
+    /// batch that ran in that time alone.
+    fn of_part(self, counted: &[Counted]) -> Option<Self> {
+        let sum = |inside: bool| {
             let those = counted.iter().filter(|(bucket, ..)| self.contains(*bucket) == inside);
-            let (bad, all) = those.fold((0.0, 0.0), |sum, (_, bad, all)| (sum.0 + bad, sum.1 + all));
-            if all > 0.0 { bad / all } else { 0.0 }
+            those.fold((0.0, 0.0), |sum, (_, bad, all)| (sum.0 + bad, sum.1 + all))
         };
-        let (during, usual) = (share(true), share(false));
-        Self { share: if during > line(usual) { during } else { f64::INFINITY }, ..self }
+        let share = |(bad, all): (f64, f64)| if all > 0.0 { bad / all } else { 0.0 };
+        let (inside, outside) = (sum(true), sum(false));
+        let (during, usual) = (share(inside), share(outside));
+        let share = if during > line(usual) { during } else { f64::INFINITY };
+        (inside.1 <= outside.1).then_some(Self { share, ..self })
     }
 
     fn contains(&self, bucket: Bucket) -> bool {
@@ -124,6 +129,33 @@ pub(crate) fn find(counted: &[Counted], start: Bucket) -> Option<Incident> {
         .then_some(incident)
 }
 
+/// Failures by bucket of all operations together, beyond the median share of each: a change of what is asked of the service makes none.
+pub(crate) fn unusual<'a>(
+    operations: impl Iterator<Item = &'a Vec<(Bucket, AgeClass, &'a OperationCell)>>,
+) -> BTreeMap<Bucket, f64> {
+    let mut found: BTreeMap<Bucket, f64> = BTreeMap::new();
+    for cells in operations {
+        let (mut failed, mut all) = (0, 0);
+        cells.iter().for_each(|(.., cell)| (failed, all) = (failed + cell.errors, all + cell.requests));
+        if failed == 0 {
+            continue;
+        }
+        let shares = chunks(
+            cells,
+            |sum: &(f64, f64)| sum.1 >= CHUNK,
+            |sum| Some(sum.0 / sum.1),
+            |sum, (.., cell)| *sum = (sum.0 + cell.errors.min(cell.requests) as f64, sum.1 + cell.requests as f64),
+        );
+        // Of few requests the share of all of them is what is known.
+        let usual = median(shares).unwrap_or(failed as f64 / all.max(1) as f64);
+        for (bucket, _, cell) in cells {
+            *found.entry(*bucket).or_default() += cell.errors as f64 - usual * cell.requests as f64;
+        }
+    }
+    found.values_mut().for_each(|beyond| *beyond = beyond.max(0.0));
+    found
+}
+
 /// The share from which on what is bad is far above a share of `usual`.
 fn line(usual: f64) -> f64 {
     (RATIO * usual).max(usual + POINTS)
@@ -180,7 +212,7 @@ impl Incidents {
             buckets
         };
         let failed = counted(&|cell| (cell.errors.min(cell.requests), cell.requests));
-        let errors = find(&failed, start).or_else(|| service.map(|incident| incident.of_part(&failed)));
+        let errors = find(&failed, start).or_else(|| service.and_then(|incident| incident.of_part(&failed)));
         let cells: Vec<&OperationCell> = before.iter().map(|(.., cell)| *cell).collect();
         let p95s = chunks(
             &cells,

@@ -1,6 +1,6 @@
 //! What happened once within the hour before: it hides no regression, and is no ground to be quick about one like it.
 
-use plimsoll_model::signal::{Histogram, OperationCell};
+use plimsoll_model::signal::{AgeClass, Histogram, OperationCell, OperationKind, OperationSeries, WEIGHT_UNIT};
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Bucket, SignalKind, VerdictKind};
 use plimsoll_verdict::{JudgeInput, judge, quality};
@@ -177,5 +177,32 @@ fn what_fails_on_has_not_recovered_whatever_outage_was_or_is_over() {
         // Half a minute after three in which it was well.
         let mended = phases(75);
         assert_eq!(mended[32], Phase::Recovered, "{share}: {mended:?}");
+    }
+}
+
+#[test]
+fn an_hourly_batch_that_fails_as_it_always_does_is_no_incident() {
+    for (rate, failing) in [(5.0, 0.12), (20.0, 0.2)] {
+        let scenario = Scenario { rate, share: 1.0, errors: 0.002, before_s: 3_600, after_s: 1_200, ..quiet() };
+        let mut input = simulate(&scenario, 81);
+        let batch = |version: &str, from: u64| {
+            let cells = (from..from + 6).map(|bucket| {
+                let errors = (330.0 * failing) as u64 + (bucket * 7) % 9;
+                let mut cell = OperationCell { requests: 330, assembled: 330, errors, ..OperationCell::default() };
+                cell.weighted_requests = 330 * WEIGHT_UNIT;
+                (0..330).for_each(|n| cell.latency.record(40_000_000 + 60_000 * n));
+                (Bucket(bucket), cell)
+            });
+            let mut key = input.series[0].key.clone();
+            (key.version, key.operation) = (version.to_owned(), "invoice process".to_owned());
+            (key.kind, key.age) = (OperationKind::Consumer, AgeClass::Warm);
+            OperationSeries { key, cells: cells.collect() }
+        };
+        let batches = [batch("1", START - 270), batch("2", START + 90)];
+        input.series.extend(batches);
+        let told = looked_at(&mut input, 1);
+        let wrong = told.iter().find(|verdict| verdict.verdict == VerdictKind::Regressed);
+        assert!(wrong.is_none(), "{failing}: {:?}", wrong.map(|verdict| &verdict.summary));
+        assert!(!says(&input), "{failing}");
     }
 }
