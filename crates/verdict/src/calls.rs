@@ -2,7 +2,7 @@
 //!
 //! For each callee of an operation the calls a request of both arms are compared by the e-process of rates, in both
 //! directions, against the ratio that is tolerated. Retries are no errors and missing calls are fast: nothing else sees
-//! them.
+//! them. Operations have the names that their service gives them, and calls that go to another one of it are no fewer.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +21,10 @@ const CALLEES_MAX: usize = 64;
 const DIFFERENCE_MIN: f64 = 0.2;
 /// Requests of the past that stand against one of the candidate, where there are enough.
 const CONTROLS: f64 = 8.0;
+/// Calls of the control, for one of the candidate's, up to which an operation is new; and calls for one that appeared or is missing
+/// elsewhere, up to which they are the same calls.
+const NEW_MAX: f64 = 0.1;
+const MOVED_RATIO: f64 = 1.25;
 /// Evidence is always tempered by this: calls come in clumps.
 const DISPERSION: f64 = 3.0;
 
@@ -142,6 +146,27 @@ impl CallTests {
                 caution: if beside { 1.0 } else { tolerances.drift_caution },
             };
             test.push(&s, tolerances);
+        }
+    }
+}
+
+impl CallTests {
+    /// Says whether one exceeds only because calls to its service go to other operations than before: renamed by the callee, or
+    /// called by another name.
+    pub(crate) fn moved(&self, index: usize) -> bool {
+        let test = &self.tests[index];
+        let others = || self.tests.iter().filter(|t| t.service == test.service && t.operation != test.operation);
+        // In calls, as each is counted from when it was first met.
+        let more = |of: &CallTest| (of.rates()[0] - of.rates()[1]) * of.candidate.1;
+        let is_new = |of: &CallTest| of.rates()[1] <= NEW_MAX * of.rates()[0];
+        if test.standing.exceeded_at.is_none() {
+            false
+        } else if is_new(test) {
+            let missing: f64 = others().map(|other| (-more(other)).max(0.0)).sum();
+            more(test) <= MOVED_RATIO * missing
+        } else {
+            let appeared: f64 = others().filter(|other| is_new(other)).map(more).sum();
+            more(test) < 0.0 && -more(test) <= MOVED_RATIO * appeared
         }
     }
 }

@@ -147,7 +147,8 @@ impl Fold {
                 found.push((Subject::Latency(index), share * weight));
             }
             let callees = op.calls.tests.len() as f64;
-            found.extend((0..op.calls.tests.len()).map(|i| (Subject::Calls(index, i), CALLS_SHARE * weight / callees)));
+            let followed = (0..op.calls.tests.len()).filter(|i| !op.calls.moved(*i));
+            found.extend(followed.map(|i| (Subject::Calls(index, i), CALLS_SHARE * weight / callees)));
         }
         let seen = self.novelty.all.len() as f64;
         let fresh = self.novelty.fresh().map(|(fingerprint, _)| Subject::New(*fingerprint));

@@ -4,7 +4,7 @@ use plimsoll_model::signal::{CalleeTime, OperationCell, OperationKind, Operation
 use plimsoll_model::{Bucket, DeployStatus, Design, SignalKind, Verdict, VerdictKind};
 use plimsoll_verdict::{JudgeInput, judge};
 
-use crate::simulation::{START, Scenario, simulate};
+use crate::simulation::{START, Scenario, looked_at, simulate};
 
 fn finding(verdict: &Verdict, signal: SignalKind) -> &plimsoll_model::Finding {
     let found = verdict.findings.iter().find(|f| f.signal == signal);
@@ -191,6 +191,29 @@ fn a_storm_of_retries_is_seen_though_nothing_fails() {
     let found = finding(&verdict, SignalKind::Throughput);
     assert_eq!(found.unit, "calls/request");
     assert!(found.summary.contains("calls bank `POST /hold` 4.00 times a request against 1.00"), "{}", found.summary);
+}
+
+#[test]
+fn calls_that_go_to_another_operation_of_the_same_service_are_no_fewer() {
+    let bank = |operation: &str| Party {
+        service: "bank".to_owned(),
+        namespace: String::new(),
+        version: String::new(),
+        operation: operation.to_owned(),
+    };
+    // Renamed five minutes after the start; and renamed, and called three times.
+    for (calls, verdict) in [(1, VerdictKind::Pass), (3, VerdictKind::Regressed)] {
+        let scenario = Scenario { share: 1.0, before_s: 1_800, after_s: 1_200, ..Scenario::default() };
+        let mut input = simulate(&scenario, 9);
+        for (bucket, cell) in input.series.iter_mut().flat_map(|series| &mut series.cells) {
+            let renamed = bucket.0 >= START + 30;
+            let (operation, times) = if renamed { ("POST /v2/hold", calls) } else { ("POST /hold", 1) };
+            let time = CalleeTime { calls: times * cell.requests, critical_ns: 1_000 };
+            cell.callees.insert(bank(operation), time);
+        }
+        let told = looked_at(&mut input, 6);
+        assert_eq!(told[told.len() - 1].verdict, verdict, "{calls}: {}", told[told.len() - 1].summary);
+    }
 }
 
 #[test]
