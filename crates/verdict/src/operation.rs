@@ -26,6 +26,10 @@ pub(crate) const YOUNG_BUCKETS: u64 = 30;
 /// Buckets whose mean says how slow the candidate was at first.
 const EARLIEST: usize = 6;
 
+/// What is wrong without a control beside, and times its share beside one, from which on it came with the time alone.
+const ALONE_MIN: f64 = 5.0;
+const ALONE_RATIO: f64 = 3.0;
+
 /// Share of an incident's share of bad requests from which on others resemble it.
 const RESEMBLES: f64 = 1.0 / 3.0;
 /// Buckets for which they last longer than it did before they are more than it was.
@@ -47,6 +51,8 @@ pub(crate) struct Recent {
     pub(crate) timed: f32,
     pub(crate) tail: [f32; 2],
     pub(crate) log_mean: f32,
+    /// Whether the control served at the same time.
+    pub(crate) beside: bool,
 }
 
 /// One operation in both arms.
@@ -211,7 +217,7 @@ impl Operation {
         add_logs(&mut self.usual_log, &all_a);
         if all_b.requests > 0.0 {
             let blamed: u64 = candidate.iter().flat_map(|(_, cell)| cell.blame.values()).sum();
-            self.remember(moment.look.bucket, &all_b, blamed);
+            self.remember(moment.look, &all_b, blamed);
         }
         for (role, cells) in [(Role::Candidate, candidate), (Role::Control, control)] {
             for (age, cell) in cells {
@@ -265,15 +271,16 @@ impl Operation {
         }
     }
 
-    fn remember(&mut self, bucket: Bucket, all: &Counts, blamed: u64) {
+    fn remember(&mut self, look: Look, all: &Counts, blamed: u64) {
         self.recent.push(Recent {
-            bucket,
+            bucket: look.bucket,
             requests: all.requests as f32,
             errors: all.errors as f32,
             blamed: blamed as f32,
             timed: all.timed as f32,
             tail: all.tail.map(|n| n as f32),
             log_mean: (all.log_sum / all.requests) as f32,
+            beside: look.beside,
         });
     }
 
@@ -283,6 +290,17 @@ impl Operation {
         let kept =
             self.recent.len() * size_of::<Recent>() + self.errors.bytes() + self.past.bytes() + self.zones.bytes();
         size_of::<Self>() + self.name.len() + kept + traces + self.calls.bytes() + self.outages.bytes()
+    }
+
+    /// Says whether what is wrong, as `of` counts it, came once no control served beside any more: whatever it is then, it is held
+    /// against the time before.
+    pub(crate) fn went_wrong_alone(&self, of: impl Fn(&Recent) -> (f32, f32)) -> bool {
+        let sum = |beside: bool| {
+            let those = self.recent.iter().filter(|recent| recent.beside == beside).map(&of);
+            those.fold((0.0, 0.0), |sum, (hits, all)| (sum.0 + f64::from(hits), sum.1 + f64::from(all)))
+        };
+        let ((beside, all_beside), (alone, all_alone)) = (sum(true), sum(false));
+        alone >= ALONE_MIN && alone * all_beside > ALONE_RATIO * beside.max(1.0) * all_alone
     }
 
     /// Sums `(hits, all)` over the candidate's buckets in `from..=to`.

@@ -11,7 +11,7 @@ use crate::design::Role;
 use crate::failing::Failed;
 use crate::fold::Fold;
 use crate::novelty::Seen;
-use crate::operation::Operation;
+use crate::operation::{Operation, Recent};
 use crate::paths::Failures;
 use crate::standing::Standing;
 
@@ -268,7 +268,9 @@ impl Fold {
         }
         match subject {
             Subject::Errors(index) => culprit::of_errors(&self.arms(index)),
-            Subject::Latency(index) => culprit::of_latency(&self.arms(index)),
+            Subject::Latency(index) => {
+                culprit::of_latency(&self.arms_by(index, |recent| (recent.tail[0], recent.timed)))
+            }
             Subject::Alone(index) => self.of_alone(index).1,
             Subject::Calls(index, callee) => {
                 // Who fails before its calls, or in them, makes fewer.
@@ -397,15 +399,26 @@ impl Fold {
 
     /// Returns the same of an operation without a control.
     fn of_alone(&self, index: usize) -> (f64, Origin) {
-        let role = if self.design() == Design::Concurrent { Role::Control } else { Role::Candidate };
+        let arms = self.arms(index);
+        let role = if arms.design == Design::Concurrent { Role::Control } else { Role::Candidate };
         let others = self.operations.iter().enumerate().filter(|(at, _)| role == Role::Control || *at != index);
         let beside: Vec<&Arm> = others.map(|(_, op)| &op.arms[role as usize]).collect();
-        culprit::of_alone(&self.arms(index), &beside)
+        culprit::of_alone(&arms, &beside)
     }
 
     fn arms(&self, index: usize) -> Arms<'_> {
+        self.arms_by(index, |recent| (recent.errors, recent.requests))
+    }
+
+    /// Returns both arms in the design that tells of what is wrong: the deploy as a whole may have had a control beside it, and
+    /// none by the time it came.
+    fn arms_by(&self, index: usize, wrong: impl Fn(&Recent) -> (f32, f32)) -> Arms<'_> {
         let op = &self.operations[index];
-        let design = self.design();
+        let known = op.arms[Role::Before as usize].assembled > 0;
+        let design = match self.design() {
+            Design::Concurrent if known && op.went_wrong_alone(wrong) => Design::BeforeAfter,
+            design => design,
+        };
         Arms {
             service: &self.frame.service.service,
             version: &self.frame.version,

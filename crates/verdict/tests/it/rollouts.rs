@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use plimsoll_model::presence::{PresenceCell, PresenceSeries};
-use plimsoll_model::signal::{OperationKey, OperationSeries};
+use plimsoll_model::signal::{CalleeTime, OperationKey, OperationSeries, Party};
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Bucket, DeployStatus, SignalKind, Verdict, VerdictKind};
 use plimsoll_verdict::JudgeInput;
@@ -143,4 +143,44 @@ fn failures_right_after_the_cut_over_are_held_against_the_time_before() {
         looked_at(&mut input, 3).into_iter().find(|verdict| verdict.verdict == VerdictKind::Regressed).expect("bad");
     let after = bad.decided_at.expect("decided").since(Bucket(START + 2).start()).as_secs();
     assert!(after <= 20, "{after} s after the first failure");
+}
+
+#[test]
+fn what_a_callee_breaks_soon_after_a_rolling_update_is_not_the_deploys() {
+    let party = |service: &str, version: &str, operation: &str| Party {
+        namespace: String::new(),
+        service: service.to_owned(),
+        version: version.to_owned(),
+        operation: operation.to_owned(),
+    };
+    // Half of the traffic for eight minutes, then all of it; the bank fails for three minutes, a minute later; or for the candidate
+    // alone, from its start on.
+    for (outage, its_own) in [(54..72, false), (0..72, true)] {
+        let scenario =
+            Scenario { rate: 20.0, share: 0.5, errors: 0.002, before_s: 3_600, after_s: 900, ..Scenario::default() };
+        let mut input = simulate(&scenario, 5);
+        served_by(&mut input, |version, bucket| Some(if version == "2" || bucket >= START + 48 { "2" } else { "1" }));
+        for series in &mut input.series {
+            let (version, operation) = (series.key.version.clone(), series.key.operation.clone());
+            for (bucket, cell) in &mut series.cells {
+                let fails = version == "2" && outage.contains(&(bucket.0.saturating_sub(START)));
+                let failed = if fails { cell.requests / 3 } else { 0 };
+                cell.assembled = cell.requests;
+                cell.blame = [(party("payment", &version, &operation), cell.errors)].into();
+                cell.blame.insert(party("bank", "7", "POST /charge"), failed);
+                cell.blame.retain(|_, count| *count > 0);
+                cell.errors += failed;
+                let time = CalleeTime { calls: cell.requests, critical_ns: 1_000 };
+                cell.callees = [(party("bank", "7", "POST /charge"), time)].into();
+            }
+        }
+        let told = looked_at(&mut input, 2);
+        let bad = told.iter().find(|verdict| verdict.verdict == VerdictKind::Regressed);
+        let last = bad.unwrap_or(&told[told.len() - 1]);
+        assert_eq!(bad.is_some(), its_own, "{outage:?}: {}", last.summary);
+        if bad.is_none() {
+            assert!(told[70 / 2].findings.iter().all(|finding| finding.symptom && finding.culprit.service == "bank"));
+            assert!(!told[70 / 2].findings.is_empty());
+        }
+    }
 }
