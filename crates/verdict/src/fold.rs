@@ -137,7 +137,7 @@ impl Fold {
                 }
             }
         }
-        let mut logged = Novelty::new(logs::known(input));
+        let mut logged = Novelty::of_messages(logs::known(input));
         logged.past_requests(past.values().flatten().map(|cell| cell.2.requests).sum());
         let mut messages: BTreeMap<Bucket, f64> = BTreeMap::new();
         for log in logs::errors(input) {

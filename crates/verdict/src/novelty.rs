@@ -3,7 +3,8 @@
 //! With `k` occurrences in `n_b` candidate requests and none in `n_a` of the control, over all history, the probability
 //! that chance put all `k` into the candidate is at most `p = (n_b / (n_a + n_b))^k`; the e-value is `1 / (2 sqrt(p))`.
 //! Occurrences in clumps count as fewer. An exception that took the place of one that vanished, of the same type or
-//! wording and as frequent, has moved and is no news.
+//! wording and as frequent, has moved and is no news. A message has so whatever its words, as long as all that is new comes no more
+//! often than what vanished did: formats change, and sentences are put better.
 //!
 //! *Source.* Vovk and Wang, "E-values: calibration, combination and applications" (2021), for the calibrator.
 
@@ -18,6 +19,9 @@ use crate::tolerances::Tolerances;
 
 /// Distinct ones that are followed; those beyond are not looked for.
 const FOLLOWED_MAX: usize = 2_000;
+
+/// Standard deviations within which two counts are as frequent.
+const SPREAD: f64 = 3.0;
 
 /// Stands for what was thrown outside of every request.
 pub(crate) const NO_OPERATION: usize = usize::MAX;
@@ -42,6 +46,22 @@ impl Seen {
     pub(crate) fn operation(&self) -> usize {
         self.operations.iter().max_by_key(|(_, count)| **count).map_or(NO_OPERATION, |(index, _)| *index)
     }
+
+    /// Returns how often the candidate should have had it, where the control had it and the candidate has it hardly any more.
+    fn vanished(&self, n_a: u64, n_b: u64) -> Option<f64> {
+        let expected = self.control as f64 * n_b as f64 / n_a as f64;
+        (self.control > 0 && expected >= 3.0 && self.count as f64 <= 0.3 * expected).then_some(expected)
+    }
+
+    /// Says whether it is `old`, of which so many were `expected`, under another name or from another place.
+    fn is_like(&self, old: &Self, expected: f64) -> bool {
+        self.count as f64 <= 2.0 * expected + 3.0 && alike(self, old)
+    }
+
+    /// Says whether it comes as often as is `expected` of another, within chance.
+    fn is_as_frequent(&self, expected: f64) -> bool {
+        (self.count as f64 - expected).abs() <= SPREAD * expected.sqrt()
+    }
 }
 
 /// All exceptions of a service, and the traffic that they are held against.
@@ -51,6 +71,8 @@ pub(crate) struct Novelty {
     /// Those of which a single one is more than is tolerated.
     pub(crate) fatal: BTreeSet<Fingerprint>,
     known: BTreeSet<Fingerprint>,
+    /// They are messages: whoever says the same in other words says it as often.
+    worded: bool,
     /// What was thrown outside of every request in buckets that are still to be folded, and whether by the candidate.
     outside: BTreeMap<Bucket, Vec<(bool, Fingerprint, ExceptionCount)>>,
     /// Candidate's and control's requests, bucket by bucket since the candidate's first.
@@ -65,6 +87,11 @@ impl Novelty {
     /// Starts from what was known before.
     pub(crate) fn new(known: BTreeSet<Fingerprint>) -> Self {
         Self { known, ..Self::default() }
+    }
+
+    /// The same of messages, which may be worded anew.
+    pub(crate) fn of_messages(known: BTreeSet<Fingerprint>) -> Self {
+        Self { worded: true, ..Self::new(known) }
     }
 
     /// Takes a cell of the control from before the start.
@@ -162,10 +189,16 @@ impl Novelty {
         }
         let mut moved = std::mem::take(&mut self.early);
         moved.extend(self.all.iter().filter(|(_, seen)| seen.candidate.contains_key(&bucket)).map(|(id, _)| *id));
+        let reworded = !moved.is_empty() && self.worded && self.says_no_more(n_a, n_b);
         for id in moved {
             let seen = &self.all[&id];
-            let replaced = self.all.values().any(|old| replaces(seen, seen.count, old, n_a, n_b));
             let fatal = self.fatal.contains(&id);
+            let replaced = self.all.values().any(|old| {
+                let expected = old.vanished(n_a, n_b);
+                expected.is_some_and(|expected| {
+                    seen.is_like(old, expected) || reworded && !fatal && seen.is_as_frequent(expected)
+                })
+            });
             let Some(seen) = self.all.get_mut(&id) else { continue };
             if seen.control > 0 || seen.known || replaced {
                 seen.standing = Standing::default();
@@ -180,6 +213,13 @@ impl Novelty {
                 seen.standing.exceeded_at = Some(bucket);
             }
         }
+    }
+
+    /// Says whether what is new comes no more often than what vanished should have.
+    fn says_no_more(&self, n_a: u64, n_b: u64) -> bool {
+        let new: u64 = self.fresh().map(|(_, seen)| seen.count).sum();
+        let gone: f64 = self.all.values().filter_map(|old| old.vanished(n_a, n_b)).sum();
+        new as f64 <= gone + SPREAD * gone.sqrt()
     }
 
     /// Of what is fatal one is more than is tolerated, whatever was served by then.
@@ -234,13 +274,6 @@ fn is_often(count: u64, buckets: usize, requests: u64, tolerances: &Tolerances) 
     count >= tolerances.exception_count_min && spread && frequent
 }
 
-/// Says whether the new exception is `old` under another name or from another place.
-fn replaces(new: &Seen, count: u64, old: &Seen, n_a: u64, n_b: u64) -> bool {
-    let expected = old.control as f64 * n_b as f64 / n_a as f64;
-    let vanished = old.control > 0 && expected >= 3.0 && old.count as f64 <= 0.3 * expected;
-    vanished && count as f64 <= 2.0 * expected + 3.0 && alike(new, old)
-}
-
 fn alike(one: &Seen, other: &Seen) -> bool {
     let short = |name: &str| name.rsplit(['.', ':', '/', '\\']).next().unwrap_or_default().to_owned();
     if !one.kind.is_empty() && short(&one.kind) == short(&other.kind) {
@@ -251,5 +284,7 @@ fn alike(one: &Seen, other: &Seen) -> bool {
     };
     let (one, other) = (words(one), words(other));
     let shared = one.intersection(&other).count();
-    shared >= 2 && shared * 5 >= one.union(&other).count() * 3
+    // What wraps a message adds words, and takes none away.
+    let wrapped = || shared >= 3 && shared * 5 >= one.len().min(other.len()) * 4;
+    shared >= 2 && shared * 5 >= one.union(&other).count() * 3 || wrapped()
 }

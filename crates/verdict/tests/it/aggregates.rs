@@ -10,7 +10,7 @@ use plimsoll_model::signal::{AgeClass, Party};
 use plimsoll_model::{Bucket, SignalKind, VerdictKind};
 use plimsoll_verdict::{JudgeInput, judge, quality};
 
-use crate::simulation::{START, Scenario, service, simulate};
+use crate::simulation::{START, Scenario, looked_at, service, simulate};
 
 pub(crate) fn logs(
     version: &str,
@@ -26,6 +26,25 @@ pub(crate) fn logs(
         first_seen: Bucket(buckets.start).start(),
         cells: buckets.map(|bucket| (Bucket(bucket), LogCell { count, ..LogCell::default() })).collect(),
     }
+}
+
+#[test]
+fn errors_logged_in_another_format_as_often_as_before_have_moved() {
+    let was = "payment <*> failed: timeout after <*> ms";
+    let judged = |template: &str, count: u64, level: Level| {
+        let mut input = simulate(&Scenario { share: 1.0, errors: 0.002, before_s: 1_200, ..Scenario::default() }, 12);
+        let end = input.now.bucket().0;
+        input.aggregates.logs =
+            vec![logs("1", was, Level::Error, START - 120..START, 6), logs("2", template, level, START..end, count)];
+        looked_at(&mut input, 1).iter().any(|verdict| verdict.verdict == VerdictKind::Regressed)
+    };
+    let json = r#"{"level":"error","logger":"<*>","msg":"payment failed","id":<*>,"cause":"timeout","ms":<*>}"#;
+    let framed = "[pay-worker-<*>] com.shop.pay.PayService: payment <*> failed: timeout after <*> ms";
+    for template in [json, framed, "could not charge order <*> (timed out)"] {
+        assert!(!judged(template, 6, Level::Error), "{template}");
+        assert!(judged(template, 30, Level::Error), "five times as often: {template}");
+    }
+    assert!(judged("could not charge order <*> (timed out)", 6, Level::Fatal), "none is tolerated of what is fatal");
 }
 
 fn harmless() -> JudgeInput {
