@@ -4,7 +4,7 @@
 //! that both have; what is left of the control goes, once, to the largest of what is left of the candidate. In buckets where
 //! the control does not serve, the time before the start takes its place, dealt out in portions in reverse order; where
 //! nothing happened in a portion the slot waits for the next that has any, or takes it ahead of time once it has requests
-//! enough: a batch at the full hour meets the batch before. The time before also stands where the control ends, or is not met
+//! enough: a batch at the full hour meets the batch before, from its beginning on. The time before also stands where the control ends, or is not met
 //! for a minute, while a slot waits for it.
 //!
 //! *Invariants.* A control observation serves in at most one stratum. When a slot ends depends on numbers of requests and on
@@ -26,6 +26,10 @@ const ENOUGH: f64 = 50.0;
 
 /// Counts by age class.
 pub(crate) type ByAge = [Counts; 3];
+
+/// Portions without anything that end a burst, and portions in a longer one than that it is no burst.
+const GAP: u32 = 3;
+const BURST_MAX: u64 = 30;
 
 /// One stratum with all its counts.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +56,8 @@ pub(crate) struct Past {
     pub(crate) young: [VecDeque<Counts>; 2],
     /// Buckets after the start that share one portion.
     pub(crate) after: u64,
+    /// Up to this portion bursts were turned round.
+    turned: Option<u32>,
 }
 
 /// What a control counts, of one portion and age, in little space.
@@ -107,6 +113,29 @@ impl Past {
             self.portions.pop_front();
         }
         taken
+    }
+
+    /// Turns the next burst round, once: a few portions without a gap, and one after them. What is taken ahead of time comes as it came
+    /// then, its first part against the first.
+    fn turn(&mut self) {
+        let Some(first) = self.portions.front().map(|portion| portion.index) else { return };
+        if self.turned.is_some_and(|turned| first <= turned) {
+            return;
+        }
+        let mut last = first;
+        let within = self.portions.iter().take_while(|portion| {
+            let near = portion.index - last <= GAP;
+            last = if near { portion.index } else { last };
+            near
+        });
+        let count = within.count();
+        self.turned = Some(last);
+        if u64::from(last - first) >= BURST_MAX {
+            return;
+        }
+        let burst = &mut self.portions.make_contiguous()[..count];
+        burst.iter_mut().for_each(|portion| portion.index = first + last - portion.index);
+        burst.sort_by_key(|portion| portion.index);
     }
 
     /// Says whether it is not worth waiting for: a portion up to `index` is there, or none will come.
@@ -203,6 +232,7 @@ impl Slots {
                 ends
             } else if ends && requests >= self.ahead.max(ENOUGH) {
                 self.ahead += requests;
+                past.turn();
                 open.portion = past.next().unwrap_or(portion);
                 true
             } else {

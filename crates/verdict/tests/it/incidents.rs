@@ -206,3 +206,32 @@ fn an_hourly_batch_that_fails_as_it_always_does_is_no_incident() {
         assert!(!says(&input), "{failing}");
     }
 }
+
+#[test]
+fn an_hourly_batch_that_begins_slowly_as_it_always_does_is_held_against_the_beginning_of_the_one_before() {
+    for (slower, worse) in [(1, false), (4, false), (1, true)] {
+        let scenario = Scenario { rate: 5.0, share: 1.0, errors: 0.002, before_s: 3_600, after_s: 1_200, ..quiet() };
+        let mut input = simulate(&scenario, 82);
+        let batch = |version: &str, from: u64, slower: u64| {
+            let cells = (from..from + 6).map(|bucket| {
+                let mut cell = OperationCell { requests: 330, assembled: 330, ..OperationCell::default() };
+                cell.weighted_requests = 330 * WEIGHT_UNIT;
+                let times = if bucket < from + 2 { slower } else { 1 };
+                // A long tail.
+                let took = |n: u64| 30_000_000 + 400_000_000 / (331 - n);
+                (0..330).for_each(|n| cell.latency.record(times * took(n)));
+                (Bucket(bucket), cell)
+            });
+            let mut key = input.series[0].key.clone();
+            (key.version, key.operation) = (version.to_owned(), "invoice process".to_owned());
+            (key.kind, key.age) = (OperationKind::Consumer, AgeClass::Warm);
+            OperationSeries { key, cells: cells.collect() }
+        };
+        let since = if worse { 4 } else { slower };
+        let batches = [batch("1", START - 270, slower), batch("2", START + 90, since)];
+        input.series.extend(batches);
+        let told = looked_at(&mut input, 1);
+        let wrong = told.iter().find(|verdict| verdict.verdict == VerdictKind::Regressed);
+        assert_eq!(wrong.is_some(), worse, "{slower} {since}: {:?}", wrong.map(|verdict| &verdict.summary));
+    }
+}
