@@ -34,6 +34,20 @@ impl Served {
         }
     }
 
+    /// Says whether `series` know of more requests in a bucket from `from` on and before `to`, by a tenth at least, than were added.
+    pub(crate) fn is_less(&self, service: &ServiceKey, series: &[OperationSeries], from: Bucket, to: Bucket) -> bool {
+        let own = || series.iter().filter(|series| series.key.service == *service);
+        (from.0..to.0).map(Bucket).any(|bucket| {
+            let of = |series: &OperationSeries| {
+                let at = series.cells.binary_search_by_key(&bucket, |(bucket, _)| *bucket);
+                at.map_or(0, |at| series.cells[at].1.requests)
+            };
+            let now: u64 = own().map(of).sum();
+            let added: u64 = self.0.values().filter_map(|buckets| buckets.get(&bucket)).sum();
+            now > added && 10 * (now - added) > added
+        })
+    }
+
     /// About how much memory it takes.
     pub(crate) fn bytes(&self) -> usize {
         self.0.iter().map(|(version, buckets)| 64 + version.len() + 24 * buckets.len()).sum()

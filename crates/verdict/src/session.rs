@@ -4,6 +4,9 @@
 //! suspected, and every few minutes in any case, [`Session::judge_latest`] declines and the whole is judged afresh from all
 //! that is known: what is told is always [`crate::judge`] of the stored rows, late ones included.
 //!
+//! A bucket is folded once, as soon as it is over. Where spans are delivered later than that, it has more requests by the next look:
+//! then the whole is judged, and folding stays so far behind the clock that what it takes is there.
+//!
 //! Only the deployed service is read between two full looks: its requests each time, and what else it tells once a minute
 //! ([`Session::asks_beside`]). What its callers and the untouched services do meanwhile, which could excuse something, is taken to
 //! excuse nothing: at worst a look declines that need not have.
@@ -24,6 +27,8 @@ pub(crate) const AFRESH: u64 = 30;
 const YOUNG: u64 = 30;
 /// Buckets after which it is asked again what is told beside requests.
 const BESIDE: u64 = 6;
+/// Buckets that are looked at again for what came late, and by how many at most folding stays behind therefore.
+const LATE_MAX: u64 = 3;
 
 /// The state of one deploy between looks.
 #[derive(Debug, Clone, Default)]
@@ -33,12 +38,16 @@ pub struct Session {
     /// Requests as far as they are folded, and when they were last held against what is told beside them.
     served: Served,
     beside_at: Bucket,
+    /// The first bucket that was not in the last look at the whole, and by how many buckets folding stays behind the clock: learned
+    /// from buckets that had more requests once they were folded.
+    carried_from: Bucket,
+    late: u64,
 }
 
 impl Session {
     /// Returns from when on [`Self::judge_latest`] wants the series; `None` where it would decline.
     pub fn since(&self) -> Option<UnixNanos> {
-        self.fold.as_ref().map(|fold| fold.next().start())
+        self.fold.as_ref().map(|fold| Bucket(fold.next().0.saturating_sub(LATE_MAX)).start())
     }
 
     /// Says whether [`Self::judge_latest`] wants to know at `now` what the service tells beside requests: its aggregates from the
@@ -61,6 +70,7 @@ impl Session {
         self.beside_at = self.whole_at;
         self.served = Served::default();
         self.served.add(&fold.frame.service, &input.series, fold.frame.earliest, fold.frame.end);
+        self.carried_from = fold.frame.end;
         // Where anything is suspected the whole is looked at each time.
         self.fold = Some(fold).filter(|_| is_quiet(&verdict));
         verdict
@@ -82,8 +92,15 @@ impl Session {
             self.fold = None;
             return None;
         }
-        self.served.add(&fold.frame.service, &input.series, fold.next(), known);
-        fold.frame.end = known;
+        let again = Bucket(fold.next().0.saturating_sub(LATE_MAX)).max(self.carried_from);
+        if self.served.is_less(&fold.frame.service, &input.series, again, fold.next()) {
+            self.late = (self.late + 1).min(LATE_MAX);
+            self.fold = None;
+            return None;
+        }
+        let end = Bucket(known.0.saturating_sub(self.late)).max(fold.frame.end);
+        self.served.add(&fold.frame.service, &input.series, fold.next(), end);
+        fold.frame.end = end;
         if let Some(aggregates) = beside {
             self.beside_at = now;
             if beside::is_loud(&fold.frame, &self.served, aggregates, input) {

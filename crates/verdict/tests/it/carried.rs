@@ -5,6 +5,7 @@ use std::ops::Range;
 use plimsoll_model::aggregates::{Participant, PathCell, PathSeries};
 use plimsoll_model::log::{Level, LogCell, LogSeries};
 use plimsoll_model::presence::{PresenceCell, PresenceSeries};
+use plimsoll_model::signal::{OperationCell, WEIGHT_UNIT};
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Bucket, ServiceAggregates, ServiceKey, SignalKind, Verdict, VerdictKind};
 use plimsoll_verdict::{JudgeInput, Session, judge};
@@ -89,6 +90,52 @@ fn carried_on_it_says_what_it_says_afresh() {
         let mut input = simulate(&scenario, 70 + seed);
         let (_, carried) = carried(&mut input, |one, other| one == other);
         assert!(seed < 1 || carried > 20, "seed {seed}: carried on {carried} times");
+    }
+}
+
+#[test]
+fn spans_that_are_delivered_late_are_folded_once_they_are_there() {
+    let mut in_time = None;
+    for late in [0, 1, 2] {
+        let scenario = Scenario { share: 1.0, errors: 0.003, rate: 20.0, after_s: 900, ..Scenario::default() };
+        let mut all = simulate(&scenario, 77);
+        for (bucket, cell) in all.series.iter_mut().flat_map(|series| &mut series.cells) {
+            if bucket.0 >= START + 33 {
+                cell.errors = cell.requests * 3 / 20;
+            }
+        }
+        // Half of a bucket's requests come when it is over, the rest `late` buckets later.
+        let known = |from: Bucket, now: u64| {
+            let mut series = all.series.clone();
+            for series in &mut series {
+                series.cells.retain(|(bucket, _)| *bucket >= from && bucket.0 < now);
+                for (_, cell) in series.cells.iter_mut().filter(|(bucket, _)| bucket.0 + late >= now) {
+                    let half = OperationCell { requests: cell.requests / 2, ..OperationCell::default() };
+                    *cell = OperationCell { weighted_requests: half.requests * WEIGHT_UNIT, ..half };
+                }
+                series.cells.retain(|(_, cell)| cell.requests > 0);
+            }
+            series
+        };
+        let (mut session, mut previous, mut wholes) = (Session::default(), None, 0);
+        let found = (START..START + 90).find(|bucket| {
+            let now = Bucket(*bucket).start();
+            let asked = |from: Bucket| JudgeInput {
+                previous: previous.clone(),
+                tolerances: all.tolerances.clone(),
+                ..JudgeInput::new(all.deploy.clone(), now, known(from, *bucket))
+            };
+            let latest = session.since().and_then(|since| session.judge_latest(&asked(since.bucket()), None));
+            wholes += u64::from(latest.is_none());
+            let verdict = latest.unwrap_or_else(|| session.judge_all(&asked(Bucket(0))));
+            let regressed = verdict.verdict == VerdictKind::Regressed;
+            previous = Some(verdict);
+            regressed
+        });
+        let after = found.expect("it fails") - START - 33;
+        let in_time = *in_time.get_or_insert(after);
+        assert!(after <= in_time + late + 2, "{late}: {after} for {in_time} buckets");
+        assert!(wholes <= 25, "{late}: {wholes} looks at the whole");
     }
 }
 
