@@ -10,6 +10,7 @@ use plimsoll_model::drill::{AttributeValue, OTHER, Outcome, Values, merge_values
 use plimsoll_model::signal::{LOG_UNIT, OperationCell};
 use plimsoll_model::verdict::Common;
 
+use crate::by_zone::ByZone;
 use crate::design::Cells;
 use crate::pairs;
 
@@ -124,10 +125,11 @@ impl Excess<'_> {
     }
 }
 
-/// Finds the value, or the two values together, that failures of the candidate have in common.
-pub(crate) fn of_errors(candidate: &Cells<'_>, control: &Cells<'_>) -> Option<Common> {
+/// Finds the value, or the two values together, that failures of the candidate have in common; `by_zone` where the control counts
+/// by the candidate's zones.
+pub(crate) fn of_errors(candidate: &Cells<'_>, control: &Cells<'_>, by_zone: Option<&ByZone>) -> Option<Common> {
     let (ours, theirs) = (values(candidate), values(control));
-    let excess = excess(Measured::Errors, (candidate, &ours), (control, &theirs))?;
+    let excess = excess(Measured::Errors, (candidate, &ours), (control, &theirs), by_zone)?;
     let best = excess.best();
     let pair = pairs::of(&excess, best.as_ref().map(|(_, part)| *part), candidate, control);
     pair.or_else(|| best.map(|(single, part)| part.common(single.name(), None)))
@@ -136,7 +138,7 @@ pub(crate) fn of_errors(candidate: &Cells<'_>, control: &Cells<'_>) -> Option<Co
 /// Finds the value that slow requests of the candidate have in common.
 pub(crate) fn of_latency(candidate: &Cells<'_>, control: &Cells<'_>) -> Option<Common> {
     let (ours, theirs) = (values(candidate), values(control));
-    let excess = excess(Measured::Latency, (candidate, &ours), (control, &theirs))?;
+    let excess = excess(Measured::Latency, (candidate, &ours), (control, &theirs), None)?;
     excess.best().map(|(single, part)| part.common(single.name(), None))
 }
 
@@ -151,6 +153,7 @@ fn excess<'a>(
     measured: Measured,
     (candidate, values): (&Cells<'_>, &'a Values),
     (control, usual): (&Cells<'_>, &Values),
+    by_zone: Option<&ByZone>,
 ) -> Option<Excess<'a>> {
     let total = |cells: &Cells<'_>| {
         cells
@@ -158,7 +161,13 @@ fn excess<'a>(
             .fold((0.0, 0.0), |sum, (_, _, cell)| (sum.0 + measured.of_cell(cell), sum.1 + cell.requests as f64))
     };
     let ((sum, requests), (sum_a, requests_a)) = (total(candidate), total(control));
-    let rate = if requests_a > 0.0 { sum_a / requests_a } else { 0.0 };
+    let plain = if requests_a > 0.0 { sum_a / requests_a } else { 0.0 };
+    let rate = by_zone.map_or(plain, |by_zone| by_zone.baseline.value);
+    // Of what is counted by other values it is not known which zone it was in.
+    let alike = |value: &AttributeValue| {
+        let told = by_zone.filter(|by_zone| by_zone.attribute() != value.attribute && plain > 0.0);
+        told.map_or(1.0, |_| rate / plain)
+    };
     let amount = sum - rate * requests;
     if requests <= 0.0 || amount <= measured.least() * requests {
         return None;
@@ -166,7 +175,8 @@ fn excess<'a>(
     let tells = |value: &AttributeValue| value.value != OTHER && !OUTCOMES.contains(&value.attribute.as_str());
     let singles = values.iter().filter(|(value, _)| tells(value)).map(|(value, outcome)| {
         let known = usual.get(value).filter(|before| before.requests > 0);
-        let before = known.map_or(rate, |before| measured.of_value(before) / before.requests as f64);
+        let usual = |before: &Outcome| alike(value) * measured.of_value(before) / before.requests as f64;
+        let before = known.map_or(rate, usual);
         let requests = outcome.requests as f64;
         Single { value, requests, sum: measured.of_value(outcome), usual: before * requests }
     });

@@ -13,9 +13,11 @@ use crate::measured::{self, Source};
 
 mod level;
 mod place;
+mod zones;
 
 pub(crate) use level::metric;
 pub(crate) use place::place;
+pub(crate) use zones::errors_by_zone;
 
 /// Which rows belong to which arm.
 #[derive(Debug, Clone)]

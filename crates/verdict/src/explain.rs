@@ -8,6 +8,7 @@ use plimsoll_model::signal::AgeClass;
 use plimsoll_model::verdict::{Common, Split};
 use plimsoll_model::{Design, Explanation};
 
+use crate::by_zone::ByZone;
 use crate::design::Cells;
 use crate::drill;
 
@@ -23,17 +24,25 @@ pub(crate) fn about(subject: String) -> Explanation {
     Explanation { subject, ..Explanation::default() }
 }
 
-/// Says what the failures have in common: their class, and where they fall; and how much of it is mix.
-pub(crate) fn errors(candidate: &Cells<'_>, control: &Cells<'_>, design: Design) -> Explanation {
+/// Says what the failures have in common: their class, and where they fall; and how much of it is mix. Where the control counts by the
+/// candidate's zones it does so here.
+pub(crate) fn errors(
+    candidate: &Cells<'_>,
+    control: &Cells<'_>,
+    design: Design,
+    by_zone: Option<&ByZone>,
+) -> Explanation {
     let mut strata = Strata::default();
     for (arm, cells) in [candidate, control].into_iter().enumerate() {
         for (bucket, age, cell) in cells {
             let stretch = if design == Design::Concurrent { bucket.0 / STRETCH } else { 0 };
-            strata.add(arm, ("", 0), (stretch, *age), (cell.errors as f64, cell.requests as f64));
+            let [errors, requests] = by_zone.filter(|_| arm == 1).map_or([1.0; 2], |by_zone| by_zone.weights(cell));
+            let counted = (errors * cell.errors as f64, requests * cell.requests as f64);
+            strata.add(arm, ("", 0), (stretch, *age), counted);
         }
     }
-    let place = drill::of_errors(candidate, control);
-    Explanation { cause: cause(candidate, control), place, split: strata.split(), ..Explanation::default() }
+    let place = drill::of_errors(candidate, control, by_zone);
+    Explanation { cause: cause(candidate, control, by_zone), place, split: strata.split(), ..Explanation::default() }
 }
 
 /// Says where the slow requests fall.
@@ -108,24 +117,25 @@ fn paired(parts: &BTreeMap<Part, Both>) -> Vec<Both> {
 }
 
 /// Names the class or the exception that most of the excess has, with its share.
-fn cause(candidate: &Cells<'_>, control: &Cells<'_>) -> Option<Common> {
-    let sums = |cells: &Cells<'_>| {
+fn cause(candidate: &Cells<'_>, control: &Cells<'_>, by_zone: Option<&ByZone>) -> Option<Common> {
+    let sums = |cells: &Cells<'_>, by_zone: Option<&ByZone>| {
         let mut causes = BTreeMap::<(bool, String), f64>::new();
         let (mut errors, mut requests) = (0.0, 0.0);
         for (_, _, cell) in cells {
-            errors += cell.errors as f64;
-            requests += cell.requests as f64;
+            let [failed, all] = by_zone.map_or([1.0; 2], |by_zone| by_zone.weights(cell));
+            errors += failed * cell.errors as f64;
+            requests += all * cell.requests as f64;
             for seen in cell.exceptions.values() {
                 let name = exception_name(&seen.exception_type, &seen.message);
-                *causes.entry((true, name)).or_default() += seen.count as f64;
+                *causes.entry((true, name)).or_default() += failed * seen.count as f64;
             }
             for (class, count) in &cell.errors_by_class {
-                *causes.entry((false, format!("`{class}`"))).or_default() += *count as f64;
+                *causes.entry((false, format!("`{class}`"))).or_default() += failed * *count as f64;
             }
         }
         (causes, errors, requests)
     };
-    let (candidate, control) = (sums(candidate), sums(control));
+    let (candidate, control) = (sums(candidate, None), sums(control, by_zone));
     let scale = candidate.2 / control.2.max(1.0);
     let excess = candidate.1 - control.1 * scale;
     let most = candidate

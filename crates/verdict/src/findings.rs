@@ -5,6 +5,7 @@ use plimsoll_model::signal::{Exemplars, Histogram, OperationCell};
 use plimsoll_model::{Culprit, Design, Explanation, Finding, FindingId, Interval, Sample, SignalKind};
 
 use crate::alone;
+use crate::by_zone::ByZone;
 use crate::design::{Cells, Role};
 use crate::evidence::{self, Scope};
 use crate::explain;
@@ -117,7 +118,10 @@ pub(crate) fn of_test(input: &JudgeInput, fold: &Fold, test: &Test) -> Finding {
         } else {
             Explanation {
                 version: fold.frame.version.clone(),
-                against: summary::against(input, design, &fold.frame.control_versions),
+                against: [summary::against(input, design, &fold.frame.control_versions), numbers.explanation.against]
+                    .join(" ")
+                    .trim_end()
+                    .to_owned(),
                 flag: input.flag.clone().unwrap_or_default(),
                 ..numbers.explanation
             }
@@ -140,15 +144,20 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 view.scope.candidate_span.from = since.start();
                 view.candidate.retain(|(bucket, ..)| *bucket >= since);
             }
+            let by_zone = ByZone::told(input, fold, test.subject, &view);
             let (baseline, interval) = if let Subject::Alone(_) = test.subject {
                 let usual = op.usual_errors(fold.usual_errors());
                 let usual = Sample { value: alone::objective(usual, &input.tolerances), n: 0 };
                 (usual, op.alone.share_interval(ALPHA).map(|share| share / usual.value))
             } else {
                 let interval = rate::ratio_interval(&op.errors.strata(), op.errors.standing.dispersion, ALPHA);
-                (totals::failed(&view.control, input.weighted), interval)
+                let plain = || totals::failed(&view.control, input.weighted);
+                (by_zone.as_ref().map_or_else(plain, |by_zone| by_zone.baseline), interval)
             };
-            let mut explanation = explain::errors(&view.candidate, &view.control, fold.design());
+            let mut explanation = explain::errors(&view.candidate, &view.control, fold.design(), by_zone.as_ref());
+            if by_zone.is_some() {
+                explanation.against = "in the zones that it serves".to_owned();
+            }
             if let Some(place) = &mut explanation.place {
                 place.sql = evidence::place(&view.scope, place);
             }
@@ -158,7 +167,10 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 candidate: totals::failed(&view.candidate, input.weighted),
                 unit: "ratio",
                 interval,
-                sql: evidence::errors(&view.scope),
+                sql: match &by_zone {
+                    Some(by_zone) => evidence::errors_by_zone(&view.scope, by_zone),
+                    None => evidence::errors(&view.scope),
+                },
                 explanation,
                 identity: op.kind.as_str().to_owned(),
                 exemplars: exemplars(view.candidate.iter().map(|c| c.2), false),

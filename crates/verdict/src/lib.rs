@@ -11,7 +11,7 @@
 //! | [`rate`] | confidence bounds |
 //! | [`dispersion`] | how bursty the counts are |
 //! | `errors`, `latency`, `alone`, `novelty`, `logs`, `log_flow`, `metrics`, `calls`, `actions`, `flow`, `restarts` | the signals; `settling` for young instances |
-//! | `zones` | what the candidate's zones alone explain |
+//! | `zones`, `by_zone` | what the candidate's zones alone explain; the control by the candidate's zones, for who reads a finding |
 //! | `placebo` | falls of traffic at other times of the past |
 //! | `share` | whether the candidate gets the share of traffic that is meant for it |
 //! | `closeness` | the sequential test that a pass must win |
@@ -36,6 +36,7 @@ mod aftermath;
 mod alone;
 mod beside;
 mod boots;
+mod by_zone;
 mod callers;
 mod calls;
 mod closeness;

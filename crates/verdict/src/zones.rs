@@ -41,7 +41,7 @@ const KEPT: f64 = 0.9;
 /// Requests at the usual rate that are added to what a zone shows.
 const PRIOR: f64 = 100.0;
 /// How many times rarer the control may be in a zone than the candidate, for both to serve from it.
-const RARER_MAX: f64 = 20.0;
+pub(crate) const RARER_MAX: f64 = 20.0;
 /// Excused failures a request, and growth of latency, from which a reader is told.
 const TOLD: (f64, f64) = (0.0005, 0.04);
 
@@ -62,14 +62,27 @@ pub(crate) fn attribute<'a>(cells: impl Iterator<Item = &'a OperationCell> + Clo
 }
 
 /// The least of the values of an attribute.
-fn first(attribute: &str) -> AttributeValue {
+pub(crate) fn first(attribute: &str) -> AttributeValue {
     AttributeValue { attribute: attribute.to_owned(), value: String::new() }
 }
 
 /// The outcomes of a cell by zone.
-fn of<'a>(cell: &'a OperationCell, low: &'a AttributeValue) -> impl Iterator<Item = (&'a str, &'a Outcome)> {
+pub(crate) fn of<'a>(cell: &'a OperationCell, low: &'a AttributeValue) -> impl Iterator<Item = (&'a str, &'a Outcome)> {
     let from = cell.values.range(low..).take_while(|(value, _)| value.attribute == low.attribute);
     from.map(|(value, outcome)| (value.value.as_str(), outcome))
+}
+
+/// What is counted of a cell, failures and requests, as shares of them, where those of each zone count by a weight.
+pub(crate) fn weighed(cell: &OperationCell, low: &AttributeValue, weight: impl Fn(&str) -> f64) -> [f64; 2] {
+    let (mut all, mut weighted) = ([0.0; 2], [0.0; 2]);
+    for (name, outcome) in of(cell, low) {
+        let weight = weight(name);
+        for (i, n) in [outcome.errors as f64, outcome.requests as f64].into_iter().enumerate() {
+            all[i] += n;
+            weighted[i] += weight * n;
+        }
+    }
+    [0, 1].map(|i| if all[i] > 0.0 { weighted[i] / all[i] } else { 1.0 })
 }
 
 /// What the candidate's zones explain that the control cannot show at the same time.
@@ -182,15 +195,12 @@ impl Zones {
     /// What is counted of a cell of the control, failures and requests, as shares of them.
     pub(crate) fn weights(&self, cell: &OperationCell) -> [f64; 2] {
         let Some(low) = &self.low else { return [1.0; 2] };
-        let (mut all, mut weighted) = ([0.0; 2], [0.0; 2]);
-        for (name, outcome) in of(cell, low) {
-            let weight = self.by_name.get(name).map_or(1.0, |zone| zone.weight);
-            for (i, n) in [outcome.errors as f64, outcome.requests as f64].into_iter().enumerate() {
-                all[i] += n;
-                weighted[i] += weight * n;
-            }
-        }
-        [0, 1].map(|i| if all[i] > 0.0 { weighted[i] / all[i] } else { 1.0 })
+        weighed(cell, low, |name| self.by_name.get(name).map_or(1.0, |zone| zone.weight))
+    }
+
+    /// The attribute by which zones are told; `None` where they count for nothing.
+    pub(crate) fn attribute(&self) -> Option<&str> {
+        self.low.as_ref().map(|low| low.attribute.as_str())
     }
 
     /// Latest requests of both arms in all zones.

@@ -6,6 +6,7 @@ mod backtest;
 mod command_line;
 mod grpc;
 mod known;
+mod numbers;
 mod odd;
 mod queries;
 mod server;

@@ -1,11 +1,11 @@
 //! The query of each finding gives the numbers that the finding states: every sort of finding, out of a real store.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
+use crate::numbers::mismatches;
 use crate::server::Running;
 use crate::telling::{export, heartbeat, now_s, rfc3339};
 
@@ -15,52 +15,6 @@ const RECORDED_S: u64 = 2_880;
 const BEFORE_S: u64 = 1_830;
 /// Seconds that one export holds.
 const STEP_S: u64 = 30;
-
-/// Runs the query of each finding; returns which sorts there are, and where the rows are not what the finding states.
-pub(crate) async fn mismatches(server: &Running, verdict: &Value) -> (BTreeSet<(String, String)>, Vec<String>) {
-    let (mut sorts, mut wrong) = (BTreeSet::new(), Vec::new());
-    for finding in verdict["findings"].as_array().into_iter().flatten() {
-        let (status, answer) = server.post("/api/v1/sql", &json!({ "query": finding["sql"] })).await;
-        if status != StatusCode::OK {
-            wrong.push(format!("{answer}: {finding}"));
-            continue;
-        }
-        let names: Vec<&str> =
-            answer["columns"].as_array().expect("columns").iter().filter_map(|c| c["name"].as_str()).collect();
-        let rows = answer["rows"].as_array().expect("rows");
-        let (signal, unit) = (finding["signal"].as_str().expect("text"), finding["unit"].as_str().expect("text"));
-        let (value_of, n_of) = match (signal, unit) {
-            ("error_rate" | "metric", "ratio") => ("error_rate", "requests"),
-            ("latency" | "metric", "ms") => ("p95_ms", "requests"),
-            ("metric", "level") => ("level", "minutes"),
-            ("new_exception", _) => ("occurrences_per_request", "requests"),
-            ("new_log", _) => ("messages_per_request", "requests"),
-            ("throughput", "calls/request") => ("calls_per_request", "requests"),
-            ("throughput", "actions/request") => ("actions_per_request", "requests"),
-            ("throughput" | "silence", "requests/s") => ("requests_per_second", "requests"),
-            ("silence", "restarts/h") => ("restarts_per_hour", "starts"),
-            other => panic!("a finding of {other:?} is not looked at: {finding}"),
-        };
-        for arm in ["candidate", "baseline"] {
-            let said = |name: &str| finding[arm][name].as_f64().expect("a number");
-            let Some(row) = rows.iter().find(|row| row[0] == arm) else {
-                // Where nothing was there to compare with, the objective stands in its place.
-                if said("n") > 0.0 {
-                    wrong.push(format!("no row of the {arm} in {rows:?}: {finding}"));
-                }
-                continue;
-            };
-            let number = |name: &str| names.iter().position(|column| *column == name).and_then(|at| row[at].as_f64());
-            let (value, n) = (number(value_of), number(n_of));
-            let agrees = value.is_some_and(|value| (value - said("value")).abs() <= 1e-9 + 1e-6 * value.abs());
-            if !agrees || n != Some(said("n")) {
-                wrong.push(format!("{value:?} of {n:?} for the {arm} {}: {rows:?} {finding}", finding[arm]));
-            }
-        }
-        sorts.insert((signal.to_owned(), unit.to_owned()));
-    }
-    (sorts, wrong)
-}
 
 /// What one service emits in one version within one step.
 #[derive(Default)]
@@ -174,6 +128,7 @@ impl Recording {
         self.talk(from);
         self.settle(from);
         self.sample(from);
+        self.zoned(from);
         self.enter(from);
         self.restart(from);
         self.flag(from);
@@ -261,6 +216,22 @@ impl Recording {
                 emitted.spans.push(span);
             }
             self.emit("sampled", &[("service.version", version)], emitted);
+        }
+    }
+
+    /// The better zone has most of the candidate, which fails more there.
+    fn zoned(&mut self, from: u64) {
+        for (version, zone, every) in [("1", "a", 1), ("1", "b", 1), ("2", "a", 1), ("2", "b", 6)] {
+            let mut emitted = Emitted::default();
+            for second in (from..from + STEP_S).filter(|second| second % every == 0) {
+                let candidate = version == "2";
+                if candidate && !is_since(second) {
+                    continue;
+                }
+                let failed = if candidate { second % 4 == 0 } else { second % if zone == "b" { 3 } else { 25 } == 0 };
+                emitted.spans.push(self.span(second, "GET /zone", failed));
+            }
+            self.emit("zoned", &[("service.version", version), ("cloud.availability_zone", zone)], emitted);
         }
     }
 
@@ -407,12 +378,13 @@ impl Recording {
 }
 
 /// Every service with the findings that are expected of it, by signal and unit.
-const EXPECTED: [(&str, &[(&str, &str)]); 13] = [
+const EXPECTED: [(&str, &[(&str, &str)]); 14] = [
     ("silent", &[("silence", "requests/s")]),
     ("thin", &[("throughput", "requests/s")]),
     ("talker", &[("new_exception", "ratio"), ("new_log", "ratio"), ("new_log", "messages/request")]),
     ("router", &[("new_log", "messages/request")]),
     ("sampled", &[("error_rate", "ratio")]),
+    ("zoned", &[("error_rate", "ratio")]),
     ("pricing", &[("error_rate", "ratio")]),
     ("looper", &[("silence", "restarts/h")]),
     ("flagged", &[("error_rate", "ratio")]),
@@ -444,6 +416,14 @@ async fn complaints(server: &Running, path: &str, expected: &[(&str, &str)]) -> 
         if !sorts.contains(&((*signal).to_owned(), (*unit).to_owned())) {
             wrong.push(format!("no finding of `{signal}` in {unit}: {verdict}"));
         }
+    }
+    // Served from other zones it is held against the control in those.
+    let mut findings = verdict["findings"].as_array().into_iter().flatten();
+    let plain = |finding: &Value| {
+        finding["service"] == "zoned" && !finding["summary"].to_string().contains("in the zones that it serves")
+    };
+    if findings.any(plain) {
+        wrong.push(format!("the control is not told by zone: {verdict}"));
     }
     wrong
 }

@@ -204,7 +204,7 @@ async fn misplaced(server: &Running, finding: &Value) -> Option<String> {
 
 /// Runs the query of each finding and holds its rows against the finding's numbers.
 async fn check_queries(server: &Running, verdict: &Value) {
-    let (kinds, mut wrong) = crate::queries::mismatches(server, verdict).await;
+    let (kinds, mut wrong) = crate::numbers::mismatches(server, verdict).await;
     for finding in verdict["findings"].as_array().into_iter().flatten() {
         wrong.extend(misplaced(server, finding).await);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_model::drill::{AttributeValue, Outcome};
 use plimsoll_model::verdict::Phase;
-use plimsoll_model::{Verdict, VerdictKind};
+use plimsoll_model::{Finding, SignalKind, Verdict, VerdictKind};
 
 use crate::simulation::{START, Scenario, looked_at, simulate};
 
@@ -131,4 +131,45 @@ fn more_regions_than_are_kept_tell_nothing_of_where_a_version_is_served() {
     let found = seconds_to_regressed(&told).expect("it fails twice as often");
     assert!(found <= 300, "{found} s");
     assert!(!told[14].data_quality.iter().any(|word| word == "zone_shift"), "{:?}", told[14].data_quality);
+}
+
+/// Judges a deploy that fails more, and returns its finding of failed requests.
+fn found(served: Served) -> Finding {
+    let told = judged(served, |zone, _, candidate| match (zone, candidate) {
+        ('b', false) => 0.06,
+        ('b', true) => 0.12,
+        (_, true) => 0.032,
+        _ => 0.002,
+    });
+    let last = told[told.len() - 1].clone();
+    assert_eq!(last.verdict, VerdictKind::Regressed, "{}", last.summary);
+    last.findings.into_iter().find(|finding| finding.signal == SignalKind::ErrorRate).expect("it fails more")
+}
+
+#[test]
+fn a_finding_states_what_the_control_fails_in_the_zones_that_the_candidate_serves() {
+    for (in_b, expected, among) in [(0.0, 0.002, "IN ('a')"), (0.1, 0.9 * 0.002 + 0.1 * 0.06, "IN ('a', 'b')")] {
+        let finding = found(Served { in_b: [in_b, 2.0 / 3.0] });
+        let Finding { baseline, candidate, effect, interval, explanation, .. } = &finding;
+        assert!((baseline.value - expected).abs() < 0.1 * expected, "{baseline:?} {}", finding.summary);
+        assert_eq!(finding.explanation.against, "on 1 in the zones that it serves", "{}", finding.summary);
+        // What is told agrees with itself: the totals lie where the comparison bucket by bucket says.
+        assert!(interval[0] > 2.0 && interval[0] < 0.9 * effect && interval[1] > 1.1 * effect, "{}", finding.summary);
+        let split = explanation.split.expect("both arms served");
+        let difference = candidate.value - baseline.value;
+        assert!((split.within + split.mix - difference).abs() < 1e-9, "{split:?} {difference}");
+        assert!(
+            finding.sql.contains(&format!("entry['attribute'] = 'zone' AND entry['value'] {among}")),
+            "{}",
+            finding.sql
+        );
+    }
+}
+
+#[test]
+fn where_both_arms_are_served_alike_a_finding_states_all_of_the_control() {
+    let finding = found(Served { in_b: [0.5, 0.5] });
+    assert_eq!(finding.explanation.against, "on 1", "{}", finding.summary);
+    assert!((finding.baseline.value - 0.031).abs() < 0.002, "{}", finding.summary);
+    assert!(!finding.sql.contains("entry"), "{}", finding.sql);
 }
