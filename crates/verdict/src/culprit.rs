@@ -8,7 +8,8 @@
 //! - before/after, a callee that broke at the same time cannot be told from one that the candidate broke. The finding is a
 //!   symptom: shown, naming the callee, and no ground to roll this deploy back.
 //!
-//! Where the caller calls again, or does without, none of its requests fails and others of its numbers change: [`crate::failing`].
+//! Where the caller calls again, or does without, none of its requests fails and others of its numbers change: [`crate::failing`]. Where it does not
+//! call any more, as breakers do, it may fail by itself: [`crate::forgone`].
 //!
 //! Where the callee does not answer at all there is no span of it to blame, and the failure begins in the call. Whose fault that is
 //! is told by [`crate::unanswered`]. What has no control is told by what else calls the same callee ([`of_alone`]).
@@ -19,6 +20,7 @@ use plimsoll_model::signal::{OperationCell, Party};
 use plimsoll_model::{Culprit, Design};
 
 use crate::failing::{Failed, Failing};
+use crate::forgone::{Forgone, Missing};
 use crate::unanswered::{Down, Outages, is_name_of};
 
 /// Calls of others to a callee without which they do not tell whether it fails.
@@ -110,8 +112,9 @@ pub(crate) struct Arms<'a> {
     pub(crate) design: Design,
     pub(crate) candidate: &'a Arm,
     pub(crate) control: &'a Arm,
-    /// What the candidate called that did not answer, and what fails more than before.
+    /// What the candidate called that did not answer, what it did not call that fails, and what fails more than before.
     pub(crate) outages: &'a Outages,
+    pub(crate) forgone: &'a Forgone,
     pub(crate) failing: &'a Failing,
 }
 
@@ -120,6 +123,11 @@ impl<'a> Arms<'a> {
     /// fails because of it.
     fn down(&self) -> Vec<Down<'a>> {
         if self.design == Design::Concurrent { Vec::new() } else { self.outages.down(self) }
+    }
+
+    /// Lists the candidate's calls that were not made because whom they would go to fails; none side by side, as above.
+    pub(crate) fn missing_calls(&self) -> Vec<Missing<'a>> {
+        if self.design == Design::Concurrent { Vec::new() } else { self.forgone.missing(self) }
     }
 
     /// Lists the candidate's calls that failed because whom it called fails more than before; none side by side, as above.
@@ -147,11 +155,12 @@ pub(crate) fn excess_errors(arms: &Arms<'_>) -> (f64, Origin) {
             entry.0 -= *count as f64 * scale;
         }
     }
-    for down in arms.down() {
+    let down = arms.down().into_iter().map(|down| (down.party, down.failed));
+    for (party, failed) in down.chain(arms.missing_calls().into_iter().map(|gone| (gone.party, gone.failed))) {
         let Some(own) = excess.get_mut(&(arms.service, arms.operation)) else { continue };
-        let failed = down.failed.min(own.0.max(0.0));
+        let failed = failed.min(own.0.max(0.0));
         own.0 -= failed;
-        excess.entry((&down.party.service, &down.party.operation)).or_insert((0.0, down.party)).0 += failed;
+        excess.entry((&party.service, &party.operation)).or_insert((0.0, party)).0 += failed;
     }
     let most = excess.values().max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(amount, _)| *amount > 0.0);
     let Some((amount, party)) = most else { return (0.0, settle(arms, None)) };
@@ -289,8 +298,9 @@ mod tests {
         let design = Design::Concurrent;
         let (service, operation) = ("checkout", "POST /orders");
         // No call of theirs went unanswered, and nobody fails.
-        let (outages, failing) = (Box::leak(Box::default()), Box::leak(Box::default()));
-        Arms { service, version: "2", operation, design, candidate, control, outages, failing }
+        let (outages, failing, forgone) =
+            (Box::leak(Box::default()), Box::leak(Box::default()), Box::leak(Box::default()));
+        Arms { service, version: "2", operation, design, candidate, control, outages, forgone, failing }
     }
 
     #[test]

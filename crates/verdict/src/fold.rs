@@ -373,6 +373,7 @@ impl Fold {
             expected: self.expected(),
             past_weight: self.past_weights.range(..=bucket).next_back().map_or(1.0, |(_, times)| *times),
             calling_too: &self.calling_too,
+            failing: &self.failing,
             tolerances,
         };
         for (_, cell) in arms.values().flat_map(|cells| &cells[1]) {

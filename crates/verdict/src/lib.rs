@@ -26,7 +26,7 @@
 //! | `flag`, `measured`, `records`, `weights` | the arms of a feature flag, as versions; request metrics, as operations; log records, where there is nothing else; sampled spans, by weight |
 //! | `drill` | attribute values that the excess has in common |
 //! | `paths` | versions of all who took part: callees that answer wrongly, two deploys at once |
-//! | `culprit`, `unanswered`, `failing`, `symptoms` | where the cause lies, callees that are down or fail, and where else it shows |
+//! | `culprit`, `unanswered`, `failing`, `forgone`, `symptoms` | where the cause lies, callees that are down or fail, calls that are not made meanwhile, and where else it shows |
 //! | `surprise` | where to look first, if nothing can be decided |
 //! | `findings`, `explain`, `comparison`, `summary`, [`quality`] | what a reader gets to see |
 //! | `scopes`, `totals`, `evidence` | which rows are compared, what they add up to, and the queries that say the same |
@@ -60,6 +60,7 @@ mod findings;
 mod flag;
 mod flow;
 mod fold;
+mod forgone;
 mod gate;
 mod incident;
 mod input;

@@ -12,6 +12,8 @@ use crate::dealing::Dealing;
 use crate::design::Role;
 use crate::dispersion::Measure;
 use crate::errors::ErrorTest;
+use crate::failing::Failing;
+use crate::forgone::Forgone;
 use crate::incident::{self, Incident, Incidents};
 use crate::latency::{EDGE_COUNT_MIN, LatencyTest};
 use crate::settling::{self, Point};
@@ -86,6 +88,8 @@ pub(crate) struct Operation {
     pub(crate) arms: [Arm; 3],
     /// Calls of the candidate that nobody answered.
     pub(crate) outages: Outages,
+    /// Calls that it did not make.
+    pub(crate) forgone: Forgone,
     slots: Slots,
     past: Past,
     /// Latency that will fix the edges, where the past was too short.
@@ -111,6 +115,7 @@ pub(crate) struct Moment<'a> {
     pub(crate) past_weight: f64,
     /// Requests of others to those that the service calls.
     pub(crate) calling_too: &'a Others,
+    pub(crate) failing: &'a Failing,
     pub(crate) tolerances: &'a Tolerances,
 }
 
@@ -180,6 +185,7 @@ impl Operation {
             pooled,
             arms: [Arm::default(), Arm::default(), traces],
             outages: Outages::default(),
+            forgone: Forgone::default(),
             slots: Slots::default(),
             past,
             waiting: if enough { Histogram::default() } else { history },
@@ -225,7 +231,9 @@ impl Operation {
                 pool(&mut self.pooled[role as usize], *age, cell);
             }
         }
-        self.outages.push(moment.look.bucket, candidate.iter().map(|(_, cell)| *cell), moment.calling_too);
+        let of_candidate = candidate.iter().map(|(_, cell)| *cell);
+        self.outages.push(moment.look.bucket, of_candidate.clone(), moment.calling_too);
+        self.forgone.push(moment.look.bucket, of_candidate, moment.failing);
         let calls = |cells: &Cells<'_>| {
             let mut counts = CallCounts::default();
             cells.iter().for_each(|(_, cell)| counts.add(cell));
@@ -289,7 +297,8 @@ impl Operation {
         let traces: usize = self.arms.iter().map(|arm| 200 * (arm.blame.len() + arm.callees.len())).sum();
         let kept =
             self.recent.len() * size_of::<Recent>() + self.errors.bytes() + self.past.bytes() + self.zones.bytes();
-        size_of::<Self>() + self.name.len() + kept + traces + self.calls.bytes() + self.outages.bytes()
+        let calls = self.calls.bytes() + self.outages.bytes() + self.forgone.bytes();
+        size_of::<Self>() + self.name.len() + kept + traces + calls
     }
 
     /// Says whether what is wrong, as `of` counts it, came once no control served beside any more: whatever it is then, it is held

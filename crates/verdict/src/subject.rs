@@ -10,6 +10,7 @@ use crate::culprit::{self, Arm, Arms, Origin};
 use crate::design::Role;
 use crate::failing::Failed;
 use crate::fold::Fold;
+use crate::forgone::Missing;
 use crate::novelty::Seen;
 use crate::operation::{Operation, Recent};
 use crate::paths::Failures;
@@ -280,8 +281,17 @@ impl Fold {
                 if origin.elsewhere && missing > 0.0 && failed >= 0.5 * missing {
                     return origin;
                 }
-                // Who is failed calls again.
                 let arms = self.arms(index);
+                // Who is failed does without.
+                let [made, usual] = test.rates();
+                let fewer = (usual - made) * test.candidate.1;
+                let done_without = |gone: &Missing<'_>| gone.party.service == test.service && gone.calls >= 0.5 * fewer;
+                if fewer > 0.0
+                    && let Some(gone) = arms.missing_calls().into_iter().find(done_without)
+                {
+                    return culprit::settle(&arms, Some(gone.party));
+                }
+                // Or calls again.
                 let to = |failed: &Failed<'_>| {
                     (&failed.party.service, &failed.party.operation) == (&test.service, &test.operation)
                 };
@@ -382,10 +392,11 @@ impl Fold {
         let mut most: Option<(f64, Origin)> = None;
         for index in 0..self.operations.len() {
             let arms = self.arms(index);
-            for of in arms.failed_calls() {
-                failed += of.calls;
-                if most.as_ref().is_none_or(|(least, _)| of.calls > *least) {
-                    most = Some((of.calls, culprit::settle(&arms, Some(of.party))));
+            let missing = arms.missing_calls().into_iter().map(|gone| (gone.party, gone.calls));
+            for (party, calls) in arms.failed_calls().into_iter().map(|of| (of.party, of.calls)).chain(missing) {
+                failed += calls;
+                if most.as_ref().is_none_or(|(least, _)| calls > *least) {
+                    most = Some((calls, culprit::settle(&arms, Some(party))));
                 }
             }
         }
@@ -427,6 +438,7 @@ impl Fold {
             candidate: &op.arms[0],
             control: if design == Design::Concurrent { &op.arms[1] } else { &op.arms[2] },
             outages: &op.outages,
+            forgone: &op.forgone,
             failing: &self.failing,
         }
     }

@@ -10,6 +10,9 @@
 //! that is slow is told as one that is down. Where it serves as many as ever, and more than others call it for, as fast as ever, the
 //! candidate does not wait for it.
 //!
+//! Who opens a breaker calls seldom, and fails by itself meanwhile: up to as many failures as calls are missing are moved as well, for two minutes after each
+//! call that was not answered.
+//!
 //! A candidate that never reached it has a wrong address, and where others go on to reach it the fault is not there either.
 //! Side by side nothing of this is asked: the control calls it at the same time.
 
@@ -22,6 +25,7 @@ use plimsoll_model::signal::{Histogram, OperationCell, OperationSeries, Party};
 use crate::counts::{Edges, P95};
 use crate::culprit::{Arm, Arms};
 use crate::design::Frame;
+use crate::forgone;
 use crate::input::JudgeInput;
 use crate::tolerances::Tolerances;
 
@@ -34,6 +38,8 @@ const OTHERS_MIN: f64 = 10.0;
 const OTHERS_BUCKETS: u64 = 60;
 /// Names for whom an operation calls that are followed.
 const TARGETS_MAX: usize = 64;
+/// Buckets after an unanswered call in which the next one is waited for: breakers stay open for a minute as a rule.
+const AROUND: u64 = 12;
 /// So much more may fail than is missing: a call may be missing for other reasons, and counts vary.
 const SLACK: f64 = 1.25;
 
@@ -43,6 +49,8 @@ pub(crate) struct Others {
     by_bucket: BTreeMap<String, BTreeMap<Bucket, f64>>,
     /// In a bucket before the start, on average.
     usual: BTreeMap<String, f64>,
+    /// Who calls them.
+    caller: String,
     /// From here on nothing is known of them.
     end: Bucket,
 }
@@ -87,7 +95,7 @@ impl Others {
             let sum: f64 = requests.range(first..frame.start.max(first)).map(|(_, n)| n).sum();
             (service.clone(), sum.max(0.0) / frame.start.0.saturating_sub(first.0).max(1) as f64)
         });
-        Self { usual: usual.collect(), by_bucket, end: frame.end }
+        Self { usual: usual.collect(), by_bucket, caller: frame.service.service.clone(), end: frame.end }
     }
 }
 
@@ -125,6 +133,17 @@ struct Outage {
     answered: BTreeMap<String, u64>,
     /// Requests of others to the same services that these served in time, and as many as would be usual.
     others: BTreeMap<String, (f64, f64)>,
+    /// The last of these buckets, and what the candidate did in them and for a while after each: its calls may be rare meanwhile.
+    last: Bucket,
+    around: Around,
+}
+
+/// Requests whose traces were whole, those that failed by themselves, and calls that were answered, by service.
+#[derive(Debug, Clone, Default)]
+struct Around {
+    assembled: u64,
+    own: u64,
+    answered: BTreeMap<String, u64>,
 }
 
 /// Calls of one operation of the candidate that nobody answered, by the name of whom they were meant for.
@@ -148,7 +167,8 @@ impl Outages {
     /// Takes one bucket of the candidate.
     pub(crate) fn push<'a>(&mut self, bucket: Bucket, cells: impl Iterator<Item = &'a OperationCell>, others: &Others) {
         let cells: Vec<&OperationCell> = cells.collect();
-        if !cells.iter().any(|cell| cell.callees.keys().any(Party::is_unanswered)) {
+        let in_vain = cells.iter().any(|cell| cell.callees.keys().any(Party::is_unanswered));
+        if !in_vain && self.0.values().all(|outage| outage.last.0 + AROUND < bucket.0) {
             return;
         }
         let mut here = Arm::default();
@@ -158,6 +178,7 @@ impl Outages {
                 continue;
             }
             let outage = self.0.entry(target.clone()).or_default();
+            outage.last = bucket;
             outage.assembled += here.assembled;
             outage.failed += failed;
             outage.ns += ns;
@@ -173,6 +194,14 @@ impl Outages {
                 *sum = (sum.0 + came, sum.1 + usual);
             }
         }
+        let own: u64 = cells.iter().map(|cell| forgone::own(cell, &others.caller)).sum();
+        for outage in self.0.values_mut().filter(|outage| bucket.0 <= outage.last.0 + AROUND) {
+            let around = &mut outage.around;
+            (around.assembled, around.own) = (around.assembled + here.assembled, around.own + own);
+            for (party, (calls, _)) in &here.callees {
+                *around.answered.entry(party.service.clone()).or_default() += calls;
+            }
+        }
     }
 
     /// Lists the callees of the operation that were down, with what failed of it.
@@ -181,7 +210,9 @@ impl Outages {
         let each = self.0.iter().filter_map(|(target, outage)| {
             let party = outage.callee(target, arms)?;
             let was = arms.control.unanswered.get(target).copied().unwrap_or_default();
-            let (failed, ns) = (outage.failed as f64 - was.0 as f64 * scale, outage.ns as f64 - was.1 as f64 * scale);
+            // Requests that meet an open breaker fail without a call.
+            let all = outage.around.failed(&party.service, arms).max(outage.failed as f64);
+            let (failed, ns) = (all - was.0 as f64 * scale, outage.ns as f64 - was.1 as f64 * scale);
             (failed > 0.0 && outage.is_elsewhere(party, arms)).then_some(Down { party, failed, ns: ns.max(0.0) })
         });
         each.collect()
@@ -208,16 +239,9 @@ impl Outage {
         self.usually(service, arms) - self.answered.get(service).copied().unwrap_or(0) as f64
     }
 
-    /// Calls to a service that as many requests make otherwise: of the candidate where enough is known, else of the control.
+    /// Calls to a service that as many requests make otherwise.
     fn usually(&self, service: &str, arms: &Arms<'_>) -> f64 {
-        let sound = arms.candidate.assembled.saturating_sub(self.assembled);
-        let answered = self.answered.get(service).copied().unwrap_or(0);
-        let (calls, requests) = if sound >= SOUND_MIN {
-            (arms.candidate.calls(service).saturating_sub(answered), sound)
-        } else {
-            (arms.control.calls(service), arms.control.assembled)
-        };
-        calls as f64 * self.assembled as f64 / requests.max(1) as f64
+        usual_calls(arms, service, self.assembled, self.answered.get(service).copied().unwrap_or(0))
     }
 
     /// Says whether it was down or slow, and not only out of the candidate's reach.
@@ -246,6 +270,26 @@ impl Outage {
         }
         arms.candidate.calls(service) >= REACHED_MIN
     }
+}
+
+impl Around {
+    /// Requests that failed by themselves, no more than calls to a service are missing.
+    fn failed(&self, service: &str, arms: &Arms<'_>) -> f64 {
+        let answered = self.answered.get(service).copied().unwrap_or(0);
+        (usual_calls(arms, service, self.assembled, answered) - answered as f64).clamp(0.0, self.own as f64)
+    }
+}
+
+/// Returns how many calls to a service as many requests make as made `calls` while something was wrong: by the candidate's others where enough is known,
+/// else by the control's.
+pub(crate) fn usual_calls(arms: &Arms<'_>, service: &str, assembled: u64, calls: u64) -> f64 {
+    let sound = arms.candidate.assembled.saturating_sub(assembled);
+    let (usual, requests) = if sound >= SOUND_MIN {
+        (arms.candidate.calls(service).saturating_sub(calls), sound)
+    } else {
+        (arms.control.calls(service), arms.control.assembled)
+    };
+    usual as f64 * assembled as f64 / requests.max(1) as f64
 }
 
 /// Callees that answered, with the calls to each.

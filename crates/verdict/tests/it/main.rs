@@ -5,6 +5,7 @@ mod alone;
 mod batches;
 mod blame;
 mod boots;
+mod breakers;
 mod carried;
 mod drift;
 mod excuses;
