@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use plimsoll_model::signal::{OperationCell, Party};
 use plimsoll_model::{Culprit, Design};
 
-use crate::failing::{Failed, Failing};
+use crate::failing::Failed;
 use crate::forgone::{Forgone, Missing};
 use crate::unanswered::{Down, Outages, is_name_of};
 
@@ -112,10 +112,9 @@ pub(crate) struct Arms<'a> {
     pub(crate) design: Design,
     pub(crate) candidate: &'a Arm,
     pub(crate) control: &'a Arm,
-    /// What the candidate called that did not answer, what it did not call that fails, and what fails more than before.
+    /// What the candidate called that did not answer, and what it called or did not that fails more than before.
     pub(crate) outages: &'a Outages,
     pub(crate) forgone: &'a Forgone,
-    pub(crate) failing: &'a Failing,
 }
 
 impl<'a> Arms<'a> {
@@ -132,7 +131,7 @@ impl<'a> Arms<'a> {
 
     /// Lists the candidate's calls that failed because whom it called fails more than before; none side by side, as above.
     pub(crate) fn failed_calls(&self) -> Vec<Failed<'a>> {
-        if self.design == Design::Concurrent { Vec::new() } else { self.failing.calls(self.candidate).collect() }
+        if self.design == Design::Concurrent { Vec::new() } else { self.forgone.failed.calls().collect() }
     }
 }
 
@@ -298,9 +297,8 @@ mod tests {
         let design = Design::Concurrent;
         let (service, operation) = ("checkout", "POST /orders");
         // No call of theirs went unanswered, and nobody fails.
-        let (outages, failing, forgone) =
-            (Box::leak(Box::default()), Box::leak(Box::default()), Box::leak(Box::default()));
-        Arms { service, version: "2", operation, design, candidate, control, outages, forgone, failing }
+        let (outages, forgone) = (Box::leak(Box::default()), Box::leak(Box::default()));
+        Arms { service, version: "2", operation, design, candidate, control, outages, forgone }
     }
 
     #[test]

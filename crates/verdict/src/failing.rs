@@ -2,7 +2,8 @@
 //!
 //! A caller may pass a failure on, and is told by its traces ([`crate::culprit`]). It may also call again, or do without: then none of its own
 //! requests fails, and there are more calls, slower requests, and messages and exceptions that were never there. Of each call to such a callee
-//! as many are taken to have failed as of all its requests.
+//! as many are taken to have failed as of all its requests in the same bucket. What is said of a bucket stays said: nothing that comes later, be it
+//! as usual, has an outage forgotten.
 //!
 //! *One after the other* alone: whether the candidate broke it cannot be told then, as with failures that are passed on. Side by side the control calls
 //! it at the same time.
@@ -10,13 +11,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_model::Bucket;
-use plimsoll_model::signal::Party;
+use plimsoll_model::signal::{OperationCell, Party};
 
 use crate::culprit::Arm;
 use crate::design::Frame;
 use crate::input::JudgeInput;
 
-/// Requests of a callee since the start without which it tells nothing.
+/// Requests of a callee without which it tells nothing.
 const REQUESTS_MIN: f64 = 20.0;
 /// Standard deviations of a count of failures that are chance.
 const CHANCE: f64 = 3.0;
@@ -32,8 +33,8 @@ const AFTER: u64 = 6;
 /// Callees that fail more than before.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Failing {
-    /// Shares of requests that fail in addition, by operation of a service; those that do not are not in it.
-    shares: BTreeMap<(String, String), f64>,
+    /// Shares of requests that fail in addition, by service and operation; those that do not, as of each bucket, are not in it.
+    shares: BTreeMap<Bucket, Vec<(String, String, f64)>>,
     /// Buckets in which callers may do without a service.
     broken: BTreeMap<String, BTreeSet<Bucket>>,
     /// The service that calls them.
@@ -72,24 +73,30 @@ impl Failing {
                 (*failed, *all) = (*failed + cell.errors as f64, *all + cell.requests as f64);
             }
         }
-        let usual = |before: &Counted| before[0].max(0.5) / before[1].max(1.0);
-        let mut broken: BTreeMap<String, BTreeSet<Bucket>> = BTreeMap::new();
-        for (name, [before, since]) in counts.iter().filter(|(_, [_, since])| since[0] > CHANCE) {
-            let since = since_the_start(input, frame, *name);
-            let failed = since.keys().filter(|bucket| is_broken(&since, **bucket, usual(before)));
-            let buckets: Vec<Bucket> =
-                failed.flat_map(|bucket| (0..=AFTER).map(|after| Bucket(bucket.0 + after))).collect();
-            if !buckets.is_empty() {
-                broken.entry(name.0.to_owned()).or_default().extend(buckets);
+        let mut found = Self { caller: frame.service.service.clone(), ..Self::default() };
+        for (name, [before, _]) in counts.iter().filter(|(_, [_, since])| since[0] > CHANCE) {
+            let usual = before[0].max(0.5) / before[1].max(1.0);
+            found.follow(*name, &since_the_start(input, frame, *name), usual);
+        }
+        found
+    }
+
+    /// Looks at an operation of a callee bucket by bucket, as one would have at the time.
+    fn follow(&mut self, (service, operation): (&str, &str), since: &BTreeMap<Bucket, Counted>, usual: f64) {
+        let mut sum = [0.0; 2];
+        for (bucket, [failed, all]) in since {
+            sum = [sum[0] + failed, sum[1] + all];
+            let now = latest(since, *bucket, LATEST);
+            if [sum, latest(since, *bucket, f64::INFINITY), now].iter().any(|counted| is_more(*counted, usual)) {
+                let share = ((failed - usual * all) / all).max(0.0);
+                self.shares.entry(*bucket).or_default().push((service.to_owned(), operation.to_owned(), share));
+            }
+            let [failed, all] = now;
+            if exceeds(now, usual) && failed - usual * all >= DONE_WITHOUT * all {
+                let buckets = self.broken.entry(service.to_owned()).or_default();
+                buckets.extend((0..=AFTER).map(|after| Bucket(bucket.0 + after)));
             }
         }
-        let more = counts.into_iter().filter_map(|((service, operation), [before, since])| {
-            let expected = since[1] * usual(&before);
-            let chance = CHANCE * expected.max(1.0).sqrt();
-            let shown = since[1] >= REQUESTS_MIN && since[0] > expected + chance;
-            shown.then(|| ((service.to_owned(), operation.to_owned()), (since[0] - expected) / since[1]))
-        });
-        Self { shares: more.collect(), broken, caller: frame.service.service.clone() }
     }
 
     /// The service whose callees they are.
@@ -101,13 +108,54 @@ impl Failing {
     pub(crate) fn broken(&self, bucket: Bucket) -> impl Iterator<Item = &str> {
         self.broken.iter().filter(move |(_, buckets)| buckets.contains(&bucket)).map(|(service, _)| service.as_str())
     }
+}
 
-    /// Lists the calls of one arm that failed in addition.
-    pub(crate) fn calls<'a>(&'a self, arm: &'a Arm) -> impl Iterator<Item = Failed<'a>> {
-        arm.callees.iter().filter(|_| !self.shares.is_empty()).filter_map(|(party, (calls, _))| {
-            let share = self.shares.get(&(party.service.clone(), party.operation.clone()))?;
-            Some(Failed { party, calls: share * *calls as f64 })
-        })
+/// Calls of one operation of the candidate that failed in addition.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FailedCalls {
+    by_party: BTreeMap<Party, f64>,
+    by_bucket: BTreeMap<Bucket, f64>,
+}
+
+impl FailedCalls {
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.by_party.len() * 200 + self.by_bucket.len() * 24
+    }
+
+    /// Takes one bucket of the candidate; `usual` are arms that tell how often requests call whose traces are not closed yet.
+    pub(crate) fn push<'a>(
+        &mut self,
+        bucket: Bucket,
+        cells: impl Iterator<Item = &'a OperationCell> + Clone,
+        usual: &[&Arm],
+        failing: &Failing,
+    ) {
+        for (service, operation, share) in failing.shares.get(&bucket).into_iter().flatten() {
+            let is_it = |party: &Party| (&party.service, &party.operation) == (service, operation);
+            let open: u64 = cells.clone().map(|cell| cell.requests.saturating_sub(cell.assembled)).sum();
+            let called = || usual.iter().flat_map(|arm| &arm.callees).filter(|(party, _)| is_it(party));
+            let assembled: u64 = usual.iter().map(|arm| arm.assembled).sum();
+            let each = called().map(|(_, (calls, _))| *calls).sum::<u64>() as f64 / assembled.max(1) as f64;
+            let most = called().max_by_key(|(_, (calls, _))| *calls).map(|(party, _)| (party, open as f64 * each));
+            let made = cells.clone().flat_map(|cell| &cell.callees).filter(|(party, _)| is_it(party));
+            for (party, calls) in made.map(|(party, time)| (party, time.calls as f64)).chain(most) {
+                if share * calls > 0.0 {
+                    *self.by_party.entry(party.clone()).or_default() += share * calls;
+                    *self.by_bucket.entry(bucket).or_default() += share * calls;
+                }
+            }
+        }
+    }
+
+    /// Lists them by callee.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = Failed<'_>> {
+        self.by_party.iter().map(|(party, calls)| Failed { party, calls: *calls })
+    }
+
+    /// Counts those of one bucket.
+    pub(crate) fn at(&self, bucket: Bucket) -> f64 {
+        self.by_bucket.get(&bucket).copied().unwrap_or(0.0)
     }
 }
 
@@ -124,15 +172,24 @@ fn since_the_start(input: &JudgeInput, frame: &Frame, (service, operation): (&st
     since
 }
 
-/// Says whether the latest requests as of a bucket fail by so much more than is usual.
-fn is_broken(since: &BTreeMap<Bucket, Counted>, bucket: Bucket, usual: f64) -> bool {
+/// Counts the latest requests as of a bucket, no more than tell enough.
+fn latest(since: &BTreeMap<Bucket, Counted>, bucket: Bucket, enough: f64) -> Counted {
     let [mut failed, mut all] = [0.0; 2];
     for (_, latest) in since.range(Bucket(bucket.0.saturating_sub(LATEST_BUCKETS - 1))..=bucket).rev() {
         (failed, all) = (failed + latest[0], all + latest[1]);
-        if all >= LATEST {
+        if all >= enough {
             break;
         }
     }
-    let expected = usual * all;
-    failed > expected + CHANCE * expected.max(1.0).sqrt() && failed - expected >= DONE_WITHOUT * all
+    [failed, all]
+}
+
+/// Says whether more fail than chance makes of what is usual.
+fn exceeds([failed, all]: Counted, usual: f64) -> bool {
+    failed > usual * all + CHANCE * (usual * all).max(1.0).sqrt()
+}
+
+/// Says the same of requests that are enough to tell.
+fn is_more(counted: Counted, usual: f64) -> bool {
+    counted[1] >= REQUESTS_MIN && exceeds(counted, usual)
 }

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use plimsoll_model::Bucket;
 use plimsoll_model::signal::{OperationCell, Party};
 
-use crate::culprit::Arms;
-use crate::failing::Failing;
+use crate::culprit::{Arm, Arms};
+use crate::failing::{FailedCalls, Failing};
 use crate::unanswered::usual_calls;
 
 /// What an operation of the candidate did while one of its callees failed.
@@ -24,9 +24,14 @@ struct Meanwhile {
     calls: u64,
 }
 
-/// What one operation of the candidate did while its callees failed, by their service.
+/// What one operation of the candidate did while its callees failed.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Forgone(BTreeMap<String, Meanwhile>);
+pub(crate) struct Forgone {
+    /// By their service.
+    meanwhile: BTreeMap<String, Meanwhile>,
+    /// Calls that were made and failed.
+    pub(crate) failed: FailedCalls,
+}
 
 /// Calls to one callee that were not made.
 #[derive(Debug, Clone, Copy)]
@@ -40,18 +45,20 @@ pub(crate) struct Missing<'a> {
 impl Forgone {
     /// About how much memory it takes.
     pub(crate) fn bytes(&self) -> usize {
-        self.0.len() * 120
+        self.meanwhile.len() * 120 + self.failed.bytes()
     }
 
-    /// Takes one bucket of the candidate.
+    /// Takes one bucket of the candidate; `usual` are arms that tell how often it calls.
     pub(crate) fn push<'a>(
         &mut self,
         bucket: Bucket,
         cells: impl Iterator<Item = &'a OperationCell> + Clone,
+        usual: &[&Arm],
         failing: &Failing,
     ) {
+        self.failed.push(bucket, cells.clone(), usual, failing);
         for service in failing.broken(bucket) {
-            let sum = self.0.entry(service.to_owned()).or_default();
+            let sum = self.meanwhile.entry(service.to_owned()).or_default();
             for cell in cells.clone() {
                 let made = cell.callees.iter().filter(|(party, _)| party.service == service && !party.is_unanswered());
                 sum.assembled += cell.assembled;
@@ -63,7 +70,7 @@ impl Forgone {
 
     /// Lists the callees that were called less than usual while they failed.
     pub(crate) fn missing<'a>(&self, arms: &Arms<'a>) -> Vec<Missing<'a>> {
-        let each = self.0.iter().filter_map(|(service, during)| {
+        let each = self.meanwhile.iter().filter_map(|(service, during)| {
             let calls = usual_calls(arms, service, during.assembled, during.calls) - during.calls as f64;
             let called = arms.control.callees.iter().chain(&arms.candidate.callees);
             let (party, _) =

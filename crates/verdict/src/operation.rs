@@ -233,7 +233,7 @@ impl Operation {
         }
         let of_candidate = candidate.iter().map(|(_, cell)| *cell);
         self.outages.push(moment.look.bucket, of_candidate.clone(), moment.calling_too);
-        self.forgone.push(moment.look.bucket, of_candidate, moment.failing);
+        self.forgone.push(moment.look.bucket, of_candidate, &[&self.arms[0], &self.arms[2]], moment.failing);
         let calls = |cells: &Cells<'_>| {
             let mut counts = CallCounts::default();
             cells.iter().for_each(|(_, cell)| counts.add(cell));

@@ -3,8 +3,10 @@
 //! *The gate* is the mean of the e-processes of all tests, with weights fixed by the traffic before the start, over those
 //! whose excess, if any, is the deploy's own doing. Leaving one out never raises the mean.
 
+use std::collections::BTreeMap;
+
 use plimsoll_model::signal::{Fingerprint, Party};
-use plimsoll_model::{Culprit, Design, SignalKind, Suppressed};
+use plimsoll_model::{Bucket, Culprit, Design, SignalKind, Suppressed};
 
 use crate::culprit::{self, Arm, Arms, Origin};
 use crate::design::Role;
@@ -30,6 +32,10 @@ const FLOW_SHARE: f64 = 0.025;
 
 /// Messages or exceptions that one failure passed on may leave: attempts are repeated, and layers report.
 const SAID_EACH: f64 = 3.0;
+
+/// Messages or exceptions that came while no callee failed, and their share of all, from which on callees do not account for any.
+const WITHOUT_MIN: f64 = 10.0;
+const WITHOUT: f64 = 0.25;
 
 /// Calls in addition that one failed call may bring: it is made again, and counts vary.
 const AGAIN: f64 = 1.25;
@@ -307,16 +313,20 @@ impl Fold {
                 let seen = self.novelty.all.get(&fingerprint);
                 let thrown: u64 = seen.map_or(0, |seen| seen.candidate.values().sum());
                 let echoed = self.echoed(thrown as f64, SAID_EACH, f64::INFINITY);
-                if let Some(origin) = echoed.or_else(|| self.swallowed(thrown as f64)) {
+                let accounts = |_: &Origin| seen.is_none_or(|seen| !self.comes_without(seen));
+                if let Some(origin) = echoed.or_else(|| self.swallowed(thrown as f64)).filter(accounts) {
                     return origin;
                 }
                 let operation = seen.map_or(0, |seen| seen.operation());
                 own(self.operations.get(operation).map_or("", |op| &op.name))
             }
             Subject::NewLog(fingerprint) => {
-                let said: u64 = self.logs.all.get(&fingerprint).map_or(0, |seen| seen.candidate.values().sum());
+                let seen = self.logs.all.get(&fingerprint);
+                let said: u64 = seen.map_or(0, |seen| seen.candidate.values().sum());
+                let accounts = |_: &Origin| seen.is_none_or(|seen| !self.comes_without(seen));
                 let echoed = self.echoed(said as f64, SAID_EACH, f64::INFINITY);
-                echoed.or_else(|| self.swallowed(said as f64)).unwrap_or_else(|| own(""))
+                let accounted = echoed.or_else(|| self.swallowed(said as f64)).filter(accounts);
+                accounted.unwrap_or_else(|| own(""))
             }
             Subject::LogErrors => {
                 let rates = self.log_errors.test.sums.rates();
@@ -403,6 +413,26 @@ impl Fold {
         most.filter(|_| said <= SAID_EACH * failed).map(|(_, origin)| origin)
     }
 
+    /// Says whether a good part of what was thrown or logged came while no callee failed, whatever came while one did.
+    fn comes_without(&self, seen: &Seen) -> bool {
+        let mut failed: BTreeMap<Bucket, f64> = BTreeMap::new();
+        for op in &self.operations {
+            for recent in &op.recent {
+                let calls = op.forgone.failed.at(recent.bucket);
+                *failed.entry(recent.bucket).or_default() += calls.max(f64::from(recent.errors));
+            }
+        }
+        let (mut without, mut all) = (0.0, 0.0);
+        for (bucket, count) in &seen.candidate {
+            let latest = failed.range(Bucket(bucket.0.saturating_sub(1))..=*bucket).map(|(_, calls)| calls);
+            let broken = self.failing.broken(*bucket).next().is_some();
+            let covered = if broken { f64::INFINITY } else { SAID_EACH * latest.sum::<f64>() };
+            all += *count as f64;
+            without += (*count as f64 - covered).max(0.0);
+        }
+        without >= WITHOUT_MIN && without >= WITHOUT * all
+    }
+
     /// Returns how many failures of an operation came in addition where most of them began, and where that is.
     fn passed_on(&self, index: usize) -> (f64, Origin) {
         if self.operations[index].is_alone() { self.of_alone(index) } else { culprit::excess_errors(&self.arms(index)) }
@@ -439,7 +469,6 @@ impl Fold {
             control: if design == Design::Concurrent { &op.arms[1] } else { &op.arms[2] },
             outages: &op.outages,
             forgone: &op.forgone,
-            failing: &self.failing,
         }
     }
 }

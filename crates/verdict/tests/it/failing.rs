@@ -5,7 +5,7 @@ use plimsoll_model::signal::{
     Party,
 };
 use plimsoll_model::{Bucket, ServiceKey, Verdict, VerdictKind};
-use plimsoll_verdict::{judge, quality};
+use plimsoll_verdict::{JudgeInput, judge, quality};
 
 use crate::simulation::{START, Scenario, simulate};
 
@@ -99,4 +99,77 @@ fn calls_that_are_made_again_and_the_time_they_take_are_the_callees() {
     assert_eq!(own.verdict, VerdictKind::Regressed, "the bank is well: {}", own.summary);
     let some = judged(Does::Again, 0.5, 0.4, 1.0);
     assert_ne!(some.verdict, VerdictKind::Regressed, "{}", some.summary);
+}
+
+/// A service that throws and catches what it never threw in a share of its requests, while a share of the requests of a bank that it calls
+/// fails: both by bucket since the start. Looks at it in the buckets given; returns the first look that calls it regressed, else the last.
+fn watched(thrown: impl Fn(u64) -> f64, failing: impl Fn(Option<u64>) -> f64, looks: &[u64]) -> Verdict {
+    let after_s = 10 * looks[looks.len() - 1] + 10;
+    let scenario = Scenario { share: 1.0, rate: 20.0, errors: 0.0, before_s: 3_600, after_s, ..Scenario::default() };
+    let mut input = simulate(&scenario, 29);
+    let bank = Party {
+        namespace: String::new(),
+        service: "bank".to_owned(),
+        version: "7".to_owned(),
+        operation: "POST /charge".to_owned(),
+    };
+    let mut cells = Vec::new();
+    for (bucket, cell) in input.series.iter_mut().flat_map(|series| &mut series.cells) {
+        let (since, requests) = (bucket.0.checked_sub(START), cell.requests);
+        cell.assembled = requests;
+        cell.callees = [(bank.clone(), CalleeTime { calls: requests, critical_ns: requests * 20_000_000 })].into();
+        let count = since.map_or(0, |since| (thrown(since) * requests as f64).round() as u64);
+        if count > 0 {
+            let exception_type = "com.shop.BankException".to_owned();
+            cell.exceptions.insert(
+                Fingerprint(77),
+                ExceptionCount { exception_type, message: "503 from the bank".to_owned(), count },
+            );
+        }
+        // Failures come in clumps that add up to the share.
+        let share = failing(since);
+        let so_far = |n: u64| (share * (n * requests) as f64).floor() as u64;
+        let errors = so_far(bucket.0 % 10 + 1) - so_far(bucket.0 % 10);
+        cells.push((*bucket, OperationCell { requests, errors, assembled: requests, ..OperationCell::default() }));
+    }
+    cells.sort_by_key(|(bucket, _)| *bucket);
+    let key = OperationKey {
+        service: ServiceKey::new("prod", "bank"),
+        version: "7".to_owned(),
+        operation: "POST /charge".to_owned(),
+        kind: OperationKind::Server,
+        age: AgeClass::Warm,
+    };
+    input.related = vec![OperationSeries { key, cells }];
+    let mut last = None;
+    for look in looks {
+        let verdict = judge(&JudgeInput { now: Bucket(START + look + 1).start(), ..input.clone() });
+        let regressed = verdict.verdict == VerdictKind::Regressed;
+        last = Some(verdict);
+        if regressed {
+            break;
+        }
+    }
+    last.expect("looked at")
+}
+
+#[test]
+fn what_is_thrown_once_the_callee_is_well_again_is_the_callers_own() {
+    let outage = |since: Option<u64>| if since.is_some_and(|since| (2..20).contains(&since)) { 1.0 } else { 0.0 };
+    for bug in [0.02, 0.05] {
+        let verdict = watched(|_| bug, outage, &[10, 20, 30, 40, 60]);
+        assert_eq!(verdict.verdict, VerdictKind::Regressed, "{bug}: {}", verdict.summary);
+    }
+    let meanwhile = |since: u64| if (2..20).contains(&since) { 1.0 } else { 0.0 };
+    let verdict = watched(meanwhile, outage, &[4, 10, 20, 30, 60]);
+    assert_ne!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+}
+
+#[test]
+fn an_outage_that_was_the_callees_stays_the_callees_however_long_all_is_well() {
+    // Two in a hundred fail at any time, and some more for a while.
+    let blip = |since: u64| (30..34).contains(&since);
+    let failing = |since: Option<u64>| if since.is_some_and(blip) { 0.1 } else { 0.02 };
+    let verdict = watched(|since| if blip(since) { 0.08 } else { 0.0 }, failing, &[32, 36, 60, 90, 120, 150, 178]);
+    assert_ne!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
 }
