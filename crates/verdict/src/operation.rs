@@ -5,6 +5,7 @@ use plimsoll_model::signal::{AgeClass, Histogram, OperationCell, OperationKind};
 
 use crate::alone::AloneTest;
 use crate::calls::{CallCounts, CallTests};
+use crate::calm::Calm;
 use crate::closeness::Expected;
 use crate::counts::{Counts, Edges, nearest_shift, shift_of};
 use crate::culprit::Arm;
@@ -16,6 +17,7 @@ use crate::failing::Failing;
 use crate::forgone::Forgone;
 use crate::incident::{self, Incident, Incidents};
 use crate::latency::{EDGE_COUNT_MIN, LatencyTest};
+use crate::recent::Recent;
 use crate::settling::{self, Point};
 use crate::slot::{ByAge, Look, Pair, Past, Slots};
 use crate::tolerances::Tolerances;
@@ -28,10 +30,6 @@ pub(crate) const YOUNG_BUCKETS: u64 = 30;
 /// Buckets whose mean says how slow the candidate was at first.
 const EARLIEST: usize = 6;
 
-/// What is wrong without a control beside, and times its share beside one, from which on it came with the time alone.
-const ALONE_MIN: f64 = 5.0;
-const ALONE_RATIO: f64 = 3.0;
-
 /// Share of an incident's share of bad requests from which on others resemble it.
 const RESEMBLES: f64 = 1.0 / 3.0;
 /// Buckets for which they last longer than it did before they are more than it was.
@@ -41,21 +39,6 @@ const MARGIN: u64 = 3;
 const STANDS_FOR: f64 = 20.0;
 /// Requests of the candidate for each that the control ever had, from which the control hardly had the operation.
 const HARDLY: u64 = 4;
-
-/// What the candidate did in one bucket.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Recent {
-    pub(crate) bucket: Bucket,
-    pub(crate) requests: f32,
-    pub(crate) errors: f32,
-    /// Failures of which it is known where they began.
-    pub(crate) blamed: f32,
-    pub(crate) timed: f32,
-    pub(crate) tail: [f32; 2],
-    pub(crate) log_mean: f32,
-    /// Whether the control served at the same time.
-    pub(crate) beside: bool,
-}
 
 /// One operation in both arms.
 #[derive(Debug, Clone)]
@@ -90,6 +73,8 @@ pub(crate) struct Operation {
     pub(crate) outages: Outages,
     /// Calls that it did not make.
     pub(crate) forgone: Forgone,
+    /// What it did while none of its callees was in trouble.
+    pub(crate) calm: Calm,
     slots: Slots,
     past: Past,
     /// Latency that will fix the edges, where the past was too short.
@@ -186,6 +171,7 @@ impl Operation {
             arms: [Arm::default(), Arm::default(), traces],
             outages: Outages::default(),
             forgone: Forgone::default(),
+            calm: Calm::default(),
             slots: Slots::default(),
             past,
             waiting: if enough { Histogram::default() } else { history },
@@ -233,6 +219,9 @@ impl Operation {
         }
         let of_candidate = candidate.iter().map(|(_, cell)| *cell);
         self.outages.push(moment.look.bucket, of_candidate.clone(), moment.calling_too);
+        if moment.failing.broken(moment.look.bucket).next().is_none() {
+            self.calm.push(of_candidate.clone(), &self.arms[Role::Before as usize], moment.failing.caller());
+        }
         self.forgone.push(moment.look.bucket, of_candidate, &[&self.arms[0], &self.arms[2]], moment.failing);
         let calls = |cells: &Cells<'_>| {
             let mut counts = CallCounts::default();
@@ -299,45 +288,6 @@ impl Operation {
             self.recent.len() * size_of::<Recent>() + self.errors.bytes() + self.past.bytes() + self.zones.bytes();
         let calls = self.calls.bytes() + self.outages.bytes() + self.forgone.bytes();
         size_of::<Self>() + self.name.len() + kept + traces + calls
-    }
-
-    /// Says whether what is wrong, as `of` counts it, came once no control served beside any more: whatever it is then, it is held
-    /// against the time before.
-    pub(crate) fn went_wrong_alone(&self, of: impl Fn(&Recent) -> (f32, f32)) -> bool {
-        let sum = |beside: bool| {
-            let those = self.recent.iter().filter(|recent| recent.beside == beside).map(&of);
-            those.fold((0.0, 0.0), |sum, (hits, all)| (sum.0 + f64::from(hits), sum.1 + f64::from(all)))
-        };
-        let ((beside, all_beside), (alone, all_alone)) = (sum(true), sum(false));
-        alone >= ALONE_MIN && alone * all_beside > ALONE_RATIO * beside.max(1.0) * all_alone
-    }
-
-    /// Sums `(hits, all)` over the candidate's buckets in `from..=to`.
-    pub(crate) fn over(&self, from: Bucket, to: Bucket, of: impl Fn(&Recent) -> (f32, f32)) -> (f64, f64) {
-        self.recent
-            .iter()
-            .rev()
-            .skip_while(|recent| recent.bucket > to)
-            .take_while(|recent| recent.bucket >= from)
-            .map(of)
-            .fold((0.0, 0.0), |sum, (hits, all)| (sum.0 + f64::from(hits), sum.1 + f64::from(all)))
-    }
-
-    /// Returns the largest share that `length` buckets in a row hold of the candidate's failures beyond `usual`, its share of failed
-    /// requests; infinite where there are none beyond.
-    pub(crate) fn densest(&self, length: u64, usual: f64) -> f64 {
-        let more = |recent: &Recent| f64::from(recent.errors) - usual * f64::from(recent.requests);
-        let (mut all, mut latest, mut most, mut first) = (0.0, 0.0, 0.0_f64, 0);
-        for recent in &self.recent {
-            all += more(recent);
-            latest += more(recent);
-            while self.recent[first].bucket.0 + length <= recent.bucket.0 {
-                latest -= more(&self.recent[first]);
-                first += 1;
-            }
-            most = most.max(latest);
-        }
-        if all > 0.0 { most / all } else { f64::INFINITY }
     }
 
     /// Returns the bucket from which on what the candidate counts shows more than an `incident` before the start that it resembles: as

@@ -14,8 +14,9 @@ use crate::failing::Failed;
 use crate::fold::Fold;
 use crate::forgone::Missing;
 use crate::novelty::Seen;
-use crate::operation::{Operation, Recent};
+use crate::operation::Operation;
 use crate::paths::Failures;
+use crate::recent::Recent;
 use crate::standing::Standing;
 
 const ERRORS_SHARE: f64 = 0.34;
@@ -274,7 +275,14 @@ impl Fold {
             return Origin { culprit, elsewhere: true, traced: true };
         }
         match subject {
-            Subject::Errors(index) => culprit::of_errors(&self.arms(index)),
+            Subject::Errors(index) => {
+                let op = &self.operations[index];
+                // A callee may have had an outage besides.
+                let by_itself = || op.calm.exceeds(op.errors.reference(), &self.tolerances);
+                Some(culprit::of_errors(&self.arms(index)))
+                    .filter(|origin| !origin.elsewhere || !by_itself())
+                    .unwrap_or_else(|| own(&op.name))
+            }
             Subject::Latency(index) => {
                 culprit::of_latency(&self.arms_by(index, |recent| (recent.tail[0], recent.timed)))
             }

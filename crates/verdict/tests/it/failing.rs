@@ -7,7 +7,7 @@ use plimsoll_model::signal::{
 use plimsoll_model::{Bucket, ServiceKey, Verdict, VerdictKind};
 use plimsoll_verdict::{JudgeInput, judge, quality};
 
-use crate::simulation::{START, Scenario, simulate};
+use crate::simulation::{START, Scenario, looked_at, simulate};
 
 /// What the caller makes of calls in the buckets in which something is wrong.
 #[derive(Clone, Copy, PartialEq)]
@@ -172,4 +172,54 @@ fn an_outage_that_was_the_callees_stays_the_callees_however_long_all_is_well() {
     let failing = |since: Option<u64>| if since.is_some_and(blip) { 0.1 } else { 0.02 };
     let verdict = watched(|since| if blip(since) { 0.08 } else { 0.0 }, failing, &[32, 36, 60, 90, 120, 150, 178]);
     assert_ne!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+}
+
+#[test]
+fn what_the_candidate_fails_by_itself_is_found_after_an_outage_of_its_callee() {
+    let party = |service: &str, version: &str, operation: &str| Party {
+        namespace: String::new(),
+        service: service.to_owned(),
+        version: version.to_owned(),
+        operation: operation.to_owned(),
+    };
+    let outage = START + 2..START + 20;
+    for (defect, found_by) in [(0, None), (20, Some(40))] {
+        let scenario =
+            Scenario { share: 1.0, rate: 20.0, errors: 0.003, before_s: 3_600, after_s: 900, ..Scenario::default() };
+        let mut input = simulate(&scenario, 23);
+        let mut bank: std::collections::BTreeMap<Bucket, OperationCell> = Default::default();
+        for series in &mut input.series {
+            let (version, operation) = (series.key.version.clone(), series.key.operation.clone());
+            for (bucket, cell) in &mut series.cells {
+                let passed_on = if outage.contains(&bucket.0) { cell.requests / 2 } else { 0 };
+                // One request in twenty.
+                cell.errors += if version == "2" && defect > 0 { (cell.requests + bucket.0 % 20) / defect } else { 0 };
+                cell.assembled = cell.requests;
+                cell.blame = [(party("payment", &version, &operation), cell.errors)].into();
+                cell.blame.insert(party("bank", "7", "POST /charge"), passed_on);
+                cell.blame.retain(|_, count| *count > 0);
+                cell.errors += passed_on;
+                let time = CalleeTime { calls: cell.requests, critical_ns: 1_000 };
+                cell.callees = [(party("bank", "7", "POST /charge"), time)].into();
+                let served = bank.entry(*bucket).or_default();
+                (served.requests, served.errors) = (served.requests + cell.requests, served.errors + passed_on);
+            }
+        }
+        let key = OperationKey {
+            service: ServiceKey::new("prod", "bank"),
+            version: "7".to_owned(),
+            operation: "POST /charge".to_owned(),
+            kind: OperationKind::Server,
+            age: AgeClass::Warm,
+        };
+        input.related = vec![OperationSeries { key, cells: bank.into_iter().collect() }];
+        let told = looked_at(&mut input, 2);
+        let found = told.iter().position(|verdict| verdict.verdict == VerdictKind::Regressed);
+        match found_by {
+            None => assert_eq!(found, None, "{}", told[found.unwrap_or(0)].summary),
+            Some(by) => {
+                assert!(found.is_some_and(|looks| 2 * looks < by), "{found:?}: {}", told[told.len() - 1].summary)
+            }
+        }
+    }
 }
