@@ -1,10 +1,11 @@
-//! Types of columns that hold other columns, made once and shared.
+//! Types of columns that hold other columns, and what such a column holds where that is nothing; made once and shared.
 //!
 //! *Why shared.* A batch is checked against its schema, and batches are put behind one another, by comparing types. Types that share
 //! their fields are compared by one look at a pointer; ones made anew for every batch cost a hundred allocations and a walk through all of them.
 
 use std::sync::{Arc, LazyLock};
 
+use arrow::array::{ArrayRef, StructArray, new_empty_array};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 
 use crate::schema::{UTC, field, optional, shared_text, timestamp};
@@ -34,6 +35,17 @@ static ATTRIBUTE_ENTRIES: LazyLock<FieldRef> = LazyLock::new(|| entries(attribut
 /// Returns the field of the entries of an attribute map.
 pub(crate) fn attribute_entries() -> FieldRef {
     Arc::clone(&ATTRIBUTE_ENTRIES)
+}
+
+fn none_of(fields: Fields) -> ArrayRef {
+    new_empty_array(&DataType::Struct(fields))
+}
+
+static NO_ATTRIBUTES: LazyLock<StructArray> = LazyLock::new(|| StructArray::from(none_of(attribute_entry()).to_data()));
+
+/// Returns no entries of attribute maps.
+pub(crate) fn no_attributes() -> StructArray {
+    NO_ATTRIBUTES.clone()
 }
 
 /// An attribute map: names to text, entries in the order of the wire.
@@ -87,6 +99,13 @@ pub(crate) fn event_item() -> FieldRef {
     Arc::clone(&EVENT_ITEM)
 }
 
+static NO_EVENTS: LazyLock<ArrayRef> = LazyLock::new(|| none_of(event_fields()));
+
+/// Returns no events.
+pub(crate) fn no_events() -> ArrayRef {
+    Arc::clone(&NO_EVENTS)
+}
+
 static LINK: LazyLock<Fields> = LazyLock::new(|| {
     Fields::from(vec![
         field("trace_id", DataType::Binary),
@@ -111,6 +130,13 @@ pub(crate) fn link_item() -> FieldRef {
     Arc::clone(&LINK_ITEM)
 }
 
+static NO_LINKS: LazyLock<ArrayRef> = LazyLock::new(|| none_of(link_fields()));
+
+/// Returns no links.
+pub(crate) fn no_links() -> ArrayRef {
+    Arc::clone(&NO_LINKS)
+}
+
 static EXEMPLAR: LazyLock<Fields> = LazyLock::new(|| {
     Fields::from(vec![
         field("time", timestamp()),
@@ -133,6 +159,13 @@ static EXEMPLAR_ITEM: LazyLock<FieldRef> = LazyLock::new(|| item(DataType::Struc
 /// Returns the field of the items of a list of exemplars.
 pub(crate) fn exemplar_item() -> FieldRef {
     Arc::clone(&EXEMPLAR_ITEM)
+}
+
+static NO_EXEMPLARS: LazyLock<ArrayRef> = LazyLock::new(|| none_of(exemplar_fields()));
+
+/// Returns no exemplars.
+pub(crate) fn no_exemplars() -> ArrayRef {
+    Arc::clone(&NO_EXEMPLARS)
 }
 
 static QUANTILE: LazyLock<Fields> =

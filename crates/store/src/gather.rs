@@ -1,5 +1,7 @@
 //! Rows of many batches into one, with dictionaries interned; and what a batch weighs.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::concat;
 use arrow::datatypes::{SchemaRef, UInt32Type};
@@ -30,11 +32,12 @@ pub(crate) fn concat_batches(schema: &SchemaRef, batches: &[&RecordBatch]) -> Re
 
 /// What a column takes beside its buffers: the array, what counts the references to it and to its buffers. In a batch of a dozen
 /// rows that is more than the rows are.
-const COLUMN_BYTES: u64 = 256;
+const COLUMN_BYTES: usize = 256;
 
-/// Returns the bytes of memory that a batch holds on to; keys and values that several of its columns share count once.
+/// Returns the bytes of memory that a batch holds on to; keys and values that several of its columns share count once, and so does an
+/// array that several of its columns are.
 pub(crate) fn memory_size(batch: &RecordBatch) -> u64 {
-    let mut seen: Vec<*const u8> = Vec::new();
+    let mut seen: Vec<*const u8> = Vec::with_capacity(2 * batch.num_columns());
     let mut once = |at: *const u8, bytes: usize| {
         if seen.contains(&at) {
             return 0;
@@ -51,12 +54,13 @@ pub(crate) fn memory_size(batch: &RecordBatch) -> u64 {
                 let values = array.values();
                 let weight = values.get_buffer_memory_size();
                 let nulls = array.nulls().map_or(0, |nulls| nulls.buffer().capacity());
-                once(keys.as_ptr(), keys.capacity()) + start(values).map_or(weight, |at| once(at, weight)) + nulls
+                let values = start(values).map_or(weight, |at| once(at, weight));
+                COLUMN_BYTES + once(keys.as_ptr(), keys.capacity()) + values + nulls
             }
-            None => column.get_buffer_memory_size(),
+            None => once(Arc::as_ptr(column).cast(), COLUMN_BYTES + column.get_buffer_memory_size()),
         })
         .sum();
-    bytes as u64 + COLUMN_BYTES * batch.num_columns() as u64
+    bytes as u64
 }
 
 /// Where an array of text or bytes begins: two that begin at the same place are the same.

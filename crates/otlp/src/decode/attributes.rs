@@ -8,10 +8,11 @@ use arrow::array::{ArrayRef, MapArray, StructArray};
 use arrow::buffer::NullBuffer;
 
 use super::check_parts;
-use super::columns::{Leave, NotUtf8, Offsets, OptionalText, Text};
+use super::columns::{NotUtf8, Offsets, OptionalText, Text};
 use super::keys::Keys;
 use super::sizes::Sizes;
-use crate::nested::{attribute_entries, attribute_entry};
+use super::taking::Taking;
+use crate::nested::{attribute_entries, attribute_entry, no_attributes};
 use crate::proto::{any_value, key_value};
 use crate::value::{EMPTY, Room, STRING, append_text, check_key, of_attribute};
 use crate::wire::{Reader, Result};
@@ -145,19 +146,30 @@ impl Attributes {
         self.keys.forget();
     }
 
+    /// Begins again where there are neither rows nor entries; names may be left of records that were refused.
+    pub(super) fn clear(&mut self) {
+        debug_assert!(self.rows.len() == 0 && self.entries() == 0);
+        self.keys.clear();
+    }
+
     /// Returns the map and the letters.
-    pub(super) fn finish(&mut self, leave: Leave) -> std::result::Result<(ArrayRef, ArrayRef), NotUtf8> {
+    pub(super) fn finish(&mut self, taking: &mut Taking) -> std::result::Result<(ArrayRef, ArrayRef), NotUtf8> {
         let entries = self.keys.len();
-        let types = self.types.finish(self.rows.len(), leave)?;
+        let types = self.types.finish(self.rows.len(), taking)?;
+        if entries == 0 {
+            self.keys.clear();
+            let map = MapArray::new(attribute_entries(), self.rows.finish(taking), no_attributes(), None, false);
+            return Ok((Arc::new(map), types));
+        }
         let nulls = (!self.nulls.is_empty()).then(|| {
             let mut valid = vec![true; entries];
             self.nulls.iter().for_each(|entry| valid[*entry as usize] = false);
             NullBuffer::from(valid)
         });
         self.nulls.clear();
-        let columns = vec![self.keys.finish(leave)?, self.values.finish_with(nulls, leave)?];
+        let columns = vec![self.keys.finish(taking)?, self.values.finish_with(nulls, taking)?];
         let structs = StructArray::new(attribute_entry(), columns, None);
-        let map = MapArray::new(attribute_entries(), self.rows.finish(leave), structs, None, false);
+        let map = MapArray::new(attribute_entries(), self.rows.finish(taking), structs, None, false);
         Ok((Arc::new(map), types))
     }
 }

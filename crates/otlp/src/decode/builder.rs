@@ -14,10 +14,11 @@
 use arrow::array::RecordBatch;
 use plimsoll_model::UnixNanos;
 
-use super::columns::{Leave, NotUtf8};
+use super::columns::NotUtf8;
 use super::logs::Logs;
 use super::metrics::Metrics;
 use super::spans::Spans;
+use super::taking::Leave;
 use super::walk::{Mark, Open, Records};
 use super::{DecodeError, Rejected, not_text, request_reader};
 use crate::Signal;
@@ -26,6 +27,9 @@ use crate::wire::{Reader, Result};
 
 /// Room that stays once rows are taken, where nothing else was said.
 const ROOM_BYTES: usize = 512 << 10;
+
+/// Of the room, one part in so many is for what is remembered of resources from batch to batch.
+const REMEMBERED: usize = 4;
 
 /// What an attribute or a number in a list takes beside its text.
 const PART_BYTES: usize = 8;
@@ -69,11 +73,13 @@ macro_rules! each {
 }
 
 impl Columns {
-    fn new(signal: Signal) -> Self {
+    /// Makes empty columns of which `room_bytes` may stay once rows are taken.
+    fn new(signal: Signal, room_bytes: usize) -> Self {
+        let remembered = room_bytes / REMEMBERED;
         match signal {
-            Signal::Traces => Self::Spans(Box::new(Open::joined())),
-            Signal::Logs => Self::Logs(Box::new(Open::joined())),
-            Signal::Metrics => Self::Metrics(Box::new(Open::joined())),
+            Signal::Traces => Self::Spans(Box::new(Open::joined(remembered))),
+            Signal::Logs => Self::Logs(Box::new(Open::joined(remembered))),
+            Signal::Metrics => Self::Metrics(Box::new(Open::joined(remembered))),
         }
     }
 }
@@ -84,12 +90,13 @@ impl RowBuilder {
         let fields = signal.table().schema().fields().iter();
         // A byte where a value may be null.
         let row_bytes = fields.map(|field| slot_bytes(field.data_type()) + usize::from(field.is_nullable())).sum();
-        Self { signal, columns: Columns::new(signal), row_bytes, bytes: 0, room_bytes: ROOM_BYTES }
+        Self { signal, columns: Columns::new(signal, ROOM_BYTES), row_bytes, bytes: 0, room_bytes: ROOM_BYTES }
     }
 
-    /// Keeps room of at most `bytes` once rows are taken.
+    /// Keeps room of at most `bytes` once rows are taken. For empty columns.
+    #[must_use]
     pub fn with_room(self, bytes: usize) -> Self {
-        Self { room_bytes: bytes, ..self }
+        Self { room_bytes: bytes, columns: Columns::new(self.signal, bytes), ..self }
     }
 
     /// Returns which signal's requests it takes.
@@ -124,13 +131,13 @@ impl RowBuilder {
     /// Takes all rows as one batch in the stored schema, and begins again.
     pub fn take(&mut self) -> RecordBatch {
         // Columns that grow have up to twice what they need.
-        let large = 2 * self.bytes() > self.room_bytes;
+        let large = 2 * self.bytes() > self.room_bytes - self.room_bytes / REMEMBERED;
         let columns = each!(&mut self.columns, open => open.finish(Leave::Room));
         let columns =
             columns.unwrap_or_else(|NotUtf8| unreachable!("the text of every request was checked as it ended"));
         self.bytes = 0;
         if large {
-            self.columns = Columns::new(self.signal);
+            self.columns = Columns::new(self.signal, self.room_bytes);
         }
         RecordBatch::try_new(self.signal.table().schema().clone(), columns)
             .expect("the columns are built in the order and of the types of the schema")

@@ -8,41 +8,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryArray, ListArray, StringArray, StructArray};
+use arrow::array::{ArrayRef, BinaryArray, ListArray, PrimitiveArray, StringArray};
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{FieldRef, Fields};
+use arrow::datatypes::{ArrowNativeType, ArrowPrimitiveType, DataType, FieldRef};
 
-/// What is left of a column once its values are taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Leave {
-    /// Nothing: the buffers themselves are taken, and the column is not used again.
-    Nothing,
-    /// Its room: copies are taken that are no larger than they have to be, and the column is filled again from its start.
-    Room,
-}
-
-impl Leave {
-    /// Takes the values of a column.
-    pub(super) fn take<T: Clone>(self, values: &mut Vec<T>) -> Vec<T> {
-        match self {
-            Self::Nothing => std::mem::take(values),
-            Self::Room => {
-                let taken = values.as_slice().to_vec();
-                values.clear();
-                taken
-            }
-        }
-    }
-
-    /// Takes offsets, of which the first always stands.
-    fn take_offsets(self, offsets: &mut Vec<i32>) -> Vec<i32> {
-        let taken = self.take(offsets);
-        if self == Self::Room {
-            offsets.push(0);
-        }
-        taken
-    }
-}
+use super::taking::Taking;
 
 /// A text column holds bytes that are not UTF-8, or a string that ends within a character.
 pub(super) struct NotUtf8;
@@ -121,22 +91,22 @@ impl Text {
         }
     }
 
-    fn parts(&mut self, leave: Leave) -> (OffsetBuffer<i32>, Buffer) {
-        let offsets = leave.take_offsets(&mut self.offsets);
-        (OffsetBuffer::new(ScalarBuffer::from(offsets)), Buffer::from_vec(leave.take(&mut self.bytes)))
+    fn parts(&mut self, taking: &Taking) -> (OffsetBuffer<i32>, Buffer) {
+        let offsets = taking.take_offsets(&mut self.offsets);
+        (OffsetBuffer::new(ScalarBuffer::from(offsets)), Buffer::from_vec(taking.take(&mut self.bytes)))
     }
 
-    pub(super) fn finish(&mut self, leave: Leave) -> Result<ArrayRef, NotUtf8> {
-        self.finish_with(None, leave)
+    pub(super) fn finish(&mut self, taking: &Taking) -> Result<ArrayRef, NotUtf8> {
+        self.finish_with(None, taking)
     }
 
-    pub(super) fn finish_with(&mut self, nulls: Option<NullBuffer>, leave: Leave) -> Result<ArrayRef, NotUtf8> {
-        let (offsets, bytes) = self.parts(leave);
+    pub(super) fn finish_with(&mut self, nulls: Option<NullBuffer>, taking: &Taking) -> Result<ArrayRef, NotUtf8> {
+        let (offsets, bytes) = self.parts(taking);
         Ok(Arc::new(StringArray::try_new(offsets, bytes, nulls).map_err(|_| NotUtf8)?))
     }
 
-    pub(super) fn finish_bytes(&mut self, leave: Leave) -> ArrayRef {
-        let (offsets, bytes) = self.parts(leave);
+    pub(super) fn finish_bytes(&mut self, taking: &Taking) -> ArrayRef {
+        let (offsets, bytes) = self.parts(taking);
         Arc::new(BinaryArray::new(offsets, bytes, None))
     }
 }
@@ -163,6 +133,11 @@ impl Presence {
 
     pub(super) fn truncate(&mut self, rows: usize) {
         self.0.truncate(rows);
+    }
+
+    /// Says whether no row was set, as far as that is known without a look at each.
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     pub(super) fn finish(&mut self, rows: usize) -> NullBuffer {
@@ -241,10 +216,14 @@ impl OptionalText {
         self.text.is_text(row)
     }
 
-    pub(super) fn finish(&mut self, rows: usize, leave: Leave) -> Result<ArrayRef, NotUtf8> {
+    pub(super) fn finish(&mut self, rows: usize, taking: &mut Taking) -> Result<ArrayRef, NotUtf8> {
+        if self.present.is_empty() {
+            self.text.truncate(0);
+            return Ok(taking.absent(&DataType::Utf8, rows, || Arc::new(StringArray::new_null(rows))));
+        }
         self.fill(rows);
         let nulls = self.present.finish(rows);
-        self.text.finish_with(Some(nulls), leave)
+        self.text.finish_with(Some(nulls), taking)
     }
 }
 
@@ -296,10 +275,26 @@ impl<T: Copy + Default> OptionalNumber<T> {
         self.present.0.truncate(rows);
     }
 
-    /// Returns the values and their validity, ready for an array.
-    pub(super) fn parts(&mut self, rows: usize, leave: Leave) -> (Vec<T>, NullBuffer) {
+    /// Returns the values and their validity, ready for an array; `None` where no row has one.
+    pub(super) fn parts(&mut self, rows: usize, taking: &Taking) -> Option<(Vec<T>, NullBuffer)> {
+        if self.present.is_empty() {
+            self.values.clear();
+            return None;
+        }
         self.values.resize(rows, T::default());
-        (leave.take(&mut self.values), self.present.finish(rows))
+        Some((taking.take(&mut self.values), self.present.finish(rows)))
+    }
+
+    /// Returns the column.
+    pub(super) fn finish<P>(&mut self, rows: usize, taking: &mut Taking) -> ArrayRef
+    where
+        P: ArrowPrimitiveType<Native = T>,
+        T: ArrowNativeType,
+    {
+        match self.parts(rows, taking) {
+            Some((values, nulls)) => Arc::new(PrimitiveArray::<P>::new(values.into(), Some(nulls))),
+            None => taking.absent(&P::DATA_TYPE, rows, || Arc::new(PrimitiveArray::<P>::new_null(rows))),
+        }
     }
 }
 
@@ -342,21 +337,14 @@ impl Offsets {
         self.0.truncate(rows + 1);
     }
 
-    pub(super) fn finish(&mut self, leave: Leave) -> OffsetBuffer<i32> {
-        OffsetBuffer::new(ScalarBuffer::from(leave.take_offsets(&mut self.0)))
+    pub(super) fn finish(&mut self, taking: &Taking) -> OffsetBuffer<i32> {
+        OffsetBuffer::new(ScalarBuffer::from(taking.take_offsets(&mut self.0)))
     }
-}
 
-/// Makes a list column of structs with these fields.
-pub(super) fn list_of(
-    item: FieldRef,
-    fields: Fields,
-    rows: &mut Offsets,
-    columns: Vec<ArrayRef>,
-    leave: Leave,
-) -> ArrayRef {
-    let items = StructArray::new(fields, columns, None);
-    Arc::new(ListArray::new(item, rows.finish(leave), Arc::new(items), None))
+    /// Returns the list column of the items.
+    pub(super) fn finish_lists(&mut self, item: FieldRef, items: ArrayRef, taking: &Taking) -> ArrayRef {
+        Arc::new(ListArray::new(item, self.finish(taking), items, None))
+    }
 }
 
 /// Lists of numbers that may be null: items are appended first, then given to a row.
@@ -418,16 +406,21 @@ impl<T> OptionalList<T> {
         &mut self,
         rows: usize,
         item: FieldRef,
-        leave: Leave,
+        taking: &mut Taking,
         items: impl FnOnce(Vec<T>) -> ArrayRef,
     ) -> ArrayRef
     where
         T: Clone,
     {
+        if self.present.is_empty() {
+            self.truncate(0);
+            let of = DataType::List(Arc::clone(&item));
+            return taking.absent(&of, rows, || Arc::new(ListArray::new_null(item, rows)));
+        }
         let sealed = self.sealed();
         self.offsets.resize(rows + 1, sealed);
-        let offsets = OffsetBuffer::new(ScalarBuffer::from(leave.take_offsets(&mut self.offsets)));
-        let items = items(leave.take(&mut self.items));
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(taking.take_offsets(&mut self.offsets)));
+        let items = items(taking.take(&mut self.items));
         Arc::new(ListArray::new(item, offsets, items, Some(self.present.finish(rows))))
     }
 }

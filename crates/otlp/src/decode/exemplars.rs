@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array};
+use arrow::array::{ArrayRef, StructArray};
+use arrow::datatypes::{Float64Type, Int64Type};
 
 use super::attributes::Attributes;
-use super::columns::{Leave, NotUtf8, Offsets, OptionalNumber, Text, list_of};
+use super::columns::{NotUtf8, Offsets, OptionalNumber, Text};
+use super::taking::Taking;
 use super::{check_rows, stored_time, timestamps};
-use crate::nested::{exemplar_fields, exemplar_item};
+use crate::nested::{exemplar_fields, exemplar_item, no_exemplars};
 use crate::proto::{exemplar, key_value};
 use crate::value::Room;
 use crate::wire::{Reader, Result};
@@ -97,20 +99,23 @@ impl Exemplars {
         self.attributes.cut(self.rows.items());
     }
 
-    pub(super) fn finish(&mut self, leave: Leave) -> std::result::Result<ArrayRef, NotUtf8> {
+    pub(super) fn finish(&mut self, taking: &mut Taking) -> std::result::Result<ArrayRef, NotUtf8> {
         let items = self.time.len();
-        let (value, has_value) = self.value.parts(items, leave);
-        let (value_int, has_value_int) = self.value_int.parts(items, leave);
-        let (attributes, types) = self.attributes.finish(leave)?;
+        if items == 0 {
+            self.attributes.clear();
+            return Ok(self.rows.finish_lists(exemplar_item(), no_exemplars(), taking));
+        }
+        let (attributes, types) = self.attributes.finish(taking)?;
         let columns: Vec<ArrayRef> = vec![
-            timestamps(leave.take(&mut self.time)),
-            Arc::new(Float64Array::new(value.into(), Some(has_value))),
-            Arc::new(Int64Array::new(value_int.into(), Some(has_value_int))),
-            self.trace_id.finish_bytes(leave),
-            self.span_id.finish_bytes(leave),
+            timestamps(taking.take(&mut self.time)),
+            self.value.finish::<Float64Type>(items, taking),
+            self.value_int.finish::<Int64Type>(items, taking),
+            self.trace_id.finish_bytes(taking),
+            self.span_id.finish_bytes(taking),
             attributes,
             types,
         ];
-        Ok(list_of(exemplar_item(), exemplar_fields(), &mut self.rows, columns, leave))
+        let exemplars = Arc::new(StructArray::new(exemplar_fields(), columns, None));
+        Ok(self.rows.finish_lists(exemplar_item(), exemplars, taking))
     }
 }

@@ -11,8 +11,9 @@ use arrow::array::{ArrayRef, DictionaryArray, UInt32Array};
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::UInt32Type;
 
-use super::columns::{Leave, NotUtf8, Presence, Text};
+use super::columns::{NotUtf8, Presence, Text};
 use super::shared::Entries;
+use super::taking::Taking;
 
 /// A metric but for its points.
 #[derive(Clone, Copy)]
@@ -94,13 +95,13 @@ impl Heads {
     }
 
     /// Returns the columns in the order of the schema: name, description, unit, type.
-    pub(super) fn finish(&mut self, leave: Leave) -> Result<[ArrayRef; 4], NotUtf8> {
+    pub(super) fn finish(&mut self, taking: &Taking) -> Result<[ArrayRef; 4], NotUtf8> {
         self.kept = 0;
-        let keys = self.entries.finish_keys(leave);
-        let name = DictionaryArray::<UInt32Type>::new(UInt32Array::new(keys.clone(), None), self.name.finish(leave)?);
-        let kind = name.with_values(self.kind.finish(leave)?);
-        let description = optional(&keys, &mut self.description, &mut self.has_description, leave)?;
-        let unit = optional(&keys, &mut self.unit, &mut self.has_unit, leave)?;
+        let keys = self.entries.finish_keys(taking);
+        let name = DictionaryArray::<UInt32Type>::new(UInt32Array::new(keys.clone(), None), self.name.finish(taking)?);
+        let kind = name.with_values(self.kind.finish(taking)?);
+        let description = optional(&keys, &mut self.description, &mut self.has_description, taking)?;
+        let unit = optional(&keys, &mut self.unit, &mut self.has_unit, taking)?;
         Ok([Arc::new(name), description, unit, Arc::new(kind)])
     }
 }
@@ -109,8 +110,8 @@ fn optional(
     keys: &ScalarBuffer<u32>,
     values: &mut Text,
     present: &mut Presence,
-    leave: Leave,
+    taking: &Taking,
 ) -> Result<ArrayRef, NotUtf8> {
     let keys = UInt32Array::new(keys.clone(), Some(present.finish(keys.len())));
-    Ok(Arc::new(DictionaryArray::<UInt32Type>::new(keys, values.finish(leave)?)))
+    Ok(Arc::new(DictionaryArray::<UInt32Type>::new(keys, values.finish(taking)?)))
 }

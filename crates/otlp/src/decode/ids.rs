@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, FixedSizeBinaryArray};
 use arrow::buffer::{Buffer, NullBuffer};
 
-use super::columns::Leave;
+use super::taking::Taking;
 
 /// Ids of `N` bytes that are all there.
 pub(super) fn ids<const N: usize>(bytes: Vec<u8>) -> ArrayRef {
@@ -40,9 +40,9 @@ impl<const N: usize> OptionalIds<N> {
         self.present.truncate(rows);
     }
 
-    pub(super) fn finish(&mut self, leave: Leave) -> ArrayRef {
+    pub(super) fn finish(&mut self, taking: &Taking) -> ArrayRef {
         let nulls = NullBuffer::from(self.present.as_slice());
         self.present.clear();
-        Arc::new(FixedSizeBinaryArray::new(N as i32, Buffer::from_vec(leave.take(&mut self.bytes)), Some(nulls)))
+        Arc::new(FixedSizeBinaryArray::new(N as i32, Buffer::from_vec(taking.take(&mut self.bytes)), Some(nulls)))
     }
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int32Array, UInt8Array, UInt32Array};
 
 use super::attributes::Attributes;
-use super::columns::{Leave, NotUtf8, OptionalText};
+use super::columns::{NotUtf8, OptionalText};
 use super::ids::OptionalIds;
 use super::sizes::{Learned, Sizes};
+use super::taking::Taking;
 use super::walk::{Records, Scratch};
 use super::{Rejected, timestamps, too_late};
 use crate::proto::{Message, any_value, key_value, log_record, resource_logs, scope_logs};
@@ -178,24 +179,24 @@ impl Records for Logs {
         self.rejected = Rejected::default();
     }
 
-    fn finish(&mut self, columns: &mut Vec<ArrayRef>, leave: Leave) -> std::result::Result<(), NotUtf8> {
+    fn finish(&mut self, columns: &mut Vec<ArrayRef>, taking: &mut Taking) -> std::result::Result<(), NotUtf8> {
         let rows = self.time.len();
-        let (attributes, attribute_types) = self.attributes.finish(leave)?;
+        let (attributes, attribute_types) = self.attributes.finish(taking)?;
         columns.extend([
-            timestamps(leave.take(&mut self.time)),
-            Arc::new(UInt8Array::new(leave.take(&mut self.time_source).into(), None)),
-            timestamps(leave.take(&mut self.observed_time)),
-            Arc::new(Int32Array::new(leave.take(&mut self.severity_number).into(), None)),
-            self.severity_text.finish(rows, leave)?,
-            self.body.finish(rows, leave)?,
-            self.body_type.finish(rows, leave)?,
-            self.event_name.finish(rows, leave)?,
-            self.trace_id.finish(leave),
-            self.span_id.finish(leave),
-            Arc::new(UInt32Array::new(leave.take(&mut self.flags).into(), None)),
+            timestamps(taking.take(&mut self.time)),
+            Arc::new(UInt8Array::new(taking.take(&mut self.time_source).into(), None)),
+            timestamps(taking.take(&mut self.observed_time)),
+            Arc::new(Int32Array::new(taking.take(&mut self.severity_number).into(), None)),
+            self.severity_text.finish(rows, taking)?,
+            self.body.finish(rows, taking)?,
+            self.body_type.finish(rows, taking)?,
+            self.event_name.finish(rows, taking)?,
+            self.trace_id.finish(taking),
+            self.span_id.finish(taking),
+            Arc::new(UInt32Array::new(taking.take(&mut self.flags).into(), None)),
             attributes,
             attribute_types,
-            Arc::new(UInt32Array::new(leave.take(&mut self.dropped_attributes).into(), None)),
+            Arc::new(UInt32Array::new(taking.take(&mut self.dropped_attributes).into(), None)),
         ]);
         Ok(())
     }

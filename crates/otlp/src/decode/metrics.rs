@@ -5,13 +5,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Int32Array};
+use arrow::array::{ArrayRef, BooleanArray};
+use arrow::datatypes::{DataType, Int32Type};
 
 use super::attributes::Attributes;
-use super::columns::{Leave, NotUtf8, OptionalNumber};
+use super::columns::{NotUtf8, OptionalNumber};
 use super::heads::{Head, Heads};
 use super::points::{PointKind, Points};
 use super::sizes::{Learned, Sizes};
+use super::taking::Taking;
 use super::walk::{Records, Scratch, collect};
 use super::{Rejected, check_repeated};
 use crate::proto::{
@@ -188,18 +190,17 @@ impl Records for Metrics {
         self.metadata.cut(rows);
     }
 
-    fn finish(&mut self, columns: &mut Vec<ArrayRef>, leave: Leave) -> std::result::Result<(), NotUtf8> {
+    fn finish(&mut self, columns: &mut Vec<ArrayRef>, taking: &mut Taking) -> std::result::Result<(), NotUtf8> {
         let rows = self.points.rows();
-        let points = self.points.finish(leave)?;
-        let (temporality, has_temporality) = self.temporality.parts(rows, leave);
-        let (is_monotonic, has_monotonic) = self.is_monotonic.parts(rows, leave);
-        let (metadata, metadata_types) = self.metadata.finish(leave)?;
+        let points = self.points.finish(taking)?;
+        let is_monotonic: ArrayRef = match self.is_monotonic.parts(rows, taking) {
+            Some((values, nulls)) => Arc::new(BooleanArray::new(values.into(), Some(nulls))),
+            None => taking.absent(&DataType::Boolean, rows, || Arc::new(BooleanArray::new_null(rows))),
+        };
+        let (metadata, metadata_types) = self.metadata.finish(taking)?;
         columns.extend(points.times);
-        columns.extend(self.heads.finish(leave)?);
-        columns.extend::<[ArrayRef; 2]>([
-            Arc::new(Int32Array::new(temporality.into(), Some(has_temporality))),
-            Arc::new(BooleanArray::new(is_monotonic.into(), Some(has_monotonic))),
-        ]);
+        columns.extend(self.heads.finish(taking)?);
+        columns.extend([self.temporality.finish::<Int32Type>(rows, taking), is_monotonic]);
         columns.extend(points.numbers);
         columns.extend([metadata, metadata_types, points.exemplars]);
         Ok(())

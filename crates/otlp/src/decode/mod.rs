@@ -20,15 +20,17 @@ mod keys;
 mod logs;
 mod metrics;
 mod points;
+mod remembered;
 mod shared;
 mod sizes;
 mod span_parts;
 mod spans;
+mod taking;
 mod walk;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampNanosecondArray};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampNanosecondArray, UInt32Array};
 use arrow::buffer::ScalarBuffer;
 use plimsoll_model::UnixNanos;
 
@@ -38,7 +40,8 @@ use crate::proto::{logs_request, metrics_request, trace_request};
 use crate::wire::Reader;
 
 pub use builder::{Pushed, RowBuilder};
-use columns::{Leave, NotUtf8};
+use columns::NotUtf8;
+use taking::Leave;
 use walk::Open;
 
 /// The longest request that is read.
@@ -227,4 +230,8 @@ fn timestamps(values: Vec<i64>) -> ArrayRef {
 
 fn int64s(values: Vec<i64>) -> ArrayRef {
     Arc::new(Int64Array::new(ScalarBuffer::from(values), None))
+}
+
+fn uint32s(values: Vec<u32>) -> ArrayRef {
+    Arc::new(UInt32Array::new(ScalarBuffer::from(values), None))
 }

@@ -5,13 +5,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StructArray, UInt32Array, UInt64Array};
+use arrow::array::{ArrayRef, Float64Array, StructArray, UInt64Array};
+use arrow::datatypes::{Float64Type, Int32Type, Int64Type, UInt64Type};
 
 use super::attributes::Attributes;
-use super::columns::{Leave, NotUtf8, OptionalList, OptionalNumber};
+use super::columns::{NotUtf8, OptionalList, OptionalNumber};
 use super::exemplars::Exemplars;
 use super::sizes::Sizes;
-use super::{REQUEST_PARTS_MAX, Rejected, check_parts, check_rows, stored_time, timestamps, too_late};
+use super::taking::Taking;
+use super::{REQUEST_PARTS_MAX, Rejected, check_parts, check_rows, stored_time, timestamps, too_late, uint32s};
 use crate::nested::{f64_item, quantile_fields, quantile_item, u64_item};
 use crate::proto::{
     buckets, exemplar, exponential_point, histogram_point, key_value, number_point, packed, summary_point,
@@ -345,48 +347,35 @@ impl Points {
 
     /// Returns the columns before the metric's own (`time`, `start_time`), those behind them until `flags` and the
     /// attributes, and the exemplars.
-    pub(super) fn finish(&mut self, leave: Leave) -> std::result::Result<Finished, NotUtf8> {
+    pub(super) fn finish(&mut self, taking: &mut Taking) -> std::result::Result<Finished, NotUtf8> {
         let rows = self.time.len();
         let u64s = |values: Vec<u64>| -> ArrayRef { Arc::new(UInt64Array::new(values.into(), None)) };
         let f64s = |values: Vec<f64>| -> ArrayRef { Arc::new(Float64Array::new(values.into(), None)) };
-        let double = |column: &mut OptionalNumber<f64>| -> ArrayRef {
-            let (values, nulls) = column.parts(rows, leave);
-            Arc::new(Float64Array::new(values.into(), Some(nulls)))
-        };
-        let unsigned = |column: &mut OptionalNumber<u64>| -> ArrayRef {
-            let (values, nulls) = column.parts(rows, leave);
-            Arc::new(UInt64Array::new(values.into(), Some(nulls)))
-        };
-        let int = |column: &mut OptionalNumber<i32>| -> ArrayRef {
-            let (values, nulls) = column.parts(rows, leave);
-            Arc::new(Int32Array::new(values.into(), Some(nulls)))
-        };
-        let (value_int, has_value_int) = self.value_int.parts(rows, leave);
-        let (attributes, attribute_types) = self.attributes.finish(leave)?;
+        let (attributes, attribute_types) = self.attributes.finish(taking)?;
         Ok(Finished {
-            times: [timestamps(leave.take(&mut self.time)), timestamps(leave.take(&mut self.start_time))],
+            times: [timestamps(taking.take(&mut self.time)), timestamps(taking.take(&mut self.start_time))],
             numbers: vec![
-                double(&mut self.value),
-                Arc::new(Int64Array::new(value_int.into(), Some(has_value_int))),
-                unsigned(&mut self.count),
-                double(&mut self.sum),
-                double(&mut self.min),
-                double(&mut self.max),
-                self.explicit_bounds.finish(rows, f64_item(), leave, f64s),
-                self.bucket_counts.finish(rows, u64_item(), leave, u64s),
-                int(&mut self.scale),
-                unsigned(&mut self.zero_count),
-                double(&mut self.zero_threshold),
-                int(&mut self.positive_offset),
-                self.positive.finish(rows, u64_item(), leave, u64s),
-                int(&mut self.negative_offset),
-                self.negative.finish(rows, u64_item(), leave, u64s),
-                self.quantiles.finish(rows, quantile_item(), leave, quantiles),
-                Arc::new(UInt32Array::new(leave.take(&mut self.flags).into(), None)),
+                self.value.finish::<Float64Type>(rows, taking),
+                self.value_int.finish::<Int64Type>(rows, taking),
+                self.count.finish::<UInt64Type>(rows, taking),
+                self.sum.finish::<Float64Type>(rows, taking),
+                self.min.finish::<Float64Type>(rows, taking),
+                self.max.finish::<Float64Type>(rows, taking),
+                self.explicit_bounds.finish(rows, f64_item(), taking, f64s),
+                self.bucket_counts.finish(rows, u64_item(), taking, u64s),
+                self.scale.finish::<Int32Type>(rows, taking),
+                self.zero_count.finish::<UInt64Type>(rows, taking),
+                self.zero_threshold.finish::<Float64Type>(rows, taking),
+                self.positive_offset.finish::<Int32Type>(rows, taking),
+                self.positive.finish(rows, u64_item(), taking, u64s),
+                self.negative_offset.finish::<Int32Type>(rows, taking),
+                self.negative.finish(rows, u64_item(), taking, u64s),
+                self.quantiles.finish(rows, quantile_item(), taking, quantiles),
+                uint32s(taking.take(&mut self.flags)),
                 attributes,
                 attribute_types,
             ],
-            exemplars: self.exemplars.finish(leave)?,
+            exemplars: self.exemplars.finish(taking)?,
         })
     }
 }

@@ -7,16 +7,18 @@
 //! Fields may come in any order and as often as the sender likes: the parts of a resource are collected while its records
 //! are read, and read themselves when it ends. A resource that comes in several parts is merged as protobuf has it.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, DictionaryArray, UInt32Array};
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::UInt32Type;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::check::check;
-use super::columns::{Leave, NotUtf8, Text};
+use super::columns::{NotUtf8, Text};
+use super::remembered::{ByHash, Remembered, Texts};
+use super::taking::Taking;
 use crate::proto::{entity_ref, key_value, resource, scope};
 use crate::value::{Room, append_member, append_text, of_attribute};
 use crate::wire::{Reader, Result};
@@ -30,16 +32,17 @@ pub(super) struct Entries {
     keys: Vec<u32>,
     wire: Text,
     /// Entries by a hash of their wire bytes that senders cannot foresee; of those that share one, the last.
-    known: Option<HashMap<u64, u32>>,
-    hasher: RandomState,
-    /// The hash of what is pending, where it was asked for.
+    known: Option<ByHash>,
+    /// What they are hashed with.
+    seed: u64,
+    /// The hash of what is pending, where that was looked for.
     pending: u64,
 }
 
 impl Entries {
     /// Entries that are told apart over many requests.
     pub(super) fn joined() -> Self {
-        Self { known: Some(HashMap::new()), ..Self::default() }
+        Self { known: Some(ByHash::default()), seed: RandomState::new().hash_one(()), ..Self::default() }
     }
 
     /// Makes room for so many rows.
@@ -64,15 +67,15 @@ impl Entries {
 
     /// Returns the entry that what is pending is again, and drops what is pending.
     pub(super) fn again(&mut self) -> Option<usize> {
-        let last = self.wire.len().checked_sub(1)?;
         let pending = self.wire.pending();
-        let is = |entry: usize| self.wire.get(entry) == pending;
-        let entry = if is(last) {
-            last
-        } else {
-            let known = self.known.as_ref()?;
-            self.pending = self.hasher.hash_one(pending);
-            known.get(&self.pending).map(|entry| *entry as usize).filter(|entry| is(*entry))?
+        let is = |entry: &usize| self.wire.get(*entry) == pending;
+        let entry = match self.wire.len().checked_sub(1).filter(is) {
+            Some(last) => last,
+            None => {
+                let known = self.known.as_ref()?;
+                self.pending = xxh3_64_with_seed(pending, self.seed);
+                known.get(&self.pending).map(|entry| *entry as usize).filter(is)?
+            }
         };
         self.discard();
         Some(entry)
@@ -86,9 +89,7 @@ impl Entries {
     pub(super) fn seal(&mut self) -> usize {
         let entry = self.wire.len();
         if let Some(known) = &mut self.known {
-            // The first one was not looked for.
-            let hash = if entry == 0 { self.hasher.hash_one(self.wire.pending()) } else { self.pending };
-            known.insert(hash, entry as u32);
+            known.insert(self.pending, entry as u32);
         }
         self.wire.seal();
         entry
@@ -108,23 +109,23 @@ impl Entries {
         }
     }
 
-    fn take_keys(&mut self, leave: Leave) -> ScalarBuffer<u32> {
+    fn take_keys(&mut self, taking: &Taking) -> ScalarBuffer<u32> {
         if let Some(known) = &mut self.known {
             known.clear();
         }
-        ScalarBuffer::from(leave.take(&mut self.keys))
+        ScalarBuffer::from(taking.take(&mut self.keys))
     }
 
     /// Takes the keys; the entries' bytes are dropped.
-    pub(super) fn finish_keys(&mut self, leave: Leave) -> ScalarBuffer<u32> {
+    pub(super) fn finish_keys(&mut self, taking: &Taking) -> ScalarBuffer<u32> {
         self.wire.truncate(0);
-        self.take_keys(leave)
+        self.take_keys(taking)
     }
 
     /// Takes the wire bytes as a column over the keys. Others of as many entries are made of it, so that keys are checked once.
-    fn finish(&mut self, leave: Leave) -> DictionaryArray<UInt32Type> {
-        let keys = UInt32Array::new(self.take_keys(leave), None);
-        DictionaryArray::new(keys, self.wire.finish_bytes(leave))
+    fn finish(&mut self, taking: &Taking) -> DictionaryArray<UInt32Type> {
+        let keys = UInt32Array::new(self.take_keys(taking), None);
+        DictionaryArray::new(keys, self.wire.finish_bytes(taking))
     }
 }
 
@@ -132,9 +133,21 @@ impl Entries {
 #[derive(Default)]
 pub(super) struct Resources {
     entries: Entries,
-    names: [Text; 5],
-    attributes: Text,
+    texts: Texts,
+    /// What those of batches before came to, where there are any.
+    remembered: Option<Remembered>,
+    /// Those that the present request brought and that were not remembered.
+    read: Vec<Read>,
     scratch: Vec<u8>,
+}
+
+/// A resource that was read.
+struct Read {
+    entry: usize,
+    /// Of its bytes on the wire.
+    hash: u64,
+    /// What its text took of the request's room.
+    taken: usize,
 }
 
 /// Attributes that have a column: the column's index and the name's rank in it, lower is better.
@@ -151,9 +164,9 @@ fn resource_column(key: &[u8]) -> Option<(usize, u8)> {
 }
 
 impl Resources {
-    /// Resources that are told apart over many requests.
-    pub(super) fn joined() -> Self {
-        Self { entries: Entries::joined(), ..Self::default() }
+    /// Resources that are told apart over many requests, and remembered from batch to batch in so many bytes.
+    pub(super) fn joined(remembered_bytes: usize) -> Self {
+        Self { entries: Entries::joined(), remembered: Some(Remembered::new(remembered_bytes)), ..Self::default() }
     }
 
     /// Returns how many there are.
@@ -162,7 +175,7 @@ impl Resources {
     }
 
     /// Takes the bytes of a field that is not the records'.
-    pub(super) fn keep(&mut self, field: &[u8]) {
+    pub(super) fn keep_field(&mut self, field: &[u8]) {
         self.entries.wire.open().extend_from_slice(field);
     }
 
@@ -171,13 +184,21 @@ impl Resources {
         let entry = match self.entries.again() {
             Some(entry) => entry,
             None => {
-                self.read_parts(parts, room)?;
+                let (hash, wire) = (self.entries.pending, self.entries.wire.pending());
+                let recalled = self.remembered.as_ref().map(|known| known.recall(hash, wire, &mut self.texts, room));
+                let left = room.left();
+                if recalled != Some(true) {
+                    self.read_parts(parts, room)?;
+                }
+                let taken = left - room.left();
                 if self.entries.keys.len() == rows {
-                    let kept = self.len();
-                    self.names.iter_mut().for_each(|column| column.truncate(kept));
-                    self.attributes.truncate(kept);
+                    parts.clear();
+                    self.texts.truncate(self.entries.len());
                     self.entries.discard();
                     return Ok(());
+                }
+                if recalled == Some(false) {
+                    self.read.push(Read { entry: self.entries.len(), hash, taken });
                 }
                 self.entries.seal()
             }
@@ -189,20 +210,29 @@ impl Resources {
 
     /// Says whether all from the `from`th on are text.
     pub(super) fn is_text(&self, from: usize) -> bool {
-        self.attributes.is_text(from) && self.names.iter().all(|names| names.is_text(from))
+        self.texts.attributes.is_text(from) && self.texts.names.iter().all(|names| names.is_text(from))
+    }
+
+    /// Ends the present request: its resources stay, and are text.
+    pub(super) fn keep(&mut self) {
+        if let Some(remembered) = &mut self.remembered {
+            for Read { entry, hash, taken } in self.read.drain(..) {
+                remembered.add(hash, self.entries.wire.get(entry), &self.texts, entry, taken);
+            }
+        }
     }
 
     /// Goes back to so many rows and resources.
     pub(super) fn cut(&mut self, rows: usize, resources: usize) {
         self.entries.cut(rows, resources);
-        self.names.iter_mut().for_each(|column| column.truncate(resources));
-        self.attributes.truncate(resources);
+        self.texts.truncate(resources);
+        self.read.clear();
     }
 
     fn read_parts(&mut self, parts: &mut Vec<Reader<'_>>, room: &mut Room) -> Result<()> {
         let mut found: [Option<(u8, usize, usize)>; 5] = [None; 5];
         self.scratch.clear();
-        self.attributes.open().push(b'{');
+        self.texts.attributes.open().push(b'{');
         let mut first = true;
         for mut part in parts.drain(..) {
             while let Some(tag) = part.tag()? {
@@ -211,10 +241,10 @@ impl Resources {
                     continue;
                 }
                 if !std::mem::take(&mut first) {
-                    self.attributes.open().push(b',');
+                    self.texts.attributes.open().push(b',');
                 }
                 let entry = part.message(&key_value::MESSAGE)?;
-                let (key, value) = append_member(entry, self.attributes.open(), room)?;
+                let (key, value) = append_member(entry, self.texts.attributes.open(), room)?;
                 if let (Some((column, rank)), Some(value)) = (resource_column(key), value)
                     && found[column].is_none_or(|(best, ..)| rank < best)
                 {
@@ -224,9 +254,9 @@ impl Resources {
                 }
             }
         }
-        self.attributes.open().push(b'}');
-        self.attributes.seal();
-        for (index, column) in self.names.iter_mut().enumerate() {
+        self.texts.attributes.open().push(b'}');
+        self.texts.attributes.seal();
+        for (index, column) in self.texts.names.iter_mut().enumerate() {
             let text = found[index].map_or(&b""[..], |(_, start, end)| &self.scratch[start..end]);
             column.push(if index == 0 && text.is_empty() { UNKNOWN_SERVICE } else { text });
         }
@@ -234,12 +264,12 @@ impl Resources {
     }
 
     /// Appends the columns in the order of the schema: names, attributes as JSON, wire bytes.
-    pub(super) fn finish(&mut self, columns: &mut Vec<ArrayRef>, leave: Leave) -> std::result::Result<(), NotUtf8> {
-        let wire = self.entries.finish(leave);
-        for names in &mut self.names {
-            columns.push(Arc::new(wire.with_values(names.finish(leave)?)));
+    pub(super) fn finish(&mut self, columns: &mut Vec<ArrayRef>, taking: &Taking) -> std::result::Result<(), NotUtf8> {
+        let wire = self.entries.finish(taking);
+        for names in &mut self.texts.names {
+            columns.push(Arc::new(wire.with_values(names.finish(taking)?)));
         }
-        columns.push(Arc::new(wire.with_values(self.attributes.finish(leave)?)));
+        columns.push(Arc::new(wire.with_values(self.texts.attributes.finish(taking)?)));
         columns.push(Arc::new(wire));
         Ok(())
     }
@@ -323,11 +353,77 @@ impl Scopes {
     }
 
     /// Appends the columns in the order of the schema: name, version, wire bytes.
-    pub(super) fn finish(&mut self, columns: &mut Vec<ArrayRef>, leave: Leave) -> std::result::Result<(), NotUtf8> {
-        let wire = self.entries.finish(leave);
-        columns.push(Arc::new(wire.with_values(self.name.finish(leave)?)));
-        columns.push(Arc::new(wire.with_values(self.version.finish(leave)?)));
+    pub(super) fn finish(&mut self, columns: &mut Vec<ArrayRef>, taking: &Taking) -> std::result::Result<(), NotUtf8> {
+        let wire = self.entries.finish(taking);
+        columns.push(Arc::new(wire.with_values(self.name.finish(taking)?)));
+        columns.push(Arc::new(wire.with_values(self.version.finish(taking)?)));
         columns.push(Arc::new(wire));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+    use opentelemetry_proto::tonic::resource::v1::Resource;
+    use prost::Message;
+
+    use super::super::taking::Leave;
+    use super::*;
+
+    fn bytes_of(name: &str) -> Vec<u8> {
+        let attribute = |key: &str, value| KeyValue {
+            key: key.to_owned(),
+            value: Some(AnyValue { value: Some(value) }),
+            ..KeyValue::default()
+        };
+        let attributes = vec![
+            attribute("service.name", Value::StringValue(name.to_owned())),
+            attribute("raw", Value::BytesValue(vec![7; 100])),
+            attribute("control", Value::StringValue("\u{1}".repeat(100))),
+        ];
+        Resource { attributes, ..Resource::default() }.encode_to_vec()
+    }
+
+    /// Gives one more row a resource; returns how much of the room that took.
+    fn end(resources: &mut Resources, wire: &[u8], room: &mut Room) -> usize {
+        let (left, rows) = (room.left(), resources.entries.rows());
+        resources.keep_field(wire);
+        resources.end(rows + 1, &mut vec![Reader::new(wire, &resource::MESSAGE)], room).expect("is well-formed");
+        left - room.left()
+    }
+
+    fn take(resources: &mut Resources) -> Vec<ArrayRef> {
+        let mut columns = Vec::new();
+        assert!(resources.finish(&mut columns, &Taking::new(Leave::Room)).is_ok());
+        columns
+    }
+
+    #[test]
+    fn a_resource_that_is_recalled_takes_as_much_room_as_to_read_it_and_is_read_where_little_is_left() {
+        let (cart, wire) = (bytes_of("cart"), bytes_of("checkout"));
+        let mut resources = Resources::joined(8 << 10);
+        let read = end(&mut resources, &wire, &mut Room::default());
+        assert!(read > 700, "{read} bytes, six of each control character");
+        resources.keep();
+        let first = take(&mut resources);
+
+        let recalled = end(&mut resources, &wire, &mut Room::default());
+        assert_eq!((recalled, resources.read.len()), (read, 0));
+        resources.keep();
+        assert_eq!(take(&mut resources), first);
+
+        let mut little = Room::default();
+        while little.take_again(read) {}
+        assert_eq!(end(&mut resources, &wire, &mut little), read);
+        assert_eq!(resources.read.len(), 1, "as one that was never met");
+        resources.keep();
+        assert_eq!(take(&mut resources), first);
+
+        // One of a request that was refused is not remembered.
+        end(&mut resources, &cart, &mut Room::default());
+        resources.cut(0, 0);
+        end(&mut resources, &cart, &mut Room::default());
+        assert_eq!(resources.read.len(), 1);
     }
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, UInt32Array};
+use arrow::array::{ArrayRef, StructArray};
 
 use super::attributes::Attributes;
-use super::columns::{Leave, NotUtf8, Offsets, OptionalText, Text, list_of};
-use super::{check_rows, stored_time, timestamps};
-use crate::nested::{event_fields, event_item, link_fields, link_item};
+use super::columns::{NotUtf8, Offsets, OptionalText, Text};
+use super::taking::Taking;
+use super::{check_rows, stored_time, timestamps, uint32s};
+use crate::nested::{event_fields, event_item, link_fields, link_item, no_events, no_links};
 use crate::proto::{event, key_value, link};
 use crate::value::Room;
 use crate::wire::{Reader, Result};
@@ -87,12 +88,17 @@ impl Events {
         self.attributes.cut(self.rows.items());
     }
 
-    pub(super) fn finish(&mut self, leave: Leave) -> std::result::Result<ArrayRef, NotUtf8> {
-        let (attributes, types) = self.attributes.finish(leave)?;
-        let dropped: ArrayRef = Arc::new(UInt32Array::new(leave.take(&mut self.dropped_attributes).into(), None));
-        let time = timestamps(leave.take(&mut self.time));
-        let columns = vec![time, self.name.finish(leave)?, attributes, types, dropped];
-        Ok(list_of(event_item(), event_fields(), &mut self.rows, columns, leave))
+    pub(super) fn finish(&mut self, taking: &mut Taking) -> std::result::Result<ArrayRef, NotUtf8> {
+        if self.time.is_empty() {
+            self.attributes.clear();
+            return Ok(self.rows.finish_lists(event_item(), no_events(), taking));
+        }
+        let (attributes, types) = self.attributes.finish(taking)?;
+        let dropped = uint32s(taking.take(&mut self.dropped_attributes));
+        let time = timestamps(taking.take(&mut self.time));
+        let columns = vec![time, self.name.finish(taking)?, attributes, types, dropped];
+        let events = Arc::new(StructArray::new(event_fields(), columns, None));
+        Ok(self.rows.finish_lists(event_item(), events, taking))
     }
 }
 
@@ -180,18 +186,23 @@ impl Links {
         self.attributes.cut(self.rows.items());
     }
 
-    pub(super) fn finish(&mut self, leave: Leave) -> std::result::Result<ArrayRef, NotUtf8> {
+    pub(super) fn finish(&mut self, taking: &mut Taking) -> std::result::Result<ArrayRef, NotUtf8> {
         let items = self.flags.len();
-        let (attributes, types) = self.attributes.finish(leave)?;
+        if items == 0 {
+            self.attributes.clear();
+            return Ok(self.rows.finish_lists(link_item(), no_links(), taking));
+        }
+        let (attributes, types) = self.attributes.finish(taking)?;
         let columns: Vec<ArrayRef> = vec![
-            self.trace_id.finish_bytes(leave),
-            self.span_id.finish_bytes(leave),
-            self.trace_state.finish(items, leave)?,
-            Arc::new(UInt32Array::new(leave.take(&mut self.flags).into(), None)),
+            self.trace_id.finish_bytes(taking),
+            self.span_id.finish_bytes(taking),
+            self.trace_state.finish(items, taking)?,
+            uint32s(taking.take(&mut self.flags)),
             attributes,
             types,
-            Arc::new(UInt32Array::new(leave.take(&mut self.dropped_attributes).into(), None)),
+            uint32s(taking.take(&mut self.dropped_attributes)),
         ];
-        Ok(list_of(link_item(), link_fields(), &mut self.rows, columns, leave))
+        let links = Arc::new(StructArray::new(link_fields(), columns, None));
+        Ok(self.rows.finish_lists(link_item(), links, taking))
     }
 }

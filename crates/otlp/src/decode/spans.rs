@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Array, UInt32Array};
+use arrow::array::{ArrayRef, Int32Array};
+use arrow::datatypes::Int32Type;
 
 use super::attributes::Attributes;
-use super::columns::{Leave, NotUtf8, OptionalNumber, OptionalText, Text};
+use super::columns::{NotUtf8, OptionalNumber, OptionalText, Text};
 use super::convention::{Chosen, HTTP_STATUS};
 use super::ids::{OptionalIds, ids};
 use super::sizes::{Learned, Sizes};
 use super::span_parts::{Events, Links};
+use super::taking::Taking;
 use super::walk::{Records, Scratch};
-use super::{Rejected, int64s, stored_time, timestamps, too_late};
+use super::{Rejected, int64s, stored_time, timestamps, too_late, uint32s};
 use crate::proto::{Message, event, key_value, link, resource_spans, scope_spans, span, status};
 use crate::schema::SPAN_CONVENTIONS;
 use crate::wire::{Reader, Result};
@@ -223,39 +225,35 @@ impl Records for Spans {
         self.rejected = Rejected::default();
     }
 
-    fn finish(&mut self, columns: &mut Vec<ArrayRef>, leave: Leave) -> std::result::Result<(), NotUtf8> {
+    fn finish(&mut self, columns: &mut Vec<ArrayRef>, taking: &mut Taking) -> std::result::Result<(), NotUtf8> {
         let rows = self.kind.len();
-        let numbers =
-            |values: &mut Vec<u32>| -> ArrayRef { Arc::new(UInt32Array::new(leave.take(values).into(), None)) };
-        let (attributes, attribute_types) = self.attributes.finish(leave)?;
-        let (status_code, has_status) = self.status_code.parts(rows, leave);
-        let (http_status, has_http_status) = self.http_status.parts(rows, leave);
+        let (attributes, attribute_types) = self.attributes.finish(taking)?;
         columns.extend([
-            ids::<16>(leave.take(&mut self.trace_id)),
-            ids::<8>(leave.take(&mut self.span_id)),
-            self.parent_span_id.finish(leave),
-            self.trace_state.finish(rows, leave)?,
-            numbers(&mut self.flags),
-            self.name.finish(leave)?,
-            Arc::new(Int32Array::new(leave.take(&mut self.kind).into(), None)),
-            timestamps(leave.take(&mut self.start_time)),
-            timestamps(leave.take(&mut self.end_time)),
-            int64s(leave.take(&mut self.duration_ns)),
-            Arc::new(Int32Array::new(status_code.into(), Some(has_status))),
-            self.status_message.finish(rows, leave)?,
-            Arc::new(Int32Array::new(http_status.into(), Some(has_http_status))),
+            ids::<16>(taking.take(&mut self.trace_id)),
+            ids::<8>(taking.take(&mut self.span_id)),
+            self.parent_span_id.finish(taking),
+            self.trace_state.finish(rows, taking)?,
+            uint32s(taking.take(&mut self.flags)),
+            self.name.finish(taking)?,
+            Arc::new(Int32Array::new(taking.take(&mut self.kind).into(), None)),
+            timestamps(taking.take(&mut self.start_time)),
+            timestamps(taking.take(&mut self.end_time)),
+            int64s(taking.take(&mut self.duration_ns)),
+            self.status_code.finish::<Int32Type>(rows, taking),
+            self.status_message.finish(rows, taking)?,
+            self.http_status.finish::<Int32Type>(rows, taking),
         ]);
         for convention in &mut self.conventions {
-            columns.push(convention.finish(rows, leave)?);
+            columns.push(convention.finish(rows, taking)?);
         }
         columns.extend([
             attributes,
             attribute_types,
-            numbers(&mut self.dropped_attributes),
-            self.events.finish(leave)?,
-            numbers(&mut self.dropped_events),
-            self.links.finish(leave)?,
-            numbers(&mut self.dropped_links),
+            uint32s(taking.take(&mut self.dropped_attributes)),
+            self.events.finish(taking)?,
+            uint32s(taking.take(&mut self.dropped_events)),
+            self.links.finish(taking)?,
+            uint32s(taking.take(&mut self.dropped_links)),
         ]);
         Ok(())
     }

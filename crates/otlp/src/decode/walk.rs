@@ -2,9 +2,10 @@
 
 use arrow::array::ArrayRef;
 
-use super::columns::{Leave, NotUtf8};
+use super::columns::NotUtf8;
 use super::shared::{Resources, Scopes};
 use super::sizes::{Learned, Sizes};
+use super::taking::{Leave, Taking};
 use super::{MESSAGE_PARTS_MAX, Rejected, check_parts, check_rows, timestamps};
 use crate::proto::{Message, resource, resource_spans, scope, scope_spans, trace_request};
 use crate::value::Room;
@@ -60,7 +61,7 @@ pub(super) trait Records: Default {
     fn cut(&mut self, rows: usize);
 
     /// Appends the columns behind the common ones, in the order of the schema.
-    fn finish(&mut self, columns: &mut Vec<ArrayRef>, leave: Leave) -> std::result::Result<(), NotUtf8>;
+    fn finish(&mut self, columns: &mut Vec<ArrayRef>, taking: &mut Taking) -> std::result::Result<(), NotUtf8>;
 }
 
 /// Messages that are read when the one that they are in has ended; of each kind [`MESSAGE_PARTS_MAX`] at the most.
@@ -109,9 +110,14 @@ pub(super) struct Mark {
 }
 
 impl<R: Records> Open<R> {
-    /// Makes empty columns that many requests are to share.
-    pub(super) fn joined() -> Self {
-        Self { resources: Resources::joined(), scopes: Scopes::joined(), records: R::joined(), received: Vec::new() }
+    /// Makes empty columns that many requests are to share, and that remember resources in so many bytes.
+    pub(super) fn joined(remembered_bytes: usize) -> Self {
+        Self {
+            resources: Resources::joined(remembered_bytes),
+            scopes: Scopes::joined(),
+            records: R::joined(),
+            received: Vec::new(),
+        }
     }
 
     /// Returns how many rows there are.
@@ -162,6 +168,7 @@ impl<R: Records> Open<R> {
         let rejected = self.records.rejected();
         if self.rows() > mark.rows {
             self.records.keep();
+            self.resources.keep();
         } else {
             // Names and resources that no row has would stay for as long as no other request comes, and nobody counts them.
             self.cut(mark);
@@ -180,10 +187,11 @@ impl<R: Records> Open<R> {
     /// Returns all columns in the order of the schema.
     pub(super) fn finish(&mut self, leave: Leave) -> std::result::Result<Vec<ArrayRef>, NotUtf8> {
         let mut columns = Vec::with_capacity(48);
-        columns.push(timestamps(leave.take(&mut self.received)));
-        self.resources.finish(&mut columns, leave)?;
-        self.scopes.finish(&mut columns, leave)?;
-        self.records.finish(&mut columns, leave)?;
+        let mut taking = Taking::new(leave);
+        columns.push(timestamps(taking.take(&mut self.received)));
+        self.resources.finish(&mut columns, &taking)?;
+        self.scopes.finish(&mut columns, &taking)?;
+        self.records.finish(&mut columns, &mut taking)?;
         Ok(columns)
     }
 
@@ -200,7 +208,7 @@ impl<R: Records> Open<R> {
                 resource_spans::SCHEMA_URL => drop(level.text("schemaUrl")?),
                 other => level.skip(other)?,
             }
-            self.resources.keep(level.since(from));
+            self.resources.keep_field(level.since(from));
         }
         self.resources.end(self.records.rows(), &mut scratch.resource, &mut scratch.room)
     }

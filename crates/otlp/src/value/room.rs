@@ -47,6 +47,18 @@ impl Room {
         Ok(appended)
     }
 
+    /// Returns how many bytes are left.
+    pub(crate) fn left(&self) -> usize {
+        self.left
+    }
+
+    /// Counts text that was within its bounds before, where that is sure to be so again: any one value has room behind it. False where it is
+    /// not, and nothing changes.
+    pub(crate) fn take_again(&mut self, bytes: usize) -> bool {
+        let left = self.left.checked_sub(bytes).filter(|left| *left >= VALUE_TEXT_MAX);
+        left.inspect(|left| self.left = *left).is_some()
+    }
+
     /// Counts text of a known length that is about to be made.
     pub(super) fn take(&mut self, reader: &Reader<'_>, bytes: usize) -> Result<()> {
         Bound { end: self.left, of_request: true }.check(reader, bytes)?;

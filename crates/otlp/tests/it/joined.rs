@@ -92,6 +92,46 @@ fn resources_and_names_of_many_requests_are_there_once() {
 }
 
 #[test]
+fn what_is_remembered_from_batch_to_batch_is_in_those_that_bring_it_and_in_no_others() {
+    let mut builder = RowBuilder::new(Signal::Traces);
+    let keys = ["key", "a longer key", "a key of more than the thirty-two bytes that are compared first"];
+    for n in 0..12 {
+        let mut expected = Vec::new();
+        for service in [n % 3, (n + 1) % 3] {
+            let mut one = span("GET /cart");
+            one.attributes = vec![string(keys[service], "value")];
+            let name = ["cart", "checkout", "payment"][service];
+            let bytes = request(vec![string("service.name", name), string("host", "one")], vec![one]).encode_to_vec();
+            builder.push(&bytes, UnixNanos(1)).expect("a well-formed request");
+            expected.push(decode(Signal::Traces, &bytes, UnixNanos(1)).expect("a well-formed request").batch);
+        }
+        let batch = builder.take();
+        validate(&batch);
+        assert_eq!((batch.slice(0, 1), batch.slice(1, 1)), (expected[0].clone(), expected[1].clone()));
+        let resources = batch.column_by_name("resource").expect("the column exists").as_any_dictionary().values().len();
+        let attributes = batch.column_by_name("attributes").expect("the column exists").as_map();
+        assert_eq!((resources, attributes.keys().as_any_dictionary().values().len()), (2, 2), "batch {n}");
+    }
+}
+
+#[test]
+fn names_and_resources_without_number_are_told_apart_batch_after_batch() {
+    let mut builder = RowBuilder::new(Signal::Traces).with_room(4 << 10);
+    for n in 0..30 {
+        let mut one = span("GET /cart");
+        // Half of them are new in every batch.
+        one.attributes = (0..100).map(|key| string(&format!("key {}", key + 50 * n), "value")).collect();
+        let resource = vec![string("service.name", &format!("service {n}")), string("host", &"x".repeat(300))];
+        let bytes = request(resource, vec![one]).encode_to_vec();
+        builder.push(&bytes, UnixNanos(1)).expect("a well-formed request");
+        let batch = builder.take();
+        assert_eq!(batch, decode(Signal::Traces, &bytes, UnixNanos(1)).expect("a well-formed request").batch);
+        let attributes = batch.column_by_name("attributes").expect("the column exists").as_map();
+        assert_eq!(attributes.keys().as_any_dictionary().values().len(), 100, "batch {n}");
+    }
+}
+
+#[test]
 fn text_that_is_not_utf8_fails_its_own_request_and_leaves_no_name_behind() {
     let log = |key: &[u8], text: &[u8]| {
         let record = LogRecord {
