@@ -246,6 +246,11 @@ fn label_of<'a>(input: &JudgeInput, own: &[&'a OperationSeries], start: Bucket) 
     if !keeps_version(deploy) || input.flag.is_some() || own.iter().any(|s| s.key.version == deploy.version) {
         return None;
     }
+    serving_most(own, start)
+}
+
+/// Returns the version that served most in the minute before `start`; `None` where none did.
+pub(crate) fn serving_most<'a>(own: &[&'a OperationSeries], start: Bucket) -> Option<&'a str> {
     let mut served: BTreeMap<&str, u64> = BTreeMap::new();
     for series in own {
         let last = series.cells.iter().filter(|(b, _)| *b < start && b.0 + ENDED_BUCKETS >= start.0);

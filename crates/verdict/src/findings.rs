@@ -20,6 +20,7 @@ use crate::scopes::{control_of, ever, level, source, whole};
 use crate::standing::Standing;
 use crate::subject::Subject;
 use crate::summary;
+use crate::tolerances::Tolerances;
 use crate::totals;
 use crate::view::{self, View, of_operation};
 
@@ -39,10 +40,10 @@ pub(crate) struct Test {
 }
 
 /// Lists every test.
-pub(crate) fn tests(fold: &Fold) -> Vec<Test> {
+pub(crate) fn tests(fold: &Fold, tolerances: &Tolerances) -> Vec<Test> {
     let each = fold.subjects().into_iter().map(|(subject, _)| {
         let standing = *fold.standing(subject);
-        let origin = standing.exceeded_at.map(|_| fold.origin(subject));
+        let origin = standing.exceeded_at.map(|_| fold.origin(subject, tolerances));
         let traced = origin.as_ref().is_none_or(|origin| origin.traced);
         Test { subject, standing, culprit: origin.map(|origin| origin.culprit), traced }
     });

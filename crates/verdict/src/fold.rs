@@ -28,6 +28,7 @@ use crate::metric_seasons::MetricSeasons;
 use crate::metrics::{self, MetricTest};
 use crate::novelty::Novelty;
 use crate::operation::{self, Moment, Operation, YOUNG_BUCKETS};
+use crate::overlap::Overlaps;
 use crate::paths::{Paths, Step};
 use crate::quality;
 use crate::restarts::Restarts;
@@ -81,6 +82,8 @@ pub(crate) struct Fold {
     /// The e-process of "worse by all that is tolerated" over all operations.
     pub(crate) health: Health,
     pub(crate) suppressed: BTreeSet<Suppressed>,
+    /// Other deploys that are judged at the same time.
+    pub(crate) overlaps: Overlaps,
     /// First bucket with candidate traffic.
     pub(crate) first: Option<Bucket>,
     /// First bucket with control traffic before the start.
@@ -194,6 +197,7 @@ impl Fold {
             gate: 0.0,
             health: Health::new(&served_before),
             suppressed: input.suppressed.clone(),
+            overlaps: Overlaps::of(input, &kept),
             first: None,
             past_from: first,
             past_gone: evicted && first.is_none_or(|first| frame.start.0.saturating_sub(first.0) < PAST_LEFT),

@@ -71,7 +71,7 @@ impl Fold {
         let mut sum = 0.0;
         for (subject, weight) in &subjects {
             let standing = *self.standing(*subject);
-            let elsewhere = standing.exceeded_at.is_some() && self.origin(*subject).elsewhere;
+            let elsewhere = standing.exceeded_at.is_some() && self.origin(*subject, tolerances).elsewhere;
             let silenced = elsewhere || self.is_suppressed(*subject);
             // Far beyond any level that matters, and safe to add up.
             sum += if silenced { 0.0 } else { weight * standing.log_e.min(600.0).exp() };

@@ -8,6 +8,7 @@ use plimsoll_model::signal::{Fingerprint, OperationSeries};
 use plimsoll_model::{Bucket, Deploy, Interval, ServiceAggregates, Suppressed, UnixNanos, Verdict};
 
 use crate::measured::Measured;
+use crate::overlap::Overlapping;
 use crate::tolerances::Tolerances;
 
 /// Everything that bears on one deploy at one moment. The same input always gives the same verdict.
@@ -24,6 +25,9 @@ pub struct JudgeInput {
     pub gaps: Vec<Interval>,
     /// End of the time in which the candidate is judged, where a later deploy of the same service cut it short.
     pub superseded_at: Option<UnixNanos>,
+    /// Other deploys of the service that are judged at the same time: later ones that keep the version, and earlier ones where this
+    /// deploy does. Over the same requests only one of them is to blame.
+    pub overlapping: Vec<Overlapping>,
     /// The service's own operations, all versions, from the lookback before the start until now.
     pub series: Vec<OperationSeries>,
     /// What else is known of the service over the same time: presence, logs, metrics, flag arms, actions, version paths.
@@ -71,6 +75,7 @@ impl JudgeInput {
             behind: Duration::ZERO,
             gaps: Vec::new(),
             superseded_at: None,
+            overlapping: Vec::new(),
             series,
             aggregates: ServiceAggregates::default(),
             related: Vec::new(),

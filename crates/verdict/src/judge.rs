@@ -53,7 +53,7 @@ pub(crate) fn asked_otherwise(input: &JudgeInput) -> Option<JudgeInput> {
 
 /// Says what the folded tests amount to.
 pub(crate) fn conclude(input: &JudgeInput, fold: &Fold) -> Verdict {
-    let tests = findings::tests(fold);
+    let tests = findings::tests(fold, &input.tolerances);
     let decision = decision::decide(input, fold);
     let mut found = found(input, fold, &tests, &decision);
     if let Some(flag) = &input.flag {
@@ -273,7 +273,12 @@ fn sentence(input: &JudgeInput, fold: &Fold, verdict: &Verdict) -> String {
             } else if input.by_records {
                 format!("only its logs are known, and {calls} records show nothing that is new")
             } else if let Some(symptom) = verdict.findings.iter().find(|f| f.symptom) {
-                format!("what is worse began in {}", symptom.culprit.service)
+                match &symptom.culprit {
+                    own if own.service == *service => {
+                        format!("what is worse began with {} {}", own.service, own.version)
+                    }
+                    other => format!("what is worse began in {}", other.service),
+                }
             } else if let Some((share, meant)) = fold.share.mismatch(&input.tolerances) {
                 let percent = plimsoll_model::sentence::percent;
                 format!("it gets {} of the requests where {} are meant for it", percent(share), percent(meant))

@@ -27,6 +27,7 @@
 //! | `drill` | attribute values that the excess has in common |
 //! | `paths` | versions of all who took part: callees that answer wrongly, two deploys at once |
 //! | `culprit`, `unanswered`, `failing`, `forgone`, `symptoms` | where the cause lies, callees that are down or fail, calls that are not made meanwhile, and where else it shows |
+//! | `overlap` | of two deploys at once whose is what got worse, by when it began |
 //! | `surprise` | where to look first, if nothing can be decided |
 //! | `findings`, `explain`, `comparison`, `summary`, [`quality`] | what a reader gets to see |
 //! | `scopes`, `totals`, `evidence` | which rows are compared, what they add up to, and the queries that say the same |
@@ -76,6 +77,7 @@ mod metrics;
 mod novelty;
 mod operation;
 pub mod ordered;
+mod overlap;
 mod pairs;
 mod paths;
 mod placebo;
@@ -110,6 +112,7 @@ pub use gate::{LARGE_ERRORS, LARGE_RATIO};
 pub use input::JudgeInput;
 pub use judge::{judge, same_answer, suspicion, unseen};
 pub use measured::Measured;
+pub use overlap::Overlapping;
 pub use policy::{TolerancePolicy, ToleranceRule};
 pub use session::Session;
 pub use tolerances::Tolerances;

@@ -30,6 +30,8 @@ pub const SUPERSEDED: &str = "superseded";
 pub const SHORT_BASELINE: &str = "short_baseline";
 /// A service that this one calls is failing or slow, and may be the cause.
 pub const CALLEE_FAILING: &str = "callee_failing";
+/// What got worse began with another deploy of the service that is judged at the same time, and is held against that.
+pub const OTHER_DEPLOY: &str = "other_deploy";
 /// What was known of the time before the start had to go in part or as a whole, for lack of room: what is left is compared with,
 /// and where that is little nothing is held against an objective.
 pub const BASELINE_EVICTED: &str = "baseline_evicted";
@@ -131,7 +133,11 @@ pub(crate) fn words(input: &JudgeInput, fold: &Fold, tests: &[Test]) -> Vec<Stri
     let levels = fold.metrics.iter().any(|test| test.seasonal);
     say(SEASONAL_SHIFT, before_after && (fold.drift.seasonal || levels));
     say(SEASON_CHANGED, before_after && fold.drift.left_out);
-    say(CALLEE_FAILING, tests.iter().any(|test| test.standing.elsewhere));
+    let own = &input.deploy.service.service;
+    let left = |test: &&Test| test.standing.elsewhere;
+    let blamed = |test: &Test| test.culprit.as_ref().map_or("", |culprit| culprit.service.as_str()) == own;
+    say(CALLEE_FAILING, tests.iter().filter(left).any(|test| !blamed(test)));
+    say(OTHER_DEPLOY, tests.iter().filter(left).any(blamed));
     let bursty = |op: &crate::operation::Operation| {
         op.candidate as f64 >= 0.1 * requests as f64 && op.errors.standing.dispersion >= 2.0
     };

@@ -86,6 +86,7 @@ impl Session {
         let patience = if age < YOUNG || fold.needs_whole() { AFRESH_YOUNG } else { AFRESH };
         let overdue = now.0.saturating_sub(self.whole_at.0) >= patience;
         let ending = input.superseded_at.is_some()
+            || fold.overlaps.all != input.overlapping
             || input.now + Bucket::WIDTH >= input.deploy.started_at + input.tolerances.watch_max();
         let known = input.known_until().bucket();
         if overdue || ending || !is_quiet(former) || known < fold.frame.end || !fold.knows(&input.series) {

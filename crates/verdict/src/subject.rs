@@ -18,6 +18,7 @@ use crate::operation::Operation;
 use crate::paths::Failures;
 use crate::recent::Recent;
 use crate::standing::Standing;
+use crate::tolerances::Tolerances;
 
 const ERRORS_SHARE: f64 = 0.34;
 const LATENCY_SHARE: f64 = 0.33;
@@ -252,8 +253,14 @@ impl Fold {
         }
     }
 
-    /// Says where the cause of an excess lies.
-    pub(crate) fn origin(&self, subject: Subject) -> Origin {
+    /// Says where the cause of an excess lies, as far as it is folded.
+    pub(crate) fn origin(&self, subject: Subject, tolerances: &Tolerances) -> Origin {
+        let now = Bucket(self.next().0.saturating_sub(1));
+        self.left_to_another(subject, self.traced_to(subject), now, tolerances)
+    }
+
+    /// Says the same by traces, whatever other deploys there are.
+    fn traced_to(&self, subject: Subject) -> Origin {
         let own = |operation: &str| Origin {
             culprit: Culprit {
                 service: self.frame.service.service.clone(),

@@ -46,6 +46,21 @@ impl Announced {
         Some(told)
     }
 
+    /// What a regression would have said that was found with another's and is over.
+    pub(crate) fn over(verdict: &Verdict) -> Self {
+        Self { causes: causes(verdict), at: verdict.evaluated_at }
+    }
+
+    /// Says whether all that is wrong was announced.
+    pub(crate) fn covers(&self, verdict: &Verdict) -> bool {
+        causes(verdict).iter().all(|(place, class)| self.covers_one(place, *class))
+    }
+
+    fn covers_one(&self, (service, operation): &Place, class: Class) -> bool {
+        let here = |told: &Place| told.0 == *service && (operation.is_empty() || told.1 == *operation);
+        self.causes.iter().any(|(told, known)| here(told) && *known >= class)
+    }
+
     fn add(&mut self, causes: BTreeMap<Place, Class>) {
         for (place, class) in causes {
             let known = self.causes.entry(place).or_insert(class);
@@ -73,15 +88,9 @@ pub(crate) fn event_for(announced: Option<&Announced>, verdict: &Verdict) -> (Op
         Some(before) => {
             // Causes that come and go as numbers hover are one regression, and so are the failures of an operation, their
             // exception and their log messages: only another place is news, and that it got worse than slow.
-            let covered = |((service, operation), class): (&Place, &Class)| {
-                let here = |told: &Place| told.0 == *service && (operation.is_empty() || told.1 == *operation);
-                before.causes.iter().any(|(told, known)| here(told) && known >= class)
-            };
-            let causes = causes(verdict);
-            let news = !causes.iter().all(covered);
-            if news && verdict.evaluated_at.since(before.at) >= UPDATE_GAP {
+            if !before.covers(verdict) && verdict.evaluated_at.since(before.at) >= UPDATE_GAP {
                 let mut all = Announced { at: verdict.evaluated_at, ..before.clone() };
-                all.add(causes);
+                all.add(causes(verdict));
                 (Some(EventKind::Updated), Some(all))
             } else {
                 (None, Some(before.clone()))

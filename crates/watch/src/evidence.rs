@@ -18,7 +18,7 @@ use plimsoll_model::log::Level;
 use plimsoll_model::signal::{Fingerprint, OperationKind};
 use plimsoll_model::{Bucket, Deploy, Interval, ServiceAggregates, ServiceKey, Suppressed, UnixNanos, Verdict};
 use plimsoll_signals::{Excerpt, SignalState};
-use plimsoll_verdict::{JudgeInput, Tolerances, judge};
+use plimsoll_verdict::{JudgeInput, Overlapping, Tolerances, judge};
 use serde::{Deserialize, Serialize};
 
 use crate::gathered::Gathered;
@@ -47,6 +47,9 @@ pub struct Evidence {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     gaps: Vec<Interval>,
     superseded_at: Option<UnixNanos>,
+    /// Other deploys of the service that were judged at the same time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    overlapping: Vec<Overlapping>,
     /// How long deploys before needed to their first request at most, in nanoseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     first_request_ns: Option<u64>,
@@ -167,6 +170,7 @@ impl Evidence {
             behind_ns: u64::try_from(input.behind.as_nanos()).unwrap_or(u64::MAX),
             gaps: input.gaps.clone(),
             superseded_at: input.superseded_at,
+            overlapping: input.overlapping.clone(),
             first_request_ns: input.first_request.map(|took| u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)),
             untouched: input.untouched.clone(),
             known_fingerprints: input.known_fingerprints.intersection(&seen).copied().collect(),
@@ -274,6 +278,7 @@ impl Evidence {
             behind: Duration::from_nanos(self.behind_ns),
             gaps: self.gaps.clone(),
             superseded_at: self.superseded_at,
+            overlapping: self.overlapping.clone(),
             first_request: self.first_request_ns.map(Duration::from_nanos),
             aggregates: gathered.aggregates,
             related: gathered.related,

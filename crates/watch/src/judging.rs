@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use plimsoll_catalog::CatalogError;
 use plimsoll_model::{Deploy, DeployId, EventKind, Interval, RegressionEvent, ServiceKey, UnixNanos, Verdict};
-use plimsoll_verdict::{JudgeInput, quality, unseen};
+use plimsoll_verdict::{JudgeInput, Overlapping, quality, unseen};
 
 use crate::announce::event_for;
 use crate::closing::{is_closed, is_news};
@@ -15,6 +15,7 @@ use crate::gather::gather;
 use crate::hearing::{Heard, heard};
 use crate::markers::Known;
 use crate::open::Open;
+use crate::overlap::{Told, told_by};
 use crate::placeholder::announced_elsewhere;
 use crate::succession::superseded;
 use crate::watcher::{Watcher, count};
@@ -32,19 +33,24 @@ impl Watcher {
     #[tracing::instrument(name = "judge", skip_all, fields(deploy = %id))]
     pub(crate) async fn judge_one(&self, id: &DeployId) -> Result<(), CatalogError> {
         let now = (self.clock)();
-        let (open, successors, marked, beside) = {
+        let (open, successors, marked, beside, overlapping, told_of) = {
             let deploys = self.open.lock();
             let Some(open) = deploys.get(id).cloned() else { return Ok(()) };
             let successors = deploys.successors(&open.deploy, now);
             let marked = deploys.marked(&open.deploy);
             let beside = open.announced.is_none() && deploys.announced_beside(&open.deploy);
-            (open, successors, marked, beside)
+            let watched = self.options.tolerances.of(&open.deploy.service).watch_max();
+            let others = deploys.overlapping(&open.deploy, watched, now);
+            let overlapping: Vec<Overlapping> = others.iter().map(|other| told_by(other)).collect();
+            let told_of: Vec<Told> = others.into_iter().filter_map(Told::of).collect();
+            (open, successors, marked, beside, overlapping, told_of)
         };
         let (told_before, stored, store_every) = (open.announced.clone(), open.stored.clone(), self.store_every());
         // Asked here and by who judges, with one answer: what is stored without what it was judged from loses that.
         let settle = move |verdict: &Verdict| {
             // One shipment, one page: whoever announced it also tells its end.
-            let (event, announced) = if beside { (None, None) } else { event_for(told_before.as_ref(), verdict) };
+            let told = beside || (told_before.is_none() && told_of.iter().any(|told| told.covers(verdict)));
+            let (event, announced) = if told { (None, None) } else { event_for(told_before.as_ref(), verdict) };
             let store = event.is_some() || stored.as_ref().is_none_or(|stored| is_news(stored, verdict, store_every));
             (event, announced, store)
         };
@@ -56,7 +62,7 @@ impl Watcher {
             )
         } else {
             let settle = settle.clone();
-            self.judge(&open, successors, now, move |verdict| settle(verdict).2).await
+            self.judge(&open, (successors, overlapping), now, move |verdict| settle(verdict).2).await
         };
         let (event, announced, store) = settle(&verdict);
         let event = event
@@ -112,7 +118,7 @@ impl Watcher {
     async fn judge(
         &self,
         open: &Open,
-        successors: Vec<Deploy>,
+        (successors, overlapping): (Vec<Deploy>, Vec<Overlapping>),
         now: UnixNanos,
         is_stored: impl Fn(&Verdict) -> bool + Send + 'static,
     ) -> (Verdict, Option<Vec<u8>>) {
@@ -166,6 +172,7 @@ impl Watcher {
                 behind,
                 gaps,
                 superseded_at,
+                overlapping,
                 first_request,
                 data_quality,
                 previous,

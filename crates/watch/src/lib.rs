@@ -11,6 +11,7 @@
 //! | `hearing` | up to when anything was heard |
 //! | `rollouts` | how long deploys took to their first request |
 //! | `succession` | whether a later deploy took over |
+//! | `overlap` | which of two deploys at once is told of |
 //! | `open` | the deploys that are still being judged |
 //! | `placeholder` | the verdict that stands where another deploy is judged instead |
 //! | `announce` | which change of a verdict is an event |
@@ -39,6 +40,7 @@ mod infer;
 mod judging;
 mod markers;
 mod open;
+mod overlap;
 mod placeholder;
 mod register;
 mod rollouts;

@@ -221,6 +221,20 @@ impl OpenDeploys {
         found
     }
 
+    /// Returns the deploys of the same service that are judged over the same time as `deploy`, a change that keeps the version being
+    /// the later of both: what got worse is one's or the other's. Those within `watched` before it count, and those up to `now` after.
+    pub(crate) fn overlapping(&self, deploy: &Deploy, watched: Duration, now: UnixNanos) -> Vec<&Open> {
+        let keeps = |deploy: &Deploy| matches!(deploy.kind, DeployKind::Config | DeployKind::Flag | DeployKind::Infra);
+        let beside = |other: &&Open| {
+            let (one, other) = (deploy, &other.deploy);
+            let later = keeps(other) && other.started_at > one.started_at && other.started_at <= now;
+            let earlier =
+                keeps(one) && other.started_at < one.started_at && other.started_at + watched > one.started_at;
+            other.status != DeployStatus::Failed && (later || earlier) && !self.marked(other)
+        };
+        self.of_service(&deploy.service).filter(beside).collect()
+    }
+
     /// Lists when deploys started since `from`.
     pub(crate) fn starts(&self, from: UnixNanos) -> Starts {
         let mut starts = Starts::default();

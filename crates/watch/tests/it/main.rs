@@ -7,6 +7,7 @@ mod hearing;
 mod keeping;
 mod logged;
 mod outage;
+mod overlapping;
 mod restarting;
 mod rollouts;
 mod scene;
