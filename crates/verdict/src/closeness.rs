@@ -18,7 +18,8 @@
 //! *Invariants.* `a` is what was seen of the control before the bucket: what it was over all, or lately. Where it is wrong
 //! the test loses power and nothing else.
 //!
-//! *Cost.* A dozen steps of Newton's method and four logarithms for each of [`WEIGHTS`].
+//! *Cost.* A dozen steps of Newton's method and four logarithms for each of [`WEIGHTS`], unless an operation of as many requests
+//! had them of late ([`Nearest`]).
 //!
 //! *Source.* Turner and Grünwald, "Exact anytime-valid confidence intervals for contingency tables and beyond" (2023); Grünwald,
 //! de Heide and Koolen, "Safe testing" (2024).
@@ -27,6 +28,7 @@ use plimsoll_model::Bucket;
 
 use crate::dispersion::{self, Bursts, Measure, Tempering};
 use crate::e_process::Stratum;
+use crate::memo::Memo;
 use crate::tolerances::Tolerances;
 
 /// Buckets with failures without which the past does not tell how often they come.
@@ -56,27 +58,34 @@ pub(crate) struct Closeness {
     counts: [f64; 4],
 }
 
+/// What each observation adds for one alternative, in logarithms: bad and good ones of the control and of the candidate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Aim {
+    bad_a: f64,
+    good_a: f64,
+    bad_b: f64,
+    good_b: f64,
+}
+
+/// The same for all, by what is usual, what was of late, what is tolerated, and the observations of the control and the candidate.
+pub(crate) type Nearest = Memo<[Aim; WEIGHTS.len()], 5>;
+
 impl Closeness {
     /// Takes one stratum under "more by at least `delta`".
-    pub(crate) fn push(&mut self, s: &Stratum, expected: Expected, delta: f64) {
+    pub(crate) fn push(&mut self, s: &Stratum, expected: Expected, delta: f64, known: &mut Nearest) {
         if s.n_a <= 0.0 || s.n_b <= 0.0 || delta <= 0.0 {
             return;
         }
         self.counts.iter_mut().zip([s.bad_b, s.n_b, s.bad_a, s.n_a]).for_each(|(sum, n)| *sum += n);
         let eta = 1.0 / s.caution.max(1.0);
-        let most = (1.0 - delta) / 2.0;
-        let inside = |share: f64| share.clamp(LEAST, most.max(LEAST));
-        let healthy = [(expected.usual, 1.0), (expected.lately, 1.0), (expected.usual, 0.5)];
-        for (log, (control, times)) in self.logs.iter_mut().zip(healthy) {
-            let a = inside(control);
-            let b = inside(a * times);
-            let a0 = nearest(a, b, s.n_a, s.n_b, delta);
-            let b0 = a0 + delta;
+        let key = [expected.usual, expected.lately, delta, s.n_a, s.n_b];
+        let aims = known.get(key, || aims(expected, delta, s.n_a, s.n_b));
+        for (log, aim) in self.logs.iter_mut().zip(aims) {
             *log += eta
-                * (s.bad_a * (a / a0).ln()
-                    + (s.n_a - s.bad_a).max(0.0) * ((1.0 - a) / (1.0 - a0)).ln()
-                    + s.bad_b * (b / b0).ln()
-                    + (s.n_b - s.bad_b).max(0.0) * ((1.0 - b) / (1.0 - b0)).ln());
+                * (s.bad_a * aim.bad_a
+                    + (s.n_a - s.bad_a).max(0.0) * aim.good_a
+                    + s.bad_b * aim.bad_b
+                    + (s.n_b - s.bad_b).max(0.0) * aim.good_b);
         }
     }
 
@@ -90,6 +99,24 @@ impl Closeness {
     pub(crate) fn value(&self, dispersion: f64) -> f64 {
         mixed(&self.logs.map(|log| log / dispersion.max(1.0)))
     }
+}
+
+fn aims(expected: Expected, delta: f64, n_a: f64, n_b: f64) -> [Aim; WEIGHTS.len()] {
+    let most = (1.0 - delta) / 2.0;
+    let inside = |share: f64| share.clamp(LEAST, most.max(LEAST));
+    let healthy = [(expected.usual, 1.0), (expected.lately, 1.0), (expected.usual, 0.5)];
+    healthy.map(|(control, times)| {
+        let a = inside(control);
+        let b = inside(a * times);
+        let a0 = nearest(a, b, n_a, n_b, delta);
+        let b0 = a0 + delta;
+        Aim {
+            bad_a: (a / a0).ln(),
+            good_a: ((1.0 - a) / (1.0 - a0)).ln(),
+            bad_b: (b / b0).ln(),
+            good_b: ((1.0 - b) / (1.0 - b0)).ln(),
+        }
+    })
 }
 
 /// Returns the logarithm of the weighted mean of what `logs` are the logarithms of.
@@ -248,7 +275,7 @@ mod tests {
             for (y, q) in pb.iter().enumerate() {
                 let mut process = Closeness::default();
                 let s = stratum(y as f64, f64::from(n_b), x as f64, f64::from(n_a));
-                process.push(&s, expected, delta);
+                process.push(&s, expected, delta, &mut Nearest::none());
                 mean += p * q * process.value(phi).exp();
             }
         }
@@ -286,7 +313,7 @@ mod tests {
                     let mut process = Closeness::default();
                     for (a, b) in [(a1, b1), (a2, b2)] {
                         let s = stratum(b as f64, f64::from(n), a as f64, f64::from(n));
-                        process.push(&s, expected, delta);
+                        process.push(&s, expected, delta, &mut Nearest::none());
                     }
                     mean += control[a1] * control[a2] * rates[0][b1] * rates[1][b2] * process.value(1.0).exp();
                 }
@@ -303,7 +330,7 @@ mod tests {
         let (mut shown, mut bounded) = (None, None);
         for bucket in 1..=400_u32 {
             let s = stratum(1.0, 100.0, 1.0, 100.0);
-            process.push(&s, expected, 0.005);
+            process.push(&s, expected, 0.005, &mut Nearest::none());
             sums.push(&s);
             shown = shown.or((process.value(1.0) >= 10_f64.ln()).then_some(bucket));
             bounded = bounded.or((sums.rates().difference(1.0, 0.1).1 < 0.005).then_some(bucket));
@@ -316,9 +343,19 @@ mod tests {
     #[test]
     fn a_service_without_errors_is_shown_to_be_well_by_a_few_hundred_requests() {
         let mut process = Closeness::default();
-        process.push(&stratum(0.0, 800.0, 0.0, 800.0), Expected { usual: 0.0, lately: 0.0 }, 0.005);
+        process.push(
+            &stratum(0.0, 800.0, 0.0, 800.0),
+            Expected { usual: 0.0, lately: 0.0 },
+            0.005,
+            &mut Nearest::none(),
+        );
         assert!(process.value(1.0) >= 10_f64.ln(), "{}", process.value(1.0));
-        process.push(&stratum(8.0, 100.0, 0.0, 100.0), Expected { usual: 0.0, lately: 0.0 }, 0.005);
+        process.push(
+            &stratum(8.0, 100.0, 0.0, 100.0),
+            Expected { usual: 0.0, lately: 0.0 },
+            0.005,
+            &mut Nearest::none(),
+        );
         assert!(process.value(1.0) < 0.0, "failures refute it: {}", process.value(1.0));
     }
 }

@@ -10,12 +10,15 @@
 //! Each factor has mean at most one for every true ratio up to `r`, and by Jensen for every `0 < eta <= 1`; so `E` is a
 //! supermartingale from one and, by Ville, `P(sup E >= 1/alpha) <= alpha`: one may look as often as one likes.
 //!
-//! *Cost.* Strata without any bad request cost nothing; others two logarithms for each of [`RATIOS`].
+//! *Cost.* Strata without any bad request cost nothing; others a logarithm for each of [`RATIOS`], unless one of as many
+//! observations had it of late (`Shrinkage`), and the value as many exponentials.
 //!
 //! *Source.* Lindon and Malek, "Anytime-valid inference for multinomial count data" (NeurIPS 2022); Lindon, Sanden and
 //! Shirikian, "Rapid regression detection in software deployments through sequential testing" (KDD 2022); Ville (1939).
 
 use plimsoll_model::Bucket;
+
+use crate::memo::Memo;
 
 /// Alternatives, as multiples of the tested ratio.
 pub const RATIOS: [f64; 10] = [1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0, 30.0];
@@ -93,16 +96,28 @@ impl Exceedance {
     ///
     /// Ratio and dispersion may differ from stratum to stratum as long as they were known before it.
     pub fn push(&mut self, s: &Stratum, null_ratio: f64, dispersion: f64) -> bool {
+        self.push_with(s, null_ratio, dispersion, &mut Shrinkage::none())
+    }
+
+    /// Does the same with what others of as many observations worked out.
+    pub(crate) fn push_with(
+        &mut self,
+        s: &Stratum,
+        null_ratio: f64,
+        dispersion: f64,
+        shrinkage: &mut Shrinkage,
+    ) -> bool {
         if s.bad_a + s.bad_b <= 0.0 || s.n_a <= 0.0 || s.n_b <= 0.0 {
             return false;
         }
         let eta = 1.0 / (dispersion.max(1.0) * s.caution.max(1.0));
         let r0 = null_ratio * s.handicap.max(1.0);
-        // In terms of ratio k: ln(p_j/p0) = ln k + ln d, ln((1-p_j)/(1-p0)) = ln d, d = (n_a + r0 n_b)/(n_a + k r0 n_b).
-        let base = s.n_a + r0 * s.n_b;
-        for ((log, k), ln_k) in self.logs.iter_mut().zip(RATIOS).zip(LN_RATIOS) {
-            let d = (base / (s.n_a + k * r0 * s.n_b)).ln();
-            *log += eta * (s.bad_b * ln_k + (s.bad_a + s.bad_b) * d);
+        let ln_d = shrinkage.get([s.n_a, s.n_b, r0], || {
+            let base = s.n_a + r0 * s.n_b;
+            RATIOS.map(|k| (base / (s.n_a + k * r0 * s.n_b)).ln())
+        });
+        for ((log, ln_d), ln_k) in self.logs.iter_mut().zip(ln_d).zip(LN_RATIOS) {
+            *log += eta * (s.bad_b * ln_k + (s.bad_a + s.bad_b) * ln_d);
         }
         true
     }
@@ -113,9 +128,27 @@ impl Exceedance {
         if !top.is_finite() {
             return top;
         }
-        top + self.logs.iter().zip(WEIGHTS).map(|(log, weight)| weight * (log - top).exp()).sum::<f64>().ln()
+        top + self.logs.iter().zip(WEIGHTS).map(|(log, weight)| weight * exp(log - top)).sum::<f64>().ln()
     }
 }
+
+/// What an observation counts less for under each alternative, in logarithms: in terms of ratio `k`,
+/// `ln((1-p_j)/(1-p0)) = ln d` and `ln(p_j/p0) = ln k + ln d` with `d = (n_a + r0 n_b)/(n_a + k r0 n_b)`; by `n_a`, `n_b` and `r0`.
+pub(crate) type Shrinkage = Memo<[f64; RATIOS.len()], 3>;
+
+/// `e` to the power of a difference to the largest of some logarithms, which is often none, or more than a number can tell.
+pub(crate) fn exp(x: f64) -> f64 {
+    if x == 0.0 {
+        1.0
+    } else if x < LEAST_EXPONENT {
+        0.0
+    } else {
+        x.exp()
+    }
+}
+
+/// Below it `e` to its power is nearer to zero than to any other number.
+const LEAST_EXPONENT: f64 = -746.0;
 
 /// Runs the test of "ratio at most `null_ratio`" over strata that ascend by bucket; `dispersion` is at least one.
 pub fn run(strata: &[Stratum], null_ratio: f64, dispersion: f64) -> Path {
@@ -140,7 +173,7 @@ pub fn log_mean(logs: &[f64]) -> f64 {
     if !top.is_finite() {
         return top;
     }
-    top + (logs.iter().map(|log| (log - top).exp()).sum::<f64>() / logs.len() as f64).ln()
+    top + (logs.iter().map(|log| exp(log - top)).sum::<f64>() / logs.len() as f64).ln()
 }
 
 #[cfg(test)]

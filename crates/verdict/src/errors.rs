@@ -2,9 +2,9 @@
 
 use plimsoll_model::Bucket;
 
-use crate::closeness::{Closeness, Expected};
+use crate::closeness::{Closeness, Expected, Nearest};
 use crate::dispersion::{self, Bursts, Measure, Tempering};
-use crate::e_process::{Exceedance, Stratum};
+use crate::e_process::{Exceedance, Shrinkage, Stratum};
 use crate::rate::{self, RateSums};
 use crate::slot::Pair;
 use crate::standing::Standing;
@@ -141,6 +141,17 @@ impl ErrorTest {
     /// Takes one stratum, and returns it as it was, with nothing excused; `others` is the dispersion of the service's
     /// operations together.
     pub(crate) fn push(&mut self, pair: &Pair, others: Measure, tolerances: &Tolerances) -> Stratum {
+        self.push_with(pair, others, &mut Shrinkage::none(), tolerances)
+    }
+
+    /// Does the same and keeps what other tests of the stratum can use.
+    pub(crate) fn push_with(
+        &mut self,
+        pair: &Pair,
+        others: Measure,
+        shrinkage: &mut Shrinkage,
+        tolerances: &Tolerances,
+    ) -> Stratum {
         let counts = |c: &crate::counts::Counts| (c.errors, c.requests);
         let plain = stratum(pair, tolerances, counts(&pair.candidate), counts(&pair.control));
         let mut s = plain;
@@ -157,7 +168,7 @@ impl ErrorTest {
         }
         self.clump = phi.max(self.before.incident(usual));
         self.caution = self.caution.max(s.caution);
-        if self.gate.push(&s, 1.0, phi) {
+        if self.gate.push_with(&s, 1.0, phi, shrinkage) {
             self.standing.moved(self.gate.value());
         }
         let reference = self.reference();
@@ -192,8 +203,14 @@ impl ErrorTest {
     }
 
     /// Takes the same stratum as evidence of health; `expected` is what was known of the control before it.
-    pub(crate) fn push_health(&mut self, s: &Stratum, expected: Expected, tolerances: &Tolerances) {
-        self.closeness.push(s, expected, tolerances.error_points);
+    pub(crate) fn push_health(
+        &mut self,
+        s: &Stratum,
+        expected: Expected,
+        nearest: &mut Nearest,
+        tolerances: &Tolerances,
+    ) {
+        self.closeness.push(s, expected, tolerances.error_points, nearest);
     }
 
     /// Says whether it is shown that the share of failures grew by less than is tolerated.

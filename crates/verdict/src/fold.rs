@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use plimsoll_model::signal::{OperationKey, OperationKind, OperationSeries};
+use plimsoll_model::signal::{AgeClass, OperationCell, OperationKey, OperationKind, OperationSeries};
 use plimsoll_model::{Bucket, Suppressed};
 
 use crate::actions::Actions;
@@ -24,6 +24,7 @@ use crate::incident::{self, Incidents};
 use crate::input::JudgeInput;
 use crate::log_flow::LogFlow;
 use crate::logs::{self, LogErrors, Logged};
+use crate::memo::Memos;
 use crate::metric_seasons::MetricSeasons;
 use crate::metrics::{self, MetricTest};
 use crate::novelty::Novelty;
@@ -276,7 +277,8 @@ impl Fold {
     /// Carries it on to the end of the frame; buckets folded already are passed over.
     pub(crate) fn advance(&mut self, input: &JudgeInput) {
         let (series, tolerances) = (&input.series, &input.tolerances);
-        let mut cells = Vec::new();
+        let mut by_bucket: Vec<Vec<Fresh<'_>>> = Vec::new();
+        by_bucket.resize_with(self.frame.end.0.saturating_sub(self.next.0) as usize, Vec::new);
         let boots = Boots::of(&self.frame, &input.aggregates.presence);
         let service = self.frame.service.clone();
         let served_before = |s: &&OperationSeries| s.cells.first().is_some_and(|(b, _)| *b < self.frame.start);
@@ -310,26 +312,29 @@ impl Fold {
                 };
                 known[usize::from(control)] = Some(operation);
                 let age = if control { series.key.age } else { self.frame.candidate_age(series.key.age, *bucket) };
-                cells.push((*bucket, operation, control, age, cell));
+                by_bucket[(bucket.0 - self.next.0) as usize].push(Fresh { operation, control, age, cell });
             }
         }
-        cells.sort_by_key(|(bucket, operation, control, age, _)| (*bucket, *operation, *control, *age));
         self.logs.fatal.extend(logs::fatal(input));
         self.actions.take(input, &self.frame, self.next);
         let mut logs = logs::since(input, &self.frame, &boots, self.next);
         let mut steps = self.paths.steps(input, &self.frame, self.dealing, self.next);
-        let mut cells = cells.as_slice();
-        while self.next < self.frame.end {
-            let here = cells.partition_point(|cell| cell.0 <= self.next);
-            let (now, later) = cells.split_at(here);
-            cells = later;
-            let mut arms: BTreeMap<usize, [operation::Cells<'_>; 2]> = BTreeMap::new();
-            for (_, operation, control, age, cell) in now {
-                arms.entry(*operation).or_default()[usize::from(*control)].push((*age, *cell));
+        let mut arms: Vec<[operation::Cells<'_>; 2]> = Vec::new();
+        arms.resize_with(self.operations.len(), Default::default);
+        let mut memos = Memos::new(arms.len());
+        for now in by_bucket {
+            for arm in arms.iter_mut().flatten() {
+                arm.clear();
+            }
+            for Fresh { operation, control, age, cell } in now {
+                arms[operation][usize::from(control)].push((age, cell));
+            }
+            for arm in arms.iter_mut().flatten().filter(|arm| arm.len() > 1) {
+                arm.sort_by_key(|(age, _)| *age);
             }
             let logged = logs.remove(&self.next).unwrap_or_default();
             let steps = steps.remove(&self.next).unwrap_or_default();
-            self.step(&arms, &logged, &steps, tolerances);
+            self.step(&arms, &mut memos, &logged, &steps, tolerances);
         }
         if !input.aggregates.metrics.is_empty() {
             let served = metrics::served(&self.frame, &input.series);
@@ -344,7 +349,8 @@ impl Fold {
 
     fn step(
         &mut self,
-        arms: &BTreeMap<usize, [operation::Cells<'_>; 2]>,
+        arms: &[[operation::Cells<'_>; 2]],
+        memos: &mut Memos,
         logged: &[Logged],
         steps: &[Step<'_>],
         tolerances: &Tolerances,
@@ -354,12 +360,8 @@ impl Fold {
         if bucket < self.frame.from {
             return;
         }
-        let sum =
-            |arm: usize| -> u64 { arms.values().flat_map(|cells| &cells[arm]).map(|(_, cell)| cell.requests).sum() };
-        let weight = |arm: usize| -> f64 {
-            arms.values().flat_map(|cells| &cells[arm]).map(|(_, cell)| flow::weight(cell)).sum()
-        };
-        let (candidate, control) = (sum(0), sum(1));
+        let cells = |arm: usize| arms.iter().flat_map(move |arms| &arms[arm]).map(|(_, cell)| *cell);
+        let [candidate, control] = [0, 1].map(|arm| cells(arm).map(|cell| cell.requests).sum::<u64>());
         self.trailing.push_back((candidate, control));
         while self.trailing.len() > 6 {
             self.trailing.pop_front();
@@ -382,15 +384,13 @@ impl Fold {
             failing: &self.failing,
             tolerances,
         };
-        for (_, cell) in arms.values().flat_map(|cells| &cells[1]) {
+        for cell in cells(1) {
             self.lately = (self.lately.0 + cell.errors as f64, self.lately.1 + cell.requests as f64);
         }
         // What is new while everybody fails is no news of the deploy.
         let shared = excused.shared && !beside;
-        let none = Default::default();
-        for (index, operation) in self.operations.iter_mut().enumerate() {
-            let [candidate, control] = arms.get(&index).unwrap_or(&none);
-            operation.push(&moment, candidate, control);
+        for (index, (operation, [candidate, control])) in self.operations.iter_mut().zip(arms).enumerate() {
+            operation.push(&moment, candidate, control, memos);
             for (is_candidate, cells) in [(true, candidate), (false, control)] {
                 if !shared {
                     cells.iter().for_each(|(_, cell)| self.novelty.push(bucket, index, is_candidate, cell));
@@ -416,8 +416,8 @@ impl Fold {
         self.actions.push(moment.look, served, tolerances);
         self.paths.push(moment.look, steps, tolerances);
         let traffic = Traffic {
-            candidate: weight(0),
-            control: weight(1) + self.bystanders.remove(&bucket).unwrap_or(0.0),
+            candidate: cells(0).map(flow::weight).sum(),
+            control: cells(1).map(flow::weight).sum::<f64>() + self.bystanders.remove(&bucket).unwrap_or(0.0),
             // Where nobody looked they are taken to call, so that what is missing is looked into with all that is known.
             callers: if bucket >= self.known_beside { f64::INFINITY } else { self.callers.asked(bucket) },
             excused: if excused.dark { f64::INFINITY } else { excused.traffic },
@@ -462,6 +462,14 @@ impl Fold {
         }
         if all > 0.0 { bad / all } else { 0.0 }
     }
+}
+
+/// A cell that is not folded yet, with the index of its operation and the age at which it is compared.
+struct Fresh<'a> {
+    operation: usize,
+    control: bool,
+    age: AgeClass,
+    cell: &'a OperationCell,
 }
 
 /// Says by the latest buckets of candidate and control whether the control serves beside: by as few of them as the

@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 use plimsoll_model::signal::{AgeClass, Histogram, OperationCell};
 use plimsoll_model::{Bucket, Interval};
 
+use crate::tally::Tally;
+
 /// Requests that tell a share of what is bad.
 const CHUNK: f64 = 20.0;
 /// Observations that tell a p95.
@@ -180,6 +182,14 @@ fn chunks<S: Default, T: Copy, V>(
     told
 }
 
+/// Returns how many observations lie above a place, and all.
+fn above(histogram: &Histogram, edge: i16) -> (u64, u64) {
+    histogram
+        .0
+        .iter()
+        .fold((0, 0), |sum, (index, count)| (sum.0 + if *index > edge { *count } else { 0 }, sum.1 + count))
+}
+
 fn median<V: PartialOrd + Copy>(mut of: Vec<V>) -> Option<V> {
     if of.len() < CHUNKS_MIN {
         return None;
@@ -213,14 +223,16 @@ impl Incidents {
         };
         let failed = counted(&|cell| (cell.errors.min(cell.requests), cell.requests));
         let errors = find(&failed, start).or_else(|| service.and_then(|incident| incident.of_part(&failed)));
-        let cells: Vec<&OperationCell> = before.iter().map(|(.., cell)| *cell).collect();
-        let p95s = chunks(
-            &cells,
-            |sum: &Histogram| sum.count() >= CHUNK_TIMED,
-            |sum| sum.quantile_index(0.95),
-            |sum, cell| sum.merge(&cell.latency),
-        );
-        let slow = |edge: i16| find(&counted(&|c| (c.latency.count_above(edge), c.latency.count())), start);
+        let mut chunk = Tally::default();
+        let mut p95s = Vec::new();
+        for (.., cell) in before {
+            chunk.add(&cell.latency);
+            if chunk.count() >= CHUNK_TIMED {
+                p95s.extend(chunk.quantile_index(0.95));
+                chunk.clear();
+            }
+        }
+        let slow = |edge: i16| find(&counted(&|cell| above(&cell.latency, edge)), start);
         let latency = median(p95s).and_then(slow);
         let both = Self { errors, latency };
         let length = before.first().map_or(0, |first| start.0.saturating_sub(first.0.0));

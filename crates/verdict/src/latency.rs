@@ -17,14 +17,14 @@ use plimsoll_model::signal::{AgeClass, Histogram};
 
 use crate::counts::{Counts, Edges, P95, QUANTILES};
 use crate::dispersion::{self, Bursts, Measure, Tempering};
-use crate::e_process::{self, Exceedance, Stratum};
+use crate::e_process::{self, Exceedance, Shrinkage, Stratum};
 use crate::errors;
 use crate::ordered::{self, Ordered};
 use crate::rate::{self, RateSums};
 use crate::slot::Pair;
 use crate::standing::Standing;
 use crate::tolerances::Tolerances;
-use crate::two_sample::{Shares, TwoSample};
+use crate::two_sample::{Aims, TwoSample};
 
 /// Observations from which edges are fixed.
 pub(crate) const EDGE_COUNT_MIN: u64 = 100;
@@ -43,6 +43,8 @@ pub(crate) struct LatencyTest {
     tail: [Exceedance; TAIL],
     beyond_body: [TwoSample; BODY],
     beyond_tail: [Exceedance; TAIL],
+    /// Logarithms of the values at all edges, of any growth and beyond the tolerated.
+    values: [[f64; QUANTILES.len()]; 2],
     /// The whole distribution, and the logarithm of the mean over single edges: of any growth, and beyond the tolerated.
     shift: [Ordered; 2],
     edgewise: [f64; 2],
@@ -82,6 +84,7 @@ impl LatencyTest {
             tail: Default::default(),
             beyond_body: Default::default(),
             beyond_tail: Default::default(),
+            values: none_yet(),
             shift: Default::default(),
             edgewise: [0.0; 2],
             reference,
@@ -94,7 +97,13 @@ impl LatencyTest {
     }
 
     /// Takes one stratum.
-    pub(crate) fn push(&mut self, pair: &Pair, first: Option<Bucket>, tolerances: &Tolerances) {
+    pub(crate) fn push(
+        &mut self,
+        pair: &Pair,
+        first: Option<Bucket>,
+        shrinkage: &mut Shrinkage,
+        tolerances: &Tolerances,
+    ) {
         let excused = !pair.same_age
             && pair.age == AgeClass::Cold
             && first.is_some_and(|first| pair.bucket.0 < first.0 + tolerances.warm_up_s / 10);
@@ -120,39 +129,36 @@ impl LatencyTest {
                 let eta = 1.0 / (phi[0] * plain.caution);
                 // In the body a ratio of shares is no fit measure of drift: half of it stands for as much of the latency.
                 let excused = 1.0 + 0.5 * (plain.handicap - 1.0);
-                let control = (a.above[edge], a.timed);
-                let shares = |hits: f64| Shares { candidate: (hits, b.timed), control };
-                self.body[edge].push(shares(b.above[edge]), expected, excused, eta);
-                self.beyond_body[edge].push(shares(b.beyond[edge]), expected, excused, eta);
+                let aims = Aims::of((a.above[edge], a.timed), b.timed, expected, excused);
+                self.body[edge].aim(&aims, b.above[edge], eta);
+                self.beyond_body[edge].aim(&aims, b.beyond[edge], eta);
+                self.values[0][edge] = self.body[edge].value();
+                self.values[1][edge] = self.beyond_body[edge].value();
             } else {
-                self.tail[edge - BODY].push(&plain, 1.0, phi[1]);
-                self.beyond_tail[edge - BODY].push(&stratum(b.beyond[edge], edge), 1.0, phi[1]);
+                // What is rare tells nothing in most buckets, and then its value is what it was.
+                let (tail, beyond) = (&mut self.tail[edge - BODY], &mut self.beyond_tail[edge - BODY]);
+                if tail.push_with(&plain, 1.0, phi[1], shrinkage) {
+                    self.values[0][edge] = tail.value();
+                }
+                if beyond.push_with(&stratum(b.beyond[edge], edge), 1.0, phi[1], shrinkage) {
+                    self.values[1][edge] = beyond.value();
+                }
             }
         }
         self.tolerated.push(&Stratum { handicap: 1.0, ..stratum(b.plain, P95) });
         for (tempering, edge) in self.tempering.iter_mut().zip(MEASURED) {
             tempering.push(&stratum(b.above[edge], edge));
         }
-        let mut values = [0.0; QUANTILES.len()];
-        let mut beyond = [0.0; QUANTILES.len()];
-        for i in 0..BODY {
-            values[i] = self.body[i].value();
-            beyond[i] = self.beyond_body[i].value();
-        }
-        for i in 0..TAIL {
-            values[BODY + i] = self.tail[i].value();
-            beyond[BODY + i] = self.beyond_tail[i].value();
-        }
         let tempered = 1.0 / phi[0].max(phi[1]);
-        let expected = categories(&self.reference.0, self.reference.1);
-        let control = categories(&a.above, a.timed);
-        let edgewise = [e_process::log_mean(&values), e_process::log_mean(&beyond)];
-        for (i, above) in [&b.above, &b.beyond].into_iter().enumerate() {
-            if pair.side_by_side {
-                self.shift[i].push(&categories(above, b.timed), &control, &expected, tempered);
-            } else {
-                self.shift[i].follow(edgewise[i] - self.edgewise[i]);
-            }
+        let edgewise = self.values.each_ref().map(|values| e_process::log_mean(values));
+        if pair.side_by_side {
+            let expected = categories(&self.reference.0, self.reference.1);
+            let control = categories(&a.above, a.timed);
+            let [plain, beyond] = [&b.above, &b.beyond].map(|above| categories(above, b.timed));
+            Ordered::push_both(&mut self.shift, [&plain, &beyond], &control, &expected, tempered);
+        } else {
+            let grown = [0, 1].map(|i| edgewise[i] - self.edgewise[i]);
+            self.shift.iter_mut().zip(grown).for_each(|(shift, grown)| shift.follow(grown));
         }
         self.edgewise = edgewise;
         let both = [0, 1].map(|i| e_process::log_mean(&[edgewise[i], self.shift[i].value()]));
@@ -177,6 +183,7 @@ impl LatencyTest {
         self.tail = Default::default();
         self.beyond_body = Default::default();
         self.beyond_tail = Default::default();
+        self.values = none_yet();
         self.shift = Default::default();
         self.edgewise = [0.0; 2];
     }
@@ -200,6 +207,12 @@ impl LatencyTest {
         rates.n_b >= tolerances.requests_min as f64
             && rates.difference(self.standing.dispersion * self.caution, tolerances.bound_alpha).1 < self.slack()
     }
+}
+
+/// Logarithms of the values at all edges before anything was taken.
+fn none_yet() -> [[f64; QUANTILES.len()]; 2] {
+    let (body, tail) = (TwoSample::default().value(), Exceedance::default().value());
+    [[body, body, tail, tail, tail]; 2]
 }
 
 /// Tells the observations between the edges from those above each.

@@ -16,6 +16,7 @@
 //! | `share` | whether the candidate gets the share of traffic that is meant for it |
 //! | `closeness` | the sequential test that a pass must win |
 //! | `fold`, `extent`, `operation`, `counts`, `standing` | all tests carried forward bucket by bucket |
+//! | `tally`, `memo` | histograms added up, and what was worked out just before |
 //! | `subject`, `gate` | what the tests are about, their weights, and the lines that they cross |
 //! | `decision` | many tests, one answer |
 //! | `boots` | when instances start, and what they say then is no news |
@@ -72,6 +73,7 @@ mod latency;
 mod log_flow;
 mod logs;
 mod measured;
+mod memo;
 mod metric_seasons;
 mod metrics;
 mod novelty;
@@ -99,6 +101,7 @@ mod subject;
 mod summary;
 mod surprise;
 mod symptoms;
+mod tally;
 mod tolerances;
 mod totals;
 pub mod two_sample;

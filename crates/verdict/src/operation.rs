@@ -7,7 +7,7 @@ use crate::alone::AloneTest;
 use crate::calls::{CallCounts, CallTests};
 use crate::calm::Calm;
 use crate::closeness::Expected;
-use crate::counts::{Counts, Edges, nearest_shift, shift_of};
+use crate::counts::{Counted, Counts, Edges, nearest_shift, shift_of, summed};
 use crate::culprit::Arm;
 use crate::dealing::Dealing;
 use crate::design::Role;
@@ -17,9 +17,11 @@ use crate::failing::Failing;
 use crate::forgone::Forgone;
 use crate::incident::{self, Incident, Incidents};
 use crate::latency::{EDGE_COUNT_MIN, LatencyTest};
+use crate::memo::Memos;
 use crate::recent::Recent;
 use crate::settling::{self, Point};
 use crate::slot::{ByAge, Look, Pair, Past, Slots};
+use crate::tally::Tally;
 use crate::tolerances::Tolerances;
 use crate::unanswered::{Others, Outages};
 use crate::zones::Zones;
@@ -116,13 +118,17 @@ impl Operation {
         let all = before;
         let incidents = Incidents::of(all, dealing.start, dealing.incidents.errors);
         let dealing = dealing.without(incidents);
-        let rest: Vec<_> = all.iter().filter(|(bucket, ..)| !incidents.contain(*bucket)).copied().collect();
-        let before = rest.as_slice();
-        let mut history = Histogram::default();
-        before.iter().for_each(|(_, _, cell)| history.merge(&cell.latency));
+        let mut history = Tally::default();
+        let counts = |bucket: Bucket| !incidents.contain(bucket);
+        all.iter().filter(|cell| counts(cell.0)).for_each(|(.., cell)| history.add(&cell.latency));
+        let history = history.histogram();
         let enough = history.count() >= EDGE_COUNT_MIN;
         let edges = if enough { Edges::of(&history, tolerances) } else { None };
-        let buckets = summed(before, edges.as_ref());
+        let mut before: Vec<Counted<'_>> =
+            all.iter().map(|(bucket, age, cell)| (*bucket, *age, *cell, Counts::of(cell, edges.as_ref()))).collect();
+        let with_incidents = incidents.any().then(|| summed(&before));
+        before.retain(|cell| counts(cell.0));
+        let buckets = summed(&before);
         let mut past = Past::new(dealing.after);
         let young_requests: u64 = before.iter().filter(|c| c.1 != AgeClass::Warm).map(|c| c.2.requests).sum();
         let requests: u64 = before.iter().map(|c| c.2.requests).sum();
@@ -133,21 +139,20 @@ impl Operation {
         let mut pooled = [[(0.0, 0.0); 3]; 3];
         // Nearest to the start first, as portions are dealt out.
         let mut dealt: Vec<(u64, AgeClass, Counts)> = Vec::new();
-        for (bucket, age, cell) in before {
-            let counts = Counts::of(cell, edges.as_ref());
-            add_logs(&mut usual_log, &counts);
+        for (bucket, age, cell, counts) in &before {
+            add_logs(&mut usual_log, counts);
             traces.add(cell);
             calls.add(cell);
             pool(&mut pooled[Role::Before as usize], *age, cell);
             if *age != AgeClass::Warm && !mostly_young {
-                past.young[*age as usize].push_back(counts);
+                past.young[*age as usize].push_back(*counts);
                 continue;
             }
-            dealt.extend(dealing.portion(*bucket).map(|portion| (portion, *age, counts)));
+            dealt.extend(dealing.portion(*bucket).map(|portion| (portion, *age, *counts)));
         }
         let watch = tolerances.watch_max_s / 10;
         dealt.iter().rev().filter(|d| d.0 <= watch).for_each(|(portion, age, counts)| past.add(*portion, *age, counts));
-        let whole = if incidents.any() { summed(all, edges.as_ref()) } else { buckets.clone() };
+        let whole = with_incidents.as_ref().unwrap_or(&buckets);
         let errors = |of: &[Counts]| of.iter().map(|c| (c.errors, c.requests)).collect::<Vec<(f64, f64)>>();
         Self {
             name,
@@ -161,11 +166,11 @@ impl Operation {
             beside: 0,
             ages_differ: false,
             young: false,
-            errors: ErrorTest::outside(&errors(&buckets), &errors(&whole)),
-            latency: edges.map(|edges| LatencyTest::new(edges, &buckets, &whole)),
+            errors: ErrorTest::outside(&errors(&buckets), &errors(whole)),
+            latency: edges.map(|edges| LatencyTest::new(edges, &buckets, whole)),
             alone: AloneTest::default(),
             calls: CallTests::new(calls),
-            zones: Zones::new(dealing.zone, before.iter().map(|(.., cell)| *cell)),
+            zones: Zones::new(dealing.zone, before.iter().map(|(_, _, cell, _)| *cell)),
             recent: Vec::new(),
             pooled,
             arms: [Arm::default(), Arm::default(), traces],
@@ -180,7 +185,7 @@ impl Operation {
     }
 
     /// Takes one bucket of both arms; either may be empty.
-    pub(crate) fn push(&mut self, moment: &Moment<'_>, candidate: &Cells<'_>, control: &Cells<'_>) {
+    pub(crate) fn push(&mut self, moment: &Moment<'_>, candidate: &Cells<'_>, control: &Cells<'_>, memos: &mut Memos) {
         if self.latency.is_none() {
             control.iter().for_each(|(_, cell)| self.waiting.merge(&cell.latency));
         }
@@ -246,7 +251,7 @@ impl Operation {
             }
             // As many as it would have had in the candidate's zones.
             pair.excused.points += explained.points;
-            self.compare(&pair, moment);
+            self.compare(&pair, moment, memos);
         }
         if self.latency.is_none() && self.waiting.count() >= EDGE_COUNT_MIN {
             let edges = Edges::of(&self.waiting, moment.tolerances);
@@ -255,16 +260,17 @@ impl Operation {
         }
     }
 
-    fn compare(&mut self, pair: &Pair, moment: &Moment<'_>) {
+    fn compare(&mut self, pair: &Pair, moment: &Moment<'_>, memos: &mut Memos) {
         let n = pair.candidate.requests.min(STANDS_FOR * pair.control.requests) as u64;
         self.paired += n;
         self.beside += if pair.side_by_side { n } else { 0 };
         self.ages_differ |= !pair.same_age;
         self.young |= !pair.same_age && pair.age != AgeClass::Warm;
-        let stratum = self.errors.push(pair, moment.others, moment.tolerances);
-        self.errors.push_health(&stratum, moment.expected, moment.tolerances);
+        let Memos { shrinkage, nearest } = memos;
+        let stratum = self.errors.push_with(pair, moment.others, shrinkage, moment.tolerances);
+        self.errors.push_health(&stratum, moment.expected, nearest, moment.tolerances);
         if let Some(latency) = &mut self.latency {
-            latency.push(pair, moment.first, moment.tolerances);
+            latency.push(pair, moment.first, shrinkage, moment.tolerances);
         }
     }
 
@@ -435,21 +441,6 @@ pub(crate) struct Outlasting {
     /// Bad and all requests in it.
     pub(crate) bad: f64,
     pub(crate) all: f64,
-}
-
-/// Counts cells, ascending by bucket, bucket by bucket.
-fn summed(cells: &[(Bucket, AgeClass, &OperationCell)], edges: Option<&Edges>) -> Vec<Counts> {
-    let mut buckets: Vec<Counts> = Vec::new();
-    let mut last = None;
-    for (bucket, _, cell) in cells {
-        let counts = Counts::of(cell, edges);
-        match buckets.last_mut() {
-            Some(sum) if last == Some(*bucket) => sum.add(&counts),
-            _ => buckets.push(counts),
-        }
-        last = Some(*bucket);
-    }
-    buckets
 }
 
 fn pool(sums: &mut [(f64, f64); 3], age: AgeClass, cell: &OperationCell) {

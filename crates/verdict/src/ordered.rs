@@ -16,7 +16,7 @@
 //! those that see little; this one adds up what all of them see. Scores are those of the normal distribution, for which a
 //! shift is a tilt; a distribution of another shape costs power and not validity.
 //!
-//! *Cost.* Seven logarithms for each of [`TILTS`].
+//! *Cost.* Seven logarithms for each of [`TILTS`]; two processes of the same observations share them ([`Ordered::push_both`]).
 //!
 //! *Source.* Turner, Ly and Grünwald, "Generic E-variables for exact sequential k-sample tests that allow for optional
 //! stopping" (2024).
@@ -49,23 +49,12 @@ pub struct Ordered {
 impl Ordered {
     /// Takes one stratum; `expected` are the control's shares as known before it, `eta` tempers.
     pub fn push(&mut self, candidate: &Sample, control: &Sample, expected: &Sample, eta: f64) {
-        let (n_b, n_a): (f64, f64) = (candidate.iter().sum(), control.iter().sum());
-        let whole: f64 = expected.iter().sum();
-        if n_a <= 0.0 || n_b <= 0.0 || whole <= 0.0 {
-            return;
-        }
-        let share = n_b / (n_a + n_b);
-        for (log, (tilt, factors)) in self.logs.iter_mut().zip(TILTS.iter().zip(FACTORS.iter())) {
-            let z = expected.iter().zip(factors).map(|(n, factor)| n * factor).sum::<f64>() / whole;
-            let ln_z = z.ln();
-            for k in 0..CATEGORIES {
-                if candidate[k] + control[k] > 0.0 {
-                    let mixed = (1.0 - share + share * factors[k] / z).ln();
-                    let tilted = tilt * SCORES[k] - ln_z;
-                    *log += eta * (candidate[k] * tilted - (candidate[k] + control[k]) * mixed);
-                }
-            }
-        }
+        push_each([self], [candidate], control, expected, eta);
+    }
+
+    /// Takes one stratum into two processes that count the candidate otherwise.
+    pub fn push_both(both: &mut [Self; 2], candidates: [&Sample; 2], control: &Sample, expected: &Sample, eta: f64) {
+        push_each(both.each_mut(), candidates, control, expected, eta);
     }
 
     /// Lets every alternative grow as another process did over a stratum that says nothing here.
@@ -76,6 +65,44 @@ impl Ordered {
     /// Returns the logarithm of the value: the mean over the alternatives.
     pub fn value(&self) -> f64 {
         log_mean(&self.logs)
+    }
+}
+
+fn push_each<const N: usize>(
+    processes: [&mut Ordered; N],
+    candidates: [&Sample; N],
+    control: &Sample,
+    expected: &Sample,
+    eta: f64,
+) {
+    let n_a: f64 = control.iter().sum();
+    let whole: f64 = expected.iter().sum();
+    if n_a <= 0.0 || whole <= 0.0 {
+        return;
+    }
+    let n_b = candidates.map(|candidate| candidate.iter().sum::<f64>());
+    for (t, (tilt, factors)) in TILTS.iter().zip(FACTORS.iter()).enumerate() {
+        let z = expected.iter().zip(factors).map(|(n, factor)| n * factor).sum::<f64>() / whole;
+        let ln_z = z.ln();
+        for k in 0..CATEGORIES {
+            let mut known: Option<(f64, f64)> = None;
+            for i in (0..N).filter(|i| n_b[*i] > 0.0) {
+                let candidate = candidates[i][k];
+                if candidate + control[k] <= 0.0 {
+                    continue;
+                }
+                let mixed = match known {
+                    Some((n, mixed)) if n == n_b[i] => mixed,
+                    _ => {
+                        let share = n_b[i] / (n_a + n_b[i]);
+                        (1.0 - share + share * factors[k] / z).ln()
+                    }
+                };
+                known = Some((n_b[i], mixed));
+                let tilted = tilt * SCORES[k] - ln_z;
+                processes[i].logs[t] += eta * (candidate * tilted - (candidate + control[k]) * mixed);
+            }
+        }
     }
 }
 

@@ -12,16 +12,22 @@
 //! before the stratum, so it is predictable. Conditioning on the sum, as [`crate::e_process`] does, throws away half of the
 //! information near the median; this does not.
 //!
-//! *Cost.* A square root and four logarithms for each of [`SHIFTS`].
+//! *Cost.* A square root and four logarithms for each of [`SHIFTS`]; processes that differ in the candidate's hits alone share them
+//! ([`Aims`]).
 //!
 //! *Source.* Turner, Ly and Grünwald, "Generic E-variables for exact sequential k-sample tests that allow for optional
 //! stopping" (2024); Turner and Grünwald, "Exact anytime-valid confidence intervals for contingency tables and beyond"
 //! (2023).
 
+use std::sync::LazyLock;
+
 use crate::e_process::log_mean;
 
 /// Alternatives, as shifts of the log odds.
 pub const SHIFTS: [f64; 6] = [0.12, 0.25, 0.5, 0.9, 1.5, 2.5];
+
+/// The same as factors of the odds.
+static FACTORS: LazyLock<[f64; SHIFTS.len()]> = LazyLock::new(|| SHIFTS.map(f64::exp));
 
 /// One process, in logarithms for each alternative.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -38,18 +44,34 @@ pub struct Shares {
     pub control: (f64, f64),
 }
 
-impl TwoSample {
-    /// Takes one stratum; `expected` is the control's share as known before it, `eta` tempers, `ratio` is excused.
-    pub fn push(&mut self, counts: Shares, expected: f64, ratio: f64, eta: f64) {
-        let ((hits_b, n_b), (hits_a, n_a)) = (counts.candidate, counts.control);
+/// What one stratum adds for each alternative, whatever the candidate's hits are.
+#[derive(Debug, Clone, Copy)]
+pub struct Aims {
+    n_b: f64,
+    each: [Option<Aim>; SHIFTS.len()],
+}
+
+/// In logarithms: what the control's observations add, and a hit and a miss of the candidate's.
+#[derive(Debug, Clone, Copy)]
+struct Aim {
+    control: f64,
+    hit: f64,
+    miss: f64,
+}
+
+impl Aims {
+    /// Takes hits and observations of the control, and observations of the candidate; `expected` is the control's share as known
+    /// before the stratum, `ratio` is excused.
+    pub fn of((hits_a, n_a): (f64, f64), n_b: f64, expected: f64, ratio: f64) -> Self {
+        let mut aims = Self { n_b, each: [None; SHIFTS.len()] };
         if n_a <= 0.0 || n_b <= 0.0 {
-            return;
+            return aims;
         }
         let a = expected.clamp(1e-4, 1.0 - 1e-4);
-        for (log, shift) in self.logs.iter_mut().zip(SHIFTS) {
-            // The null's own line, and from there the shift of the odds.
-            let edge = (a * ratio).min(1.0 - 1e-4);
-            let odds = edge / (1.0 - edge) * shift.exp();
+        // The null's own line, and from there the shift of the odds.
+        let edge = (a * ratio).min(1.0 - 1e-4);
+        for (aim, factor) in aims.each.iter_mut().zip(*FACTORS) {
+            let odds = edge / (1.0 - edge) * factor;
             let b = odds / (1.0 + odds);
             if b <= edge {
                 continue;
@@ -58,11 +80,29 @@ impl TwoSample {
             if !(a0 > 0.0 && b0 < 1.0) {
                 continue;
             }
-            *log += eta
-                * (hits_a * (a / a0).ln()
-                    + (n_a - hits_a) * ((1.0 - a) / (1.0 - a0)).ln()
-                    + hits_b * (b / b0).ln()
-                    + (n_b - hits_b) * ((1.0 - b) / (1.0 - b0)).ln());
+            *aim = Some(Aim {
+                control: hits_a * (a / a0).ln() + (n_a - hits_a) * ((1.0 - a) / (1.0 - a0)).ln(),
+                hit: (b / b0).ln(),
+                miss: ((1.0 - b) / (1.0 - b0)).ln(),
+            });
+        }
+        aims
+    }
+}
+
+impl TwoSample {
+    /// Takes one stratum; `expected` is the control's share as known before it, `eta` tempers, `ratio` is excused.
+    pub fn push(&mut self, counts: Shares, expected: f64, ratio: f64, eta: f64) {
+        let (hits, n_b) = counts.candidate;
+        self.aim(&Aims::of(counts.control, n_b, expected, ratio), hits, eta);
+    }
+
+    /// Takes the candidate's hits of a stratum of which it is known what each adds; `eta` tempers.
+    pub fn aim(&mut self, aims: &Aims, hits: f64, eta: f64) {
+        for (log, aim) in self.logs.iter_mut().zip(&aims.each) {
+            if let Some(aim) = aim {
+                *log += eta * (aim.control + hits * aim.hit + (aims.n_b - hits) * aim.miss);
+            }
         }
     }
 
