@@ -64,7 +64,13 @@ impl<'a> Gather<'a> {
             room,
             most: announced.unwrap_or(limit),
             announced: announced.is_some(),
-            haste: Haste::new(promised, pipeline.limits.body_timeout, pipeline.limits.body_grace, Instant::now()),
+            haste: Haste::new(
+                promised,
+                arrival.peer.stream_bytes,
+                pipeline.limits.body_timeout,
+                pipeline.limits.body_grace,
+                Instant::now(),
+            ),
             first: Bytes::new(),
             rest: BytesMut::new(),
         })

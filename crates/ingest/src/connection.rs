@@ -21,12 +21,15 @@ const PREFACE_LEN: usize = 24;
 const WINDOW_PART: usize = 16;
 
 /// How many streams share a connection's window in equal parts: one for each so many bytes, within bounds.
-const STREAM_BYTES: u32 = 16 << 10;
-const PARTS_MIN: u32 = 8;
+///
+/// *Why.* A distant client gets a part through in a round trip. Two streams of 32 KiB carry as much together as eight of 8 KiB, and a single request
+/// four times as much. Two, so that one that stays open (a health watch) leaves one for exports.
+const STREAM_BYTES: u32 = 32 << 10;
+const PARTS_MIN: u32 = 2;
 const PARTS_MAX: u32 = 32;
 
 /// Concurrent streams that a connection may have at the least.
-pub const STREAMS_MIN: u32 = PARTS_MIN - 1;
+pub const STREAMS_MIN: u32 = PARTS_MIN;
 
 /// What a connection may read at a stretch, before all others on its thread had their turn.
 ///
@@ -55,6 +58,11 @@ impl Windows {
         let taken = share(free.unwrap_or(0), most);
         Window { windows: Arc::clone(self), taken }
     }
+
+    /// Grants the smallest window, which leaves all others what they have: for a connection that hardly ever speaks HTTP/2.
+    pub(crate) fn least(self: &Arc<Self>) -> Window {
+        Window { windows: Arc::clone(self), taken: 0 }
+    }
 }
 
 fn share(free: usize, most: u32) -> usize {
@@ -79,16 +87,15 @@ impl Window {
         (whole / (whole / STREAM_BYTES).clamp(PARTS_MIN, PARTS_MAX)).min(most)
     }
 
-    /// Returns how many streams may be open at once: as many as may all wait for room with what was sent of them unread. Whoever has more to
+    /// Returns how many streams may be open at once: each has its part of the window, whatever is unread in those of others. Whoever has more to
     /// send waits at the other end, and nobody has to be sent away for the window's sake.
     pub(crate) fn streams(&self, stream_bytes_most: u32) -> u32 {
-        self.bytes() / self.stream_bytes(stream_bytes_most) - 1
+        self.bytes() / self.stream_bytes(stream_bytes_most)
     }
 
     /// Returns the peer `number`, which speaks on this connection.
     pub(crate) fn peer(&self, number: usize, stream_bytes_most: u32) -> Peer {
-        let stream_bytes = self.stream_bytes(stream_bytes_most);
-        let unread_max = self.bytes().saturating_sub(stream_bytes).max(stream_bytes);
+        let (stream_bytes, unread_max) = (self.stream_bytes(stream_bytes_most), self.bytes());
         Peer { number, stream_bytes: stream_bytes as usize, unread_max: unread_max as usize, quiet: false }
     }
 }
@@ -102,15 +109,20 @@ pub(crate) struct Peer {
     pub(crate) stream_bytes: usize,
     /// The same for all of its requests that wait for room.
     ///
-    /// What was sent of a request that waits stays unread, in the connection's window. Were the window full of such requests,
-    /// those that were given room could not send the rest of theirs, and would keep the room from the ones that wait: everybody
-    /// would wait for everybody. So some of the window is left, and the next request that would have to wait is refused at once.
+    /// What was sent of a request that waits stays unread, in the connection's window. Were the parts of others in the window full of such
+    /// requests, those that were given room could not send the rest of theirs, and would keep the room from the ones that wait:
+    /// everybody would wait for everybody. So a request that would have to wait beyond the window is refused at once.
     pub(crate) unread_max: usize,
     /// Sends far less than its share: its turn comes first.
     pub(crate) quiet: bool,
 }
 
 impl Peer {
+    /// Returns the same peer for a request that comes over HTTP/1: it has the connection to itself, and no window.
+    pub(crate) fn without_window(self) -> Self {
+        Self { stream_bytes: u32::MAX as usize, unread_max: usize::MAX, ..self }
+    }
+
     /// Returns how much of a body of `wire` bytes stays unread while it waits.
     pub(crate) fn unread(&self, wire: usize) -> usize {
         wire.min(self.stream_bytes)
@@ -300,6 +312,25 @@ mod tests {
     }
 
     #[test]
+    fn streams_of_a_narrow_window_have_32_kib() {
+        let windows = Windows::new(24 << 20);
+        for n in 0..1_000 {
+            let window = windows.grant(24 << 20);
+            assert!(window.stream_bytes(8 << 20) >= (32 << 10) - 1, "connection {n}: {window:?}");
+            std::mem::forget(window);
+        }
+        assert_eq!(windows.grant(24 << 20).streams(8 << 20), STREAMS_MIN);
+    }
+
+    #[test]
+    fn who_hardly_ever_speaks_http_2_takes_nothing_of_the_windows() {
+        let windows = Windows::new(24 << 20);
+        let least: Vec<_> = (0..1_000).map(|_| windows.least()).collect();
+        assert!(least.iter().all(|window| window.bytes() == WINDOW_BYTES_MIN));
+        assert_eq!(windows.grant(24 << 20).bytes(), 24 << 16);
+    }
+
+    #[test]
     fn all_streams_of_a_connection_may_wait_unread() {
         for capacity in [0, 1 << 20, 16 << 20, 64 << 20] {
             let windows = Windows::new(capacity);
@@ -307,7 +338,7 @@ mod tests {
                 let window = windows.grant(24 << 20);
                 let peer = window.peer(1, 8 << 20);
                 let streams = window.streams(8 << 20) as usize;
-                assert!((7..=31).contains(&streams), "{streams} streams of {window:?}");
+                assert!((2..=32).contains(&streams), "{streams} streams of {window:?}");
                 assert!(streams * peer.unread(64 << 20) <= peer.unread_max, "{peer:?}");
                 std::mem::forget(window);
             }

@@ -116,7 +116,7 @@ impl GrpcFace {
         let mut prefix = BytesMut::new();
         // Nothing is reserved yet, and a stream has its place all the same.
         let Limits { body_timeout, body_grace, .. } = self.pipeline.limits;
-        let haste = Haste::new(PREFIX_LEN, body_timeout, body_grace, Instant::now());
+        let haste = Haste::new(PREFIX_LEN, arrival.peer.stream_bytes, body_timeout, body_grace, Instant::now());
         while prefix.len() < PREFIX_LEN {
             let Some(piece) = self.next(&mut body, &haste, arrival.seat).await? else {
                 return Err(Refusal::malformed("the stream ended before a message"));

@@ -2,7 +2,8 @@
 //!
 //! *How.* A body has a credit of time. It begins with a grace, shrinks as time passes and grows with every byte, up to the grace again. Who has used it up
 //! is late; that matters only while somebody waits. So a body that stops is late after the grace at the latest, however fast it came before,
-//! and one that comes steadily at the rate or faster never is.
+//! and one that comes steadily at the rate or faster never is. Nor is one whose client keeps on the way all that it may send unread: a stream's window
+//! bounds the rate by the time of a round trip.
 
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ const RATE_MIN: usize = 64 << 10;
 /// Of the time that a body may take, what it may take while others wait.
 const PART_OF_TIME: u32 = 6;
 
+/// A round trip that is still waited for.
+const ROUND_TRIP: Duration = Duration::from_millis(250);
+
 /// See the module.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Haste {
@@ -23,10 +27,9 @@ pub(crate) struct Haste {
 }
 
 impl Haste {
-    /// Begins for a body that was promised `bytes`, and may take `time` where nobody waits.
-    pub(crate) fn new(bytes: usize, time: Duration, grace: Duration, now: Instant) -> Self {
-        let rate = bytes as f64 / (time / PART_OF_TIME).as_secs_f64().max(0.001);
-        Self { rate: rate.max(RATE_MIN as f64), grace, due: now + grace }
+    /// Begins for a body that was promised `bytes`, of which `window` may be on the way unread, and which may take `time` where nobody waits.
+    pub(crate) fn new(bytes: usize, window: usize, time: Duration, grace: Duration, now: Instant) -> Self {
+        Self { rate: rate(bytes, window, time), grace, due: now + grace }
     }
 
     /// Takes note of `bytes` that came.
@@ -51,6 +54,11 @@ impl Haste {
     }
 }
 
+fn rate(bytes: usize, window: usize, time: Duration) -> f64 {
+    let rate = bytes as f64 / (time / PART_OF_TIME).as_secs_f64().max(0.001);
+    rate.min(window as f64 / ROUND_TRIP.as_secs_f64()).max(RATE_MIN as f64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,7 +69,7 @@ mod tests {
     fn a_body_that_comes_at_the_rate_is_never_late_and_one_that_comes_slower_is() {
         let begun = Instant::now();
         for (sent, late) in [(RATE_MIN, false), (RATE_MIN / 4 * 3, true)] {
-            let mut haste = Haste::new(1_000, 60 * SECOND, SECOND, begun);
+            let mut haste = Haste::new(1_000, usize::MAX, 60 * SECOND, SECOND, begun);
             let at_last = (1..=10).any(|second| {
                 let now = begun + second * SECOND - Duration::from_millis(1);
                 let late = now > haste.due();
@@ -73,9 +81,22 @@ mod tests {
     }
 
     #[test]
+    fn who_keeps_a_full_window_on_the_way_is_not_late() {
+        let begun = Instant::now();
+        let mut haste = Haste::new(8 << 20, 32 << 10, 60 * SECOND, SECOND, begun);
+        assert_eq!(haste.rate(), 128 << 10, "eight windows in two seconds");
+        for trip in 1..=200 {
+            let now = begun + trip * Duration::from_millis(240);
+            assert!(now <= haste.due(), "round trip {trip}");
+            haste.came(32 << 10, now);
+        }
+        assert_eq!(Haste::new(8 << 20, 1, 60 * SECOND, SECOND, begun).rate(), RATE_MIN as u64);
+    }
+
+    #[test]
     fn what_came_fast_at_first_buys_no_more_than_the_grace() {
         let begun = Instant::now();
-        let mut haste = Haste::new(60 << 20, 60 * SECOND, SECOND, begun);
+        let mut haste = Haste::new(60 << 20, usize::MAX, 60 * SECOND, SECOND, begun);
         assert_eq!(haste.rate(), 6 << 20, "all of it in ten seconds");
         haste.came(50 << 20, begun);
         assert_eq!(haste.due(), begun + SECOND);

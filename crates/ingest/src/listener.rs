@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -107,11 +107,14 @@ impl Acceptor {
         // An ack is small and somebody waits for it.
         let _ = stream.set_nodelay(true);
         let options = &self.options;
-        let window = self.windows.grant(options.http2.connection_window_bytes);
         let mut builder = Builder::new(TokioExecutor::new());
-        if matches!(face, Face::Grpc(_)) {
-            builder = builder.http2_only();
-        }
+        let window = match face {
+            Face::Grpc(_) => {
+                builder = builder.http2_only();
+                self.windows.grant(options.http2.connection_window_bytes)
+            }
+            Face::Http(_) => self.windows.least(),
+        };
         builder
             .http1()
             .timer(TokioTimer::new())
@@ -130,8 +133,9 @@ impl Acceptor {
         let peer = window.peer(number, options.http2.stream_window_bytes);
         let io = TokioIo::new(Prompt::new(stream, Arc::clone(seat), options.handshake_timeout));
         let at = Arc::clone(seat);
-        let service = service_fn(move |request| {
+        let service = service_fn(move |request: Request<Incoming>| {
             let (face, seat) = (face.clone(), Arc::clone(&at));
+            let peer = if request.version() < Version::HTTP_2 { peer.without_window() } else { peer };
             async move {
                 let _under_way = seat.begin();
                 Ok::<_, Infallible>(face.handle(peer, &seat, request).await)
