@@ -29,8 +29,22 @@ impl Served {
             if fresh.peek().is_none() {
                 continue;
             }
-            let buckets = self.0.entry(series.key.version.clone()).or_default();
-            fresh.for_each(|(bucket, cell)| *buckets.entry(*bucket).or_default() += cell.requests);
+            if !self.0.contains_key(&series.key.version) {
+                self.0.insert(series.key.version.clone(), BTreeMap::new());
+            }
+            let Some(buckets) = self.0.get_mut(&series.key.version) else { continue };
+            let Some((next, _)) = fresh.peek().copied() else { continue };
+            // Both ascend, and mostly hold the same buckets.
+            let mut known = buckets.range_mut(*next..).peekable();
+            let mut new = Vec::new();
+            for (bucket, cell) in fresh {
+                while known.next_if(|(at, _)| **at < *bucket).is_some() {}
+                match known.next_if(|(at, _)| **at == *bucket) {
+                    Some((_, requests)) => *requests += cell.requests,
+                    None => new.push((*bucket, cell.requests)),
+                }
+            }
+            new.into_iter().for_each(|(bucket, requests)| *buckets.entry(bucket).or_default() += requests);
         }
     }
 

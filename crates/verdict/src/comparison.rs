@@ -16,7 +16,9 @@ pub(crate) fn of(fold: &Fold) -> Comparison {
     let concurrent = fold.design() == Design::Concurrent;
     let control = if concurrent { Role::Control } else { Role::Before };
     let mut strata = Strata::default();
-    for op in &fold.operations {
+    let mut operations: Vec<_> = fold.operations.iter().collect();
+    operations.sort_by_key(|op| (op.name.as_str(), op.kind as u64));
+    for op in operations {
         for age in AGES {
             for (arm, role) in [Role::Candidate, control].into_iter().enumerate() {
                 let (errors, requests) = op.pooled[role as usize][age as usize];

@@ -73,7 +73,7 @@ impl Frame {
         let earliest = (deploy.started_at - input.tolerances.lookback()).bucket();
         let own: Vec<&OperationSeries> = input.series.iter().filter(|s| s.key.service == deploy.service).collect();
         let serves = |version: &str, from: Bucket, to: Bucket| {
-            own.iter().any(|s| s.key.version == version && s.cells.iter().any(|(b, _)| *b >= from && *b < to))
+            own.iter().any(|s| s.key.version == version && !between(s, from, to).is_empty())
         };
         let named = serves(&deploy.version, start, end);
         let version_missing = !named && serves("", start, end);
@@ -89,8 +89,8 @@ impl Frame {
         let appeared = own
             .iter()
             .filter(|s| s.key.version == version)
-            .flat_map(|s| &s.cells)
-            .filter_map(|(bucket, cell)| (cell.requests > 0).then_some(*bucket))
+            .filter_map(|s| s.cells.iter().find(|(_, cell)| cell.requests > 0))
+            .map(|(bucket, _)| *bucket)
             .min()
             .unwrap_or(start);
         let mut frame = Self {
@@ -112,18 +112,26 @@ impl Frame {
 
     /// Returns the role of a cell of `version` in `bucket`; `None` where it has none.
     pub(crate) fn role(&self, version: &str, bucket: Bucket) -> Option<Role> {
-        if bucket >= self.end || bucket < self.earliest {
-            return None;
-        }
-        let control = self.control_versions.contains(version);
-        if version == self.version && bucket >= self.from {
-            Some(Role::Candidate)
-        } else if control && bucket < self.start {
-            Some(Role::Before)
-        } else if control && !self.same && bucket >= self.start {
-            Some(Role::Control)
-        } else {
-            None
+        self.roles(version)(bucket)
+    }
+
+    /// Returns which role a cell of `version` has in each bucket.
+    pub(crate) fn roles(&self, version: &str) -> impl Fn(Bucket) -> Option<Role> + use<> {
+        let (candidate, control) = (version == self.version, self.control_versions.contains(version));
+        let (earliest, start, from, end) = (self.earliest, self.start, self.from, self.end);
+        let beside = control && !self.same;
+        move |bucket| {
+            if bucket >= end || bucket < earliest {
+                None
+            } else if candidate && bucket >= from {
+                Some(Role::Candidate)
+            } else if control && bucket < start {
+                Some(Role::Before)
+            } else if beside && bucket >= start {
+                Some(Role::Control)
+            } else {
+                None
+            }
         }
     }
 
@@ -162,14 +170,13 @@ impl Frame {
     ) -> Cells<'a> {
         let mut found = Cells::new();
         for series in series.iter().filter(|s| s.key.service == self.service && s.key.kind == kind) {
-            for (bucket, cell) in &series.cells {
-                if cell.requests > 0
-                    && self.role(&series.key.version, *bucket) == Some(wanted)
-                    && self.operation(&series.key, wanted) == name
-                {
-                    found.push((*bucket, series.key.age, cell));
-                }
+            if self.operation(&series.key, wanted) != name {
+                continue;
             }
+            let roles = self.roles(&series.key.version);
+            let those =
+                series.cells.iter().filter(|(bucket, cell)| cell.requests > 0 && roles(*bucket) == Some(wanted));
+            found.extend(those.map(|(bucket, cell)| (*bucket, series.key.age, cell)));
         }
         found.sort_by_key(|(bucket, age, _)| (*bucket, *age));
         found
@@ -181,10 +188,18 @@ fn renamed(frame: &Frame, own: &[&OperationSeries]) -> BTreeMap<(String, Operati
     let mut traffic: BTreeMap<(&str, OperationKind), [u64; 3]> = BTreeMap::new();
     let mut totals = [0_u64; 3];
     for series in own {
+        let roles = frame.roles(&series.key.version);
+        let mut sums: Option<[u64; 3]> = None;
         for (bucket, cell) in &series.cells {
-            let Some(role) = frame.role(&series.key.version, *bucket) else { continue };
-            traffic.entry((&series.key.operation, series.key.kind)).or_default()[role as usize] += cell.requests;
-            totals[role as usize] += cell.requests;
+            if let Some(role) = roles(*bucket) {
+                sums.get_or_insert_default()[role as usize] += cell.requests;
+            }
+        }
+        let Some(sums) = sums else { continue };
+        let known = traffic.entry((&series.key.operation, series.key.kind)).or_default();
+        for (role, requests) in sums.into_iter().enumerate() {
+            known[role] += requests;
+            totals[role] += requests;
         }
     }
     let share = |n: [u64; 3], role: usize| n[role] as f64 / totals[role].max(1) as f64;
@@ -233,6 +248,18 @@ fn oldest(bucket: Bucket, appeared: Bucket) -> AgeClass {
     }
 }
 
+/// The first bucket in which somebody serves who is there to the last.
+fn ending(start: Bucket) -> Bucket {
+    Bucket(start.0.saturating_sub(ENDED_BUCKETS))
+}
+
+/// The cells of a series from one bucket on and before another.
+fn between(series: &OperationSeries, from: Bucket, to: Bucket) -> &[(Bucket, OperationCell)] {
+    let place = |at: Bucket| series.cells.partition_point(|(bucket, _)| *bucket < at);
+    let first = place(from);
+    &series.cells[first..place(to).max(first)]
+}
+
 /// Says whether a deploy changes something else than the version.
 fn keeps_version(deploy: &Deploy) -> bool {
     matches!(deploy.kind, DeployKind::Config | DeployKind::Flag | DeployKind::Infra)
@@ -253,7 +280,7 @@ fn label_of<'a>(input: &JudgeInput, own: &[&'a OperationSeries], start: Bucket) 
 pub(crate) fn serving_most<'a>(own: &[&'a OperationSeries], start: Bucket) -> Option<&'a str> {
     let mut served: BTreeMap<&str, u64> = BTreeMap::new();
     for series in own {
-        let last = series.cells.iter().filter(|(b, _)| *b < start && b.0 + ENDED_BUCKETS >= start.0);
+        let last = between(series, ending(start), start).iter();
         *served.entry(&series.key.version).or_default() += last.map(|(_, cell)| cell.requests).sum::<u64>();
     }
     let most = served.into_iter().filter(|(_, requests)| *requests > 0);
@@ -268,20 +295,18 @@ fn control_versions<'a>(
     input: &'a JudgeInput,
     own: &[&'a OperationSeries],
 ) -> BTreeSet<&'a str> {
-    let before = |s: &OperationSeries| s.cells.iter().any(|(b, _)| *b < start);
+    let before = |s: &OperationSeries| s.cells.first().is_some_and(|(b, _)| *b < start);
     let ran_before = own.iter().any(|s| s.key.version == version && before(s));
     if ran_before && (keeps_version(deploy) || version.is_empty()) {
         return BTreeSet::from([version]);
     }
     // A version that served long ago and no more, for instance one rolled back, is no control while another serves.
-    let serves = |s: &OperationSeries| s.cells.iter().any(|(b, _)| b.0 + SERVING_BUCKETS >= start.0);
+    let serves = |s: &OperationSeries| s.cells.last().is_some_and(|(b, _)| b.0 + SERVING_BUCKETS >= start.0);
     let others = |wanted: &dyn Fn(&OperationSeries) -> bool| -> BTreeSet<&'a str> {
         own.iter().filter(|s| s.key.version != version && wanted(s)).map(|s| s.key.version.as_str()).collect()
     };
     // Nor is a canary that was taken back a minute ago, though it was the last to be met.
-    let to_the_last = |s: &OperationSeries| {
-        s.cells.iter().any(|(b, cell)| *b < start && b.0 + ENDED_BUCKETS >= start.0 && cell.requests > 0)
-    };
+    let to_the_last = |s: &OperationSeries| between(s, ending(start), start).iter().any(|(_, cell)| cell.requests > 0);
     let last = others(&to_the_last);
     if let Some(previous) = deploy.previous_version.as_deref().filter(|p| *p != version)
         && own.iter().any(|s| s.key.version == previous && serves(s))

@@ -59,13 +59,30 @@ type Both = [(f64, f64); 2];
 
 /// Failed and all requests of both arms by operation and part of it.
 #[derive(Debug, Default)]
-pub(crate) struct Strata<'a>(BTreeMap<OperationOf<'a>, BTreeMap<Part, Both>>);
+pub(crate) struct Strata<'a>(Vec<(OperationOf<'a>, Parts)>);
+
+/// Parts of one operation, ascending.
+type Parts = Vec<(Part, Both)>;
+
+/// Finds what belongs to a key among what ascends by it. Keys come ascending as a rule: the last is looked at first.
+fn entry<K: Ord + Copy, V: Default>(all: &mut Vec<(K, V)>, key: K) -> &mut V {
+    let place = match all.last() {
+        Some((last, _)) if *last == key => Ok(all.len() - 1),
+        Some((last, _)) if *last > key => all.binary_search_by_key(&key, |(key, _)| *key),
+        _ => Err(all.len()),
+    };
+    let place = place.unwrap_or_else(|place| {
+        all.insert(place, (key, V::default()));
+        place
+    });
+    &mut all[place].1
+}
 
 impl<'a> Strata<'a> {
     /// Adds failed and all requests of the candidate (0) or the control (1).
     pub(crate) fn add(&mut self, arm: usize, operation: OperationOf<'a>, part: Part, (errors, requests): (f64, f64)) {
         if requests > 0.0 {
-            let sums = &mut self.0.entry(operation).or_default().entry(part).or_default()[arm];
+            let sums = &mut entry(entry(&mut self.0, operation), part)[arm];
             *sums = (sums.0 + errors, sums.1 + requests);
         }
     }
@@ -76,14 +93,14 @@ impl<'a> Strata<'a> {
     /// of another age, or the minutes before and after. An operation that only one arm has is all mix: nothing says how the
     /// other would have fared in it.
     pub(crate) fn split(&self) -> Option<Split> {
-        let all = || self.0.values().flat_map(BTreeMap::values);
-        let total = |arm: usize| all().map(|arms| arms[arm].1).sum::<f64>();
+        let all = || self.0.iter().flat_map(|(_, parts)| parts);
+        let total = |arm: usize| all().map(|(_, arms)| arms[arm].1).sum::<f64>();
         let totals = [total(0), total(1)];
         if totals.iter().any(|n| *n <= 0.0) {
             return None;
         }
         let mut split = Split::default();
-        for arms in self.0.values().flat_map(paired) {
+        let mut add = |arms: &Both| {
             let weight = |arm: usize| arms[arm].1 / totals[arm];
             let rate = |arm: usize, other: usize| {
                 let (bad, n) = if arms[arm].1 > 0.0 { arms[arm] } else { arms[other] };
@@ -92,26 +109,37 @@ impl<'a> Strata<'a> {
             let (b, a) = (rate(0, 1), rate(1, 0));
             split.within += 0.5 * (weight(0) + weight(1)) * (b - a);
             split.mix += 0.5 * (b + a) * (weight(0) - weight(1));
+        };
+        for (_, parts) in &self.0 {
+            if parts.iter().all(|(_, arms)| has_both(arms)) {
+                parts.iter().for_each(|(_, arms)| add(arms));
+            } else {
+                paired(parts).iter().for_each(&mut add);
+            }
         }
         Some(split)
     }
 }
 
+fn has_both(arms: &Both) -> bool {
+    arms.iter().all(|(_, n)| *n > 0.0)
+}
+
 /// Joins the parts of an operation that one arm only has to the nearest that both have.
-fn paired(parts: &BTreeMap<Part, Both>) -> Vec<Both> {
+fn paired(parts: &Parts) -> Vec<Both> {
     let join = |sums: &mut Both, more: &Both| {
         for (sum, arm) in sums.iter_mut().zip(more) {
             *sum = (sum.0 + arm.0, sum.1 + arm.1);
         }
     };
-    let (both, one): (Vec<_>, Vec<_>) = parts.iter().partition(|(_, arms)| arms.iter().all(|(_, n)| *n > 0.0));
-    let mut kept: Vec<(Part, Both)> = both.into_iter().map(|(part, arms)| (*part, *arms)).collect();
+    let (both, one): (Parts, Parts) = parts.iter().copied().partition(|(_, arms)| has_both(arms));
+    let mut kept: Vec<(Part, Both)> = both;
     let far = |(stretch, age): Part, (other, its): Part| (age != its, stretch.abs_diff(other));
     let places: Vec<Part> = kept.iter().map(|(part, _)| *part).collect();
     let mut rest = Both::default();
     for (part, arms) in one {
-        let nearest = (0..places.len()).min_by_key(|at| far(*part, places[*at]));
-        join(nearest.map_or(&mut rest, |at| &mut kept[at].1), arms);
+        let nearest = (0..places.len()).min_by_key(|at| far(part, places[*at]));
+        join(nearest.map_or(&mut rest, |at| &mut kept[at].1), &arms);
     }
     kept.into_iter().map(|(_, arms)| arms).chain([rest]).filter(|arms| arms.iter().any(|(_, n)| *n > 0.0)).collect()
 }

@@ -54,6 +54,9 @@ pub(crate) struct Failed<'a> {
 impl Failing {
     /// Counts those of the callees of the service that are known.
     pub(crate) fn of(input: &JudgeInput, frame: &Frame) -> Self {
+        if input.related.is_empty() {
+            return Self::default();
+        }
         let own = input.series.iter().filter(|series| series.key.service == frame.service);
         let called: BTreeSet<(&str, &str)> = own
             .flat_map(|series| &series.cells)

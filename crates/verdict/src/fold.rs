@@ -18,6 +18,7 @@ use crate::design::{Cells, Frame, Role};
 use crate::dispersion::{Measure, Tempering};
 use crate::drift::Drift;
 use crate::due::due;
+use crate::earlier::Earlier;
 use crate::failing::Failing;
 use crate::flow::{self, Due, Flow, Traffic};
 use crate::incident::{self, Incidents};
@@ -120,28 +121,9 @@ impl Fold {
     pub(crate) fn new(frame: Frame, input: &JudgeInput) -> Self {
         let tolerances = &input.tolerances;
         let kept = frame.clone();
-        let mut past: BTreeMap<(&str, OperationKind), Cells<'_>> = BTreeMap::new();
         let mut novelty = Novelty::new(input.known_fingerprints.clone());
-        let (mut requests, mut served) = (BTreeMap::<Bucket, f64>::new(), BTreeMap::<Bucket, f64>::new());
-        let mut failures = BTreeMap::<Bucket, f64>::new();
-        for series in input.series.iter().filter(|s| s.key.service == frame.service) {
-            for (bucket, cell) in &series.cells {
-                if *bucket >= frame.earliest && *bucket < frame.start {
-                    // Of traffic that of all versions counts, those that nothing is compared with too.
-                    *served.entry(*bucket).or_default() += flow::weight(cell);
-                }
-                if frame.role(&series.key.version, *bucket) != Some(Role::Before) {
-                    continue;
-                }
-                novelty.past(cell);
-                if cell.requests > 0 {
-                    let key = (frame.operation(&series.key, Role::Before), series.key.kind);
-                    past.entry(key).or_default().push((*bucket, series.key.age, cell));
-                    *requests.entry(*bucket).or_default() += cell.requests as f64;
-                    *failures.entry(*bucket).or_default() += cell.errors as f64;
-                }
-            }
-        }
+        let Earlier { past, counted, served } = Earlier::of(&frame, input, &mut novelty);
+        let requests: BTreeMap<Bucket, f64> = counted.iter().map(|(bucket, _, all)| (*bucket, *all)).collect();
         let mut logged = Novelty::of_messages(logs::known(input));
         logged.past_requests(past.values().flatten().map(|cell| cell.2.requests).sum());
         let mut messages: BTreeMap<Bucket, f64> = BTreeMap::new();
@@ -153,13 +135,11 @@ impl Fold {
                 }
             }
         }
-        let first = past.values().flatten().map(|cell| cell.0).min();
+        let first = counted.first().map(|counted| counted.0);
         let evicted = input.data_quality.iter().any(|word| word == quality::BASELINE_EVICTED);
-        let counted: Vec<incident::Counted> =
-            requests.iter().map(|(bucket, n)| (*bucket, failures.get(bucket).copied().unwrap_or(0.0), *n)).collect();
         let unusual = incident::unusual(past.values());
         let beyond: Vec<incident::Counted> =
-            requests.iter().map(|(bucket, n)| (*bucket, unusual.get(bucket).copied().unwrap_or(0.0), *n)).collect();
+            counted.iter().map(|(bucket, _, n)| (*bucket, unusual.get(bucket).copied().unwrap_or(0.0), *n)).collect();
         let incidents = Incidents { errors: incident::find(&beyond, frame.start), latency: None };
         let mut dealing = Dealing::new(first.unwrap_or(frame.start), frame.start, incidents, tolerances);
         dealing.zone = zones::attribute(past.values().flatten().map(|cell| cell.2));
@@ -169,7 +149,7 @@ impl Fold {
             .filter(|bucket| !input.is_gap(Bucket(*bucket)))
             .map(|bucket| Traffic {
                 candidate: 0.0,
-                control: served.get(&Bucket(bucket)).copied().unwrap_or(0.0),
+                control: served[(bucket - frame.earliest.0) as usize],
                 callers: callers.asked(Bucket(bucket)),
                 excused: 1.0,
             })
@@ -233,14 +213,17 @@ impl Fold {
 
     /// Says whether all versions and operations of `series` are known: what is new may change who is compared with whom.
     pub(crate) fn knows(&self, series: &[OperationSeries]) -> bool {
-        let own = || series.iter().filter(|s| s.key.service == self.frame.service);
-        own().all(|s| {
+        let mut own = series.iter().filter(|s| s.key.service == self.frame.service);
+        let mut at = (String::new(), OperationKind::Server);
+        own.all(|s| {
             let version = &s.key.version;
             let compared = *version == self.frame.version || self.frame.control_versions.contains(version);
             let renamed = self.frame.renamed.values().any(|was| *was == s.key.operation);
             // What holds no request is no operation.
             let renamed = renamed || s.cells.iter().all(|(_, cell)| cell.requests == 0);
-            compared && (renamed || self.index.contains_key(&(s.key.operation.clone(), s.key.kind)))
+            at.0.clone_from(&s.key.operation);
+            at.1 = s.key.kind;
+            compared && (renamed || self.index.contains_key(&at))
         })
     }
 
@@ -285,11 +268,12 @@ impl Fold {
         let own = series.iter().filter(|s| s.key.service == service);
         let earlier: BTreeSet<&str> = own.filter(served_before).map(|s| s.key.version.as_str()).collect();
         for series in series.iter().filter(|s| s.key.service == service) {
+            let roles = self.frame.roles(&series.key.version);
             // Looked up once for each role: the control's name may differ.
             let mut known: [Option<usize>; 2] = [None, None];
             let fresh = series.cells.partition_point(|(bucket, _)| *bucket < self.next);
             for (bucket, cell) in &series.cells[fresh..] {
-                let role = self.frame.role(&series.key.version, *bucket);
+                let role = roles(*bucket);
                 if role.is_none() && *bucket < self.frame.end {
                     *self.bystanders.entry(*bucket).or_default() += flow::weight(cell);
                     if *bucket >= self.frame.start && !earlier.contains(series.key.version.as_str()) {

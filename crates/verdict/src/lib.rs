@@ -15,7 +15,7 @@
 //! | `placebo` | falls of traffic at other times of the past |
 //! | `share` | whether the candidate gets the share of traffic that is meant for it |
 //! | `closeness` | the sequential test that a pass must win |
-//! | `fold`, `extent`, `operation`, `counts`, `standing` | all tests carried forward bucket by bucket |
+//! | `fold`, `earlier`, `extent`, `operation`, `counts`, `standing` | all tests carried forward bucket by bucket |
 //! | `tally`, `memo` | histograms added up, and what was worked out just before |
 //! | `subject`, `gate` | what the tests are about, their weights, and the lines that they cross |
 //! | `decision` | many tests, one answer |
@@ -54,6 +54,7 @@ mod drift;
 mod drill;
 mod due;
 pub mod e_process;
+mod earlier;
 mod errors;
 mod evidence;
 mod explain;

@@ -58,6 +58,9 @@ pub(crate) struct Others {
 impl Others {
     /// Counts those of the callees that are known.
     pub(crate) fn of(input: &JudgeInput, frame: &Frame) -> Self {
+        if input.related.is_empty() {
+            return Self { end: frame.end, ..Self::default() };
+        }
         let own = || input.series.iter().filter(|s| s.key.service == frame.service).flat_map(|s| &s.cells);
         let (mut called, mut in_vain) = (BTreeSet::new(), false);
         for (bucket, cell) in own() {
@@ -165,14 +168,18 @@ impl Outages {
     }
 
     /// Takes one bucket of the candidate.
-    pub(crate) fn push<'a>(&mut self, bucket: Bucket, cells: impl Iterator<Item = &'a OperationCell>, others: &Others) {
-        let cells: Vec<&OperationCell> = cells.collect();
-        let in_vain = cells.iter().any(|cell| cell.callees.keys().any(Party::is_unanswered));
+    pub(crate) fn push<'a>(
+        &mut self,
+        bucket: Bucket,
+        cells: impl Iterator<Item = &'a OperationCell> + Clone,
+        others: &Others,
+    ) {
+        let in_vain = cells.clone().any(|cell| cell.callees.keys().any(Party::is_unanswered));
         if !in_vain && self.0.values().all(|outage| outage.last.0 + AROUND < bucket.0) {
             return;
         }
         let mut here = Arm::default();
-        cells.iter().for_each(|cell| here.add(cell));
+        cells.clone().for_each(|cell| here.add(cell));
         for (target, (failed, ns)) in &here.unanswered {
             if self.0.len() >= TARGETS_MAX && !self.0.contains_key(target) {
                 continue;
@@ -194,7 +201,7 @@ impl Outages {
                 *sum = (sum.0 + came, sum.1 + usual);
             }
         }
-        let own: u64 = cells.iter().map(|cell| forgone::own(cell, &others.caller)).sum();
+        let own: u64 = cells.map(|cell| forgone::own(cell, &others.caller)).sum();
         for outage in self.0.values_mut().filter(|outage| bucket.0 <= outage.last.0 + AROUND) {
             let around = &mut outage.around;
             (around.assembled, around.own) = (around.assembled + here.assembled, around.own + own);

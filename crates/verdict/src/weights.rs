@@ -38,6 +38,17 @@ fn mean_weight(weighted: u64, n: u64) -> f64 {
     weighted as f64 / WEIGHT_UNIT as f64 / n.max(1) as f64
 }
 
+/// Says whether every request stands for itself, or no weight is known of any.
+fn are_even<'a>(mut cells: impl Iterator<Item = &'a OperationCell>) -> bool {
+    let alone = |weighted: u64, n: u64| n.checked_mul(WEIGHT_UNIT) == Some(weighted);
+    let (mut plain, mut unknown) = (true, true);
+    cells.all(|cell| {
+        plain &= alone(cell.weighted_requests, cell.requests) && alone(cell.weighted_errors, cell.errors);
+        unknown &= cell.weighted_requests == 0 && cell.weighted_errors == 0;
+        plain || unknown
+    })
+}
+
 /// Returns the weight of each version's failures; `None` where failures were sampled like the rest, as far as is known.
 fn weights<'a>(sums: &Versions<'a>) -> Option<BTreeMap<&'a str, f64>> {
     let uneven = |[errors, requests, weighted_errors, weighted]: &Sums| {
@@ -68,6 +79,9 @@ pub(crate) fn evened(input: &JudgeInput) -> Option<JudgeInput> {
     }
     let start = input.deploy.started_at.bucket();
     let own = || input.series.iter().filter(|s| s.key.service == input.deploy.service);
+    if are_even(own().flat_map(|series| &series.cells).map(|(_, cell)| cell)) {
+        return None;
+    }
     let (mut before, mut since) = (Versions::new(), BTreeMap::<Bucket, Versions<'_>>::new());
     for series in own() {
         for (bucket, cell) in &series.cells {

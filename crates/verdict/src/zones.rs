@@ -46,19 +46,22 @@ pub(crate) const RARER_MAX: f64 = 20.0;
 const TOLD: (f64, f64) = (0.0005, 0.04);
 
 /// Returns the attribute by which the cells of a service tell their zone; `None` where they tell none, or not all of them.
-pub(crate) fn attribute<'a>(cells: impl Iterator<Item = &'a OperationCell> + Clone) -> Option<&'static str> {
-    let told = |attribute: &str| {
-        let low = first(attribute);
-        let mut names: BTreeSet<&str> = BTreeSet::new();
-        for cell in cells.clone() {
-            names.extend(of(cell, &low).map(|(name, _)| name));
-            if names.len() > ZONES_MAX || names.contains(OTHER) {
-                return false;
+pub(crate) fn attribute<'a>(cells: impl Iterator<Item = &'a OperationCell>) -> Option<&'static str> {
+    let lows = ATTRIBUTES.map(first);
+    // What each names; none where not all are named, or too many.
+    let mut named = ATTRIBUTES.map(|_| Some(BTreeSet::<&str>::new()));
+    for cell in cells.filter(|cell| !cell.values.is_empty()) {
+        for (names, low) in named.iter_mut().zip(&lows) {
+            if let Some(known) = names {
+                known.extend(of(cell, low).map(|(name, _)| name));
+                if known.len() > ZONES_MAX || known.contains(OTHER) {
+                    *names = None;
+                }
             }
         }
-        !names.is_empty()
-    };
-    ATTRIBUTES.into_iter().find(|attribute| told(attribute))
+    }
+    let told = ATTRIBUTES.into_iter().zip(named).find(|(_, names)| names.as_ref().is_some_and(|n| !n.is_empty()));
+    told.map(|(attribute, _)| attribute)
 }
 
 /// The least of the values of an attribute.
