@@ -10,10 +10,12 @@ use std::collections::BTreeMap;
 use plimsoll_model::signal::{AgeClass, OperationCell, OperationKey, OperationKind, OperationSeries};
 use plimsoll_model::{Bucket, ServiceAggregates, ServiceKey};
 
+use crate::calls::CallCounts;
 use crate::design::Frame;
 use crate::fold::Fold;
 use crate::input::JudgeInput;
 use crate::subject::Subject;
+use crate::tolerances::Tolerances;
 
 /// Requests of all operations of one service, by version.
 #[derive(Debug, Clone, Default)]
@@ -84,6 +86,17 @@ impl Served {
         });
         series.collect()
     }
+}
+
+/// Says whether an operation of the candidate calls somebody by as much more or less than the control does as is not tolerated, in
+/// `series` of late: traces are closed after their requests are folded, so that these are known only now.
+pub(crate) fn calls_otherwise(fold: &Fold, series: &[OperationSeries], tolerances: &Tolerances) -> bool {
+    let mut lately: BTreeMap<usize, CallCounts> = BTreeMap::new();
+    for series in series.iter().filter(|s| s.key.service == fold.frame.service && s.key.version == fold.frame.version) {
+        let Some(operation) = fold.find(&series.key) else { continue };
+        series.cells.iter().for_each(|(_, cell)| lately.entry(operation).or_default().add(cell));
+    }
+    lately.iter().any(|(operation, counts)| fold.operations[*operation].calls.differ(counts, tolerances))
 }
 
 /// Says whether anything beside requests exceeds what is tolerated, by `aggregates` of the whole time and requests `served`.

@@ -25,6 +25,8 @@ const CONTROLS: f64 = 8.0;
 /// elsewhere, up to which they are the same calls.
 const NEW_MAX: f64 = 0.1;
 const MOVED_RATIO: f64 = 1.25;
+/// Requests of the candidate that tell whom it calls lately.
+const LATELY_MIN: f64 = 30.0;
 /// Evidence is always tempered by this: calls come in clumps.
 const DISPERSION: f64 = 3.0;
 
@@ -83,6 +85,18 @@ impl CallTests {
     pub(crate) fn bytes(&self) -> usize {
         let lately: usize = self.tests.iter().map(|test| test.lately.len() * 40).sum();
         self.tests.len() * (size_of::<CallTest>() + 64) + lately + self.before.calls.len() * 128
+    }
+
+    /// Says whether what the candidate called lately is beyond what is tolerated of what was called before.
+    pub(crate) fn differ(&self, lately: &CallCounts, tolerances: &Tolerances) -> bool {
+        if lately.requests < LATELY_MIN || self.before.requests <= 0.0 {
+            return false;
+        }
+        self.before.calls.keys().chain(lately.calls.keys()).any(|key| {
+            let each = |of: &CallCounts| of.calls.get(key).copied().unwrap_or(0.0) / of.requests;
+            let (b, a) = (each(lately), each(&self.before));
+            (b - a).abs() >= DIFFERENCE_MIN && b.max(a) >= tolerances.calls_ratio * b.min(a)
+        })
     }
 
     /// Takes one bucket of the candidate that nothing is left to be held against but what was seen of the control.

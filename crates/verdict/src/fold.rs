@@ -227,6 +227,11 @@ impl Fold {
         })
     }
 
+    /// Returns the place of an operation of the candidate that is followed.
+    pub(crate) fn find(&self, key: &OperationKey) -> Option<usize> {
+        self.index.get(&(self.frame.operation(key, Role::Candidate).to_owned(), key.kind)).copied()
+    }
+
     /// Says whether what decides is brought up to date by nothing but a look at the whole.
     pub(crate) fn needs_whole(&self) -> bool {
         self.restarts.candidate.again() > 0.0 || self.by_levels()

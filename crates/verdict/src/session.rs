@@ -22,7 +22,7 @@ use crate::judge::{asked_otherwise, conclude, judge, same_answer};
 
 /// Buckets after which the whole is judged afresh: while the candidate is young, and later.
 const AFRESH_YOUNG: u64 = 6;
-pub(crate) const AFRESH: u64 = 30;
+pub(crate) const AFRESH: u64 = 60;
 /// Buckets since the candidate's first in which it counts as young.
 const YOUNG: u64 = 30;
 /// Buckets after which it is asked again what is told beside requests.
@@ -104,7 +104,8 @@ impl Session {
         fold.frame.end = end;
         if let Some(aggregates) = beside {
             self.beside_at = now;
-            if beside::is_loud(&fold.frame, &self.served, aggregates, input) {
+            let calls = || beside::calls_otherwise(fold, &input.series, &input.tolerances);
+            if calls() || beside::is_loud(&fold.frame, &self.served, aggregates, input) {
                 self.fold = None;
                 return None;
             }

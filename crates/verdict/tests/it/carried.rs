@@ -5,7 +5,7 @@ use std::ops::Range;
 use plimsoll_model::aggregates::{Participant, PathCell, PathSeries};
 use plimsoll_model::log::{Level, LogCell, LogSeries};
 use plimsoll_model::presence::{PresenceCell, PresenceSeries};
-use plimsoll_model::signal::{OperationCell, WEIGHT_UNIT};
+use plimsoll_model::signal::{CalleeTime, OperationCell, Party, WEIGHT_UNIT};
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Bucket, ServiceAggregates, ServiceKey, SignalKind, Verdict, VerdictKind};
 use plimsoll_verdict::{JudgeInput, Session, judge};
@@ -137,6 +137,52 @@ fn spans_that_are_delivered_late_are_folded_once_they_are_there() {
         assert!(after <= in_time + late + 2, "{late}: {after} for {in_time} buckets");
         assert!(wholes <= 25, "{late}: {wholes} looks at the whole");
     }
+}
+
+#[test]
+fn a_storm_of_calls_that_is_known_once_traces_are_closed_is_found_between_two_full_looks() {
+    let scenario = Scenario { share: 1.0, errors: 0.003, rate: 20.0, after_s: 1_200, ..Scenario::default() };
+    let mut all = simulate(&scenario, 78);
+    let bank = Party {
+        namespace: String::new(),
+        service: "bank".to_owned(),
+        version: "7".to_owned(),
+        operation: "POST /hold".to_owned(),
+    };
+    for (bucket, cell) in all.series.iter_mut().flat_map(|series| &mut series.cells) {
+        let calls = if bucket.0 >= START + 33 { 4 } else { 1 } * cell.requests;
+        cell.assembled = cell.requests;
+        cell.callees.insert(bank.clone(), CalleeTime { calls, critical_ns: 1_000 });
+    }
+    let known = |from: Bucket, now: u64| {
+        let mut series = all.series.clone();
+        for series in &mut series {
+            series.cells.retain(|(bucket, _)| *bucket >= from && bucket.0 < now);
+            // Its traces are closed by the next look.
+            for (_, cell) in series.cells.iter_mut().filter(|(bucket, _)| bucket.0 + 1 >= now) {
+                cell.assembled = 0;
+                cell.callees.clear();
+            }
+        }
+        series
+    };
+    let (mut session, mut previous) = (Session::default(), None);
+    let found = (START..START + 120).find(|bucket| {
+        let now = Bucket(*bucket).start();
+        let asked = |from: Bucket| JudgeInput {
+            previous: previous.clone(),
+            tolerances: all.tolerances.clone(),
+            ..JudgeInput::new(all.deploy.clone(), now, known(from, *bucket))
+        };
+        let beside = session.asks_beside(now).then(ServiceAggregates::default);
+        let latest = session.since().and_then(|since| session.judge_latest(&asked(since.bucket()), beside));
+        let verdict = latest.unwrap_or_else(|| session.judge_all(&asked(Bucket(0))));
+        let regressed = verdict.verdict == VerdictKind::Regressed;
+        previous = Some(verdict);
+        regressed
+    });
+    let after = found.expect("it calls four times as often") - START - 33;
+    assert!(after <= 18, "{after} buckets");
 }
 
 #[test]
