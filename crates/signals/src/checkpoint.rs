@@ -104,7 +104,8 @@ impl SignalState {
             seen.last_seen = seen.last_seen.max(last);
             seen.requests += if again { 0 } else { cell.requests };
             for fingerprint in cell.exceptions.keys().filter(|fingerprint| fingerprint.0 != 0) {
-                self.registry.remember(service, *fingerprint, first);
+                let name = self.registry.version_name(version);
+                self.registry.remember(service, &name, *fingerprint, first);
             }
             let series = self.registry.series_id(SeriesKey { version, operation, age: key.age });
             let cell = self.registry.shorten(cell);

@@ -55,6 +55,7 @@ mod drill;
 mod events;
 mod exception;
 mod excerpt;
+mod firsts;
 mod frame;
 mod groups;
 mod heard;

@@ -182,17 +182,17 @@ impl SignalState {
         place
     }
 
-    /// Returns the number of a template and its first sight, which is remembered. One that no longer fits is counted under
+    /// Returns the number of a template and its first sight in the line's version, which is remembered. One that no longer fits is counted under
     /// a template of which it is an instance, where there is one.
     fn template_id(&mut self, line: &Line<'_>, text: &mut String) -> (u64, UnixNanos) {
         // As exact as stored rows are, so that a restart changes nothing.
         let first = UnixNanos(line.at).bucket().start();
         let (id, max) = (line.emitter.service as usize, self.registry.limits.templates_per_service_max);
         let template = template_hash(text);
+        let version = self.registry.version_name(line.emitter.version);
         let service = &mut self.registry.service[id];
         if let Some(known) = service.templates.get_mut(&template) {
-            *known = first.min(*known);
-            return (template, *known);
+            return (template, known.note(&version, first));
         }
         if service.templates.len() >= max && self.watermark >= service.consolidated_at + CONSOLIDATE_NS {
             service.consolidated_at = self.watermark;
@@ -204,12 +204,10 @@ impl SignalState {
                 service.by_sum.generalised(text, |hash| service.templates.contains_key(&hash))
         {
             *text = general;
-            let seen = service.templates.entry(known).or_insert(first);
-            *seen = first.min(*seen);
-            return (known, *seen);
+            return (known, service.templates.entry(known).or_default().note(&version, first));
         }
         if service.templates.len() < max {
-            service.templates.insert(template, first);
+            service.templates.entry(template).or_default().note(&version, first);
             if service.consolidated_at > 0 {
                 service.by_sum.insert(text, template);
             }
@@ -235,10 +233,9 @@ impl SignalState {
             let template = if text == general { hash } else { template_hash(general) };
             by_sum.insert(general, template);
             if text != general
-                && let Some(first) = known.remove(&hash)
+                && let Some(firsts) = known.remove(&hash)
             {
-                let earliest = known.entry(template).or_insert(first);
-                *earliest = first.min(*earliest);
+                known.entry(template).or_default().merge(&firsts);
             }
         }
     }

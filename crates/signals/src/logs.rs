@@ -68,7 +68,8 @@ impl SignalState {
             }
             let age = Self::age_of(emitter, at);
             let (fingerprint, seen) = exception(exception_type, message, stack);
-            self.registry.remember(emitter.service, fingerprint, UnixNanos(at.min(received)));
+            let version = self.registry.version_name(emitter.version);
+            self.registry.remember(emitter.service, &version, fingerprint, UnixNanos(at.min(received)));
             let Some(trace) = trace else {
                 let operation = self.service_operation(emitter.service);
                 self.count_exception(emitter.version, operation, age, bucket, fingerprint, &seen);

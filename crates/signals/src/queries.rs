@@ -170,14 +170,20 @@ impl SignalState {
     /// Returns when an exception of a service was first seen, as far back as is known.
     pub fn fingerprint_first_seen(&self, service: &ServiceKey, fingerprint: Fingerprint) -> Option<UnixNanos> {
         let service = self.registry.services.get(service)?;
-        self.registry.service[service as usize].fingerprints.get(&fingerprint.0).copied()
+        self.registry.service[service as usize].fingerprints.get(&fingerprint.0)?.first()
     }
 
-    /// Returns the exceptions of a service that were first seen before `before`.
-    pub fn known_fingerprints(&self, service: &ServiceKey, before: UnixNanos) -> BTreeSet<Fingerprint> {
+    /// Returns the exceptions of a service that any version but those `taken_back` threw before `before`.
+    pub fn known_fingerprints(
+        &self,
+        service: &ServiceKey,
+        before: UnixNanos,
+        taken_back: &BTreeSet<String>,
+    ) -> BTreeSet<Fingerprint> {
         let Some(service) = self.registry.services.get(service) else { return BTreeSet::new() };
         let known = self.registry.service[service as usize].fingerprints.iter();
-        known.filter(|(_, first)| **first < before).map(|(fingerprint, _)| Fingerprint(*fingerprint)).collect()
+        let known = known.filter(|(_, firsts)| firsts.without(taken_back).is_some_and(|first| first < before));
+        known.map(|(fingerprint, _)| Fingerprint(*fingerprint)).collect()
     }
 
     /// Takes the versions that were seen for the first time since the last call, each once.

@@ -258,7 +258,8 @@ impl SignalState {
                     let template = if other { OTHER_TEMPLATE } else { template_hash(&row.name) };
                     if !other {
                         let service = self.registry.versions.key(version).service;
-                        self.registry.remember_template(service, template, row.start);
+                        let name = self.registry.version_name(version);
+                        self.registry.remember_template(service, &name, template, row.start);
                     }
                     self.sides.templates.entry(template).or_insert_with(|| row.name.as_str().into());
                     let cell = LogCell { count: row.count, exemplars: row.failed };

@@ -7,11 +7,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use plimsoll_model::signal::{AgeClass, Fingerprint, OperationKey, OperationKind, Party};
+use plimsoll_model::signal::{AgeClass, OperationKey, OperationKind, Party};
 use plimsoll_model::{ServiceKey, UnixNanos};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128, xxh3_128_with_seed};
 
 use crate::cell::Recorded;
+use crate::firsts::Firsts;
 use crate::intern::{FixedMap, Interner, Recent, RecentHashes};
 use crate::limits::{OTHER, SignalCounters, SignalLimits};
 use crate::name::{operation_name, truncated};
@@ -40,9 +41,10 @@ pub(crate) struct Service {
     pub(crate) operations: usize,
     /// It has shown a server or consumer span: its internal spans are no operations.
     pub(crate) serves: bool,
-    pub(crate) fingerprints: FixedMap<u64, UnixNanos>,
-    /// Log templates by hash, with when they were first seen.
-    pub(crate) templates: FixedMap<u64, UnixNanos>,
+    /// Exceptions, with when each version first threw them.
+    pub(crate) fingerprints: FixedMap<u64, Firsts>,
+    /// Log templates by hash, with when each version first logged them.
+    pub(crate) templates: FixedMap<u64, Firsts>,
     /// The same by sums of their words, once they were made fewer.
     pub(crate) by_sum: crate::lines::BySum,
     /// When its templates were last made fewer, in nanoseconds of the watermark.
@@ -444,29 +446,6 @@ impl Registry {
             return self.other_party;
         }
         self.parties.intern(key)
-    }
-
-    /// Remembers an exception of a service.
-    pub(crate) fn remember(&mut self, service: u32, fingerprint: Fingerprint, at: UnixNanos) {
-        let max = self.limits.fingerprints_per_service_max;
-        let known = &mut self.service[service as usize].fingerprints;
-        if let Some(first) = known.get_mut(&fingerprint.0) {
-            *first = at.min(*first);
-        } else if known.len() < max {
-            known.insert(fingerprint.0, at);
-        } else {
-            self.counters.forgotten_fingerprints += 1;
-        }
-    }
-
-    /// Remembers a log template of a service.
-    pub(crate) fn remember_template(&mut self, service: u32, template: u64, at: UnixNanos) {
-        let max = self.limits.templates_per_service_max;
-        let known = &mut self.service[service as usize].templates;
-        if known.len() < max || known.contains_key(&template) {
-            let first = known.entry(template).or_insert(at);
-            *first = at.min(*first);
-        }
     }
 
     pub(crate) fn party(&self, id: u32) -> Party {

@@ -1,6 +1,6 @@
 //! The aggregates beside operations, together: their keys, their bounds, and what is asked of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use plimsoll_model::aggregates::{
@@ -219,6 +219,16 @@ impl SignalState {
 
     /// Returns what else is known of a service: buckets that start within `within`, and the weeks before.
     pub fn aggregates(&self, service: &ServiceKey, within: Interval) -> ServiceAggregates {
+        self.aggregates_without(service, within, &BTreeSet::new())
+    }
+
+    /// Returns the same; what versions `taken_back` logged does not tell when a template was first seen.
+    pub fn aggregates_without(
+        &self,
+        service: &ServiceKey,
+        within: Interval,
+        taken_back: &BTreeSet<String>,
+    ) -> ServiceAggregates {
         let Some(id) = self.registry.services.get(service) else { return ServiceAggregates::default() };
         let buckets = within.from.0.div_ceil(Bucket::WIDTH_NS)..within.to.0.div_ceil(Bucket::WIDTH_NS);
         if buckets.is_empty() {
@@ -226,7 +236,7 @@ impl SignalState {
         }
         ServiceAggregates {
             presence: self.presence_of(id, &buckets),
-            logs: self.logs_of(id, &buckets),
+            logs: self.logs_of(id, &buckets, taken_back),
             metrics: self.metrics_of(id, &buckets),
             arms: self.arms_of(id, &buckets),
             actions: self.actions_of(id, &buckets),
@@ -255,7 +265,7 @@ impl SignalState {
     }
 
     /// Templates are grouped by what the asked stretch holds and by nothing else, so that stored rows give the same groups.
-    fn logs_of(&self, service: u32, buckets: &std::ops::Range<u64>) -> Vec<LogSeries> {
+    fn logs_of(&self, service: u32, buckets: &std::ops::Range<u64>, taken_back: &BTreeSet<String>) -> Vec<LogSeries> {
         let mine = |key: &LogId| self.registry.versions.key(key.version).service == service;
         let found = self.sides.logs.within(buckets, mine);
         let ids = found.iter().map(|(key, _)| key.template).collect();
@@ -265,8 +275,11 @@ impl SignalState {
         let mut first_of_group: BTreeMap<&str, UnixNanos> = BTreeMap::new();
         for (key, cells) in &found {
             let Some(group) = groups.get(&key.template) else { continue };
-            let first_cell = cells.first_key_value().map_or(UnixNanos(0), |(bucket, _)| Bucket(*bucket).start());
-            let first = known.get(&key.template).copied().unwrap_or(first_cell);
+            let first_cell = || cells.first_key_value().map_or(UnixNanos(0), |(bucket, _)| Bucket(*bucket).start());
+            // What nobody else logged was never seen before.
+            let first = known
+                .get(&key.template)
+                .map_or_else(first_cell, |firsts| firsts.without(taken_back).unwrap_or(UnixNanos::MAX));
             let of_group = first_of_group.entry(group).or_insert(first);
             *of_group = first.min(*of_group);
             let merged = series.entry((key.version, level_of(key.level), group)).or_default();

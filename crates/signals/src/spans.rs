@@ -262,7 +262,8 @@ impl SignalState {
                     continue;
                 }
                 counted.push(fingerprint);
-                self.registry.remember(emitter.service, fingerprint, UnixNanos(end.min(received)));
+                let version = self.registry.version_name(emitter.version);
+                self.registry.remember(emitter.service, &version, fingerprint, UnixNanos(end.min(received)));
                 if serving.is_some() {
                     self.count_exception(emitter.version, what, age, bucket, fingerprint, &seen);
                 }

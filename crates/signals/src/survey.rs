@@ -7,6 +7,7 @@
 //! *Cost.* No histogram is read and no cell is made.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use plimsoll_model::signal::Fingerprint;
@@ -69,13 +70,15 @@ impl SignalState {
     pub fn load_exceptions(&mut self, batch: &RecordBatch) -> Result<(), SchemaError> {
         let names = Names::of(batch)?;
         let exceptions = Entries::of(batch, "exceptions")?;
+        let version = columns::text(batch, "service_version")?;
         for row in (0..batch.num_rows()).filter(|row| !exceptions.range(*row).is_empty()) {
             let (service, at) = names.at(row);
             let service = self.registry.service_id(&service);
+            let version: Arc<str> = version.value(row).into();
             for entry in exceptions.range(row) {
                 let fingerprint = exceptions.number("fingerprint", entry)?;
                 if fingerprint != 0 {
-                    self.registry.remember(service, Fingerprint(fingerprint), at);
+                    self.registry.remember(service, &version, Fingerprint(fingerprint), at);
                 }
             }
         }
@@ -90,7 +93,8 @@ impl SignalState {
         for row in decode(batch, Recall::All)? {
             if row.kind == "log" && row.name != crate::OTHER {
                 let service = self.registry.service_id(&row.service);
-                self.registry.remember_template(service, template_hash(&row.name), row.start);
+                let version: Arc<str> = row.version.as_str().into();
+                self.registry.remember_template(service, &version, template_hash(&row.name), row.start);
             }
         }
         Ok(())

@@ -267,7 +267,7 @@ fn keeps_version(deploy: &Deploy) -> bool {
 
 /// Returns the version that is meant where a change that keeps the version has a label of its own, which no telemetry names: the one
 /// that served most in the minute before the start.
-fn label_of<'a>(input: &JudgeInput, own: &[&'a OperationSeries], start: Bucket) -> Option<&'a str> {
+pub(crate) fn label_of<'a>(input: &JudgeInput, own: &[&'a OperationSeries], start: Bucket) -> Option<&'a str> {
     let deploy = &input.deploy;
     // The arms of a flag are versions, and known by their names.
     if !keeps_version(deploy) || input.flag.is_some() || own.iter().any(|s| s.key.version == deploy.version) {
@@ -287,8 +287,13 @@ pub(crate) fn serving_most<'a>(own: &[&'a OperationSeries], start: Bucket) -> Op
     most.max_by(|a, b| a.1.cmp(&b.1).then_with(|| b.0.cmp(a.0))).map(|(version, _)| version)
 }
 
+/// Says whether there were requests in the minute before the start.
+pub(crate) fn serves_to_the_last(series: &OperationSeries, start: Bucket) -> bool {
+    between(series, ending(start), start).iter().any(|(_, cell)| cell.requests > 0)
+}
+
 /// Chooses the versions that the candidate is held against.
-fn control_versions<'a>(
+pub(crate) fn control_versions<'a>(
     deploy: &'a Deploy,
     version: &'a str,
     start: Bucket,
@@ -306,7 +311,7 @@ fn control_versions<'a>(
         own.iter().filter(|s| s.key.version != version && wanted(s)).map(|s| s.key.version.as_str()).collect()
     };
     // Nor is a canary that was taken back a minute ago, though it was the last to be met.
-    let to_the_last = |s: &OperationSeries| between(s, ending(start), start).iter().any(|(_, cell)| cell.requests > 0);
+    let to_the_last = |s: &OperationSeries| serves_to_the_last(s, start);
     let last = others(&to_the_last);
     if let Some(previous) = deploy.previous_version.as_deref().filter(|p| *p != version)
         && own.iter().any(|s| s.key.version == previous && serves(s))

@@ -120,6 +120,14 @@ impl ErrorTest {
         self.past_weight = times;
     }
 
+    /// Forgets the evidence so far: it was of what happens without any deploy. To drop evidence that is above one spends nothing.
+    pub(crate) fn begin_anew(&mut self) {
+        self.standing = Standing { dispersion: self.standing.dispersion, ..Standing::default() };
+        self.sums = RateSums::default();
+        self.gate = Exceedance::default();
+        self.beyond = Exceedance::default();
+    }
+
     /// All strata so far.
     pub(crate) fn strata(&self) -> Vec<Stratum> {
         self.kept.iter().map(Kept::stratum).collect()

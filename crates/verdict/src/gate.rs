@@ -5,6 +5,7 @@ use plimsoll_model::Bucket;
 use crate::alone;
 use crate::errors;
 use crate::fold::Fold;
+use crate::latency::LatencyTest;
 use crate::metrics;
 use crate::operation::Operation;
 use crate::recent::Recent;
@@ -26,6 +27,8 @@ const LASTING_REQUESTS_MIN: f64 = 5.0;
 const BEYOND_A_STRAY: f64 = 1.0;
 /// Standard deviations by which what resembles an incident is worse than that was, or goes on after it.
 const WORSE_THAN_BEFORE: f64 = 3.0;
+/// Buckets without excess after which what had come again is over.
+const OVER_BUCKETS: u64 = 6;
 /// Share of the failures in excess that [`LASTING_BUCKETS`] in a row hold at most, where they come all the while.
 const DENSEST: f64 = 2.0 / 3.0;
 /// Buckets for which failures wait for their traces, which say where they began.
@@ -41,6 +44,10 @@ pub(crate) struct Told {
 }
 
 impl Told {
+    fn of((hits, all): (f64, f64), share: f64) -> Self {
+        Self { hits, all, share }
+    }
+
     pub(crate) fn exceeds(&self) -> bool {
         self.all > 0.0 && self.hits / self.all > self.share
     }
@@ -95,6 +102,10 @@ impl Fold {
                 continue;
             }
             let shown = standing.log_e >= level && standing.exceeded_at.is_some();
+            if self.is_over_again(*subject, bucket, tolerances) {
+                self.begin_anew(*subject, bucket);
+                continue;
+            }
             if standing.triggered_at.is_none() && shown && self.gate >= level {
                 self.standing_mut(*subject).triggered_at = Some(bucket);
             }
@@ -207,8 +218,10 @@ impl Fold {
                 let op = &self.operations[index];
                 let incident = op.incidents.errors?;
                 let found = op.outlasts(incident, when, |recent| (recent.errors, recent.requests))?;
-                let told = Told { hits: found.bad, all: found.all, share: incident.share };
-                (!told.is_beyond(WORSE_THAN_BEFORE, op.errors.standing.dispersion)).then_some(found.from)
+                let dispersion = op.errors.standing.dispersion;
+                let told = Told::of(found.inside, incident.share);
+                let worse = told.is_beyond(WORSE_THAN_BEFORE, dispersion);
+                (!worse).then_some(found.from)
             }
             Subject::Latency(index) => {
                 let op = &self.operations[index];
@@ -221,6 +234,32 @@ impl Fold {
             }
             _ => None,
         }
+    }
+
+    /// Says whether an incident came again and is over, and the test was triggered by nothing that lasted longer: it is no evidence of
+    /// what comes later.
+    fn is_over_again(&self, subject: Subject, now: Bucket, tolerances: &Tolerances) -> bool {
+        let standing = self.standing(subject);
+        // What was confirmed is told; and to forget evidence for the deploy would be to make some against it.
+        if standing.triggered_at.is_none() || standing.confirmed_at.is_some() || standing.log_e < 0.0 {
+            return false;
+        }
+        let Some(until) = self.recurs_until(subject, now).filter(|until| now >= *until) else { return false };
+        let from = Bucket((now.0 + 1).saturating_sub(OVER_BUCKETS));
+        let (excess, requests) = self.excess(subject, from, now, tolerances);
+        standing.anew_at.is_none_or(|at| at < until) && !excess && requests >= LASTING_REQUESTS
+    }
+
+    /// Forgets what a test has shown by `now`.
+    fn begin_anew(&mut self, subject: Subject, now: Bucket) {
+        match subject {
+            Subject::Errors(index) => self.operations[index].errors.begin_anew(),
+            Subject::Latency(index) => self.operations[index].latency.iter_mut().for_each(LatencyTest::begin_anew),
+            Subject::LogErrors => self.log_errors.test.begin_anew(),
+            Subject::Path(index) => self.paths.tests[index].test.begin_anew(),
+            _ => return,
+        }
+        self.standing_mut(subject).anew_at = Some(now);
     }
 
     /// Says whether all of the time shows more than half of what is tolerated, and clearly so; true of what counts neither failed nor

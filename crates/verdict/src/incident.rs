@@ -75,6 +75,15 @@ impl Incident {
     }
 }
 
+/// What the candidate did that resembles an incident before the start.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outlasting {
+    /// From here on it lasts longer.
+    pub(crate) from: Bucket,
+    /// Bad and all requests in it.
+    pub(crate) inside: (f64, f64),
+}
+
 /// A bucket with what was bad of it, and all.
 pub(crate) type Counted = (Bucket, f64, f64);
 

@@ -36,8 +36,11 @@ pub struct JudgeInput {
     pub related: Vec<OperationSeries>,
     /// Services that were neither deployed lately nor are connected with it by calls, over the same time.
     pub untouched: Vec<VitalsSeries>,
-    /// Exceptions of the service that were seen before the start, as far back as is known.
+    /// Exceptions of the service that were seen before the start, as far back as is known, in versions that were not taken back.
     pub known_fingerprints: BTreeSet<Fingerprint>,
+    /// Versions that were tried and taken back ([`crate::taken_back`]); neither exceptions nor when messages were first seen are
+    /// known by them.
+    pub taken_back: BTreeSet<String>,
     /// Versions of the service that were seen before the start.
     pub known_versions: BTreeSet<String>,
     /// When the service was changed before, as far back as is known: a version first seen, another deploy begun.
@@ -81,6 +84,7 @@ impl JudgeInput {
             related: Vec::new(),
             untouched: Vec::new(),
             known_fingerprints: BTreeSet::new(),
+            taken_back: BTreeSet::new(),
             known_versions: BTreeSet::new(),
             changed_at: BTreeSet::new(),
             first_request: None,

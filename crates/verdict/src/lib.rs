@@ -22,6 +22,7 @@
 //! | `boots` | when instances start, and what they say then is no news |
 //! | `lately` | what the candidate did of late, where a test keeps nothing but its evidence |
 //! | `aftermath`, `relapse` | the end of a regression whose reference is gone; what had recovered and goes wrong again |
+//! | [`taken_back`] | versions that were tried and taken back, whose exceptions and messages are not known by them |
 //! | [`Session`], `beside` | a judgement that is carried on from look to look, and what it asks beside requests |
 //! | `tolerances`, `policy` | what counts as worse, and for which service |
 //! | `flag`, `measured`, `records`, `weights` | the arms of a feature flag, as versions; request metrics, as operations; log records, where there is nothing else; sampled spans, by weight |
@@ -102,6 +103,7 @@ mod subject;
 mod summary;
 mod surprise;
 mod symptoms;
+mod taken_back;
 mod tally;
 mod tolerances;
 mod totals;
@@ -119,4 +121,5 @@ pub use measured::Measured;
 pub use overlap::Overlapping;
 pub use policy::{TolerancePolicy, ToleranceRule};
 pub use session::Session;
+pub use taken_back::taken_back;
 pub use tolerances::Tolerances;

@@ -15,7 +15,7 @@ use crate::dispersion::Measure;
 use crate::errors::ErrorTest;
 use crate::failing::Failing;
 use crate::forgone::Forgone;
-use crate::incident::{self, Incident, Incidents};
+use crate::incident::{self, Incident, Incidents, Outlasting};
 use crate::latency::{EDGE_COUNT_MIN, LatencyTest};
 use crate::memo::Memos;
 use crate::recent::Recent;
@@ -321,12 +321,10 @@ impl Operation {
         let worst = incident::largest(&counted, RESEMBLES * incident.share);
         let inside = &counted[worst.from..worst.to];
         let from = inside.first()?.0;
-        let sum = inside.iter().fold((0.0, 0.0), |sum, (_, bad, all)| (sum.0 + bad, sum.1 + all));
-        (from.0 >= first.0 + EARLIEST as u64).then(|| Outlasting {
-            from: Bucket(from.0 + incident.buckets() + MARGIN),
-            bad: sum.0,
-            all: sum.1,
-        })
+        let sum =
+            |of: &[incident::Counted]| of.iter().fold((0.0, 0.0), |sum, (_, bad, all)| (sum.0 + bad, sum.1 + all));
+        (from.0 >= first.0 + EARLIEST as u64)
+            .then(|| Outlasting { from: Bucket(from.0 + incident.buckets() + MARGIN), inside: sum(inside) })
     }
 
     /// Says whether it is known of most failures that the candidate has in excess where they began; true where it calls nobody.
@@ -431,16 +429,6 @@ impl Operation {
         }
         (0..2).any(|i| settling::remains(&tail(i), shares[i], weight))
     }
-}
-
-/// What the candidate did that resembles an incident before the start.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Outlasting {
-    /// From here on it lasts longer.
-    pub(crate) from: Bucket,
-    /// Bad and all requests in it.
-    pub(crate) bad: f64,
-    pub(crate) all: f64,
 }
 
 fn pool(sums: &mut [(f64, f64); 3], age: AgeClass, cell: &OperationCell) {

@@ -11,6 +11,8 @@
 //! ([`Session::asks_beside`]). What its callers and the untouched services do meanwhile, which could excuse something, is taken to
 //! excuse nothing: at worst a look declines that need not have.
 
+use std::collections::BTreeSet;
+
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Bucket, ServiceAggregates, UnixNanos, Verdict};
 
@@ -42,6 +44,7 @@ pub struct Session {
     /// from buckets that had more requests once they were folded.
     carried_from: Bucket,
     late: u64,
+    taken_back: BTreeSet<String>,
 }
 
 impl Session {
@@ -56,6 +59,11 @@ impl Session {
         self.fold.is_some() && now.bucket().0.saturating_sub(self.beside_at.0) >= BESIDE
     }
 
+    /// Returns the versions that were tried and taken back when the whole was judged last.
+    pub fn taken_back(&self) -> &BTreeSet<String> {
+        &self.taken_back
+    }
+
     /// Judges afresh and keeps the state.
     pub fn judge_all(&mut self, input: &JudgeInput) -> Verdict {
         if asked_otherwise(input).is_some() {
@@ -67,6 +75,7 @@ impl Session {
         fold.advance(input);
         let verdict = conclude(input, &fold);
         self.whole_at = input.now.bucket();
+        self.taken_back.clone_from(&input.taken_back);
         self.beside_at = self.whole_at;
         self.served = Served::default();
         self.served.add(&fold.frame.service, &input.series, fold.frame.earliest, fold.frame.end);

@@ -21,6 +21,8 @@ pub(crate) struct Standing {
     pub(crate) triggered_at: Option<Bucket>,
     /// When the time after that showed that it lasts.
     pub(crate) confirmed_at: Option<Bucket>,
+    /// When what it had shown was forgotten, since it was of what happens without any deploy.
+    pub(crate) anew_at: Option<Bucket>,
     /// True where the cause lies with another party.
     pub(crate) elsewhere: bool,
 }
@@ -37,6 +39,7 @@ impl Default for Standing {
             exceeded_at: None,
             triggered_at: None,
             confirmed_at: None,
+            anew_at: None,
             elsewhere: false,
         }
     }

@@ -1,8 +1,11 @@
 //! What bears on a deploy, read from the aggregates.
 
+use std::collections::BTreeMap;
+
+use plimsoll_model::signal::OperationSeries;
 use plimsoll_model::{Bucket, Interval, ServiceAggregates, ServiceKey, UnixNanos};
 use plimsoll_signals::Excerpt;
-use plimsoll_verdict::JudgeInput;
+use plimsoll_verdict::{JudgeInput, taken_back};
 
 use crate::gathered::Question;
 use crate::source::SignalSource;
@@ -19,11 +22,14 @@ pub struct Beside {
 /// Fills in the aggregates: those of the service, of its callers and callees, and of services that are neither connected
 /// with it nor touched by then, which `touched` says. Rows from `keep_from` on come back as they are.
 ///
+/// `versions` are those that were seen, each with when it was first: what one brought that was taken back is not known by it.
+///
 /// Untouched services are asked for whatever else serves by now: buckets in which the time before is the control may lie
 /// behind.
 pub fn gather(
     signals: &dyn SignalSource,
     touched: &dyn Fn(&ServiceKey) -> Option<UnixNanos>,
+    versions: &BTreeMap<String, UnixNanos>,
     input: &mut JudgeInput,
     keep_from: Option<Bucket>,
 ) -> Beside {
@@ -31,11 +37,21 @@ pub fn gather(
     let within = Interval { from, to: input.now.bucket().end() };
     let service = input.deploy.service.clone();
     let started_at = input.deploy.started_at;
-    let read = signals.gather(&Question { service, within, started_at, keep_from });
+    let tried = |series: &[OperationSeries]| taken_back(input, series, versions);
+    let read =
+        signals.gather(&Question { service: service.clone(), within, started_at, keep_from, taken_back: &tried });
     input.series = read.series;
     input.aggregates = read.aggregates;
     input.related = read.related;
     input.known_fingerprints = read.known_fingerprints;
+    input.taken_back = read.taken_back;
+    // Who served where there are no requests is known by what was logged.
+    let by_records = taken_back(input, &input.series, versions);
+    if by_records != input.taken_back {
+        input.aggregates = signals.aggregates(&service, within, &by_records);
+        input.known_fingerprints = signals.known_fingerprints(&service, started_at, &by_records);
+        input.taken_back = by_records;
+    }
     // Of a service that nothing is known of nothing can be said against any other, and there may be thousands of those.
     if !(input.series.is_empty() && input.aggregates == ServiceAggregates::default()) {
         input.untouched = signals.unrelated(&input.deploy.service, touched, within);

@@ -183,7 +183,9 @@ impl Watcher {
             // Most looks find nothing new, and for that the latest buckets do.
             if let Some(since) = session.since() {
                 input.series = signals.series(&input.deploy.service, within(since));
-                let beside = session.asks_beside(now).then(|| signals.aggregates(&input.deploy.service, within(from)));
+                let beside = session
+                    .asks_beside(now)
+                    .then(|| signals.aggregates(&input.deploy.service, within(from), session.taken_back()));
                 let latest = session.judge_latest(&input, beside);
                 // What is stored is judged from the whole, so that it can be judged again.
                 if let Some(verdict) = latest.filter(|verdict| !(keep && is_stored(verdict))) {
@@ -193,7 +195,8 @@ impl Watcher {
             let keep_from = (now - UNSETTLED).bucket();
             let start = input.deploy.started_at;
             let touched = |other: &ServiceKey| starts.touched(other, start, start - TOUCHED_WITHIN, now);
-            let beside = gather(signals.as_ref(), &touched, &mut input, keep.then_some(keep_from));
+            let versions = known.versions.iter().map(|known| (known.version.clone(), known.first_seen)).collect();
+            let beside = gather(signals.as_ref(), &touched, &versions, &mut input, keep.then_some(keep_from));
             input.changed_at = known.changed_at;
             input.known_versions = known
                 .versions

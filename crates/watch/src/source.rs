@@ -15,9 +15,9 @@ pub trait SignalSource: Send + Sync + 'static {
     fn series(&self, service: &ServiceKey, within: Interval) -> Vec<OperationSeries>;
 
     /// Returns what else is known of a service within a stretch of event time: presence, logs, metrics, flag arms, actions,
-    /// version paths, and the weeks before it.
-    fn aggregates(&self, service: &ServiceKey, within: Interval) -> ServiceAggregates {
-        let _ = (service, within);
+    /// version paths, and the weeks before it. When a template was first seen, versions `taken_back` do not tell.
+    fn aggregates(&self, service: &ServiceKey, within: Interval, taken_back: &BTreeSet<String>) -> ServiceAggregates {
+        let _ = (service, within, taken_back);
         ServiceAggregates::default()
     }
 
@@ -36,11 +36,16 @@ pub trait SignalSource: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Returns the exceptions of a service that were seen before `before`, as far back as is known.
-    fn known_fingerprints(&self, service: &ServiceKey, before: UnixNanos) -> BTreeSet<Fingerprint>;
+    /// Returns the exceptions of a service that any version but those `taken_back` threw before `before`, as far back as is known.
+    fn known_fingerprints(
+        &self,
+        service: &ServiceKey,
+        before: UnixNanos,
+        taken_back: &BTreeSet<String>,
+    ) -> BTreeSet<Fingerprint>;
 
     /// Returns all that bears on a deploy, as it was at one moment.
-    fn gather(&self, asked: &Question) -> Gathered {
+    fn gather(&self, asked: &Question<'_>) -> Gathered {
         one_by_one(self, asked)
     }
 

@@ -18,8 +18,8 @@ impl SignalSource for Mutex<SignalState> {
         self.lock().series(service, within)
     }
 
-    fn aggregates(&self, service: &ServiceKey, within: Interval) -> ServiceAggregates {
-        self.lock().aggregates(service, within)
+    fn aggregates(&self, service: &ServiceKey, within: Interval, taken_back: &BTreeSet<String>) -> ServiceAggregates {
+        self.lock().aggregates_without(service, within, taken_back)
     }
 
     fn related(&self, service: &ServiceKey) -> Vec<ServiceKey> {
@@ -35,21 +35,29 @@ impl SignalSource for Mutex<SignalState> {
         self.lock().unrelated(service, touched, within)
     }
 
-    fn known_fingerprints(&self, service: &ServiceKey, before: UnixNanos) -> BTreeSet<Fingerprint> {
-        self.lock().known_fingerprints(service, before)
+    fn known_fingerprints(
+        &self,
+        service: &ServiceKey,
+        before: UnixNanos,
+        taken_back: &BTreeSet<String>,
+    ) -> BTreeSet<Fingerprint> {
+        self.lock().known_fingerprints(service, before, taken_back)
     }
 
-    fn gather(&self, asked: &Question) -> Gathered {
+    fn gather(&self, asked: &Question<'_>) -> Gathered {
         // One lock for all of it: nothing is folded in between.
         let state = self.lock();
-        let Question { service, within, started_at, keep_from } = asked;
+        let Question { service, within, started_at, keep_from, taken_back } = asked;
         let neighbours = state.related(service);
         let excerpt = keep_from.map(|from| state.excerpt(service, &neighbours, from));
+        let series = state.series(service, *within);
+        let taken_back = taken_back(&series);
         Gathered {
-            series: state.series(service, *within),
-            aggregates: state.aggregates(service, *within),
+            series,
+            aggregates: state.aggregates_without(service, *within, &taken_back),
             related: neighbours.iter().flat_map(|other| state.series(other, *within)).collect(),
-            known_fingerprints: state.known_fingerprints(service, *started_at),
+            known_fingerprints: state.known_fingerprints(service, *started_at, &taken_back),
+            taken_back,
             excerpt: excerpt.unwrap_or_default(),
             neighbours,
         }

@@ -72,8 +72,8 @@ impl SignalSource for Recalling {
         self.state.series(service, within)
     }
 
-    fn aggregates(&self, service: &ServiceKey, within: Interval) -> ServiceAggregates {
-        self.state.aggregates(service, within)
+    fn aggregates(&self, service: &ServiceKey, within: Interval, taken_back: &BTreeSet<String>) -> ServiceAggregates {
+        self.state.aggregates(service, within, taken_back)
     }
 
     fn related(&self, service: &ServiceKey) -> Vec<ServiceKey> {
@@ -89,11 +89,16 @@ impl SignalSource for Recalling {
         self.state.unrelated(service, touched, within)
     }
 
-    fn known_fingerprints(&self, service: &ServiceKey, before: UnixNanos) -> BTreeSet<Fingerprint> {
-        self.state.known_fingerprints(service, before)
+    fn known_fingerprints(
+        &self,
+        service: &ServiceKey,
+        before: UnixNanos,
+        taken_back: &BTreeSet<String>,
+    ) -> BTreeSet<Fingerprint> {
+        self.state.known_fingerprints(service, before, taken_back)
     }
 
-    fn gather(&self, asked: &Question) -> Gathered {
+    fn gather(&self, asked: &Question<'_>) -> Gathered {
         self.state.gather(asked)
     }
 

@@ -1,5 +1,5 @@
 //! What was known before: exceptions that stored rows of hours before a backtest's window tell of are no news, and those of
-//! others are.
+//! others are; nor is one known by a version that was taken back.
 
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ const LONG_AGO_S: u64 = 6 * 3_600;
 /// One export request: `requests` of a second, each with its version and the exception that it records.
 fn request(environment: &str, service: &str, second: u64, requests: &[(&str, Option<&str>)]) -> String {
     let mut resources = Vec::new();
-    for version in ["1.0.0", "2.0.0"] {
+    for version in ["1.0.0", "1.1.0", "2.0.0"] {
         let mut spans = Vec::new();
         for (n, (_, exception)) in requests.iter().enumerate().filter(|(_, (of, _))| *of == version) {
             let end = second * 1_000_000_000 + n as u64 * 40_000_000;
@@ -50,6 +50,9 @@ async fn an_exception_of_hours_before_a_backtest_is_known_to_it_and_one_of_other
         export(&server, &request("prod", "payment", at, &thrown("Known"))).await;
         export(&server, &request("stage", "payment", at, &thrown("OfStage"))).await;
         export(&server, &request("prod", "search", at, &thrown("OfSearch"))).await;
+        // Later than the version that serves on, and gone again.
+        let tried = [("1.1.0", Some("TakenBack")), ("1.0.0", None)];
+        export(&server, &request("prod", "payment", at + 60, &tried)).await;
     }
     for second in 0..RECORDED_S {
         let requests: Vec<(&str, Option<&str>)> = (0..20)
@@ -58,6 +61,7 @@ async fn an_exception_of_hours_before_a_backtest_is_known_to_it_and_one_of_other
                 0 => ("2.0.0", Some("Known")),
                 2 => ("2.0.0", Some("OfStage")),
                 4 => ("2.0.0", Some("OfSearch")),
+                6 => ("2.0.0", Some("TakenBack")),
                 _ => ("2.0.0", None),
             })
             .collect();
@@ -87,6 +91,8 @@ async fn check(server: &Running, deploy: &Value) {
     let thrown = findings.iter().filter(|finding| finding["signal"] == "new_exception");
     let mut named: Vec<&str> = thrown.filter_map(|finding| finding["summary"].as_str()).collect();
     named.sort_unstable();
-    assert_eq!(named.len(), 2, "{named:?}");
-    assert!(named[0].contains("throws `OfSearch`") && named[1].contains("throws `OfStage`"), "{named:?}");
+    assert_eq!(named.len(), 3, "{named:?}");
+    for (sentence, thrown) in named.iter().zip(["OfSearch", "OfStage", "TakenBack"]) {
+        assert!(sentence.contains(&format!("throws `{thrown}`")), "{named:?}");
+    }
 }

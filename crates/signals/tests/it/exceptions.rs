@@ -1,5 +1,7 @@
 //! Exceptions: where they count, and that they count once.
 
+use std::collections::BTreeSet;
+
 use plimsoll_signals::exception;
 
 use crate::build::{CLIENT, INTERNAL, SERVER, T0, key, log, send, span, state, total};
@@ -45,7 +47,9 @@ fn the_first_time_an_exception_was_seen_is_known() {
     log(&mut state, 90, "a", None, ("Declined", "", STACK));
     let first = state.fingerprint_first_seen(&key("a"), fingerprint).expect("known");
     assert_eq!(first.0, T0 + 50 * crate::build::MS);
-    assert!(state.known_fingerprints(&key("a"), first).is_empty());
-    assert_eq!(state.known_fingerprints(&key("a"), state.watermark()).len(), 1);
+    assert!(state.known_fingerprints(&key("a"), first, &BTreeSet::new()).is_empty());
+    assert_eq!(state.known_fingerprints(&key("a"), state.watermark(), &BTreeSet::new()).len(), 1);
     assert_eq!(state.fingerprint_first_seen(&key("b"), fingerprint), None);
+    let own = state.versions(&key("a")).into_iter().map(|seen| seen.version).collect();
+    assert!(state.known_fingerprints(&key("a"), state.watermark(), &own).is_empty(), "nobody else threw it");
 }

@@ -54,6 +54,35 @@ fn templates_are_counted_by_version_and_severity_with_their_first_sight() {
 }
 
 #[test]
+fn what_versions_logged_that_were_taken_back_does_not_tell_when_a_template_was_first_seen() {
+    let mut state = state();
+    let lines = |text: &str| vec![(17, format!("order 7 failed: {text}"))];
+    send(&mut state, "2", 10_000, &lines("no price"));
+    send(&mut state, "1", 20_000, &lines("out of stock"));
+    send(&mut state, "2", 30_000, &lines("out of stock"));
+    send(&mut state, "3", 90_000, &lines("no price"));
+    let first = |state: &SignalState, taken_back: &[&str]| -> Vec<u64> {
+        let taken_back = taken_back.iter().map(|version| (*version).to_owned()).collect();
+        let logs = state.aggregates_without(&key("a"), always(), &taken_back).logs;
+        ["no price", "out of stock"]
+            .map(|text| {
+                let of = logs.iter().filter(|log| log.template.ends_with(text));
+                of.map(|log| log.first_seen.0.saturating_sub(T0) / MS).min().expect("it was logged")
+            })
+            .to_vec()
+    };
+    let mut restarted = SignalState::new(SignalLimits::default());
+    for (table, rows) in state.pending_rows() {
+        restarted.load(table, &rows).expect("own rows");
+    }
+    for state in [&state, &restarted] {
+        assert_eq!(first(state, &[]), [10_000, 20_000]);
+        assert_eq!(first(state, &["2"]), [90_000, 20_000]);
+        assert!(first(state, &["2", "3"])[0] > 90_000, "nobody else did");
+    }
+}
+
+#[test]
 fn a_bomb_of_messages_is_bounded_and_what_is_new_is_still_told_where_only_words_vary() {
     let limits = SignalLimits { templates_per_service_max: 50, ..SignalLimits::default() };
     let mut state = SignalState::new(limits.clone());

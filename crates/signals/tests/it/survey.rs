@@ -65,8 +65,8 @@ fn what_was_seen_is_known_without_its_cells() {
     state.load_exceptions(of(&rows, Table::Operations)).expect("own rows");
     state.load_templates(of(&rows, Table::Signals)).expect("own rows");
     assert_eq!((state.size().rolling_cells, state.size().side_cells), (0, 0));
-    assert_eq!(state.known_fingerprints(&key("cart"), UnixNanos::MAX).len(), 1);
-    assert!(state.known_fingerprints(&key("front"), UnixNanos::MAX).is_empty());
+    assert_eq!(state.known_fingerprints(&key("cart"), UnixNanos::MAX, &BTreeSet::new()).len(), 1);
+    assert!(state.known_fingerprints(&key("front"), UnixNanos::MAX, &BTreeSet::new()).is_empty());
 }
 
 #[test]

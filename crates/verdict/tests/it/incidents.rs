@@ -134,6 +134,38 @@ fn an_incident_that_comes_again_as_it_was_is_no_regression_until_it_lasts_longer
 }
 
 #[test]
+fn an_incident_that_came_again_and_is_over_is_no_evidence_of_a_blip_after_it() {
+    let scenario = Scenario { errors: 0.003, share: 1.0, after_s: 1_500, ..quiet() };
+    let with = |blip: (i64, i64), failed: f64, slower: i16| {
+        let mut input = simulate(&scenario, 75);
+        let spans = [("1", (-150, -138)), ("2", (60, 72))];
+        for (version, span) in spans {
+            if slower > 0 {
+                slow(&mut input, version, span, slower)
+            } else {
+                change(&mut input, version, span, fails(0.9))
+            }
+        }
+        if slower > 0 {
+            slow(&mut input, "2", blip, slower)
+        } else {
+            change(&mut input, "2", blip, fails(failed))
+        }
+        looked_at(&mut input, 2)
+    };
+    let regressed = |told: &[plimsoll_model::Verdict]| told.iter().position(|v| v.verdict == VerdictKind::Regressed);
+    for blip in [(90, 91), (102, 103), (102, 104)] {
+        let told = with(blip, 0.1, 0);
+        assert_eq!(regressed(&told), None, "{blip:?}: {}", told[told.len() - 1].summary);
+        assert_eq!(told[told.len() - 1].phase, Phase::Clear, "{blip:?}");
+    }
+    assert_eq!(regressed(&with((102, 104), 0.0, 37)), None);
+    // What lasts after it is told as if it had never come.
+    let lasts = regressed(&with((102, 150), 0.1, 0)).expect("it lasts");
+    assert!(20 * (lasts as u64 + 1) <= 1_020 + 120, "{lasts}");
+}
+
+#[test]
 fn latency_is_found_as_soon_after_a_slow_minute_as_without_one() {
     let worse = Scenario { latency_effect: 1.5, ..quiet() };
     let without = found(&mut simulate(&worse, 62), SignalKind::Latency).expect("a slow deploy");

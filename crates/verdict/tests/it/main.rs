@@ -24,6 +24,7 @@ mod rollouts;
 mod signals;
 mod simulation;
 mod suspicion;
+mod taken_back;
 mod together;
 mod traffic;
 mod verdicts;

@@ -147,7 +147,7 @@ fn ask(
     let services = state.lock().services();
     let said = services.into_iter().map(|service| {
         let mut input = JudgeInput::new(deploy(&service, at), now, Vec::new());
-        gather(state, &|other| (*other == service).then_some(UnixNanos(0)), &mut input, None);
+        gather(state, &|other| (*other == service).then_some(UnixNanos(0)), &BTreeMap::new(), &mut input, None);
         restrict(&mut input, mode, earlier);
         let count = |before: bool| -> [u64; 2] {
             let inside = |bucket: Bucket| (bucket.start() < at) == before;

@@ -47,7 +47,7 @@ impl SignalSource for Script {
         found
     }
 
-    fn aggregates(&self, _: &ServiceKey, _: Interval) -> ServiceAggregates {
+    fn aggregates(&self, _: &ServiceKey, _: Interval, _: &BTreeSet<String>) -> ServiceAggregates {
         let history = self.history.lock().expect("not poisoned").clone();
         ServiceAggregates { history, ..ServiceAggregates::default() }
     }
@@ -72,7 +72,7 @@ impl SignalSource for Script {
         found
     }
 
-    fn known_fingerprints(&self, _: &ServiceKey, _: UnixNanos) -> BTreeSet<Fingerprint> {
+    fn known_fingerprints(&self, _: &ServiceKey, _: UnixNanos, _: &BTreeSet<String>) -> BTreeSet<Fingerprint> {
         BTreeSet::new()
     }
 
