@@ -167,6 +167,11 @@ impl ActionTest {
         }
     }
 
+    /// Actions that its requests would have brought and did not.
+    pub(crate) fn missing(&self) -> f64 {
+        (self.done.1 - self.done.0).max(0.0)
+    }
+
     /// Counts the candidate's actions in the minutes that end in `from..=to`, and in as many before them as it takes for some to be due.
     pub(crate) fn told(&self, [from, to]: [Bucket; 2], tolerances: &Tolerances) -> Told {
         let (mut candidate, mut expected) = ((0.0, 0.0), 0.0);

@@ -120,7 +120,7 @@ pub(crate) struct Arms<'a> {
 impl<'a> Arms<'a> {
     /// Lists callees that were down. Side by side the control calls them at the same time: what fails more for the candidate then
     /// fails because of it.
-    fn down(&self) -> Vec<Down<'a>> {
+    pub(crate) fn down(&self) -> Vec<Down<'a>> {
         if self.design == Design::Concurrent { Vec::new() } else { self.outages.down(self) }
     }
 

@@ -16,6 +16,7 @@ use crate::closeness::{Closeness, Expected, Health};
 use crate::dealing::Dealing;
 use crate::design::{Cells, Frame, Role};
 use crate::dispersion::{Measure, Tempering};
+use crate::disturbed::Disturbances;
 use crate::drift::Drift;
 use crate::due::due;
 use crate::earlier::Earlier;
@@ -27,7 +28,7 @@ use crate::log_flow::LogFlow;
 use crate::logs::{self, LogErrors, Logged};
 use crate::memo::Memos;
 use crate::metric_seasons::MetricSeasons;
-use crate::metrics::{self, MetricTest};
+use crate::metrics::{self, MetricTest, Served};
 use crate::novelty::Novelty;
 use crate::operation::{self, Moment, Operation, YOUNG_BUCKETS};
 use crate::overlap::Overlaps;
@@ -329,7 +330,11 @@ impl Fold {
             let served = metrics::served(&self.frame, &input.series);
             let seasons = MetricSeasons::of(input, &self.frame);
             self.metric_days = seasons.days().collect();
-            self.metrics = metrics::tests(&self.frame, &input.aggregates.metrics, &served, &seasons, tolerances);
+            // Records have no times.
+            let requests = if self.by_records { &Served::default() } else { &served };
+            let levels = metrics::levels(&self.frame, &input.aggregates.metrics, requests);
+            let disturbed = || Disturbances::of(input, self);
+            self.metrics = metrics::tests(&self.frame, &levels, &served, &seasons, disturbed, tolerances);
         }
         if !input.aggregates.presence.is_empty() {
             self.restarts = Restarts::of(&self.frame, &input.aggregates.presence, tolerances);

@@ -28,7 +28,7 @@
 //! | `flag`, `measured`, `records`, `weights` | the arms of a feature flag, as versions; request metrics, as operations; log records, where there is nothing else; sampled spans, by weight |
 //! | `drill` | attribute values that the excess has in common |
 //! | `paths` | versions of all who took part: callees that answer wrongly, two deploys at once |
-//! | `culprit`, `unanswered`, `failing`, `forgone`, `symptoms` | where the cause lies, callees that are down or fail, calls that are not made meanwhile, and where else it shows |
+//! | `culprit`, `unanswered`, `failing`, `forgone`, `disturbed`, `symptoms` | where the cause lies, callees that are down or fail, calls that are not made meanwhile, minutes that others disturb, and where else it shows |
 //! | `overlap` | of two deploys at once whose is what got worse, by when it began |
 //! | `surprise` | where to look first, if nothing can be decided |
 //! | `findings`, `explain`, `comparison`, `summary`, [`quality`] | what a reader gets to see |
@@ -51,6 +51,7 @@ mod dealing;
 mod decision;
 mod design;
 pub mod dispersion;
+mod disturbed;
 mod drift;
 mod drill;
 mod due;
@@ -78,6 +79,7 @@ mod measured;
 mod memo;
 mod metric_seasons;
 mod metrics;
+mod moves;
 mod novelty;
 mod operation;
 pub mod ordered;

@@ -218,6 +218,20 @@ fn counts(key: &MetricKey) -> Option<Counts> {
     }
 }
 
+/// Says whether a metric tells how long requests of the service take.
+pub(crate) fn is_served_time(key: &MetricKey) -> bool {
+    matches!(counts(key), Some(Counts::Durations(_)))
+}
+
+/// Says whether a metric tells how long its calls to other services take.
+pub(crate) fn is_waited_time(key: &MetricKey) -> bool {
+    let name = key.name.to_ascii_lowercase();
+    let words: Vec<&str> = name.split(|c: char| !c.is_alphanumeric()).collect();
+    key.shape == MetricShape::Histogram
+        && words.windows(2).any(|pair| matches!(pair, ["http" | "rpc" | "grpc", "client"]))
+        && words.iter().any(|word| matches!(*word, "duration" | "latency"))
+}
+
 fn unit(unit: &str, name: &str) -> u64 {
     match unit {
         "ns" => 1,

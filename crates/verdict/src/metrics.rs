@@ -23,38 +23,26 @@ use std::collections::BTreeMap;
 
 use plimsoll_model::metric::{MetricKey, MetricSeries, MetricShape, is_share, worse_upwards};
 use plimsoll_model::signal::OperationSeries;
-use plimsoll_model::{Bucket, Interval};
+use plimsoll_model::{Bucket, Culprit, Interval};
 
 use crate::design::{Frame, Role};
+use crate::disturbed::Disturbances;
 use crate::flow;
-use crate::measured::{POD_ATTRIBUTES, VERSION_ATTRIBUTES};
+use crate::measured::{self, POD_ATTRIBUTES, VERSION_ATTRIBUTES};
 use crate::metric_seasons::{MetricSeason, MetricSeasons};
-use crate::settling::{self, Point};
+use crate::moves::{Minute, Move, PastMoves, READINGS, WINDOW, WINDOWS_MIN, spare};
 use crate::standing::Standing;
 use crate::tolerances::Tolerances;
 
-/// Minutes of a window.
-const WINDOW: usize = 5;
-/// Windows of the past without which its noise is not known.
-const WINDOWS_MIN: usize = 4;
-/// Prior variance of the effect, in units of the noise's.
-const PRIOR: f64 = 30.0;
 /// Share of `alpha` that all metrics together may spend.
 pub(crate) const SHARE: f64 = 0.2;
 const BUCKETS_A_MINUTE: u64 = 6;
 
-/// Share of the placebo moves that may be as large.
-const PLACEBO_MAX: f64 = 0.02;
 /// Minutes of the candidate after which nothing is taken to be settling.
 const YOUNG: usize = 20;
-/// Share of what is tolerated by which a minute's level is at least uncertain: no fading is quite exponential.
-const UNCERTAIN: f64 = 0.15;
 
 /// Share of `alpha` where a service has nothing but metrics.
 pub(crate) const SHARE_ALONE: f64 = 0.8;
-
-/// What is taken to be missing to the whole of a share at least, as a part of it.
-const SPARE_MIN: f64 = 0.1;
 
 /// The test of one metric.
 #[derive(Debug, Clone)]
@@ -87,6 +75,8 @@ pub(crate) struct MetricTest {
     pub(crate) placebo: f64,
     /// True while part of the last move is what the same hours before did, too.
     pub(crate) seasonal: bool,
+    /// Whose doing it is, where it is not the deploy's.
+    pub(crate) culprit: Option<Culprit>,
 }
 
 /// What tells one metric from another, whatever version and age.
@@ -112,15 +102,6 @@ type Minutes = BTreeMap<u64, Told>;
 /// Requests by minute.
 pub(crate) type Served = [BTreeMap<u64, f64>; 3];
 
-/// A minute of one arm: its values, and what each of them rests on. Where there is one only, it stands twice.
-#[derive(Debug, Clone, Copy)]
-struct Minute {
-    minute: u64,
-    readings: [(f64, f64); READINGS],
-}
-
-const READINGS: usize = 2;
-
 /// Counts the requests of each arm by minute.
 pub(crate) fn served(frame: &Frame, series: &[OperationSeries]) -> Served {
     let mut served = Served::default();
@@ -134,16 +115,34 @@ pub(crate) fn served(frame: &Frame, series: &[OperationSeries]) -> Served {
     served
 }
 
-/// Tests every metric that has a bad direction; nothing else is known of the service where `served` is empty.
+/// Lists the metrics that have a bad direction, but those that tell the times of the requests `served`, or of the calls that these make:
+/// traces say of the same times whose they are.
+pub(crate) fn levels<'a>(frame: &Frame, series: &'a [MetricSeries], served: &Served) -> Vec<&'a MetricSeries> {
+    let requests: f64 = served.iter().flat_map(BTreeMap::values).sum();
+    let mut timed: BTreeMap<&str, f64> = BTreeMap::new();
+    for series in series.iter().filter(|series| requests > 0.0 && measured::is_served_time(&series.key)) {
+        let cells = series.cells.iter().filter(|(bucket, _)| frame.role(&series.key.version, *bucket).is_some());
+        *timed.entry(&series.key.name).or_default() += cells.map(|(_, cell)| cell.count as f64).sum::<f64>();
+    }
+    // As many as half or twice the requests are the same ones.
+    let same = |key: &MetricKey| timed.get(key.name.as_str()).is_some_and(|n| (0.5..=2.0).contains(&(n / requests)));
+    let told = |key: &MetricKey| requests > 0.0 && (measured::is_waited_time(key) || same(key));
+    series.iter().filter(|series| worse_upwards(&series.key.name).is_some() && !told(&series.key)).collect()
+}
+
+/// Tests every metric of `series`; nothing else is known of the service where `served` is empty. What others did to the service is
+/// asked of `disturbed` once anything is worse.
 pub(crate) fn tests<'a>(
     frame: &Frame,
-    series: &'a [MetricSeries],
+    series: &[&'a MetricSeries],
     served: &Served,
     seasons: &MetricSeasons<'a>,
+    disturbed: impl Fn() -> Disturbances,
     tolerances: &Tolerances,
 ) -> Vec<MetricTest> {
+    let mut disturbances: Option<Disturbances> = None;
     let mut all: BTreeMap<Identity<'_>, [Minutes; 3]> = BTreeMap::new();
-    for series in series.iter().filter(|s| worse_upwards(&s.key.name).is_some()) {
+    for series in series {
         let key = &series.key;
         let arms = all.entry((&key.name, &key.unit, key.shape, apart(&key.attributes))).or_default();
         for (bucket, cell) in &series.cells {
@@ -188,9 +187,20 @@ pub(crate) fn tests<'a>(
             shown_well: false,
             placebo: 0.0,
             seasonal: false,
+            culprit: None,
         };
         let up = worse_upwards(name).unwrap_or(true);
-        test.run(&values, up, (count / (tolerances.alpha * share)).ln(), &season, tolerances)?;
+        let level = (count / (tolerances.alpha * share)).ln();
+        let fresh = test.clone();
+        test.run(&values, up, level, &season, None, tolerances)?;
+        if test.standing.exceeded_at.is_some() {
+            let others = disturbances.get_or_insert_with(&disturbed);
+            if others.is_any() {
+                let mut own = fresh;
+                own.run(&values, up, level, &season, Some(others), tolerances)?;
+                test = own.or_theirs(test, others);
+            }
+        }
         Some(test)
     });
     tested.collect()
@@ -270,13 +280,27 @@ impl MetricTest {
         if up || self.each != Each::Observation || !(percent || is_share(&self.name)) {
             return None;
         }
-        let within = |whole: f64| {
-            let minutes = arms.iter().flat_map(|arm| arm.iter());
-            minutes.copied().all(|minute| (0.0..=whole).contains(&minute.readings[0].0))
-        };
         // What goes beyond one counts in percent, whatever its unit says.
         let wholes: &[f64] = if percent { &[100.0] } else { &[1.0, 100.0] };
-        wholes.iter().copied().find(|whole| within(*whole))
+        wholes.iter().copied().find(|whole| within(*whole, arms))
+    }
+
+    /// Takes what all minutes show, where the deploy's own do not show it.
+    fn or_theirs(mut self, all: Self, others: &Disturbances) -> Self {
+        if self.standing.exceeded_at.is_some() {
+            return self;
+        }
+        match others.most().filter(|_| all.exceeds) {
+            // It is told for as long as it is so.
+            Some(culprit) => {
+                let standing = Standing { triggered_at: None, confirmed_at: None, elsewhere: true, ..all.standing };
+                Self { standing, culprit: Some(culprit.clone()), ..all }
+            }
+            None => {
+                self.exceeds = false;
+                self
+            }
+        }
     }
 
     fn run(
@@ -285,6 +309,7 @@ impl MetricTest {
         up: bool,
         level: f64,
         season: &MetricSeason<'_>,
+        others: Option<&Disturbances>,
         tolerances: &Tolerances,
     ) -> Option<()> {
         if candidate.len() < WINDOW {
@@ -296,25 +321,50 @@ impl MetricTest {
             pasts.push(PastMoves::of(before, reading)?);
         }
         self.minutes = candidate.len() as u64;
-        let whole = self.whole(up, [candidate, control, before]);
-        for end in WINDOW..=candidate.len() {
-            let window = &candidate[end - WINDOW..end];
+        let arms: [&[Minute]; 3] = [candidate, control, before];
+        let whole = self.whole(up, arms);
+        let share = up && self.each == Each::Observation && within(1.0, arms);
+        let served_beside = |minute: u64| control.iter().any(|there| there.minute == minute);
+        let hidden = |minute: u64| others.is_some_and(|others| others.hides(minute, up) && !served_beside(minute));
+        let mut kept: Vec<Minute> = Vec::with_capacity(candidate.len());
+        for minute in candidate {
+            // What had begun before others disturbed it goes on.
+            let begun = self.standing.triggered_at.is_some();
+            if !begun && hidden(minute.minute) {
+                continue;
+            }
+            kept.push(*minute);
+            let end = kept.len();
+            if end < WINDOW {
+                continue;
+            }
+            let window = &kept[end - WINDOW..];
             let beside: Vec<Minute> =
                 control.iter().filter(|there| window.iter().any(|m| m.minute == there.minute)).copied().collect();
             self.beside = beside.len() == WINDOW;
             let nearest = &before[before.len().saturating_sub(WINDOW)..];
             let reference = if self.beside { beside.as_slice() } else { nearest };
             self.compared = [stretch(window), stretch(reference)];
+            let by_others = |reading: usize, reference: f64| match others.filter(|_| !begun) {
+                None => 0.0,
+                Some(others) if !up => others.missing(window) * reference.abs(),
+                Some(others) if share => others.missing(window),
+                Some(others) if self.each == Each::Request && reading == 0 => others.added(window),
+                Some(_) => 0.0,
+            };
             let excused = |reading: usize, reference: f64, noise: f64| match self.beside {
-                true => 0.0,
-                false => season.excused((self.each, reading), stretch(window), (reference, noise), sign),
+                true => [0.0; 2],
+                false => {
+                    let hour = season.excused((self.each, reading), stretch(window), (reference, noise), sign);
+                    [hour, by_others(reading, reference)]
+                }
             };
             let moves: Vec<Move> = pasts
                 .iter()
                 .enumerate()
                 .map(|(at, past)| past.held(at, window, reference, sign, |from, noise| excused(at, from, noise)))
                 .collect();
-            self.seasonal = moves.iter().any(|m| m.excused);
+            self.seasonal = moves.iter().any(|m| m.seasonal);
             let told = moves[0];
             self.candidate = (told.candidate, WINDOW as u64);
             self.baseline = (told.reference, WINDOW as u64);
@@ -332,128 +382,23 @@ impl MetricTest {
             if shown {
                 self.standing.exceeded_at = self.standing.exceeded_at.or(Some(bucket));
             }
-            let so_far = &candidate[..end];
-            let stays = || end > YOUNG || moves.iter().enumerate().all(|(at, m)| m.stays(so_far, at, sign, allowed(m)));
+            let stays = || end > YOUNG || moves.iter().enumerate().all(|(at, m)| m.stays(&kept, at, sign, allowed(m)));
             if shown && stays() {
                 match self.standing.triggered_at {
                     None => self.standing.triggered_at = Some(bucket),
-                    // Five minutes on, nothing of the window is the same.
-                    Some(at) if bucket.0 >= at.0 + WINDOW as u64 * BUCKETS_A_MINUTE => {
+                    // Nothing of the window is the same.
+                    Some(at) if window[0].minute * BUCKETS_A_MINUTE > at.0 => {
                         self.standing.confirmed_at = self.standing.confirmed_at.or(Some(bucket));
                     }
                     Some(_) => {}
                 }
             } else if self.standing.confirmed_at.is_none() {
                 self.standing.triggered_at = None;
+                kept.retain(|minute| !hidden(minute.minute));
             }
         }
         Some(())
     }
-}
-
-/// How far one reading moves without any deploy.
-struct PastMoves {
-    freedom: f64,
-    noise: f64,
-    floor: f64,
-    /// What a window rests on.
-    weight: f64,
-    placebos: Vec<f64>,
-}
-
-/// How far one reading moved.
-#[derive(Debug, Clone, Copy)]
-struct Move {
-    candidate: f64,
-    reference: f64,
-    /// By how much it is worse, and by how much beyond what is excused.
-    grown: f64,
-    worse: f64,
-    noise: f64,
-    floor: f64,
-    log_e: f64,
-    placebo: f64,
-    unusual: bool,
-    excused: bool,
-}
-
-impl Move {
-    /// Says whether the level would stay above half of what is `allowed`, as all minutes since the first show.
-    fn stays(&self, minutes: &[Minute], reading: usize, sign: f64, allowed: f64) -> bool {
-        let first = minutes.first().map_or(0, |m| m.minute);
-        // Its noise is that of a window; a minute has more.
-        let variance = self.noise * self.noise * WINDOW as f64;
-        let least = (UNCERTAIN * allowed).powi(2);
-        let points = minutes.iter().map(|m| Point {
-            at_s: 60.0 * (m.minute - first) as f64 + 30.0,
-            value: sign * (m.readings[reading].0 - self.reference),
-            variance: variance.max(least),
-        });
-        settling::level_remains(&points.collect::<Vec<_>>(), 0.5 * allowed + (self.grown - self.worse))
-    }
-}
-
-impl PastMoves {
-    /// Measures it; `None` where there is too little of the past.
-    fn of(before: &[Minute], reading: usize) -> Option<Self> {
-        let windows: Vec<f64> = before.rchunks_exact(WINDOW).map(|window| mean(window, reading)).collect();
-        let moves: Vec<f64> = windows.windows(2).map(|pair| pair[0] - pair[1]).collect();
-        if moves.len() < WINDOWS_MIN {
-            return None;
-        }
-        let usual = windows.iter().sum::<f64>() / windows.len() as f64;
-        let freedom = moves.len() as f64;
-        // A series that never moved may yet move by a thousandth without meaning anything.
-        let floor = (1e-3 * usual.abs()).max(1e-12);
-        let pairs = before.windows(2 * WINDOW);
-        Some(Self {
-            freedom,
-            noise: (moves.iter().map(|d| d * d).sum::<f64>() / freedom).sqrt().max(floor),
-            floor,
-            weight: weight(before, reading) * WINDOW as f64 / before.len() as f64,
-            // All moves from one window to the next, whatever minute they begin in.
-            placebos: pairs.map(|pair| mean(&pair[WINDOW..], reading) - mean(&pair[..WINDOW], reading)).collect(),
-        })
-    }
-
-    /// Holds two windows against each other; `excused` says how much of a move from a level, with a noise, the hour alone makes.
-    fn held(
-        &self,
-        reading: usize,
-        window: &[Minute],
-        reference: &[Minute],
-        sign: f64,
-        excused: impl Fn(f64, f64) -> f64,
-    ) -> Move {
-        let (candidate, against) = (mean(window, reading), mean(reference, reading));
-        // The past's noise is that of two windows of its weight; a mean over less moves more, as the root of it.
-        let lighter = |arm: &[Minute]| self.weight / weight(arm, reading);
-        let noise = self.noise * (0.5 * (lighter(window) + lighter(reference))).max(1.0).sqrt();
-        let excused = excused(against, noise);
-        let grown = sign * (candidate - against);
-        let worse = grown - excused;
-        let t = worse.max(0.0) / noise;
-        let ratio = (1.0 + t * t / self.freedom) / (1.0 + t * t / (self.freedom * (1.0 + PRIOR)));
-        let as_large = self.placebos.iter().filter(|placebo| sign * **placebo >= worse).count() as f64;
-        let all = self.placebos.len() as f64;
-        Move {
-            candidate,
-            reference: against,
-            grown,
-            worse,
-            noise,
-            floor: self.floor,
-            log_e: 0.5 * (self.freedom + 1.0) * ratio.ln() - 0.5 * (1.0 + PRIOR).ln(),
-            placebo: (1.0 + as_large) / (1.0 + all),
-            unusual: as_large <= PLACEBO_MAX * all,
-            excused: excused > 0.0,
-        }
-    }
-}
-
-/// What the tolerated move of a share of `whole` is a part of: what is missing to the whole, a tenth of it at least.
-fn spare(reference: f64, whole: f64) -> f64 {
-    reference.abs().min((whole - reference).max(SPARE_MIN * whole))
 }
 
 /// Returns the attributes that tell series of one metric apart.
@@ -465,20 +410,16 @@ pub(crate) fn apart(attributes: &BTreeMap<String, String>) -> BTreeMap<String, S
     attributes
 }
 
+/// Says whether all values lie between nothing and `whole`.
+fn within(whole: f64, arms: [&[Minute]; 3]) -> bool {
+    arms.into_iter().flatten().all(|minute| (0.0..=whole).contains(&minute.readings[0].0))
+}
+
 /// Returns when the minutes of a window were.
 fn stretch(window: &[Minute]) -> Interval {
     let from = window.first().map_or(0, |m| m.minute);
     let to = window.last().map_or(from, |m| m.minute + 1);
     Interval { from: Bucket(from * BUCKETS_A_MINUTE).start(), to: Bucket(to * BUCKETS_A_MINUTE).start() }
-}
-
-fn mean(window: &[Minute], reading: usize) -> f64 {
-    window.iter().map(|m| m.readings[reading].0).sum::<f64>() / window.len().max(1) as f64
-}
-
-/// Returns what the values of a window rest on.
-fn weight(window: &[Minute], reading: usize) -> f64 {
-    window.iter().map(|m| m.readings[reading].1).sum::<f64>().max(1.0)
 }
 
 #[cfg(test)]

@@ -358,12 +358,22 @@ impl Fold {
                 let echoed = self.echoed(more, FAILED_EACH, arrived);
                 echoed.or_else(|| self.beside_it(more)).unwrap_or_else(|| own(""))
             }
-            Subject::LogFlow(_)
-            | Subject::Action(_)
-            | Subject::Metric(_)
-            | Subject::Throughput
-            | Subject::Silence
-            | Subject::Restarts => own(""),
+            Subject::Metric(index) => match &self.metrics[index].culprit {
+                Some(culprit) => Origin { culprit: culprit.clone(), elsewhere: true, traced: true },
+                None => own(""),
+            },
+            Subject::Action(index) => {
+                // Who is failed does not get through; what had begun before goes on.
+                let test = &self.actions.tests[index];
+                let begun = test.standing.triggered_at.is_some();
+                let failed = || {
+                    let missing = test.missing();
+                    let echoed = self.echoed(missing, FAILED_EACH, f64::INFINITY);
+                    echoed.or_else(|| self.swallowed(missing * SAID_EACH / FAILED_EACH))
+                };
+                (!begun).then(failed).flatten().unwrap_or_else(|| own(""))
+            }
+            Subject::LogFlow(_) | Subject::Throughput | Subject::Silence | Subject::Restarts => own(""),
         }
     }
 
@@ -462,7 +472,8 @@ impl Fold {
         culprit::of_alone(&arms, &beside)
     }
 
-    fn arms(&self, index: usize) -> Arms<'_> {
+    /// Returns both arms of an operation, as they tell of failures.
+    pub(crate) fn arms(&self, index: usize) -> Arms<'_> {
         self.arms_by(index, |recent| (recent.errors, recent.requests))
     }
 

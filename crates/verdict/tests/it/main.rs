@@ -12,6 +12,7 @@ mod excuses;
 mod failing;
 mod incidents;
 mod lasting;
+mod levels;
 mod measured;
 mod outages;
 mod paths;

@@ -1,0 +1,145 @@
+//! How far the level of a metric moves from one window to the next, by itself and now.
+//!
+//! What it moved without any deploy is measured window by window over its past; what it moved since is held against that.
+//!
+//! *Source.* As [`crate::metrics`].
+
+use crate::settling::{self, Point};
+
+/// Minutes of a window.
+pub(crate) const WINDOW: usize = 5;
+/// Windows of the past without which its noise is not known.
+pub(crate) const WINDOWS_MIN: usize = 4;
+/// Prior variance of the effect, in units of the noise's.
+const PRIOR: f64 = 30.0;
+/// Share of the placebo moves that may be as large.
+const PLACEBO_MAX: f64 = 0.02;
+/// Share of what is tolerated by which a minute's level is at least uncertain: no fading is quite exponential.
+const UNCERTAIN: f64 = 0.15;
+/// What is taken to be missing to the whole of a share at least, as a part of it.
+const SPARE_MIN: f64 = 0.1;
+
+/// A minute of one arm: its values, and what each of them rests on. Where there is one only, it stands twice.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Minute {
+    pub(crate) minute: u64,
+    pub(crate) readings: [(f64, f64); READINGS],
+}
+
+pub(crate) const READINGS: usize = 2;
+
+/// How far one reading moves without any deploy.
+pub(crate) struct PastMoves {
+    freedom: f64,
+    noise: f64,
+    floor: f64,
+    /// What a window rests on.
+    weight: f64,
+    placebos: Vec<f64>,
+}
+
+/// How far one reading moved.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Move {
+    pub(crate) candidate: f64,
+    pub(crate) reference: f64,
+    /// By how much it is worse, and by how much beyond what is excused.
+    pub(crate) grown: f64,
+    pub(crate) worse: f64,
+    pub(crate) noise: f64,
+    pub(crate) floor: f64,
+    pub(crate) log_e: f64,
+    pub(crate) placebo: f64,
+    pub(crate) unusual: bool,
+    /// True where the same hours before excuse some of it.
+    pub(crate) seasonal: bool,
+}
+
+impl Move {
+    /// Says whether the level would stay above half of what is `allowed`, as all minutes since the first show.
+    pub(crate) fn stays(&self, minutes: &[Minute], reading: usize, sign: f64, allowed: f64) -> bool {
+        let first = minutes.first().map_or(0, |m| m.minute);
+        // Its noise is that of a window; a minute has more.
+        let variance = self.noise * self.noise * WINDOW as f64;
+        let least = (UNCERTAIN * allowed).powi(2);
+        let points = minutes.iter().map(|m| Point {
+            at_s: 60.0 * (m.minute - first) as f64 + 30.0,
+            value: sign * (m.readings[reading].0 - self.reference),
+            variance: variance.max(least),
+        });
+        settling::level_remains(&points.collect::<Vec<_>>(), 0.5 * allowed + (self.grown - self.worse))
+    }
+}
+
+impl PastMoves {
+    /// Measures it; `None` where there is too little of the past.
+    pub(crate) fn of(before: &[Minute], reading: usize) -> Option<Self> {
+        let windows: Vec<f64> = before.rchunks_exact(WINDOW).map(|window| mean(window, reading)).collect();
+        let moves: Vec<f64> = windows.windows(2).map(|pair| pair[0] - pair[1]).collect();
+        if moves.len() < WINDOWS_MIN {
+            return None;
+        }
+        let usual = windows.iter().sum::<f64>() / windows.len() as f64;
+        let freedom = moves.len() as f64;
+        // A series that never moved may yet move by a thousandth without meaning anything.
+        let floor = (1e-3 * usual.abs()).max(1e-12);
+        let pairs = before.windows(2 * WINDOW);
+        Some(Self {
+            freedom,
+            noise: (moves.iter().map(|d| d * d).sum::<f64>() / freedom).sqrt().max(floor),
+            floor,
+            weight: weight(before, reading) * WINDOW as f64 / before.len() as f64,
+            // All moves from one window to the next, whatever minute they begin in.
+            placebos: pairs.map(|pair| mean(&pair[WINDOW..], reading) - mean(&pair[..WINDOW], reading)).collect(),
+        })
+    }
+
+    /// Holds two windows against each other; `excused` says how much of a move from a level, with a noise, the hour alone makes, and
+    /// how much others do.
+    pub(crate) fn held(
+        &self,
+        reading: usize,
+        window: &[Minute],
+        reference: &[Minute],
+        sign: f64,
+        excused: impl Fn(f64, f64) -> [f64; 2],
+    ) -> Move {
+        let (candidate, against) = (mean(window, reading), mean(reference, reading));
+        // The past's noise is that of two windows of its weight; a mean over less moves more, as the root of it.
+        let lighter = |arm: &[Minute]| self.weight / weight(arm, reading);
+        let noise = self.noise * (0.5 * (lighter(window) + lighter(reference))).max(1.0).sqrt();
+        let [seasonal, by_others] = excused(against, noise);
+        let grown = sign * (candidate - against);
+        let worse = grown - seasonal - by_others;
+        let t = worse.max(0.0) / noise;
+        let ratio = (1.0 + t * t / self.freedom) / (1.0 + t * t / (self.freedom * (1.0 + PRIOR)));
+        let as_large = self.placebos.iter().filter(|placebo| sign * **placebo >= worse).count() as f64;
+        let all = self.placebos.len() as f64;
+        Move {
+            candidate,
+            reference: against,
+            grown,
+            worse,
+            noise,
+            floor: self.floor,
+            log_e: 0.5 * (self.freedom + 1.0) * ratio.ln() - 0.5 * (1.0 + PRIOR).ln(),
+            placebo: (1.0 + as_large) / (1.0 + all),
+            unusual: as_large <= PLACEBO_MAX * all,
+            seasonal: seasonal > 0.0,
+        }
+    }
+}
+
+/// What the tolerated move of a share of `whole` is a part of: what is missing to the whole, a tenth of it at least.
+pub(crate) fn spare(reference: f64, whole: f64) -> f64 {
+    reference.abs().min((whole - reference).max(SPARE_MIN * whole))
+}
+
+fn mean(window: &[Minute], reading: usize) -> f64 {
+    window.iter().map(|m| m.readings[reading].0).sum::<f64>() / window.len().max(1) as f64
+}
+
+/// Returns what the values of a window rest on.
+fn weight(window: &[Minute], reading: usize) -> f64 {
+    window.iter().map(|m| m.readings[reading].1).sum::<f64>().max(1.0)
+}
