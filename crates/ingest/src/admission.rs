@@ -111,6 +111,23 @@ impl Pipeline {
         Err(Refusal::overloaded(Reason::InFlight))
     }
 
+    /// The same for a body that is on its way, did not say how long it is and is taken to announce `announced` by now: it waits with others that announce much.
+    pub(crate) async fn grow_underway(
+        &self,
+        reservation: &mut Reservation,
+        more: usize,
+        announced: usize,
+        unread: usize,
+    ) -> Result<(), Refusal> {
+        let deadline = Instant::now() + self.limits.park;
+        if reservation.try_grow_underway(more, announced)
+            || self.parked(reservation.grow_underway(more, announced, unread, deadline)).await
+        {
+            return Ok(());
+        }
+        Err(Refusal::overloaded(Reason::InFlight))
+    }
+
     pub(crate) async fn parked<T>(&self, wait: impl Future<Output = T>) -> T {
         self.counters.parked_total.add(1);
         let _parked = self.counters.parked.hold();

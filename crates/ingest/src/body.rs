@@ -2,8 +2,8 @@
 //!
 //! *Invariants.* No byte is kept before it is reserved. The size announced is reserved at once, so that a request never holds a
 //! part while it waits for the rest, up to an eighth of the budget; what is beyond that, and a size that nobody announced, is reserved in
-//! doubling steps as it comes. Who announces more than a little waits for others that do so as well ([`crate::budget`]), and who sends
-//! slower than it must while others wait is broken off ([`crate::haste`]).
+//! doubling steps as it comes, and its rows once it is whole. Who announces more than a little, or sends it without a word, waits for others
+//! that do so as well ([`crate::budget`]), and who sends slower than it must while others wait is broken off ([`crate::haste`]).
 //!
 //! *Cost.* A body that arrives in one piece is not copied.
 
@@ -27,6 +27,10 @@ pub(crate) struct Gather<'a> {
     reservation: Reservation,
     /// Bytes reserved for.
     room: usize,
+    /// The size of a body whose rows are reserved as well.
+    with_rows: usize,
+    /// True where nobody said how much comes.
+    silent: bool,
     /// No more than this comes.
     most: usize,
     /// True where `room` was announced: one allocation holds it.
@@ -62,6 +66,8 @@ impl<'a> Gather<'a> {
             compressed,
             reservation,
             room,
+            with_rows: room,
+            silent: announced.is_none(),
             most: announced.unwrap_or(limit),
             announced: announced.is_some(),
             haste: Haste::new(
@@ -104,11 +110,20 @@ impl<'a> Gather<'a> {
                 return Err(Refusal::too_large(limit, false));
             }
             let next = len.max(self.room * 2).min(self.most.max(len));
-            let need = |size| need(self.pipeline, self.arrival, size, self.compressed);
-            let more = need(next).saturating_sub(need(self.room));
-            self.pipeline.grow(&mut self.reservation, more, self.arrival.peer.stream_bytes).await?;
+            // The body alone: no row is made before all of it is there.
+            let more = next.saturating_sub(self.reservation.bytes());
+            let unread = self.arrival.peer.stream_bytes;
+            if self.silent {
+                let announced = Budget::announces(next, true);
+                self.pipeline.grow_underway(&mut self.reservation, more, announced, unread).await?;
+            } else if more > 0 {
+                self.pipeline.grow(&mut self.reservation, more, unread).await?;
+            }
             self.room = next;
             self.announced = false;
+            if self.silent {
+                self.haste.promised(next);
+            }
             self.haste.rested(Instant::now());
         }
         if len < self.most {
@@ -129,13 +144,19 @@ impl<'a> Gather<'a> {
         Ok(())
     }
 
-    /// Returns the body and what is reserved for it. A compressed one is still on its way: to what becomes of it.
-    pub(crate) fn finish(mut self) -> (Bytes, Reservation) {
+    /// Returns the body and what is reserved for it, parking if need be. A compressed one is still on its way: to what becomes of it.
+    pub(crate) async fn finish(mut self) -> Result<(Bytes, Reservation), Refusal> {
         if !self.compressed {
+            if self.len() > self.with_rows {
+                let need = need(self.pipeline, self.arrival, self.len(), false);
+                let more = need.saturating_sub(self.reservation.bytes());
+                self.pipeline.grow(&mut self.reservation, more, 0).await?;
+                self.reservation.lower(need);
+            }
             self.reservation.arrived();
         }
         let body = if self.rest.is_empty() { self.first } else { self.rest.freeze() };
-        (body, self.reservation)
+        Ok((body, self.reservation))
     }
 }
 

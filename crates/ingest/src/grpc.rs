@@ -162,7 +162,7 @@ impl GrpcFace {
                 }
             }
         }
-        let (body, reservation) = gather.finish();
+        let (body, reservation) = gather.finish().await?;
         Ok(Received { body, encoding, reservation })
     }
 

@@ -22,6 +22,8 @@ const ROUND_TRIP: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Haste {
     rate: f64,
+    window: usize,
+    time: Duration,
     grace: Duration,
     due: Instant,
 }
@@ -29,7 +31,12 @@ pub(crate) struct Haste {
 impl Haste {
     /// Begins for a body that was promised `bytes`, of which `window` may be on the way unread, and which may take `time` where nobody waits.
     pub(crate) fn new(bytes: usize, window: usize, time: Duration, grace: Duration, now: Instant) -> Self {
-        Self { rate: rate(bytes, window, time), grace, due: now + grace }
+        Self { rate: rate(bytes, window, time), window, time, grace, due: now + grace }
+    }
+
+    /// Takes note that the body is taken to have `bytes` by now.
+    pub(crate) fn promised(&mut self, bytes: usize) {
+        self.rate = rate(bytes, self.window, self.time);
     }
 
     /// Takes note of `bytes` that came.
@@ -91,6 +98,14 @@ mod tests {
             haste.came(32 << 10, now);
         }
         assert_eq!(Haste::new(8 << 20, 1, 60 * SECOND, SECOND, begun).rate(), RATE_MIN as u64);
+    }
+
+    #[test]
+    fn who_announces_nothing_has_to_send_the_faster_the_more_there_is() {
+        let mut haste = Haste::new(64 << 10, usize::MAX, 60 * SECOND, SECOND, Instant::now());
+        assert_eq!(haste.rate(), RATE_MIN as u64);
+        haste.promised(20 << 20);
+        assert_eq!(haste.rate(), 2 << 20);
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl HttpFace {
                 gather.push(data).await?;
             }
         }
-        let (body, reservation) = gather.finish();
+        let (body, reservation) = gather.finish().await?;
         Ok(Received { body, encoding, reservation })
     }
 }

@@ -19,6 +19,8 @@ struct Request {
     peer: usize,
     body: usize,
     announced: bool,
+    /// How often it doubles as it comes.
+    doubles: usize,
     /// What it grows by once its body is there.
     grows: Vec<usize>,
 }
@@ -35,6 +37,16 @@ fn run(budget: &Arc<Budget>, request: Request, steps: &Arc<AtomicUsize>) -> Runn
         let Some(mut held) = budget.reserve_announced(peer, request.body, announced, 0, deadline).await else {
             return false;
         };
+        let mut room = request.body;
+        for _ in 0..request.doubles {
+            steps.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            room *= 2;
+            let more = room.saturating_sub(held.bytes());
+            if !held.grow_underway(more, Budget::announces(room, true), 0, deadline).await {
+                return false;
+            }
+        }
         for more in request.grows {
             steps.fetch_add(1, Ordering::Relaxed);
             tokio::task::yield_now().await;
@@ -112,6 +124,7 @@ fn plain() -> impl Strategy<Value = Request> {
         peer,
         body,
         announced,
+        doubles: 0,
         grows: Vec::new(),
     })
 }
@@ -122,6 +135,7 @@ fn compressed() -> impl Strategy<Value = Request> {
         peer,
         body,
         announced: true,
+        doubles: 0,
         grows: vec![more],
     })
 }
@@ -131,6 +145,7 @@ fn small() -> impl Strategy<Value = Request> {
         peer,
         body,
         announced: false,
+        doubles: 0,
         grows: vec![more],
     })
 }
@@ -141,7 +156,19 @@ fn unannounced() -> impl Strategy<Value = Request> {
         peer,
         body,
         announced: false,
+        doubles: 0,
         grows,
+    })
+}
+
+/// What announces nothing, grows as it comes, and becomes anything once it is there.
+fn uploads() -> impl Strategy<Value = Request> {
+    (0..6_usize, 1..20_usize, 0..6_usize, 0..1_000_usize).prop_map(|(peer, body, doubles, more)| Request {
+        peer,
+        body,
+        announced: false,
+        doubles,
+        grows: vec![more],
     })
 }
 
@@ -152,7 +179,7 @@ fn order() -> impl Strategy<Value = Vec<usize>> {
 #[test]
 fn compressed_bodies_that_come_at_the_same_moment_are_all_served() {
     // Of those that have not grown, six hold three eighths.
-    let one = Request { peer: 0, body: 60, announced: true, grows: vec![900] };
+    let one = Request { peer: 0, body: 60, announced: true, doubles: 0, grows: vec![900] };
     let requests: Vec<_> = (0..20).map(|peer| Request { peer, ..one.clone() }).collect();
     let outcome = run_all(&requests, &[]);
     assert_eq!((outcome.refused, outcome.sent_away), (0, 0));
@@ -164,7 +191,7 @@ proptest! {
 
     #[test]
     fn requests_that_grow_as_they_announced_are_all_served_in_any_order_within_half_as_much_again(
-        requests in prop::collection::vec(prop_oneof![compressed(), compressed(), small(), plain()], 1..30),
+        requests in prop::collection::vec(prop_oneof![compressed(), uploads(), small(), plain()], 1..30),
         order in order(),
     ) {
         let outcome = run_all(&requests, &order);
@@ -174,7 +201,7 @@ proptest! {
 
     #[test]
     fn whatever_grows_holds_no_more_than_half_as_much_again_and_goes_on_once_one_gives_up(
-        requests in prop::collection::vec(prop_oneof![compressed(), small(), plain(), unannounced(), unannounced()], 1..30),
+        requests in prop::collection::vec(prop_oneof![compressed(), uploads(), small(), plain(), unannounced(), unannounced()], 1..30),
         order in order(),
     ) {
         let outcome = run_all(&requests, &order);

@@ -7,7 +7,9 @@
 //! - Connections that wait take turns, each with its first request in line, so that a flood on one of them cannot starve
 //!   another. Reservations that grow come before new ones: what was begun is finished first.
 //! - Bodies that are announced and have not come in whole hold three quarters at the most, and wait in a line of their own: whoever
-//!   announces much and sends little is in the way of those who do so as well, not of small requests.
+//!   announces much and sends little is in the way of those who do so as well, not of small requests. What grows as it comes waits in the same
+//!   line ([`Reservation::grow_underway`]), and the one that holds most goes on where all of it waits there.
+//! - A small request of a quiet connection passes everybody, where what it needs is free.
 //! - A reservation is given back when it is dropped, whatever ended the request.
 //! - Nobody waits for those who wait: not more requests of a connection than leave room for the bodies of its others
 //!   ([`Peer::unread_max`]). Where everybody who holds a part waits for more, in a ring, one of them is passed in front and has it beyond what is
@@ -21,6 +23,7 @@
 //! *Cost.* One uncontended lock a call, a few calls a request, none a record.
 
 mod excess;
+mod reservation;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -40,6 +43,12 @@ const LITTLE: i64 = 8;
 
 /// The part of the capacity that one in a ring may be passed beyond it by.
 const RING: i64 = 2;
+
+/// The part of the capacity that a request of a quiet connection may need to pass those who wait for more than is free.
+const SWIFT: i64 = 64;
+
+/// The part of the capacity that may be at work beside a ring, where it would be of no use to whoever is first in line.
+const BESIDE: i64 = 16;
 
 /// See the module.
 #[derive(Debug)]
@@ -63,6 +72,8 @@ struct State {
     growing: Turns<Waiter>,
     arriving: Turns<Waiter>,
     announced: Turns<Waiter>,
+    /// How many wait among the announced ones who hold a part already.
+    announced_growing: usize,
     /// Where both kinds of new ones wait, they take turns.
     announced_next: bool,
 }
@@ -75,27 +86,39 @@ enum Line {
     Announced,
 }
 
-#[derive(Debug)]
-struct Waiter {
+/// What a request asks for.
+#[derive(Debug, Clone, Copy)]
+struct Ask {
     peer: Peer,
     /// What was sent of it and stays unread while it waits.
     unread: usize,
     need: i64,
     /// What it has already, where it grows.
     held: i64,
-    /// What it announces, where that is much.
+    grows: bool,
+    /// Its body is much, and on its way: it waits in line for others like that.
+    announces: bool,
+    /// What it announced already, where it grows.
+    own: i64,
+    /// What it announces besides.
     underway: i64,
-    /// Dropped by a waiter that gave up.
-    granted: oneshot::Sender<Reservation>,
 }
 
-/// Who waits.
-#[derive(Debug, Clone, Copy)]
-enum Waits {
-    /// A request that holds `held` already, and of which `unread` may be left in its connection's window.
-    Growing { held: i64, unread: usize },
-    /// One that holds nothing, announces `underway`, and of which `unread` is left in its connection's window.
-    Arriving { unread: usize, underway: i64 },
+impl Ask {
+    fn line(&self) -> Line {
+        match () {
+            () if self.announces => Line::Announced,
+            () if self.grows => Line::Growing,
+            () => Line::Arriving,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Waiter {
+    ask: Ask,
+    /// Dropped by a waiter that gave up.
+    granted: oneshot::Sender<Reservation>,
 }
 
 /// Bytes taken from a [`Budget`], until dropped.
@@ -121,15 +144,25 @@ impl State {
 
     /// Returns what those hold who wait in line to grow.
     fn held_waiting(&self) -> i64 {
-        let waiting = self.growing.iter().filter(|waiter| !waiter.granted.is_closed());
-        waiting.map(|waiter| waiter.held).sum()
+        let announced = (self.announced_growing > 0).then(|| self.announced.iter());
+        let waiting = self.growing.iter().chain(announced.into_iter().flatten());
+        waiting.filter(|waiter| !waiter.granted.is_closed()).map(|waiter| waiter.ask.held).sum()
+    }
+
+    /// Says whether all that is on its way waits for more of what may be.
+    fn underway_waits(&self) -> bool {
+        if self.announced_growing == 0 {
+            return false;
+        }
+        let waiting = self.announced.iter().filter(|waiter| !waiter.granted.is_closed());
+        waiting.map(|waiter| waiter.ask.own).sum::<i64>() >= self.underway
     }
 
     /// Returns what requests of `peer` that wait leave unread.
     fn unread(&self, peer: Peer) -> usize {
         let lines = [&self.arriving, &self.announced, &self.growing];
         let waiting = lines.into_iter().flat_map(|line| line.of(peer.number));
-        waiting.filter(|waiter| !waiter.granted.is_closed()).map(|waiter| waiter.unread).sum()
+        waiting.filter(|waiter| !waiter.granted.is_closed()).map(|waiter| waiter.ask.unread).sum()
     }
 }
 
@@ -145,6 +178,7 @@ impl Budget {
             growing: Turns::default(),
             arriving: Turns::default(),
             announced: Turns::default(),
+            announced_growing: 0,
             announced_next: false,
         };
         Arc::new(Self { capacity, state: CachePadded::new(Mutex::new(state)) })
@@ -178,7 +212,7 @@ impl Budget {
     /// Takes `bytes` for a request of `peer`, at once or not at all.
     #[cfg(test)]
     pub(crate) fn try_reserve(self: &Arc<Self>, peer: Peer, bytes: usize) -> Option<Reservation> {
-        self.take_now(peer, bytes, None, 0)
+        self.take_now(self.arrives(peer, bytes, 0, 0))
     }
 
     /// Takes `bytes` for a request of `peer` that announces to need `announced` at once or not at all. As long as the announced is on its way
@@ -189,7 +223,7 @@ impl Budget {
         bytes: usize,
         announced: usize,
     ) -> Option<Reservation> {
-        self.take_now(peer, bytes, None, self.need(announced))
+        self.take_now(self.arrives(peer, bytes, announced, 0))
     }
 
     /// Takes `bytes` for a request of `peer`; waits in line for them until `deadline`,
@@ -214,11 +248,16 @@ impl Budget {
         wire: usize,
         deadline: Instant,
     ) -> Option<Reservation> {
-        let underway = self.need(announced);
-        match self.take_now(peer, bytes, None, underway) {
+        let ask = self.arrives(peer, bytes, announced, peer.unread(wire));
+        match self.take_now(ask) {
             Some(taken) => Some(taken),
-            None => self.wait(peer, bytes, Waits::Arriving { unread: peer.unread(wire), underway }, deadline).await,
+            None => self.wait(ask, deadline).await,
         }
+    }
+
+    fn arrives(&self, peer: Peer, bytes: usize, announced: usize, unread: usize) -> Ask {
+        let (need, underway) = (self.need(bytes), self.need(announced));
+        Ask { peer, unread, need, held: 0, grows: false, announces: underway > 0, own: 0, underway }
     }
 
     /// Returns what a body of which `needed` bytes are reserved as it comes is taken to announce. A compressed one counts twice, and until it has
@@ -239,18 +278,28 @@ impl Budget {
         (self.capacity - state.withheld) / 4 * 3
     }
 
-    /// Says whether one that announces `underway` may begin to send; who announces more than may be on its way sends alone.
-    fn may_send(&self, state: &State, underway: i64) -> bool {
-        underway == 0 || state.underway == 0 || underway <= self.underway_max(state) - state.underway
+    /// Says whether one may send what it announces; who announces more than may be on its way sends alone.
+    fn may_send(&self, state: &State, ask: &Ask) -> bool {
+        ask.underway == 0 || state.underway <= ask.own || ask.underway <= self.underway_max(state) - state.underway
+    }
+
+    /// Says whether a request is passed in front of all who wait: it needs next to nothing, and that is free.
+    fn passes(&self, state: &State, ask: &Ask) -> bool {
+        let swift = ask.line() == Line::Arriving && ask.peer.quiet && ask.need <= self.capacity / SWIFT;
+        swift && ask.need <= state.free
     }
 
     /// Returns the line that is served next.
     fn next_line(&self, state: &State) -> Option<Line> {
+        if state.arriving.front().is_some_and(|it| it.granted.is_closed() || self.passes(state, &it.ask)) {
+            return Some(Line::Arriving);
+        }
         if !state.growing.is_empty() {
             return Some(Line::Growing);
         }
         let first = state.announced.front();
-        let announced = first.is_some_and(|it| it.granted.is_closed() || self.may_send(state, it.underway));
+        let announced =
+            first.is_some_and(|it| it.granted.is_closed() || self.may_send(state, &it.ask)) || state.underway_waits();
         match (announced, !state.arriving.is_empty()) {
             (true, arriving) if !arriving || state.announced_next => Some(Line::Announced),
             (_, true) => Some(Line::Arriving),
@@ -271,85 +320,102 @@ impl Budget {
         }
         let waiting = state.held_waiting() - if in_line { held } else { 0 };
         let usable = self.capacity - state.withheld;
-        if usable - state.free > waiting + held {
+        let need = need.min(usable - held).max(0);
+        if !self.is_ring(state, waiting + held, need, held) {
             return None;
         }
-        let need = need.min(usable - held).max(0);
         (waiting <= 0 || need - state.free <= usable / LITTLE).then_some(need)
+    }
+
+    /// Says whether nothing comes free any more for one who is first in line, holds `held` and needs `need`: all that is held, those hold who wait,
+    /// `waiting` together, or all but a little that would not be enough. Those who hold that little may be followed by others like them without end.
+    fn is_ring(&self, state: &State, waiting: i64, need: i64, held: i64) -> bool {
+        let usable = self.capacity - state.withheld;
+        let others = usable - state.free - waiting;
+        others <= 0 || held > 0 && others <= usable / BESIDE && need >= state.free + others
     }
 
     /// Takes the one out of a line that is served next, if there is one, with what it is given; `None` with one that left the line.
     fn next(&self, state: &mut State, line: Line) -> Option<(Waiter, Option<i64>)> {
         let first = state.line(line).front()?;
-        let (need, held, gone) = (first.need, first.held, first.granted.is_closed());
+        let (ask, gone) = (first.ask, first.granted.is_closed());
+        if line == Line::Announced && !gone && !self.may_send(state, &ask) {
+            return self.break_underway(state);
+        }
         // Looked at anew each time: what is withheld meanwhile must not keep one in front of the others for ever.
-        let granted = if gone { None } else { self.grant(state, need, held, line == Line::Growing) };
+        let granted = if gone { None } else { self.grant(state, ask.need, ask.held, ask.grows) };
         if gone || granted.is_some() {
             let (_, waiter) = state.line(line).pop()?;
             return Some((waiter, granted));
         }
-        if line == Line::Growing { self.break_ring(state) } else { None }
+        if line == Line::Growing { self.break_ring(state, ask) } else { None }
+    }
+
+    /// Takes the one out of the line of announced bodies that may send more than may be on its way, where all that is on its way waits: whoever
+    /// holds most.
+    fn break_underway(&self, state: &mut State) -> Option<(Waiter, Option<i64>)> {
+        let grows = |waiter: &Waiter| waiter.ask.grows && !waiter.granted.is_closed();
+        let rank = |waiter: &Waiter| (waiter.ask.held, -waiter.ask.need);
+        let best = state.announced.iter().filter(|waiter| grows(waiter)).max_by_key(|waiter| rank(waiter))?;
+        let granted = self.grant(state, best.ask.need, best.ask.held, true)?;
+        let best = rank(best);
+        let (_, waiter) = state.announced.pop_first(|waiter| grows(waiter) && rank(waiter) == best)?;
+        Some((waiter, Some(granted)))
     }
 
     /// Takes the one out of the line that is passed in front, where all that hold anything wait to grow: of those that it is not too much for,
     /// whoever holds most, and so what was begun is finished first.
-    fn break_ring(&self, state: &mut State) -> Option<(Waiter, Option<i64>)> {
+    fn break_ring(&self, state: &mut State, first: Ask) -> Option<(Waiter, Option<i64>)> {
         let (usable, free) = (self.capacity - state.withheld, state.free);
-        if usable - free > state.held_waiting() {
+        let need = |ask: &Ask| ask.need.min(usable - ask.held).max(0);
+        if !self.is_ring(state, state.held_waiting(), need(&first), first.held) {
             return None;
         }
-        let need = |waiter: &Waiter| waiter.need.min(usable - waiter.held).max(0);
-        let passes = |waiter: &Waiter| !waiter.granted.is_closed() && need(waiter) - free <= usable / RING;
-        let rank = |waiter: &Waiter| (waiter.held, -need(waiter));
+        let passes = |waiter: &Waiter| !waiter.granted.is_closed() && need(&waiter.ask) - free <= usable / RING;
+        let rank = |waiter: &Waiter| (waiter.ask.held, -need(&waiter.ask));
         let best = state.growing.iter().filter(|waiter| passes(waiter)).map(rank).max()?;
         let (_, waiter) = state.growing.pop_first(|waiter| passes(waiter) && rank(waiter) == best)?;
-        let need = need(&waiter);
+        let need = need(&waiter.ask);
         Some((waiter, Some(need)))
     }
 
-    /// `held` is `None` for a request that arrives.
-    fn take_now(self: &Arc<Self>, peer: Peer, bytes: usize, held: Option<i64>, underway: i64) -> Option<Reservation> {
-        let need = self.need(bytes);
+    fn take_now(self: &Arc<Self>, ask: Ask) -> Option<Reservation> {
         let mut state = self.state.lock();
-        let in_line = match held {
-            Some(_) => !state.growing.is_empty(),
-            None if underway > 0 => {
-                self.next_line(&state).is_some() || !state.announced.is_empty() || !self.may_send(&state, underway)
+        let in_line = match ask.line() {
+            Line::Growing => !state.growing.is_empty(),
+            Line::Announced => {
+                self.next_line(&state).is_some() || !state.announced.is_empty() || !self.may_send(&state, &ask)
             }
-            None => self.next_line(&state).is_some(),
+            Line::Arriving => !self.passes(&state, &ask) && self.next_line(&state).is_some(),
         };
         if in_line {
             return None;
         }
-        let need = self.grant(&state, need, held.unwrap_or(0), false)?;
-        Some(self.taken(&mut state, peer, need, underway))
+        let need = self.grant(&state, ask.need, ask.held, false)?;
+        Some(self.taken(&mut state, &ask, need))
     }
 
-    fn taken(self: &Arc<Self>, state: &mut State, peer: Peer, bytes: i64, underway: i64) -> Reservation {
-        let underway = underway.min(self.underway_max(state));
+    fn taken(self: &Arc<Self>, state: &mut State, ask: &Ask, bytes: i64) -> Reservation {
+        let underway = ask.underway.min(self.underway_max(state) - ask.own).max(0);
         state.free -= bytes;
         state.underway += underway;
-        Reservation { budget: Arc::clone(self), peer, bytes, underway, excess: 0 }
+        Reservation { budget: Arc::clone(self), peer: ask.peer, bytes, underway, excess: 0 }
     }
 
-    async fn wait(self: &Arc<Self>, peer: Peer, bytes: usize, waits: Waits, deadline: Instant) -> Option<Reservation> {
+    async fn wait(self: &Arc<Self>, ask: Ask, deadline: Instant) -> Option<Reservation> {
         let (granted, wait) = oneshot::channel();
-        let need = self.need(bytes);
         {
             let mut state = self.state.lock();
-            match waits {
-                Waits::Growing { unread, .. } | Waits::Arriving { unread, .. }
-                    if unread > 0 && state.unread(peer).saturating_add(unread) > peer.unread_max =>
-                {
-                    return None;
-                }
-                Waits::Growing { held, unread } => {
-                    state.growing.push_for(peer, Waiter { peer, unread, need, held, underway: 0, granted });
-                }
-                Waits::Arriving { unread, underway } => {
-                    let line = if underway > 0 { &mut state.announced } else { &mut state.arriving };
-                    line.push_for(peer, Waiter { peer, unread, need, held: 0, underway, granted });
-                }
+            let Ask { peer, unread, .. } = ask;
+            if unread > 0 && state.unread(peer).saturating_add(unread) > peer.unread_max {
+                return None;
+            }
+            if ask.announces && ask.grows {
+                // What was begun is finished first.
+                state.announced_growing += 1;
+                state.announced.push_first(peer.number, Waiter { ask, granted });
+            } else {
+                state.line(ask.line()).push_for(peer, Waiter { ask, granted });
             }
         }
         // Whoever gives up, cancelled or late, lets those behind have what it stood in front of.
@@ -367,10 +433,11 @@ impl Budget {
         state.underway -= underway;
         self.serve_over(&mut state);
         while let Some(line) = self.next_line(&state) {
-            let Some((Waiter { peer, underway, granted, .. }, need)) = self.next(&mut state, line) else { return };
+            let Some((Waiter { ask, granted }, need)) = self.next(&mut state, line) else { return };
+            state.announced_growing -= usize::from(ask.announces && ask.grows);
             let Some(need) = need else { continue };
             state.announced_next = line == Line::Arriving;
-            let reservation = self.taken(&mut state, peer, need, underway);
+            let reservation = self.taken(&mut state, &ask, need);
             if let Err(mut unclaimed) = granted.send(reservation) {
                 // It gave up this very moment. Dropping would lock again: account for it here.
                 state.free += std::mem::take(&mut unclaimed.bytes);
@@ -385,96 +452,6 @@ struct OnLeave<'a>(&'a Arc<Budget>);
 impl Drop for OnLeave<'_> {
     fn drop(&mut self) {
         self.0.give_back(0, 0);
-    }
-}
-
-impl Reservation {
-    /// Returns whose it is.
-    pub(crate) fn peer(&self) -> Peer {
-        self.peer
-    }
-
-    /// Takes `more` bytes, at once or not at all.
-    pub(crate) fn try_grow(&mut self, more: usize) -> bool {
-        let Some(mut taken) = self.budget.take_now(self.peer, self.room_for(more), Some(self.bytes), 0) else {
-            return false;
-        };
-        self.bytes += std::mem::take(&mut taken.bytes);
-        true
-    }
-
-    /// No request may wait for what it holds itself.
-    fn room_for(&self, more: usize) -> usize {
-        more.min(usize::try_from(self.budget.capacity - self.bytes).unwrap_or(0))
-    }
-
-    /// Takes `more` bytes; waits for them until `deadline`, ahead of new requests. False where they could not be had. Of its body
-    /// `unread` bytes are not read meanwhile.
-    pub(crate) async fn grow(&mut self, more: usize, unread: usize, deadline: Instant) -> bool {
-        let more = self.room_for(more);
-        let taken = match self.budget.take_now(self.peer, more, Some(self.bytes), 0) {
-            Some(taken) => Some(taken),
-            None => self.budget.wait(self.peer, more, Waits::Growing { held: self.bytes, unread }, deadline).await,
-        };
-        let Some(mut taken) = taken else { return false };
-        self.bytes += std::mem::take(&mut taken.bytes);
-        true
-    }
-
-    /// Hands over what is held, to whoever outlives this; what is left holds nothing.
-    pub(crate) fn lend(&mut self) -> Self {
-        let bytes = std::mem::take(&mut self.bytes);
-        let underway = std::mem::take(&mut self.underway);
-        let excess = std::mem::take(&mut self.excess);
-        Self { budget: Arc::clone(&self.budget), peer: self.peer, bytes, underway, excess }
-    }
-
-    /// States that what was announced has come, and has grown where it was to.
-    pub(crate) fn arrived(&mut self) {
-        let underway = std::mem::take(&mut self.underway);
-        if underway != 0 {
-            self.budget.give_back(0, underway);
-        }
-    }
-
-    /// Returns how many bytes it holds.
-    pub(crate) fn bytes(&self) -> usize {
-        usize::try_from(self.bytes).unwrap_or(0)
-    }
-
-    /// States that `bytes` are held at the most.
-    pub(crate) fn lower(&mut self, bytes: usize) {
-        if bytes < self.bytes() {
-            self.settle(bytes);
-        }
-    }
-
-    /// States that `bytes` are held at the least.
-    pub(crate) fn raise(&mut self, bytes: usize) {
-        if self.bytes < i64::try_from(bytes).unwrap_or(i64::MAX) {
-            self.settle(bytes);
-        }
-    }
-
-    /// States that exactly `bytes` are held from here on.
-    fn settle(&mut self, bytes: usize) {
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        let back = self.bytes - bytes;
-        self.bytes = bytes;
-        if back != 0 {
-            self.budget.give_back(back, 0);
-        }
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        if self.excess != 0 {
-            self.budget.state.lock().excess -= self.excess;
-        }
-        if self.bytes != 0 || self.underway != 0 || self.excess != 0 {
-            self.budget.give_back(self.bytes, self.underway);
-        }
     }
 }
 

@@ -139,7 +139,7 @@ async fn what_comes_to_nothing_counts_as_much_as_what_is_stored() {
         // So much that one who sent a quarter of it and less is quiet, and one who sent more is not.
         pipeline.shares.add(&other.share, 2 * sent);
         assert!(!pipeline.shares.is_quiet(&flood.share), "{sent} bytes came");
-        let (body, reservation) = gather.finish();
+        let (body, reservation) = gather.finish().await.expect("there is room");
         let refused = pipeline.take(arrival, Received { body, encoding: Encoding::Gzip, reservation }).await.is_err();
         assert_eq!(refused, came_of_it > 0, "zeros are no message, and nothing is an empty one");
         pipeline.shares.add(&other.share, came_of_it);

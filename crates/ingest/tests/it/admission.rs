@@ -213,3 +213,35 @@ async fn compressed_bodies_that_are_there_at_the_same_moment_are_served_one_afte
     assert_eq!(rig.sink.rows() as u64, CLIENTS * 1_900);
     rig.nothing_in_flight().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_announces_nothing_reserves_no_rows_until_it_is_whole() {
+    let mut options = options();
+    options.request_bytes_max = 4 << 20;
+    let hours = Duration::from_secs(3_600);
+    (options.stall_timeout, options.body_timeout, options.body_grace) = (hours, hours, hours);
+    let rig = Rig::start(options).await;
+    let body = span_bytes(50_000);
+    assert!((2 << 20..4 << 20).contains(&body.len()), "with its rows more than there is: {}", body.len());
+    let mut client = TcpStream::connect(rig.http()).await.expect("connects");
+    let head = "POST /v1/traces HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/x-protobuf\r\n\
+                transfer-encoding: chunked\r\n\r\n";
+    client.write_all(head.as_bytes()).await.expect("writes");
+    let (last, most) = body.split_last().expect("is not empty");
+    client.write_all(format!("{:x}\r\n", most.len()).as_bytes()).await.expect("writes");
+    client.write_all(most).await.expect("writes");
+    until(|| rig.ingest.status().in_flight_bytes > 2 << 20).await;
+    for _ in 0..10 {
+        let small = http1(rig.http(), post("/v1/traces", &[PROTOBUF], span_bytes(1))).await;
+        assert_eq!(small.status, 200, "there is room beside it");
+        let held = rig.ingest.status().in_flight_bytes;
+        assert!(held <= 4 << 20, "{held} bytes are held");
+    }
+    client.write_all(b"\r\n1\r\n").await.expect("writes");
+    client.write_all(&[*last]).await.expect("writes");
+    client.write_all(b"\r\n0\r\n\r\n").await.expect("writes");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.expect("is answered");
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    rig.nothing_in_flight().await;
+}
