@@ -30,9 +30,10 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Says whether space on the disk is what was missing.
+    /// Says whether space on the disk is what was missing, or of what a user or a project may have of it.
     pub(crate) fn is_full(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull)
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
     }
 
     /// Says the same again, to another one who asked.
@@ -53,5 +54,20 @@ impl StoreError {
             }
             Self::Closed => Self::Closed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn a_quota_that_is_used_up_is_a_full_disk() {
+        let is_full = |source| StoreError::Io { path: "segments".to_owned(), source }.is_full();
+        assert!(is_full(Error::from(ErrorKind::StorageFull)));
+        assert!(is_full(Error::from(ErrorKind::QuotaExceeded)));
+        assert!(!is_full(Error::from(ErrorKind::PermissionDenied)));
     }
 }

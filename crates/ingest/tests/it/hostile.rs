@@ -164,7 +164,7 @@ async fn announcing_much_and_sending_little_is_broken_off_once_others_wait() {
     let hours = Duration::from_secs(3_600);
     (options.stall_timeout, options.park) = (hours, hours);
     options.body_timeout = Duration::from_secs(60);
-    options.body_grace = Duration::from_millis(50);
+    options.body_grace = Duration::from_millis(750);
     let rig = Rig::start(options).await;
     let (mut over_http, over_grpc) = slow_announcers(&rig, 6 << 20).await;
     // One that does send what it announces has its turn behind them.
