@@ -29,6 +29,7 @@ pub mod grpc;
 mod nearest;
 mod object;
 pub mod postgres;
+mod prompt;
 pub mod serve;
 mod stored;
 pub mod telemetry;

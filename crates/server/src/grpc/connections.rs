@@ -9,14 +9,18 @@ use std::time::Duration;
 use futures::Stream;
 use futures::stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::faces::{FaceCounters, OpenConnection};
+use crate::prompt::Prompt;
 
 /// Connections at once: each carries up to 128 calls.
 pub(crate) const CONNECTIONS_MAX: usize = 256;
+
+/// The time for a connection's preface.
+const PREFACE_TIME: Duration = Duration::from_secs(10);
 
 /// Accepts connections while there are not too many.
 pub(super) struct Connections {
@@ -48,6 +52,7 @@ impl Connections {
                     continue;
                 };
                 let _ = stream.set_nodelay(true);
+                let stream = Prompt::new(stream, PREFACE_TIME);
                 let connection = Connection { stream, _slot: slot, _open: connections.counters.connection() };
                 return Some((Ok(connection), connections));
             }
@@ -57,7 +62,7 @@ impl Connections {
 
 /// One connection.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Prompt,
     _slot: OwnedSemaphorePermit,
     _open: OpenConnection,
 }
@@ -66,7 +71,7 @@ impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+        self.stream.stream().connect_info()
     }
 }
 

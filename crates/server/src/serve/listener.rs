@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use crate::prompt::Prompt;
+
 /// What a client may hold open.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
@@ -93,14 +95,14 @@ async fn connection(stream: TcpStream, router: Router, limits: Limits, stop: Can
             Ok::<_, Infallible>(response)
         }
     });
-    // Which protocol it speaks is read before any of the above applies; a client that says nothing has that long for it.
+    // Which protocol it speaks is read before any of the above applies; a client that says nothing, or a part of it, has that long for it.
     let mut first = [0; 1];
     let spoken = tokio::time::timeout(limits.headers, stream.peek(&mut first));
     match stop.run_until_cancelled(spoken).await {
         Some(Ok(Ok(read))) if read > 0 => {}
         _ => return,
     }
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(Prompt::new(stream, limits.headers)), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -152,6 +154,20 @@ mod tests {
         assert_eq!(silent.read_to_end(&mut rest).await.expect("is closed in order"), 0);
         let _ = slow.read_to_end(&mut rest).await;
         assert!(!rest.starts_with(b"HTTP/1.1 200"));
+        let served = async {
+            while !ask(to).await.ends_with("here") {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), served).await.expect("there is room again");
+    }
+
+    #[tokio::test]
+    async fn clients_that_send_a_part_of_the_preface_are_shown_out_and_make_room() {
+        let limits = Limits { connections: 1, headers: Duration::from_millis(100) };
+        let (to, _stop) = serving(limits).await;
+        let mut partly = TcpStream::connect(to).await.expect("connects");
+        partly.write_all(b"PRI * HTTP").await.expect("writes");
         let served = async {
             while !ask(to).await.ends_with("here") {
                 tokio::task::yield_now().await;
