@@ -107,7 +107,7 @@ fn run_all(requests: &[Request], order: &[usize]) -> Outcome {
     }
     while !race.running.is_empty() {
         // Who lets others go first is polled twice for a step.
-        let moved = (0..3).any(|_| (0..race.running.len()).rev().fold(false, |moved, n| race.poll(n) || moved));
+        let moved = (0..3).any(|_| (0..race.running.len()).rev().filter(|n| race.poll(*n)).count() > 0);
         if !moved {
             race.outcome.sent_away += 1;
             drop(race.running.remove(0));

@@ -64,7 +64,7 @@ fn input(case: &Case) -> JudgeInput {
         for (bucket, cell) in &mut series.cells {
             let seldom = is_in(bucket.0, &case.seldom);
             let calls = match seldom {
-                true if (bucket.0 - START - case.seldom.start) % case.every > 0 => 0,
+                true if !(bucket.0 - START - case.seldom.start).is_multiple_of(case.every) => 0,
                 true => (case.calls * cell.requests as f64).round() as u64,
                 false => cell.requests,
             };
