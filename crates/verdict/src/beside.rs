@@ -1,5 +1,5 @@
-//! What no look at requests tells: logs, version paths, actions, metrics and starts, asked for once a minute while operations
-//! are carried on.
+//! What no look at requests tells: logs, version paths, actions, metrics, starts and whom the candidate calls, asked for once a minute
+//! while operations are carried on.
 //!
 //! The same tests as in a look at the whole, over the same time, held against the requests of all operations together. So it costs
 //! as much as one operation, however many there are. Nothing is excused and no burst is known: at worst the whole is looked at for

@@ -56,7 +56,6 @@ const LATELY_MIN: f64 = 200.0;
 #[derive(Debug, Clone)]
 pub(crate) struct Fold {
     pub(crate) frame: Frame,
-    pub(crate) tolerances: Tolerances,
     pub(crate) operations: Vec<Operation>,
     index: BTreeMap<(String, OperationKind), usize>,
     pub(crate) novelty: Novelty,
@@ -158,7 +157,6 @@ impl Fold {
         let usual = counted.iter().filter(|(bucket, ..)| !incidents.contain(*bucket));
         let served_before: Vec<(f64, f64)> = usual.map(|(_, bad, all)| (*bad, *all)).collect();
         let mut fold = Self {
-            tolerances: tolerances.clone(),
             operations: Vec::new(),
             index: BTreeMap::new(),
             novelty,

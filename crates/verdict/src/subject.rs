@@ -256,11 +256,11 @@ impl Fold {
     /// Says where the cause of an excess lies, as far as it is folded.
     pub(crate) fn origin(&self, subject: Subject, tolerances: &Tolerances) -> Origin {
         let now = Bucket(self.next().0.saturating_sub(1));
-        self.left_to_another(subject, self.traced_to(subject), now, tolerances)
+        self.left_to_another(subject, self.traced_to(subject, tolerances), now, tolerances)
     }
 
     /// Says the same by traces, whatever other deploys there are.
-    fn traced_to(&self, subject: Subject) -> Origin {
+    fn traced_to(&self, subject: Subject, tolerances: &Tolerances) -> Origin {
         let own = |operation: &str| Origin {
             culprit: Culprit {
                 service: self.frame.service.service.clone(),
@@ -285,7 +285,7 @@ impl Fold {
             Subject::Errors(index) => {
                 let op = &self.operations[index];
                 // A callee may have had an outage besides.
-                let by_itself = || op.calm.exceeds(op.errors.reference(), &self.tolerances);
+                let by_itself = || op.calm.exceeds(op.errors.reference(), tolerances);
                 Some(culprit::of_errors(&self.arms(index)))
                     .filter(|origin| !origin.elsewhere || !by_itself())
                     .unwrap_or_else(|| own(&op.name))
