@@ -1,13 +1,10 @@
 //! A caller that stops calling a callee that fails: nothing that it is rolled back for, unless the callee is well.
 
-use plimsoll_model::signal::{
-    AgeClass, CalleeTime, ExceptionCount, Fingerprint, OperationCell, OperationKey, OperationKind, OperationSeries,
-    Party,
-};
-use plimsoll_model::{Bucket, ServiceKey, Verdict, VerdictKind};
+use plimsoll_model::signal::{CalleeTime, ExceptionCount, Fingerprint, OperationCell};
+use plimsoll_model::{Bucket, Verdict, VerdictKind};
 use plimsoll_verdict::{JudgeInput, judge, quality};
 
-use crate::simulation::{START, Scenario, simulate};
+use crate::simulation::{START, Scenario, of_bank, party, simulate};
 
 /// A service that calls a bank once a request, and does so seldom for a while.
 #[derive(Clone)]
@@ -41,15 +38,6 @@ const OPEN: Case = Case {
 
 /// Requests of others to the bank in a bucket.
 const OTHERS: u64 = 40;
-
-fn party(service: &str, version: &str, operation: &str) -> Party {
-    Party {
-        namespace: String::new(),
-        service: service.to_owned(),
-        version: version.to_owned(),
-        operation: operation.to_owned(),
-    }
-}
 
 fn input(case: &Case) -> JudgeInput {
     let scenario =
@@ -107,14 +95,7 @@ fn input(case: &Case) -> JudgeInput {
         };
         (bucket, OperationCell { requests, errors, assembled: requests, ..OperationCell::default() })
     });
-    let key = OperationKey {
-        service: ServiceKey::new("prod", "bank"),
-        version: "7".to_owned(),
-        operation: "POST /charge".to_owned(),
-        kind: OperationKind::Server,
-        age: AgeClass::Warm,
-    };
-    input.related = vec![OperationSeries { key, cells: cells.filter(|(_, cell)| cell.requests > 0).collect() }];
+    input.related = vec![of_bank(cells)];
     input
 }
 

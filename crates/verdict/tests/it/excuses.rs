@@ -1,12 +1,12 @@
 //! What excuses a deploy, and how far: no excuse is a ground to promote, and what never came can have none against it.
 
 use plimsoll_model::aggregates::HistorySeries;
-use plimsoll_model::signal::{CalleeTime, LOG_UNIT, Party, WEIGHT_UNIT};
+use plimsoll_model::signal::{CalleeTime, LOG_UNIT, WEIGHT_UNIT};
 use plimsoll_model::{Bucket, SignalKind, Verdict, VerdictKind};
 use plimsoll_verdict::quality;
 
 use crate::drift::{replaced, same_hours, says, untouched};
-use crate::simulation::{START, Scenario, gateway, looked_at, simulate};
+use crate::simulation::{START, Scenario, gateway, looked_at, party, simulate};
 
 fn lost(verdicts: &[Verdict]) -> bool {
     verdicts.iter().any(|verdict| {
@@ -149,12 +149,6 @@ fn an_outage_that_all_share_and_that_begins_minutes_later_is_excused_from_its_fi
 fn a_caller_that_fails_at_somebody_else_asks_less() {
     let outage = START + 12..START + 66;
     // By a callee that answers with failures, or by one that does not answer; or of itself, which is no excuse.
-    let party = |service: &str, version: &str, operation: &str| Party {
-        namespace: String::new(),
-        service: service.to_owned(),
-        version: version.to_owned(),
-        operation: operation.to_owned(),
-    };
     for (by, lost_it) in [("auth", false), ("down", false), ("nobody", true)] {
         let scenario = Scenario { share: 1.0, before_s: 3_600, after_s: 900, ..Scenario::default() };
         let mut input = simulate(&scenario, 38);

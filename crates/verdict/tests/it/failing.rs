@@ -1,13 +1,10 @@
 //! A callee that fails and is done without, or called again: nothing that its caller is rolled back for.
 
-use plimsoll_model::signal::{
-    AgeClass, CalleeTime, ExceptionCount, Fingerprint, OperationCell, OperationKey, OperationKind, OperationSeries,
-    Party,
-};
-use plimsoll_model::{Bucket, ServiceKey, Verdict, VerdictKind};
+use plimsoll_model::signal::{CalleeTime, ExceptionCount, Fingerprint, OperationCell, Party};
+use plimsoll_model::{Bucket, Verdict, VerdictKind};
 use plimsoll_verdict::{JudgeInput, judge, quality};
 
-use crate::simulation::{START, Scenario, looked_at, simulate};
+use crate::simulation::{START, Scenario, looked_at, of_bank, party, simulate};
 
 /// What the caller makes of calls in the buckets in which something is wrong.
 #[derive(Clone, Copy, PartialEq)]
@@ -62,14 +59,7 @@ fn judged(does: Does, wrong: f64, failing: f64, share: f64) -> Verdict {
         let errors = if is_wrong(bucket) { (failing * requests as f64).round() as u64 } else { 0 };
         (bucket, OperationCell { requests, errors, assembled: requests, ..OperationCell::default() })
     });
-    let key = OperationKey {
-        service: ServiceKey::new("prod", "bank"),
-        version: "7".to_owned(),
-        operation: "POST /charge".to_owned(),
-        kind: OperationKind::Server,
-        age: AgeClass::Warm,
-    };
-    input.related = vec![OperationSeries { key, cells: cells.collect() }];
+    input.related = vec![of_bank(cells)];
     judge(&input)
 }
 
@@ -133,14 +123,7 @@ fn watched(thrown: impl Fn(u64) -> f64, failing: impl Fn(Option<u64>) -> f64, lo
         cells.push((*bucket, OperationCell { requests, errors, assembled: requests, ..OperationCell::default() }));
     }
     cells.sort_by_key(|(bucket, _)| *bucket);
-    let key = OperationKey {
-        service: ServiceKey::new("prod", "bank"),
-        version: "7".to_owned(),
-        operation: "POST /charge".to_owned(),
-        kind: OperationKind::Server,
-        age: AgeClass::Warm,
-    };
-    input.related = vec![OperationSeries { key, cells }];
+    input.related = vec![of_bank(cells.into_iter())];
     let mut last = None;
     for look in looks {
         let verdict = judge(&JudgeInput { now: Bucket(START + look + 1).start(), ..input.clone() });
@@ -176,12 +159,6 @@ fn an_outage_that_was_the_callees_stays_the_callees_however_long_all_is_well() {
 
 #[test]
 fn what_the_candidate_fails_by_itself_is_found_after_an_outage_of_its_callee() {
-    let party = |service: &str, version: &str, operation: &str| Party {
-        namespace: String::new(),
-        service: service.to_owned(),
-        version: version.to_owned(),
-        operation: operation.to_owned(),
-    };
     let outage = START + 2..START + 20;
     for (defect, found_by) in [(0, None), (20, Some(40))] {
         let scenario =
@@ -205,14 +182,7 @@ fn what_the_candidate_fails_by_itself_is_found_after_an_outage_of_its_callee() {
                 (served.requests, served.errors) = (served.requests + cell.requests, served.errors + passed_on);
             }
         }
-        let key = OperationKey {
-            service: ServiceKey::new("prod", "bank"),
-            version: "7".to_owned(),
-            operation: "POST /charge".to_owned(),
-            kind: OperationKind::Server,
-            age: AgeClass::Warm,
-        };
-        input.related = vec![OperationSeries { key, cells: bank.into_iter().collect() }];
+        input.related = vec![of_bank(bank.into_iter())];
         let told = looked_at(&mut input, 2);
         let found = told.iter().position(|verdict| verdict.verdict == VerdictKind::Regressed);
         match found_by {

@@ -6,15 +6,13 @@ use std::ops::Range;
 use plimsoll_model::aggregates::{ActionCell, ActionSeries};
 use plimsoll_model::metric::MetricShape::{Counter, Gauge, Histogram as Times};
 use plimsoll_model::metric::{ExactSum, MetricCell, MetricKey, MetricSeries, MetricShape};
-use plimsoll_model::signal::{
-    AgeClass, CalleeTime, Histogram, OperationCell, OperationKey, OperationKind, OperationSeries, Party,
-};
-use plimsoll_model::{Bucket, Finding, ServiceKey, SignalKind, Verdict, VerdictKind};
+use plimsoll_model::signal::{AgeClass, CalleeTime, Histogram, OperationCell, Party};
+use plimsoll_model::{Bucket, Finding, SignalKind, Verdict, VerdictKind};
 use plimsoll_verdict::{JudgeInput, judge, quality};
 
 use crate::aggregates::wandering;
 use crate::drift::untouched;
-use crate::simulation::{START, Scenario, service, simulate};
+use crate::simulation::{START, Scenario, of_bank, service, simulate};
 
 /// The minute of the start, and of the last look.
 const M: u64 = START / 6;
@@ -84,14 +82,7 @@ fn input(bank: &Bank) -> JudgeInput {
         let errors = if is_ill(bucket) { (bank.failing * requests as f64).round() as u64 } else { 0 };
         (bucket, OperationCell { requests, errors, assembled: requests, ..OperationCell::default() })
     });
-    let key = OperationKey {
-        service: ServiceKey::new("prod", "bank"),
-        version: "7".to_owned(),
-        operation: "POST /charge".to_owned(),
-        kind: OperationKind::Server,
-        age: AgeClass::Warm,
-    };
-    input.related = vec![OperationSeries { key, cells: cells.collect() }];
+    input.related = vec![of_bank(cells)];
     input
 }
 

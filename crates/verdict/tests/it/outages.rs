@@ -1,12 +1,10 @@
 //! A callee that does not answer, or not in time: it is down or slow, or the candidate does not reach it or does not wait for it.
 
-use plimsoll_model::signal::{
-    AgeClass, CalleeTime, LOG_UNIT, OperationCell, OperationKey, OperationKind, OperationSeries, Party,
-};
-use plimsoll_model::{Bucket, ServiceKey, Verdict, VerdictKind};
+use plimsoll_model::signal::{CalleeTime, LOG_UNIT, OperationCell};
+use plimsoll_model::{Bucket, Verdict, VerdictKind};
 use plimsoll_verdict::{JudgeInput, judge, quality};
 
-use crate::simulation::{START, Scenario, simulate};
+use crate::simulation::{START, Scenario, of_bank, party, simulate};
 
 /// A service that calls a bank once a request, and what becomes of that.
 #[derive(Clone)]
@@ -44,15 +42,6 @@ const BANK_MS: u64 = 15;
 
 /// All wait for the bank for a second, which serves each of them in five.
 const SLOW: Case = Case { waits_ms: 1_000, late_ms: Some(5_000), others: [20, 20], others_ms: 5_000, ..DOWN };
-
-fn party(service: &str, version: &str, operation: &str) -> Party {
-    Party {
-        namespace: String::new(),
-        service: service.to_owned(),
-        version: version.to_owned(),
-        operation: operation.to_owned(),
-    }
-}
 
 fn input(case: &Case) -> JudgeInput {
     let scenario =
@@ -108,14 +97,7 @@ fn input(case: &Case) -> JudgeInput {
         cell.assembled = cell.requests;
         (bucket, cell)
     });
-    let key = OperationKey {
-        service: ServiceKey::new("prod", "bank"),
-        version: "7".to_owned(),
-        operation: "POST /charge".to_owned(),
-        kind: OperationKind::Server,
-        age: AgeClass::Warm,
-    };
-    input.related = vec![OperationSeries { key, cells: cells.filter(|(_, cell)| cell.requests > 0).collect() }];
+    input.related = vec![of_bank(cells)];
     input
 }
 

@@ -5,7 +5,7 @@ use plimsoll_model::signal::{CalleeTime, Party};
 use plimsoll_model::{Bucket, Design, ServiceKey, SignalKind, VerdictKind};
 use plimsoll_verdict::{JudgeInput, judge};
 
-use crate::simulation::{START, Scenario, gateway, simulate};
+use crate::simulation::{START, Scenario, gateway, party, simulate};
 
 fn participant(service: &str, version: &str) -> Participant {
     Participant { namespace: String::new(), service: service.to_owned(), version: version.to_owned() }
@@ -55,12 +55,6 @@ fn a_callee_that_answers_wrongly_and_says_nothing_is_found_through_its_callers()
 
 #[test]
 fn what_fails_at_another_callee_of_the_same_requests_is_not_the_deploys() {
-    let party = |service: &str, version: &str, operation: &str| Party {
-        namespace: String::new(),
-        service: service.to_owned(),
-        version: version.to_owned(),
-        operation: operation.to_owned(),
-    };
     // The cart fails, with spans or without; or nobody but the gateway itself, whatever it was told.
     for (blamed, unanswered, verdict) in [
         (party("cart", "1", "POST /cart"), None, VerdictKind::Inconclusive),

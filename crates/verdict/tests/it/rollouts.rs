@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use plimsoll_model::presence::{PresenceCell, PresenceSeries};
-use plimsoll_model::signal::{CalleeTime, OperationKey, OperationSeries, Party};
+use plimsoll_model::signal::{CalleeTime, OperationKey, OperationSeries};
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Bucket, DeployStatus, SignalKind, Verdict, VerdictKind};
 use plimsoll_verdict::JudgeInput;
 
-use crate::simulation::{START, Scenario, looked_at, simulate};
+use crate::simulation::{START, Scenario, looked_at, party, simulate};
 
 /// Says of every cell which version served it; `None` where nobody did.
 fn served_by(input: &mut JudgeInput, by: impl Fn(&str, u64) -> Option<&'static str>) {
@@ -147,12 +147,6 @@ fn failures_right_after_the_cut_over_are_held_against_the_time_before() {
 
 #[test]
 fn what_a_callee_breaks_soon_after_a_rolling_update_is_not_the_deploys() {
-    let party = |service: &str, version: &str, operation: &str| Party {
-        namespace: String::new(),
-        service: service.to_owned(),
-        version: version.to_owned(),
-        operation: operation.to_owned(),
-    };
     // Half of the traffic for eight minutes, then all of it; the bank fails for three minutes, a minute later; or for the candidate
     // alone, from its start on.
     for (outage, its_own) in [(54..72, false), (0..72, true)] {

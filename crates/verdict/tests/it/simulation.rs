@@ -228,3 +228,25 @@ pub(crate) fn gateway(input: &JudgeInput, until: u64) -> OperationSeries {
     key.service.service = "gateway".to_owned();
     OperationSeries { key, cells: cells.collect() }
 }
+
+/// A party to traces, of no namespace.
+pub(crate) fn party(service: &str, version: &str, operation: &str) -> Party {
+    Party {
+        namespace: String::new(),
+        service: service.to_owned(),
+        version: version.to_owned(),
+        operation: operation.to_owned(),
+    }
+}
+
+/// A bank that the service calls, by the cells in which it served anything.
+pub(crate) fn of_bank(cells: impl Iterator<Item = (Bucket, OperationCell)>) -> OperationSeries {
+    let key = OperationKey {
+        service: ServiceKey::new("prod", "bank"),
+        version: "7".to_owned(),
+        operation: "POST /charge".to_owned(),
+        kind: OperationKind::Server,
+        age: AgeClass::Warm,
+    };
+    OperationSeries { key, cells: cells.filter(|(_, cell)| cell.requests > 0).collect() }
+}
