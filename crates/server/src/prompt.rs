@@ -14,18 +14,19 @@ use tokio::time::{Sleep, sleep};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A stream whose reads fail once its beginning takes too long.
+/// A stream whose reads fail once its beginning takes too long, and what is held for as long as it is there.
 #[derive(Debug)]
-pub(crate) struct Prompt {
+pub(crate) struct Prompt<K = ()> {
     stream: TcpStream,
+    _keeps: K,
     /// How much of the preface came, and the time that is left for the rest of it; nothing once it is there, or something else is.
     waits: Option<(usize, Pin<Box<Sleep>>)>,
 }
 
-impl Prompt {
+impl<K> Prompt<K> {
     /// Gives the beginning of `stream` so much time.
-    pub(crate) fn new(stream: TcpStream, limit: Duration) -> Self {
-        Self { stream, waits: Some((0, Box::pin(sleep(limit)))) }
+    pub(crate) fn new(stream: TcpStream, limit: Duration, keeps: K) -> Self {
+        Self { stream, _keeps: keeps, waits: Some((0, Box::pin(sleep(limit)))) }
     }
 
     /// The stream itself.
@@ -34,7 +35,7 @@ impl Prompt {
     }
 }
 
-impl AsyncRead for Prompt {
+impl<K: Unpin> AsyncRead for Prompt<K> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -59,7 +60,7 @@ impl AsyncRead for Prompt {
     }
 }
 
-impl AsyncWrite for Prompt {
+impl<K: Unpin> AsyncWrite for Prompt<K> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
@@ -101,7 +102,7 @@ mod tests {
             let mut client = TcpStream::connect(listener.local_addr().expect("is bound")).await.expect("connects");
             client.write_all(said.as_bytes()).await.expect("writes");
             let (stream, _) = listener.accept().await.expect("accepts");
-            let mut prompt = Prompt::new(stream, Duration::from_millis(50));
+            let mut prompt = Prompt::new(stream, Duration::from_millis(50), ());
             let mut read = vec![0; said.len()];
             prompt.read_exact(&mut read).await.expect("came at once");
             assert_eq!(read, said.as_bytes());

@@ -102,7 +102,8 @@ async fn connection(stream: TcpStream, router: Router, limits: Limits, stop: Can
         Some(Ok(Ok(read))) if read > 0 => {}
         _ => return,
     }
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(Prompt::new(stream, limits.headers)), service);
+    let connection =
+        builder.serve_connection_with_upgrades(TokioIo::new(Prompt::new(stream, limits.headers, ())), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
