@@ -182,6 +182,7 @@ impl Ingest {
             fingerprints: Arc::clone(&options.fingerprints),
             inline: Turnstile::new(options.lanes),
             large: Turnstile::new(options.lanes),
+            swelling: Turnstile::new(1),
         });
         let reporter = HealthReporter::new();
         // Before the first connection: nothing is served while the replay runs.

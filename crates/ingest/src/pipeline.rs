@@ -71,6 +71,8 @@ pub(crate) struct Pipeline {
     pub(crate) inline: Arc<Turnstile>,
     /// Who may decode on blocking threads.
     pub(crate) large: Arc<Turnstile>,
+    /// Who may decode what swells: one at a time.
+    pub(crate) swelling: Arc<Turnstile>,
 }
 
 /// The options that a request meets.
@@ -254,33 +256,39 @@ impl Pipeline {
         reservation: &mut Reservation,
         work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
     ) -> Result<(T, Option<Turn>), Refusal> {
-        let work = move || guarded(work);
         let peer = reservation.peer();
-        let ((done, took), turn) = if bytes <= self.limits.inline_bytes_max {
+        let turn = if bytes <= self.limits.inline_bytes_max {
             let own_turn = if peer.quiet { QUIET_TURN_BYTES_MIN } else { TURN_BYTES_MIN };
-            let turn = if bytes < own_turn {
-                None
-            } else {
-                let turn = self.inline.turn(peer).await;
-                // What else the thread has to do comes before.
-                tokio::task::yield_now().await;
-                Some(turn)
-            };
-            (work(), turn)
-        } else {
-            let turn = self.large.turn(peer).await;
-            // Both go with the work, which nobody can stop once it runs.
-            let lent = reservation.lend();
-            let done = tokio::task::spawn_blocking(move || (work(), lent, turn)).await;
-            match done {
-                Ok((done, lent, turn)) => {
-                    *reservation = lent;
-                    (done, Some(turn))
-                }
-                // Not run at all: the runtime is going down.
-                Err(_) => ((Err(Refusal::overloaded(Reason::Draining)), 0), None),
+            if bytes < own_turn {
+                return Ok((self.compute_here(work)?, None));
             }
+            self.inline.turn(peer).await
+        } else {
+            self.large.turn(peer).await
         };
+        let (done, turn) = self.compute_in(turn, bytes, reservation, work).await?;
+        Ok((done, Some(turn)))
+    }
+
+    /// The same with a turn in hand, which is returned.
+    pub(crate) async fn compute_in<T: Send + 'static>(
+        &self,
+        turn: Turn,
+        bytes: usize,
+        reservation: &mut Reservation,
+        work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<(T, Turn), Refusal> {
+        if bytes <= self.limits.inline_bytes_max {
+            // What else the thread has to do comes before.
+            tokio::task::yield_now().await;
+            return Ok((self.compute_here(work)?, turn));
+        }
+        // Both go with the work, which nobody can stop once it runs.
+        let lent = reservation.lend();
+        let done = tokio::task::spawn_blocking(move || (guarded(work), lent, turn)).await;
+        // Not run at all: the runtime is going down.
+        let ((done, took), lent, turn) = done.map_err(|_| Refusal::overloaded(Reason::Draining))?;
+        *reservation = lent;
         self.counters.decode_ns.add(took);
         Ok((done?, turn))
     }

@@ -15,7 +15,7 @@ mod wire;
 
 pub use decode::{
     DecodeError, Decoded, MESSAGE_PARTS_MAX, Pushed, REQUEST_BYTES_MAX, REQUEST_PARTS_MAX, REQUEST_ROWS_MAX, Rejected,
-    RowBuilder, decode,
+    RowBuilder, decode, decode_within,
 };
 pub use encode::{EncodeError, encode};
 pub use json::{JsonError, json_to_protobuf};

@@ -6,8 +6,8 @@
 //! *Invariants.*
 //! - What is free covers whoever needs it. All that is held beyond is an eighth of the capacity together, or one request's: one that is over
 //!   alone always goes on.
-//! - Whoever is over waits for the committer and for nobody else: it has its rows, no turn to decode, and wants neither turn nor memory any more.
-//!   So it ends, whatever others do.
+//! - Whoever is over waits for the committer and for nobody else: it has its rows, or a turn to decode them with, and wants neither turn nor memory
+//!   any more. So it ends, whatever others do.
 //! - Whoever waits in this line, with a turn to decode in hand, waits for those who are over, and so never for one who waits for a turn.
 //! - Who waits is not counted: its rows are bounded by how many turns there are.
 //!
@@ -73,6 +73,11 @@ impl Reservation {
     /// where not, and nothing changes.
     pub(crate) fn try_cover(&mut self, bytes: usize, may_exceed: bool) -> bool {
         let more = self.lacks(bytes);
+        if self.excess > 0 {
+            // It is over, by as much as it turns out to be.
+            self.exceed_by(more);
+            return true;
+        }
         if more <= 0 {
             self.settle(bytes);
             return true;
@@ -106,6 +111,18 @@ impl Reservation {
             }
             _ => false,
         }
+    }
+
+    /// States that `more` are held by one that is over, or fewer, and perhaps is not any more.
+    fn exceed_by(&mut self, more: i64) {
+        {
+            let mut state = self.budget.state.lock();
+            let over = if more <= state.free { 0 } else { (self.excess + more).max(0) };
+            state.excess += over - self.excess;
+            self.excess = over;
+        }
+        self.bytes += more;
+        self.budget.give_back(-more, 0);
     }
 
     fn absorb(&mut self, mut other: Self) {
@@ -177,6 +194,21 @@ mod tests {
         assert!(!four.cover(1, Instant::now() + Duration::from_millis(20)).await);
         assert!(three.try_cover(5, false), "to hold less is always possible");
         assert_eq!(budget.state.lock().free, 10);
+    }
+
+    #[tokio::test]
+    async fn who_is_over_before_it_is_decoded_is_so_by_as_much_as_it_turns_out_to_be() {
+        let budget = Budget::new(100);
+        let (mut first, second) = (reserve(&budget, 30), reserve(&budget, 30));
+        assert!(first.try_cover(500, true));
+        let second = line_up(&budget, second, 60).await;
+        assert!(first.try_cover(800, false), "it is over already");
+        assert_eq!((budget.used(), budget.state.lock().excess), (830, 770));
+        assert!(first.try_cover(40, false));
+        assert_eq!(budget.state.lock().excess, 0);
+        drop((first, second.await.expect("does not panic")));
+        let state = budget.state.lock();
+        assert_eq!((state.free, state.excess), (100, 0));
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! Requests that reserve, arrive, grow and end in any order: that they all come to their end, and how much they hold meanwhile.
+//! Requests that reserve, arrive, grow, are decoded and end in any order: that they all come to their end, and how much they hold meanwhile.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,6 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::turnstile::Turnstile;
 
 const CAPACITY: usize = 1_000;
 
@@ -23,24 +24,70 @@ struct Request {
     doubles: usize,
     /// What it grows by once its body is there.
     grows: Vec<usize>,
+    rows: Rows,
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, Copy, Default)]
+struct Rows {
+    bytes: usize,
+    /// What it is taken to become where it swells.
+    expected: usize,
+}
+
+/// What all requests share.
+struct World {
+    budget: Arc<Budget>,
+    turns: Arc<Turnstile>,
+    swelling: Arc<Turnstile>,
+    steps: AtomicUsize,
+    /// Rows that nothing covers, of those that swell.
+    bare: AtomicUsize,
+}
+
+impl World {
+    async fn step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+        tokio::task::yield_now().await;
+    }
+
+    /// Decodes a request and has its rows covered.
+    async fn decode(&self, peer: Peer, rows: Rows, held: &mut Reservation, deadline: Instant) -> bool {
+        let turn = self.turns.turn(peer).await;
+        self.step().await;
+        if rows.bytes <= 2 * held.bytes() {
+            return held.cover(rows.bytes, deadline).await;
+        }
+        drop(turn);
+        let _turn = self.swelling.turn(peer).await;
+        let expected = rows.expected.max(held.bytes());
+        if !held.cover(expected, deadline).await {
+            return false;
+        }
+        let bare = rows.bytes.saturating_sub(expected);
+        self.bare.fetch_add(bare, Ordering::Relaxed);
+        self.step().await;
+        let covered = held.cover(rows.bytes, deadline).await;
+        self.bare.fetch_sub(bare, Ordering::Relaxed);
+        covered
+    }
 }
 
 /// One on its way; true where it was never refused.
 type Running = Pin<Box<dyn Future<Output = bool>>>;
 
-fn run(budget: &Arc<Budget>, request: Request, steps: &Arc<AtomicUsize>) -> Running {
-    let (budget, steps) = (Arc::clone(budget), Arc::clone(steps));
+fn run(world: &Arc<World>, request: Request) -> Running {
+    let world = Arc::clone(world);
     Box::pin(async move {
         let peer = Peer { number: request.peer, stream_bytes: 0, unread_max: 0, quiet: request.peer == 0 };
         let deadline = Instant::now() + NEVER;
         let announced = if request.announced { Budget::announces(request.body, !request.grows.is_empty()) } else { 0 };
-        let Some(mut held) = budget.reserve_announced(peer, request.body, announced, 0, deadline).await else {
+        let Some(mut held) = world.budget.reserve_announced(peer, request.body, announced, 0, deadline).await else {
             return false;
         };
         let mut room = request.body;
         for _ in 0..request.doubles {
-            steps.fetch_add(1, Ordering::Relaxed);
-            tokio::task::yield_now().await;
+            world.step().await;
             room *= 2;
             let more = room.saturating_sub(held.bytes());
             if !held.grow_underway(more, Budget::announces(room, true), 0, deadline).await {
@@ -48,15 +95,16 @@ fn run(budget: &Arc<Budget>, request: Request, steps: &Arc<AtomicUsize>) -> Runn
             }
         }
         for more in request.grows {
-            steps.fetch_add(1, Ordering::Relaxed);
-            tokio::task::yield_now().await;
+            world.step().await;
             if !held.grow(more, 0, deadline).await {
                 return false;
             }
             held.arrived();
         }
-        steps.fetch_add(1, Ordering::Relaxed);
-        tokio::task::yield_now().await;
+        if request.rows.bytes > 0 && !world.decode(peer, request.rows, &mut held, deadline).await {
+            return false;
+        }
+        world.step().await;
         true
     })
 }
@@ -65,6 +113,7 @@ fn run(budget: &Arc<Budget>, request: Request, steps: &Arc<AtomicUsize>) -> Runn
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     most_held: u64,
+    most_bare: usize,
     refused: usize,
     /// Had to be sent away: everybody waited.
     sent_away: usize,
@@ -72,8 +121,7 @@ struct Outcome {
 
 /// Requests on their way, each polled when it is told to be.
 struct Race {
-    budget: Arc<Budget>,
-    steps: Arc<AtomicUsize>,
+    world: Arc<World>,
     running: Vec<Running>,
     outcome: Outcome,
 }
@@ -81,14 +129,15 @@ struct Race {
 impl Race {
     /// Returns whether anything came of it.
     fn poll(&mut self, n: usize) -> bool {
-        let before = self.steps.load(Ordering::Relaxed);
+        let before = self.world.steps.load(Ordering::Relaxed);
         let polled = self.running[n].as_mut().poll(&mut Context::from_waker(Waker::noop()));
         if let Poll::Ready(taken) = polled {
             self.outcome.refused += usize::from(!taken);
             drop(self.running.swap_remove(n));
         }
-        self.outcome.most_held = self.outcome.most_held.max(self.budget.used());
-        polled.is_ready() || self.steps.load(Ordering::Relaxed) != before
+        self.outcome.most_held = self.outcome.most_held.max(self.world.budget.used());
+        self.outcome.most_bare = self.outcome.most_bare.max(self.world.bare.load(Ordering::Relaxed));
+        polled.is_ready() || self.world.steps.load(Ordering::Relaxed) != before
     }
 }
 
@@ -96,9 +145,16 @@ impl Race {
 fn run_all(requests: &[Request], order: &[usize]) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("builds");
     let _entered = runtime.enter();
-    let (budget, steps) = (Budget::new(CAPACITY), Arc::new(AtomicUsize::new(0)));
-    let running = requests.iter().map(|request| run(&budget, request.clone(), &steps)).collect();
-    let mut race = Race { budget, steps, running, outcome: Outcome { most_held: 0, refused: 0, sent_away: 0 } };
+    let world = Arc::new(World {
+        budget: Budget::new(CAPACITY),
+        turns: Turnstile::new(2),
+        swelling: Turnstile::new(1),
+        steps: AtomicUsize::new(0),
+        bare: AtomicUsize::new(0),
+    });
+    let running = requests.iter().map(|request| run(&world, request.clone())).collect();
+    let outcome = Outcome { most_held: 0, most_bare: 0, refused: 0, sent_away: 0 };
+    let mut race = Race { world, running, outcome };
     for n in order {
         if race.running.is_empty() {
             break;
@@ -113,9 +169,11 @@ fn run_all(requests: &[Request], order: &[usize]) -> Outcome {
             drop(race.running.remove(0));
         }
     }
-    let state = race.budget.state.lock();
-    assert_eq!((state.free, state.underway), (CAPACITY as i64, 0), "all is given back");
-    assert!(state.growing.is_empty() && state.arriving.is_empty() && state.announced.is_empty());
+    let state = race.world.budget.state.lock();
+    assert_eq!((state.free, state.underway, state.excess), (CAPACITY as i64, 0, 0), "all is given back");
+    assert!(
+        state.over.is_empty() && state.growing.is_empty() && state.arriving.is_empty() && state.announced.is_empty()
+    );
     race.outcome
 }
 
@@ -126,6 +184,7 @@ fn plain() -> impl Strategy<Value = Request> {
         announced,
         doubles: 0,
         grows: Vec::new(),
+        rows: Rows::default(),
     })
 }
 
@@ -137,6 +196,7 @@ fn compressed() -> impl Strategy<Value = Request> {
         announced: true,
         doubles: 0,
         grows: vec![more],
+        rows: Rows::default(),
     })
 }
 
@@ -147,6 +207,7 @@ fn small() -> impl Strategy<Value = Request> {
         announced: false,
         doubles: 0,
         grows: vec![more],
+        rows: Rows::default(),
     })
 }
 
@@ -158,6 +219,7 @@ fn unannounced() -> impl Strategy<Value = Request> {
         announced: false,
         doubles: 0,
         grows,
+        rows: Rows::default(),
     })
 }
 
@@ -169,7 +231,15 @@ fn uploads() -> impl Strategy<Value = Request> {
         announced: false,
         doubles,
         grows: vec![more],
+        rows: Rows::default(),
     })
+}
+
+/// What is decoded, and becomes anything.
+fn swelling() -> impl Strategy<Value = Request> {
+    let rows = (1..4_000_usize, 1..4_000_usize).prop_map(|(bytes, expected)| Rows { bytes, expected });
+    let request = prop_oneof![compressed(), uploads(), small(), plain()];
+    (request, rows).prop_map(|(request, rows)| Request { rows, ..request })
 }
 
 fn order() -> impl Strategy<Value = Vec<usize>> {
@@ -179,7 +249,7 @@ fn order() -> impl Strategy<Value = Vec<usize>> {
 #[test]
 fn compressed_bodies_that_come_at_the_same_moment_are_all_served() {
     // Of those that have not grown, six hold three eighths.
-    let one = Request { peer: 0, body: 60, announced: true, doubles: 0, grows: vec![900] };
+    let one = Request { peer: 0, body: 60, announced: true, doubles: 0, grows: vec![900], rows: Rows::default() };
     let requests: Vec<_> = (0..20).map(|peer| Request { peer, ..one.clone() }).collect();
     let outcome = run_all(&requests, &[]);
     assert_eq!((outcome.refused, outcome.sent_away), (0, 0));
@@ -207,5 +277,17 @@ proptest! {
         let outcome = run_all(&requests, &order);
         prop_assert_eq!(outcome.refused, 0);
         prop_assert!(outcome.most_held <= CAPACITY as u64 / 2 * 3, "{:?}", outcome);
+    }
+
+    #[test]
+    fn what_swells_is_taken_in_any_order_and_is_over_one_at_a_time(
+        requests in prop::collection::vec(prop_oneof![swelling(), swelling(), compressed(), small(), plain()], 1..30),
+        order in order(),
+    ) {
+        let outcome = run_all(&requests, &order);
+        prop_assert_eq!((outcome.refused, outcome.sent_away), (0, 0));
+        let largest = requests.iter().map(|request| request.rows.bytes.max(request.rows.expected)).max().unwrap_or(0);
+        prop_assert!(outcome.most_bare <= largest, "{:?}", outcome);
+        prop_assert!(outcome.most_held <= (CAPACITY / 2 * 3 + largest) as u64, "{:?}", outcome);
     }
 }

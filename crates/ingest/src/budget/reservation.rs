@@ -88,6 +88,11 @@ impl Reservation {
         usize::try_from(self.bytes).unwrap_or(0)
     }
 
+    /// Says whether it is all that there can be.
+    pub(crate) fn is_all(&self) -> bool {
+        self.bytes >= self.budget.capacity
+    }
+
     /// States that `bytes` are held at the most.
     pub(crate) fn lower(&mut self, bytes: usize) {
         if bytes < self.bytes() {

@@ -50,6 +50,7 @@ fn plain(bytes: usize, shares: Shares, park: Duration) -> Pipeline {
         hurry: CancellationToken::new(),
         inline: Turnstile::new(1),
         large: Turnstile::new(1),
+        swelling: Turnstile::new(1),
     }
 }
 
@@ -262,22 +263,23 @@ fn commit(pipeline: &Pipeline, requests: usize) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_requests_that_swell_no_more_rows_are_held_than_one_is_over_by_and_all_are_taken_in_the_end() {
     const REQUESTS: usize = 16;
+    const TURNS: usize = 8;
     let body = swelling(64 << 10);
     let rows = plimsoll_otlp::decode(Signal::Logs, &body, UnixNanos(0)).expect("decodes").batch;
     let one = rows.get_array_memory_size() as u64;
     assert!(one > 30 * body.len() as u64, "{one} bytes");
     let (inline, joined) = (1 << 20, 1 << 20);
-    for (what, inline_bytes_max, joined_bytes_max, quiet, beyond) in [
-        ("on the threads that read", inline, 0, false, 1),
-        ("on quiet connections", inline, 0, true, 1),
-        ("on other threads", 0, 0, false, 1),
-        // Some of those that came first share columns.
-        ("where columns are shared", inline, joined, false, 4),
-        ("where columns are shared, on quiet connections", inline, joined, true, 4),
+    for (what, inline_bytes_max, joined_bytes_max, quiet) in [
+        ("on the threads that read", inline, 0, false),
+        ("on quiet connections", inline, 0, true),
+        ("on other threads", 0, 0, false),
+        ("where columns are shared", inline, joined, false),
+        ("where columns are shared, on quiet connections", inline, joined, true),
     ] {
         let mut pipeline = plain(4 << 20, Shares::new(), Duration::from_secs(60));
         pipeline.limits = Limits { inline_bytes_max, joined_bytes_max, ..pipeline.limits };
         pipeline.lanes = Arc::new(Lanes::new(1, REQUESTS));
+        (pipeline.inline, pipeline.large) = (Turnstile::new(TURNS), Turnstile::new(TURNS));
         let pipeline = Arc::new(pipeline);
         let expected = pipeline.expansion.needed(Signal::Logs, body.len());
         let reservations: Vec<_> = (0..REQUESTS)
@@ -291,12 +293,14 @@ async fn of_requests_that_swell_no_more_rows_are_held_than_one_is_over_by_and_al
             })
             .collect();
         let waits = async {
-            while pipeline.inline.waiting() + pipeline.large.waiting() < REQUESTS - 6 {
+            while pipeline.swelling.waiting() < REQUESTS - 2 {
                 tokio::task::yield_now().await;
             }
         };
         tokio::time::timeout(Duration::from_secs(60), waits).await.expect(what);
-        let limit = (4 << 20) + beyond * one;
+        let turns = (pipeline.inline.free(), pipeline.large.free());
+        assert_eq!(turns, (TURNS, TURNS), "{what}: nobody who waits holds rows, or what others need");
+        let limit = (4 << 20) + one;
         assert!(pipeline.budget.used() <= limit, "{what}: {} of {one} each", pipeline.budget.used());
         let committing = Arc::clone(&pipeline);
         let most = tokio::task::spawn_blocking(move || commit(&committing, REQUESTS)).await.expect("commits");
@@ -304,8 +308,22 @@ async fn of_requests_that_swell_no_more_rows_are_held_than_one_is_over_by_and_al
         for call in calls {
             assert!(call.await.expect("does not panic").is_ok(), "{what}");
         }
-        assert_eq!((pipeline.budget.used(), pipeline.inline.free(), pipeline.large.free()), (0, 1, 1), "{what}");
+        let turns = (pipeline.inline.free(), pipeline.large.free(), pipeline.swelling.free());
+        assert_eq!((pipeline.budget.used(), turns), (0, (TURNS, TURNS, 1)), "{what}");
     }
+}
+
+#[tokio::test]
+async fn who_waits_too_long_to_swell_is_refused_and_leaves_nothing_behind() {
+    let pipeline = pipeline_with(1 << 20, Shares::new(), Duration::from_millis(20));
+    let body = swelling(64 << 10);
+    let turn = pipeline.swelling.turn(PEER).await;
+    let reservation = pipeline.reserve(PEER, 200 << 10, 0, body.len()).await.expect("there is room");
+    let refused = take(&pipeline, body, reservation).await.expect_err("another one swells");
+    assert_eq!(refused.reason, Reason::InFlight);
+    drop(turn);
+    let free = (pipeline.inline.free(), pipeline.large.free(), pipeline.swelling.free());
+    assert_eq!((pipeline.budget.used(), free), (0, (1, 1, 1)));
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ impl Attributes {
     /// Pushes one entry into the present row, what it makes within `room`; returns its key.
     #[inline(always)]
     pub(super) fn entry<'a>(&mut self, entry: Reader<'a>, room: &mut Room) -> Result<&'a [u8]> {
-        check_parts(&entry, self.entries())?;
+        check_parts(&entry, self.entries(), room.most)?;
         if let Some((key, value)) = plain_text(entry.rest()) {
             self.keys.push(key);
             self.values.push(value);

@@ -20,9 +20,8 @@ use super::metrics::Metrics;
 use super::spans::Spans;
 use super::taking::Leave;
 use super::walk::{Mark, Open, Records};
-use super::{DecodeError, Rejected, not_text, request_reader};
+use super::{DecodeError, Most, PART_BYTES, ROW_BYTES, Rejected, not_text, request_reader};
 use crate::Signal;
-use crate::nested::slot_bytes;
 use crate::wire::{Reader, Result};
 
 /// Room that stays once rows are taken, where nothing else was said.
@@ -30,9 +29,6 @@ const ROOM_BYTES: usize = 512 << 10;
 
 /// Of the room, one part in so many is for what is remembered of resources from batch to batch.
 const REMEMBERED: usize = 4;
-
-/// What an attribute or a number in a list takes beside its text.
-const PART_BYTES: usize = 8;
 
 /// Columns of one signal that requests are decoded into one after another, until they are taken as one batch.
 pub struct RowBuilder {
@@ -87,9 +83,7 @@ impl Columns {
 impl RowBuilder {
     /// Makes empty columns.
     pub fn new(signal: Signal) -> Self {
-        let fields = signal.table().schema().fields().iter();
-        // A byte where a value may be null.
-        let row_bytes = fields.map(|field| slot_bytes(field.data_type()) + usize::from(field.is_nullable())).sum();
+        let row_bytes = ROW_BYTES[signal as usize];
         Self { signal, columns: Columns::new(signal, ROOM_BYTES), row_bytes, bytes: 0, room_bytes: ROOM_BYTES }
     }
 
@@ -120,8 +114,22 @@ impl RowBuilder {
     /// # Errors
     /// The bytes are not a well-formed request: nothing of it is left.
     pub fn push(&mut self, request: &[u8], received: UnixNanos) -> std::result::Result<Pushed, DecodeError> {
+        self.push_within(request, received, usize::MAX)
+    }
+
+    /// The same, unless the rows of this request turn out to take more than about `bytes`, as [`decode_within`](super::decode_within) does.
+    ///
+    /// # Errors
+    /// As [`Self::push`]; and [`DecodeError::is_beyond`] as soon as the rows are known to take more.
+    pub fn push_within(
+        &mut self,
+        request: &[u8],
+        received: UnixNanos,
+        bytes: usize,
+    ) -> std::result::Result<Pushed, DecodeError> {
         let reader = request_reader(self.signal, request)?;
-        let read = each!(&mut self.columns, open => push(open, reader, received)).map_err(|error| *error)?;
+        let most = Most::within(self.signal, bytes);
+        let read = each!(&mut self.columns, open => push(open, reader, received, most)).map_err(|error| *error)?;
         let Read { rows, parts, copied, rejected } = read;
         let text = if rows > 0 { request.len() + PART_BYTES * parts + copied } else { 0 };
         self.bytes += text;
@@ -160,11 +168,12 @@ struct Read {
     rejected: Rejected,
 }
 
-fn push<R: Records>(open: &mut Open<R>, request: Reader<'_>, received: UnixNanos) -> Result<Read> {
+fn push<R: Records>(open: &mut Open<R>, request: Reader<'_>, received: UnixNanos, most: Most) -> Result<Read> {
     let mark = open.mark();
     let before = (open.rows(), open.parts());
+    let most = most.behind(open.rows() + open.nested_rows(), open.parts());
     let mut attempt = Attempt { open, mark, kept: false };
-    let copied = attempt.open.read(request, received.as_i64())?;
+    let copied = attempt.open.read(request, received.as_i64(), most)?;
     let rejected = attempt.open.keep(mark).map_err(|NotUtf8| not_text(request))?;
     attempt.kept = true;
     let (rows, parts) = (attempt.open.rows() - before.0, attempt.open.parts() - before.1);

@@ -39,7 +39,7 @@ impl Exemplars {
     /// Pushes an exemplar into the present row; returns its time where that cannot be stored.
     pub(super) fn push(&mut self, mut reader: Reader<'_>, room: &mut Room) -> Result<Option<u64>> {
         let item = self.time.len();
-        check_rows(&reader, item)?;
+        check_rows(&reader, item, room.most)?;
         let (mut time, mut trace_id, mut span_id) = (0, &b""[..], &b""[..]);
         let (mut value, mut value_int) = (None, None);
         while let Some(tag) = reader.tag()? {

@@ -28,14 +28,14 @@ mod spans;
 mod taking;
 mod walk;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampNanosecondArray, UInt32Array};
 use arrow::buffer::ScalarBuffer;
 use plimsoll_model::UnixNanos;
 
 use crate::Signal;
-use crate::nested::utc;
+use crate::nested::{slot_bytes, utc};
 use crate::proto::{logs_request, metrics_request, trace_request};
 use crate::wire::Reader;
 
@@ -123,6 +123,8 @@ pub struct DecodeError {
     pub problem: String,
     /// Well-formed as far as it was read, and more than is taken at once.
     pub is_too_large: bool,
+    /// The same, and no more than may be taken at all: see [`decode_within`].
+    pub is_beyond: bool,
 }
 
 /// Decodes one protobuf export request, as it came off the wire, into rows.
@@ -133,11 +135,25 @@ pub struct DecodeError {
 /// # Errors
 /// The bytes are not a well-formed request. Nothing of it may be acknowledged.
 pub fn decode(signal: Signal, request: &[u8], received: UnixNanos) -> std::result::Result<Decoded, DecodeError> {
+    decode_within(signal, request, received, usize::MAX)
+}
+
+/// The same, unless the rows turn out to take more than about `bytes`.
+///
+/// # Errors
+/// As [`decode`]; and [`DecodeError::is_beyond`] as soon as the rows are known to take more.
+pub fn decode_within(
+    signal: Signal,
+    request: &[u8],
+    received: UnixNanos,
+    bytes: usize,
+) -> std::result::Result<Decoded, DecodeError> {
     let reader = request_reader(signal, request)?;
+    let most = Most::within(signal, bytes);
     let (columns, rejected) = match signal {
-        Signal::Traces => alone::<spans::Spans>(reader, received),
-        Signal::Logs => alone::<logs::Logs>(reader, received),
-        Signal::Metrics => alone::<metrics::Metrics>(reader, received),
+        Signal::Traces => alone::<spans::Spans>(reader, received, most),
+        Signal::Logs => alone::<logs::Logs>(reader, received, most),
+        Signal::Metrics => alone::<metrics::Metrics>(reader, received, most),
     }
     .map_err(|error| *error)?;
     let batch = RecordBatch::try_new(signal.table().schema().clone(), columns)
@@ -146,9 +162,13 @@ pub fn decode(signal: Signal, request: &[u8], received: UnixNanos) -> std::resul
 }
 
 /// Reads a request into columns of its own.
-fn alone<R: walk::Records>(request: Reader<'_>, received: UnixNanos) -> crate::wire::Result<(Vec<ArrayRef>, Rejected)> {
+fn alone<R: walk::Records>(
+    request: Reader<'_>,
+    received: UnixNanos,
+    most: Most,
+) -> crate::wire::Result<(Vec<ArrayRef>, Rejected)> {
     let mut open = Open::<R>::default();
-    let rejected = open.read_alone(request, received.as_i64())?;
+    let rejected = open.read_alone(request, received.as_i64(), most)?;
     let columns = open.finish(Leave::Nothing).map_err(|NotUtf8| not_text(request))?;
     Ok((columns, rejected))
 }
@@ -177,27 +197,68 @@ fn not_text(request: Reader<'_>) -> Box<DecodeError> {
     }
 }
 
+/// What a column's slots of one row take together, by signal.
+static ROW_BYTES: LazyLock<[usize; Signal::ALL.len()]> = LazyLock::new(|| {
+    Signal::ALL.map(|signal| {
+        let fields = signal.table().schema().fields().iter();
+        // A byte where a value may be null.
+        fields.map(|field| slot_bytes(field.data_type()) + usize::from(field.is_nullable())).sum()
+    })
+});
+
+/// What an attribute or a number in a list takes beside its text.
+const PART_BYTES: usize = 8;
+
+/// How much a request may become.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Most {
+    rows: usize,
+    parts: usize,
+}
+
+impl Default for Most {
+    fn default() -> Self {
+        Self { rows: REQUEST_ROWS_MAX, parts: REQUEST_PARTS_MAX }
+    }
+}
+
+impl Most {
+    /// As much as takes no more than about `bytes`, within what any request may become.
+    fn within(signal: Signal, bytes: usize) -> Self {
+        let Self { rows, parts } = Self::default();
+        Self { rows: rows.min(bytes / ROW_BYTES[signal as usize]), parts: parts.min(bytes / PART_BYTES) }
+    }
+
+    /// The same behind what others became that share the columns.
+    fn behind(self, rows: usize, parts: usize) -> Self {
+        let most = Self::default();
+        Self { rows: most.rows.min(self.rows + rows), parts: most.parts.min(self.parts + parts) }
+    }
+}
+
 /// Refuses a request that holds too many records, as soon as it is known.
 #[inline(always)]
-fn check_rows(reader: &Reader<'_>, rows: usize) -> crate::wire::Result<()> {
-    if rows <= REQUEST_ROWS_MAX {
+fn check_rows(reader: &Reader<'_>, rows: usize, most: Most) -> crate::wire::Result<()> {
+    if rows <= most.rows {
         return Ok(());
     }
-    Err(too_many(reader, REQUEST_ROWS_MAX, "records"))
+    Err(too_many(reader, rows, most.rows, REQUEST_ROWS_MAX, "records"))
 }
 
 /// Refuses a request whose records hold too much, as soon as it is known.
 #[inline(always)]
-fn check_parts(reader: &Reader<'_>, parts: usize) -> crate::wire::Result<()> {
-    if parts <= REQUEST_PARTS_MAX {
+fn check_parts(reader: &Reader<'_>, parts: usize, most: Most) -> crate::wire::Result<()> {
+    if parts <= most.parts {
         return Ok(());
     }
-    Err(too_many(reader, REQUEST_PARTS_MAX, "attributes, buckets and quantiles"))
+    Err(too_many(reader, parts, most.parts, REQUEST_PARTS_MAX, "attributes, buckets and quantiles"))
 }
 
 #[cold]
-fn too_many(reader: &Reader<'_>, most: usize, what: &str) -> Box<DecodeError> {
-    reader.too_large(format!("the request holds more than {most} {what}; send smaller batches"))
+fn too_many(reader: &Reader<'_>, count: usize, most: usize, of_all: usize, what: &str) -> Box<DecodeError> {
+    let mut error = reader.too_large(format!("the request holds more than {most} {what}; send smaller batches"));
+    error.is_beyond = count <= of_all;
+    error
 }
 
 /// Refuses a request whose text would take too much once it stands in every row that it is of.

@@ -13,7 +13,7 @@ use super::columns::{NotUtf8, OptionalList, OptionalNumber};
 use super::exemplars::Exemplars;
 use super::sizes::Sizes;
 use super::taking::Taking;
-use super::{REQUEST_PARTS_MAX, Rejected, check_parts, check_rows, stored_time, timestamps, too_late, uint32s};
+use super::{Most, REQUEST_PARTS_MAX, Rejected, check_parts, check_rows, stored_time, timestamps, too_late, uint32s};
 use crate::nested::{f64_item, quantile_fields, quantile_item, u64_item};
 use crate::proto::{
     buckets, exemplar, exponential_point, histogram_point, key_value, number_point, packed, summary_point,
@@ -118,7 +118,7 @@ impl Points {
 
     /// Reads a point of this kind.
     pub(super) fn push(&mut self, kind: PointKind, reader: Reader<'_>, room: &mut Room) -> Result<()> {
-        check_rows(&reader, self.time.len())?;
+        check_rows(&reader, self.time.len(), room.most)?;
         let mut point = Point { kind, ..Point::default() };
         match kind {
             PointKind::Number => self.read_number(reader, &mut point, room)?,
@@ -396,7 +396,7 @@ fn quantiles(items: Vec<(f64, f64)>) -> ArrayRef {
 /// Appends an item to a list, unless it has too many.
 #[inline(always)]
 fn push<T>(reader: &Reader<'_>, list: &mut OptionalList<T>, item: T) -> Result<()> {
-    check_parts(reader, list.items())?;
+    check_parts(reader, list.items(), Most::default())?;
     list.push(item);
     Ok(())
 }

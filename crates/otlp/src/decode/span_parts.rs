@@ -35,7 +35,7 @@ impl Events {
 
     /// Pushes an event into the present row; returns its time where that cannot be stored.
     pub(super) fn push(&mut self, mut reader: Reader<'_>, room: &mut Room) -> Result<Option<u64>> {
-        check_rows(&reader, self.time.len())?;
+        check_rows(&reader, self.time.len(), room.most)?;
         let (mut time, mut name, mut dropped) = (0, &b""[..], 0);
         while let Some(tag) = reader.tag()? {
             match tag {
@@ -126,7 +126,7 @@ impl Links {
 
     /// Pushes a link into the present row.
     pub(super) fn push(&mut self, mut reader: Reader<'_>, room: &mut Room) -> Result<()> {
-        check_rows(&reader, self.flags.len())?;
+        check_rows(&reader, self.flags.len(), room.most)?;
         let (mut trace_id, mut span_id, mut trace_state) = (&b""[..], &b""[..], &b""[..]);
         let (mut flags, mut dropped) = (0, 0);
         while let Some(tag) = reader.tag()? {

@@ -6,7 +6,7 @@ use super::columns::NotUtf8;
 use super::shared::{Resources, Scopes};
 use super::sizes::{Learned, Sizes};
 use super::taking::{Leave, Taking};
-use super::{MESSAGE_PARTS_MAX, Rejected, check_parts, check_rows, timestamps};
+use super::{MESSAGE_PARTS_MAX, Most, Rejected, check_parts, check_rows, timestamps};
 use crate::proto::{Message, resource, resource_spans, scope, scope_spans, trace_request};
 use crate::value::Room;
 use crate::wire::{Reader, Result};
@@ -125,6 +125,11 @@ impl<R: Records> Open<R> {
         self.records.rows()
     }
 
+    /// Returns how many rows there are in nested lists.
+    pub(super) fn nested_rows(&self) -> usize {
+        self.records.nested_rows()
+    }
+
     /// Returns what the rows hold that is smaller than they are: see [`Records::parts`].
     pub(super) fn parts(&self) -> usize {
         self.records.parts()
@@ -136,17 +141,20 @@ impl<R: Records> Open<R> {
     }
 
     /// Pushes a request that has the columns to itself.
-    pub(super) fn read_alone(&mut self, request: Reader<'_>, received: i64) -> Result<Rejected> {
+    pub(super) fn read_alone(&mut self, request: Reader<'_>, received: i64, most: Most) -> Result<Rejected> {
         let bytes = request.rest().len();
-        self.records.reserve(R::LEARNED.expect(bytes));
-        self.read(request, received)?;
+        let expected = R::LEARNED.expect(bytes);
+        let (rows, entries) = (expected.rows.min(most.rows), expected.entries.min(most.parts));
+        self.records.reserve(Sizes { rows, entries, ..expected });
+        self.read(request, received, most)?;
         R::LEARNED.learn(bytes, self.records.sizes());
         Ok(self.records.rejected())
     }
 
-    /// Pushes a request; what there is of one that fails is to be cut off. Returns how many bytes of text its rows have copies of.
-    pub(super) fn read(&mut self, mut request: Reader<'_>, received: i64) -> Result<usize> {
-        let mut scratch = Scratch { request: request.rest().len(), ..Scratch::default() };
+    /// Pushes a request, with which there are to be `most` rows and parts; what there is of one that fails is to be cut off. Returns how many bytes
+    /// of text its rows have copies of.
+    pub(super) fn read(&mut self, mut request: Reader<'_>, received: i64, most: Most) -> Result<usize> {
+        let mut scratch = Scratch { request: request.rest().len(), room: Room::within(most), ..Scratch::default() };
         while let Some(tag) = request.tag()? {
             match tag {
                 trace_request::RESOURCES => {
@@ -220,8 +228,8 @@ impl<R: Records> Open<R> {
             match tag {
                 scope_spans::RECORDS => {
                     self.records.push(level.message(R::RECORD)?, received, scratch)?;
-                    check_rows(&level, self.records.rows() + self.records.nested_rows())?;
-                    check_parts(&level, self.records.parts())?;
+                    check_rows(&level, self.records.rows() + self.records.nested_rows(), scratch.room.most)?;
+                    check_parts(&level, self.records.parts(), scratch.room.most)?;
                     continue;
                 }
                 scope_spans::SCOPE => collect(&mut scratch.scope, level.message(&scope::MESSAGE)?)?,

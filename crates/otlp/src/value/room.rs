@@ -7,7 +7,7 @@
 //! counted over all columns, what is dropped again included, so that it bounds the work as well as the memory. Strings that stand
 //! alone, numbers and bools take about what they are on the wire and are not counted.
 
-use crate::decode::DecodeError;
+use crate::decode::{DecodeError, Most};
 use crate::wire::{Reader, Result};
 
 /// The longest list or map in one value, and the longest key; in a resource the longest value of any type. On the wire.
@@ -22,18 +22,24 @@ const REQUEST_TEXT_MAX: usize = 128 << 20;
 /// Bytes of a key that are shown in an error.
 const SHOWN_BYTES: usize = 64;
 
-/// What is left for the text of one request.
+/// What is left for the text of one request, and how much else it may become.
 pub(crate) struct Room {
     left: usize,
+    pub(crate) most: Most,
 }
 
 impl Default for Room {
     fn default() -> Self {
-        Self { left: REQUEST_TEXT_MAX }
+        Self { left: REQUEST_TEXT_MAX, most: Most::default() }
     }
 }
 
 impl Room {
+    /// Lets a request become `most`.
+    pub(crate) fn within(most: Most) -> Self {
+        Self { most, ..Self::default() }
+    }
+
     /// Runs `append`, which keeps within the bound that it is given, and counts what it appended.
     pub(super) fn one_value<T>(
         &mut self,

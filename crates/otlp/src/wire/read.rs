@@ -227,7 +227,7 @@ impl<'a> Reader<'a> {
     /// Makes an error about this message.
     #[cold]
     pub(crate) fn error(&self, offset: usize, problem: String) -> Box<DecodeError> {
-        Box::new(DecodeError { message: self.message.name, offset, problem, is_too_large: false })
+        Box::new(DecodeError { message: self.message.name, offset, problem, is_too_large: false, is_beyond: false })
     }
 
     /// Says that this message, as far as it was read, is more than is taken.

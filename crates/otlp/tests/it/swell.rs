@@ -6,7 +6,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use plimsoll_otlp::{RowBuilder, Signal, decode};
+use plimsoll_otlp::{RowBuilder, Signal, decode, decode_within};
 
 use crate::malformed::nest;
 use crate::rows::RECEIVED;
@@ -257,4 +257,51 @@ fn what_is_large_and_ordinary_is_taken() {
     assert_eq!(push(signal, &bytes).rows, Ok(1), "a long string is as long as it was");
     let (signal, bytes) = request("resource", &[nest(1, &vec![b'x'; MOST])]);
     assert_eq!(push(signal, &bytes).rows, Ok(1), "a resource's too");
+}
+
+#[test]
+fn a_request_that_becomes_more_than_it_may_ends_as_soon_as_that_is_known() {
+    const MOST: usize = 1 << 20;
+    let points = nest(1, &nest(2, &nest(2, &nest(5, &b"\x0a\x00".repeat(200_000)))));
+    let logs = nest(1, &nest(2, &b"\x12\x00".repeat(200_000)));
+    let attributes = nest(1, &nest(2, &nest(2, &b"\x32\x00".repeat(1_000_000))));
+    for (signal, request) in [(Signal::Metrics, &points), (Signal::Logs, &logs), (Signal::Logs, &attributes)] {
+        ASKED.set((0, 0));
+        let error = decode_within(signal, request, RECEIVED, MOST).expect_err("becomes more");
+        let (total, _) = ASKED.get();
+        assert!(error.is_too_large && error.is_beyond, "{error}");
+        assert!(total < 12 * MOST, "{signal:?}: {total} bytes were asked for");
+        assert!(decode(signal, request, RECEIVED).is_ok(), "{signal:?}: whole it may");
+
+        let mut builder = RowBuilder::new(signal);
+        let record = if signal == Signal::Metrics { nest(5, &nest(1, &[])) } else { Vec::new() };
+        let few = nest(1, &nest(2, &nest(2, &record)));
+        for _ in 0..3 {
+            assert_eq!(builder.push_within(&few, RECEIVED, MOST).expect("is little").rows, 1);
+        }
+        assert!(builder.push_within(request, RECEIVED, MOST).expect_err("becomes more").is_beyond);
+        assert_eq!(builder.rows(), 3, "nothing of it is left");
+    }
+}
+
+#[test]
+fn what_a_request_may_become_is_its_own_and_not_that_of_others_in_the_same_columns() {
+    let logs = nest(1, &nest(2, &b"\x12\x00".repeat(1_000)));
+    let mut builder = RowBuilder::new(Signal::Logs);
+    let one = builder.push(&logs, RECEIVED).expect("is well-formed").bytes;
+    for _ in 0..5 {
+        assert_eq!(builder.push_within(&logs, RECEIVED, one).expect("is as much as it may be").rows, 1_000);
+    }
+    assert!(builder.push_within(&logs, RECEIVED, one / 2).is_err());
+}
+
+#[test]
+fn a_request_that_no_bound_would_let_in_is_told_from_one_that_another_bound_would() {
+    let most = plimsoll_otlp::REQUEST_ROWS_MAX;
+    let logs = |records: usize| nest(1, &nest(2, &b"\x12\x00".repeat(records)));
+    assert!(decode_within(Signal::Logs, &logs(most), RECEIVED, 1 << 20).expect_err("becomes more").is_beyond);
+    let error = decode(Signal::Logs, &logs(most + 1), RECEIVED).expect_err("is too much");
+    assert!(error.is_too_large && !error.is_beyond, "{error}");
+    let malformed = decode_within(Signal::Logs, b"\x0a", RECEIVED, 1 << 20).expect_err("ends early");
+    assert!(!malformed.is_too_large && !malformed.is_beyond, "{malformed}");
 }
