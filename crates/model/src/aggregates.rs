@@ -240,6 +240,28 @@ pub struct VitalsSeries {
     pub cells: Vec<(Bucket, Vitals)>,
 }
 
+/// How calls to one operation of a service fared in one bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Served {
+    /// Calls that it answered, well or not.
+    pub answered: u64,
+    /// Requests of its callers that failed because it did.
+    pub failed: u64,
+    /// Calls that nobody answered.
+    pub unanswered: u64,
+}
+
+/// How an operation of a service served some callers over time; buckets ascend and none is empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedSeries {
+    /// The service, or the name by which callers know whom calls were meant for that nobody answered.
+    pub target: String,
+    /// Its operation; empty for calls that nobody answered.
+    pub operation: String,
+    /// Calls to it, bucket by bucket.
+    pub cells: Vec<(Bucket, Served)>,
+}
+
 /// All of them, of one service within one stretch of event time. Every list is in order of its keys.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ServiceAggregates {

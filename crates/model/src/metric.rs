@@ -229,6 +229,15 @@ pub fn is_share(name: &str) -> bool {
     !says("hit") && ["ratio", "share", "percent", "percentage", "availability", "success_rate"].into_iter().any(says)
 }
 
+/// What goes with the work that there is to do. Memory does not: what is kept is not what comes in.
+const BUSY: [&str; 8] = ["cpu", "queue", "queued", "pending", "backlog", "inflight", "lag", "busy"];
+
+/// Says by its name whether a level grows with the work that a service has to do, however well it does it.
+pub fn goes_with_load(name: &str) -> bool {
+    let words = words(name);
+    BUSY.iter().any(|word| words.contains(&format!("_{word}_")))
+}
+
 /// Returns the words of a name in small letters and without a plural's `s`, each between underscores.
 fn words(name: &str) -> String {
     let mut words = String::from("_");
@@ -339,6 +348,16 @@ mod tests {
         }
         for name in ["feature.flag.evaluations", "already.seen", "border.crossings", "progress", "sorting", "threads"] {
             assert_eq!(worse_upwards(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_used_for_each_request_goes_with_load_and_what_is_kept_does_not() {
+        for busy in ["process.cpu.utilization", "executor.queued", "order.queue.size", "kafka.consumer.records_lag"] {
+            assert!(goes_with_load(busy), "{busy}");
+        }
+        for other in ["process.memory.usage", "jvm.heap.used", "orders.failed", "cpuid.lagoon", "http.server.errors"] {
+            assert!(!goes_with_load(other), "{other}");
         }
     }
 

@@ -179,11 +179,20 @@ pub struct Party {
 }
 
 impl Party {
+    /// Stands as `operation` of calls that nobody answered and that their request got over: it called again, or did without.
+    pub const OVERCOME: &str = "{overcome}";
+
     /// Says whether it stands for failed calls that nobody answered: it has the name by which the caller knows whom they were meant
-    /// for, and nothing else.
+    /// for, and nothing else but [`OVERCOME`](Self::OVERCOME).
     pub fn is_unanswered(&self) -> bool {
-        let nothing_else = self.version.is_empty() && self.operation.is_empty() && self.namespace.is_empty();
-        nothing_else && !self.service.is_empty() && self.service != "{other}"
+        let nothing_else = self.version.is_empty() && self.namespace.is_empty();
+        let nowhere = self.operation.is_empty() || self.is_overcome();
+        nothing_else && nowhere && !self.service.is_empty() && self.service != "{other}"
+    }
+
+    /// Says whether it stands for calls that nobody answered and that no request failed of.
+    pub fn is_overcome(&self) -> bool {
+        self.operation == Self::OVERCOME
     }
 }
 

@@ -12,7 +12,6 @@
 //! whom. What no span of a trace calls for is left out: circles where all hang below roots, failures where nothing failed, the critical
 //! path where no request is below another.
 
-use crate::registry::NO_NAME;
 use crate::shape::{Node, Places, last_first};
 use crate::traces::{OpenSpan, Role};
 
@@ -268,6 +267,11 @@ impl Assembly {
         self.order.truncate(listed);
     }
 
+    /// Lists the spans right below one.
+    pub(crate) fn below(&self, at: u32) -> &[u32] {
+        &self.order[self.nodes[at as usize].children()]
+    }
+
     /// Returns the request that a span belongs to.
     pub(crate) fn request_of(&self, at: u32) -> u32 {
         self.nodes[at as usize].request
@@ -405,68 +409,6 @@ impl Assembly {
             }
         }
         own + (at - start)
-    }
-
-    /// Returns the call in which the failure of a request began, where the request made it itself and nobody answered in time.
-    fn failed_call(&self, request: u32) -> Option<u32> {
-        let mut at = self.origin_of(request);
-        if at == NONE || self.request_of(at) != request {
-            return None;
-        }
-        // What fails below a call, as a connection does, is part of it.
-        while self.nodes[at as usize].span.role != Role::Client {
-            at = self.nodes[at as usize].parent;
-            if at == NONE || at == request {
-                return None;
-            }
-        }
-        self.is_unanswered(at).then_some(at)
-    }
-
-    /// Says whether nobody answered a call, or only when it had been given up: whoever serves it took longer than it lasted, which the
-    /// clocks of both tell however much they disagree.
-    fn is_unanswered(&self, call: u32) -> bool {
-        let node = &self.nodes[call as usize];
-        let lasted = node.end.saturating_sub(node.start);
-        self.order[node.children()].iter().all(|child| {
-            let Node { request, start, end, span, .. } = self.nodes[*child as usize];
-            let own = request == node.request && !span.role.serves();
-            own || (span.role != Role::Consumer && end.saturating_sub(start) > lasted)
-        })
-    }
-
-    /// Says whether a request's failure began in calls that it gave up, and `call` is one of them.
-    fn gave_up(&self, call: u32, request: u32) -> bool {
-        if !self.any_failed || request == NONE {
-            return false;
-        }
-        let span = &self.nodes[call as usize].span;
-        // Where it is not known whom it was meant for, it may have been answered.
-        let failed = span.failed && span.role == Role::Client && span.what > NO_NAME;
-        failed
-            && self.nodes[request as usize].span.failed
-            && self.is_unanswered(call)
-            && self.failed_call(request).is_some_and(|at| self.nodes[at as usize].span.what > NO_NAME)
-    }
-
-    /// Returns the call in which the failure of a request began, where the request made it itself and nobody answered in time; who
-    /// served it nevertheless, else [`NONE`]; and the time from the first attempt on.
-    pub(crate) fn unanswered_call(&self, request: u32) -> Option<(u32, u32, u64)> {
-        let at = self.failed_call(request)?;
-        let below = |at: u32| &self.order[self.nodes[at as usize].children()];
-        let node = &self.nodes[at as usize];
-        let attempts = if node.parent == NONE { &[][..] } else { below(node.parent) };
-        let same = attempts.iter().filter(|other| {
-            let span = &self.nodes[**other as usize].span;
-            span.role == Role::Client && span.failed && self.is_unanswered(**other)
-        });
-        let first = same.map(|other| self.nodes[*other as usize].start).fold(node.start, u64::min);
-        let served = below(at)
-            .iter()
-            .copied()
-            .filter(|child| self.request_of(*child) == *child)
-            .min_by_key(|child| self.nodes[*child as usize].span.id);
-        Some((at, served.unwrap_or(NONE), node.end.saturating_sub(first)))
     }
 
     /// Says whether a failure began in a span, or below it, and where.

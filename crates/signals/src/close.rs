@@ -141,6 +141,13 @@ impl SignalState {
             let recorded = cell.record_callee(party, time, max, other);
             self.registry.note_edge(version, party, u64::from(bucket), recorded);
         }
+        for (request, call, critical_ns) in assembly.overcome_calls() {
+            let party = self.registry.unanswered_party(span_of(call).what, true);
+            let OpenSpan { version, series, bucket, .. } = *span_of(request);
+            let Some(cell) = self.cell_of(series, u64::from(bucket)) else { continue };
+            let recorded = cell.record_callee(party, CalleeTime { calls: 1, critical_ns }, max, other);
+            self.registry.note_edge(version, party, u64::from(bucket), recorded);
+        }
     }
 
     /// Returns whom the call was meant for in which a request's failure began and that nobody answered in time, with what it took.
@@ -154,7 +161,7 @@ impl SignalState {
             let service = self.registry.services.key(service).service.clone();
             name = self.registry.name_id(&service);
         }
-        named.then(|| (self.registry.unanswered_party(name), CalleeTime { calls: 1, critical_ns }))
+        named.then(|| (self.registry.unanswered_party(name, false), CalleeTime { calls: 1, critical_ns }))
     }
 
     /// Says of services what their spans in a whole trace showed.

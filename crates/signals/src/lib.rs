@@ -31,7 +31,7 @@
 //! | `groups` | groups of log templates, kept from question to question |
 //! | `quality` | words about the telemetry of a service |
 //! | `registry`, `intern` | text as numbers, with every cap |
-//! | `queries`, `vitals` | what the watcher asks, of the service and of those unrelated to it |
+//! | `queries`, `vitals`, `witnesses` | what the watcher asks, of the service, of those unrelated to it, and of who else calls whom it calls |
 //! | `checkpoint`, `rows`, `side_rows`, `recall` | rows of the tables `operations` and `signals`, both ways |
 //! | `excerpt` | rows of a few services from a bucket on, as bytes |
 //! | `limits` | bounds and counters |
@@ -94,6 +94,7 @@ mod traces;
 mod unanswered;
 mod vitals;
 mod weight;
+mod witnesses;
 
 pub use columns::SchemaError;
 pub use exception::exception;

@@ -93,8 +93,8 @@ impl Registry {
 
 impl SignalState {
     /// Says what open deploys need: services, each with the start of what its deploys are judged by. All that was needed
-    /// before and is not named any more is free to go. Services that a named one calls or is called by are kept likewise,
-    /// as long as there is room beside those named.
+    /// before and is not named any more is free to go. Services that a named one calls or is called by, and those that call the same ones, are kept
+    /// likewise, as long as there is room beside those named.
     pub fn keep(&mut self, needed: &BTreeMap<ServiceKey, UnixNanos>) {
         for service in &mut self.registry.service {
             service.need = Need::default();
@@ -108,7 +108,7 @@ impl SignalState {
         if starts.is_empty() {
             return;
         }
-        let mut beside: Vec<(u32, u64)> = Vec::new();
+        let mut calls: BTreeSet<(u32, u32)> = BTreeSet::new();
         let mut met: BTreeSet<(u32, [u32; 2])> = BTreeSet::new();
         for (from, party) in self.registry.edges.keys() {
             let [namespace, called, ..] = self.registry.parties.key(*party).names();
@@ -121,10 +121,21 @@ impl SignalState {
                 namespace: self.registry.names.key(namespace).to_string(),
                 service: self.registry.names.key(called).to_string(),
             };
-            let Some(callee) = self.registry.services.get(&callee) else { continue };
-            beside.extend(starts.get(from).map(|start| (callee, *start)));
-            beside.extend(starts.get(&callee).map(|start| (*from, *start)));
+            calls.extend(self.registry.services.get(&callee).map(|callee| (*from, callee)));
         }
+        let mut beside: Vec<(u32, u64)> = Vec::new();
+        let mut called: BTreeMap<u32, u64> = BTreeMap::new();
+        for (from, callee) in &calls {
+            if let Some(start) = starts.get(from) {
+                let earliest = called.entry(*callee).or_insert(*start);
+                *earliest = (*earliest).min(*start);
+            }
+            beside.extend(starts.get(callee).map(|start| (*from, *start)));
+        }
+        for (from, callee) in &calls {
+            beside.extend(called.get(callee).map(|start| (*from, *start)));
+        }
+        beside.extend(called);
         for (service, start) in beside {
             let need = &mut self.registry.service[service as usize].need;
             *need = need.or(Need { beside: start, ..Need::default() });

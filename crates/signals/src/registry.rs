@@ -422,9 +422,10 @@ impl Registry {
         self.bounded_party(key)
     }
 
-    /// Returns the party of failed calls to `service` that nobody answered.
-    pub(crate) fn unanswered_party(&mut self, service: u32) -> u32 {
-        self.bounded_party(PartyKey { namespace: NO_NAME, service, version: NO_NAME, operation: NO_NAME })
+    /// Returns the party of failed calls to `service` that nobody answered, or of those that their request got over.
+    pub(crate) fn unanswered_party(&mut self, service: u32, overcome: bool) -> u32 {
+        let operation = if overcome { self.name_id(Party::OVERCOME) } else { NO_NAME };
+        self.bounded_party(PartyKey { namespace: NO_NAME, service, version: NO_NAME, operation })
     }
 
     pub(crate) fn party_of(&mut self, party: &Party) -> u32 {

@@ -100,13 +100,14 @@ impl SignalState {
         Ok(())
     }
 
-    /// Returns the services whose cells bear on a deploy of `service`: itself, those that call it or that it calls, and of
+    /// Returns the services whose cells bear on a deploy of `service`: itself, those that call it or that it calls, those that call the same callees, and of
     /// those `serving` that are not connected with it as many as are ever looked at, and `spare` more.
     pub fn bearing(&self, service: &ServiceKey, serving: &BTreeSet<ServiceKey>, spare: usize) -> BTreeSet<ServiceKey> {
         let kin = self.kin(service);
         let others = serving.iter().filter(|other| other.environment == service.environment && !kin.contains(*other));
         let mut bearing: BTreeSet<ServiceKey> = others.take(SERVICES_MAX + spare).cloned().collect();
         bearing.extend(self.related(service));
+        bearing.extend(self.witnesses_of(service));
         bearing.insert(service.clone());
         bearing
     }

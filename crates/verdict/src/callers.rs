@@ -49,7 +49,9 @@ impl Callers {
                 let mut elsewhere = 0;
                 if cell.errors > 0 {
                     let blamed = cell.blame.iter().map(|(party, n)| (party, *n));
-                    let down = |party: &Party| party.is_unanswered() && called.contains(party.service.as_str());
+                    let down = |party: &Party| {
+                        party.is_unanswered() && !party.is_overcome() && called.contains(party.service.as_str())
+                    };
                     let unanswered = calls(cell).filter(|(party, _)| down(party));
                     for (party, failed) in blamed.chain(unanswered).filter(|(party, _)| other(party)) {
                         elsewhere += failed;

@@ -3,6 +3,7 @@
 //! For each callee of an operation the calls a request of both arms are compared by the e-process of rates, in both
 //! directions, against the ratio that is tolerated. Retries are no errors and missing calls are fast: nothing else sees
 //! them. Operations have the names that their service gives them, and calls that go to another one of it are no fewer.
+//! Whom the control hardly ever calls a new version may call for what it does anew, twice a request; more than that is a storm.
 
 use std::collections::BTreeMap;
 
@@ -25,10 +26,17 @@ const CONTROLS: f64 = 8.0;
 /// elsewhere, up to which they are the same calls.
 const NEW_MAX: f64 = 0.1;
 const MOVED_RATIO: f64 = 1.25;
+/// Calls a request to whom was not called before that a new version may make: it does something new.
+const FEATURE: f64 = 2.0;
 /// Requests of the candidate that tell whom it calls lately.
 const LATELY_MIN: f64 = 30.0;
 /// Evidence is always tempered by this: calls come in clumps.
 const DISPERSION: f64 = 3.0;
+
+/// Says whether `b` calls a request where hardly any were made before, `a`, are what a new version does anew.
+fn is_feature(b: f64, a: f64) -> bool {
+    a <= NEW_MAX * b && b <= FEATURE
+}
 
 /// One callee, `(service, operation)`.
 #[derive(Debug, Clone)]
@@ -95,7 +103,7 @@ impl CallTests {
         self.before.calls.keys().chain(lately.calls.keys()).any(|key| {
             let each = |of: &CallCounts| of.calls.get(key).copied().unwrap_or(0.0) / of.requests;
             let (b, a) = (each(lately), each(&self.before));
-            (b - a).abs() >= DIFFERENCE_MIN && b.max(a) >= tolerances.calls_ratio * b.min(a)
+            !is_feature(b, a) && (b - a).abs() >= DIFFERENCE_MIN && b.max(a) >= tolerances.calls_ratio * b.min(a)
         })
     }
 
@@ -165,10 +173,14 @@ impl CallTests {
 }
 
 impl CallTests {
-    /// Says whether one exceeds only because calls to its service go to other operations than before: renamed by the callee, or
-    /// called by another name.
+    /// Says whether one exceeds only because calls to its service go to other operations than before (renamed by the callee, or
+    /// called by another name), or because it is called for something new.
     pub(crate) fn moved(&self, index: usize) -> bool {
         let test = &self.tests[index];
+        let [b, a] = test.rates();
+        if is_feature(b, a) {
+            return true;
+        }
         let others = || self.tests.iter().filter(|t| t.service == test.service && t.operation != test.operation);
         // In calls, as each is counted from when it was first met.
         let more = |of: &CallTest| (of.rates()[0] - of.rates()[1]) * of.candidate.1;

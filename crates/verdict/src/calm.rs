@@ -27,20 +27,30 @@ pub(crate) struct Calm {
 }
 
 impl Calm {
-    /// Takes one bucket of the candidate in which none of its callees is known to fail; `before` tells how often it calls them.
-    pub(crate) fn push<'a>(&mut self, cells: impl Iterator<Item = &'a OperationCell>, before: &Arm, service: &str) {
+    /// Takes one bucket of the candidate in which none of its callees is known to fail; `before` tells how often it calls them, and all of them
+    /// are `in_reach` where no call went unanswered lately.
+    pub(crate) fn push<'a>(
+        &mut self,
+        cells: impl Iterator<Item = &'a OperationCell>,
+        before: &Arm,
+        service: &str,
+        in_reach: bool,
+    ) {
         let (mut by_itself, mut elsewhere, mut assembled, mut calls) = (0, 0, 0, 0);
         for cell in cells {
             let here = own(cell, service);
-            let unanswered = cell.callees.iter().filter(|(party, _)| party.is_unanswered());
-            let unanswered: u64 = unanswered.map(|(_, time)| time.calls).sum();
+            let answered = cell.callees.iter().filter(|(party, _)| !party.is_unanswered());
+            let failed = cell.callees.iter().filter(|(party, _)| party.is_unanswered() && !party.is_overcome());
+            let unanswered: u64 = failed.map(|(_, time)| time.calls).sum();
             by_itself += here.saturating_sub(unanswered);
             elsewhere += cell.blame.values().sum::<u64>() - here + unanswered;
             assembled += cell.assembled;
-            calls += cell.callees.values().map(|time| time.calls).sum::<u64>() - unanswered;
+            calls += answered.map(|(_, time)| time.calls).sum::<u64>();
         }
         let usual: u64 = before.callees.values().map(|(calls, _)| calls).sum();
-        let calls_as_ever = (calls * before.assembled) as f64 >= CALLED * (usual * assembled) as f64;
+        // Who fails before its calls makes none, and no breaker keeps it from them.
+        let failed = if in_reach { by_itself } else { 0 };
+        let calls_as_ever = (calls * before.assembled + failed * usual) as f64 >= CALLED * (usual * assembled) as f64;
         if calls_as_ever && elsewhere as f64 <= (STRAY * by_itself as f64).max(1.0) {
             (self.own, self.assembled) = (self.own + by_itself as f64, self.assembled + assembled as f64);
         }

@@ -22,6 +22,7 @@ use plimsoll_model::{Culprit, Design};
 use crate::failing::Failed;
 use crate::forgone::{Forgone, Missing};
 use crate::unanswered::{Down, Outages, is_name_of};
+use crate::witnesses::{PassedOn, Told};
 
 /// Calls of others to a callee without which they do not tell whether it fails.
 const BESIDE_MIN: u64 = 20;
@@ -42,16 +43,24 @@ pub(crate) struct Origin {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Arm {
     pub(crate) assembled: u64,
-    self_ns: u64,
+    pub(crate) self_ns: u64,
     pub(crate) blame: BTreeMap<Party, u64>,
     pub(crate) callees: BTreeMap<Party, (u64, u64)>,
     /// Requests whose failure began in a call that nobody answered, and the time these took, by whom they were meant for.
     pub(crate) unanswered: BTreeMap<String, (u64, u64)>,
+    /// The same of calls that nobody answered and that their requests got over.
+    pub(crate) overcome: BTreeMap<String, (u64, u64)>,
 }
 
 /// The traces of nobody.
-pub(crate) static NOBODY: Arm =
-    Arm { assembled: 0, self_ns: 0, blame: BTreeMap::new(), callees: BTreeMap::new(), unanswered: BTreeMap::new() };
+pub(crate) static NOBODY: Arm = Arm {
+    assembled: 0,
+    self_ns: 0,
+    blame: BTreeMap::new(),
+    callees: BTreeMap::new(),
+    unanswered: BTreeMap::new(),
+    overcome: BTreeMap::new(),
+};
 
 impl Arm {
     /// Adds one cell.
@@ -67,7 +76,8 @@ impl Arm {
         for (party, time) in &cell.callees {
             let more = (time.calls, time.critical_ns);
             if party.is_unanswered() {
-                let sum = self.unanswered.entry(party.service.clone()).or_default();
+                let sums = if party.is_overcome() { &mut self.overcome } else { &mut self.unanswered };
+                let sum = sums.entry(party.service.clone()).or_default();
                 *sum = (sum.0 + more.0, sum.1 + more.1);
                 continue;
             }
@@ -115,6 +125,8 @@ pub(crate) struct Arms<'a> {
     /// What the candidate called that did not answer, and what it called or did not that fails more than before.
     pub(crate) outages: &'a Outages,
     pub(crate) forgone: &'a Forgone,
+    /// What failed of callees that others call as well.
+    pub(crate) passed_on: &'a PassedOn,
 }
 
 impl<'a> Arms<'a> {
@@ -127,6 +139,11 @@ impl<'a> Arms<'a> {
     /// Lists the candidate's calls that were not made because whom they would go to fails; none side by side, as above.
     pub(crate) fn missing_calls(&self) -> Vec<Missing<'a>> {
         if self.design == Design::Concurrent { Vec::new() } else { self.forgone.missing(self) }
+    }
+
+    /// Returns the callee while which was in trouble requests waited in the service itself; none side by side, as above.
+    fn waited(&self) -> Option<(&'a Party, f64)> {
+        if self.design == Design::Concurrent { None } else { self.forgone.waited(self) }
     }
 
     /// Lists the candidate's calls that failed because whom it called fails more than before; none side by side, as above.
@@ -169,7 +186,7 @@ pub(crate) fn excess_errors(arms: &Arms<'_>) -> (f64, Origin) {
         **count as f64 - control.blame.get(*party).map_or(0.0, |was| *was as f64 * scale)
     };
     let version = of.max_by(|a, b| more(a).total_cmp(&more(b))).map_or(*party, |(party, _)| party);
-    (*amount, settle(arms, Some(version)))
+    (*amount, settle_failed(arms, version))
 }
 
 /// Traces failures of what has no control, and says how many there are of whoever has most. `beside` is what else the service did:
@@ -241,8 +258,20 @@ pub(crate) fn of_latency(arms: &Arms<'_>) -> Origin {
         own -= waited;
         growth.entry((&down.party.service, &down.party.operation)).or_insert((0.0, down.party)).0 += waited;
     }
+    if let Some((party, ns)) = arms.waited() {
+        let waited = ns / candidate.assembled as f64;
+        own -= waited;
+        growth.entry((&party.service, &party.operation)).or_insert((0.0, party)).0 += waited;
+    }
     let most = growth.values().max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(amount, _)| *amount > own.max(0.0));
     settle(arms, most.map(|(_, party)| *party))
+}
+
+/// Traces what failed at a callee: it is the candidate's doing where others are served well at the same time.
+pub(crate) fn settle_failed(arms: &Arms<'_>, party: &Party) -> Origin {
+    let (failed, made) = arms.control.failed_of(&party.service, Some(&party.operation));
+    let alone = arms.passed_on.told(party, failed as f64 / made.max(1) as f64) == Told::ThisOneAlone;
+    settle(arms, Some(party).filter(|_| !alone || arms.design == Design::Concurrent))
 }
 
 pub(crate) fn settle(arms: &Arms<'_>, party: Option<&Party>) -> Origin {
@@ -297,8 +326,9 @@ mod tests {
         let design = Design::Concurrent;
         let (service, operation) = ("checkout", "POST /orders");
         // No call of theirs went unanswered, and nobody fails.
-        let (outages, forgone) = (Box::leak(Box::default()), Box::leak(Box::default()));
-        Arms { service, version: "2", operation, design, candidate, control, outages, forgone }
+        let (outages, forgone, passed_on) =
+            (Box::leak(Box::default()), Box::leak(Box::default()), Box::leak(Box::default()));
+        Arms { service, version: "2", operation, design, candidate, control, outages, forgone, passed_on }
     }
 
     #[test]

@@ -35,8 +35,9 @@ const CHANCE: f64 = 3.0;
 const PAST_MIN: usize = 10;
 /// What one failed request may cost: it is tried again, and who is failed goes away.
 const COST: f64 = 3.0;
-/// Share of all requests that fail from which on whatever fills up or gets late is theirs.
-const MANY: f64 = 0.05;
+/// Share of all requests that fail, and times as long as before by which requests are slower, from which on whatever fills up or gets late is theirs.
+const MANY: f64 = 0.2;
+const MUCH: f64 = 1.0;
 /// Times as long as before by which requests are slower from which on users go away.
 const TIRING: f64 = 1.0;
 
@@ -65,6 +66,8 @@ struct Traced<'a> {
     blame: BTreeMap<Name<'a>, (u64, &'a Party)>,
     callees: BTreeMap<Name<'a>, (u64, u64, &'a Party)>,
     unanswered: u64,
+    /// Time that was waited for nobody by requests that went well nevertheless.
+    in_vain_ns: u64,
 }
 
 impl<'a> Traced<'a> {
@@ -75,6 +78,11 @@ impl<'a> Traced<'a> {
             self.add_blame(party, *count);
         }
         for (party, time) in cell.callees.iter().filter(|(party, _)| party.service != service) {
+            if party.is_overcome() {
+                // Self-time has it.
+                self.in_vain_ns += time.critical_ns;
+                continue;
+            }
             self.ns += time.critical_ns;
             if party.is_unanswered() {
                 self.unanswered += time.calls;
@@ -88,6 +96,7 @@ impl<'a> Traced<'a> {
         self.requests += other.requests;
         self.ns += other.ns;
         self.unanswered += other.unanswered;
+        self.in_vain_ns += other.in_vain_ns;
         other.blame.values().for_each(|(count, party)| self.add_blame(party, *count));
         other.callees.values().for_each(|(calls, ns, party)| self.add_calls(party, *calls, *ns));
     }
@@ -200,8 +209,9 @@ impl<'a> Operation<'a> {
         all.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(failed, party)| (failed.min(n), party))
     }
 
-    /// Returns by how much its requests are slower for calls to one other that last longer, most of all, and to whom.
-    fn slower(&self, now: &Traced<'a>, tolerances: &Tolerances) -> Option<(f64, &'a Party)> {
+    /// Returns by how much its requests are slower for calls to one other that last longer, or that nobody answers, most of all, and to
+    /// whom.
+    fn slower(&self, now: &Traced<'a>, down: Option<&'a Party>, tolerances: &Tolerances) -> Option<(f64, &'a Party)> {
         let usual = self.before.ns as f64 / self.before.requests.max(1) as f64;
         let allowed = (tolerances.latency_ratio * usual).max(tolerances.latency_floor_ms * 1e6);
         let each = now.callees.iter().filter_map(|(name, (calls, ns, party))| {
@@ -210,7 +220,10 @@ impl<'a> Operation<'a> {
             let grown = (ns - mean * calls) / now.requests.max(1) as f64;
             (ns > (mean + CHANCE * deviation) * calls && grown > allowed).then(|| (grown / usual.max(1.0), *party))
         });
-        each.max_by(|a, b| a.0.total_cmp(&b.0))
+        let waited = |of: &Traced<'_>| of.in_vain_ns as f64 / of.requests.max(1) as f64;
+        let in_vain = waited(now) - waited(&self.before);
+        let in_vain = down.filter(|_| in_vain > allowed).map(|party| (in_vain / usual.max(1.0), party));
+        each.chain(in_vain).max_by(|a, b| a.0.total_cmp(&b.0))
     }
 }
 
@@ -245,10 +258,10 @@ impl Disturbances {
                 *counts = [counts[0] + cell.errors as f64, counts[1] + cell.requests as f64];
             }
         }
-        // Whoever failed most of the requests of an operation, of those that were down.
+        // Whoever left most calls of an operation unanswered, of those that were down.
         let down = |(name, kind): &(&str, OperationKind)| {
             let index = fold.operations.iter().position(|op| op.name == *name && op.kind == *kind)?;
-            fold.arms(index).down().into_iter().max_by(|a, b| a.failed.total_cmp(&b.failed)).map(|down| down.party)
+            fold.arms(index).down().into_iter().max_by(|a, b| a.calls().total_cmp(&b.calls())).map(|down| down.party)
         };
         let broken = |minute: u64| -> BTreeSet<&str> {
             let buckets = minute * BUCKETS_A_MINUTE..(minute + 1) * BUCKETS_A_MINUTE;
@@ -271,7 +284,7 @@ impl Disturbances {
                     sum.0 += here * failed / n;
                     disturbance.by(party, failed / n, 0.0);
                 }
-                if let Some((slower, party)) = operation.slower(&now, &input.tolerances) {
+                if let Some((slower, party)) = operation.slower(&now, down, &input.tolerances) {
                     disturbance.by(party, 0.0, slower);
                 }
             }
@@ -306,7 +319,7 @@ impl Disturbances {
     /// slow or many requests fail of them, one that is worse with less while others are so slow that users go away.
     pub(crate) fn hides(&self, minute: u64, up: bool) -> bool {
         let mut at = self.at(minute);
-        at.any(|of| if up { of.failed_of_all >= MANY || of.slower > 0.0 } else { of.slower >= TIRING })
+        at.any(|of| if up { of.failed_of_all >= MANY || of.slower >= MUCH } else { of.slower >= TIRING })
     }
 
     /// Returns what share of a level may be missing, or how much may be added to a share, for what failed of others in a window.
@@ -317,6 +330,11 @@ impl Disturbances {
     /// Returns how many more of something may come with a request, for what failed of others in a window.
     pub(crate) fn added(&self, window: &[Minute]) -> f64 {
         self.mean(window, |of| of.failed_of_all)
+    }
+
+    /// Returns by what part of itself what fills up may grow in a window, as requests are slower or fail of others.
+    pub(crate) fn filled(&self, window: &[Minute]) -> f64 {
+        self.mean(window, |of| of.slower.max(of.failed_of_all))
     }
 
     fn mean(&self, window: &[Minute], of: impl Fn(&Disturbance) -> f64) -> f64 {

@@ -20,6 +20,7 @@ use plimsoll_model::aggregates::{HistoryCell, Vitals};
 use plimsoll_model::signal::LOG_UNIT;
 
 use crate::design::Frame;
+use crate::echoes::SAID_EACH;
 use crate::input::JudgeInput;
 use crate::seasons::{self, DAYS, changed};
 use crate::untouched::Untouched;
@@ -69,6 +70,15 @@ impl Excused {
     /// Failures that `n` requests of the control would have had in addition, at its usual `rate`.
     pub(crate) fn failures(&self, rate: f64, n: f64) -> f64 {
         n * self.points.max(rate * (self.errors - 1.0)).min(1.0 - rate.min(1.0))
+    }
+
+    /// Exceptions or messages that were never there before and that may come of what all go through, where of `n` requests, `bad` failed: one for each failure
+    /// that is excused, as it may have been caught, and as many as a failure leaves for each that is there.
+    pub(crate) fn said(&self, rate: f64, n: f64, bad: f64) -> f64 {
+        let failures = self.failures(rate, n);
+        let there = (bad - rate * n).clamp(0.0, failures);
+        let said = failures + (SAID_EACH - 1.0) * there;
+        said + 2.0 * said.sqrt()
     }
 
     /// Returns the larger of both in everything.

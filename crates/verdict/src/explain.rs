@@ -144,6 +144,9 @@ fn paired(parts: &Parts) -> Vec<Both> {
     kept.into_iter().map(|(_, arms)| arms).chain([rest]).filter(|arms| arms.iter().any(|(_, n)| *n > 0.0)).collect()
 }
 
+/// Times the failures by which an exception may come in addition and still be what they have in common.
+const THROWN_MAX: f64 = 1.25;
+
 /// Names the class or the exception that most of the excess has, with its share.
 fn cause(candidate: &Cells<'_>, control: &Cells<'_>, by_zone: Option<&ByZone>) -> Option<Common> {
     let sums = |cells: &Cells<'_>, by_zone: Option<&ByZone>| {
@@ -170,6 +173,8 @@ fn cause(candidate: &Cells<'_>, control: &Cells<'_>, by_zone: Option<&ByZone>) -
         .0
         .iter()
         .map(|(cause, count)| (count - control.0.get(cause).copied().unwrap_or(0.0) * scale, cause))
+        // What is thrown more often than requests fail is thrown by those that go well.
+        .filter(|(count, (thrown, _))| !thrown || *count <= THROWN_MAX * excess)
         .max_by(|a, b| {
             let worth = |(count, (thrown, _)): &(f64, &(bool, String))| if *thrown { *count } else { TELLING * count };
             worth(a).total_cmp(&worth(b)).then_with(|| a.1.cmp(b.1))

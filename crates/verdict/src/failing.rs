@@ -5,6 +5,8 @@
 //! as many are taken to have failed as of all its requests in the same bucket. What is said of a bucket stays said: nothing that comes later, be it
 //! as usual, has an outage forgotten.
 //!
+//! One that is slow fills its callers up: in such buckets they turn requests away and let them wait, as with a breaker that is open.
+//!
 //! *One after the other* alone: whether the candidate broke it cannot be told then, as with failures that are passed on. Side by side the control calls
 //! it at the same time.
 
@@ -27,6 +29,11 @@ const DONE_WITHOUT: f64 = 0.1;
 /// Requests that tell whether a callee fails at the moment, and buckets in which they are looked for.
 const LATEST: f64 = 20.0;
 const LATEST_BUCKETS: u64 = 12;
+/// The same of calls that tell how long they last: a few are slow at any time.
+const LATEST_SLOW: f64 = 100.0;
+/// Times as long as before, and nanoseconds longer, by which calls last where callers fill up.
+const SLOW_TIMES: f64 = 3.0;
+const SLOW_NS: f64 = 50e6;
 /// Buckets after which callers call again who is well again.
 const AFTER: u64 = 6;
 
@@ -77,6 +84,7 @@ impl Failing {
             }
         }
         let mut found = Self { caller: frame.service.service.clone(), ..Self::default() };
+        found.follow_slow(input, frame);
         for (name, [before, _]) in counts.iter().filter(|(_, [_, since])| since[0] > CHANCE) {
             let usual = before[0].max(0.5) / before[1].max(1.0);
             found.follow(*name, &since_the_start(input, frame, *name), usual);
@@ -98,6 +106,39 @@ impl Failing {
             if exceeds(now, usual) && failed - usual * all >= DONE_WITHOUT * all {
                 let buckets = self.broken.entry(service.to_owned()).or_default();
                 buckets.extend((0..=AFTER).map(|after| Bucket(bucket.0 + after)));
+            }
+        }
+    }
+
+    /// Looks for buckets in which calls to a service last several times as long as before: its callers' threads, connections and places fill up, and what finds
+    /// none is turned away or waits.
+    fn follow_slow(&mut self, input: &JudgeInput, frame: &Frame) {
+        let mut times: BTreeMap<&str, BTreeMap<Bucket, Counted>> = BTreeMap::new();
+        for series in input.series.iter().filter(|series| series.key.service == frame.service) {
+            for (bucket, cell) in series.cells.iter().filter(|(bucket, _)| *bucket < frame.end) {
+                let called =
+                    cell.callees.iter().filter(|(party, _)| party.service != self.caller && !party.is_unanswered());
+                for (party, time) in called {
+                    let sum = times.entry(&party.service).or_default().entry(*bucket).or_default();
+                    *sum = [sum[0] + time.critical_ns as f64, sum[1] + time.calls as f64];
+                }
+            }
+        }
+        for (service, times) in times {
+            let before =
+                times.range(..frame.start).fold([0.0; 2], |sum, (_, [ns, calls])| [sum[0] + ns, sum[1] + calls]);
+            if before[1] < REQUESTS_MIN {
+                continue;
+            }
+            let usual = before[0] / before[1];
+            let since: BTreeMap<Bucket, Counted> =
+                times.range(frame.start..).map(|(bucket, sum)| (*bucket, *sum)).collect();
+            for bucket in since.keys() {
+                let [ns, calls] = latest(&since, *bucket, LATEST_SLOW);
+                if calls >= LATEST && ns >= SLOW_TIMES * usual * calls && ns >= (usual + SLOW_NS) * calls {
+                    let buckets = self.broken.entry(service.to_owned()).or_default();
+                    buckets.extend((0..=AFTER).map(|after| Bucket(bucket.0 + after)));
+                }
             }
         }
     }

@@ -336,6 +336,7 @@ impl Fold {
         }
         if !input.aggregates.presence.is_empty() {
             self.restarts = Restarts::of(&self.frame, &input.aggregates.presence, tolerances);
+            self.restarts.standing.elsewhere = self.restarted_meanwhile().is_some();
         }
     }
 
@@ -379,8 +380,16 @@ impl Fold {
         for cell in cells(1) {
             self.lately = (self.lately.0 + cell.errors as f64, self.lately.1 + cell.requests as f64);
         }
-        // What is new while everybody fails is no news of the deploy.
-        let shared = excused.shared && !beside;
+        // What is new while everybody fails is no news of the deploy, as far as that accounts for it.
+        let usual = self.usual_errors();
+        let said = excused.said(usual, candidate as f64, cells(0).map(|cell| cell.errors).sum::<u64>() as f64);
+        let all_fail = excused.shared && !beside;
+        let thrown = cells(0).flat_map(|cell| &cell.exceptions).filter(|(id, _)| self.novelty.is_new(**id));
+        let shared = all_fail && thrown.map(|(_, of)| of.count).sum::<u64>() as f64 <= said;
+        let messages_of_all = {
+            let new = logged.iter().filter(|log| log.candidate && !log.at_boot && self.logs.is_new(log.fingerprint));
+            all_fail && new.map(|log| log.count.count).sum::<u64>() as f64 <= said
+        };
         for (index, (operation, [candidate, control])) in self.operations.iter_mut().zip(arms).enumerate() {
             operation.push(&moment, candidate, control, memos);
             for (is_candidate, cells) in [(true, candidate), (false, control)] {
@@ -395,14 +404,14 @@ impl Fold {
         let mut messages = [0.0; 2];
         for log in logged {
             messages[usize::from(!log.candidate)] += log.count.count as f64;
-            if !shared && !log.at_boot {
+            if !messages_of_all && !log.at_boot {
                 self.logs.count(bucket, 0, log.candidate, log.fingerprint, &log.count);
             }
         }
         self.logs.close(bucket, (candidate, control), self.first.is_some(), worst.clamp(2.0, 4.0), tolerances);
         let served = [candidate as f64, control as f64];
         self.log_errors.push(moment.look, messages, served, tolerances);
-        if !shared {
+        if !all_fail {
             self.log_flow.push(bucket, candidate as f64, tolerances);
         }
         self.actions.push(moment.look, served, tolerances);

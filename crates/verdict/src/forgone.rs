@@ -22,6 +22,8 @@ struct Meanwhile {
     /// Requests that failed by themselves.
     own: u64,
     calls: u64,
+    /// Time that requests took themselves.
+    ns: u64,
 }
 
 /// What one operation of the candidate did while its callees failed.
@@ -62,10 +64,23 @@ impl Forgone {
             for cell in cells.clone() {
                 let made = cell.callees.iter().filter(|(party, _)| party.service == service && !party.is_unanswered());
                 sum.assembled += cell.assembled;
+                sum.ns += cell.self_time_ns;
                 sum.own += own(cell, failing.caller());
                 sum.calls += made.map(|(_, time)| time.calls).sum::<u64>();
             }
         }
+    }
+
+    /// Returns the callee while which failed, or was slow, requests waited longest in the service itself, and how long they did in addition: for a place.
+    pub(crate) fn waited<'a>(&self, arms: &Arms<'a>) -> Option<(&'a Party, f64)> {
+        let usual = arms.control.self_ns as f64 / arms.control.assembled.max(1) as f64;
+        let each = self.meanwhile.iter().filter_map(|(service, during)| {
+            let called = arms.control.callees.iter().chain(&arms.candidate.callees);
+            let (party, _) =
+                called.filter(|(party, _)| party.service == *service).max_by_key(|(_, (calls, _))| *calls)?;
+            Some((party, (during.ns as f64 - usual * during.assembled as f64).max(0.0)))
+        });
+        each.max_by(|a, b| a.1.total_cmp(&b.1))
     }
 
     /// Lists the callees that were called less than usual while they failed.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use plimsoll_model::aggregates::VitalsSeries;
+use plimsoll_model::aggregates::{ServedSeries, VitalsSeries};
 use plimsoll_model::signal::{Fingerprint, OperationSeries};
 use plimsoll_model::{Bucket, Deploy, Interval, ServiceAggregates, Suppressed, UnixNanos, Verdict};
 
@@ -36,6 +36,8 @@ pub struct JudgeInput {
     pub related: Vec<OperationSeries>,
     /// Services that were neither deployed lately nor are connected with it by calls, over the same time.
     pub untouched: Vec<VitalsSeries>,
+    /// How whom the service calls served others, over the same time; empty where it served the service well.
+    pub witnesses: Vec<ServedSeries>,
     /// Exceptions of the service that were seen before the start, as far back as is known, in versions that were not taken back.
     pub known_fingerprints: BTreeSet<Fingerprint>,
     /// Versions that were tried and taken back ([`crate::taken_back`]); neither exceptions nor when messages were first seen are
@@ -83,6 +85,7 @@ impl JudgeInput {
             aggregates: ServiceAggregates::default(),
             related: Vec::new(),
             untouched: Vec::new(),
+            witnesses: Vec::new(),
             known_fingerprints: BTreeSet::new(),
             taken_back: BTreeSet::new(),
             known_versions: BTreeSet::new(),

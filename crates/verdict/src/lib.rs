@@ -6,7 +6,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `design`, `slot` | who is compared with whom, and what stands against what |
-//! | `drift`, `seasons`, `metric_seasons`, `untouched` | what time alone would have changed: same hours before, services not touched |
+//! | `drift`, `seasons`, `metric_seasons`, `untouched`, `load` | what time alone would have changed: same hours before, services not touched, more to do |
 //! | [`e_process`], [`two_sample`], [`ordered`] | the sequential tests, of what is rare, of what is not, and of a whole distribution |
 //! | [`rate`] | confidence bounds |
 //! | [`dispersion`] | how bursty the counts are |
@@ -28,7 +28,7 @@
 //! | `flag`, `measured`, `records`, `weights` | the arms of a feature flag, as versions; request metrics, as operations; log records, where there is nothing else; sampled spans, by weight |
 //! | `drill` | attribute values that the excess has in common |
 //! | `paths` | versions of all who took part: callees that answer wrongly, two deploys at once |
-//! | `culprit`, `unanswered`, `failing`, `forgone`, `disturbed`, `symptoms` | where the cause lies, callees that are down or fail, calls that are not made meanwhile, minutes that others disturb, and where else it shows |
+//! | `culprit`, `unanswered`, `witnesses`, `failing`, `forgone`, `echoes`, `disturbed`, `symptoms` | where the cause lies, callees that are down or fail, and whether they do for others, calls that are not made meanwhile, what is said of all that, minutes that others disturb, and where else it shows |
 //! | `overlap` | of two deploys at once whose is what got worse, by when it began |
 //! | `surprise` | where to look first, if nothing can be decided |
 //! | `findings`, `explain`, `comparison`, `summary`, [`quality`] | what a reader gets to see |
@@ -57,6 +57,7 @@ mod drill;
 mod due;
 pub mod e_process;
 mod earlier;
+mod echoes;
 mod errors;
 mod evidence;
 mod explain;
@@ -73,6 +74,7 @@ mod input;
 mod judge;
 mod lately;
 mod latency;
+mod load;
 mod log_flow;
 mod logs;
 mod measured;
@@ -114,6 +116,7 @@ mod unanswered;
 mod untouched;
 mod view;
 mod weights;
+mod witnesses;
 mod zones;
 
 pub use gate::{LARGE_ERRORS, LARGE_RATIO};

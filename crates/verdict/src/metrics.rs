@@ -11,7 +11,8 @@
 //! Beside that the move is ranked among all moves of the same length in the past: where more than one in fifty of those was as
 //! large, the series does such things by itself.
 //!
-//! What the same hours of days before did by themselves is taken off ([`crate::metric_seasons`]). What is high at first and
+//! What the same hours of days before did by themselves is taken off ([`crate::metric_seasons`]), and what more requests make of what goes with
+//! them ([`crate::load`]). What is high at first and
 //! falls is counted only as far as it will stay ([`crate::settling`]): new instances fill caches and warm up for minutes.
 //!
 //! Only metrics whose name tells which direction is bad are tested: more memory is worse, fewer orders are; of most nobody
@@ -21,13 +22,14 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_model::metric::{MetricKey, MetricSeries, MetricShape, is_share, worse_upwards};
+use plimsoll_model::metric::{MetricKey, MetricSeries, MetricShape, goes_with_load, is_share, worse_upwards};
 use plimsoll_model::signal::OperationSeries;
 use plimsoll_model::{Bucket, Culprit, Interval};
 
 use crate::design::{Frame, Role};
 use crate::disturbed::Disturbances;
 use crate::flow;
+use crate::load::{self, Drain};
 use crate::measured::{self, POD_ATTRIBUTES, VERSION_ATTRIBUTES};
 use crate::metric_seasons::{MetricSeason, MetricSeasons};
 use crate::moves::{Minute, Move, PastMoves, READINGS, WINDOW, WINDOWS_MIN, spare};
@@ -101,6 +103,9 @@ type Minutes = BTreeMap<u64, Told>;
 
 /// Requests by minute.
 pub(crate) type Served = [BTreeMap<u64, f64>; 3];
+
+/// Says by what part of itself a level may grow from one window to another for what there is to do.
+type Load<'a> = &'a dyn Fn(&[Minute], &[Minute]) -> f64;
 
 /// Counts the requests of each arm by minute.
 pub(crate) fn served(frame: &Frame, series: &[OperationSeries]) -> Served {
@@ -190,14 +195,19 @@ pub(crate) fn tests<'a>(
             culprit: None,
         };
         let up = worse_upwards(name).unwrap_or(true);
+        let busy = up && shape == MetricShape::Gauge && goes_with_load(name);
+        let load = |window: &[Minute], reference: &[Minute]| match busy {
+            true => load::grown(served, window, reference),
+            false => 0.0,
+        };
         let level = (count / (tolerances.alpha * share)).ln();
         let fresh = test.clone();
-        test.run(&values, up, level, &season, None, tolerances)?;
+        test.run(&values, up, level, (&season, &load), None, tolerances)?;
         if test.standing.exceeded_at.is_some() {
             let others = disturbances.get_or_insert_with(&disturbed);
             if others.is_any() {
                 let mut own = fresh;
-                own.run(&values, up, level, &season, Some(others), tolerances)?;
+                own.run(&values, up, level, (&season, &load), Some(others), tolerances)?;
                 test = own.or_theirs(test, others);
             }
         }
@@ -308,7 +318,7 @@ impl MetricTest {
         [candidate, control, before]: &[Vec<Minute>; 3],
         up: bool,
         level: f64,
-        season: &MetricSeason<'_>,
+        (season, load): (&MetricSeason<'_>, Load<'_>),
         others: Option<&Disturbances>,
         tolerances: &Tolerances,
     ) -> Option<()> {
@@ -327,10 +337,16 @@ impl MetricTest {
         let served_beside = |minute: u64| control.iter().any(|there| there.minute == minute);
         let hidden = |minute: u64| others.is_some_and(|others| others.hides(minute, up) && !served_beside(minute));
         let mut kept: Vec<Minute> = Vec::with_capacity(candidate.len());
+        let fills = up && self.shape == MetricShape::Gauge && goes_with_load(&self.name);
+        let mut drain = Drain::default();
         for minute in candidate {
             // What had begun before others disturbed it goes on.
             let begun = self.standing.triggered_at.is_some();
             if !begun && hidden(minute.minute) {
+                drain.fill(minute);
+                continue;
+            }
+            if !begun && fills && !served_beside(minute.minute) && drain.goes_on(minute) {
                 continue;
             }
             kept.push(*minute);
@@ -350,13 +366,15 @@ impl MetricTest {
                 Some(others) if !up => others.missing(window) * reference.abs(),
                 Some(others) if share => others.missing(window),
                 Some(others) if self.each == Each::Request && reading == 0 => others.added(window),
+                Some(others) if self.each == Each::Observation => others.filled(window) * reference.abs(),
                 Some(_) => 0.0,
             };
-            let excused = |reading: usize, reference: f64, noise: f64| match self.beside {
+            let excused = |reading: usize, from: f64, noise: f64| match self.beside {
                 true => [0.0; 2],
                 false => {
-                    let hour = season.excused((self.each, reading), stretch(window), (reference, noise), sign);
-                    [hour, by_others(reading, reference)]
+                    let hour = season.excused((self.each, reading), stretch(window), (from, noise), sign);
+                    let rush = load(window, reference) * from.abs();
+                    [hour, by_others(reading, from) + (rush - hour).max(0.0)]
                 }
             };
             let moves: Vec<Move> = pasts

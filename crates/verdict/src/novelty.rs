@@ -128,6 +128,11 @@ impl Novelty {
         self.outside.entry(bucket).or_default().extend(thrown);
     }
 
+    /// Says whether nobody has seen it before.
+    pub(crate) fn is_new(&self, fingerprint: Fingerprint) -> bool {
+        !self.known.contains(&fingerprint) && self.all.get(&fingerprint).is_none_or(|seen| seen.control == 0)
+    }
+
     /// Takes what was thrown outside of every request in `bucket`, or leaves it out where it does not `count`.
     pub(crate) fn push_outside(&mut self, bucket: Bucket, counts: bool) {
         for (candidate, fingerprint, exception) in self.outside.remove(&bucket).filter(|_| counts).unwrap_or_default() {

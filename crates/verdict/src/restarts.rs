@@ -84,6 +84,12 @@ impl Starts {
         (self.starts - self.instances()).max(0.0)
     }
 
+    /// Lists the buckets in which instances started again, each with how many did.
+    pub(crate) fn restarted(&self) -> impl Iterator<Item = (Bucket, f64)> {
+        let before = std::iter::once(0.0).chain(self.restarted.iter().map(|(_, again)| *again));
+        self.restarted.iter().zip(before).map(|((bucket, again), before)| (*bucket, again - before))
+    }
+
     /// Restarts of an instance an hour.
     pub(crate) fn an_hour(&self) -> f64 {
         360.0 * self.again() / self.served.max(1.0)

@@ -3,13 +3,12 @@
 //! *The gate* is the mean of the e-processes of all tests, with weights fixed by the traffic before the start, over those
 //! whose excess, if any, is the deploy's own doing. Leaving one out never raises the mean.
 
-use std::collections::BTreeMap;
-
-use plimsoll_model::signal::{Fingerprint, Party};
+use plimsoll_model::signal::Fingerprint;
 use plimsoll_model::{Bucket, Culprit, Design, SignalKind, Suppressed};
 
 use crate::culprit::{self, Arm, Arms, Origin};
 use crate::design::Role;
+use crate::echoes::{FAILED_EACH, SAID_EACH};
 use crate::failing::Failed;
 use crate::fold::Fold;
 use crate::forgone::Missing;
@@ -32,18 +31,8 @@ const LOG_FLOW_SHARE: f64 = 0.02;
 const ACTIONS_SHARE: f64 = 0.02;
 const FLOW_SHARE: f64 = 0.025;
 
-/// Messages or exceptions that one failure passed on may leave: attempts are repeated, and layers report.
-const SAID_EACH: f64 = 3.0;
-
-/// Messages or exceptions that came while no callee failed, and their share of all, from which on callees do not account for any.
-const WITHOUT_MIN: f64 = 10.0;
-const WITHOUT: f64 = 0.25;
-
 /// Calls in addition that one failed call may bring: it is made again, and counts vary.
 const AGAIN: f64 = 1.25;
-
-/// Requests at the top that one failure passed on may fail: one, and some for traces that are not whole.
-const FAILED_EACH: f64 = 1.5;
 
 /// Failures or exceptions that a trace in which the service failed may hold on average.
 const EACH_TRACE: f64 = 2.0;
@@ -310,7 +299,11 @@ impl Fold {
                 if fewer > 0.0
                     && let Some(gone) = arms.missing_calls().into_iter().find(done_without)
                 {
-                    return culprit::settle(&arms, Some(gone.party));
+                    return culprit::settle_failed(&arms, gone.party);
+                }
+                let overcome = arms.down().into_iter().find(|down| down.party.service == test.service);
+                if let Some(down) = overcome.filter(|down| fewer > 0.0 && down.overcome >= 0.5 * fewer) {
+                    return culprit::settle(&arms, Some(down.party));
                 }
                 // Or calls again.
                 let to = |failed: &Failed<'_>| {
@@ -320,7 +313,7 @@ impl Fold {
                 let calls: f64 = failed.iter().map(|failed| failed.calls).sum();
                 let again = test.additional() > 0.0 && test.additional() <= AGAIN * calls;
                 match failed.first().filter(|_| again) {
-                    Some(most) => culprit::settle(&arms, Some(most.party)),
+                    Some(most) => culprit::settle_failed(&arms, most.party),
                     None => own(&self.operations[index].name),
                 }
             }
@@ -373,7 +366,18 @@ impl Fold {
                 };
                 (!begun).then(failed).flatten().unwrap_or_else(|| own(""))
             }
-            Subject::LogFlow(_) | Subject::Throughput | Subject::Silence | Subject::Restarts => own(""),
+            Subject::LogFlow(index) => {
+                // What is logged with each request goes with how it ends.
+                let test = &self.log_flow.tests.tests[index];
+                let (said, each) = match test.additional() {
+                    0.0 => (test.missing(), FAILED_EACH),
+                    more => (more, SAID_EACH),
+                };
+                let echoed = self.echoed(said, each, f64::INFINITY);
+                echoed.or_else(|| self.swallowed(said * SAID_EACH / each)).unwrap_or_else(|| own(""))
+            }
+            Subject::Restarts => self.restarted_meanwhile().unwrap_or_else(|| own("")),
+            Subject::Throughput | Subject::Silence => own(""),
         }
     }
 
@@ -392,74 +396,8 @@ impl Fold {
         failures <= EACH_TRACE * self.paths.own_failures(&self.frame)
     }
 
-    /// Returns where failures come from that the service passes on, where those account for `said` messages, exceptions or
-    /// failures further up, `each` of them for so many: what comes of them is no news of its own. No more than `arrived` of
-    /// them count where that is said.
-    fn echoed(&self, said: f64, each: f64, arrived: f64) -> Option<Origin> {
-        let (mut own, mut passed_on) = (0.0, 0.0);
-        let mut most: Option<(f64, Origin)> = None;
-        for (amount, origin) in (0..self.operations.len()).map(|index| self.passed_on(index)) {
-            if !origin.elsewhere {
-                own += amount;
-                continue;
-            }
-            passed_on += amount;
-            if most.as_ref().is_none_or(|(least, _)| amount > *least) {
-                most = Some((amount, origin));
-            }
-        }
-        let accounts = passed_on > own && said <= each * passed_on.min(arrived);
-        most.filter(|_| accounts).map(|(_, origin)| origin)
-    }
-
-    /// Returns where requests of the service's callers failed that it had no part in, where those account for `more` failures at
-    /// the top. Side by side the control's callers call the same others.
-    fn beside_it(&self, more: f64) -> Option<Origin> {
-        let (failed, party) = self.callers.failed_elsewhere().filter(|_| self.design() != Design::Concurrent)?;
-        let Party { service, version, operation, .. } = party.clone();
-        let culprit = Culprit { service, version, operation };
-        (more <= FAILED_EACH * failed).then_some(Origin { culprit, elsewhere: true, traced: true })
-    }
-
-    /// Returns whom calls failed to that the service does without, where those account for `said` messages or exceptions.
-    fn swallowed(&self, said: f64) -> Option<Origin> {
-        let mut failed = 0.0;
-        let mut most: Option<(f64, Origin)> = None;
-        for index in 0..self.operations.len() {
-            let arms = self.arms(index);
-            let missing = arms.missing_calls().into_iter().map(|gone| (gone.party, gone.calls));
-            for (party, calls) in arms.failed_calls().into_iter().map(|of| (of.party, of.calls)).chain(missing) {
-                failed += calls;
-                if most.as_ref().is_none_or(|(least, _)| calls > *least) {
-                    most = Some((calls, culprit::settle(&arms, Some(party))));
-                }
-            }
-        }
-        most.filter(|_| said <= SAID_EACH * failed).map(|(_, origin)| origin)
-    }
-
-    /// Says whether a good part of what was thrown or logged came while no callee failed, whatever came while one did.
-    fn comes_without(&self, seen: &Seen) -> bool {
-        let mut failed: BTreeMap<Bucket, f64> = BTreeMap::new();
-        for op in &self.operations {
-            for recent in &op.recent {
-                let calls = op.forgone.failed.at(recent.bucket);
-                *failed.entry(recent.bucket).or_default() += calls.max(f64::from(recent.errors));
-            }
-        }
-        let (mut without, mut all) = (0.0, 0.0);
-        for (bucket, count) in &seen.candidate {
-            let latest = failed.range(Bucket(bucket.0.saturating_sub(1))..=*bucket).map(|(_, calls)| calls);
-            let broken = self.failing.broken(*bucket).next().is_some();
-            let covered = if broken { f64::INFINITY } else { SAID_EACH * latest.sum::<f64>() };
-            all += *count as f64;
-            without += (*count as f64 - covered).max(0.0);
-        }
-        without >= WITHOUT_MIN && without >= WITHOUT * all
-    }
-
     /// Returns how many failures of an operation came in addition where most of them began, and where that is.
-    fn passed_on(&self, index: usize) -> (f64, Origin) {
+    pub(crate) fn passed_on(&self, index: usize) -> (f64, Origin) {
         if self.operations[index].is_alone() { self.of_alone(index) } else { culprit::excess_errors(&self.arms(index)) }
     }
 
@@ -495,6 +433,7 @@ impl Fold {
             control: if design == Design::Concurrent { &op.arms[1] } else { &op.arms[2] },
             outages: &op.outages,
             forgone: &op.forgone,
+            passed_on: &op.passed_on,
         }
     }
 }

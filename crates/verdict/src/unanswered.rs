@@ -3,7 +3,8 @@
 //! A request whose failure began in such a call names whom it was meant for, as its caller knows it. That is a service which the
 //! operation calls if it has its name (or, by an address of numbers, if calls to it are missing), and where no more of them
 //! fail than are missing of those that reach it otherwise. It was down
-//! - where others, who reached it before, reach it no more while this one does not;
+//! - where others, who reached it before, reach it no more while this one does not: by how many requests it serves that are not the candidate's, and by how many of
+//!   their calls go unanswered;
 //! - where nobody else calls it, or too few to tell, if the candidate itself reached it at other times.
 //!
 //! A call that was given up before whoever served it was done is one of these, and a request that took that long was not served: a callee
@@ -12,6 +13,9 @@
 //!
 //! Who opens a breaker calls seldom, and fails by itself meanwhile: up to as many failures as calls are missing are moved as well, for two minutes after each
 //! call that was not answered.
+//!
+//! Where requests got over such calls, by calling again or by doing without, none of them failed: the time that they waited, what was thrown and
+//! logged for these calls and those that are missing are told in the same way.
 //!
 //! A candidate that never reached it has a wrong address, and where others go on to reach it the fault is not there either.
 //! Side by side nothing of this is asked: the control calls it at the same time.
@@ -28,6 +32,7 @@ use crate::design::Frame;
 use crate::forgone;
 use crate::input::JudgeInput;
 use crate::tolerances::Tolerances;
+use crate::witnesses::{Told, Witnesses};
 
 /// Calls of the candidate that reached a callee, from which it is known to reach it; requests that tell how many calls each makes.
 const REACHED_MIN: u64 = 10;
@@ -49,6 +54,8 @@ pub(crate) struct Others {
     by_bucket: BTreeMap<String, BTreeMap<Bucket, f64>>,
     /// In a bucket before the start, on average.
     usual: BTreeMap<String, f64>,
+    /// What their calls tell.
+    pub(crate) witnesses: Witnesses,
     /// Who calls them.
     caller: String,
     /// From here on nothing is known of them.
@@ -58,8 +65,9 @@ pub(crate) struct Others {
 impl Others {
     /// Counts those of the callees that are known.
     pub(crate) fn of(input: &JudgeInput, frame: &Frame) -> Self {
+        let witnesses = Witnesses::of(input, frame);
         if input.related.is_empty() {
-            return Self { end: frame.end, ..Self::default() };
+            return Self { witnesses, end: frame.end, ..Self::default() };
         }
         let own = || input.series.iter().filter(|s| s.key.service == frame.service).flat_map(|s| &s.cells);
         let (mut called, mut in_vain) = (BTreeSet::new(), false);
@@ -74,13 +82,13 @@ impl Others {
         let mut by_bucket: BTreeMap<String, BTreeMap<Bucket, f64>> = BTreeMap::new();
         let related = || input.related.iter().filter(|s| called.contains(s.key.service.service.as_str()));
         // Nobody asks how fast it is while nobody waits in vain.
-        let slow = if in_vain { edges(related(), frame, &input.tolerances) } else { BTreeMap::new() };
+        let slow = if in_vain { slow(related(), frame, &input.tolerances) } else { BTreeMap::new() };
         for series in related() {
             let requests = by_bucket.entry(series.key.service.service.clone()).or_default();
             let slow = slow.get(&(series.key.service.service.as_str(), series.key.operation.as_str()));
             for (bucket, cell) in &series.cells {
-                let late = slow.filter(|_| *bucket >= frame.start).map_or(0, |edge| cell.latency.count_above(*edge));
-                *requests.entry(*bucket).or_default() += cell.requests.saturating_sub(late) as f64;
+                let late = slow.filter(|_| *bucket >= frame.start).map_or(0.0, |slow| slow.late(&cell.latency));
+                *requests.entry(*bucket).or_default() += (cell.requests as f64 - late).max(0.0);
             }
         }
         for (bucket, cell) in own().filter(|(_, cell)| cell.assembled > 0) {
@@ -98,29 +106,44 @@ impl Others {
             let sum: f64 = requests.range(first..frame.start.max(first)).map(|(_, n)| n).sum();
             (service.clone(), sum.max(0.0) / frame.start.0.saturating_sub(first.0).max(1) as f64)
         });
-        Self { usual: usual.collect(), by_bucket, caller: frame.service.service.clone(), end: frame.end }
+        Self { usual: usual.collect(), by_bucket, witnesses, caller: frame.service.service.clone(), end: frame.end }
     }
 }
 
-/// Returns for each operation of a service the bucket of the histogram above which a request is slower by more than is tolerated than nearly
-/// all before the start.
-fn edges<'a>(
+/// Which requests of an operation come late: those above a bucket of the histogram, by more than is tolerated slower than nearly all before the
+/// start, beyond the share of them that was as slow then.
+#[derive(Debug, Clone, Copy)]
+struct Late {
+    edge: i16,
+    usual: f64,
+}
+
+impl Late {
+    fn late(self, latency: &Histogram) -> f64 {
+        (latency.count_above(self.edge) as f64 - self.usual * latency.count() as f64).max(0.0)
+    }
+}
+
+/// Returns what is late of each operation that became slow; one of which no more than chance makes of the usual share come late did not.
+fn slow<'a>(
     series: impl Iterator<Item = &'a OperationSeries>,
     frame: &Frame,
     tolerances: &Tolerances,
-) -> BTreeMap<(&'a str, &'a str), i16> {
-    let mut before: BTreeMap<(&str, &str), Histogram> = BTreeMap::new();
+) -> BTreeMap<(&'a str, &'a str), Late> {
+    let mut all: BTreeMap<(&str, &str), [Histogram; 2]> = BTreeMap::new();
     for series in series {
-        let latency = before.entry((&series.key.service.service, &series.key.operation)).or_default();
-        series
-            .cells
-            .iter()
-            .filter(|(bucket, _)| *bucket < frame.start)
-            .for_each(|(_, cell)| latency.merge(&cell.latency));
+        let latency = all.entry((&series.key.service.service, &series.key.operation)).or_default();
+        for (bucket, cell) in &series.cells {
+            latency[usize::from(*bucket >= frame.start)].merge(&cell.latency);
+        }
     }
-    let each = before.into_iter().filter_map(|(name, latency)| {
-        let Edges { at, shift, .. } = Edges::of(&latency, tolerances)?;
-        Some((name, at[P95].saturating_add(shift)))
+    let each = all.into_iter().filter_map(|(name, [before, since])| {
+        let Edges { at, shift, .. } = Edges::of(&before, tolerances)?;
+        let edge = at[P95].saturating_add(shift);
+        let usual = before.count_above(edge) as f64 / before.count().max(1) as f64;
+        let expected = usual * since.count() as f64;
+        let more = since.count_above(edge) as f64 - expected;
+        (more > 2.0 * expected.max(1.0).sqrt()).then_some((name, Late { edge, usual }))
     });
     each.collect()
 }
@@ -132,39 +155,67 @@ struct Outage {
     /// Requests that failed of it, and the time they waited.
     failed: u64,
     ns: u64,
+    /// Calls that requests got over.
+    overcome: u64,
     /// Calls that were answered, by service.
     answered: BTreeMap<String, u64>,
     /// Requests of others to the same services that these served in time, and as many as would be usual.
     others: BTreeMap<String, (f64, f64)>,
+    /// Calls of others to the same services: all, and those that went unanswered in addition.
+    calls_of_others: BTreeMap<String, [f64; 2]>,
     /// The last of these buckets, and what the candidate did in them and for a while after each: its calls may be rare meanwhile.
     last: Bucket,
     around: Around,
 }
 
-/// Requests whose traces were whole, those that failed by themselves, and calls that were answered, by service.
+/// Requests whose traces were whole, those that failed by themselves, calls that requests got over, and calls that were answered, by service.
 #[derive(Debug, Clone, Default)]
 struct Around {
     assembled: u64,
     own: u64,
+    overcome: u64,
     answered: BTreeMap<String, u64>,
 }
 
 /// Calls of one operation of the candidate that nobody answered, by the name of whom they were meant for.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Outages(BTreeMap<String, Outage>);
+pub(crate) struct Outages {
+    by_target: BTreeMap<String, Outage>,
+    /// Calls that requests got over, whoever they were meant for.
+    overcome: BTreeMap<Bucket, f64>,
+}
 
-/// Failures that began in calls to a service that was down.
+/// A service that was down: failures that began in calls to it, calls to it that requests got over, and the time that all of these took.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Down<'a> {
     pub(crate) party: &'a Party,
     pub(crate) failed: f64,
+    pub(crate) overcome: f64,
     pub(crate) ns: f64,
+}
+
+impl Down<'_> {
+    /// Calls that it did not answer.
+    pub(crate) fn calls(&self) -> f64 {
+        self.failed + self.overcome
+    }
 }
 
 impl Outages {
     /// About how much memory it takes.
     pub(crate) fn bytes(&self) -> usize {
-        self.0.values().map(|outage| 200 * (1 + outage.answered.len() + outage.others.len())).sum()
+        let outages = self.by_target.values().map(|outage| 200 * (1 + outage.answered.len() + outage.others.len()));
+        outages.sum::<usize>() + self.overcome.len() * 24
+    }
+
+    /// Counts the calls of one bucket that requests got over.
+    pub(crate) fn overcome_at(&self, bucket: Bucket) -> f64 {
+        self.overcome.get(&bucket).copied().unwrap_or(0.0)
+    }
+
+    /// Says whether a call went unanswered in a bucket, or so lately that breakers may be open.
+    pub(crate) fn is_near(&self, bucket: Bucket) -> bool {
+        self.by_target.values().any(|outage| bucket.0 <= outage.last.0 + AROUND)
     }
 
     /// Takes one bucket of the candidate.
@@ -175,20 +226,28 @@ impl Outages {
         others: &Others,
     ) {
         let in_vain = cells.clone().any(|cell| cell.callees.keys().any(Party::is_unanswered));
-        if !in_vain && self.0.values().all(|outage| outage.last.0 + AROUND < bucket.0) {
+        if !in_vain && !self.is_near(bucket) {
             return;
         }
         let mut here = Arm::default();
         cells.clone().for_each(|cell| here.add(cell));
-        for (target, (failed, ns)) in &here.unanswered {
-            if self.0.len() >= TARGETS_MAX && !self.0.contains_key(target) {
+        for (calls, _) in here.overcome.values() {
+            *self.overcome.entry(bucket).or_default() += *calls as f64;
+        }
+        let targets: BTreeSet<&String> = here.unanswered.keys().chain(here.overcome.keys()).collect();
+        for target in targets {
+            if self.by_target.len() >= TARGETS_MAX && !self.by_target.contains_key(target) {
                 continue;
             }
-            let outage = self.0.entry(target.clone()).or_default();
+            let of = |calls: &BTreeMap<String, (u64, u64)>| calls.get(target).copied().unwrap_or_default();
+            let (failed, overcome) = (of(&here.unanswered), of(&here.overcome));
+            let outage = self.by_target.entry(target.clone()).or_default();
             outage.last = bucket;
             outage.assembled += here.assembled;
-            outage.failed += failed;
-            outage.ns += ns;
+            outage.failed += failed.0;
+            outage.overcome += overcome.0;
+            outage.around.overcome += overcome.0;
+            outage.ns += failed.1 + overcome.1;
             for (party, (calls, _)) in &here.callees {
                 *outage.answered.entry(party.service.clone()).or_default() += calls;
             }
@@ -199,10 +258,13 @@ impl Outages {
                 let came = others.by_bucket[service].get(&bucket).copied().unwrap_or(0.0);
                 let sum = outage.others.entry(service.clone()).or_default();
                 *sum = (sum.0 + came, sum.1 + usual);
+                let [all, in_vain] = others.witnesses.in_vain(service, bucket);
+                let sum = outage.calls_of_others.entry(service.clone()).or_default();
+                *sum = [sum[0] + all, sum[1] + in_vain];
             }
         }
         let own: u64 = cells.map(|cell| forgone::own(cell, &others.caller)).sum();
-        for outage in self.0.values_mut().filter(|outage| bucket.0 <= outage.last.0 + AROUND) {
+        for outage in self.by_target.values_mut().filter(|outage| bucket.0 <= outage.last.0 + AROUND) {
             let around = &mut outage.around;
             (around.assembled, around.own) = (around.assembled + here.assembled, around.own + own);
             for (party, (calls, _)) in &here.callees {
@@ -214,13 +276,17 @@ impl Outages {
     /// Lists the callees of the operation that were down, with what failed of it.
     pub(crate) fn down<'a>(&self, arms: &Arms<'a>) -> Vec<Down<'a>> {
         let scale = arms.candidate.assembled as f64 / arms.control.assembled.max(1) as f64;
-        let each = self.0.iter().filter_map(|(target, outage)| {
+        let each = self.by_target.iter().filter_map(|(target, outage)| {
             let party = outage.callee(target, arms)?;
-            let was = arms.control.unanswered.get(target).copied().unwrap_or_default();
+            let of = |calls: &BTreeMap<String, (u64, u64)>| calls.get(target).copied().unwrap_or_default();
+            let (was_failed, was_overcome) = (of(&arms.control.unanswered), of(&arms.control.overcome));
             // Requests that meet an open breaker fail without a call.
             let all = outage.around.failed(&party.service, arms).max(outage.failed as f64);
-            let (failed, ns) = (all - was.0 as f64 * scale, outage.ns as f64 - was.1 as f64 * scale);
-            (failed > 0.0 && outage.is_elsewhere(party, arms)).then_some(Down { party, failed, ns: ns.max(0.0) })
+            let failed = (all - was_failed.0 as f64 * scale).max(0.0);
+            let overcome = (outage.overcome as f64 - was_overcome.0 as f64 * scale).max(0.0);
+            let ns = (outage.ns as f64 - (was_failed.1 + was_overcome.1) as f64 * scale).max(0.0);
+            let is_any = failed + overcome > 0.0;
+            (is_any && outage.is_elsewhere(party, arms)).then_some(Down { party, failed, overcome, ns })
         });
         each.collect()
     }
@@ -253,37 +319,44 @@ impl Outage {
 
     /// Says whether it was down or slow, and not only out of the candidate's reach.
     fn is_elsewhere(&self, party: &Party, arms: &Arms<'_>) -> bool {
-        let (service, failed) = (party.service.as_str(), self.failed as f64);
+        let service = party.service.as_str();
         let chance = 2.0 * self.usually(service, arms).max(1.0).sqrt();
-        if failed > SLACK * self.missing(service, arms) + chance {
+        if self.failed as f64 > SLACK * self.missing(service, arms) + chance {
             return false;
         }
+        let here = (self.failed + self.overcome) as f64;
         let answered = self.answered.get(service).copied().unwrap_or(0) as f64;
-        let share = failed / (failed + answered).max(1.0);
+        let share = here / (here + answered).max(1.0);
         let (came, usual) = self.others.get(service).copied().unwrap_or_default();
-        if came - usual - 2.0 * usual.max(1.0).sqrt() > 0.5 * failed {
+        if came - usual - 2.0 * usual.max(1.0).sqrt() > 0.5 * here {
             // It serves in time what nobody waits for.
             return false;
         }
-        if usual >= OTHERS_MIN {
-            // By so much fewer reach it, give or take what is chance.
-            let (fewer, chance) = (1.0 - came / usual, 2.0 / usual.sqrt());
-            if fewer - chance >= 0.5 * share {
-                return true;
-            }
-            if fewer + chance < 0.5 * share {
-                return false;
-            }
+        // By so much fewer reach it, give or take what is chance.
+        let (fewer, chance) = (1.0 - came / usual.max(1.0), 2.0 / usual.max(1.0).sqrt());
+        if usual >= OTHERS_MIN && fewer - chance >= 0.5 * share {
+            return true;
+        }
+        match Told::of(share, self.calls_of_others.get(service).copied().unwrap_or_default()) {
+            Told::TheyAsWell => return true,
+            // Those who wait for longer get their answers late.
+            Told::ThisOneAlone if usual < OTHERS_MIN || fewer < 0.5 * share => return false,
+            Told::ThisOneAlone => {}
+            Told::Nothing => {}
+        }
+        if usual >= OTHERS_MIN && fewer + chance < 0.5 * share {
+            return false;
         }
         arms.candidate.calls(service) >= REACHED_MIN
     }
 }
 
 impl Around {
-    /// Requests that failed by themselves, no more than calls to a service are missing.
+    /// Requests that failed by themselves, no more than calls to a service are missing that were not made in vain.
     fn failed(&self, service: &str, arms: &Arms<'_>) -> f64 {
         let answered = self.answered.get(service).copied().unwrap_or(0);
-        (usual_calls(arms, service, self.assembled, answered) - answered as f64).clamp(0.0, self.own as f64)
+        let missing = usual_calls(arms, service, self.assembled, answered) - answered as f64;
+        (missing - self.overcome as f64).clamp(0.0, self.own as f64)
     }
 }
 

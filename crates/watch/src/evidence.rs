@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::time::Duration;
 
-use plimsoll_model::aggregates::{MetricHistoryKey, MetricHistorySeries, VitalsSeries};
+use plimsoll_model::aggregates::{MetricHistoryKey, MetricHistorySeries, ServedSeries, VitalsSeries};
 use plimsoll_model::log::Level;
 use plimsoll_model::signal::{Fingerprint, OperationKind};
 use plimsoll_model::{Bucket, Deploy, Interval, ServiceAggregates, ServiceKey, Suppressed, UnixNanos, Verdict};
@@ -54,6 +54,9 @@ pub struct Evidence {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     first_request_ns: Option<u64>,
     untouched: Vec<VitalsSeries>,
+    /// How whom the service calls served others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    witnesses: Vec<ServedSeries>,
     known_fingerprints: BTreeSet<Fingerprint>,
     known_versions: BTreeSet<String>,
     changed_at: BTreeSet<UnixNanos>,
@@ -173,6 +176,7 @@ impl Evidence {
             overlapping: input.overlapping.clone(),
             first_request_ns: input.first_request.map(|took| u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)),
             untouched: input.untouched.clone(),
+            witnesses: input.witnesses.clone(),
             known_fingerprints: input.known_fingerprints.intersection(&seen).copied().collect(),
             known_versions: input.known_versions.clone(),
             changed_at: input.changed_at.clone(),
@@ -283,6 +287,7 @@ impl Evidence {
             aggregates: gathered.aggregates,
             related: gathered.related,
             untouched: self.untouched.clone(),
+            witnesses: self.witnesses.clone(),
             known_fingerprints: self.known_fingerprints.clone(),
             known_versions: self.known_versions.clone(),
             changed_at: self.changed_at.clone(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_model::signal::OperationSeries;
+use plimsoll_model::signal::{OperationSeries, Party};
 use plimsoll_model::{Bucket, Interval, ServiceAggregates, ServiceKey, UnixNanos};
 use plimsoll_signals::Excerpt;
 use plimsoll_verdict::{JudgeInput, taken_back};
@@ -55,6 +55,13 @@ pub fn gather(
     // Of a service that nothing is known of nothing can be said against any other, and there may be thousands of those.
     if !(input.series.is_empty() && input.aggregates == ServiceAggregates::default()) {
         input.untouched = signals.unrelated(&input.deploy.service, touched, within);
+    }
+    let since = started_at.bucket();
+    let mut cells = input.series.iter().flat_map(|series| &series.cells).filter(|(bucket, _)| *bucket >= since);
+    // Nobody asks how whom it calls serves others while it serves this one well.
+    let elsewhere = |party: &Party| party.service != service.service;
+    if cells.any(|(_, cell)| cell.callees.keys().any(Party::is_unanswered) || cell.blame.keys().any(elsewhere)) {
+        input.witnesses = signals.witnesses(&service, within);
     }
     Beside { neighbours: read.neighbours, excerpt: read.excerpt }
 }

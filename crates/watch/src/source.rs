@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use plimsoll_model::aggregates::VitalsSeries;
+use plimsoll_model::aggregates::{ServedSeries, VitalsSeries};
 use plimsoll_model::signal::{Fingerprint, OperationSeries};
 use plimsoll_model::{Interval, ServiceAggregates, ServiceKey, UnixNanos};
 
@@ -33,6 +33,12 @@ pub trait SignalSource: Send + Sync + 'static {
         within: Interval,
     ) -> Vec<VitalsSeries> {
         let _ = (service, touched(service), within);
+        Vec::new()
+    }
+
+    /// Returns how the callees of a service served others, of its own environment.
+    fn witnesses(&self, service: &ServiceKey, within: Interval) -> Vec<ServedSeries> {
+        let _ = (service, within);
         Vec::new()
     }
 

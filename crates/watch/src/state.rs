@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use plimsoll_model::aggregates::VitalsSeries;
+use plimsoll_model::aggregates::{ServedSeries, VitalsSeries};
 use plimsoll_model::signal::{Fingerprint, OperationSeries};
 use plimsoll_model::{Interval, ServiceAggregates, ServiceKey, UnixNanos};
 use plimsoll_signals::SignalState;
@@ -33,6 +33,10 @@ impl SignalSource for Mutex<SignalState> {
         within: Interval,
     ) -> Vec<VitalsSeries> {
         self.lock().unrelated(service, touched, within)
+    }
+
+    fn witnesses(&self, service: &ServiceKey, within: Interval) -> Vec<ServedSeries> {
+        self.lock().witnesses(service, within)
     }
 
     fn known_fingerprints(

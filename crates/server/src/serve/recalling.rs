@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use plimsoll_model::aggregates::VitalsSeries;
+use plimsoll_model::aggregates::{ServedSeries, VitalsSeries};
 use plimsoll_model::signal::{Fingerprint, OperationSeries};
 use plimsoll_model::{Interval, ServiceAggregates, ServiceKey, UnixNanos};
 use plimsoll_signals::SignalState;
@@ -87,6 +87,10 @@ impl SignalSource for Recalling {
         within: Interval,
     ) -> Vec<VitalsSeries> {
         self.state.unrelated(service, touched, within)
+    }
+
+    fn witnesses(&self, service: &ServiceKey, within: Interval) -> Vec<ServedSeries> {
+        self.state.witnesses(service, within)
     }
 
     fn known_fingerprints(

@@ -105,6 +105,51 @@ fn a_call_that_was_given_up_and_done_without_is_a_call_as_any() {
     assert_eq!(callees, [("POST /charge", 1)]);
 }
 
+/// What a request of 0 to 100 ms that went well got over: targets with calls and milliseconds, and the calls that were answered.
+fn overcome(spans: &[Sent]) -> (Vec<(String, u64, u64)>, u64) {
+    let mut state = state();
+    send(&mut state, 1_000, &[span("checkout", SERVER, "POST /checkout", 1, 0, 0, 100)]);
+    send(&mut state, 1_100, spans);
+    state.close_traces();
+    let cell = total(&state, "checkout", "POST /checkout");
+    let (in_vain, made): (Vec<_>, Vec<_>) = cell.callees.iter().partition(|(party, _)| party.is_unanswered());
+    assert!(in_vain.iter().all(|(party, _)| party.is_overcome()) && cell.error_origins == 0, "{in_vain:?}");
+    let told = in_vain.iter().map(|(party, time)| (party.service.clone(), time.calls, time.critical_ns / MS));
+    (told.collect(), made.iter().map(|(_, time)| time.calls).sum())
+}
+
+#[test]
+fn calls_that_nobody_answered_and_that_a_request_got_over_count_apart() {
+    let to_pay = || call().with("peer.service", text("pay"));
+    let pay = |calls: u64, ms: u64| vec![("pay".to_owned(), calls, ms)];
+    // Done without.
+    assert_eq!(overcome(&[to_pay()]), (pay(1, 50), 0));
+    // Called again: what passes until the next attempt is waited for as well.
+    let first = Sent { id: 5, at: 2, end: 6, ..to_pay() };
+    let third = Sent { id: 6, at: 65, end: 90, failed: false, ..to_pay() };
+    let served = span("pay", SERVER, "POST /charge", 7, 6, 67, 88);
+    assert_eq!(overcome(&[first, to_pay(), third, served]), (pay(2, 63), 1));
+    // What was answered, or is meant for nobody who is known, is not it.
+    assert_eq!(overcome(&[to_pay(), span("pay", SERVER, "POST /charge", 4, 2, 15, 50).failed()]), (vec![], 1));
+    assert_eq!(overcome(&[call()]), (vec![], 0));
+    assert_eq!(overcome(&[to_pay().with("http.response.status_code", status(404))]), (vec![], 0));
+}
+
+#[test]
+fn rows_keep_what_a_request_got_over() {
+    let mut before = state();
+    let spans = [span("checkout", SERVER, "POST /checkout", 1, 0, 0, 100), call().with("peer.service", text("pay"))];
+    send(&mut before, 1_000, &spans);
+    before.close_traces();
+    let mut after = state();
+    for (table, batch) in before.take_rows() {
+        after.load(table, &batch).expect("in the stored schema");
+    }
+    let cell = total(&after, "checkout", "POST /checkout");
+    let overcome = |party: &Party| party.is_overcome() && party.is_unanswered() && party.service == "pay";
+    assert_eq!(cell.callees.iter().filter(|(party, _)| overcome(party)).map(|(_, time)| time.calls).sum::<u64>(), 1);
+}
+
 #[test]
 fn rows_keep_whom_a_call_was_meant_for() {
     let mut before = state();

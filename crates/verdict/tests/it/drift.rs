@@ -6,7 +6,7 @@ use plimsoll_model::aggregates::{
     HistoryCell, HistorySeries, MetricHistoryCell, MetricHistoryKey, MetricHistorySeries, Vitals, VitalsSeries,
 };
 use plimsoll_model::metric::{ExactSum, MetricCell, MetricKey, MetricSeries, MetricShape};
-use plimsoll_model::signal::{AgeClass, LOG_UNIT, OperationKind};
+use plimsoll_model::signal::{AgeClass, ExceptionCount, Fingerprint, LOG_UNIT, OperationKind};
 use plimsoll_model::{Bucket, Design, Interval, ServiceKey, SignalKind, UnixNanos, Verdict, VerdictKind};
 use plimsoll_verdict::{JudgeInput, judge, quality};
 
@@ -132,6 +132,27 @@ fn an_outage_that_untouched_services_share_is_not_the_deploys_fault() {
         assert_eq!(judge(&input).verdict, VerdictKind::Regressed);
         input.untouched = untouched(1, usual, ill);
         assert_eq!(judge(&input).verdict, VerdictKind::Regressed);
+    }
+}
+
+#[test]
+fn news_of_which_a_shared_outage_does_not_account_for_are_told() {
+    for (ill, thrown, told) in [(0.03, 0.2, true), (0.5, 0.2, false), (0.01, 0.2, true)] {
+        let mut input = replaced(&Scenario { errors: 0.01, rate: 20.0, ..Scenario::default() }, 21);
+        for series in input.series.iter_mut().filter(|series| series.key.version == "2") {
+            for (_, cell) in &mut series.cells {
+                let thrown = ExceptionCount {
+                    exception_type: "java.lang.NullPointerException".to_owned(),
+                    message: "cart is null".to_owned(),
+                    count: (thrown * cell.requests as f64) as u64,
+                };
+                cell.exceptions.insert(Fingerprint(81), thrown);
+            }
+        }
+        input.untouched = untouched(4, (0.01, 50.0, 1.0), (ill, 50.0, 1.0));
+        let verdict = judge(&input);
+        let found = verdict.findings.iter().any(|finding| finding.signal == SignalKind::NewException);
+        assert_eq!((found, verdict.verdict == VerdictKind::Regressed), (told, told), "{ill}: {}", verdict.summary);
     }
 }
 

@@ -1,9 +1,12 @@
 //! A callee that fails and is done without, or called again: nothing that its caller is rolled back for.
 
-use plimsoll_model::signal::{CalleeTime, ExceptionCount, Fingerprint, OperationCell, Party};
-use plimsoll_model::{Bucket, Verdict, VerdictKind};
+use plimsoll_model::aggregates::{Served, ServedSeries};
+use plimsoll_model::log::{Level, LogCell, LogSeries};
+use plimsoll_model::signal::{CalleeTime, ExceptionCount, Fingerprint, LOG_UNIT, OperationCell, Party};
+use plimsoll_model::{Bucket, DeployKind, Verdict, VerdictKind};
 use plimsoll_verdict::{JudgeInput, judge, quality};
 
+use crate::restarts::presence;
 use crate::simulation::{START, Scenario, looked_at, of_bank, party, simulate};
 
 /// What the caller makes of calls in the buckets in which something is wrong.
@@ -191,5 +194,152 @@ fn what_the_candidate_fails_by_itself_is_found_after_an_outage_of_its_callee() {
                 assert!(found.is_some_and(|looks| 2 * looks < by), "{found:?}: {}", told[told.len() - 1].summary)
             }
         }
+    }
+}
+
+/// A service all of which was replaced at once, whose bank fails half of its calls in a stretch of buckets since the start; and the bank.
+fn with_outage(outage: std::ops::Range<u64>, after_s: u64) -> JudgeInput {
+    let scenario = Scenario { share: 1.0, rate: 20.0, errors: 0.003, before_s: 3_600, after_s, ..Scenario::default() };
+    let mut input = simulate(&scenario, 23);
+    let is_ill = |bucket: Bucket| bucket.0.checked_sub(START).is_some_and(|since| outage.contains(&since));
+    let mut bank: std::collections::BTreeMap<Bucket, OperationCell> = Default::default();
+    for series in &mut input.series {
+        let own = party("payment", &series.key.version, &series.key.operation);
+        for (bucket, cell) in &mut series.cells {
+            let passed_on = if is_ill(*bucket) { cell.requests / 2 } else { 0 };
+            cell.assembled = cell.requests;
+            cell.blame = [(own.clone(), cell.errors), (party("bank", "7", "POST /charge"), passed_on)].into();
+            cell.blame.retain(|_, count| *count > 0);
+            cell.errors += passed_on;
+            let time = CalleeTime { calls: cell.requests, critical_ns: 1_000 };
+            cell.callees = [(party("bank", "7", "POST /charge"), time)].into();
+            let served = bank.entry(*bucket).or_default();
+            (served.requests, served.errors) = (served.requests + cell.requests, served.errors + passed_on);
+        }
+    }
+    input.related = vec![of_bank(bank.into_iter())];
+    input
+}
+
+#[test]
+fn who_fails_before_it_calls_is_found_as_soon_however_many_requests_that_are() {
+    for share in [0.1, 0.4, 0.9] {
+        let mut input = with_outage(2..20, 900);
+        for (bucket, cell) in input.series.iter_mut().flat_map(|series| &mut series.cells) {
+            if bucket.0 < START + 40 {
+                continue;
+            }
+            let failed = (share * cell.requests as f64) as u64;
+            cell.errors += failed;
+            *cell.blame.entry(party("payment", "2", "GET /0")).or_default() += failed;
+            cell.callees.values_mut().for_each(|time| time.calls -= failed);
+        }
+        let told = looked_at(&mut input, 1);
+        let found = told.iter().position(|verdict| verdict.verdict == VerdictKind::Regressed);
+        let last = &told[told.len() - 1].summary;
+        assert!(found.is_some_and(|bucket| (40..52).contains(&bucket)), "{share}: {found:?} {last}");
+    }
+}
+
+#[test]
+fn what_a_change_of_configuration_logs_of_its_callees_outage_is_the_callees() {
+    for (outage, regressed) in [(12..36, false), (0..0, true)] {
+        let mut input = with_outage(outage.clone(), 600);
+        input.deploy.kind = DeployKind::Config;
+        input.deploy.version = "1".to_owned();
+        input.series.iter_mut().for_each(|series| series.key.version = "1".to_owned());
+        let mut logged: std::collections::BTreeMap<Bucket, LogCell> = Default::default();
+        for (bucket, cell) in input.series.iter().flat_map(|series| &series.cells) {
+            // One in fifty fails at any time, and in the second case more of them for no reason.
+            let more = outage.is_empty() && bucket.0 >= START + 12;
+            let count = if more { cell.requests / 2 } else { cell.requests / 50 + cell.errors };
+            logged.entry(*bucket).or_default().count += count;
+        }
+        input.aggregates.logs = vec![LogSeries {
+            version: "1".to_owned(),
+            template: "payment failed, answered <*>".to_owned(),
+            level: Level::Warn,
+            first_seen: Bucket(0).start(),
+            cells: logged.into_iter().collect(),
+        }];
+        let told = looked_at(&mut input, 3);
+        let found = told.iter().find(|verdict| verdict.verdict == VerdictKind::Regressed);
+        assert_eq!(found.is_some(), regressed, "{outage:?}: {:?}", found.map(|verdict| &verdict.summary));
+    }
+}
+
+#[test]
+fn instances_that_are_killed_while_a_callee_fails_are_its_symptom() {
+    for (outage, regressed) in [(12..60, false), (0..0, true)] {
+        let mut input = with_outage(outage.clone(), 900);
+        let killed = |bucket: u64| (START + 15..START + 58).contains(&bucket) && bucket.is_multiple_of(6);
+        let old = presence("1", START - 360, START, |_| false);
+        input.aggregates.presence =
+            vec![old, presence("2", START, START + 90, |bucket| bucket == START || killed(bucket))];
+        let told = looked_at(&mut input, 3);
+        let found = told.iter().find(|verdict| verdict.verdict == VerdictKind::Regressed);
+        assert_eq!(found.is_some(), regressed, "{outage:?}: {:?}", found.map(|verdict| &verdict.summary));
+    }
+}
+
+/// How the bank served others: forty calls a bucket, of which a share fails in some buckets since the start.
+fn witnesses(failing: f64, when: std::ops::Range<u64>) -> Vec<ServedSeries> {
+    let cells = (START - 360..START + 90).map(|bucket| {
+        let ill = bucket.checked_sub(START).is_some_and(|since| when.contains(&since));
+        let failed = if ill { (40.0 * failing) as u64 } else { 0 };
+        (Bucket(bucket), Served { answered: 40, failed, unanswered: 0 })
+    });
+    vec![ServedSeries { target: "bank".to_owned(), operation: "POST /charge".to_owned(), cells: cells.collect() }]
+}
+
+#[test]
+fn a_callee_that_fails_while_it_serves_others_well_fails_because_of_the_deploy() {
+    let told = |witnesses: Vec<ServedSeries>, outage: std::ops::Range<u64>| {
+        let mut input = with_outage(outage, 900);
+        input.witnesses = witnesses;
+        let told = looked_at(&mut input, 3);
+        let found = told.iter().find(|verdict| verdict.verdict == VerdictKind::Regressed);
+        found.map(|verdict| verdict.findings[0].culprit.service.clone())
+    };
+    assert_eq!(told(witnesses(0.0, 0..0), 0..90).as_deref(), Some("payment"), "others are served well");
+    assert_eq!(told(witnesses(0.1, 0..90), 0..90).as_deref(), Some("payment"), "a tenth fails for them, and half here");
+    assert_eq!(told(witnesses(0.5, 0..90), 0..90), None, "it fails for them as well");
+    assert_eq!(told(witnesses(0.5, 12..30), 12..30), None, "it does so for a while");
+    assert_eq!(told(Vec::new(), 0..90), None, "nobody else calls it");
+    let mut elsewhere = witnesses(0.0, 0..0);
+    elsewhere[0].operation = "GET /balance".to_owned();
+    assert_eq!(told(elsewhere, 0..90), None, "others ask it for something else");
+}
+
+#[test]
+fn who_is_filled_up_by_a_slow_callee_turns_requests_away_and_lets_them_wait_for_nothing_of_its_own() {
+    for (slow, turned_away, waits_ms, own) in
+        [(242, 0.3, 0, false), (242, 0.05, 0, false), (242, 0.0, 400, false), (12, 0.3, 0, true), (12, 0.0, 400, true)]
+    {
+        let mut input = with_outage(0..0, 900);
+        for (bucket, cell) in input.series.iter_mut().flat_map(|series| &mut series.cells) {
+            let ill = (START + 18..START + 42).contains(&bucket.0);
+            let gone = if ill { (turned_away * cell.requests as f64).round() as u64 } else { 0 };
+            let waits = if ill { waits_ms } else { 0 };
+            cell.errors += gone;
+            *cell.blame.entry(party("payment", "2", "GET /0")).or_default() += gone;
+            cell.blame.retain(|_, count| *count > 0);
+            cell.self_time_ns = cell.requests * (30 + waits) * 1_000_000;
+            let ms = if ill { slow } else { 12 };
+            for time in cell.callees.values_mut() {
+                time.calls -= gone;
+                time.critical_ns = time.calls * ms * 1_000_000;
+            }
+            if waits > 0 {
+                let all = cell.latency.count();
+                cell.latency = Default::default();
+                (0..all).for_each(|n| cell.latency.record((30 + ms + waits + n % 30) * 1_000_000));
+                cell.log_latency_sum += all as i64 * ((((30 + ms + waits) as f64 / 50.0).ln()) * LOG_UNIT) as i64;
+            }
+        }
+        let told = looked_at(&mut input, 2);
+        let found = told.iter().find(|verdict| verdict.verdict == VerdictKind::Regressed);
+        let what = (slow, turned_away, waits_ms);
+        assert_eq!(found.is_some(), own, "{what:?}: {:?}", found.map(|verdict| &verdict.summary));
     }
 }

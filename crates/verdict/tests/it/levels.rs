@@ -288,3 +288,40 @@ fn what_users_do_less_while_a_callee_fails_them_is_the_callees() {
         assert!(verdict.summary.contains("order.placed"), "{}", verdict.summary);
     }
 }
+
+/// Requests grow to so many times as many from the fifth minute on, and a level to so many times what it was.
+fn rush(name: &str, requests: u64, level: f64) -> Verdict {
+    let mut input = input(&WELL);
+    for (_, cell) in input.series.iter_mut().flat_map(|series| &mut series.cells).filter(|(b, _)| b.0 >= 6 * (M + 5)) {
+        let one = cell.clone();
+        (1..requests).for_each(|_| cell.merge(&one));
+    }
+    input.aggregates.metrics = becomes(name, Gauge, 0.2, 0.2 * level, 5..29);
+    judge(&input)
+}
+
+#[test]
+fn what_a_rush_uses_up_is_nobodys_deploy() {
+    for name in ["process.cpu.utilization", "executor.queued"] {
+        let verdict = rush(name, 2, 2.0);
+        assert!(of_metrics(&verdict).is_empty(), "{name}: {}", verdict.summary);
+        assert_own(&rush(name, 2, 4.0), "twice as much for each request");
+        assert_own(&rush(name, 1, 2.0), "no more requests than ever");
+    }
+    assert_own(&rush("process.memory.usage", 2, 2.0), "what is kept does not go with what comes in");
+}
+
+#[test]
+fn what_a_callees_outage_left_behind_is_worked_off_in_peace() {
+    // From ten up to two hundred while the bank fails, and down again in ten minutes, or not at all.
+    let queue = |drains: f64| {
+        metric("outbox.queue.depth", Gauge, move |minute| match minute {
+            5..13 => 10.0 + 25.0 * (minute - 4) as f64,
+            13.. => (210.0 - drains * (minute - 12) as f64).max(10.0),
+            _ => 10.0,
+        })
+    };
+    assert_theirs(&judged(&FAILS, queue(20.0)), "it drains");
+    assert_own(&judged(&FAILS, queue(-10.0)), "it goes on rising");
+    assert_own(&judged(&WELL, queue(20.0)), "the bank was well");
+}

@@ -15,6 +15,7 @@ mod lasting;
 mod levels;
 mod measured;
 mod outages;
+mod overcome;
 mod paths;
 mod records;
 mod recoveries;

@@ -1,10 +1,11 @@
 //! A callee that does not answer, or not in time: it is down or slow, or the candidate does not reach it or does not wait for it.
 
+use plimsoll_model::aggregates::{Served, ServedSeries};
 use plimsoll_model::signal::{CalleeTime, LOG_UNIT, OperationCell};
 use plimsoll_model::{Bucket, Verdict, VerdictKind};
 use plimsoll_verdict::{JudgeInput, judge, quality};
 
-use crate::simulation::{START, Scenario, of_bank, party, simulate};
+use crate::simulation::{START, Scenario, looked_at, of_bank, party, simulate};
 
 /// A service that calls a bank once a request, and what becomes of that.
 #[derive(Clone)]
@@ -19,6 +20,8 @@ struct Case {
     target: &'static str,
     /// Requests of others to the bank in each bucket, before and while calls go wrong.
     others: [u64; 2],
+    /// Share of the others' calls that nobody answers meanwhile, where that is known.
+    others_in_vain: Option<f64>,
     /// Milliseconds that a call waits in vain.
     waits_ms: u64,
     /// Milliseconds after which the bank is done with what waited in vain, where it serves that, and with what others ask meanwhile.
@@ -32,6 +35,7 @@ const DOWN: Case = Case {
     failing: [1.0, 1.0],
     target: "bank",
     others: [0, 0],
+    others_in_vain: None,
     waits_ms: 0,
     late_ms: None,
     others_ms: BANK_MS,
@@ -42,6 +46,9 @@ const BANK_MS: u64 = 15;
 
 /// All wait for the bank for a second, which serves each of them in five.
 const SLOW: Case = Case { waits_ms: 1_000, late_ms: Some(5_000), others: [20, 20], others_ms: 5_000, ..DOWN };
+
+/// The candidate gives up sooner than the bank answers.
+const SHORT: Case = Case { waits_ms: 10, late_ms: Some(BANK_MS), others_ms: BANK_MS, ..SLOW };
 
 fn input(case: &Case) -> JudgeInput {
     let scenario =
@@ -98,6 +105,15 @@ fn input(case: &Case) -> JudgeInput {
         (bucket, cell)
     });
     input.related = vec![of_bank(cells)];
+    if let Some(in_vain) = case.others_in_vain {
+        let cells = (START - 360..START + 60).map(|bucket| {
+            let calls = case.others[0];
+            let unanswered = if is_wrong(bucket) { (in_vain * calls as f64).round() as u64 } else { 0 };
+            (Bucket(bucket), Served { answered: calls - unanswered, unanswered, failed: 0 })
+        });
+        let cells = cells.collect();
+        input.witnesses = vec![ServedSeries { target: "bank".to_owned(), operation: "POST /charge".to_owned(), cells }];
+    }
     input
 }
 
@@ -188,6 +204,15 @@ fn one_after_the_other_those_who_call_it_as_well_tell() {
 }
 
 #[test]
+fn calls_of_others_tell_where_their_number_does_not() {
+    // A twentieth is less than their traffic varies by.
+    let some = Case { failing: [0.05; 2], wrong: 0..60, others: [20, 20], ..DOWN };
+    assert_own(&Case { others_in_vain: Some(0.0), ..some.clone() }, "all of theirs are answered");
+    assert_symptom(&Case { others_in_vain: Some(0.05), ..some.clone() }, "as many of theirs are not");
+    assert_symptom(&some, "nobody knows of theirs");
+}
+
+#[test]
 fn a_callee_that_is_too_slow_rolls_back_nobody_who_was_deployed_before() {
     for (failing, wrong) in [(1.0, 18..48), (1.0, 18..24), (0.3, 18..48)] {
         let case = Case { failing: [failing; 2], wrong, ..SLOW };
@@ -201,9 +226,8 @@ fn a_callee_that_is_too_slow_rolls_back_nobody_who_was_deployed_before() {
 
 #[test]
 fn a_candidate_that_does_not_wait_for_its_callee_is_to_blame() {
-    let short = Case { waits_ms: 10, late_ms: Some(BANK_MS), others_ms: BANK_MS, ..SLOW };
     for (failing, wrong) in [(1.0, 0..60), (1.0, 18..48), (0.3, 0..60), (0.3, 18..48)] {
-        let case = Case { failing: [failing; 2], wrong, ..short.clone() };
+        let case = Case { failing: [failing; 2], wrong, ..SHORT };
         assert_own(&case, &format!("{failing} of the calls in {:?} are given up too soon", case.wrong));
         assert_own(&Case { others: [0, 0], ..case }, &format!("{failing} of the calls, and nobody else calls it"));
     }
@@ -217,4 +241,20 @@ fn a_candidate_that_makes_its_callee_slow_for_itself_alone_is_to_blame() {
     }
     let canary = Case { share: 0.5, failing: [1.0, 0.0], ..SLOW };
     assert_own(&canary, "the control gets its answers");
+}
+
+#[test]
+fn a_timeout_in_the_tail_of_a_callee_that_is_no_slower_than_ever_is_too_short() {
+    // One call in forty takes longer than the bank's p95 at any time, and is given up since the start.
+    let mut input = input(&Case { failing: [0.025; 2], wrong: 0..60, waits_ms: 60, late_ms: Some(90), ..SHORT });
+    for (bucket, cell) in input.related.iter_mut().flat_map(|series| &mut series.cells) {
+        if bucket.0 < START {
+            let tail = (bucket.0 + 1) * cell.requests / 40 - bucket.0 * cell.requests / 40;
+            cell.latency = Default::default();
+            (0..cell.requests).for_each(|n| cell.latency.record(if n < tail { 90 } else { BANK_MS } * 1_000_000));
+        }
+    }
+    let verdict = looked_at(&mut input, 6).pop().expect("looked at");
+    assert_eq!(verdict.verdict, VerdictKind::Regressed, "{}", verdict.summary);
+    assert_eq!(verdict.findings[0].culprit.service, "payment", "{}", verdict.summary);
 }

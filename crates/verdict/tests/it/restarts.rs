@@ -8,7 +8,7 @@ use plimsoll_verdict::judge;
 use crate::simulation::{START, Scenario, looked_at, simulate};
 
 /// Two instances from `from` to `to`, whose starts lie in the buckets that `starts` says, two each.
-fn presence(version: &str, from: u64, to: u64, starts: impl Fn(u64) -> bool) -> PresenceSeries {
+pub(crate) fn presence(version: &str, from: u64, to: u64, starts: impl Fn(u64) -> bool) -> PresenceSeries {
     grown(version, from, to, |_| 2, |bucket| if starts(bucket) { 2 } else { 0 })
 }
 

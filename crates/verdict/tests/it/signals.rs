@@ -194,6 +194,27 @@ fn a_storm_of_retries_is_seen_though_nothing_fails() {
 }
 
 #[test]
+fn what_is_called_for_the_first_time_is_a_feature_and_no_storm() {
+    let bank = Party {
+        service: "bank".to_owned(),
+        namespace: String::new(),
+        version: "7".to_owned(),
+        operation: "GET /limits".to_owned(),
+    };
+    for (share, calls, verdict) in
+        [(0.5, 1, VerdictKind::Pass), (1.0, 2, VerdictKind::Pass), (1.0, 12, VerdictKind::Regressed)]
+    {
+        let mut input = simulate(&Scenario { share, before_s: 1_800, after_s: 1_200, ..Scenario::default() }, 8);
+        each_cell(&mut input, "2", |_, cell| {
+            let time = CalleeTime { calls: calls * cell.requests, critical_ns: 1_000 };
+            cell.callees.insert(bank.clone(), time);
+        });
+        let told = judge(&input);
+        assert_eq!(told.verdict, verdict, "{calls} calls: {}", told.summary);
+    }
+}
+
+#[test]
 fn calls_that_go_to_another_operation_of_the_same_service_are_no_fewer() {
     let bank = |operation: &str| Party {
         service: "bank".to_owned(),
