@@ -269,7 +269,7 @@ fn shown_well(fold: &Fold, wholes: &Option<[Whole; 2]>, tolerances: &Tolerances)
     let Some(wholes) = wholes else { return false };
     // Evidence short of an alarm is still no ground to promote.
     let doubt = (1.0 / tolerances.bound_alpha).ln();
-    fold.gate < doubt
+    fold.doubt() < doubt
         && !fold.subjects().iter().any(|(subject, _)| looks_worse(fold, *subject, tolerances))
         && wholes.iter().all(|whole| whole.within(1.0, tolerances.bound_alpha))
 }

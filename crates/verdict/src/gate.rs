@@ -10,6 +10,7 @@ use crate::metrics;
 use crate::operation::Operation;
 use crate::recent::Recent;
 use crate::restarts;
+use crate::standing::Standing;
 use crate::subject::Subject;
 use crate::tolerances::Tolerances;
 
@@ -75,21 +76,14 @@ impl Fold {
     pub(crate) fn look(&mut self, bucket: Bucket, tolerances: &Tolerances) {
         let level = self.level(tolerances);
         let subjects = self.subjects();
-        let mut sum = 0.0;
-        for (subject, weight) in &subjects {
+        for (subject, _) in &subjects {
             let standing = *self.standing(*subject);
             let elsewhere = standing.exceeded_at.is_some() && self.origin(*subject, tolerances).elsewhere;
-            let silenced = elsewhere || self.is_suppressed(*subject);
-            // Far beyond any level that matters, and safe to add up.
-            sum += if silenced { 0.0 } else { weight * standing.log_e.min(600.0).exp() };
             let standing = self.standing_mut(*subject);
             standing.elsewhere = elsewhere;
             standing.looked_at();
         }
-        // What weight is left over stays at one; what was spent on tests that were begun anew is gone.
-        let rest = 1.0 - subjects.iter().map(|(_, weight)| weight).sum::<f64>() - self.forgotten();
-        let rest = rest.max(0.0);
-        self.gate = (sum + rest).max(f64::MIN_POSITIVE).ln();
+        self.gate = self.mean(&subjects, |standing| standing.log_e);
         for (subject, _) in &subjects {
             let standing = *self.standing(*subject);
             let apart = matches!(subject, Subject::Metric(_) | Subject::Restarts);
@@ -116,6 +110,27 @@ impl Fold {
                 self.standing_mut(*subject).confirmed_at = Some(bucket);
             }
         }
+    }
+
+    /// Returns the logarithm of the weighted mean of all tests' evidence; those whose excess is somebody else's, or that a human asked not to hear
+    /// of, are left out.
+    fn mean(&self, subjects: &[(Subject, f64)], log_e: impl Fn(&Standing) -> f64) -> f64 {
+        let mut sum = 0.0;
+        for (subject, weight) in subjects {
+            let standing = self.standing(*subject);
+            let silenced = standing.elsewhere || self.is_suppressed(*subject);
+            // Far beyond any level that matters, and safe to add up.
+            sum += if silenced { 0.0 } else { weight * log_e(standing).min(600.0).exp() };
+        }
+        // What weight is left over stays at one; what was spent on tests that were begun anew is gone.
+        let rest = 1.0 - subjects.iter().map(|(_, weight)| weight).sum::<f64>() - self.forgotten();
+        (sum + rest.max(0.0)).max(f64::MIN_POSITIVE).ln()
+    }
+
+    /// The gate's value as far as its tests show more than is tolerated: that it is a little slower, or fails a little more, is no ground to hold
+    /// what is shown to be within the tolerances.
+    pub(crate) fn doubt(&self) -> f64 {
+        self.mean(&self.subjects(), |standing| standing.log_e.min(standing.beyond))
     }
 
     fn enough(&self, subject: Subject, tolerances: &Tolerances) -> bool {

@@ -88,6 +88,16 @@ fn a_harmless_canary_passes_and_says_so_with_its_numbers() {
 }
 
 #[test]
+fn what_is_worse_by_less_than_is_tolerated_passes_however_plain_it_is() {
+    for (share, latency_effect, error_effect) in [(0.5, 1.06, 1.0), (1.0, 1.06, 1.0), (0.5, 1.0, 1.2)] {
+        let scenario = Scenario { share, rate: 400.0, latency_effect, error_effect, ..Scenario::default() };
+        let verdict = judge(&simulate(&scenario, 5));
+        let what = format!("{share} {latency_effect} {error_effect}: {}", verdict.summary);
+        assert_eq!(verdict.verdict, VerdictKind::Pass, "{what}");
+    }
+}
+
+#[test]
 fn a_service_without_any_errors_passes() {
     let scenario = Scenario { share: 0.5, errors: 0.0, after_s: 900, ..Scenario::default() };
     assert_eq!(decided(&mut simulate(&scenario, 1)).0.verdict, VerdictKind::Pass);
