@@ -41,7 +41,10 @@ pub fn judge(input: &JudgeInput) -> Verdict {
 /// It ranks services by what happened to them at one moment, whether or not any test has the traffic to decide; no error
 /// probability belongs to it.
 pub fn suspicion(input: &JudgeInput) -> (f64, String) {
-    surprise::largest(input).map_or((0.0, String::new()), |most| (most.log, most.about))
+    // Who served when is known by what else was emitted where there are no requests.
+    let by_others = measured::by_metrics(input).or_else(|| records::by_records(input));
+    let most = surprise::largest(by_others.as_ref().unwrap_or(input));
+    most.map_or((0.0, String::new()), |most| (most.log, most.about))
 }
 
 /// Returns the same question put better, where there is a better one: of a flag's arms, of request metrics, of

@@ -2,6 +2,7 @@
 
 use plimsoll_model::log::{Level, LogCell, LogSeries};
 use plimsoll_model::metric::{ExactSum, MetricCell, MetricKey, MetricSeries, MetricShape};
+use plimsoll_model::presence::{PresenceCell, PresenceSeries};
 use plimsoll_model::signal::AgeClass;
 use plimsoll_model::{Bucket, DeployKind};
 use plimsoll_verdict::{JudgeInput, suspicion};
@@ -101,4 +102,16 @@ fn levels_count_in_their_bad_direction_and_hosts_do_not() {
     {
         assert!(said(name, since).0 < 4.0, "{name}: {:?}", said(name, since));
     }
+}
+
+#[test]
+fn a_service_without_requests_is_as_unusual_by_its_levels() {
+    let mut input = posed();
+    input.series.clear();
+    input.aggregates.metrics = vec![level("k8s.pod.cpu.usage", 100.0)];
+    let cells =
+        (START - 180..START + 18).map(|bucket| (Bucket(bucket), PresenceCell { logs: 5, ..PresenceCell::default() }));
+    input.aggregates.presence = vec![PresenceSeries { version: String::new(), cells: cells.collect() }];
+    let (log, about) = suspicion(&input);
+    assert!(log > 8.0 && about == "level of k8s.pod.cpu.usage", "{log} for {about}");
 }
