@@ -2,7 +2,7 @@
 //!
 //! *Invariants.* No byte is kept before it is reserved. The size announced is reserved at once, so that a request never holds a
 //! part while it waits for the rest, up to an eighth of the budget; what is beyond that, and a size that nobody announced, is reserved in
-//! doubling steps as it comes, and its rows once it is whole. Who announces more than a little, or sends it without a word, waits for others
+//! doubling steps as it comes, of an eighth of the budget at the most, and its rows once it is whole. Who announces more than a little, or sends it without a word, waits for others
 //! that do so as well ([`crate::budget`]), and who sends slower than it must while others wait is broken off ([`crate::haste`]).
 //!
 //! *Cost.* A body that arrives in one piece is not copied.
@@ -109,11 +109,14 @@ impl<'a> Gather<'a> {
             if len > limit {
                 return Err(Refusal::too_large(limit, false));
             }
-            let next = len.max(self.room * 2).min(self.most.max(len));
+            // No larger steps than that: what is reserved and has not come is of use to nobody.
+            let step = self.room.min(self.pipeline.limits.ahead_bytes);
+            let next = len.max(self.room + step).min(self.most.max(len));
             // The body alone: no row is made before all of it is there.
             let more = next.saturating_sub(self.reservation.bytes());
             let unread = self.arrival.peer.stream_bytes;
-            if self.silent {
+            // Of a silent one nothing more is taken as long as the first step's rows make room for it.
+            if more > 0 && self.silent {
                 let announced = Budget::announces(next, true);
                 self.pipeline.grow_underway(&mut self.reservation, more, announced, unread).await?;
             } else if more > 0 {

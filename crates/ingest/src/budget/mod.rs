@@ -6,9 +6,10 @@
 //!   that turned out larger than reserved, by an eighth or by one request's ([`excess`]).
 //! - Connections that wait take turns, each with its first request in line, so that a flood on one of them cannot starve
 //!   another. Reservations that grow come before new ones: what was begun is finished first.
-//! - Bodies that are announced and have not come in whole hold three quarters at the most, and wait in a line of their own: whoever
-//!   announces much and sends little is in the way of those who do so as well, not of small requests. What grows as it comes waits in the same
-//!   line ([`Reservation::grow_underway`]), and the one that holds most goes on where all of it waits there.
+//! - Bodies that are announced and have not come in whole count three quarters together at the most, and one of them half: whoever announces
+//!   more leaves the rest to others. They wait in a line of their own: whoever announces much and sends little is in the way of those who do so as
+//!   well, not of small requests. What grows as it comes waits in the same line ([`Reservation::grow_underway`]), and the one that holds most
+//!   goes on where all of it waits there. While it waits for memory that others hold, those who announce nothing are served from what is free.
 //! - A small request of a quiet connection passes everybody, where what it needs is free.
 //! - A reservation is given back when it is dropped, whatever ended the request.
 //! - Nobody waits for those who wait: not more requests of a connection than leave room for the bodies of its others
@@ -278,9 +279,16 @@ impl Budget {
         (self.capacity - state.withheld) / 4 * 3
     }
 
-    /// Says whether one may send what it announces; who announces more than may be on its way sends alone.
+    /// Returns what is to count as on its way besides what does so already. One counts for two thirds of what may be at the most: however much it
+    /// announces, it is alone among its like, and leaves a third to ordinary ones.
+    fn counts(&self, state: &State, ask: &Ask) -> i64 {
+        ask.underway.min(self.underway_max(state) / 3 * 2 - ask.own).max(0)
+    }
+
+    /// Says whether one may send what it announces.
     fn may_send(&self, state: &State, ask: &Ask) -> bool {
-        ask.underway == 0 || state.underway <= ask.own || ask.underway <= self.underway_max(state) - state.underway
+        let more = self.counts(state, ask);
+        more == 0 || state.underway <= ask.own || more <= self.underway_max(state) - state.underway
     }
 
     /// Says whether a request is passed in front of all who wait: it needs next to nothing, and that is free.
@@ -339,44 +347,53 @@ impl Budget {
     fn next(&self, state: &mut State, line: Line) -> Option<(Waiter, Option<i64>)> {
         let first = state.line(line).front()?;
         let (ask, gone) = (first.ask, first.granted.is_closed());
-        if line == Line::Announced && !gone && !self.may_send(state, &ask) {
-            return self.break_underway(state);
-        }
+        let waits = gone || line == Line::Announced && !self.may_send(state, &ask);
         // Looked at anew each time: what is withheld meanwhile must not keep one in front of the others for ever.
-        let granted = if gone { None } else { self.grant(state, ask.need, ask.held, ask.grows) };
+        let granted = if waits { None } else { self.grant(state, ask.need, ask.held, ask.grows) };
         if gone || granted.is_some() {
             let (_, waiter) = state.line(line).pop()?;
             return Some((waiter, granted));
         }
-        if line == Line::Growing { self.break_ring(state, ask) } else { None }
+        match line {
+            Line::Growing => self.break_ring(state, ask),
+            Line::Announced => self.break_underway(state),
+            Line::Arriving => None,
+        }
     }
 
     /// Takes the one out of the line of announced bodies that may send more than may be on its way, where all that is on its way waits: whoever
-    /// holds most.
+    /// holds most, or where nothing comes free any more, one that is passed beyond what is free.
     fn break_underway(&self, state: &mut State) -> Option<(Waiter, Option<i64>)> {
+        if !state.underway_waits() {
+            return None;
+        }
         let grows = |waiter: &Waiter| waiter.ask.grows && !waiter.granted.is_closed();
         let rank = |waiter: &Waiter| (waiter.ask.held, -waiter.ask.need);
         let best = state.announced.iter().filter(|waiter| grows(waiter)).max_by_key(|waiter| rank(waiter))?;
-        let granted = self.grant(state, best.ask.need, best.ask.held, true)?;
-        let best = rank(best);
+        let (ask, best) = (best.ask, rank(best));
+        let Some(granted) = self.grant(state, ask.need, ask.held, true) else { return self.break_ring(state, ask) };
         let (_, waiter) = state.announced.pop_first(|waiter| grows(waiter) && rank(waiter) == best)?;
         Some((waiter, Some(granted)))
     }
 
-    /// Takes the one out of the line that is passed in front, where all that hold anything wait to grow: of those that it is not too much for,
-    /// whoever holds most, and so what was begun is finished first.
+    /// Takes the one out of its line that is passed in front, where all that hold anything wait to grow: of those that it is not too much for,
+    /// whoever holds most, and so what was begun is finished first. Whose body is there goes before whose body still comes.
     fn break_ring(&self, state: &mut State, first: Ask) -> Option<(Waiter, Option<i64>)> {
         let (usable, free) = (self.capacity - state.withheld, state.free);
         let need = |ask: &Ask| ask.need.min(usable - ask.held).max(0);
         if !self.is_ring(state, state.held_waiting(), need(&first), first.held) {
             return None;
         }
-        let passes = |waiter: &Waiter| !waiter.granted.is_closed() && need(&waiter.ask) - free <= usable / RING;
+        let grows = |waiter: &Waiter| waiter.ask.grows && !waiter.granted.is_closed();
+        let passes = |waiter: &Waiter| grows(waiter) && need(&waiter.ask) - free <= usable / RING;
         let rank = |waiter: &Waiter| (waiter.ask.held, -need(&waiter.ask));
-        let best = state.growing.iter().filter(|waiter| passes(waiter)).map(rank).max()?;
-        let (_, waiter) = state.growing.pop_first(|waiter| passes(waiter) && rank(waiter) == best)?;
-        let need = need(&waiter.ask);
-        Some((waiter, Some(need)))
+        [Line::Growing, Line::Announced].into_iter().find_map(|line| {
+            let line = state.line(line);
+            let best = line.iter().filter(|waiter| passes(waiter)).map(rank).max()?;
+            let (_, waiter) = line.pop_first(|waiter| passes(waiter) && rank(waiter) == best)?;
+            let need = need(&waiter.ask);
+            Some((waiter, Some(need)))
+        })
     }
 
     fn take_now(self: &Arc<Self>, ask: Ask) -> Option<Reservation> {
@@ -396,7 +413,7 @@ impl Budget {
     }
 
     fn taken(self: &Arc<Self>, state: &mut State, ask: &Ask, bytes: i64) -> Reservation {
-        let underway = ask.underway.min(self.underway_max(state) - ask.own).max(0);
+        let underway = self.counts(state, ask);
         state.free -= bytes;
         state.underway += underway;
         Reservation { budget: Arc::clone(self), peer: ask.peer, bytes, underway, excess: 0 }
@@ -433,7 +450,12 @@ impl Budget {
         state.underway -= underway;
         self.serve_over(&mut state);
         while let Some(line) = self.next_line(&state) {
-            let Some((Waiter { ask, granted }, need)) = self.next(&mut state, line) else { return };
+            let mut served = (line, self.next(&mut state, line));
+            if served.1.is_none() && line == Line::Announced && state.announced_growing > 0 {
+                // What grows as it comes waits for memory that others hold, and nobody waits for it.
+                served = (Line::Arriving, self.next(&mut state, Line::Arriving));
+            }
+            let (line, Some((Waiter { ask, granted }, need))) = served else { return };
             state.announced_growing -= usize::from(ask.announces && ask.grows);
             let Some(need) = need else { continue };
             state.announced_next = line == Line::Arriving;
@@ -459,3 +481,5 @@ impl Drop for OnLeave<'_> {
 mod interleavings;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod underway;

@@ -245,3 +245,33 @@ async fn a_body_that_announces_nothing_reserves_no_rows_until_it_is_whole() {
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     rig.nothing_in_flight().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_body_that_comes_leaves_room_for_ordinary_ones() {
+    let mut options = options();
+    options.request_bytes_max = 32 << 20;
+    options.in_flight_bytes = 32 << 20;
+    let hours = Duration::from_secs(3_600);
+    (options.stall_timeout, options.body_timeout, options.body_grace) = (hours, hours, hours);
+    let rig = Rig::start(options).await;
+    let ordinary = span_bytes(3_000);
+    assert!((128 << 10..512 << 10).contains(&ordinary.len()), "it is announced: {}", ordinary.len());
+    for chunked in [false, true] {
+        let mut client = TcpStream::connect(rig.http()).await.expect("connects");
+        let head = "POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\n";
+        let length = if chunked { "transfer-encoding: chunked" } else { "content-length: 25165824" };
+        let mut begun = format!("{head}{length}\r\n\r\n").into_bytes();
+        if chunked {
+            begun.extend(b"1800000\r\n");
+        }
+        begun.resize(begun.len() + (17 << 20), 0);
+        client.write_all(&begun).await.expect("writes");
+        until(|| rig.ingest.status().in_flight_bytes > 17 << 20).await;
+        let held = rig.ingest.status().in_flight_bytes;
+        assert!(held <= 22 << 20, "an eighth more than what came at the most: {held}");
+        let answer = http1(rig.http(), post("/v1/traces", &[PROTOBUF], ordinary.clone())).await;
+        assert_eq!(answer.status, 200, "chunked: {chunked}: there is room beside it");
+        drop(client);
+        rig.nothing_in_flight().await;
+    }
+}
