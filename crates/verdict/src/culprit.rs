@@ -22,7 +22,7 @@ use plimsoll_model::{Culprit, Design};
 use crate::failing::Failed;
 use crate::forgone::{Forgone, Missing};
 use crate::unanswered::{Down, Outages, is_name_of};
-use crate::witnesses::{PassedOn, Told};
+use crate::witnesses::{PassedOn, Testimony};
 
 /// Calls of others to a callee without which they do not tell whether it fails.
 const BESIDE_MIN: u64 = 20;
@@ -270,7 +270,7 @@ pub(crate) fn of_latency(arms: &Arms<'_>) -> Origin {
 /// Traces what failed at a callee: it is the candidate's doing where others are served well at the same time.
 pub(crate) fn settle_failed(arms: &Arms<'_>, party: &Party) -> Origin {
     let (failed, made) = arms.control.failed_of(&party.service, Some(&party.operation));
-    let alone = arms.passed_on.told(party, failed as f64 / made.max(1) as f64) == Told::ThisOneAlone;
+    let alone = arms.passed_on.told(party, failed as f64 / made.max(1) as f64) == Testimony::ThisOneAlone;
     settle(arms, Some(party).filter(|_| !alone || arms.design == Design::Concurrent))
 }
 

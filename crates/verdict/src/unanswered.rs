@@ -32,7 +32,7 @@ use crate::design::Frame;
 use crate::forgone;
 use crate::input::JudgeInput;
 use crate::tolerances::Tolerances;
-use crate::witnesses::{Told, Witnesses};
+use crate::witnesses::{Testimony, Witnesses};
 
 /// Calls of the candidate that reached a callee, from which it is known to reach it; requests that tell how many calls each makes.
 const REACHED_MIN: u64 = 10;
@@ -337,12 +337,12 @@ impl Outage {
         if usual >= OTHERS_MIN && fewer - chance >= 0.5 * share {
             return true;
         }
-        match Told::of(share, self.calls_of_others.get(service).copied().unwrap_or_default()) {
-            Told::TheyAsWell => return true,
+        match Testimony::of(share, self.calls_of_others.get(service).copied().unwrap_or_default()) {
+            Testimony::TheyAsWell => return true,
             // Those who wait for longer get their answers late.
-            Told::ThisOneAlone if usual < OTHERS_MIN || fewer < 0.5 * share => return false,
-            Told::ThisOneAlone => {}
-            Told::Nothing => {}
+            Testimony::ThisOneAlone if usual < OTHERS_MIN || fewer < 0.5 * share => return false,
+            Testimony::ThisOneAlone => {}
+            Testimony::Nothing => {}
         }
         if usual >= OTHERS_MIN && fewer + chance < 0.5 * share {
             return false;

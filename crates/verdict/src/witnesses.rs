@@ -53,13 +53,13 @@ pub(crate) struct Witnesses {
 
 /// What they tell of a callee that is bad to the candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum Testimony {
     TheyAsWell,
     ThisOneAlone,
     Nothing,
 }
 
-impl Told {
+impl Testimony {
     /// Says what calls of others tell where such a `share` of the candidate's is bad.
     pub(crate) fn of(share: f64, [all, bad]: Counted) -> Self {
         let expected = AS_BADLY * share * all;
@@ -105,7 +105,7 @@ impl Witnesses {
     }
 }
 
-/// Counts calls in a bucket: all, and those that were bad beyond as many as are at any time.
+/// Counts calls in a bucket: all, and those that were bad beyond as many as are at any time; fewer in some buckets make up for more in others.
 fn more<'a>(each: impl Iterator<Item = &'a Calls>, bucket: Bucket) -> Counted {
     let (mut now, mut before) = ([0.0; 2], [0.0; 2]);
     for calls in each {
@@ -113,7 +113,7 @@ fn more<'a>(each: impl Iterator<Item = &'a Calls>, bucket: Bucket) -> Counted {
         now = [now[0] + here[0], now[1] + here[1]];
         before = [before[0] + calls.before[0], before[1] + calls.before[1]];
     }
-    [now[0], (now[1] - before[1] / before[0].max(1.0) * now[0]).max(0.0)]
+    [now[0], now[1] - before[1] / before[0].max(1.0) * now[0]]
 }
 
 /// Calls of one operation of the candidate that failed in a callee, and those of others in the same buckets.
@@ -160,10 +160,10 @@ impl PassedOn {
     }
 
     /// Says what others tell of a callee's operation that fails, of which a share of the candidate's calls does at any time.
-    pub(crate) fn told(&self, party: &Party, usual: f64) -> Told {
+    pub(crate) fn told(&self, party: &Party, usual: f64) -> Testimony {
         let Some([here, there]) = self.0.get(&(party.service.clone(), party.operation.clone())) else {
-            return Told::Nothing;
+            return Testimony::Nothing;
         };
-        Told::of((here[1] / here[0].max(1.0) - usual).max(0.0), *there)
+        Testimony::of((here[1] / here[0].max(1.0) - usual).max(0.0), *there)
     }
 }
