@@ -240,24 +240,20 @@ pub struct VitalsSeries {
     pub cells: Vec<(Bucket, Vitals)>,
 }
 
-/// How calls to one operation of a service fared in one bucket.
+/// How calls to one target fared in one bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Served {
     /// Calls that it answered, well or not.
     pub answered: u64,
-    /// Requests of its callers that failed because it did.
-    pub failed: u64,
     /// Calls that nobody answered.
     pub unanswered: u64,
 }
 
-/// How an operation of a service served some callers over time; buckets ascend and none is empty.
+/// How a target served some callers over time; buckets ascend and none is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServedSeries {
     /// The service, or the name by which callers know whom calls were meant for that nobody answered.
     pub target: String,
-    /// Its operation; empty for calls that nobody answered.
-    pub operation: String,
     /// Calls to it, bucket by bucket.
     pub cells: Vec<(Bucket, Served)>,
 }

@@ -2,6 +2,8 @@
 //!
 //! A request may fail of such a call, or get over it: it calls again, or does without.
 
+use std::collections::BTreeMap;
+
 use arrow::array::RecordBatch;
 
 use crate::assembly::{Assembly, NONE};
@@ -123,15 +125,23 @@ impl Assembly {
         }
         let is_call = |at: u32| self.nodes[at as usize].span.role == Role::Client;
         let calls = (0..self.nodes.len() as u32).filter(|at| is_call(*at));
+        // When calls of one span begin.
+        let mut begins: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
         let in_vain = calls.filter_map(|call| {
             let Node { request, start, end, parent, span, .. } = self.nodes[call as usize];
             let named = span.failed && span.what > NO_NAME && request != NONE;
             if !named || !self.is_unanswered(call) || self.is_served(call) || self.failed_call(request).is_some() {
                 return None;
             }
-            let siblings = if parent == NONE { &[][..] } else { self.below(parent) };
-            let begin = siblings.iter().filter(|other| is_call(**other)).map(|other| self.nodes[*other as usize].start);
-            let until = begin.filter(|begin| *begin >= end && *begin > start).min().unwrap_or(end);
+            let begins = begins.entry(parent).or_insert_with(|| {
+                let siblings = if parent == NONE { &[][..] } else { self.below(parent) };
+                let calls = siblings.iter().filter(|other| is_call(**other));
+                let mut begins: Vec<u64> = calls.map(|other| self.nodes[*other as usize].start).collect();
+                begins.sort_unstable();
+                begins
+            });
+            let next = begins.partition_point(|begin| *begin < end || *begin <= start);
+            let until = begins.get(next).copied().unwrap_or(end);
             Some((request, call, until.saturating_sub(start)))
         });
         // The order of arrival is not to show.

@@ -1,11 +1,10 @@
-//! How whom a service calls serves its other callers: calls that were answered, that failed, and that nobody answered.
+//! Whether others reach whom a service calls: their calls that were answered, and those that nobody answered.
 //!
 //! *Cost.* One walk over the cells of at most [`SERVICES_MAX`] services that call one of the same callees.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_model::aggregates::{Served, ServedSeries};
-use plimsoll_model::signal::Party;
 use plimsoll_model::{Bucket, Interval, ServiceKey};
 
 use crate::cell::Cell;
@@ -37,40 +36,29 @@ impl SignalState {
         self.called_and_witnesses(service).1.into_iter().take(SERVICES_MAX)
     }
 
-    /// Returns how the callees of `service` served others of its environment. Calls that nobody answered stand under the names that their callers
+    /// Returns how calls of others to the callees of `service` fared, in its environment. Calls that nobody answered stand under the names that their callers
     /// have for whom these were meant for, whoever that is.
     pub fn witnesses(&self, service: &ServiceKey, within: Interval) -> Vec<ServedSeries> {
         let (called, others) = self.called_and_witnesses(service);
         let buckets = within.from.0.div_ceil(Bucket::WIDTH_NS)..within.to.0.div_ceil(Bucket::WIDTH_NS);
-        let mut parties: BTreeMap<u32, Option<Party>> = BTreeMap::new();
-        let party_of = |party: u32| {
+        // Of each party that counts its target, and whether calls to it went unanswered.
+        let mut targets: BTreeMap<u32, Option<(String, bool)>> = BTreeMap::new();
+        let target_of = |party: u32| {
             let party = self.registry.party(party);
-            let counts = party.is_unanswered() || called.contains(&(party.namespace.clone(), party.service.clone()));
-            counts.then_some(party)
+            let in_vain = party.is_unanswered();
+            let counts = in_vain || called.contains(&(party.namespace, party.service.clone()));
+            counts.then_some((party.service, in_vain))
         };
-        let mut found: BTreeMap<(String, String), BTreeMap<u64, Served>> = BTreeMap::new();
+        let mut found: BTreeMap<String, BTreeMap<u64, Served>> = BTreeMap::new();
         let mut room = Cell::default();
         for other in others.into_iter().take(SERVICES_MAX) {
             let Some(id) = self.registry.services.get(&other) else { continue };
             let mut add = |bucket: u64, cell: &Cell| {
-                let mut count = |party: u32, n: u64, failed: bool| {
-                    let Some(party) = parties.entry(party).or_insert_with(|| party_of(party)) else { return };
-                    let unanswered = party.is_unanswered();
-                    let operation = if unanswered { String::new() } else { party.operation.clone() };
-                    let served = found.entry((party.service.clone(), operation)).or_default();
-                    let served = served.entry(bucket).or_default();
-                    match (failed, unanswered) {
-                        (true, _) => served.failed += n,
-                        (false, true) => served.unanswered += n,
-                        (false, false) => served.answered += n,
-                    }
-                };
-                cell.callees.iter().for_each(|(party, time)| count(*party, time.calls, false));
-                // What failed further down, where others had called, is told by those.
-                let blame = cell.rare.iter().flat_map(|rare| &rare.blame.0);
-                for (party, failed) in blame {
-                    let calls = cell.callees.iter().filter(|(callee, _)| callee == party).map(|(_, time)| time.calls);
-                    count(*party, calls.sum::<u64>().min(*failed), true);
+                for (party, time) in &cell.callees {
+                    let target = targets.entry(*party).or_insert_with(|| target_of(*party));
+                    let Some((target, in_vain)) = target else { continue };
+                    let sum = found.entry(target.clone()).or_default().entry(bucket).or_default();
+                    *(if *in_vain { &mut sum.unanswered } else { &mut sum.answered }) += time.calls;
                 }
             };
             for &series in &self.registry.service[id as usize].series {
@@ -83,9 +71,8 @@ impl SignalState {
                 pending.for_each(|(bucket, cell)| add(*bucket, cell));
             }
         }
-        let series = found.into_iter().map(|((target, operation), cells)| ServedSeries {
+        let series = found.into_iter().map(|(target, cells)| ServedSeries {
             target,
-            operation,
             cells: cells.into_iter().map(|(bucket, served)| (Bucket(bucket), served)).collect(),
         });
         series.collect()

@@ -3,7 +3,7 @@
 //! For each callee of an operation the calls a request of both arms are compared by the e-process of rates, in both
 //! directions, against the ratio that is tolerated. Retries are no errors and missing calls are fast: nothing else sees
 //! them. Operations have the names that their service gives them, and calls that go to another one of it are no fewer.
-//! Whom the control hardly ever calls a new version may call for what it does anew, twice a request; more than that is a storm.
+//! Whom the control never calls a new version may call for what it does anew, twice a request; more than that is a storm.
 
 use std::collections::BTreeMap;
 
@@ -28,14 +28,16 @@ const NEW_MAX: f64 = 0.1;
 const MOVED_RATIO: f64 = 1.25;
 /// Calls a request to whom was not called before that a new version may make: it does something new.
 const FEATURE: f64 = 2.0;
+/// Calls of the control a request that are none: what was called now and then may have come from a cache, which is broken now.
+const NEVER: f64 = 0.001;
 /// Requests of the candidate that tell whom it calls lately.
 const LATELY_MIN: f64 = 30.0;
 /// Evidence is always tempered by this: calls come in clumps.
 const DISPERSION: f64 = 3.0;
 
-/// Says whether `b` calls a request where hardly any were made before, `a`, are what a new version does anew.
+/// Says whether `b` calls a request where next to none were made before, `a`, are what a new version does anew.
 fn is_feature(b: f64, a: f64) -> bool {
-    a <= NEW_MAX * b && b <= FEATURE
+    a <= NEVER && b <= FEATURE
 }
 
 /// One callee, `(service, operation)`.

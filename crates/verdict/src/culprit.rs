@@ -22,7 +22,7 @@ use plimsoll_model::{Culprit, Design};
 use crate::failing::Failed;
 use crate::forgone::{Forgone, Missing};
 use crate::unanswered::{Down, Outages, is_name_of};
-use crate::witnesses::{PassedOn, Testimony};
+use crate::witnesses::{Testimonies, Testimony};
 
 /// Calls of others to a callee without which they do not tell whether it fails.
 const BESIDE_MIN: u64 = 20;
@@ -125,8 +125,8 @@ pub(crate) struct Arms<'a> {
     /// What the candidate called that did not answer, and what it called or did not that fails more than before.
     pub(crate) outages: &'a Outages,
     pub(crate) forgone: &'a Forgone,
-    /// What failed of callees that others call as well.
-    pub(crate) passed_on: &'a PassedOn,
+    /// Its calls beside those of others to the same callees.
+    pub(crate) testimony: &'a Testimonies,
 }
 
 impl<'a> Arms<'a> {
@@ -270,7 +270,8 @@ pub(crate) fn of_latency(arms: &Arms<'_>) -> Origin {
 /// Traces what failed at a callee: it is the candidate's doing where others are served well at the same time.
 pub(crate) fn settle_failed(arms: &Arms<'_>, party: &Party) -> Origin {
     let (failed, made) = arms.control.failed_of(&party.service, Some(&party.operation));
-    let alone = arms.passed_on.told(party, failed as f64 / made.max(1) as f64) == Testimony::ThisOneAlone;
+    let usual = (failed as f64 / made.max(1) as f64).min(1.0);
+    let alone = arms.testimony.of_failed(party, usual) == Testimony::ThisOneAlone;
     settle(arms, Some(party).filter(|_| !alone || arms.design == Design::Concurrent))
 }
 
@@ -326,9 +327,9 @@ mod tests {
         let design = Design::Concurrent;
         let (service, operation) = ("checkout", "POST /orders");
         // No call of theirs went unanswered, and nobody fails.
-        let (outages, forgone, passed_on) =
+        let (outages, forgone, testimony) =
             (Box::leak(Box::default()), Box::leak(Box::default()), Box::leak(Box::default()));
-        Arms { service, version: "2", operation, design, candidate, control, outages, forgone, passed_on }
+        Arms { service, version: "2", operation, design, candidate, control, outages, forgone, testimony }
     }
 
     #[test]

@@ -37,6 +37,8 @@ const PAST_MIN: usize = 10;
 const COST: f64 = 3.0;
 /// Share of all requests that fail, and times as long as before by which requests are slower, from which on whatever fills up or gets late is theirs.
 const MANY: f64 = 0.2;
+/// The same share where what fails is kept to be worked off.
+const KEPT: f64 = 0.05;
 const MUCH: f64 = 1.0;
 /// Times as long as before by which requests are slower from which on users go away.
 const TIRING: f64 = 1.0;
@@ -317,9 +319,9 @@ impl Disturbances {
 
     /// Says whether nothing can be told of the deploy from what a metric did in a minute: one that is worse with more while others are
     /// slow or many requests fail of them, one that is worse with less while others are so slow that users go away.
-    pub(crate) fn hides(&self, minute: u64, up: bool) -> bool {
-        let mut at = self.at(minute);
-        at.any(|of| if up { of.failed_of_all >= MANY || of.slower >= MUCH } else { of.slower >= TIRING })
+    pub(crate) fn hides(&self, minute: u64, up: bool, fills: bool) -> bool {
+        let (mut at, many) = (self.at(minute), if fills { KEPT } else { MANY });
+        at.any(|of| if up { of.failed_of_all >= many || of.slower >= MUCH } else { of.slower >= TIRING })
     }
 
     /// Returns what share of a level may be missing, or how much may be added to a share, for what failed of others in a window.

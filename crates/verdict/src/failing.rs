@@ -13,11 +13,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_model::Bucket;
-use plimsoll_model::signal::{OperationCell, Party};
+use plimsoll_model::signal::{OperationCell, OperationSeries, Party};
 
 use crate::culprit::Arm;
 use crate::design::Frame;
 use crate::input::JudgeInput;
+use crate::unanswered::{Late, slow};
 
 /// Requests of a callee without which it tells nothing.
 const REQUESTS_MIN: f64 = 20.0;
@@ -34,6 +35,9 @@ const LATEST_SLOW: f64 = 100.0;
 /// Times as long as before, and nanoseconds longer, by which calls last where callers fill up.
 const SLOW_TIMES: f64 = 3.0;
 const SLOW_NS: f64 = 50e6;
+/// Share of others' requests that come late from which on it is slow for them; buckets after the start from which on it is taken to be where nobody else tells.
+const LATE_SHARE: f64 = 0.25;
+const AT_FIRST: u64 = 6;
 /// Buckets after which callers call again who is well again.
 const AFTER: u64 = 6;
 
@@ -110,7 +114,7 @@ impl Failing {
         }
     }
 
-    /// Looks for buckets in which calls to a service last several times as long as before: its callers' threads, connections and places fill up, and what finds
+    /// Looks for buckets in which calls to a service last several times as long as before, and those of others too: its callers' threads, connections and places fill up, and what finds
     /// none is turned away or waits.
     fn follow_slow(&mut self, input: &JudgeInput, frame: &Frame) {
         let mut times: BTreeMap<&str, BTreeMap<Bucket, Counted>> = BTreeMap::new();
@@ -124,19 +128,32 @@ impl Failing {
                 }
             }
         }
-        for (service, times) in times {
+        let called = |series: &&OperationSeries| times.contains_key(series.key.service.service.as_str());
+        let late = slow(input.related.iter().filter(called), frame, &input.tolerances);
+        for (service, times) in &times {
+            let others = served_to_others(input, frame, service, &late, times);
             let before =
                 times.range(..frame.start).fold([0.0; 2], |sum, (_, [ns, calls])| [sum[0] + ns, sum[1] + calls]);
             if before[1] < REQUESTS_MIN {
                 continue;
             }
-            let usual = before[0] / before[1];
+            let (usual, mut began) = (before[0] / before[1], None);
             let since: BTreeMap<Bucket, Counted> =
                 times.range(frame.start..).map(|(bucket, sum)| (*bucket, *sum)).collect();
             for bucket in since.keys() {
                 let [ns, calls] = latest(&since, *bucket, LATEST_SLOW);
-                if calls >= LATEST && ns >= SLOW_TIMES * usual * calls && ns >= (usual + SLOW_NS) * calls {
-                    let buckets = self.broken.entry(service.to_owned()).or_default();
+                if calls < LATEST || ns < SLOW_TIMES * usual * calls || ns < (usual + SLOW_NS) * calls {
+                    continue;
+                }
+                let began = *began.get_or_insert(*bucket);
+                // Who makes heavier calls waits alone, and from its first minute on.
+                let [late, requests] = latest(&others, *bucket, LATEST);
+                let for_others = match requests >= REQUESTS_MIN {
+                    true => late >= LATE_SHARE * requests,
+                    false => began.0 >= frame.start.0 + AT_FIRST,
+                };
+                if for_others {
+                    let buckets = self.broken.entry((*service).to_owned()).or_default();
                     buckets.extend((0..=AFTER).map(|after| Bucket(bucket.0 + after)));
                 }
             }
@@ -201,6 +218,29 @@ impl FailedCalls {
     pub(crate) fn at(&self, bucket: Bucket) -> f64 {
         self.by_bucket.get(&bucket).copied().unwrap_or(0.0)
     }
+}
+
+/// Counts requests of a service since the start that came late, and all, by bucket, as far as they are not the judged service's.
+fn served_to_others(
+    input: &JudgeInput,
+    frame: &Frame,
+    service: &str,
+    late: &BTreeMap<(&str, &str), Late>,
+    own: &BTreeMap<Bucket, Counted>,
+) -> BTreeMap<Bucket, Counted> {
+    let mut served: BTreeMap<Bucket, Counted> = BTreeMap::new();
+    for series in input.related.iter().filter(|series| series.key.service.service == service) {
+        let late = late.get(&(service, series.key.operation.as_str()));
+        for (bucket, cell) in series.cells.iter().filter(|(bucket, _)| *bucket >= frame.start && *bucket < frame.end) {
+            let sum = served.entry(*bucket).or_default();
+            *sum = [sum[0] + late.map_or(0.0, |late| late.late(&cell.latency)), sum[1] + cell.requests as f64];
+        }
+    }
+    for (bucket, [late, all]) in &mut served {
+        let calls = own.get(bucket).map_or(0.0, |[_, calls]| *calls);
+        (*late, *all) = ((*late - calls).max(0.0), (*all - calls).max(0.0));
+    }
+    served
 }
 
 /// Counts the requests of one operation of a callee by bucket.

@@ -36,7 +36,7 @@ pub struct JudgeInput {
     pub related: Vec<OperationSeries>,
     /// Services that were neither deployed lately nor are connected with it by calls, over the same time.
     pub untouched: Vec<VitalsSeries>,
-    /// How whom the service calls served others, over the same time; empty where it served the service well.
+    /// How calls of others to whom the service calls fared, over the same time; empty where all of its own were answered.
     pub witnesses: Vec<ServedSeries>,
     /// Exceptions of the service that were seen before the start, as far back as is known, in versions that were not taken back.
     pub known_fingerprints: BTreeSet<Fingerprint>,

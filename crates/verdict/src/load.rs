@@ -11,13 +11,13 @@ use crate::moves::Minute;
 
 /// For how many times the disturbance's length its leavings may be worked off.
 const WORKED_OFF: u64 = 3;
-/// Times the minute before up to which a level does not rise: it wanders.
-const STEADY: f64 = 1.05;
+/// Times the lowest level since up to which it does not rise: it wanders.
+const STEADY: f64 = 1.3;
 
 /// What piled up in minutes that others disturbed, and is worked off.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Drain {
-    /// First and last minute of the disturbance, and the level in the last minute that was looked at.
+    /// First and last minute of the disturbance, and the lowest level since its last minute.
     disturbed: Option<(u64, u64)>,
     level: f64,
 }
@@ -35,7 +35,7 @@ impl Drain {
         let goes_on = self.disturbed.is_some_and(|(from, to)| {
             level <= STEADY * self.level && minute.minute - to <= WORKED_OFF * (to + 1 - from)
         });
-        (self.level, self.disturbed) = (level, self.disturbed.filter(|_| goes_on));
+        (self.level, self.disturbed) = (level.min(self.level), self.disturbed.filter(|_| goes_on));
         goes_on
     }
 }
@@ -76,10 +76,11 @@ mod tests {
         let mut drain = Drain::default();
         assert!(!drain.goes_on(&minute(1, 10.0)), "nobody disturbed it");
         (2..4).for_each(|at| drain.fill(&minute(at, 100.0 * at as f64)));
-        let falls = |drain: &mut Drain, at: u64| drain.goes_on(&minute(at, 310.0 - 10.0 * at as f64));
+        let falls =
+            |drain: &mut Drain, at: u64| drain.goes_on(&minute(at, 310.0 - 10.0 * at as f64 + 30.0 * (at % 2) as f64));
         let mut whole = drain;
         assert_eq!((4..14).filter(|at| falls(&mut whole, *at)).collect::<Vec<u64>>(), [4, 5, 6, 7, 8, 9]);
-        assert!(falls(&mut drain, 4) && !drain.goes_on(&minute(5, 300.0)), "it rises again");
+        assert!(falls(&mut drain, 4) && !drain.goes_on(&minute(5, 400.0)), "it rises again");
         assert!(!falls(&mut drain, 6), "what rose once is its own");
     }
 

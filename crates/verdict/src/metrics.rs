@@ -334,10 +334,11 @@ impl MetricTest {
         let arms: [&[Minute]; 3] = [candidate, control, before];
         let whole = self.whole(up, arms);
         let share = up && self.each == Each::Observation && within(1.0, arms);
-        let served_beside = |minute: u64| control.iter().any(|there| there.minute == minute);
-        let hidden = |minute: u64| others.is_some_and(|others| others.hides(minute, up) && !served_beside(minute));
-        let mut kept: Vec<Minute> = Vec::with_capacity(candidate.len());
         let fills = up && self.shape == MetricShape::Gauge && goes_with_load(&self.name);
+        let served_beside = |minute: u64| control.iter().any(|there| there.minute == minute);
+        let hidden =
+            |minute: u64| others.is_some_and(|others| others.hides(minute, up, fills) && !served_beside(minute));
+        let mut kept: Vec<Minute> = Vec::with_capacity(candidate.len());
         let mut drain = Drain::default();
         for minute in candidate {
             // What had begun before others disturbed it goes on.

@@ -24,7 +24,7 @@ use crate::slot::{ByAge, Look, Pair, Past, Slots};
 use crate::tally::Tally;
 use crate::tolerances::Tolerances;
 use crate::unanswered::{Others, Outages};
-use crate::witnesses::PassedOn;
+use crate::witnesses::Testimonies;
 use crate::zones::Zones;
 
 /// Buckets since the candidate's first after which nothing is young any more.
@@ -76,8 +76,8 @@ pub(crate) struct Operation {
     pub(crate) outages: Outages,
     /// Calls that it did not make.
     pub(crate) forgone: Forgone,
-    /// What failed of its callees, and whether others fail of these.
-    pub(crate) passed_on: PassedOn,
+    /// Its calls beside those of others to the same callees.
+    pub(crate) testimony: Testimonies,
     /// What it did while none of its callees was in trouble.
     pub(crate) calm: Calm,
     slots: Slots,
@@ -179,7 +179,7 @@ impl Operation {
             arms: [Arm::default(), Arm::default(), traces],
             outages: Outages::default(),
             forgone: Forgone::default(),
-            passed_on: PassedOn::default(),
+            testimony: Testimonies::default(),
             calm: Calm::default(),
             slots: Slots::default(),
             past,
@@ -228,7 +228,7 @@ impl Operation {
         }
         let of_candidate = candidate.iter().map(|(_, cell)| *cell);
         self.outages.push(moment.look.bucket, of_candidate.clone(), moment.calling_too);
-        self.passed_on.push(moment.look.bucket, of_candidate.clone(), &moment.calling_too.witnesses);
+        self.testimony.push(moment.look.bucket, of_candidate.clone(), &moment.calling_too.witnesses);
         if moment.failing.broken(moment.look.bucket).next().is_none() {
             let in_reach = !self.outages.is_near(moment.look.bucket);
             self.calm.push(of_candidate.clone(), &self.arms[Role::Before as usize], moment.failing.caller(), in_reach);
@@ -298,7 +298,7 @@ impl Operation {
         let traces: usize = self.arms.iter().map(|arm| 200 * (arm.blame.len() + arm.callees.len())).sum();
         let kept =
             self.recent.len() * size_of::<Recent>() + self.errors.bytes() + self.past.bytes() + self.zones.bytes();
-        let calls = self.calls.bytes() + self.outages.bytes() + self.forgone.bytes() + self.passed_on.bytes();
+        let calls = self.calls.bytes() + self.outages.bytes() + self.forgone.bytes() + self.testimony.bytes();
         size_of::<Self>() + self.name.len() + kept + traces + calls
     }
 

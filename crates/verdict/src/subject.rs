@@ -433,7 +433,7 @@ impl Fold {
             control: if design == Design::Concurrent { &op.arms[1] } else { &op.arms[2] },
             outages: &op.outages,
             forgone: &op.forgone,
-            passed_on: &op.passed_on,
+            testimony: &op.testimony,
         }
     }
 }

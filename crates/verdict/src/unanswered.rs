@@ -113,19 +113,19 @@ impl Others {
 /// Which requests of an operation come late: those above a bucket of the histogram, by more than is tolerated slower than nearly all before the
 /// start, beyond the share of them that was as slow then.
 #[derive(Debug, Clone, Copy)]
-struct Late {
+pub(crate) struct Late {
     edge: i16,
     usual: f64,
 }
 
 impl Late {
-    fn late(self, latency: &Histogram) -> f64 {
+    pub(crate) fn late(self, latency: &Histogram) -> f64 {
         (latency.count_above(self.edge) as f64 - self.usual * latency.count() as f64).max(0.0)
     }
 }
 
 /// Returns what is late of each operation that became slow; one of which no more than chance makes of the usual share come late did not.
-fn slow<'a>(
+pub(crate) fn slow<'a>(
     series: impl Iterator<Item = &'a OperationSeries>,
     frame: &Frame,
     tolerances: &Tolerances,
@@ -161,8 +161,6 @@ struct Outage {
     answered: BTreeMap<String, u64>,
     /// Requests of others to the same services that these served in time, and as many as would be usual.
     others: BTreeMap<String, (f64, f64)>,
-    /// Calls of others to the same services: all, and those that went unanswered in addition.
-    calls_of_others: BTreeMap<String, [f64; 2]>,
     /// The last of these buckets, and what the candidate did in them and for a while after each: its calls may be rare meanwhile.
     last: Bucket,
     around: Around,
@@ -258,9 +256,6 @@ impl Outages {
                 let came = others.by_bucket[service].get(&bucket).copied().unwrap_or(0.0);
                 let sum = outage.others.entry(service.clone()).or_default();
                 *sum = (sum.0 + came, sum.1 + usual);
-                let [all, in_vain] = others.witnesses.in_vain(service, bucket);
-                let sum = outage.calls_of_others.entry(service.clone()).or_default();
-                *sum = [sum[0] + all, sum[1] + in_vain];
             }
         }
         let own: u64 = cells.map(|cell| forgone::own(cell, &others.caller)).sum();
@@ -337,7 +332,12 @@ impl Outage {
         if usual >= OTHERS_MIN && fewer - chance >= 0.5 * share {
             return true;
         }
-        match Testimony::of(share, self.calls_of_others.get(service).copied().unwrap_or_default()) {
+        let of_control = |calls: &BTreeMap<String, (u64, u64)>| -> u64 {
+            calls.iter().filter(|(target, _)| is_name_of(target, service)).map(|(_, (calls, _))| calls).sum()
+        };
+        let in_vain = (of_control(&arms.control.unanswered) + of_control(&arms.control.overcome)) as f64;
+        let at_any_time = in_vain / (in_vain + arms.control.calls(service) as f64).max(1.0);
+        match arms.testimony.of_unanswered(service, at_any_time) {
             Testimony::TheyAsWell => return true,
             // Those who wait for longer get their answers late.
             Testimony::ThisOneAlone if usual < OTHERS_MIN || fewer < 0.5 * share => return false,

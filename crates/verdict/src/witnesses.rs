@@ -1,12 +1,15 @@
-//! Who else calls the service's callees, and whether those serve them as badly.
+//! Who else calls the service's callees, and whether those are as bad to them.
 //!
-//! Before against after a callee that fails may have been broken by the candidate, or by anything else. Where others call the same operation, and
-//! as large a share of their calls fails in the same buckets, it is the callee's; where all is well with them, it fails for the
-//! candidate alone, as with requests that it does not understand. Shares are compared, not counts: half of the candidate's share tells,
-//! and little is concluded from few calls.
+//! Before against after a callee that fails, or does not answer, may have been broken by the candidate or by anything else. Where as large a share of others'
+//! calls fails in the same buckets, it is the callee's; where all is well with them, it is bad to the candidate alone, as with requests that it
+//! does not understand. Half of the candidate's share tells, bucket by bucket: what others do at other times is held against nothing.
+//!
+//! - *Failed* calls of others are the callee's own requests less those of the service: callers that call again or do without are known by these as well. What is
+//!   called through another callee, too, tells nothing.
+//! - *Unanswered* ones are told by the others' own traces.
 
 use core::net::IpAddr;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_model::Bucket;
 use plimsoll_model::signal::{OperationCell, Party};
@@ -15,20 +18,21 @@ use crate::design::Frame;
 use crate::input::JudgeInput;
 use crate::unanswered::is_name_of;
 
-/// Bad calls of others from which on they are served as badly.
+/// Bad calls of others from which on it is as bad to them.
 const BAD_MIN: f64 = 3.0;
 /// Standard deviations of a count that are chance.
 const CHANCE: f64 = 2.0;
-/// Share of the candidate's own share from which on others are served as badly.
+/// Share of the candidate's own share from which on it is as bad to them.
 const AS_BADLY: f64 = 0.5;
-
+/// Buckets with the candidate's first calls.
+const EARLY: u64 = 12;
 /// Callees of an operation that are followed.
-const PARTIES_MAX: usize = 64;
+const CALLEES_MAX: usize = 64;
 
 /// All and bad calls.
 type Counted = [f64; 2];
 
-/// Calls of others to one operation: since the start by bucket, and all before.
+/// Calls of others: since the start by bucket, and all before.
 #[derive(Debug, Clone, Default)]
 struct Calls {
     since: BTreeMap<Bucket, Counted>,
@@ -36,9 +40,11 @@ struct Calls {
 }
 
 impl Calls {
-    fn add(&mut self, bucket: Bucket, start: Bucket, [all, bad]: Counted) {
-        let sum = if bucket < start { &mut self.before } else { self.since.entry(bucket).or_default() };
-        *sum = [sum[0] + all, sum[1] + bad];
+    fn add(&mut self, bucket: Bucket, frame: &Frame, [all, bad]: Counted) {
+        if bucket < frame.end {
+            let sum = if bucket < frame.start { &mut self.before } else { self.since.entry(bucket).or_default() };
+            *sum = [sum[0] + all, sum[1] + bad];
+        }
     }
 }
 
@@ -59,33 +65,46 @@ pub(crate) enum Testimony {
     Nothing,
 }
 
-impl Testimony {
-    /// Says what calls of others tell where such a `share` of the candidate's is bad.
-    pub(crate) fn of(share: f64, [all, bad]: Counted) -> Self {
-        let expected = AS_BADLY * share * all;
-        if bad >= expected.max(BAD_MIN) {
-            Self::TheyAsWell
-        } else if expected - CHANCE * expected.sqrt() > bad {
-            Self::ThisOneAlone
-        } else {
-            Self::Nothing
-        }
-    }
-}
-
 impl Witnesses {
     /// Counts them.
     pub(crate) fn of(input: &JudgeInput, frame: &Frame) -> Self {
         let mut found = Self::default();
         for series in &input.witnesses {
-            for (bucket, served) in series.cells.iter().filter(|(bucket, _)| *bucket < frame.end) {
-                let [answered, failed, unanswered] =
-                    [served.answered, served.failed, served.unanswered].map(|n| n as f64);
-                let in_vain = found.in_vain.entry(series.target.clone()).or_default();
-                in_vain.add(*bucket, frame.start, [answered + unanswered, unanswered]);
-                if !series.operation.is_empty() {
-                    let calls = found.failed.entry((series.target.clone(), series.operation.clone())).or_default();
-                    calls.add(*bucket, frame.start, [answered, failed]);
+            let calls = found.in_vain.entry(series.target.clone()).or_default();
+            for (bucket, served) in &series.cells {
+                let [answered, unanswered] = [served.answered, served.unanswered].map(|n| n as f64);
+                calls.add(*bucket, frame, [answered + unanswered, unanswered]);
+            }
+        }
+        let own = || input.series.iter().filter(|s| s.key.service == frame.service).flat_map(|s| &s.cells);
+        let blamed = own().filter(|(bucket, _)| *bucket >= frame.start).flat_map(|(_, cell)| cell.blame.keys());
+        let blamed = blamed.filter(|party| party.service != frame.service.service && !party.operation.is_empty());
+        let mut asked: BTreeSet<(&str, &str)> = blamed.map(|party| name(party)).collect();
+        if asked.is_empty() {
+            return found;
+        }
+        for series in &input.related {
+            // What the service reaches through another as well is no measure of its own calls.
+            for party in series.cells.iter().flat_map(|(_, cell)| cell.callees.keys()) {
+                asked.remove(&name(party));
+            }
+        }
+        for series in &input.related {
+            let operation = (series.key.service.service.as_str(), series.key.operation.as_str());
+            if asked.contains(&operation) {
+                let calls = found.failed.entry((operation.0.to_owned(), operation.1.to_owned())).or_default();
+                let cells = series.cells.iter();
+                cells.for_each(|(bucket, cell)| calls.add(*bucket, frame, [cell.requests as f64, cell.errors as f64]));
+            }
+        }
+        for (bucket, cell) in own().filter(|(_, cell)| cell.assembled > 0) {
+            // Of some traces it is never known, or not yet, whom they called.
+            let each = cell.requests as f64 / cell.assembled as f64;
+            let made = cell.callees.iter().map(|(party, time)| (party, [time.calls as f64, 0.0]));
+            let failed = cell.blame.iter().map(|(party, failed)| (party, [0.0, *failed as f64]));
+            for (party, [made, failed]) in made.chain(failed) {
+                if let Some(calls) = found.failed.get_mut(&(party.service.clone(), party.operation.clone())) {
+                    calls.add(*bucket, frame, [-each * made, -each * failed]);
                 }
             }
         }
@@ -93,7 +112,7 @@ impl Witnesses {
     }
 
     /// Counts their calls to a service in a bucket: all, and those that went unanswered beyond as many as do at any time.
-    pub(crate) fn in_vain(&self, service: &str, bucket: Bucket) -> Counted {
+    fn in_vain(&self, service: &str, bucket: Bucket) -> Counted {
         // Whose an address of numbers is nobody knows.
         let meant = |target: &str| is_name_of(target, service) || target.parse::<IpAddr>().is_ok();
         more(self.in_vain.iter().filter(|(target, _)| meant(target)).map(|(_, calls)| calls), bucket)
@@ -105,6 +124,10 @@ impl Witnesses {
     }
 }
 
+fn name(party: &Party) -> (&str, &str) {
+    (&party.service, &party.operation)
+}
+
 /// Counts calls in a bucket: all, and those that were bad beyond as many as are at any time; fewer in some buckets make up for more in others.
 fn more<'a>(each: impl Iterator<Item = &'a Calls>, bucket: Bucket) -> Counted {
     let (mut now, mut before) = ([0.0; 2], [0.0; 2]);
@@ -113,17 +136,80 @@ fn more<'a>(each: impl Iterator<Item = &'a Calls>, bucket: Bucket) -> Counted {
         now = [now[0] + here[0], now[1] + here[1]];
         before = [before[0] + calls.before[0], before[1] + calls.before[1]];
     }
-    [now[0], now[1] - before[1] / before[0].max(1.0) * now[0]]
+    let usual = (before[1] / before[0].max(1.0)).clamp(0.0, 1.0);
+    [now[0].max(0.0), now[1] - usual * now[0]]
 }
 
-/// Calls of one operation of the candidate that failed in a callee, and those of others in the same buckets.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct PassedOn(BTreeMap<(String, String), [Counted; 2]>);
+/// Calls of the candidate to one callee held against those of others, bucket by bucket.
+#[derive(Debug, Clone, Copy, Default)]
+struct Held {
+    made: f64,
+    bad: f64,
+    /// Calls of others, and how many of them would be bad at the candidate's share of each bucket, with its variance.
+    others: f64,
+    expected: f64,
+    variance: f64,
+    /// What the variance is for each share that is usual.
+    spread: f64,
+    /// Those that were bad in addition.
+    theirs: f64,
+    /// The candidate's first calls, all and bad, and the first bucket after these.
+    early: Counted,
+    early_until: Option<Bucket>,
+}
 
-impl PassedOn {
+impl Held {
+    fn push(&mut self, bucket: Bucket, [made, bad]: Counted, [all, theirs]: Counted) {
+        (self.made, self.bad) = (self.made + made, self.bad + bad);
+        if made > 0.0 {
+            if bucket < *self.early_until.get_or_insert(Bucket(bucket.0 + EARLY)) {
+                self.early = [self.early[0] + made, self.early[1] + bad];
+            }
+            let each = all / made;
+            self.others += all;
+            self.expected += each * bad;
+            self.variance += each * each * bad;
+            self.spread += each * all;
+            self.theirs += theirs;
+        }
+    }
+
+    /// Says whether it was as bad to the candidate's first calls. What begins later, as with an instance that goes bad or with a version of the callee, is no
+    /// doing of requests that had been served well.
+    fn began_early(&self, usual: f64) -> bool {
+        let more = |[all, bad]: Counted| bad / all.max(1.0) - usual;
+        more(self.early) >= AS_BADLY * more([self.made, self.bad])
+    }
+
+    /// Says what others tell where such a share of the candidate's calls is bad at any time.
+    fn told(&self, usual: f64) -> Testimony {
+        if self.bad > self.made {
+            // Not all of these calls are known.
+            return Testimony::Nothing;
+        }
+        let expected = AS_BADLY * (self.expected - usual * self.others).max(0.0);
+        let variance = AS_BADLY * AS_BADLY * (self.variance + usual * self.spread);
+        if self.theirs >= expected.max(BAD_MIN) {
+            Testimony::TheyAsWell
+        } else if expected - CHANCE * (expected + variance).sqrt() > self.theirs.max(0.0) && self.began_early(usual) {
+            Testimony::ThisOneAlone
+        } else {
+            Testimony::Nothing
+        }
+    }
+}
+
+/// Calls of one operation of the candidate beside those of others: failed ones by service and operation, unanswered ones by service.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Testimonies {
+    failed: BTreeMap<(String, String), Held>,
+    in_vain: BTreeMap<String, Held>,
+}
+
+impl Testimonies {
     /// About how much memory it takes.
     pub(crate) fn bytes(&self) -> usize {
-        self.0.len() * 150
+        (self.failed.len() + self.in_vain.len()) * 150
     }
 
     /// Takes one bucket of the candidate.
@@ -133,37 +219,52 @@ impl PassedOn {
         cells: impl Iterator<Item = &'a OperationCell> + Clone,
         witnesses: &Witnesses,
     ) {
-        if witnesses.failed.is_empty() {
-            return;
-        }
-        let mut here: BTreeMap<(&str, &str), Counted> = BTreeMap::new();
-        for (party, failed) in
-            cells.clone().flat_map(|cell| &cell.blame).filter(|(party, _)| !party.operation.is_empty())
-        {
-            here.entry((&party.service, &party.operation)).or_default()[1] += *failed as f64;
-        }
-        for (party, time) in cells.flat_map(|cell| &cell.callees) {
-            if let Some([made, _]) = here.get_mut(&(party.service.as_str(), party.operation.as_str())) {
-                *made += time.calls as f64;
+        if !witnesses.failed.is_empty() {
+            let mut here: BTreeMap<(&str, &str), Counted> = BTreeMap::new();
+            for (party, time) in cells.clone().flat_map(|cell| &cell.callees) {
+                here.entry(name(party)).or_default()[0] += time.calls as f64;
+            }
+            for (party, failed) in cells.clone().flat_map(|cell| &cell.blame) {
+                here.entry(name(party)).or_default()[1] += *failed as f64;
+            }
+            for ((service, operation), counted) in here {
+                let key = (service.to_owned(), operation.to_owned());
+                if witnesses.failed.contains_key(&key) && self.failed.len() < CALLEES_MAX {
+                    let others = witnesses.failed(&key, bucket);
+                    self.failed.entry(key).or_default().push(bucket, counted, others);
+                }
             }
         }
-        for ((service, operation), [made, failed]) in here.into_iter().filter(|(_, [made, _])| *made > 0.0) {
-            let key = (service.to_owned(), operation.to_owned());
-            if self.0.len() >= PARTIES_MAX && !self.0.contains_key(&key) {
-                continue;
+        if !witnesses.in_vain.is_empty() {
+            let calls = || cells.clone().flat_map(|cell| &cell.callees);
+            let services: BTreeSet<&str> =
+                calls().filter(|(party, _)| !party.is_unanswered()).map(|(party, _)| party.service.as_str()).collect();
+            let known = self.in_vain.keys().cloned();
+            let services: BTreeSet<String> = services.into_iter().map(str::to_owned).chain(known).collect();
+            for service in services.into_iter().take(CALLEES_MAX) {
+                let meant = |party: &Party| match party.is_unanswered() {
+                    true => is_name_of(&party.service, &service),
+                    false => party.service == service,
+                };
+                let mut counted = [0.0; 2];
+                for (party, time) in calls().filter(|(party, _)| meant(party)) {
+                    counted[0] += time.calls as f64;
+                    counted[1] += if party.is_unanswered() { time.calls as f64 } else { 0.0 };
+                }
+                let others = witnesses.in_vain(&service, bucket);
+                self.in_vain.entry(service).or_default().push(bucket, counted, others);
             }
-            let others = witnesses.failed(&key, bucket);
-            let [here, there] = self.0.entry(key).or_default();
-            *here = [here[0] + made, here[1] + failed];
-            *there = [there[0] + others[0], there[1] + others[1]];
         }
     }
 
     /// Says what others tell of a callee's operation that fails, of which a share of the candidate's calls does at any time.
-    pub(crate) fn told(&self, party: &Party, usual: f64) -> Testimony {
-        let Some([here, there]) = self.0.get(&(party.service.clone(), party.operation.clone())) else {
-            return Testimony::Nothing;
-        };
-        Testimony::of((here[1] / here[0].max(1.0) - usual).max(0.0), *there)
+    pub(crate) fn of_failed(&self, party: &Party, usual: f64) -> Testimony {
+        let held = self.failed.get(&(party.service.clone(), party.operation.clone()));
+        held.map_or(Testimony::Nothing, |held| held.told(usual))
+    }
+
+    /// Says the same of a service that does not answer.
+    pub(crate) fn of_unanswered(&self, service: &str, usual: f64) -> Testimony {
+        self.in_vain.get(service).map_or(Testimony::Nothing, |held| held.told(usual))
     }
 }

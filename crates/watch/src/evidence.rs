@@ -54,7 +54,7 @@ pub struct Evidence {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     first_request_ns: Option<u64>,
     untouched: Vec<VitalsSeries>,
-    /// How whom the service calls served others.
+    /// How others reached whom the service calls.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     witnesses: Vec<ServedSeries>,
     known_fingerprints: BTreeSet<Fingerprint>,

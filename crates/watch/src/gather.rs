@@ -57,10 +57,9 @@ pub fn gather(
         input.untouched = signals.unrelated(&input.deploy.service, touched, within);
     }
     let since = started_at.bucket();
-    let mut cells = input.series.iter().flat_map(|series| &series.cells).filter(|(bucket, _)| *bucket >= since);
-    // Nobody asks how whom it calls serves others while it serves this one well.
-    let elsewhere = |party: &Party| party.service != service.service;
-    if cells.any(|(_, cell)| cell.callees.keys().any(Party::is_unanswered) || cell.blame.keys().any(elsewhere)) {
+    let cells = input.series.iter().flat_map(|series| &series.cells).filter(|(bucket, _)| *bucket >= since);
+    // Nobody asks whether others reach whom it calls while it does.
+    if cells.flat_map(|(_, cell)| cell.callees.keys()).any(Party::is_unanswered) {
         input.witnesses = signals.witnesses(&service, within);
     }
     Beside { neighbours: read.neighbours, excerpt: read.excerpt }

@@ -36,7 +36,7 @@ pub trait SignalSource: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Returns how the callees of a service served others, of its own environment.
+    /// Returns how calls of others to the callees of a service fared, in its own environment.
     fn witnesses(&self, service: &ServiceKey, within: Interval) -> Vec<ServedSeries> {
         let _ = (service, within);
         Vec::new()

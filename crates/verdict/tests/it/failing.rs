@@ -1,6 +1,5 @@
 //! A callee that fails and is done without, or called again: nothing that its caller is rolled back for.
 
-use plimsoll_model::aggregates::{Served, ServedSeries};
 use plimsoll_model::log::{Level, LogCell, LogSeries};
 use plimsoll_model::signal::{CalleeTime, ExceptionCount, Fingerprint, LOG_UNIT, OperationCell, Party};
 use plimsoll_model::{Bucket, DeployKind, Verdict, VerdictKind};
@@ -282,40 +281,75 @@ fn instances_that_are_killed_while_a_callee_fails_are_its_symptom() {
     }
 }
 
-/// How the bank served others: forty calls a bucket, of which a share fails in some buckets since the start.
-fn witnesses(failing: f64, when: std::ops::Range<u64>) -> Vec<ServedSeries> {
-    let cells = (START - 360..START + 90).map(|bucket| {
-        let ill = bucket.checked_sub(START).is_some_and(|since| when.contains(&since));
-        let failed = if ill { (40.0 * failing) as u64 } else { 0 };
-        (Bucket(bucket), Served { answered: 40, failed, unanswered: 0 })
-    });
-    vec![ServedSeries { target: "bank".to_owned(), operation: "POST /charge".to_owned(), cells: cells.collect() }]
+/// Adds requests of others to the bank, so many a bucket, of which a share fails in some buckets since the start.
+fn with_others(input: &mut JudgeInput, calls: impl Fn(u64) -> u64, failing: f64, when: std::ops::Range<u64>) {
+    for (bucket, cell) in &mut input.related[0].cells {
+        let since = bucket.0.checked_sub(START);
+        let ill = since.is_some_and(|since| when.contains(&since));
+        let more = calls(since.unwrap_or(0));
+        cell.requests += more;
+        cell.assembled += more;
+        cell.errors += if ill { (more as f64 * failing).round() as u64 } else { 0 };
+    }
 }
 
 #[test]
 fn a_callee_that_fails_while_it_serves_others_well_fails_because_of_the_deploy() {
-    let told = |witnesses: Vec<ServedSeries>, outage: std::ops::Range<u64>| {
+    let told = |outage: std::ops::Range<u64>, change: &dyn Fn(&mut JudgeInput)| {
         let mut input = with_outage(outage, 900);
-        input.witnesses = witnesses;
+        change(&mut input);
         let told = looked_at(&mut input, 3);
         let found = told.iter().find(|verdict| verdict.verdict == VerdictKind::Regressed);
         found.map(|verdict| verdict.findings[0].culprit.service.clone())
     };
-    assert_eq!(told(witnesses(0.0, 0..0), 0..90).as_deref(), Some("payment"), "others are served well");
-    assert_eq!(told(witnesses(0.1, 0..90), 0..90).as_deref(), Some("payment"), "a tenth fails for them, and half here");
-    assert_eq!(told(witnesses(0.5, 0..90), 0..90), None, "it fails for them as well");
-    assert_eq!(told(witnesses(0.5, 12..30), 12..30), None, "it does so for a while");
-    assert_eq!(told(Vec::new(), 0..90), None, "nobody else calls it");
-    let mut elsewhere = witnesses(0.0, 0..0);
-    elsewhere[0].operation = "GET /balance".to_owned();
-    assert_eq!(told(elsewhere, 0..90), None, "others ask it for something else");
+    let own = Some("payment".to_owned());
+    let always = 0..90;
+    assert_eq!(told(always.clone(), &|input| with_others(input, |_| 40, 0.0, 0..0)), own, "others are served well");
+    assert_eq!(told(always.clone(), &|input| with_others(input, |_| 40, 0.1, 0..90)), own, "a tenth, and half here");
+    assert_eq!(
+        told(always.clone(), &|input| with_others(input, |_| 40, 0.5, 0..90)),
+        None,
+        "it fails for them as well"
+    );
+    assert_eq!(told(12..30, &|input| with_others(input, |_| 40, 0.5, 12..30)), None, "it does so for a while");
+    assert_eq!(told(always.clone(), &|_| ()), None, "nobody else calls it");
+    // What begins minutes later has another cause, though others are served well: one bad instance, or a version of the bank's.
+    assert_eq!(
+        told(24..90, &|input| with_others(input, |_| 40, 0.0, 0..0)),
+        None,
+        "it served the candidate well at first"
+    );
+    // They hardly call it meanwhile, or call it in batches afterwards.
+    let breaker = |since: u64| if (12..36).contains(&since) { 2 } else { 40 };
+    assert_eq!(told(12..36, &|input| with_others(input, breaker, 0.5, 12..36)), None, "a breaker of theirs is open");
+    let batch = |since: u64| if since >= 30 { 400 } else { 10 };
+    assert_eq!(told(12..24, &|input| with_others(input, batch, 0.5, 12..24)), None, "a batch comes once it is well");
+    // The bank is reached through another callee as well.
+    let nested = |input: &mut JudgeInput| {
+        with_others(input, |_| 40, 0.0, 0..0);
+        let mut vault = input.related[0].clone();
+        vault.key.service.service = "vault".to_owned();
+        for (_, cell) in &mut vault.cells {
+            cell.callees.insert(party("bank", "7", "POST /charge"), CalleeTime { calls: 1, critical_ns: 1 });
+        }
+        input.related.push(vault);
+    };
+    assert_eq!(told(always, &nested), None, "whose calls these are is not known");
 }
 
 #[test]
 fn who_is_filled_up_by_a_slow_callee_turns_requests_away_and_lets_them_wait_for_nothing_of_its_own() {
-    for (slow, turned_away, waits_ms, own) in
-        [(242, 0.3, 0, false), (242, 0.05, 0, false), (242, 0.0, 400, false), (12, 0.3, 0, true), (12, 0.0, 400, true)]
-    {
+    let each = [
+        // Milliseconds that a call takes, and those of others; requests turned away, milliseconds that requests wait; whether it is the deploy's.
+        (242, 242, 0.3, 0, false),
+        (242, 242, 0.05, 0, false),
+        (242, 242, 0.0, 400, false),
+        (242, 12, 0.3, 0, true),
+        (242, 12, 0.0, 400, true),
+        (12, 12, 0.3, 0, true),
+        (12, 12, 0.0, 400, true),
+    ];
+    for (slow, others, turned_away, waits_ms, own) in each {
         let mut input = with_outage(0..0, 900);
         for (bucket, cell) in input.series.iter_mut().flat_map(|series| &mut series.cells) {
             let ill = (START + 18..START + 42).contains(&bucket.0);
@@ -337,9 +371,17 @@ fn who_is_filled_up_by_a_slow_callee_turns_requests_away_and_lets_them_wait_for_
                 cell.log_latency_sum += all as i64 * ((((30 + ms + waits) as f64 / 50.0).ln()) * LOG_UNIT) as i64;
             }
         }
+        for (bucket, cell) in &mut input.related[0].cells {
+            let ill = (START + 18..START + 42).contains(&bucket.0);
+            let [own, theirs] = if ill { [slow, others] } else { [12; 2] };
+            cell.requests -= if ill { (turned_away * cell.requests as f64).round() as u64 } else { 0 };
+            (0..cell.requests).for_each(|_| cell.latency.record(own * 1_000_000));
+            (0..40).for_each(|_| cell.latency.record(theirs * 1_000_000));
+            (cell.requests, cell.assembled) = (cell.requests + 40, cell.assembled + 40);
+        }
         let told = looked_at(&mut input, 2);
         let found = told.iter().find(|verdict| verdict.verdict == VerdictKind::Regressed);
-        let what = (slow, turned_away, waits_ms);
+        let what = (slow, others, turned_away, waits_ms);
         assert_eq!(found.is_some(), own, "{what:?}: {:?}", found.map(|verdict| &verdict.summary));
     }
 }

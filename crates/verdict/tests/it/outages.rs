@@ -109,10 +109,9 @@ fn input(case: &Case) -> JudgeInput {
         let cells = (START - 360..START + 60).map(|bucket| {
             let calls = case.others[0];
             let unanswered = if is_wrong(bucket) { (in_vain * calls as f64).round() as u64 } else { 0 };
-            (Bucket(bucket), Served { answered: calls - unanswered, unanswered, failed: 0 })
+            (Bucket(bucket), Served { answered: calls - unanswered, unanswered })
         });
-        let cells = cells.collect();
-        input.witnesses = vec![ServedSeries { target: "bank".to_owned(), operation: "POST /charge".to_owned(), cells }];
+        input.witnesses = vec![ServedSeries { target: "bank".to_owned(), cells: cells.collect() }];
     }
     input
 }
