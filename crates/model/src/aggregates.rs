@@ -249,11 +249,13 @@ pub struct Served {
     pub unanswered: u64,
 }
 
-/// How a target served some callers over time; buckets ascend and none is empty.
+/// How an operation of a target served some callers over time; buckets ascend and none is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServedSeries {
     /// The service, or the name by which callers know whom calls were meant for that nobody answered.
     pub target: String,
+    /// Its operation; empty for calls that nobody answered.
+    pub operation: String,
     /// Calls to it, bucket by bucket.
     pub cells: Vec<(Bucket, Served)>,
 }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_model::aggregates::{Served, ServedSeries};
+use plimsoll_model::signal::Party;
 use plimsoll_model::{Bucket, Interval, ServiceKey};
 
 use crate::cell::Cell;
@@ -36,20 +37,31 @@ impl SignalState {
         self.called_and_witnesses(service).1.into_iter().take(SERVICES_MAX)
     }
 
-    /// Returns how calls of others to the callees of `service` fared, in its environment. Calls that nobody answered stand under the names that their callers
-    /// have for whom these were meant for, whoever that is.
+    /// Returns how calls of others to the operations that `service` calls fared, in its environment. Calls that nobody answered stand under the names that
+    /// their callers have for whom these were meant for: those that `service` has, too, and those of its callees.
     pub fn witnesses(&self, service: &ServiceKey, within: Interval) -> Vec<ServedSeries> {
         let (called, others) = self.called_and_witnesses(service);
         let buckets = within.from.0.div_ceil(Bucket::WIDTH_NS)..within.to.0.div_ceil(Bucket::WIDTH_NS);
+        let own = self.registry.services.get(service);
+        let edges = self.registry.edges.keys().filter(|(from, _)| Some(*from) == own);
+        let parties = edges.map(|(_, party)| self.registry.party(*party));
+        let asked: BTreeSet<(String, String, String)> =
+            parties.map(|Party { namespace, service, operation, .. }| (namespace, service, operation)).collect();
         // Of each party that counts its target, and whether calls to it went unanswered.
-        let mut targets: BTreeMap<u32, Option<(String, bool)>> = BTreeMap::new();
+        let mut targets: BTreeMap<u32, Option<((String, String), bool)>> = BTreeMap::new();
         let target_of = |party: u32| {
-            let party = self.registry.party(party);
-            let in_vain = party.is_unanswered();
-            let counts = in_vain || called.contains(&(party.namespace, party.service.clone()));
-            counts.then_some((party.service, in_vain))
+            let Party { namespace, service, operation, .. } = self.registry.party(party);
+            let in_vain = self.registry.party(party).is_unanswered();
+            if in_vain {
+                let host = service.split(['.', ':']).next().unwrap_or(&service);
+                let is_callee = || called.iter().any(|(_, callee)| callee.eq_ignore_ascii_case(host));
+                let counts = asked.iter().any(|(_, target, _)| *target == service) || is_callee();
+                return counts.then_some(((service, String::new()), true));
+            }
+            let key = (namespace, service, operation);
+            asked.contains(&key).then_some(((key.1, key.2), false))
         };
-        let mut found: BTreeMap<String, BTreeMap<u64, Served>> = BTreeMap::new();
+        let mut found: BTreeMap<(String, String), BTreeMap<u64, Served>> = BTreeMap::new();
         let mut room = Cell::default();
         for other in others.into_iter().take(SERVICES_MAX) {
             let Some(id) = self.registry.services.get(&other) else { continue };
@@ -71,8 +83,9 @@ impl SignalState {
                 pending.for_each(|(bucket, cell)| add(*bucket, cell));
             }
         }
-        let series = found.into_iter().map(|(target, cells)| ServedSeries {
+        let series = found.into_iter().map(|((target, operation), cells)| ServedSeries {
             target,
+            operation,
             cells: cells.into_iter().map(|(bucket, served)| (Bucket(bucket), served)).collect(),
         });
         series.collect()

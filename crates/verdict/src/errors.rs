@@ -182,7 +182,9 @@ impl ErrorTest {
         let reference = self.reference();
         let delta = tolerated(reference, tolerances);
         let by_ratio = reference > 0.0 && delta / reference < RATIO_MAX;
-        if by_ratio && self.beyond.push(&s, 1.0 + delta / reference, phi) {
+        if !by_ratio {
+            self.standing.beyond = f64::INFINITY;
+        } else if self.beyond.push(&s, 1.0 + delta / reference, phi) {
             self.standing.beyond = self.beyond.value();
         }
         self.sums.push(&s);

@@ -11,12 +11,14 @@
 //! it at the same time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeBounds;
 
 use plimsoll_model::Bucket;
 use plimsoll_model::signal::{OperationCell, OperationSeries, Party};
 
 use crate::culprit::Arm;
 use crate::design::Frame;
+use crate::forgone;
 use crate::input::JudgeInput;
 use crate::unanswered::{Late, slow};
 
@@ -38,6 +40,9 @@ const SLOW_NS: f64 = 50e6;
 /// Share of others' requests that come late from which on it is slow for them; buckets after the start from which on it is taken to be where nobody else tells.
 const LATE_SHARE: f64 = 0.25;
 const AT_FIRST: u64 = 6;
+/// Buckets of slowness that show whether it fills its caller up, and times as long as ever that requests take themselves where it does.
+const ONSET: u64 = 30;
+const WAITS: f64 = 1.5;
 /// Buckets after which callers call again who is well again.
 const AFTER: u64 = 6;
 
@@ -118,16 +123,19 @@ impl Failing {
     /// none is turned away or waits.
     fn follow_slow(&mut self, input: &JudgeInput, frame: &Frame) {
         let mut times: BTreeMap<&str, BTreeMap<Bucket, Counted>> = BTreeMap::new();
+        let mut itself: BTreeMap<Bucket, Itself> = BTreeMap::new();
         for series in input.series.iter().filter(|series| series.key.service == frame.service) {
             for (bucket, cell) in series.cells.iter().filter(|(bucket, _)| *bucket < frame.end) {
                 let called =
                     cell.callees.iter().filter(|(party, _)| party.service != self.caller && !party.is_unanswered());
+                itself.entry(*bucket).or_default().add(cell, &self.caller);
                 for (party, time) in called {
                     let sum = times.entry(&party.service).or_default().entry(*bucket).or_default();
                     *sum = [sum[0] + time.critical_ns as f64, sum[1] + time.calls as f64];
                 }
             }
         }
+        let as_ever = Itself::within(&itself, ..frame.start);
         let called = |series: &&OperationSeries| times.contains_key(series.key.service.service.as_str());
         let late = slow(input.related.iter().filter(called), frame, &input.tolerances);
         for (service, times) in &times {
@@ -152,7 +160,10 @@ impl Failing {
                     true => late >= LATE_SHARE * requests,
                     false => began.0 >= frame.start.0 + AT_FIRST,
                 };
-                if for_others {
+                // Who was not filled up at first is not filled up later.
+                let onset = began..Bucket(began.0 + ONSET);
+                let fills = onset.contains(bucket) || Itself::within(&itself, onset).is_worse_than(&as_ever);
+                if for_others && fills {
                     let buckets = self.broken.entry((*service).to_owned()).or_default();
                     buckets.extend((0..=AFTER).map(|after| Bucket(bucket.0 + after)));
                 }
@@ -217,6 +228,36 @@ impl FailedCalls {
     /// Counts those of one bucket.
     pub(crate) fn at(&self, bucket: Bucket) -> f64 {
         self.by_bucket.get(&bucket).copied().unwrap_or(0.0)
+    }
+}
+
+/// What the judged service did by itself: failures, requests whose traces are whole, and their time.
+#[derive(Debug, Clone, Copy, Default)]
+struct Itself {
+    failed: f64,
+    requests: f64,
+    ns: f64,
+}
+
+impl Itself {
+    fn add(&mut self, cell: &OperationCell, service: &str) {
+        self.failed += forgone::own(cell, service) as f64;
+        self.requests += cell.assembled as f64;
+        self.ns += cell.self_time_ns as f64;
+    }
+
+    fn within(all: &BTreeMap<Bucket, Self>, range: impl RangeBounds<Bucket>) -> Self {
+        all.range(range).fold(Self::default(), |sum, (_, one)| Self {
+            failed: sum.failed + one.failed,
+            requests: sum.requests + one.requests,
+            ns: sum.ns + one.ns,
+        })
+    }
+
+    fn is_worse_than(&self, usual: &Self) -> bool {
+        let each = |sum: f64, of: &Self| sum / of.requests.max(1.0);
+        exceeds([self.failed, self.requests], each(usual.failed, usual))
+            || each(self.ns, self) > WAITS * each(usual.ns, usual)
     }
 }
 

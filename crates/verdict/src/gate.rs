@@ -14,6 +14,8 @@ use crate::standing::Standing;
 use crate::subject::Subject;
 use crate::tolerances::Tolerances;
 
+/// Dispersion up to which failures come evenly.
+const EVEN: f64 = 2.0;
 /// Errors from which a large regression is not waited for, times the dispersion.
 pub const LARGE_ERRORS: f64 = 50.0;
 /// Times the control's rate from which a regression is large.
@@ -130,7 +132,12 @@ impl Fold {
     /// The gate's value as far as its tests show more than is tolerated: that it is a little slower, or fails a little more, is no ground to hold
     /// what is shown to be within the tolerances.
     pub(crate) fn doubt(&self) -> f64 {
-        self.mean(&self.subjects(), |standing| standing.log_e.min(standing.beyond))
+        // Bursts say little of either, and a minute without one nothing.
+        let worse = |standing: &Standing| match standing.dispersion <= EVEN {
+            true => standing.log_e.min(standing.beyond),
+            false => standing.log_e,
+        };
+        self.mean(&self.subjects(), worse)
     }
 
     fn enough(&self, subject: Subject, tolerances: &Tolerances) -> bool {

@@ -228,7 +228,8 @@ impl Operation {
         }
         let of_candidate = candidate.iter().map(|(_, cell)| *cell);
         self.outages.push(moment.look.bucket, of_candidate.clone(), moment.calling_too);
-        self.testimony.push(moment.look.bucket, of_candidate.clone(), &moment.calling_too.witnesses);
+        let before = &self.arms[Role::Before as usize];
+        self.testimony.push(moment.look.bucket, of_candidate.clone(), before, &moment.calling_too.witnesses);
         if moment.failing.broken(moment.look.bucket).next().is_none() {
             let in_reach = !self.outages.is_near(moment.look.bucket);
             self.calm.push(of_candidate.clone(), &self.arms[Role::Before as usize], moment.failing.caller(), in_reach);

@@ -75,12 +75,18 @@ impl Others {
             for party in cell.callees.keys() {
                 match party.is_unanswered() {
                     true => in_vain |= *bucket >= frame.start,
-                    false => drop(called.insert(party.service.as_str())),
+                    false => drop(called.insert((party.service.as_str(), party.operation.as_str()))),
                 }
             }
         }
         let mut by_bucket: BTreeMap<String, BTreeMap<Bucket, f64>> = BTreeMap::new();
-        let related = || input.related.iter().filter(|s| called.contains(s.key.service.service.as_str()));
+        let name = |s: &OperationSeries| (s.key.service.service.clone(), s.key.operation.clone());
+        let related = || {
+            let named = input.related.iter().map(|s| (name(s), s));
+            named
+                .filter(|((service, operation), _)| called.contains(&(service.as_str(), operation.as_str())))
+                .map(|(_, s)| s)
+        };
         // Nobody asks how fast it is while nobody waits in vain.
         let slow = if in_vain { slow(related(), frame, &input.tolerances) } else { BTreeMap::new() };
         for series in related() {
@@ -161,6 +167,8 @@ struct Outage {
     answered: BTreeMap<String, u64>,
     /// Requests of others to the same services that these served in time, and as many as would be usual.
     others: BTreeMap<String, (f64, f64)>,
+    /// As many of these as are known by others' traces.
+    known: BTreeMap<String, f64>,
     /// The last of these buckets, and what the candidate did in them and for a while after each: its calls may be rare meanwhile.
     last: Bucket,
     around: Around,
@@ -256,6 +264,7 @@ impl Outages {
                 let came = others.by_bucket[service].get(&bucket).copied().unwrap_or(0.0);
                 let sum = outage.others.entry(service.clone()).or_default();
                 *sum = (sum.0 + came, sum.1 + usual);
+                *outage.known.entry(service.clone()).or_default() += others.witnesses.answered(service, bucket);
             }
         }
         let own: u64 = cells.map(|cell| forgone::own(cell, &others.caller)).sum();
@@ -323,7 +332,8 @@ impl Outage {
         let answered = self.answered.get(service).copied().unwrap_or(0) as f64;
         let share = here / (here + answered).max(1.0);
         let (came, usual) = self.others.get(service).copied().unwrap_or_default();
-        if came - usual - 2.0 * usual.max(1.0).sqrt() > 0.5 * here {
+        let known = self.known.get(service).copied().unwrap_or(0.0);
+        if came - usual.max(known) - 2.0 * usual.max(known).max(1.0).sqrt() > 0.5 * here {
             // It serves in time what nobody waits for.
             return false;
         }

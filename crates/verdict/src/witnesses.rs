@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use plimsoll_model::Bucket;
 use plimsoll_model::signal::{OperationCell, Party};
 
+use crate::culprit::Arm;
 use crate::design::Frame;
 use crate::input::JudgeInput;
 use crate::unanswered::is_name_of;
@@ -53,8 +54,8 @@ impl Calls {
 pub(crate) struct Witnesses {
     /// Calls that failed, by service and operation.
     failed: BTreeMap<(String, String), Calls>,
-    /// Calls that nobody answered, by whom they were meant for.
-    in_vain: BTreeMap<String, Calls>,
+    /// Calls that were answered, by service and operation, and calls that nobody answered, by whom they were meant for.
+    reached: BTreeMap<(String, String), Calls>,
 }
 
 /// What they tell of a callee that is bad to the candidate.
@@ -70,7 +71,7 @@ impl Witnesses {
     pub(crate) fn of(input: &JudgeInput, frame: &Frame) -> Self {
         let mut found = Self::default();
         for series in &input.witnesses {
-            let calls = found.in_vain.entry(series.target.clone()).or_default();
+            let calls = found.reached.entry((series.target.clone(), series.operation.clone())).or_default();
             for (bucket, served) in &series.cells {
                 let [answered, unanswered] = [served.answered, served.unanswered].map(|n| n as f64);
                 calls.add(*bucket, frame, [answered + unanswered, unanswered]);
@@ -111,11 +112,21 @@ impl Witnesses {
         found
     }
 
-    /// Counts their calls to a service in a bucket: all, and those that went unanswered beyond as many as do at any time.
-    fn in_vain(&self, service: &str, bucket: Bucket) -> Counted {
-        // Whose an address of numbers is nobody knows.
-        let meant = |target: &str| is_name_of(target, service) || target.parse::<IpAddr>().is_ok();
-        more(self.in_vain.iter().filter(|(target, _)| meant(target)).map(|(_, calls)| calls), bucket)
+    /// Counts their calls to some operations of a service in a bucket: all, and those that went unanswered beyond as many as do at any time, whichever
+    /// operation they were meant for.
+    fn in_vain(&self, service: &str, operations: &BTreeSet<&str>, bucket: Bucket) -> Counted {
+        let meant = |(target, operation): &(String, String)| match operation.as_str() {
+            // Whose an address of numbers is nobody knows.
+            "" => is_name_of(target, service) || target.parse::<IpAddr>().is_ok(),
+            operation => target == service && operations.contains(operation),
+        };
+        more(self.reached.iter().filter(|(called, _)| meant(called)).map(|(_, calls)| calls), bucket)
+    }
+
+    /// Counts their calls to a service that it answered in a bucket; none where nothing is known of them.
+    pub(crate) fn answered(&self, service: &str, bucket: Bucket) -> f64 {
+        let to_it = self.reached.iter().filter(|((target, operation), _)| target == service && !operation.is_empty());
+        to_it.filter_map(|(_, calls)| calls.since.get(&bucket)).map(|[all, _]| all).sum()
     }
 
     /// The same of calls to one operation that failed.
@@ -217,6 +228,7 @@ impl Testimonies {
         &mut self,
         bucket: Bucket,
         cells: impl Iterator<Item = &'a OperationCell> + Clone,
+        before: &Arm,
         witnesses: &Witnesses,
     ) {
         if !witnesses.failed.is_empty() {
@@ -235,15 +247,16 @@ impl Testimonies {
                 }
             }
         }
-        if !witnesses.in_vain.is_empty() {
+        if !witnesses.reached.is_empty() {
             let calls = || cells.clone().flat_map(|cell| &cell.callees);
-            let services: BTreeSet<&str> =
-                calls().filter(|(party, _)| !party.is_unanswered()).map(|(party, _)| party.service.as_str()).collect();
-            let known = self.in_vain.keys().cloned();
-            let services: BTreeSet<String> = services.into_iter().map(str::to_owned).chain(known).collect();
-            for service in services.into_iter().take(CALLEES_MAX) {
+            let answered = calls().map(|(party, _)| party).filter(|party| !party.is_unanswered());
+            let mut called: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+            for party in answered.chain(before.callees.keys()) {
+                called.entry(&party.service).or_default().insert(&party.operation);
+            }
+            for (service, operations) in called.into_iter().take(CALLEES_MAX) {
                 let meant = |party: &Party| match party.is_unanswered() {
-                    true => is_name_of(&party.service, &service),
+                    true => is_name_of(&party.service, service),
                     false => party.service == service,
                 };
                 let mut counted = [0.0; 2];
@@ -251,8 +264,8 @@ impl Testimonies {
                     counted[0] += time.calls as f64;
                     counted[1] += if party.is_unanswered() { time.calls as f64 } else { 0.0 };
                 }
-                let others = witnesses.in_vain(&service, bucket);
-                self.in_vain.entry(service).or_default().push(bucket, counted, others);
+                let others = witnesses.in_vain(service, &operations, bucket);
+                self.in_vain.entry(service.to_owned()).or_default().push(bucket, counted, others);
             }
         }
     }

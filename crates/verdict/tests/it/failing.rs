@@ -385,3 +385,30 @@ fn who_is_filled_up_by_a_slow_callee_turns_requests_away_and_lets_them_wait_for_
         assert_eq!(found.is_some(), own, "{what:?}: {:?}", found.map(|verdict| &verdict.summary));
     }
 }
+
+#[test]
+fn what_fails_minutes_after_a_callee_became_slow_for_good_is_the_deploys_own() {
+    for (turned_away_from, found) in [(18, false), (60, true)] {
+        let mut input = with_outage(0..0, 1_500);
+        for (bucket, cell) in input.series.iter_mut().flat_map(|series| &mut series.cells) {
+            let since = bucket.0.saturating_sub(START);
+            let slow = since >= 18;
+            let gone = if since >= turned_away_from { cell.requests / 10 } else { 0 };
+            cell.errors += gone;
+            *cell.blame.entry(party("payment", "2", "GET /0")).or_default() += gone;
+            cell.blame.retain(|_, count| *count > 0);
+            for time in cell.callees.values_mut() {
+                time.calls -= gone;
+                time.critical_ns = time.calls * if slow { 242 } else { 12 } * 1_000_000;
+            }
+        }
+        for (bucket, cell) in &mut input.related[0].cells {
+            let ms = if bucket.0 >= START + 18 { 242 } else { 12 };
+            (cell.requests, cell.assembled) = (cell.requests + 40, cell.assembled + 40);
+            (0..cell.requests).for_each(|_| cell.latency.record(ms * 1_000_000));
+        }
+        let told = looked_at(&mut input, 6);
+        let regressed = told.iter().any(|verdict| verdict.verdict == VerdictKind::Regressed);
+        assert_eq!(regressed, found, "{turned_away_from}: {}", told[told.len() - 1].summary);
+    }
+}

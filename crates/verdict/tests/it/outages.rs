@@ -111,7 +111,8 @@ fn input(case: &Case) -> JudgeInput {
             let unanswered = if is_wrong(bucket) { (in_vain * calls as f64).round() as u64 } else { 0 };
             (Bucket(bucket), Served { answered: calls - unanswered, unanswered })
         });
-        input.witnesses = vec![ServedSeries { target: "bank".to_owned(), cells: cells.collect() }];
+        let (cells, operation) = (cells.collect(), "POST /charge".to_owned());
+        input.witnesses = vec![ServedSeries { target: "bank".to_owned(), operation, cells }];
     }
     input
 }
@@ -209,6 +210,21 @@ fn calls_of_others_tell_where_their_number_does_not() {
     assert_own(&Case { others_in_vain: Some(0.0), ..some.clone() }, "all of theirs are answered");
     assert_symptom(&Case { others_in_vain: Some(0.05), ..some.clone() }, "as many of theirs are not");
     assert_symptom(&some, "nobody knows of theirs");
+    // What the candidate does not call is as fast, and reached, as ever.
+    let mut input = input(&Case { others_in_vain: Some(0.0), others: [20, 20], failing: [0.3; 2], ..DOWN });
+    input.witnesses[0].operation = "GET /status".to_owned();
+    for (_, cell) in input.related.iter_mut().flat_map(|series| &mut series.cells) {
+        cell.requests -= 20;
+    }
+    let mut status = input.related[0].clone();
+    status.key.operation = "GET /status".to_owned();
+    for (_, cell) in &mut status.cells {
+        *cell = OperationCell { requests: 20, assembled: 20, ..OperationCell::default() };
+    }
+    input.related.push(status);
+    let told = looked_at(&mut input, 6);
+    let regressed = told.iter().find(|verdict| verdict.verdict == VerdictKind::Regressed);
+    assert!(regressed.is_none(), "{:?}", regressed.map(|verdict| &verdict.summary));
 }
 
 #[test]
