@@ -37,7 +37,8 @@ const LATEST_SLOW: f64 = 100.0;
 /// Times as long as before, and nanoseconds longer, by which calls last where callers fill up.
 const SLOW_TIMES: f64 = 3.0;
 const SLOW_NS: f64 = 50e6;
-/// Share of others' requests that come late from which on it is slow for them; buckets after the start from which on it is taken to be where nobody else tells.
+/// Share of others' requests that come late from which on it is slow for them; buckets after the start from which on it is so by itself, whoever else tells: heavier
+/// calls are heavy at first.
 const LATE_SHARE: f64 = 0.25;
 const AT_FIRST: u64 = 6;
 /// Buckets of slowness that show whether it fills its caller up, and times as long as ever that requests take themselves where it does.
@@ -156,14 +157,12 @@ impl Failing {
                 let began = *began.get_or_insert(*bucket);
                 // Who makes heavier calls waits alone, and from its first minute on.
                 let [late, requests] = latest(&others, *bucket, LATEST);
-                let for_others = match requests >= REQUESTS_MIN {
-                    true => late >= LATE_SHARE * requests,
-                    false => began.0 >= frame.start.0 + AT_FIRST,
-                };
+                let for_others = requests >= REQUESTS_MIN && late >= LATE_SHARE * requests;
+                let by_itself = began.0 >= frame.start.0 + AT_FIRST;
                 // Who was not filled up at first is not filled up later.
                 let onset = began..Bucket(began.0 + ONSET);
                 let fills = onset.contains(bucket) || Itself::within(&itself, onset).is_worse_than(&as_ever);
-                if for_others && fills {
+                if (for_others || by_itself) && fills {
                     let buckets = self.broken.entry((*service).to_owned()).or_default();
                     buckets.extend((0..=AFTER).map(|after| Bucket(bucket.0 + after)));
                 }

@@ -292,14 +292,15 @@ async fn of_requests_that_swell_no_more_rows_are_held_than_one_is_over_by_and_al
                 tokio::spawn(async move { take(&pipeline, body, reservation).await })
             })
             .collect();
+        // Of the two that do not wait one may still find out that it swells.
+        let nobody_holds = || (pipeline.inline.free(), pipeline.large.free()) == (TURNS, TURNS);
         let waits = async {
-            while pipeline.swelling.waiting() < REQUESTS - 2 {
+            while pipeline.swelling.waiting() < REQUESTS - 2 || !nobody_holds() {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), waits).await.expect(what);
-        let turns = (pipeline.inline.free(), pipeline.large.free());
-        assert_eq!(turns, (TURNS, TURNS), "{what}: nobody who waits holds rows, or what others need");
+        let waited = tokio::time::timeout(Duration::from_secs(60), waits).await;
+        waited.unwrap_or_else(|_| panic!("{what}: nobody who waits holds rows, or what others need"));
         let limit = (4 << 20) + one;
         assert!(pipeline.budget.used() <= limit, "{what}: {} of {one} each", pipeline.budget.used());
         let committing = Arc::clone(&pipeline);

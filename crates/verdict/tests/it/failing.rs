@@ -340,19 +340,21 @@ fn a_callee_that_fails_while_it_serves_others_well_fails_because_of_the_deploy()
 #[test]
 fn who_is_filled_up_by_a_slow_callee_turns_requests_away_and_lets_them_wait_for_nothing_of_its_own() {
     let each = [
-        // Milliseconds that a call takes, and those of others; requests turned away, milliseconds that requests wait; whether it is the deploy's.
-        (242, 242, 0.3, 0, false),
-        (242, 242, 0.05, 0, false),
-        (242, 242, 0.0, 400, false),
-        (242, 12, 0.3, 0, true),
-        (242, 12, 0.0, 400, true),
-        (12, 12, 0.3, 0, true),
-        (12, 12, 0.0, 400, true),
+        // From which bucket on; milliseconds that a call takes, and those of others; requests turned away, milliseconds that requests wait; whether it is the deploy's.
+        (18, 242, 242, 0.3, 0, false),
+        (18, 242, 242, 0.05, 0, false),
+        (18, 242, 242, 0.0, 400, false),
+        (18, 242, 12, 0.3, 0, false),
+        (0, 242, 242, 0.3, 0, false),
+        (0, 242, 12, 0.3, 0, true),
+        (0, 242, 12, 0.0, 400, true),
+        (18, 12, 12, 0.3, 0, true),
+        (18, 12, 12, 0.0, 400, true),
     ];
-    for (slow, others, turned_away, waits_ms, own) in each {
+    for (from, slow, others, turned_away, waits_ms, own) in each {
         let mut input = with_outage(0..0, 900);
         for (bucket, cell) in input.series.iter_mut().flat_map(|series| &mut series.cells) {
-            let ill = (START + 18..START + 42).contains(&bucket.0);
+            let ill = (START + from..START + 42).contains(&bucket.0);
             let gone = if ill { (turned_away * cell.requests as f64).round() as u64 } else { 0 };
             let waits = if ill { waits_ms } else { 0 };
             cell.errors += gone;
@@ -372,7 +374,7 @@ fn who_is_filled_up_by_a_slow_callee_turns_requests_away_and_lets_them_wait_for_
             }
         }
         for (bucket, cell) in &mut input.related[0].cells {
-            let ill = (START + 18..START + 42).contains(&bucket.0);
+            let ill = (START + from..START + 42).contains(&bucket.0);
             let [own, theirs] = if ill { [slow, others] } else { [12; 2] };
             cell.requests -= if ill { (turned_away * cell.requests as f64).round() as u64 } else { 0 };
             (0..cell.requests).for_each(|_| cell.latency.record(own * 1_000_000));
@@ -381,7 +383,7 @@ fn who_is_filled_up_by_a_slow_callee_turns_requests_away_and_lets_them_wait_for_
         }
         let told = looked_at(&mut input, 2);
         let found = told.iter().find(|verdict| verdict.verdict == VerdictKind::Regressed);
-        let what = (slow, others, turned_away, waits_ms);
+        let what = (from, slow, others, turned_away, waits_ms);
         assert_eq!(found.is_some(), own, "{what:?}: {:?}", found.map(|verdict| &verdict.summary));
     }
 }
