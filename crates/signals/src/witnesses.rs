@@ -12,6 +12,9 @@ use crate::cell::Cell;
 use crate::state::SignalState;
 use crate::vitals::SERVICES_MAX;
 
+/// Whom calls were meant for and their operation, and whether nobody answered them.
+type Target = ((String, String), bool);
+
 impl SignalState {
     /// Lists the namespaces and names of whom `service` calls, and the services beside it that call any of those and are none of them.
     fn called_and_witnesses(&self, service: &ServiceKey) -> (BTreeSet<(String, String)>, BTreeSet<ServiceKey>) {
@@ -48,7 +51,7 @@ impl SignalState {
         let asked: BTreeSet<(String, String, String)> =
             parties.map(|Party { namespace, service, operation, .. }| (namespace, service, operation)).collect();
         // Of each party that counts its target, and whether calls to it went unanswered.
-        let mut targets: BTreeMap<u32, Option<((String, String), bool)>> = BTreeMap::new();
+        let mut targets: BTreeMap<u32, Option<Target>> = BTreeMap::new();
         let target_of = |party: u32| {
             let Party { namespace, service, operation, .. } = self.registry.party(party);
             let in_vain = self.registry.party(party).is_unanswered();

@@ -80,7 +80,7 @@ impl Witnesses {
         let own = || input.series.iter().filter(|s| s.key.service == frame.service).flat_map(|s| &s.cells);
         let blamed = own().filter(|(bucket, _)| *bucket >= frame.start).flat_map(|(_, cell)| cell.blame.keys());
         let blamed = blamed.filter(|party| party.service != frame.service.service && !party.operation.is_empty());
-        let mut asked: BTreeSet<(&str, &str)> = blamed.map(|party| name(party)).collect();
+        let mut asked: BTreeSet<(&str, &str)> = blamed.map(name).collect();
         if asked.is_empty() {
             return found;
         }
