@@ -120,8 +120,8 @@ impl Failing {
         }
     }
 
-    /// Looks for buckets in which calls to a service last several times as long as before, and those of others too: its callers' threads, connections and places fill up, and what finds
-    /// none is turned away or waits.
+    /// Looks for buckets in which calls to a service last several times as long as before, and those of others too: its callers' threads,
+    /// connections and places fill up, and what finds none is turned away or waits.
     fn follow_slow(&mut self, input: &JudgeInput, frame: &Frame) {
         let mut times: BTreeMap<&str, BTreeMap<Bucket, Counted>> = BTreeMap::new();
         let mut itself: BTreeMap<Bucket, Itself> = BTreeMap::new();
@@ -138,9 +138,10 @@ impl Failing {
         }
         let as_ever = Itself::within(&itself, ..frame.start);
         let called = |series: &&OperationSeries| times.contains_key(series.key.service.service.as_str());
-        let late = slow(input.related.iter().filter(called), frame, &input.tolerances);
+        // Nobody asks how fast others are served while the service waits for nobody.
+        let mut late = None;
         for (service, times) in &times {
-            let others = served_to_others(input, frame, service, &late, times);
+            let mut others = None;
             let before =
                 times.range(..frame.start).fold([0.0; 2], |sum, (_, [ns, calls])| [sum[0] + ns, sum[1] + calls]);
             if before[1] < REQUESTS_MIN {
@@ -156,7 +157,12 @@ impl Failing {
                 }
                 let began = *began.get_or_insert(*bucket);
                 // Who makes heavier calls waits alone, and from its first minute on.
-                let [late, requests] = latest(&others, *bucket, LATEST);
+                let others = others.get_or_insert_with(|| {
+                    let related = || input.related.iter().filter(called);
+                    let late = late.get_or_insert_with(|| slow(related(), frame, &input.tolerances));
+                    served_to_others(input, frame, service, late, times)
+                });
+                let [late, requests] = latest(others, *bucket, LATEST);
                 let for_others = requests >= REQUESTS_MIN && late >= LATE_SHARE * requests;
                 let by_itself = began.0 >= frame.start.0 + AT_FIRST;
                 // Who was not filled up at first is not filled up later.

@@ -80,13 +80,8 @@ impl Others {
             }
         }
         let mut by_bucket: BTreeMap<String, BTreeMap<Bucket, f64>> = BTreeMap::new();
-        let name = |s: &OperationSeries| (s.key.service.service.clone(), s.key.operation.clone());
-        let related = || {
-            let named = input.related.iter().map(|s| (name(s), s));
-            named
-                .filter(|((service, operation), _)| called.contains(&(service.as_str(), operation.as_str())))
-                .map(|(_, s)| s)
-        };
+        let is_called = |s: &&OperationSeries| called.contains(&(&*s.key.service.service, &*s.key.operation));
+        let related = || input.related.iter().filter(is_called);
         // Nobody asks how fast it is while nobody waits in vain.
         let slow = if in_vain { slow(related(), frame, &input.tolerances) } else { BTreeMap::new() };
         for series in related() {
