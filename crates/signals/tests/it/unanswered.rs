@@ -135,33 +135,23 @@ fn calls_that_nobody_answered_and_that_a_request_got_over_count_apart() {
     assert_eq!(overcome(&[to_pay().with("http.response.status_code", status(404))]), (vec![], 0));
 }
 
-#[test]
-fn rows_keep_what_a_request_got_over() {
+/// Calls to parties that are `meant`, as stored rows tell them of a request and a failed call of its own.
+fn stored(request: Sent, meant: impl Fn(&Party) -> bool) -> u64 {
     let mut before = state();
-    let spans = [span("checkout", SERVER, "POST /checkout", 1, 0, 0, 100), call().with("peer.service", text("pay"))];
-    send(&mut before, 1_000, &spans);
+    send(&mut before, 1_000, &[request, call().with("peer.service", text("pay"))]);
     before.close_traces();
     let mut after = state();
     for (table, batch) in before.take_rows() {
         after.load(table, &batch).expect("in the stored schema");
     }
     let cell = total(&after, "checkout", "POST /checkout");
-    let overcome = |party: &Party| party.is_overcome() && party.is_unanswered() && party.service == "pay";
-    assert_eq!(cell.callees.iter().filter(|(party, _)| overcome(party)).map(|(_, time)| time.calls).sum::<u64>(), 1);
+    cell.callees.iter().filter(|(party, _)| meant(party)).map(|(_, time)| time.calls).sum()
 }
 
 #[test]
-fn rows_keep_whom_a_call_was_meant_for() {
-    let mut before = state();
-    let spans =
-        [span("checkout", SERVER, "POST /checkout", 1, 0, 0, 100).failed(), call().with("peer.service", text("pay"))];
-    send(&mut before, 1_000, &spans);
-    before.close_traces();
-    let mut after = state();
-    for (table, batch) in before.take_rows() {
-        after.load(table, &batch).expect("in the stored schema");
-    }
-    let cell = total(&after, "checkout", "POST /checkout");
-    let meant = |party: &Party| party.is_unanswered() && party.service == "pay";
-    assert_eq!(cell.callees.iter().filter(|(party, _)| meant(party)).map(|(_, time)| time.calls).sum::<u64>(), 1);
+fn rows_keep_whom_a_call_was_meant_for_and_whether_its_request_got_over_it() {
+    let request = || span("checkout", SERVER, "POST /checkout", 1, 0, 0, 100);
+    let pay = |party: &Party| party.is_unanswered() && party.service == "pay";
+    assert_eq!(stored(request().failed(), |party| pay(party) && !party.is_overcome()), 1);
+    assert_eq!(stored(request(), |party| pay(party) && party.is_overcome()), 1);
 }

@@ -161,30 +161,17 @@ fn an_outage_that_was_the_callees_stays_the_callees_however_long_all_is_well() {
 
 #[test]
 fn what_the_candidate_fails_by_itself_is_found_after_an_outage_of_its_callee() {
-    let outage = START + 2..START + 20;
     for (defect, found_by) in [(0, None), (20, Some(40))] {
-        let scenario =
-            Scenario { share: 1.0, rate: 20.0, errors: 0.003, before_s: 3_600, after_s: 900, ..Scenario::default() };
-        let mut input = simulate(&scenario, 23);
-        let mut bank: std::collections::BTreeMap<Bucket, OperationCell> = Default::default();
-        for series in &mut input.series {
-            let (version, operation) = (series.key.version.clone(), series.key.operation.clone());
+        let mut input = with_outage(2..20, 900);
+        for series in input.series.iter_mut().filter(|series| series.key.version == "2" && defect > 0) {
+            let own = party("payment", "2", &series.key.operation);
             for (bucket, cell) in &mut series.cells {
-                let passed_on = if outage.contains(&bucket.0) { cell.requests / 2 } else { 0 };
                 // One request in twenty.
-                cell.errors += if version == "2" && defect > 0 { (cell.requests + bucket.0 % 20) / defect } else { 0 };
-                cell.assembled = cell.requests;
-                cell.blame = [(party("payment", &version, &operation), cell.errors)].into();
-                cell.blame.insert(party("bank", "7", "POST /charge"), passed_on);
-                cell.blame.retain(|_, count| *count > 0);
-                cell.errors += passed_on;
-                let time = CalleeTime { calls: cell.requests, critical_ns: 1_000 };
-                cell.callees = [(party("bank", "7", "POST /charge"), time)].into();
-                let served = bank.entry(*bucket).or_default();
-                (served.requests, served.errors) = (served.requests + cell.requests, served.errors + passed_on);
+                let failed = (cell.requests + bucket.0 % 20) / defect;
+                cell.errors += failed;
+                *cell.blame.entry(own.clone()).or_default() += failed;
             }
         }
-        input.related = vec![of_bank(bank.into_iter())];
         let told = looked_at(&mut input, 2);
         let found = told.iter().position(|verdict| verdict.verdict == VerdictKind::Regressed);
         match found_by {
