@@ -31,7 +31,7 @@ impl SignalState {
         loop {
             let taken = self.traces.take_idle(before, &mut traces);
             traces[..taken].iter_mut().for_each(|trace| self.close(&mut closing, trace));
-            if taken < traces.len() {
+            if taken == 0 {
                 break;
             }
         }
@@ -39,7 +39,7 @@ impl SignalState {
         self.closing = Some(closing);
     }
 
-    /// Closes the oldest trace, of which more may come.
+    /// Closes the trace idle longest of those that make room for others, else of all; more of it may come.
     pub(crate) fn evict_trace(&mut self) {
         let mut closing = self.closing.take().unwrap_or_default();
         let mut trace = std::mem::take(&mut closing.traces[0]);

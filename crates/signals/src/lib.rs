@@ -16,6 +16,7 @@
 //! | `drill`, `weight` | values of attributes by outcome; what a sampled span stands for |
 //! | `close` | what a closed trace adds; freeing of numbers |
 //! | `traces`, `trace_ids`, `blocks` | spans of open traces, within bounds; their ids; room that never moves |
+//! | `keeping` | which traces are kept until they are whole where there is no room for all |
 //! | `assembly`, `shape` | one trace: requests, origins of failure, critical path; what is kept of each span |
 //! | `unanswered` | failed calls that nobody answered |
 //! | `path_counts` | requests at the top by the versions below them |
@@ -61,6 +62,7 @@ mod groups;
 mod heard;
 mod instances;
 mod intern;
+mod keeping;
 mod limits;
 mod lines;
 mod logs;

@@ -95,11 +95,12 @@ pub struct SignalLimits {
     pub streams_max: usize,
     /// Paths of versions of one entry; those beyond are counted without a path.
     pub paths_per_entry_max: usize,
-    /// Spans of open traces, all together; beyond it the longest idle traces are closed early.
+    /// Spans of open traces, all together. Where more come within `trace_idle` only a share of the traces is kept until they
+    /// are whole, and the others are closed early, the longest idle first.
     pub open_spans_max: usize,
     /// Spans of one trace; a larger trace is counted but not assembled.
     pub spans_per_trace_max: usize,
-    /// Exceptions waiting for their trace to close, all together.
+    /// Exceptions waiting for their trace to close, all together; beyond it the same is done.
     pub open_exceptions_max: usize,
     /// A trace is closed when nothing of it arrived for so long.
     pub trace_idle: Duration,

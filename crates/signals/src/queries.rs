@@ -242,6 +242,11 @@ impl SignalState {
         &self.registry.limits
     }
 
+    /// Returns the share of traces, of 1, that are kept until they are whole: less than all where there is no room for them.
+    pub fn traces_kept(&self) -> f64 {
+        self.traces.keeping.share()
+    }
+
     /// Returns how much the state holds right now.
     pub fn size(&self) -> SignalSize {
         SignalSize {

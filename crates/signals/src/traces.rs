@@ -1,8 +1,9 @@
 //! Spans of recent traces, kept small until the trace is closed.
 //!
 //! *Layout.* Spans of all traces lie in blocks that never move and are chained from their trace, one cache line each; traces
-//! are one line each as well and are chained by last arrival, the longest idle first. Nothing is allocated per span once the
-//! blocks are there, and growing copies nothing.
+//! are one line each as well and are chained by last arrival, the longest idle first: those that are kept until they are
+//! whole, and those that make room for them. Nothing is allocated per span once the blocks are there, and growing copies
+//! nothing.
 //!
 //! *Cost.* A span that follows another of its trace costs no look-up. Closing takes several traces at once and follows their
 //! chains side by side: what one waits for from memory, the others do meanwhile.
@@ -11,6 +12,7 @@ use plimsoll_model::signal::{AgeClass, ExceptionCount, Fingerprint};
 
 use crate::blocks::Blocks;
 use crate::intern::FixedMap;
+use crate::keeping::Keeping;
 use crate::trace_ids::{OpenIds, RecentIds, hash_of};
 
 const NONE: u32 = u32::MAX;
@@ -108,6 +110,19 @@ struct Trace {
     partial: bool,
     /// There are exceptions of it.
     throws: bool,
+    /// Which chain it is in.
+    chain: u8,
+}
+
+/// The chain of traces that make room for others where there is too little, and of those that are kept.
+const YIELDING: u8 = 0;
+const KEPT: u8 = 1;
+
+/// The ends of a chain of traces.
+#[derive(Clone, Copy)]
+struct Chain {
+    oldest: u32,
+    newest: u32,
 }
 
 /// One trace taken out.
@@ -129,10 +144,12 @@ pub(crate) struct OpenTraces {
     free_spans: Vec<u32>,
     /// By place of the trace.
     exceptions: FixedMap<u32, Vec<OpenException>>,
-    oldest: u32,
-    newest: u32,
+    chains: [Chain; 2],
+    pub(crate) keeping: Keeping,
     open_spans: usize,
     open_exceptions: usize,
+    /// Exceptions that ever waited.
+    waited: u64,
     closed: [RecentIds; 2],
     /// The trace met last: its spans often come together.
     met: (u128, u32),
@@ -147,10 +164,11 @@ impl OpenTraces {
             spans: Blocks::default(),
             free_spans: Vec::new(),
             exceptions: FixedMap::default(),
-            oldest: NONE,
-            newest: NONE,
+            chains: [Chain { oldest: NONE, newest: NONE }; 2],
+            keeping: Keeping::default(),
             open_spans: 0,
             open_exceptions: 0,
+            waited: 0,
             closed: Default::default(),
             met: (0, NONE),
         }
@@ -162,6 +180,11 @@ impl OpenTraces {
 
     pub(crate) fn open_exceptions(&self) -> usize {
         self.open_exceptions
+    }
+
+    /// Returns how many exceptions ever waited.
+    pub(crate) fn waited(&self) -> u64 {
+        self.waited
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -192,6 +215,7 @@ impl OpenTraces {
         self.traces[at].throws = true;
         self.exceptions.entry(at).or_default().push(exception);
         self.open_exceptions += 1;
+        self.waited += 1;
     }
 
     #[inline(always)]
@@ -213,9 +237,13 @@ impl OpenTraces {
             self.arrived(at, arrival, life);
             return at;
         }
-        let partial = self.closed.iter().any(|closed| closed.contains(hash));
+        let kept = self.keeping.keeps(hash);
+        // Of what makes room some may be gone already.
+        let partial = !kept || self.closed.iter().any(|closed| closed.contains(hash));
+        let chain = if kept { KEPT } else { YIELDING };
         let (first, last) = (arrival, arrival);
-        let trace = Trace { id, first, last, head: NONE, spans: 0, older: NONE, newer: NONE, partial, throws: false };
+        let (older, newer) = (NONE, NONE);
+        let trace = Trace { id, first, last, head: NONE, spans: 0, older, newer, partial, throws: false, chain };
         let at = match self.free_traces.pop() {
             Some(at) => {
                 self.traces[at] = trace;
@@ -244,34 +272,39 @@ impl OpenTraces {
     }
 
     fn unlink(&mut self, at: u32) {
-        let (older, newer) = (self.traces[at].older, self.traces[at].newer);
+        let Trace { older, newer, chain, .. } = self.traces[at];
+        let chain = &mut self.chains[usize::from(chain)];
         match older {
-            NONE => self.oldest = newer,
+            NONE => chain.oldest = newer,
             older => self.traces[older].newer = newer,
         }
         match newer {
-            NONE => self.newest = older,
+            NONE => chain.newest = older,
             newer => self.traces[newer].older = older,
         }
     }
 
     fn link_newest(&mut self, at: u32) {
-        let newest = self.newest;
+        let chain = &mut self.chains[usize::from(self.traces[at].chain)];
+        let newest = std::mem::replace(&mut chain.newest, at);
+        if newest == NONE {
+            chain.oldest = at;
+        } else {
+            self.traces[newest].newer = at;
+        }
         self.traces[at].older = newest;
         self.traces[at].newer = NONE;
-        match newest {
-            NONE => self.oldest = at,
-            newest => self.traces[newest].newer = at,
-        }
-        self.newest = at;
     }
 
     /// Takes out the traces that have been idle longest, as many as there is room for in `into`, of those whose last arrival
-    /// is not after `before`. Returns how many. Their spans stay where they are until another is added.
+    /// is not after `before`, first all of those that make room for others. Returns how many. Their spans stay where they are
+    /// until another is added.
     pub(crate) fn take_idle<const MANY: usize>(&mut self, before: u64, into: &mut [ClosedTrace; MANY]) -> usize {
+        let is_idle = |chain: &&Chain| chain.oldest != NONE && self.traces[chain.oldest].last <= before;
+        let Some(Chain { oldest, .. }) = self.chains.iter().find(is_idle).copied() else { return 0 };
         let mut heads = [NONE; MANY];
         let mut taken = 0;
-        let mut at = self.oldest;
+        let mut at = oldest;
         while taken < MANY && at != NONE && self.traces[at].last <= before {
             let trace = &self.traces[at];
             let hash = hash_of(trace.id);

@@ -359,9 +359,9 @@ impl Scrape {
     }
 
     fn aggregates(&self, writer: &mut Writer<'_, '_>) -> fmt::Result {
-        let (counted, held) = {
+        let (counted, held, kept) = {
             let state = self.stages.aggregates.lock();
-            (state.counters(), held(&state))
+            (state.counters(), held(&state), state.traces_kept())
         };
         writer.gauges(
             "aggregates_held",
@@ -388,6 +388,7 @@ impl Scrape {
         )?;
         writer.counter("traces_partial", "Traces counted without blame and self-time", counted.traces_partial)?;
         writer.counter("traces_evicted", "Traces closed early for lack of room", counted.traces_evicted)?;
+        writer.ratio("traces_kept", "Share of traces that there is room to keep until they are whole", kept)?;
         writer.counter("folded_as_other", "Names counted as `{other}` because there are too many", counted.other)?;
         writer.counter(
             "aggregates_dropped",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use plimsoll_model::{Bucket, UnixNanos};
 use plimsoll_signals::{OTHER, SignalLimits, SignalState};
 
-use crate::build::{SERVER, always, key, send, span, total};
+use crate::build::{CLIENT, SERVER, always, key, send, span, total};
 use crate::memory::held;
 
 fn named(from: u64, to: u64, received: u64) -> Vec<crate::build::Sent> {
@@ -65,6 +65,56 @@ fn a_huge_trace_is_counted_but_not_kept() {
     assert_eq!((cell.requests, cell.assembled), (1_000, 0));
     assert_eq!(state.counters().spans_unassembled, 900);
     assert_eq!((state.size().open_spans, state.size().open_traces), (0, 0));
+}
+
+/// A failing call of `a` to `b`: what `a` sends of it, and what `b` does.
+fn call(number: u64, at: u64) -> [Vec<crate::build::Sent>; 2] {
+    let trace = |spans: Vec<crate::build::Sent>| {
+        spans.into_iter().map(|span| span.failed().trace(u128::from(number) << 64 | 7)).collect()
+    };
+    let mine = vec![span("a", SERVER, "x", 1, 0, at, at + 30), span("a", CLIENT, "b", 2, 1, at + 5, at + 25)];
+    [trace(mine), trace(vec![span("b", SERVER, "y", 3, 2, at + 10, at + 20)])]
+}
+
+#[test]
+fn where_room_is_short_a_share_of_traces_stays_whole() {
+    // A hundred traces of three spans a second, four seconds from one service to the other: 3,000 spans would wait.
+    let mut state = SignalState::new(SignalLimits { open_spans_max: 600, ..SignalLimits::default() });
+    let (mut number, mut late) = (0, std::collections::VecDeque::new());
+    for second in 0..90_u64 {
+        for tenth in 0..10 {
+            let at = second * 1_000 + tenth * 100;
+            let calls: Vec<_> = (0..10).map(|i| call(number + i, at)).collect();
+            number += 10;
+            let (mine, theirs): (Vec<_>, Vec<_>) = calls.into_iter().map(|[mine, theirs]| (mine, theirs)).unzip();
+            send(&mut state, at + 100, &mine.concat());
+            late.push_back(theirs.concat());
+            if late.len() > 40 {
+                send(&mut state, at + 100, &late.pop_front().expect("forty"));
+            }
+            assert!(state.size().open_spans <= 600, "{:?}", state.size());
+        }
+    }
+    assert_eq!(state.traces_kept(), 0.125);
+    // Nothing of the first twenty seconds, in which the share was found, nor of the last, whose traces are open.
+    let all = state.series(&key("a"), always());
+    let settled =
+        Bucket(UnixNanos(crate::build::T0).bucket().0 + 2)..Bucket(UnixNanos(crate::build::T0).bucket().0 + 7);
+    let cells = || {
+        all.iter().flat_map(|series| &series.cells).filter(|(bucket, _)| settled.contains(bucket)).map(|(_, cell)| cell)
+    };
+    let [requests, assembled]: [u64; 2] =
+        [cells().map(|cell| cell.requests).sum(), cells().map(|cell| cell.assembled).sum()];
+    assert_eq!(requests, 5_000);
+    assert!((500..=750).contains(&assembled), "{assembled} of {requests} are whole, an eighth was to be");
+    let (calls, blamed) = cells().fold((0, 0), |(calls, blamed), cell| {
+        let of_b = |service: &str| service == "b";
+        let made =
+            cell.callees.iter().filter(|(party, _)| of_b(&party.service)).map(|(_, time)| time.calls).sum::<u64>();
+        let failed = cell.blame.iter().filter(|(party, _)| of_b(&party.service)).map(|(_, n)| n).sum::<u64>();
+        (calls + made, blamed + failed)
+    });
+    assert_eq!((calls, blamed), (assembled, assembled), "each of them with its call, and with whose failure it was");
 }
 
 #[test]
