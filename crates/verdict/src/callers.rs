@@ -11,6 +11,7 @@ use plimsoll_model::{Bucket, ServiceKey};
 
 use crate::design::Frame;
 use crate::input::JudgeInput;
+use crate::known;
 
 /// Standard deviations of a count beyond which failures have become more.
 const NOISE: f64 = 3.0;
@@ -22,8 +23,8 @@ pub(crate) struct Callers {
     asked: BTreeMap<Bucket, f64>,
     /// Those that failed elsewhere since the start, and before.
     failed: BTreeMap<Party, [f64; 2]>,
-    /// All of them since the start, and before.
-    requests: [f64; 2],
+    /// All of them whose traces are whole, since the start and before.
+    assembled: [f64; 2],
 }
 
 impl Callers {
@@ -45,7 +46,7 @@ impl Callers {
             let other = |party: &Party| party.service != service && party.service != series.key.service.service;
             for (bucket, cell) in &series.cells {
                 let when = usize::from(*bucket < frame.start);
-                callers.requests[when] += cell.requests as f64;
+                callers.assembled[when] += cell.assembled as f64;
                 let mut elsewhere = 0;
                 if cell.errors > 0 {
                     let blamed = cell.blame.iter().map(|(party, n)| (party, *n));
@@ -60,11 +61,15 @@ impl Callers {
                 }
                 // Some may have failed there after they had called the service.
                 let reached = || calls(cell).filter(|(party, _)| party.service == service).map(|(_, n)| n).sum::<u64>();
+                let (requests, each) = (cell.requests as f64, known::each(cell));
                 let asked = match elsewhere {
-                    0 => cell.requests,
-                    failed => cell.requests.saturating_sub(failed.min(cell.errors)).max(reached().min(cell.requests)),
+                    0 => requests,
+                    failed => {
+                        let did_not = (each * failed as f64).min(cell.errors as f64);
+                        (requests - did_not).max((each * reached() as f64).min(requests))
+                    }
                 };
-                *callers.asked.entry(*bucket).or_default() += asked as f64;
+                *callers.asked.entry(*bucket).or_default() += asked;
             }
         }
         callers
@@ -77,7 +82,7 @@ impl Callers {
 
     /// Returns how many more of their requests have failed elsewhere since the start, and at whom most of them did.
     pub(crate) fn failed_elsewhere(&self) -> Option<(f64, &Party)> {
-        let [since, before] = self.requests;
+        let [since, before] = self.assembled;
         let more = self.failed.iter().filter_map(|(party, [now, then])| {
             let expected = then / before.max(1.0) * since;
             let more = now - expected;

@@ -127,6 +127,8 @@ pub(crate) struct Arms<'a> {
     pub(crate) forgone: &'a Forgone,
     /// Its calls beside those of others to the same callees.
     pub(crate) testimony: &'a Testimonies,
+    /// For how many of the candidate's requests one stands whose trace is whole.
+    pub(crate) each: f64,
 }
 
 impl<'a> Arms<'a> {
@@ -241,7 +243,7 @@ pub(crate) fn of_latency(arms: &Arms<'_>) -> Origin {
         if was.0 > 0 {
             let again = failed.iter().find(|failed| failed.party == party).map_or(0.0, |failed| {
                 let more = *calls as f64 - was.0 as f64 * candidate.assembled as f64 / control.assembled as f64;
-                more.clamp(0.0, failed.calls)
+                more.clamp(0.0, failed.calls / arms.each)
             });
             let amount = (*ns as f64 - mean_was * (*calls as f64 - again)) / candidate.assembled as f64;
             entry.0 += amount;
@@ -329,7 +331,8 @@ mod tests {
         // No call of theirs went unanswered, and nobody fails.
         let (outages, forgone, testimony) =
             (Box::leak(Box::default()), Box::leak(Box::default()), Box::leak(Box::default()));
-        Arms { service, version: "2", operation, design, candidate, control, outages, forgone, testimony }
+        let each = 1.0;
+        Arms { service, version: "2", operation, design, candidate, control, outages, forgone, testimony, each }
     }
 
     #[test]

@@ -32,7 +32,9 @@ impl Fold {
     pub(crate) fn echoed(&self, said: f64, each: f64, arrived: f64) -> Option<Origin> {
         let (mut own, mut passed_on) = (0.0, 0.0);
         let mut most: Option<(f64, Origin)> = None;
-        for (amount, origin) in (0..self.operations.len()).map(|index| self.passed_on(index)) {
+        for (index, op) in self.operations.iter().enumerate() {
+            let (amount, origin) = self.passed_on(index);
+            let amount = op.known.each() * amount;
             if !origin.elsewhere {
                 own += amount;
                 continue;
@@ -61,8 +63,9 @@ impl Fold {
         let mut most: Option<(f64, Origin)> = None;
         for index in 0..self.operations.len() {
             let arms = self.arms(index);
-            let missing = arms.missing_calls().into_iter().map(|gone| (gone.party, gone.calls));
-            let overcome = arms.down().into_iter().map(|down| (down.party, down.overcome)).filter(|(_, n)| *n > 0.0);
+            let missing = arms.missing_calls().into_iter().map(|gone| (gone.party, arms.each * gone.calls));
+            let overcome = arms.down().into_iter().map(|down| (down.party, arms.each * down.overcome));
+            let overcome = overcome.filter(|(_, n)| *n > 0.0);
             let failed_calls = arms.failed_calls().into_iter().map(|of| (of.party, of.calls));
             for (party, calls) in failed_calls.chain(missing).chain(overcome) {
                 failed += calls;
@@ -106,7 +109,8 @@ impl Fold {
         let mut failed: BTreeMap<Bucket, f64> = BTreeMap::new();
         for op in &self.operations {
             for recent in &op.recent {
-                let calls = op.forgone.failed.at(recent.bucket) + op.outages.overcome_at(recent.bucket);
+                let overcome = op.known.each() * op.outages.overcome_at(recent.bucket);
+                let calls = op.forgone.failed.at(recent.bucket) + overcome;
                 *failed.entry(recent.bucket).or_default() += calls.max(f64::from(recent.errors));
             }
         }

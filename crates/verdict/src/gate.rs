@@ -36,6 +36,8 @@ const OVER_BUCKETS: u64 = 6;
 const DENSEST: f64 = 2.0 / 3.0;
 /// Buckets for which failures wait for their traces, which say where they began.
 const TRACED_BUCKETS: u64 = 2;
+/// The same where only a share of the traces says so.
+const DRAWN_BUCKETS: u64 = 30;
 
 /// What a test of shares counted in a window.
 #[derive(Debug, Clone, Copy)]
@@ -106,7 +108,7 @@ impl Fold {
                 self.standing_mut(*subject).triggered_at = Some(bucket);
             }
             if let Some(at) = self.standing(*subject).triggered_at
-                && (bucket.0 >= at.0 + TRACED_BUCKETS || self.is_traced(*subject))
+                && (bucket.0 >= at.0 + self.traced_within(*subject) || self.is_traced(*subject))
                 && self.lasts(*subject, at, bucket, tolerances)
             {
                 self.standing_mut(*subject).confirmed_at = Some(bucket);
@@ -164,6 +166,15 @@ impl Fold {
             Subject::New(_) | Subject::NewLog(_) => self.operations.iter().all(Operation::is_traced),
             _ => true,
         }
+    }
+
+    /// Returns for how many buckets that is waited for.
+    fn traced_within(&self, subject: Subject) -> u64 {
+        let drawn = match subject {
+            Subject::Errors(index) | Subject::Alone(index) => self.operations[index].known.is_drawn(),
+            _ => false,
+        };
+        if drawn { DRAWN_BUCKETS } else { TRACED_BUCKETS }
     }
 
     /// Says whether the time after the trigger `at` shows by `now` that the excess lasts.

@@ -28,6 +28,7 @@
 //! | `flag`, `measured`, `records`, `weights` | the arms of a feature flag, as versions; request metrics, as operations; log records, where there is nothing else; sampled spans, by weight |
 //! | `drill` | attribute values that the excess has in common |
 //! | `paths` | versions of all who took part: callees that answer wrongly, two deploys at once |
+//! | `known` | of which share of its requests it is known whom they called |
 //! | `culprit`, `unanswered`, `witnesses`, `failing`, `forgone`, `echoes`, `disturbed`, `symptoms` | where the cause lies, callees that are down or fail, and whether they do for others, calls that are not made meanwhile, what is said of all that, minutes that others disturb, and where else it shows |
 //! | `overlap` | of two deploys at once whose is what got worse, by when it began |
 //! | `surprise` | where to look first, if nothing can be decided |
@@ -72,6 +73,7 @@ mod gate;
 mod incident;
 mod input;
 mod judge;
+mod known;
 mod lately;
 mod latency;
 mod load;

@@ -16,6 +16,7 @@ use crate::errors::ErrorTest;
 use crate::failing::Failing;
 use crate::forgone::Forgone;
 use crate::incident::{self, Incident, Incidents, Outlasting};
+use crate::known::Known;
 use crate::latency::{EDGE_COUNT_MIN, LatencyTest};
 use crate::memo::Memos;
 use crate::recent::Recent;
@@ -37,6 +38,9 @@ const EARLIEST: usize = 6;
 const RESEMBLES: f64 = 1.0 / 3.0;
 /// Buckets for which they last longer than it did before they are more than it was.
 const MARGIN: u64 = 3;
+
+/// Failures of which it has to be known where they began where that is known of a share only.
+const DRAWN_MIN: f64 = 8.0;
 
 /// Requests of the candidate that one of the control stands for at most: what is held against fewer is held against nothing.
 const STANDS_FOR: f64 = 20.0;
@@ -80,6 +84,8 @@ pub(crate) struct Operation {
     pub(crate) testimony: Testimonies,
     /// What it did while none of its callees was in trouble.
     pub(crate) calm: Calm,
+    /// Of how many of its requests it is known whom they called.
+    pub(crate) known: Known,
     slots: Slots,
     past: Past,
     /// Latency that will fix the edges, where the past was too short.
@@ -181,6 +187,7 @@ impl Operation {
             forgone: Forgone::default(),
             testimony: Testimonies::default(),
             calm: Calm::default(),
+            known: Known::default(),
             slots: Slots::default(),
             past,
             waiting: if enough { Histogram::default() } else { history },
@@ -227,6 +234,7 @@ impl Operation {
             }
         }
         let of_candidate = candidate.iter().map(|(_, cell)| *cell);
+        self.known.push(of_candidate.clone());
         self.outages.push(moment.look.bucket, of_candidate.clone(), moment.calling_too);
         let before = &self.arms[Role::Before as usize];
         self.testimony.push(moment.look.bucket, of_candidate.clone(), before, &moment.calling_too.witnesses);
@@ -346,14 +354,18 @@ impl Operation {
         let failed: f64 = self.pooled[Role::Before as usize].iter().map(|(errors, _)| errors).sum();
         let usual = if failed > 0.0 { (blamed as f64 / failed).min(1.0) } else { 1.0 };
         let reference = self.errors.reference();
-        let (mut traced, mut all) = (0.0, 0.0);
+        let (mut traced, mut all, mut blamed) = (0.0, 0.0, 0.0);
         for recent in &self.recent {
             let more = f64::from(recent.errors) - reference * f64::from(recent.requests);
             all += more;
+            blamed += f64::from(recent.blamed);
             let is_traced = 2.0 * f64::from(recent.blamed) >= usual * f64::from(recent.errors);
             traced += if is_traced { more } else { 0.0 };
         }
-        all <= 0.0 || 2.0 * traced >= all
+        if all <= 0.0 {
+            return true;
+        }
+        2.0 * traced >= all && (!self.known.is_drawn() || blamed >= DRAWN_MIN)
     }
 
     /// Says whether the candidate has hardly anything to be compared with: the control never had the operation, or so seldom that

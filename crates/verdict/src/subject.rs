@@ -311,7 +311,7 @@ impl Fold {
                 };
                 let failed: Vec<Failed<'_>> = arms.failed_calls().into_iter().filter(to).collect();
                 let calls: f64 = failed.iter().map(|failed| failed.calls).sum();
-                let again = test.additional() > 0.0 && test.additional() <= AGAIN * calls;
+                let again = test.additional() > 0.0 && arms.each * test.additional() <= AGAIN * calls;
                 match failed.first().filter(|_| again) {
                     Some(most) => culprit::settle_failed(&arms, most.party),
                     None => own(&self.operations[index].name),
@@ -434,6 +434,7 @@ impl Fold {
             outages: &op.outages,
             forgone: &op.forgone,
             testimony: &op.testimony,
+            each: op.known.each(),
         }
     }
 }

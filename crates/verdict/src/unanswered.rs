@@ -41,6 +41,8 @@ const SOUND_MIN: u64 = 20;
 const OTHERS_MIN: f64 = 10.0;
 /// Buckets before the start that say how often others called it.
 const OTHERS_BUCKETS: u64 = 60;
+/// Standard deviations by which what is known of a share is uncertain: it is looked at every bucket.
+const UNKNOWN: f64 = 3.0;
 /// Names for whom an operation calls that are followed.
 const TARGETS_MAX: usize = 64;
 /// Buckets after an unanswered call in which the next one is waited for: breakers stay open for a minute as a rule.
@@ -52,6 +54,8 @@ const SLACK: f64 = 1.25;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Others {
     by_bucket: BTreeMap<String, BTreeMap<Bucket, f64>>,
+    /// By what variance they are uncertain, as its own are known of a share of its traces.
+    unknown: BTreeMap<String, BTreeMap<Bucket, f64>>,
     /// In a bucket before the start, on average.
     usual: BTreeMap<String, f64>,
     /// What their calls tell.
@@ -80,6 +84,7 @@ impl Others {
             }
         }
         let mut by_bucket: BTreeMap<String, BTreeMap<Bucket, f64>> = BTreeMap::new();
+        let mut unknown: BTreeMap<String, BTreeMap<Bucket, f64>> = BTreeMap::new();
         let is_called = |s: &&OperationSeries| called.contains(&(&*s.key.service.service, &*s.key.operation));
         let related = || input.related.iter().filter(is_called);
         // Nobody asks how fast it is while nobody waits in vain.
@@ -98,6 +103,10 @@ impl Others {
             for (party, calls) in known(cell) {
                 if let Some(requests) = by_bucket.get_mut(&party.service) {
                     *requests.entry(*bucket).or_default() -= calls as f64 * each;
+                    if each > 1.0 && *bucket >= frame.start {
+                        let variance = unknown.entry(party.service.clone()).or_default().entry(*bucket).or_default();
+                        *variance += calls as f64 * each * (each - 1.0);
+                    }
                 }
             }
         }
@@ -107,7 +116,8 @@ impl Others {
             let sum: f64 = requests.range(first..frame.start.max(first)).map(|(_, n)| n).sum();
             (service.clone(), sum.max(0.0) / frame.start.0.saturating_sub(first.0).max(1) as f64)
         });
-        Self { usual: usual.collect(), by_bucket, witnesses, caller: frame.service.service.clone(), end: frame.end }
+        let (usual, caller) = (usual.collect(), frame.service.service.clone());
+        Self { by_bucket, unknown, usual, witnesses, caller, end: frame.end }
     }
 }
 
@@ -160,8 +170,9 @@ struct Outage {
     overcome: u64,
     /// Calls that were answered, by service.
     answered: BTreeMap<String, u64>,
-    /// Requests of others to the same services that these served in time, and as many as would be usual.
-    others: BTreeMap<String, (f64, f64)>,
+    /// Requests of others to the same services that these served in time, as many as would be usual, and by what variance the former
+    /// are uncertain.
+    others: BTreeMap<String, [f64; 3]>,
     /// As many of these as are known by others' traces.
     known: BTreeMap<String, f64>,
     /// The last of these buckets, and what the candidate did in them and for a while after each: its calls may be rare meanwhile.
@@ -257,8 +268,9 @@ impl Outages {
             }
             for (service, usual) in &others.usual {
                 let came = others.by_bucket[service].get(&bucket).copied().unwrap_or(0.0);
+                let unknown = others.unknown.get(service).and_then(|by_bucket| by_bucket.get(&bucket)).copied();
                 let sum = outage.others.entry(service.clone()).or_default();
-                *sum = (sum.0 + came, sum.1 + usual);
+                *sum = [sum[0] + came, sum[1] + usual, sum[2] + unknown.unwrap_or(0.0)];
                 *outage.known.entry(service.clone()).or_default() += others.witnesses.answered(service, bucket);
             }
         }
@@ -326,14 +338,16 @@ impl Outage {
         let here = (self.failed + self.overcome) as f64;
         let answered = self.answered.get(service).copied().unwrap_or(0) as f64;
         let share = here / (here + answered).max(1.0);
-        let (came, usual) = self.others.get(service).copied().unwrap_or_default();
+        let [came, usual, unknown] = self.others.get(service).copied().unwrap_or_default();
         let known = self.known.get(service).copied().unwrap_or(0.0);
-        if came - usual.max(known) - 2.0 * usual.max(known).max(1.0).sqrt() > 0.5 * here {
+        let drawn = UNKNOWN * unknown.sqrt();
+        if came - usual.max(known) - 2.0 * usual.max(known).max(1.0).sqrt() - drawn > 0.5 * here {
             // It serves in time what nobody waits for.
             return false;
         }
         // By so much fewer reach it, give or take what is chance.
-        let (fewer, chance) = (1.0 - came / usual.max(1.0), 2.0 / usual.max(1.0).sqrt());
+        let usually = usual.max(1.0);
+        let (fewer, chance) = (1.0 - came / usually, (2.0 * usually.sqrt() + drawn) / usually);
         if usual >= OTHERS_MIN && fewer - chance >= 0.5 * share {
             return true;
         }

@@ -5,7 +5,8 @@
 //! does not understand. Half of the candidate's share tells, bucket by bucket: what others do at other times is held against nothing.
 //!
 //! - *Failed* calls of others are the callee's own requests less those of the service: callers that call again or do without are known by these as well. What is
-//!   called through another callee, too, tells nothing.
+//!   called through another callee, too, tells nothing. Where the service's own calls are known of a share of its traces, what is left for others is
+//!   uncertain by what that share draws.
 //! - *Unanswered* ones are told by the others' own traces.
 
 use core::net::IpAddr;
@@ -33,20 +34,33 @@ const CALLEES_MAX: usize = 64;
 /// All and bad calls.
 type Counted = [f64; 2];
 
-/// Calls of others: since the start by bucket, and all before.
+/// Calls of others: since the start by bucket, and all before; and by what variance those of a bucket are uncertain.
 #[derive(Debug, Clone, Default)]
 struct Calls {
     since: BTreeMap<Bucket, Counted>,
     before: Counted,
+    variance: BTreeMap<Bucket, Counted>,
 }
 
 impl Calls {
-    fn add(&mut self, bucket: Bucket, frame: &Frame, [all, bad]: Counted) {
+    fn add(&mut self, bucket: Bucket, frame: &Frame, counted: Counted) {
         if bucket < frame.end {
             let sum = if bucket < frame.start { &mut self.before } else { self.since.entry(bucket).or_default() };
-            *sum = [sum[0] + all, sum[1] + bad];
+            add(sum, counted);
         }
     }
+
+    /// Takes off what `drawn` tells of all that it stands for, `each` of them for so many.
+    fn take_off(&mut self, bucket: Bucket, frame: &Frame, drawn: Counted, each: f64) {
+        self.add(bucket, frame, drawn.map(|n| -each * n));
+        if each > 1.0 && (frame.start..frame.end).contains(&bucket) {
+            add(self.variance.entry(bucket).or_default(), drawn.map(|n| each * (each - 1.0) * n));
+        }
+    }
+}
+
+fn add(sum: &mut Counted, [all, bad]: Counted) {
+    *sum = [sum[0] + all, sum[1] + bad];
 }
 
 /// What others' calls tell.
@@ -103,9 +117,9 @@ impl Witnesses {
             let each = cell.requests as f64 / cell.assembled as f64;
             let made = cell.callees.iter().map(|(party, time)| (party, [time.calls as f64, 0.0]));
             let failed = cell.blame.iter().map(|(party, failed)| (party, [0.0, *failed as f64]));
-            for (party, [made, failed]) in made.chain(failed) {
+            for (party, drawn) in made.chain(failed) {
                 if let Some(calls) = found.failed.get_mut(&(party.service.clone(), party.operation.clone())) {
-                    calls.add(*bucket, frame, [-each * made, -each * failed]);
+                    calls.take_off(*bucket, frame, drawn, each);
                 }
             }
         }
@@ -129,9 +143,12 @@ impl Witnesses {
         to_it.filter_map(|(_, calls)| calls.since.get(&bucket)).map(|[all, _]| all).sum()
     }
 
-    /// The same of calls to one operation that failed.
-    fn failed(&self, operation: &(String, String), bucket: Bucket) -> Counted {
-        more(self.failed.get(operation).into_iter(), bucket)
+    /// The same of calls to one operation that failed, and by what variance both are uncertain.
+    fn failed(&self, operation: &(String, String), bucket: Bucket) -> [Counted; 2] {
+        let Some(calls) = self.failed.get(operation) else { return Default::default() };
+        let [all, bad] = calls.variance.get(&bucket).copied().unwrap_or_default();
+        let usual = usual(calls.before);
+        [more(std::iter::once(calls), bucket), [all, bad + usual * usual * all]]
     }
 }
 
@@ -147,8 +164,12 @@ fn more<'a>(each: impl Iterator<Item = &'a Calls>, bucket: Bucket) -> Counted {
         now = [now[0] + here[0], now[1] + here[1]];
         before = [before[0] + calls.before[0], before[1] + calls.before[1]];
     }
-    let usual = (before[1] / before[0].max(1.0)).clamp(0.0, 1.0);
-    [now[0].max(0.0), now[1] - usual * now[0]]
+    [now[0], now[1] - usual(before) * now[0]]
+}
+
+/// Returns the share of calls that are bad at any time.
+fn usual([all, bad]: Counted) -> f64 {
+    (bad / all.max(1.0)).clamp(0.0, 1.0)
 }
 
 /// Calls of the candidate to one callee held against those of others, bucket by bucket.
@@ -162,6 +183,8 @@ struct Held {
     variance: f64,
     /// What the variance is for each share that is usual.
     spread: f64,
+    /// The variance of both for what is not known of others' calls.
+    unknown: Counted,
     /// Those that were bad in addition.
     theirs: f64,
     /// The candidate's first calls, all and bad, and the first bucket after these.
@@ -170,7 +193,7 @@ struct Held {
 }
 
 impl Held {
-    fn push(&mut self, bucket: Bucket, [made, bad]: Counted, [all, theirs]: Counted) {
+    fn push(&mut self, bucket: Bucket, [made, bad]: Counted, [[all, theirs], unknown]: [Counted; 2]) {
         (self.made, self.bad) = (self.made + made, self.bad + bad);
         if made > 0.0 {
             if bucket < *self.early_until.get_or_insert(Bucket(bucket.0 + EARLY)) {
@@ -182,6 +205,8 @@ impl Held {
             self.variance += each * each * bad;
             self.spread += each * all;
             self.theirs += theirs;
+            let share = bad / made;
+            add(&mut self.unknown, [share * share * unknown[0], unknown[1]]);
         }
     }
 
@@ -199,7 +224,8 @@ impl Held {
             return Testimony::Nothing;
         }
         let expected = AS_BADLY * (self.expected - usual * self.others).max(0.0);
-        let variance = AS_BADLY * AS_BADLY * (self.variance + usual * self.spread);
+        let [expected_by, theirs_by] = self.unknown;
+        let variance = AS_BADLY * AS_BADLY * (self.variance + usual * self.spread + expected_by) + theirs_by;
         if self.theirs >= expected.max(BAD_MIN) {
             Testimony::TheyAsWell
         } else if expected - CHANCE * (expected + variance).sqrt() > self.theirs.max(0.0) && self.began_early(usual) {
@@ -265,7 +291,7 @@ impl Testimonies {
                     counted[1] += if party.is_unanswered() { time.calls as f64 } else { 0.0 };
                 }
                 let others = witnesses.in_vain(service, &operations, bucket);
-                self.in_vain.entry(service.to_owned()).or_default().push(bucket, counted, others);
+                self.in_vain.entry(service.to_owned()).or_default().push(bucket, counted, [others, [0.0; 2]]);
             }
         }
     }
