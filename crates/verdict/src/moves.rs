@@ -59,13 +59,17 @@ impl Move {
     /// Says whether the level would stay above half of what is `allowed`, as all minutes since the first show.
     pub(crate) fn stays(&self, minutes: &[Minute], reading: usize, sign: f64, allowed: f64) -> bool {
         let first = minutes.first().map_or(0, |m| m.minute);
-        // Its noise is that of a window; a minute has more.
+        // Its noise is that of a window; a minute has more, and one that rests on less, as the first may, has more than others.
         let variance = self.noise * self.noise * WINDOW as f64;
         let least = (UNCERTAIN * allowed).powi(2);
-        let points = minutes.iter().map(|m| Point {
-            at_s: 60.0 * (m.minute - first) as f64 + 30.0,
-            value: sign * (m.readings[reading].0 - self.reference),
-            variance: variance.max(least),
+        let usual = weight(minutes, reading) / minutes.len().max(1) as f64;
+        let points = minutes.iter().map(|m| {
+            let (value, rests_on) = m.readings[reading];
+            Point {
+                at_s: 60.0 * (m.minute - first) as f64 + 30.0,
+                value: sign * (value - self.reference),
+                variance: variance.max(least) * (usual / rests_on.max(1.0)).max(1.0),
+            }
         });
         settling::level_remains(&points.collect::<Vec<_>>(), 0.5 * allowed + (self.grown - self.worse))
     }
@@ -142,4 +146,57 @@ fn mean(window: &[Minute], reading: usize) -> f64 {
 /// Returns what the values of a window rest on.
 fn weight(window: &[Minute], reading: usize) -> f64 {
     window.iter().map(|m| m.readings[reading].1).sum::<f64>().max(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Orders a request by minute, of about 165 requests but in the first minute, which began late.
+    fn minutes(first: f64) -> Vec<Minute> {
+        let told = [
+            (0.02, first),
+            (0.213, 164.0),
+            (0.207, 174.0),
+            (0.226, 164.0),
+            (0.241, 166.0),
+            (0.238, 164.0),
+            (0.244, 131.0),
+        ];
+        told.into_iter().zip(0..).map(|(reading, minute)| Minute { minute, readings: [reading; READINGS] }).collect()
+    }
+
+    /// What fell from `reference` to `candidate`, beyond doubt.
+    fn moved(candidate: f64, reference: f64, noise: f64) -> Move {
+        let grown = reference - candidate;
+        Move {
+            candidate,
+            reference,
+            grown,
+            worse: grown,
+            noise,
+            floor: 1e-3,
+            log_e: 13.5,
+            placebo: 0.02,
+            unusual: true,
+            seasonal: false,
+        }
+    }
+
+    #[test]
+    fn a_first_minute_of_few_requests_is_not_where_it_settles_from() {
+        let lost = moved(0.231, 0.963, 0.031);
+        for minutes in [minutes(49.0), minutes(10.0), minutes(164.0)[1..].to_vec()] {
+            assert!(lost.stays(&minutes, 0, -1.0, 0.2 * 0.963), "{} requests at first", minutes[0].readings[0].1);
+        }
+    }
+
+    #[test]
+    fn what_fades_does_not_stay() {
+        let fading = |minute: u64| 1.0 - 0.8 * (-(minute as f64 + 0.5) / 2.0).exp();
+        let minutes: Vec<Minute> =
+            (0..7).map(|minute| Minute { minute, readings: [(fading(minute), 165.0); READINGS] }).collect();
+        let fades = moved(mean(&minutes[2..], 0), 1.0, 0.01);
+        assert!(!fades.stays(&minutes, 0, -1.0, 0.1));
+    }
 }
