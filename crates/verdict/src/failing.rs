@@ -20,6 +20,7 @@ use crate::culprit::Arm;
 use crate::design::Frame;
 use crate::forgone;
 use crate::input::JudgeInput;
+use crate::known;
 use crate::unanswered::{Late, slow};
 
 /// Requests of a callee without which it tells nothing.
@@ -124,6 +125,7 @@ impl Failing {
     /// connections and places fill up, and what finds none is turned away or waits.
     fn follow_slow(&mut self, input: &JudgeInput, frame: &Frame) {
         let mut times: BTreeMap<&str, BTreeMap<Bucket, Counted>> = BTreeMap::new();
+        let mut made: BTreeMap<&str, BTreeMap<Bucket, f64>> = BTreeMap::new();
         let mut itself: BTreeMap<Bucket, Itself> = BTreeMap::new();
         for series in input.series.iter().filter(|series| series.key.service == frame.service) {
             for (bucket, cell) in series.cells.iter().filter(|(bucket, _)| *bucket < frame.end) {
@@ -133,6 +135,9 @@ impl Failing {
                 for (party, time) in called {
                     let sum = times.entry(&party.service).or_default().entry(*bucket).or_default();
                     *sum = [sum[0] + time.critical_ns as f64, sum[1] + time.calls as f64];
+                    // Where few traces tell of calls, the others made some as well.
+                    let all = known::each(cell) * time.calls as f64;
+                    *made.entry(&party.service).or_default().entry(*bucket).or_default() += all;
                 }
             }
         }
@@ -160,7 +165,7 @@ impl Failing {
                 let others = others.get_or_insert_with(|| {
                     let related = || input.related.iter().filter(called);
                     let late = late.get_or_insert_with(|| slow(related(), frame, &input.tolerances));
-                    served_to_others(input, frame, service, late, times)
+                    served_to_others(input, frame, service, late, &made[service])
                 });
                 let [late, requests] = latest(others, *bucket, LATEST);
                 let for_others = requests >= REQUESTS_MIN && late >= LATE_SHARE * requests;
@@ -272,7 +277,7 @@ fn served_to_others(
     frame: &Frame,
     service: &str,
     late: &BTreeMap<(&str, &str), Late>,
-    own: &BTreeMap<Bucket, Counted>,
+    own: &BTreeMap<Bucket, f64>,
 ) -> BTreeMap<Bucket, Counted> {
     let mut served: BTreeMap<Bucket, Counted> = BTreeMap::new();
     for series in input.related.iter().filter(|series| series.key.service.service == service) {
@@ -283,7 +288,7 @@ fn served_to_others(
         }
     }
     for (bucket, [late, all]) in &mut served {
-        let calls = own.get(bucket).map_or(0.0, |[_, calls]| *calls);
+        let calls = own.get(bucket).copied().unwrap_or(0.0);
         (*late, *all) = ((*late - calls).max(0.0), (*all - calls).max(0.0));
     }
     served
