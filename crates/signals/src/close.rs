@@ -44,7 +44,7 @@ impl SignalState {
         let mut closing = self.closing.take().unwrap_or_default();
         let mut trace = std::mem::take(&mut closing.traces[0]);
         if self.traces.take_idle(u64::MAX, std::array::from_mut(&mut trace)) > 0 {
-            trace.partial = true;
+            (trace.partial, trace.yielded) = (true, true);
             self.registry.counters.traces_evicted += 1;
             self.close(&mut closing, &mut trace);
         }
@@ -84,6 +84,9 @@ impl SignalState {
             self.assign(assembly);
             self.count_paths(assembly, paths, trace.id);
             self.judge_quality(assembly);
+        }
+        if trace.yielded {
+            self.say_of_all(assembly, Word::DrawnTraces);
         }
         self.count_waiting(assembly, trace);
     }
@@ -162,6 +165,14 @@ impl SignalState {
             name = self.registry.name_id(&service);
         }
         named.then(|| (self.registry.unanswered_party(name, false), CalleeTime { calls: 1, critical_ns }))
+    }
+
+    /// Says a word of each service that has a span in a trace.
+    fn say_of_all(&mut self, assembly: &Assembly, word: Word) {
+        for version in &assembly.versions {
+            let service = self.registry.versions.key(*version).service;
+            self.registry.service[service as usize].quality.say(word, self.watermark);
+        }
     }
 
     /// Says of services what their spans in a whole trace showed.

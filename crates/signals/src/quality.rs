@@ -43,9 +43,11 @@ words! {
     SampledSpans = "sampled_spans",
     /// Too many cells awaited a checkpoint: requests were left out.
     DroppedCells = "dropped_cells",
+    /// There was no room for all traces: who called whom, and where failures began, is known of a share of them.
+    DrawnTraces = "drawn_traces",
 }
 
-const WORDS: usize = 12;
+const WORDS: usize = 13;
 
 /// When each word last applied, as times of receipt in nanoseconds; 0 for never.
 #[derive(Debug, Clone, Copy, Default)]
@@ -80,6 +82,6 @@ mod tests {
         assert_eq!(quality.words(RECENT_NS + 1_500, u64::MAX), ["clock_skew"]);
         assert_eq!(quality.words(9 * RECENT_NS, 1_500), ["clock_skew"], "whoever judges from then is told");
         assert!(quality.words(9 * RECENT_NS, 2_500).is_empty());
-        assert_eq!((TEXTS.len(), Word::DroppedCells as usize), (WORDS, WORDS - 1));
+        assert_eq!((TEXTS.len(), Word::DrawnTraces as usize), (WORDS, WORDS - 1));
     }
 }

@@ -134,6 +134,8 @@ pub(crate) struct ClosedTrace {
     pub(crate) exceptions: Vec<OpenException>,
     /// Some of it is known to be missing.
     pub(crate) partial: bool,
+    /// It made room for others, or would have.
+    pub(crate) yielded: bool,
 }
 
 pub(crate) struct OpenTraces {
@@ -347,11 +349,12 @@ impl OpenTraces {
         if self.met.1 == at {
             self.met = (0, NONE);
         }
-        let Trace { id, head, spans, partial, throws, .. } = self.traces[at];
+        let Trace { id, head, spans, partial, throws, chain, .. } = self.traces[at];
         let hash = hash_of(id);
         self.by_id.remove(hash, at);
         into.id = id;
         into.partial = partial;
+        into.yielded = chain == YIELDING;
         into.exceptions.clear();
         if throws {
             into.exceptions = self.exceptions.remove(&at).unwrap_or_default();

@@ -61,7 +61,7 @@ impl Callers {
                 }
                 // Some may have failed there after they had called the service.
                 let reached = || calls(cell).filter(|(party, _)| party.service == service).map(|(_, n)| n).sum::<u64>();
-                let (requests, each) = (cell.requests as f64, known::each(cell));
+                let (requests, each) = (cell.requests as f64, known::each(cell, frame.drawn));
                 let asked = match elsewhere {
                     0 => requests,
                     failed => {

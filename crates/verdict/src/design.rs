@@ -15,6 +15,7 @@ use plimsoll_model::signal::{AgeClass, OperationCell, OperationKey, OperationKin
 use plimsoll_model::{Bucket, Deploy, DeployKind, Interval, ServiceKey};
 
 use crate::input::JudgeInput;
+use crate::known;
 
 /// Cells of one arm, ascending by bucket.
 pub(crate) type Cells<'a> = Vec<(Bucket, AgeClass, &'a OperationCell)>;
@@ -58,6 +59,8 @@ pub(crate) struct Frame {
     /// The candidate's first bucket with requests, however early.
     appeared: Bucket,
     pub(crate) version_missing: bool,
+    /// True where there was no room for all traces.
+    pub(crate) drawn: bool,
     /// Operations of the candidate that the control has under another name.
     pub(crate) renamed: BTreeMap<(String, OperationKind), String>,
 }
@@ -104,6 +107,7 @@ impl Frame {
             end: end.max(from),
             appeared,
             version_missing,
+            drawn: known::is_drawn(input),
             renamed: BTreeMap::new(),
         };
         frame.renamed = renamed(&frame, &own);

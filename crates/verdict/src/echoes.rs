@@ -34,7 +34,7 @@ impl Fold {
         let mut most: Option<(f64, Origin)> = None;
         for (index, op) in self.operations.iter().enumerate() {
             let (amount, origin) = self.passed_on(index);
-            let amount = op.known.each() * amount;
+            let amount = op.known.each(self.frame.drawn) * amount;
             if !origin.elsewhere {
                 own += amount;
                 continue;
@@ -109,7 +109,7 @@ impl Fold {
         let mut failed: BTreeMap<Bucket, f64> = BTreeMap::new();
         for op in &self.operations {
             for recent in &op.recent {
-                let overcome = op.known.each() * op.outages.overcome_at(recent.bucket);
+                let overcome = op.known.each(self.frame.drawn) * op.outages.overcome_at(recent.bucket);
                 let calls = op.forgone.failed.at(recent.bucket) + overcome;
                 *failed.entry(recent.bucket).or_default() += calls.max(f64::from(recent.errors));
             }

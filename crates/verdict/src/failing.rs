@@ -136,7 +136,7 @@ impl Failing {
                     let sum = times.entry(&party.service).or_default().entry(*bucket).or_default();
                     *sum = [sum[0] + time.critical_ns as f64, sum[1] + time.calls as f64];
                     // Where few traces tell of calls, the others made some as well.
-                    let all = known::each(cell) * time.calls as f64;
+                    let all = known::each(cell, frame.drawn) * time.calls as f64;
                     *made.entry(&party.service).or_default().entry(*bucket).or_default() += all;
                 }
             }

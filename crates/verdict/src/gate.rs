@@ -7,7 +7,6 @@ use crate::errors;
 use crate::fold::Fold;
 use crate::latency::LatencyTest;
 use crate::metrics;
-use crate::operation::Operation;
 use crate::recent::Recent;
 use crate::restarts;
 use crate::standing::Standing;
@@ -162,8 +161,8 @@ impl Fold {
     /// Says whether it is known where the failures began that a test is about; what is not of failures waits for nothing.
     fn is_traced(&self, subject: Subject) -> bool {
         match subject {
-            Subject::Errors(index) | Subject::Alone(index) => self.operations[index].is_traced(),
-            Subject::New(_) | Subject::NewLog(_) => self.operations.iter().all(Operation::is_traced),
+            Subject::Errors(index) | Subject::Alone(index) => self.operations[index].is_traced(self.frame.drawn),
+            Subject::New(_) | Subject::NewLog(_) => self.operations.iter().all(|op| op.is_traced(self.frame.drawn)),
             _ => true,
         }
     }
@@ -171,7 +170,7 @@ impl Fold {
     /// Returns for how many buckets that is waited for.
     fn traced_within(&self, subject: Subject) -> u64 {
         let drawn = match subject {
-            Subject::Errors(index) | Subject::Alone(index) => self.operations[index].known.is_drawn(),
+            Subject::Errors(index) | Subject::Alone(index) => self.operations[index].known.is_share(self.frame.drawn),
             _ => false,
         };
         if drawn { DRAWN_BUCKETS } else { TRACED_BUCKETS }

@@ -1,12 +1,25 @@
-//! Of which share of its requests it is known whom they called, and where they failed.
+//! Of which share of its requests it is known whom they called, and where they failed, where there was no room for all traces.
 //!
-//! Traces close seconds after their requests are counted, and where there is no room for all of them only a share stays whole. What whole traces tell stands
-//! for as many as all requests are to those.
+//! Then an id draws which of them stay whole, whatever is in them: what these tell stands for as many as all requests are to them. Where there was room for all,
+//! those that are not whole are so for what they are (open still, or too long), and stand for nothing but themselves.
 
 use plimsoll_model::signal::OperationCell;
 
-/// For how many requests one stands from which on that is a share of them.
+use crate::input::JudgeInput;
+use crate::quality;
+
+/// For how many requests one stands from which on it is a share of them that is known, and not merely some that are not known yet.
 const DRAWN: f64 = 1.5;
+
+/// Says whether there was no room for all traces.
+pub(crate) fn is_drawn(input: &JudgeInput) -> bool {
+    input.data_quality.iter().any(|word| word == quality::DRAWN_TRACES)
+}
+
+/// Returns for how many requests of a cell one stands whose trace is whole.
+pub(crate) fn each(cell: &OperationCell, drawn: bool) -> f64 {
+    if drawn { (cell.requests as f64 / cell.assembled.max(1) as f64).max(1.0) } else { 1.0 }
+}
 
 /// Requests in buckets of which anything is known, and those of them whose traces are whole.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,18 +40,13 @@ impl Known {
         }
     }
 
-    /// Returns for how many requests each of them stands; 1 where nothing is known.
-    pub(crate) fn each(&self) -> f64 {
-        (self.requests as f64 / self.assembled.max(1) as f64).max(1.0)
+    /// Returns for how many requests each of them stands; 1 where nothing is known, and where none were `drawn`.
+    pub(crate) fn each(&self, drawn: bool) -> f64 {
+        if drawn { (self.requests as f64 / self.assembled.max(1) as f64).max(1.0) } else { 1.0 }
     }
 
-    /// Says whether it is known of a share only, and not merely not yet.
-    pub(crate) fn is_drawn(&self) -> bool {
-        self.each() >= DRAWN
+    /// Says whether it is known of a share only.
+    pub(crate) fn is_share(&self, drawn: bool) -> bool {
+        self.each(drawn) >= DRAWN
     }
-}
-
-/// Returns the same of one cell.
-pub(crate) fn each(cell: &OperationCell) -> f64 {
-    (cell.requests as f64 / cell.assembled.max(1) as f64).max(1.0)
 }

@@ -344,8 +344,9 @@ impl Operation {
 
     /// Says whether it is known of most failures that the candidate has in excess where they began; true where it calls nobody.
     ///
-    /// Failures count as soon as their spans are there, and where they began is known once their traces are closed, seconds later.
-    pub(crate) fn is_traced(&self) -> bool {
+    /// Failures count as soon as their spans are there, and where they began is known once their traces are closed, seconds later. Where traces were
+    /// `drawn` a few tell of all.
+    pub(crate) fn is_traced(&self, drawn: bool) -> bool {
         if self.arms.iter().all(|arm| arm.callees.is_empty()) {
             return true;
         }
@@ -355,17 +356,19 @@ impl Operation {
         let usual = if failed > 0.0 { (blamed as f64 / failed).min(1.0) } else { 1.0 };
         let reference = self.errors.reference();
         let (mut traced, mut all, mut blamed) = (0.0, 0.0, 0.0);
+        let each = self.known.each(drawn);
         for recent in &self.recent {
             let more = f64::from(recent.errors) - reference * f64::from(recent.requests);
             all += more;
-            blamed += f64::from(recent.blamed);
+            blamed += f64::from(recent.blamed) - reference * f64::from(recent.requests) / each;
             let is_traced = 2.0 * f64::from(recent.blamed) >= usual * f64::from(recent.errors);
             traced += if is_traced { more } else { 0.0 };
         }
-        if all <= 0.0 {
-            return true;
+        match self.known.is_share(drawn) {
+            _ if all <= 0.0 => true,
+            true => blamed >= DRAWN_MIN,
+            false => 2.0 * traced >= all,
         }
-        2.0 * traced >= all && (!self.known.is_drawn() || blamed >= DRAWN_MIN)
     }
 
     /// Says whether the candidate has hardly anything to be compared with: the control never had the operation, or so seldom that

@@ -20,6 +20,8 @@ pub const LOW_TRAFFIC: &str = "low_traffic";
 pub const VERSION_MISSING: &str = "version_missing";
 /// Traces were not whole enough to say where a failure or delay began.
 pub const UNASSEMBLED_TRACES: &str = "unassembled_traces";
+/// There was no room for all traces: who called whom, and where failures began, is known of a share of them.
+pub const DRAWN_TRACES: &str = "drawn_traces";
 /// Candidate and control instances are of different age.
 pub const INSTANCE_AGE_DIFFERS: &str = "instance_age_differs";
 /// Operations with little traffic were not shown to be well one by one.

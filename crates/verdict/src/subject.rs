@@ -434,7 +434,7 @@ impl Fold {
             outages: &op.outages,
             forgone: &op.forgone,
             testimony: &op.testimony,
-            each: op.known.each(),
+            each: op.known.each(self.frame.drawn),
         }
     }
 }

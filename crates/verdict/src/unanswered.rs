@@ -103,7 +103,7 @@ impl Others {
             for (party, calls) in known(cell) {
                 if let Some(requests) = by_bucket.get_mut(&party.service) {
                     *requests.entry(*bucket).or_default() -= calls as f64 * each;
-                    if each > 1.0 && *bucket >= frame.start {
+                    if frame.drawn && *bucket >= frame.start {
                         let variance = unknown.entry(party.service.clone()).or_default().entry(*bucket).or_default();
                         *variance += calls as f64 * each * (each - 1.0);
                     }

@@ -53,7 +53,7 @@ impl Calls {
     /// Takes off what `drawn` tells of all that it stands for, `each` of them for so many.
     fn take_off(&mut self, bucket: Bucket, frame: &Frame, drawn: Counted, each: f64) {
         self.add(bucket, frame, drawn.map(|n| -each * n));
-        if each > 1.0 && (frame.start..frame.end).contains(&bucket) {
+        if frame.drawn && (frame.start..frame.end).contains(&bucket) {
             add(self.variance.entry(bucket).or_default(), drawn.map(|n| each * (each - 1.0) * n));
         }
     }

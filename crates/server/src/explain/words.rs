@@ -156,6 +156,7 @@ mod tests {
             q::LOW_TRAFFIC,
             q::VERSION_MISSING,
             q::UNASSEMBLED_TRACES,
+            q::DRAWN_TRACES,
             q::INSTANCE_AGE_DIFFERS,
             q::THIN_OPERATIONS,
             q::SUPERSEDED,

@@ -115,6 +115,7 @@ fn where_room_is_short_a_share_of_traces_stays_whole() {
         (calls + made, blamed + failed)
     });
     assert_eq!((calls, blamed), (assembled, assembled), "each of them with its call, and with whose failure it was");
+    assert_eq!(state.data_quality(&key("a")), ["drawn_traces"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_model::signal::{CalleeTime, ExceptionCount, Fingerprint, OperationCell, Party};
 use plimsoll_model::{Bucket, Verdict, VerdictKind};
-use plimsoll_verdict::{JudgeInput, judge};
+use plimsoll_verdict::{JudgeInput, judge, quality};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Binomial, Distribution};
@@ -40,7 +40,8 @@ enum Bank {
 }
 
 /// A service that calls a bank once a request, others but a few times in a bucket; all of it is replaced at once.
-fn input(bank: Bank, [rate, others]: [u64; 2], seed: u64) -> JudgeInput {
+/// All its traces are whole before a bucket.
+fn input(bank: Bank, [rate, others]: [u64; 2], whole_until: u64, seed: u64) -> JudgeInput {
     let rate = rate as f64;
     let scenario = Scenario { share: 1.0, rate, errors: 0.004, before_s: 3_600, after_s: 480, ..Scenario::default() };
     let mut input = simulate(&scenario, seed);
@@ -69,7 +70,9 @@ fn input(bank: Bank, [rate, others]: [u64; 2], seed: u64) -> JudgeInput {
                 let message = "Connection refused: bank".to_owned();
                 cell.exceptions.insert(Fingerprint(79), ExceptionCount { exception_type, message, count: bad });
             }
-            thin(cell, &mut rng);
+            if bucket.0 >= whole_until {
+                thin(cell, &mut rng);
+            }
             let others = match (bank, wrong) {
                 (_, false) => [others, 0],
                 (Bank::Fails, true) => [others, others * 3 / 10],
@@ -85,6 +88,7 @@ fn input(bank: Bank, [rate, others]: [u64; 2], seed: u64) -> JudgeInput {
         (bucket, cell)
     });
     input.related = vec![of_bank(cells)];
+    input.data_quality = vec![quality::DRAWN_TRACES.to_owned()];
     input
 }
 
@@ -102,7 +106,7 @@ fn an_outage_of_a_callee_is_its_own_where_few_traces_tell() {
         (Bank::Fails, "it fails others too", [200, 50]),
     ] {
         for seed in 0..8 {
-            let told = regressed(input(bank, rates, seed)).map(|verdict| verdict.summary);
+            let told = regressed(input(bank, rates, 0, seed)).map(|verdict| verdict.summary);
             assert_eq!(told, None, "{what}, seed {seed}");
         }
     }
@@ -110,8 +114,8 @@ fn an_outage_of_a_callee_is_its_own_where_few_traces_tell() {
 
 #[test]
 fn failures_of_its_own_are_told_where_few_traces_tell() {
-    for seed in 0..4 {
-        let mut input = input(Bank::IsDown, [20, 0], seed);
+    for (whole_until, seed) in [(0, 0), (0, 1), (START, 2), (START, 3)] {
+        let mut input = input(Bank::IsDown, [20, 0], whole_until, seed);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         for series in input.series.iter_mut().filter(|series| series.key.version == "2") {
             let own = party("payment", "2", &series.key.operation);
@@ -128,4 +132,28 @@ fn failures_of_its_own_are_told_where_few_traces_tell() {
         assert_eq!(verdict.verdict, VerdictKind::Regressed, "seed {seed}: {}", verdict.summary);
         assert_eq!(verdict.findings[0].culprit.service, "payment", "seed {seed}: {}", verdict.summary);
     }
+}
+
+#[test]
+fn traces_that_are_not_whole_for_what_they_are_are_not_waited_for() {
+    // Half of the requests last for longer than a trace is kept open, and those are the ones that fail.
+    let scenario =
+        Scenario { share: 1.0, rate: 20.0, errors: 0.0, before_s: 3_600, after_s: 300, ..Scenario::default() };
+    let mut input = simulate(&scenario, 5);
+    for series in &mut input.series {
+        for (bucket, cell) in &mut series.cells {
+            cell.assembled = cell.requests / 2;
+            let time = CalleeTime { calls: cell.assembled, critical_ns: cell.assembled * 10_000_000 };
+            cell.callees = [(party("bank", "7", "POST /charge"), time)].into();
+            if bucket.0 >= START + 6 {
+                cell.errors = cell.requests / 5;
+            }
+        }
+    }
+    let now = Bucket(START + 12).start();
+    let whole = judge(&JudgeInput { now, ..input.clone() });
+    assert_eq!(whole.verdict, VerdictKind::Regressed, "{}", whole.summary);
+    let drawn = JudgeInput { now, data_quality: vec![quality::DRAWN_TRACES.to_owned()], ..input };
+    let drawn = judge(&drawn);
+    assert_ne!(drawn.verdict, VerdictKind::Regressed, "where they were drawn some should have been: {}", drawn.summary);
 }
