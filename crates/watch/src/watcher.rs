@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -166,15 +166,25 @@ impl Watcher {
         })
     }
 
-    /// Looks every interval until `stop` is done.
+    /// Looks every interval until `stop` is done, and then judges no deploy but the one at hand.
     pub async fn run(&self, stop: impl Future<Output = ()>) {
         let mut ticks = tokio::time::interval(self.options.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         tokio::pin!(stop);
-        loop {
+        let stopping = AtomicBool::new(false);
+        while !stopping.load(Ordering::Relaxed) {
             tokio::select! {
                 () = &mut stop => return,
-                _ = ticks.tick() => self.tick().await,
+                _ = ticks.tick() => {}
+            }
+            let look = self.look(&stopping);
+            tokio::pin!(look);
+            tokio::select! {
+                () = &mut look => {}
+                () = &mut stop => {
+                    stopping.store(true, Ordering::Relaxed);
+                    look.await;
+                }
             }
         }
     }
@@ -196,6 +206,11 @@ impl Watcher {
 
     /// Looks once: infers deploys, judges what is due, stores what changed.
     pub async fn tick(&self) {
+        self.look(&AtomicBool::new(false)).await;
+    }
+
+    /// The same, and leaves the rest of the deploys to the next start once it is `stopping`.
+    async fn look(&self, stopping: &AtomicBool) {
         count(&self.counts.ticks, 1);
         if let Err(error) = self.infer_deploys().await {
             count(&self.counts.failures, 1);
@@ -211,6 +226,9 @@ impl Watcher {
             due
         };
         for id in due {
+            if stopping.load(Ordering::Relaxed) {
+                return;
+            }
             if let Err(error) = self.judge_one(&id).await {
                 count(&self.counts.failures, 1);
                 tracing::warn!(deploy = %id, %error, "verdict could not be stored; it is judged again at the next look");

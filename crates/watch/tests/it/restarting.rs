@@ -1,5 +1,7 @@
 //! A watcher that is started again goes on where the last one stopped.
 
+use std::time::Duration;
+
 use plimsoll_model::Deploy;
 use plimsoll_model::verdict::Phase;
 
@@ -64,4 +66,27 @@ async fn a_verdict_that_only_an_event_has_stored_comes_with_what_it_was_judged_f
         }
         assert_eq!(scene.events().await, ["detected", "updated"]);
     }
+}
+
+#[tokio::test]
+async fn a_watcher_that_is_told_to_stop_leaves_the_rest_to_the_next_one() {
+    const DEPLOYS: u64 = 40;
+    let scene = Scene::new().await;
+    scene.traffic("1", -100..200, 500, 5);
+    for version in 2..2 + DEPLOYS {
+        let version = version.to_string();
+        scene.traffic(&version, 0..200, 500, 5);
+        scene.watcher.register(marker(&version), None).await.expect("valid");
+    }
+    scene.turn(12);
+    let judged = || scene.watcher.counters().judged;
+    let told = async {
+        while judged() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    scene.watcher.run(told).await;
+    assert!((1..DEPLOYS / 2).contains(&judged()), "{} of {DEPLOYS} were judged", judged());
+    scene.watcher.tick().await;
+    assert!(judged() >= DEPLOYS, "{} of {DEPLOYS} are judged in the end", judged());
 }

@@ -213,9 +213,14 @@ impl Scene {
     /// Looks every ten seconds through `buckets`.
     pub(crate) async fn look(&self, buckets: std::ops::Range<u64>) {
         for bucket in buckets {
-            self.clock.store(Bucket(START + bucket).end().0 - 1, Ordering::SeqCst);
+            self.turn(bucket);
             self.watcher.tick().await;
         }
+    }
+
+    /// Sets the clock to the end of a bucket, relative to the start.
+    pub(crate) fn turn(&self, bucket: u64) {
+        self.clock.store(Bucket(START + bucket).end().0 - 1, Ordering::SeqCst);
     }
 
     /// The same while telemetry comes late: of the bucket that is looked at nothing has come yet.
