@@ -21,28 +21,40 @@ pub(crate) fn each(cell: &OperationCell, drawn: bool) -> f64 {
     if drawn { (cell.requests as f64 / cell.assembled.max(1) as f64).max(1.0) } else { 1.0 }
 }
 
-/// Requests in buckets of which anything is known, and those of them whose traces are whole.
+/// Requests in buckets of which anything is known, those of them whose traces are whole, and of these the ones in which something failed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Known {
     requests: u64,
     assembled: u64,
+    failed: u64,
+    /// Requests for which those that failed stand.
+    stand_for: f64,
 }
 
 impl Known {
     /// Takes the cells of one bucket.
     pub(crate) fn push<'a>(&mut self, cells: impl Iterator<Item = &'a OperationCell>) {
-        let here = cells.fold(Self::default(), |sum, cell| Self {
-            requests: sum.requests + cell.requests,
-            assembled: sum.assembled + cell.assembled,
-        });
-        if here.assembled > 0 {
-            (self.requests, self.assembled) = (self.requests + here.requests, self.assembled + here.assembled);
+        let (mut requests, mut assembled, mut failed) = (0, 0, 0);
+        for cell in cells {
+            let in_vain = cell.callees.iter().filter(|(party, _)| party.is_unanswered()).map(|(_, time)| time.calls);
+            (requests, assembled) = (requests + cell.requests, assembled + cell.assembled);
+            failed += cell.blame.values().sum::<u64>() + in_vain.sum::<u64>();
+        }
+        if assembled > 0 {
+            (self.requests, self.assembled) = (self.requests + requests, self.assembled + assembled);
+            self.failed += failed;
+            self.stand_for += failed as f64 * (requests as f64 / assembled as f64).max(1.0);
         }
     }
 
-    /// Returns for how many requests each of them stands; 1 where nothing is known, and where none were `drawn`.
+    /// Returns for how many requests each of them stands, where anything failed each of those: room runs short just then. 1 where nothing is known,
+    /// and where none were `drawn`.
     pub(crate) fn each(&self, drawn: bool) -> f64 {
-        if drawn { (self.requests as f64 / self.assembled.max(1) as f64).max(1.0) } else { 1.0 }
+        match (drawn, self.failed) {
+            (false, _) => 1.0,
+            (true, 0) => (self.requests as f64 / self.assembled.max(1) as f64).max(1.0),
+            (true, failed) => self.stand_for / failed as f64,
+        }
     }
 
     /// Says whether it is known of a share only.

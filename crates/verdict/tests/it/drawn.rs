@@ -106,7 +106,9 @@ fn an_outage_of_a_callee_is_its_own_where_few_traces_tell() {
         (Bank::Fails, "it fails others too", [200, 50]),
     ] {
         for seed in 0..8 {
-            let told = regressed(input(bank, rates, 0, seed)).map(|verdict| verdict.summary);
+            // Room runs short when something fails.
+            let whole_until = if seed % 2 == 0 { 0 } else { START + 18 };
+            let told = regressed(input(bank, rates, whole_until, seed)).map(|verdict| verdict.summary);
             assert_eq!(told, None, "{what}, seed {seed}");
         }
     }
