@@ -41,6 +41,7 @@ impl SignalState {
 
     /// Closes the trace idle longest of those that make room for others, else of all; more of it may come.
     pub(crate) fn evict_trace(&mut self) {
+        self.traces.makes_room(self.watermark);
         let mut closing = self.closing.take().unwrap_or_default();
         let mut trace = std::mem::take(&mut closing.traces[0]);
         if self.traces.take_idle(u64::MAX, std::array::from_mut(&mut trace)) > 0 {

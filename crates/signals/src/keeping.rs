@@ -4,8 +4,9 @@
 //! to close whatever was idle longest would leave no trace whole, and nobody could be blamed for anything. All spans of a
 //! trace have its id: of those that an id picks all can be kept, and what they show holds for the others.
 //!
-//! The share is halved until what comes within the time for which a trace waits takes three quarters of the room at most. It
-//! grows again once there would be a quarter to spare beyond that.
+//! The share is halved until what comes within the time for which a trace waits takes three quarters of the room at most, and
+//! once more whenever what is kept takes more than that all the same: traces of which something comes again and again stay open
+//! for longer. It grows again once there would be a quarter to spare beyond that.
 
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub(crate) struct Keeping {
     part: u64,
     /// All that ever came, as of the last look.
     seen: OfBoth,
+    /// When the share was last halved for what is kept.
+    halved_at: u64,
 }
 
 impl Keeping {
@@ -43,8 +46,9 @@ impl Keeping {
         0.5_f64.powi(self.halvings.cast_signed())
     }
 
-    /// Takes note of all that ever came by `now`, where there is `room` for what comes within `wait`.
-    pub(crate) fn look(&mut self, now: u64, all: OfBoth, room: OfBoth, wait: Duration) {
+    /// Takes note of all that ever came by `now`, and of what is kept of it, where there is `room` for so much and a trace waits for so
+    /// long.
+    pub(crate) fn look(&mut self, now: u64, [all, kept]: [OfBoth; 2], room: OfBoth, wait: Duration) {
         let part = now / (wait.as_nanos() as u64 / PARTS).max(1);
         for passed in (self.part + 1).max((part + 1).saturating_sub(KEPT as u64))..=part {
             self.came[passed as usize % KEPT] = [0; 2];
@@ -57,8 +61,19 @@ impl Keeping {
         self.seen = all;
         let late = [0, 1].map(|which| self.came.iter().map(|came| came[which]).sum::<u64>());
         let least = halvings(late, room);
-        let with_some_to_spare = halvings(late.map(|came| came + came / 4), room);
-        self.halvings = self.halvings.clamp(least, with_some_to_spare);
+        let spare = |n: u64| n + n / 4;
+        if least > self.halvings {
+            self.halvings = least;
+        } else if halvings(kept, room) > 0 {
+            if self.halvings < HALVINGS_MAX && now.saturating_sub(self.halved_at) >= wait.as_nanos() as u64 {
+                (self.halvings, self.halved_at) = (self.halvings + 1, now);
+            }
+        } else {
+            let doublings =
+                (0..self.halvings).take_while(|more| halvings(kept.map(|n| spare(n) << (more + 1)), room) == 0);
+            let least = self.halvings - doublings.count() as u32;
+            self.halvings = least.max(halvings(late.map(spare), room)).min(self.halvings);
+        }
     }
 }
 
@@ -79,7 +94,7 @@ mod tests {
     fn run(keeping: &mut Keeping, seconds: std::ops::Range<u64>, rate: u64) -> f64 {
         for second in seconds {
             let all = [keeping.seen[0] + rate, 0];
-            keeping.look(second * S, all, [1_000, 100], WAIT);
+            keeping.look(second * S, [all, [0; 2]], [1_000, 100], WAIT);
         }
         keeping.share()
     }
@@ -108,7 +123,7 @@ mod tests {
         assert_eq!(run(&mut keeping, 30..60, 60), 0.5, "a little less than all would do");
         assert_eq!(run(&mut keeping, 60..90, 50), 1.0);
         run(&mut keeping, 90..120, 2_000);
-        keeping.look(10_000 * S, keeping.seen, [1_000, 100], WAIT);
+        keeping.look(10_000 * S, [keeping.seen, [0; 2]], [1_000, 100], WAIT);
         assert_eq!(keeping.share(), 1.0, "nothing came for hours");
     }
 
@@ -116,8 +131,23 @@ mod tests {
     fn exceptions_take_room_as_well() {
         let mut keeping = Keeping::default();
         for second in 0..30 {
-            keeping.look(second * S, [second, 20 * second], [1_000, 100], WAIT);
+            keeping.look(second * S, [[second, 20 * second], [0; 2]], [1_000, 100], WAIT);
         }
         assert_eq!(keeping.share(), 0.25);
+    }
+
+    #[test]
+    fn what_is_kept_for_long_halves_it_once_in_the_time_that_a_trace_waits() {
+        let mut keeping = Keeping::default();
+        let mut look = |second: u64, kept: u64| {
+            keeping.look(second * S, [[second, 0], [kept, 0]], [1_000, 100], WAIT);
+            keeping.share()
+        };
+        assert_eq!(look(100, 800), 0.5);
+        assert_eq!(look(105, 900), 0.5);
+        assert_eq!(look(110, 900), 0.25);
+        assert_eq!(look(120, 500), 0.25, "twice as much would not fit");
+        assert_eq!(look(130, 290), 0.5, "and now it does, but not four times as much");
+        assert_eq!(look(131, 0), 1.0);
     }
 }

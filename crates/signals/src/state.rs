@@ -156,11 +156,11 @@ impl SignalState {
     }
 
     fn pass_time(&mut self) {
-        let Registry { limits, counters, .. } = &self.registry;
+        let limits = &self.registry.limits;
         let idle = limits.trace_idle;
         let room = [limits.open_spans_max as u64, limits.open_exceptions_max as u64];
-        let all = [counters.spans, self.traces.waited()];
-        self.traces.keeping.look(self.watermark, all, room, idle);
+        let [all, kept] = [self.traces.took_room(), self.traces.kept()];
+        self.traces.keeping.look(self.watermark, [all, kept], room, idle);
         self.close_until(self.watermark.saturating_sub(idle.as_nanos() as u64));
         while self.traces.open_spans() > self.registry.limits.open_spans_max
             || self.traces.open_exceptions() > self.registry.limits.open_exceptions_max

@@ -12,7 +12,7 @@ use plimsoll_model::signal::{AgeClass, ExceptionCount, Fingerprint};
 
 use crate::blocks::Blocks;
 use crate::intern::FixedMap;
-use crate::keeping::Keeping;
+use crate::keeping::{Keeping, OfBoth};
 use crate::trace_ids::{OpenIds, RecentIds, hash_of};
 
 const NONE: u32 = u32::MAX;
@@ -114,7 +114,8 @@ struct Trace {
     chain: u8,
 }
 
-/// The chain of traces that make room for others where there is too little, and of those that are kept.
+/// The chain of traces that make room for others where there is too little, and of those that are kept: of either, one counts so much
+/// towards what is kept.
 const YIELDING: u8 = 0;
 const KEPT: u8 = 1;
 
@@ -134,7 +135,7 @@ pub(crate) struct ClosedTrace {
     pub(crate) exceptions: Vec<OpenException>,
     /// Some of it is known to be missing.
     pub(crate) partial: bool,
-    /// It made room for others, or would have.
+    /// It made room for others, or is among those that do.
     pub(crate) yielded: bool,
 }
 
@@ -150,8 +151,12 @@ pub(crate) struct OpenTraces {
     pub(crate) keeping: Keeping,
     open_spans: usize,
     open_exceptions: usize,
-    /// Exceptions that ever waited.
-    waited: u64,
+    /// Of both, what is of traces that are kept until they are whole.
+    kept: OfBoth,
+    /// Spans and exceptions that ever took room.
+    took_room: OfBoth,
+    /// When a trace was last closed to make room; zero for never.
+    evicted_at: u64,
     closed: [RecentIds; 2],
     /// The trace met last: its spans often come together.
     met: (u128, u32),
@@ -170,7 +175,9 @@ impl OpenTraces {
             keeping: Keeping::default(),
             open_spans: 0,
             open_exceptions: 0,
-            waited: 0,
+            kept: [0; 2],
+            took_room: [0; 2],
+            evicted_at: 0,
             closed: Default::default(),
             met: (0, NONE),
         }
@@ -184,9 +191,19 @@ impl OpenTraces {
         self.open_exceptions
     }
 
-    /// Returns how many exceptions ever waited.
-    pub(crate) fn waited(&self) -> u64 {
-        self.waited
+    /// Returns how many spans and exceptions ever took room.
+    pub(crate) fn took_room(&self) -> OfBoth {
+        self.took_room
+    }
+
+    /// Returns how many of both are of open traces that are kept until they are whole.
+    pub(crate) fn kept(&self) -> OfBoth {
+        self.kept
+    }
+
+    /// Takes note that a trace is closed at `now` to make room.
+    pub(crate) fn makes_room(&mut self, now: u64) {
+        self.evicted_at = now;
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -209,15 +226,19 @@ impl OpenTraces {
         let before = std::mem::replace(&mut trace.head, slot);
         trace.spans += 1;
         self.open_spans += 1;
+        self.took_room[0] += 1;
+        self.kept[0] += u64::from(trace.chain);
         Some((&mut self.spans[slot], before))
     }
 
     pub(crate) fn push_exception(&mut self, trace: u128, arrival: u64, life: u64, exception: OpenException) {
         let at = self.touch(trace, arrival, life);
-        self.traces[at].throws = true;
+        let trace = &mut self.traces[at];
+        trace.throws = true;
+        self.kept[1] += u64::from(trace.chain);
         self.exceptions.entry(at).or_default().push(exception);
         self.open_exceptions += 1;
-        self.waited += 1;
+        self.took_room[1] += 1;
     }
 
     #[inline(always)]
@@ -240,8 +261,9 @@ impl OpenTraces {
             return at;
         }
         let kept = self.keeping.keeps(hash);
-        // Of what makes room some may be gone already.
-        let partial = !kept || self.closed.iter().any(|closed| closed.contains(hash));
+        // Of what makes room some may be gone already, longer ago than closed traces are remembered.
+        let evicts = self.evicted_at > 0 && arrival.saturating_sub(self.evicted_at) <= life;
+        let partial = (!kept && evicts) || self.closed.iter().any(|closed| closed.contains(hash));
         let chain = if kept { KEPT } else { YIELDING };
         let (first, last) = (arrival, arrival);
         let (older, newer) = (NONE, NONE);
@@ -354,11 +376,14 @@ impl OpenTraces {
         self.by_id.remove(hash, at);
         into.id = id;
         into.partial = partial;
-        into.yielded = chain == YIELDING;
+        into.yielded = partial && chain == YIELDING;
         into.exceptions.clear();
         if throws {
             into.exceptions = self.exceptions.remove(&at).unwrap_or_default();
             self.open_exceptions -= into.exceptions.len();
+        }
+        if chain == KEPT {
+            self.kept = [self.kept[0] - u64::from(spans), self.kept[1] - into.exceptions.len() as u64];
         }
         self.open_spans -= spans as usize;
         into.spans.clear();

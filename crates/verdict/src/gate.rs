@@ -171,6 +171,9 @@ impl Fold {
     fn traced_within(&self, subject: Subject) -> u64 {
         let drawn = match subject {
             Subject::Errors(index) | Subject::Alone(index) => self.operations[index].known.is_share(self.frame.drawn),
+            Subject::New(_) | Subject::NewLog(_) => {
+                self.operations.iter().any(|op| op.known.is_share(self.frame.drawn))
+            }
             _ => false,
         };
         if drawn { DRAWN_BUCKETS } else { TRACED_BUCKETS }

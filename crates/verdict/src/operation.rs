@@ -41,6 +41,8 @@ const MARGIN: u64 = 3;
 
 /// Failures of which it has to be known where they began where that is known of a share only.
 const DRAWN_MIN: f64 = 8.0;
+/// Buckets after which the traces of one are closed.
+const SETTLED: u64 = 3;
 
 /// Requests of the candidate that one of the control stands for at most: what is held against fewer is held against nothing.
 const STANDS_FOR: f64 = 20.0;
@@ -355,18 +357,21 @@ impl Operation {
         let failed: f64 = self.pooled[Role::Before as usize].iter().map(|(errors, _)| errors).sum();
         let usual = if failed > 0.0 { (blamed as f64 / failed).min(1.0) } else { 1.0 };
         let reference = self.errors.reference();
-        let (mut traced, mut all, mut blamed) = (0.0, 0.0, 0.0);
+        let (mut traced, mut all, mut blamed, mut settled) = (0.0, 0.0, 0.0, 0.0);
+        let latest = self.recent.last().map_or(0, |recent| recent.bucket.0);
         let each = self.known.each(drawn);
         for recent in &self.recent {
             let more = f64::from(recent.errors) - reference * f64::from(recent.requests);
             all += more;
+            settled += if recent.bucket.0 + SETTLED <= latest { more } else { 0.0 };
             blamed += f64::from(recent.blamed) - reference * f64::from(recent.requests) / each;
             let is_traced = 2.0 * f64::from(recent.blamed) >= usual * f64::from(recent.errors);
             traced += if is_traced { more } else { 0.0 };
         }
         match self.known.is_share(drawn) {
             _ if all <= 0.0 => true,
-            true => blamed >= DRAWN_MIN,
+            // Those of which it would be known by now never will be: as where the ones that fail last too long.
+            true => blamed >= DRAWN_MIN || settled >= 2.0 * DRAWN_MIN * each,
             false => 2.0 * traced >= all,
         }
     }
