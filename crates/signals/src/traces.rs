@@ -114,8 +114,7 @@ struct Trace {
     chain: u8,
 }
 
-/// The chain of traces that make room for others where there is too little, and of those that are kept: of either, one counts so much
-/// towards what is kept.
+/// The chain of traces that make room for others where there is too little, and of those that are kept.
 const YIELDING: u8 = 0;
 const KEPT: u8 = 1;
 
@@ -151,10 +150,10 @@ pub(crate) struct OpenTraces {
     pub(crate) keeping: Keeping,
     open_spans: usize,
     open_exceptions: usize,
-    /// Of both, what is of traces that are kept until they are whole.
-    kept: OfBoth,
-    /// Spans and exceptions that ever took room.
-    took_room: OfBoth,
+    /// Of both, what is of traces that make room for others.
+    yielding: OfBoth,
+    /// Spans and exceptions whose traces were taken out.
+    taken_out: OfBoth,
     /// When a trace was last closed to make room; zero for never.
     evicted_at: u64,
     closed: [RecentIds; 2],
@@ -175,8 +174,8 @@ impl OpenTraces {
             keeping: Keeping::default(),
             open_spans: 0,
             open_exceptions: 0,
-            kept: [0; 2],
-            took_room: [0; 2],
+            yielding: [0; 2],
+            taken_out: [0; 2],
             evicted_at: 0,
             closed: Default::default(),
             met: (0, NONE),
@@ -193,12 +192,14 @@ impl OpenTraces {
 
     /// Returns how many spans and exceptions ever took room.
     pub(crate) fn took_room(&self) -> OfBoth {
-        self.took_room
+        let [spans, exceptions] = self.taken_out;
+        [spans + self.open_spans as u64, exceptions + self.open_exceptions as u64]
     }
 
     /// Returns how many of both are of open traces that are kept until they are whole.
     pub(crate) fn kept(&self) -> OfBoth {
-        self.kept
+        let [spans, exceptions] = self.yielding;
+        [self.open_spans as u64 - spans, self.open_exceptions as u64 - exceptions]
     }
 
     /// Takes note that a trace is closed at `now` to make room.
@@ -226,8 +227,9 @@ impl OpenTraces {
         let before = std::mem::replace(&mut trace.head, slot);
         trace.spans += 1;
         self.open_spans += 1;
-        self.took_room[0] += 1;
-        self.kept[0] += u64::from(trace.chain);
+        if trace.chain == YIELDING {
+            self.yielding[0] += 1;
+        }
         Some((&mut self.spans[slot], before))
     }
 
@@ -235,10 +237,9 @@ impl OpenTraces {
         let at = self.touch(trace, arrival, life);
         let trace = &mut self.traces[at];
         trace.throws = true;
-        self.kept[1] += u64::from(trace.chain);
+        self.yielding[1] += u64::from(trace.chain == YIELDING);
         self.exceptions.entry(at).or_default().push(exception);
         self.open_exceptions += 1;
-        self.took_room[1] += 1;
     }
 
     #[inline(always)]
@@ -382,8 +383,10 @@ impl OpenTraces {
             into.exceptions = self.exceptions.remove(&at).unwrap_or_default();
             self.open_exceptions -= into.exceptions.len();
         }
-        if chain == KEPT {
-            self.kept = [self.kept[0] - u64::from(spans), self.kept[1] - into.exceptions.len() as u64];
+        let gone = [u64::from(spans), into.exceptions.len() as u64];
+        for (which, gone) in gone.into_iter().enumerate() {
+            self.taken_out[which] += gone;
+            self.yielding[which] -= if chain == YIELDING { gone } else { 0 };
         }
         self.open_spans -= spans as usize;
         into.spans.clear();
