@@ -172,7 +172,7 @@ impl Watcher {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         tokio::pin!(stop);
         let stopping = AtomicBool::new(false);
-        while !stopping.load(Ordering::Relaxed) {
+        loop {
             tokio::select! {
                 () = &mut stop => return,
                 _ = ticks.tick() => {}
@@ -183,7 +183,7 @@ impl Watcher {
                 () = &mut look => {}
                 () = &mut stop => {
                     stopping.store(true, Ordering::Relaxed);
-                    look.await;
+                    return look.await;
                 }
             }
         }

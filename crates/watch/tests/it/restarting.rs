@@ -1,7 +1,5 @@
 //! A watcher that is started again goes on where the last one stopped.
 
-use std::time::Duration;
-
 use plimsoll_model::Deploy;
 use plimsoll_model::verdict::Phase;
 
@@ -80,12 +78,8 @@ async fn a_watcher_that_is_told_to_stop_leaves_the_rest_to_the_next_one() {
     }
     scene.turn(12);
     let judged = || scene.watcher.counters().judged;
-    let told = async {
-        while judged() == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    scene.watcher.run(told).await;
+    let mut changes = scene.watcher.changes();
+    scene.watcher.run(async { changes.changed().await.expect("it watches") }).await;
     assert!((1..DEPLOYS / 2).contains(&judged()), "{} of {DEPLOYS} were judged", judged());
     scene.watcher.tick().await;
     assert!(judged() >= DEPLOYS, "{} of {DEPLOYS} are judged in the end", judged());
