@@ -21,6 +21,11 @@ pub(crate) fn each(cell: &OperationCell, drawn: bool) -> f64 {
     if drawn { (cell.requests as f64 / cell.assembled.max(1) as f64).max(1.0) } else { 1.0 }
 }
 
+/// Returns the variance of what `n` tell that were drawn from all, where one stands for `each` of them.
+pub(crate) fn variance(n: f64, each: f64) -> f64 {
+    each * (each - 1.0) * n
+}
+
 /// Requests in buckets of which anything is known, those of them whose traces are whole, and of these the ones in which something failed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Known {

@@ -31,6 +31,7 @@ use crate::culprit::{Arm, Arms};
 use crate::design::Frame;
 use crate::forgone;
 use crate::input::JudgeInput;
+use crate::known::variance;
 use crate::tolerances::Tolerances;
 use crate::witnesses::{Testimony, Witnesses};
 
@@ -104,8 +105,8 @@ impl Others {
                 if let Some(requests) = by_bucket.get_mut(&party.service) {
                     *requests.entry(*bucket).or_default() -= calls as f64 * each;
                     if frame.drawn && *bucket >= frame.start {
-                        let variance = unknown.entry(party.service.clone()).or_default().entry(*bucket).or_default();
-                        *variance += calls as f64 * each * (each - 1.0);
+                        let sum = unknown.entry(party.service.clone()).or_default().entry(*bucket).or_default();
+                        *sum += variance(calls as f64, each);
                     }
                 }
             }

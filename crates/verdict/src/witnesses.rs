@@ -18,6 +18,7 @@ use plimsoll_model::signal::{OperationCell, Party};
 use crate::culprit::Arm;
 use crate::design::Frame;
 use crate::input::JudgeInput;
+use crate::known;
 use crate::unanswered::is_name_of;
 
 /// Bad calls of others from which on it is as bad to them.
@@ -54,7 +55,7 @@ impl Calls {
     fn take_off(&mut self, bucket: Bucket, frame: &Frame, drawn: Counted, each: f64) {
         self.add(bucket, frame, drawn.map(|n| -each * n));
         if frame.drawn && (frame.start..frame.end).contains(&bucket) {
-            add(self.variance.entry(bucket).or_default(), drawn.map(|n| each * (each - 1.0) * n));
+            add(self.variance.entry(bucket).or_default(), drawn.map(|n| known::variance(n, each)));
         }
     }
 }
