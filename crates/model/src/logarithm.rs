@@ -2,7 +2,7 @@
 //!
 //! *Invariants.* Nothing but integers, multiplications and additions in a fixed order, so that every machine and every
 //! library of mathematics gives the same, which sums of logarithms are compared by. Buckets are exact. The logarithm is within
-//! 1e-10: the rest of its series after seven terms, at a distance of at most 4.4 % from a number of the table.
+//! 1e-11: the rest of its series after four terms, at a distance of less than 1/128 from a number of the table.
 
 use crate::signal::HISTOGRAM_SCALE;
 
@@ -28,25 +28,32 @@ const EDGES: [u64; STEPS] = [
     0xf525_7d15_2486_cc2c,
 ];
 
-/// `2^(-k/16)`.
-const INVERSE: [f64; STEPS] = [
-    1.0,
-    0.9576032806985737,
-    0.9170040432046712,
-    0.8781260801866497,
-    0.8408964152537145,
-    0.8052451659746271,
-    0.7711054127039704,
-    0.7384130729697497,
-    std::f64::consts::FRAC_1_SQRT_2,
-    0.6771277734684463,
-    0.6484197773255048,
-    0.620928906036742,
-    0.5946035575013605,
-    0.5693943173783458,
-    0.5452538663326288,
-    0.5221368912137069,
-];
+/// Parts of an octave of which the logarithm is known.
+const PARTS: usize = 128;
+
+/// Bits below those that tell the part.
+const REST_BITS: u32 = u64::BITS - 1 - PARTS.trailing_zeros();
+
+/// Of the start of each part, `1 + k/128`: what a number's remaining bits are to be multiplied by to be told relative to
+/// it, and its natural logarithm.
+const STARTS: [(f64, f64); PARTS] = {
+    let mut starts = [(0.0, 0.0); PARTS];
+    let mut part = 0;
+    while part < PARTS {
+        let all = (PARTS + part) as f64;
+        // ln(1 + k/n) = 2 artanh(k / (2n + k)), and of that at most a third is left with each term.
+        let z = part as f64 / (PARTS as f64 + all);
+        let (mut power, mut sum, mut odd) = (z, 0.0, 1);
+        while odd < 41 {
+            sum += power / odd as f64;
+            power *= z * z;
+            odd += 2;
+        }
+        starts[part] = (1.0 / (all * (1_u64 << REST_BITS) as f64), 2.0 * sum);
+        part += 1;
+    }
+    starts
+};
 
 /// How many edges are below the start of each 128th of an octave. No two edges lie in one.
 const BELOW: [u8; 128] = {
@@ -83,16 +90,17 @@ pub(crate) fn bucket(number: u64) -> i16 {
 }
 
 /// Returns the bucket as above, and the natural logarithm. Zero counts as one.
+///
+/// *Cost.* Neither waits for the other, and the terms are added in pairs: what takes time is how long they hang on each other.
 #[inline]
 pub fn bucket_and_ln(number: u64) -> (i16, f64) {
     let (octave, below, front) = place(number.max(1));
     let index = (octave as i16) * STEPS as i16 + below as i16 - 1;
-    let step = below.saturating_sub(1);
-    let x = front as f64 * (1.0 / 9_223_372_036_854_775_808.0) * INVERSE[step] - 1.0;
-    let last = -1.0 / 6.0 + x * (1.0 / 7.0);
-    let series = x * (1.0 + x * (-1.0 / 2.0 + x * (1.0 / 3.0 + x * (-1.0 / 4.0 + x * (1.0 / 5.0 + x * last)))));
-    let steps = octave * STEPS as u32 + step as u32;
-    (index, f64::from(steps) * (std::f64::consts::LN_2 / STEPS as f64) + series)
+    let (scale, start) = STARTS[(front >> REST_BITS) as usize % PARTS];
+    let x = (front & ((1 << REST_BITS) - 1)) as i64 as f64 * scale;
+    let square = x * x;
+    let series = x + square * ((-1.0 / 2.0 + x * (1.0 / 3.0)) + square * (-1.0 / 4.0));
+    (index, (f64::from(octave as i32) * std::f64::consts::LN_2 + start) + series)
 }
 
 #[cfg(test)]
@@ -110,7 +118,7 @@ mod tests {
             assert_eq!((index, bucket(number)), (by_library, by_library), "{number}");
             number = if number > 1 << 50 { 1 + step % 4_096 } else { number + number / 37 + step % 3 + 1 };
         }
-        assert!(worst < 1e-10, "{worst}");
+        assert!(worst < 1e-11, "{worst}");
         assert_eq!(bucket_and_ln(0), (-1, 0.0));
         assert_eq!(bucket_and_ln(u64::MAX).0, 1_023);
     }

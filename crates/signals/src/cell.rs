@@ -113,9 +113,11 @@ pub(crate) struct Cell {
 pub(crate) const FAILED_MAX: usize = plimsoll_model::drill::Draws::FAILED_MAX;
 pub(crate) const GOOD_MAX: usize = plimsoll_model::drill::Draws::GOOD_MAX;
 
-/// In units of 1/[`LOG_UNIT`]; logarithms of whole nanoseconds are not negative.
+/// In units of 1/[`LOG_UNIT`], rounded; logarithms of whole numbers are not negative, and they and their squares below two thousand.
 pub(crate) fn units(value: f64) -> i64 {
-    (value * LOG_UNIT + 0.5) as i64
+    /// From here on a number's last bit is one.
+    const WHOLE: f64 = (1_u64 << 52) as f64;
+    (value * LOG_UNIT + WHOLE).to_bits() as i64 - WHOLE.to_bits() as i64
 }
 
 impl Cell {
