@@ -1,16 +1,23 @@
-//! Spans folded into cells, beside the obvious way: one map from strings to numbers.
+//! Spans folded into cells: a mesh's, beside the obvious way, one map from strings to numbers, and the load generator's.
 //!
-//! A batch holds 1,000 traces of six spans: front end, checkout and payment, each call through a client span.
+//! *Mesh.* Requests of 1,000 traces of six spans: front end, checkout and payment, each call through a client span.
+//!
+//! *Load.* Requests of 1,000 spans of 440 bytes with ten attributes, in traces of eight.
+//!
+//! As in a server that runs, the state has been filled before, traces close while others come, and each request is decoded
+//! right before it is folded, which is what takes the time.
 
 use std::collections::HashMap;
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type, TimestampNanosecondType, UInt32Type};
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use plimsoll_loadtest::Samples;
 use plimsoll_loadtest::shop::text;
 use plimsoll_model::UnixNanos;
 use plimsoll_model::signal::OperationCell;
@@ -26,9 +33,11 @@ const T0: u64 = 1_700_000_000_000_000_000;
 const TRACES: u64 = 1_000;
 const SPANS: u64 = TRACES * 6;
 const MS: u64 = 1_000_000;
+/// Spans of one request of the load generator.
+const RECORDS: usize = 1_000;
 
-/// Batches of different traces, a second apart, so that old traces close while new ones come.
-fn batches(count: u64) -> Vec<RecordBatch> {
+/// The request of a mesh that is sent as the one of this number, one a second: traces of its own.
+fn mesh(batch: u64) -> Vec<u8> {
     const SHAPE: [(&str, i32, &str, u64, u64); 6] = [
         ("front", 2, "GET /", 0, 100),
         ("front", 3, "POST", 10, 90),
@@ -37,35 +46,31 @@ fn batches(count: u64) -> Vec<RecordBatch> {
         ("checkout", 3, "POST", 25, 75),
         ("payment", 2, "POST /charge", 30, 70),
     ];
-    let make = |batch: u64| {
-        let received = T0 + batch * 1_000 * MS;
-        let resource_spans = ["front", "checkout", "payment"].map(|service| {
-            let spans = (0..TRACES).flat_map(|trace| {
-                let shape = SHAPE.iter().enumerate().filter(|(_, shape)| shape.0 == service);
-                shape.map(move |(at, (_, kind, name, start, end))| Span {
-                    trace_id: (u128::from(batch * TRACES + trace + 1) << 64 | 7).to_be_bytes().to_vec(),
-                    span_id: (at as u64 + 1).to_be_bytes().to_vec(),
-                    parent_span_id: if at == 0 { Vec::new() } else { (at as u64).to_be_bytes().to_vec() },
-                    name: (*name).to_owned(),
-                    kind: *kind,
-                    start_time_unix_nano: received - 200 * MS + start * MS + trace * 97,
-                    end_time_unix_nano: received - 200 * MS + end * MS + trace * 1_009,
-                    ..Span::default()
-                })
-            });
-            ResourceSpans {
-                resource: Some(Resource {
-                    attributes: vec![text("service.name", service), text("service.version", "1")],
-                    ..Resource::default()
-                }),
-                scope_spans: vec![ScopeSpans { spans: spans.collect(), ..ScopeSpans::default() }],
-                ..ResourceSpans::default()
-            }
+    let received = T0 + batch * 1_000 * MS;
+    let resource_spans = ["front", "checkout", "payment"].map(|service| {
+        let spans = (0..TRACES).flat_map(|trace| {
+            let shape = SHAPE.iter().enumerate().filter(|(_, shape)| shape.0 == service);
+            shape.map(move |(at, (_, kind, name, start, end))| Span {
+                trace_id: (u128::from(batch * TRACES + trace + 1) << 64 | 7).to_be_bytes().to_vec(),
+                span_id: (at as u64 + 1).to_be_bytes().to_vec(),
+                parent_span_id: if at == 0 { Vec::new() } else { (at as u64).to_be_bytes().to_vec() },
+                name: (*name).to_owned(),
+                kind: *kind,
+                start_time_unix_nano: received - 200 * MS + start * MS + trace * 97,
+                end_time_unix_nano: received - 200 * MS + end * MS + trace * 1_009,
+                ..Span::default()
+            })
         });
-        let request = ExportTraceServiceRequest { resource_spans: resource_spans.into() }.encode_to_vec();
-        decode(Signal::Traces, &request, UnixNanos(received)).expect("well-formed").batch
-    };
-    (0..count).map(make).collect()
+        ResourceSpans {
+            resource: Some(Resource {
+                attributes: vec![text("service.name", service), text("service.version", "1")],
+                ..Resource::default()
+            }),
+            scope_spans: vec![ScopeSpans { spans: spans.collect(), ..ScopeSpans::default() }],
+            ..ResourceSpans::default()
+        }
+    });
+    ExportTraceServiceRequest { resource_spans: resource_spans.into() }.encode_to_vec()
 }
 
 /// Requests only: no traces, no bounds, no blame.
@@ -91,29 +96,61 @@ fn naive(into: &mut HashMap<(String, String, String, u64), OperationCell>, batch
     }
 }
 
+/// A stream of requests, of which the first fill a state.
+struct Stream<'a> {
+    request: &'a dyn Fn(u64) -> Vec<u8>,
+    apart_ms: u64,
+    filling: u64,
+    timed: u64,
+}
+
+impl Stream<'_> {
+    /// Returns how long `fold` takes of all but those that fill the state.
+    fn time(&self, mut fold: impl FnMut(&RecordBatch)) -> Duration {
+        let mut took = Duration::ZERO;
+        for number in 0..self.filling + self.timed {
+            let received = UnixNanos(T0 + number * self.apart_ms * MS);
+            let batch = decode(Signal::Traces, &(self.request)(number), received).expect("well-formed").batch;
+            let begun = Instant::now();
+            fold(black_box(&batch));
+            took += if number < self.filling { Duration::ZERO } else { begun.elapsed() };
+        }
+        took
+    }
+
+    fn fold(&self) -> Duration {
+        let mut state = SignalState::new(SignalLimits::default());
+        self.time(|batch| state.fold(Table::Spans, batch).expect("the stored schema"))
+    }
+}
+
 fn fold(c: &mut Criterion) {
-    let batches = batches(30);
-    let mut group = c.benchmark_group("signals_fold");
-    group.throughput(Throughput::Elements(SPANS * batches.len() as u64)).sample_size(10);
-    group.bench_function("state, traces assembled", |b| {
-        b.iter_batched_ref(
-            || SignalState::new(SignalLimits::default()),
-            |state| {
-                for batch in &batches {
-                    state.fold(Table::Spans, black_box(batch)).expect("the stored schema");
-                }
-                state.close_traces();
-            },
-            BatchSize::LargeInput,
-        );
-    });
+    let (filling, timed) = (15, 15);
+    let mut group = c.benchmark_group("signals_fold, mesh");
+    group.throughput(Throughput::Elements(SPANS * timed)).sample_size(10);
+    let requests: Vec<Vec<u8>> = (0..filling + timed).map(mesh).collect();
+    let stream = Stream { request: &|number| requests[number as usize].clone(), apart_ms: 1_000, filling, timed };
+    group.bench_function("state, traces assembled", |b| b.iter_custom(|n| (0..n).map(|_| stream.fold()).sum()));
     group.bench_function("map of strings, requests only", |b| {
-        b.iter_batched_ref(
-            HashMap::new,
-            |cells| batches.iter().for_each(|batch| naive(cells, black_box(batch))),
-            BatchSize::LargeInput,
-        );
+        b.iter_custom(|n| {
+            let once = |_| {
+                let mut cells = HashMap::new();
+                stream.time(|batch| naive(&mut cells, batch))
+            };
+            (0..n).map(once).sum()
+        });
     });
+    group.finish();
+
+    let (filling, timed) = (120, 60);
+    let samples = Samples::new(plimsoll_loadtest::Signal::Traces, false, RECORDS, 4);
+    let mut group = c.benchmark_group("signals_fold, load");
+    group.throughput(Throughput::Elements(RECORDS as u64 * timed)).sample_size(10);
+    for (name, apart_ms) in [("6,700 a second, all traces assembled", 150), ("100,000 a second, some of them", 10)] {
+        let request = |number| samples.request(number, T0 + number * apart_ms * MS);
+        let stream = Stream { request: &request, apart_ms, filling, timed };
+        group.bench_function(name, |b| b.iter_custom(|n| (0..n).map(|_| stream.fold()).sum()));
+    }
     group.finish();
 }
 

@@ -54,6 +54,7 @@ pub(crate) struct Assembly {
     /// Parents before their children, the children of one side by side.
     order: Vec<u32>,
     stack: Vec<(u32, u64, u64)>,
+    /// None while all are zero.
     shifts: Vec<i64>,
     /// Which spans lead down to a request, as far up as the request that they are part of.
     leads: Vec<bool>,
@@ -93,11 +94,11 @@ impl Assembly {
         self.duplicated.clear();
         self.duplicates = 0;
         self.versions.clear();
-        self.nodes.clear();
         let (mut any_failed, mut met) = (false, NONE);
         let versions = &mut self.versions;
-        self.nodes.extend((0..count).map(|at| {
-            let mut span = *span(at);
+        self.nodes.resize(count, Node::EMPTY);
+        for (node, at) in self.nodes.iter_mut().zip(0..) {
+            let span = span(at);
             any_failed |= span.failed;
             if span.version != met {
                 met = span.version;
@@ -106,11 +107,11 @@ impl Assembly {
                 }
             }
             let (service, serves) = service(span.version);
+            node.begin(span, service);
             if span.role == Role::MayRoot && serves {
-                span.role = Role::Other;
+                node.span.role = Role::Other;
             }
-            Node::of(span, service)
-        }));
+        }
         self.any_failed = any_failed;
         if self.ids.set(self.nodes.iter().map(|node| node.span.id)) {
             self.drop_duplicates();
@@ -198,11 +199,9 @@ impl Assembly {
         let n = nodes.len();
         self.skewed.clear();
         self.requests.clear();
-        self.order.clear();
         self.order.resize(n, NONE);
         self.shifts.clear();
-        self.shifts.resize(n, 0);
-        let (order, shifts) = (&mut self.order[..n], &mut self.shifts[..n]);
+        let (order, shifts) = (&mut self.order[..n], &mut self.shifts);
         let mut listed = 0;
         for at in 0..n {
             let node = &mut nodes[at];
@@ -229,7 +228,12 @@ impl Assembly {
             at += 1;
             let from = listed;
             let Node { mut children_from, start, end, service, request, root, .. } = nodes[up];
-            let (calls, shift) = (nodes[up].span.role == Role::Client, shifts[up]);
+            if children_from == NONE {
+                (nodes[up].children_from, nodes[up].children_to) = (from as u32, from as u32);
+                continue;
+            }
+            let calls = nodes[up].span.role == Role::Client;
+            let shift = shifts.get(up).copied().unwrap_or(0);
             while let Some(node) = nodes.get_mut(children_from as usize) {
                 let child = std::mem::replace(&mut children_from, node.next);
                 order[listed] = child;
@@ -258,6 +262,7 @@ impl Assembly {
                     }
                 }
                 if by != 0 {
+                    shifts.resize(n, 0);
                     shifts[child as usize] = by;
                 }
                 (node.start, node.end) = (times.0, times.1.max(times.0));

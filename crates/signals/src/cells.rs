@@ -40,24 +40,33 @@ impl CellStore {
     }
 
     /// Returns the pending cell of a bucket; `None` where it would be new and there is no room.
+    #[inline(always)]
     pub(crate) fn pending_cell(&mut self, series: u32, bucket: u64, max: usize) -> Option<&mut Cell> {
+        let at = match self.series.get(series as usize).map(|cells| cells.pending.as_slice()) {
+            Some([.., (last, _)]) if *last == bucket => 1,
+            // What a trace tells comes after it was idle for a while.
+            Some([.., (before, _), _]) if *before == bucket => 2,
+            _ => return self.find_pending(series, bucket, max),
+        };
+        let cells = &mut self.series[series as usize].pending;
+        let at = cells.len() - at;
+        Some(&mut cells[at].1)
+    }
+
+    #[inline(never)]
+    fn find_pending(&mut self, series: u32, bucket: u64, max: usize) -> Option<&mut Cell> {
         if self.series.len() <= series as usize {
             self.series.resize_with(series as usize + 1, SeriesCells::default);
         }
         let cells = &mut self.series[series as usize].pending;
-        let at = match cells.last() {
-            Some((last, _)) if *last == bucket => cells.len() - 1,
-            // What a trace tells comes after it was idle for a while.
-            Some(_) if cells.len() > 1 && cells[cells.len() - 2].0 == bucket => cells.len() - 2,
-            _ => match cells.binary_search_by_key(&bucket, |(b, _)| *b) {
-                Ok(at) => at,
-                Err(_) if self.pending >= max => return None,
-                Err(at) => {
-                    self.pending += 1;
-                    cells.insert(at, (bucket, Cell::default()));
-                    at
-                }
-            },
+        let at = match cells.binary_search_by_key(&bucket, |(b, _)| *b) {
+            Ok(at) => at,
+            Err(_) if self.pending >= max => return None,
+            Err(at) => {
+                self.pending += 1;
+                cells.insert(at, (bucket, Cell::default()));
+                at
+            }
         };
         Some(&mut cells[at].1)
     }

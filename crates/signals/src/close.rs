@@ -10,7 +10,7 @@ use crate::quality::Word;
 use crate::registry::{NO_NAME, OTHER_NAME, SeriesKey};
 use crate::spans::RequestSpan;
 use crate::state::SignalState;
-use crate::traces::{ClosedTrace, OpenSpan, Role};
+use crate::traces::{ClosedTrace, OpenSpan, Role, TakenOut};
 
 /// Traces that are taken out side by side.
 const AT_ONCE: usize = 16;
@@ -18,24 +18,31 @@ const AT_ONCE: usize = 16;
 /// The room that closing takes; made once and used for every trace.
 #[derive(Default)]
 pub(crate) struct Closing {
-    pub(crate) traces: [ClosedTrace; AT_ONCE],
     assembly: Assembly,
     paths: PathsAtHand,
+    at_hand: TakenOut<AT_ONCE>,
+    next: TakenOut<AT_ONCE>,
+    evicted: TakenOut<1>,
 }
 
 impl SignalState {
     /// Closes the traces whose last arrival is not after `before`.
     pub(crate) fn close_until(&mut self, before: u64) {
         let mut closing = self.closing.take().unwrap_or_default();
-        let mut traces = std::mem::take(&mut closing.traces);
+        let Closing { assembly, paths, at_hand, next, .. } = &mut *closing;
         loop {
-            let taken = self.traces.take_idle(before, &mut traces);
-            traces[..taken].iter_mut().for_each(|trace| self.close(&mut closing, trace));
-            if taken == 0 {
+            // While one is closed, memory brings what was kept of those after it.
+            self.traces.take_idle(before, next);
+            for trace in at_hand.traces() {
+                self.close(assembly, paths, trace);
+                self.traces.find_spans(next);
+            }
+            while self.traces.find_spans(next) {}
+            std::mem::swap(at_hand, next);
+            if at_hand.traces().is_empty() {
                 break;
             }
         }
-        closing.traces = traces;
         self.closing = Some(closing);
     }
 
@@ -43,19 +50,19 @@ impl SignalState {
     pub(crate) fn evict_trace(&mut self) {
         self.traces.makes_room(self.watermark);
         let mut closing = self.closing.take().unwrap_or_default();
-        let mut trace = std::mem::take(&mut closing.traces[0]);
-        if self.traces.take_idle(u64::MAX, std::array::from_mut(&mut trace)) > 0 {
+        let Closing { assembly, paths, evicted, .. } = &mut *closing;
+        self.traces.take_idle(u64::MAX, evicted);
+        while self.traces.find_spans(evicted) {}
+        for trace in evicted.traces() {
             (trace.partial, trace.yielded) = (true, true);
             self.registry.counters.traces_evicted += 1;
-            self.close(&mut closing, &mut trace);
+            self.close(assembly, paths, trace);
         }
-        closing.traces[0] = trace;
         self.closing = Some(closing);
     }
 
     /// Counts what a trace tells that was taken out.
-    pub(crate) fn close(&mut self, closing: &mut Closing, trace: &mut ClosedTrace) {
-        let Closing { assembly, paths, .. } = closing;
+    fn close(&mut self, assembly: &mut Assembly, paths: &mut PathsAtHand, trace: &mut ClosedTrace) {
         let (registry, traces) = (&self.registry, &self.traces);
         let slots = trace.spans.as_slice();
         assembly.run(

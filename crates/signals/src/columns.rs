@@ -3,12 +3,16 @@
 //! *Cost.* Text that is empty is told by its offsets and never compared: a comparison of nothing with nothing still calls
 //! `memcmp`, whose masked load from where an empty string points takes hundreds of cycles on some processors.
 
+use std::borrow::Cow;
+
 use arrow::array::{
     Array, ArrayRef, AsArray, DictionaryArray, FixedSizeBinaryArray, Int64Array, ListArray, MapArray, RecordBatch,
     StringArray, StructArray, TimestampNanosecondArray, UInt32Array,
 };
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::{ArrowNativeType, ArrowPrimitiveType, Int64Type, TimestampNanosecondType, UInt32Type};
+use arrow::datatypes::{
+    ArrowNativeType, ArrowPrimitiveType, Int64Type, TimestampNanosecondType, ToByteSlice, UInt32Type,
+};
 
 /// Why a batch could not be folded or loaded: it is not in the stored schema.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +70,11 @@ impl<'a> Valid<'a> {
         }
     }
 
+    /// Says whether all rows have one.
+    fn all(self) -> bool {
+        self.bits.is_empty()
+    }
+
     #[inline(always)]
     fn is(self, row: usize) -> bool {
         let at = row + self.offset;
@@ -78,6 +87,10 @@ impl<'a> Valid<'a> {
 pub(crate) struct Times<'a>(&'a [i64]);
 
 impl<'a> Times<'a> {
+    pub(crate) fn bytes(self) -> &'a [u8] {
+        self.0.to_byte_slice()
+    }
+
     pub(crate) fn of(batch: &'a RecordBatch, name: &str) -> Result<Self, SchemaError> {
         Ok(Self(time(batch, name)?.values()))
     }
@@ -122,6 +135,15 @@ impl<'a, T: ArrowNativeType> Numbers<'a, T> {
     pub(crate) fn or_zero(self, row: usize) -> T {
         self.get(row).unwrap_or_default()
     }
+
+    /// Returns the numbers of all rows, so that nothing is asked for each; absent is zero.
+    pub(crate) fn or_zeros(self, rows: usize) -> Cow<'a, [T]> {
+        match self.values.get(..rows) {
+            Some(values) if self.valid.all() => Cow::Borrowed(values),
+            Some(_) => (0..rows).map(|row| self.or_zero(row)).collect(),
+            None => Cow::Owned(vec![T::default(); rows]),
+        }
+    }
 }
 
 /// Ids of one width; absent is zero.
@@ -132,6 +154,10 @@ pub(crate) struct Ids<'a, const WIDTH: usize> {
 }
 
 impl<'a, const WIDTH: usize> Ids<'a, WIDTH> {
+    pub(crate) fn bytes_of_all(self) -> &'a [u8] {
+        self.ids.as_flattened()
+    }
+
     pub(crate) fn of(batch: &'a RecordBatch, name: &str) -> Result<Self, SchemaError> {
         let array = id(batch, name, WIDTH as i32)?;
         Ok(Self { ids: array.value_data().as_chunks().0, valid: Valid::of(array.nulls()) })
@@ -178,6 +204,13 @@ pub(crate) struct Texts<'a> {
 impl<'a> Texts<'a> {
     pub(crate) fn of(batch: &'a RecordBatch, name: &str) -> Result<Self, SchemaError> {
         Ok(Self::from(text(batch, name)?))
+    }
+
+    /// Returns the bytes that say where the texts are, and those of all texts.
+    pub(crate) fn bytes(self) -> [&'a [u8]; 2] {
+        let of = |place: Option<&i32>| place.map_or(0, |place| *place as usize);
+        let texts = of(self.offsets.first())..of(self.offsets.last());
+        [self.offsets.to_byte_slice(), self.array.value_data().get(texts).unwrap_or_default()]
     }
 
     /// Says whether all are empty.

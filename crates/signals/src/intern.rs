@@ -67,6 +67,7 @@ impl<K: Copy + Eq> Recent<K> {
     }
 
     /// Returns the number of `key`, where `at` is a mixture of what it is made of.
+    #[inline(always)]
     pub(crate) fn get(&self, at: u32, key: K) -> Option<u32> {
         match self.slots[at as usize % Self::SLOTS] {
             Some((known, id)) if known == key => Some(id),

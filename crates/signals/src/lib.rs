@@ -56,6 +56,7 @@ mod drill;
 mod events;
 mod exception;
 mod excerpt;
+mod fetch;
 mod firsts;
 mod frame;
 mod groups;

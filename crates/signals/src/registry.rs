@@ -307,9 +307,11 @@ impl Registry {
             route => xxh3_64_with_seed(route.as_bytes(), xxh3_64(method.as_bytes())),
         };
         let hash = xxh3_128_with_seed(name.as_bytes(), seed);
-        if let Some(id) = self.recent_names.get(hash) {
-            return id;
-        }
+        self.recent_names.get(hash).unwrap_or_else(|| self.find_raw_name(hash, name, method, route))
+    }
+
+    #[inline(never)]
+    fn find_raw_name(&mut self, hash: u128, name: &str, method: &str, route: &str) -> u32 {
         let id = match self.raw_names.get(&hash) {
             Some(id) => *id,
             None => {
@@ -327,12 +329,16 @@ impl Registry {
         id
     }
 
+    #[inline(always)]
     pub(crate) fn operation_id(&mut self, service: u32, kind: OperationKind, name: u32) -> u32 {
-        let mut key = OperationId { service, kind, name };
+        let key = OperationId { service, kind, name };
         let at = service.wrapping_mul(31).wrapping_add(name).wrapping_mul(4).wrapping_add(kind as u32);
-        if let Some(id) = self.recent_operations.get(at, key) {
-            return id;
-        }
+        self.recent_operations.get(at, key).unwrap_or_else(|| self.find_operation(at, key))
+    }
+
+    #[inline(never)]
+    fn find_operation(&mut self, at: u32, mut key: OperationId) -> u32 {
+        let OperationId { service, name, .. } = key;
         if let Some(id) = self.operations.get(&key) {
             self.recent_operations.put(at, key, id);
             return id;
@@ -352,16 +358,18 @@ impl Registry {
         self.operations.intern(key)
     }
 
+    #[inline(always)]
     pub(crate) fn series_id(&mut self, key: SeriesKey) -> u32 {
         let at = key.version.wrapping_mul(31).wrapping_add(key.operation).wrapping_mul(4).wrapping_add(key.age as u32);
-        if let Some(id) = self.recent_series.get(at, key) {
-            return id;
-        }
+        self.recent_series.get(at, key).unwrap_or_else(|| self.find_series(at, key))
+    }
+
+    #[inline(never)]
+    fn find_series(&mut self, at: u32, mut key: SeriesKey) -> u32 {
         if let Some(id) = self.series.get(&key) {
             self.recent_series.put(at, key, id);
             return id;
         }
-        let mut key = key;
         if self.series.len() >= self.limits.series_max {
             self.overflow();
             let OperationId { service, kind, .. } = *self.operations.key(key.operation);
@@ -385,7 +393,16 @@ impl Registry {
         }
     }
 
+    /// Takes note that there was no room for a cell of a series.
+    #[cold]
+    pub(crate) fn drop_cell(&mut self, series: u32, now: u64) {
+        self.counters.dropped += 1;
+        let service = self.operations.key(self.series.key(series).operation).service;
+        self.service[service as usize].quality.say(crate::quality::Word::DroppedCells, now);
+    }
+
     /// Remembers who called or blamed whom, where a cell says so for the first time.
+    #[inline]
     pub(crate) fn note_edge(&mut self, version: u32, party: u32, bucket: u64, recorded: Recorded) {
         match recorded {
             Recorded::Again => {}
@@ -398,17 +415,18 @@ impl Registry {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn party_id(&mut self, version: u32, operation: Option<u32>) -> u32 {
         let key = (version, operation.unwrap_or(u32::MAX));
         let at = key.0.wrapping_mul(31).wrapping_add(key.1);
-        if let Some(id) = self.recent_parties.get(at, key) {
-            return id;
-        }
-        let id = self.spelt_party(version, operation);
-        self.recent_parties.put(at, key, id);
-        id
+        self.recent_parties.get(at, key).unwrap_or_else(|| {
+            let id = self.spelt_party(version, operation);
+            self.recent_parties.put(at, key, id);
+            id
+        })
     }
 
+    #[inline(never)]
     fn spelt_party(&mut self, version: u32, operation: Option<u32>) -> u32 {
         let VersionKey { service, version } = self.versions.key(version).clone();
         let operation = operation.map_or(NO_NAME, |operation| self.operations.key(operation).name);

@@ -4,7 +4,7 @@
 //! same for all spans of a run is added once a run ([`SpanRun`]).
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Int32Type, UInt32Type};
+use arrow::datatypes::{Int32Type, ToByteSlice, UInt32Type};
 use plimsoll_model::UnixNanos;
 use plimsoll_model::drill::Outcome;
 use plimsoll_model::signal::{AgeClass, ExceptionCount, Fingerprint, OperationKind, WEIGHT_UNIT};
@@ -13,6 +13,7 @@ use crate::attributes::Attributes;
 use crate::columns::{self, Ids, Numbers, SchemaError, Texts, Times, same_text};
 use crate::draws::number_of;
 use crate::events::{Events, flag_part};
+use crate::fetch::Ahead;
 use crate::presence::{Emitted, Run};
 use crate::quality::Word;
 use crate::registry::{NO_NAME, SeriesKey};
@@ -79,6 +80,8 @@ impl SignalState {
         let (received, start, end) = (received.over(rows), start.over(rows), end.over(rows));
         let keys = &resources.keys()[..rows];
         let (trace_id, span_id, parent) = (trace_id.over(rows), span_id.over(rows), parent.over(rows));
+        let (kinds, states, https) = (kind.or_zeros(rows), status.or_zeros(rows), http_status.or_zeros(rows));
+        let (kinds, states, https) = (&kinds[..rows], &states[..rows], &https[..rows]);
         let mut run = Run::new(Emitted::Span);
         let mut seen = SpanRun::default();
         let mut moment = Moment::default();
@@ -86,10 +89,18 @@ impl SignalState {
         let (mut emitter, mut bucket) = (Emitter::NONE, 0);
         let mut weighed: (&str, u64) = ("", WEIGHT_UNIT);
         let mut values = std::mem::take(&mut self.values_at_hand);
+        let times = [received, start, end].map(Times::bytes);
+        let ids = [trace_id.bytes_of_all(), span_id.bytes_of_all(), parent.bytes_of_all()];
+        let numbers = [keys.to_byte_slice(), kinds.to_byte_slice(), states.to_byte_slice(), https.to_byte_slice()];
+        let texts = [name, method, route].map(Texts::bytes);
+        let ahead = Ahead::of(times.into_iter().chain(ids).chain(numbers).chain(texts.into_iter().flatten()), rows);
         self.registry.counters.spans += rows as u64;
 
         for (row, key) in keys.iter().enumerate() {
             let (received, start, end) = (received.get(row), start.get(row), end.get(row));
+            if let Some(near) = ahead.at(row) {
+                self.traces.fetch(near.map(|row| trace_id.get(row)));
+            }
             if !stretch.takes(*key, received, end) {
                 stretch.end(&mut run, &mut seen);
                 if received != moment.received {
@@ -128,7 +139,7 @@ impl SignalState {
                 self.registry.service[emitter.service as usize].quality.say(Word::SampledSpans, received);
             }
             let parent = parent.get(row);
-            let role = match kind.or_zero(row) {
+            let role = match kinds[row] {
                 KIND_SERVER => Role::Server,
                 KIND_CONSUMER => Role::Consumer,
                 KIND_CLIENT => Role::Client,
@@ -137,8 +148,8 @@ impl SignalState {
                 _ if self.registry.service[emitter.service as usize].serves => Role::Other,
                 _ => Role::MayRoot,
             };
-            let http = http_status.or_zero(row);
-            let failed = match status.or_zero(row) {
+            let http = https[row];
+            let failed = match states[row] {
                 STATUS_ERROR => true,
                 STATUS_OK => false,
                 _ => http >= 500,

@@ -213,13 +213,11 @@ impl SignalState {
     }
 
     /// Returns the cell of a series that something is to be counted in; `None` where there is no room, which is counted.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn cell_of(&mut self, series: u32, bucket: u64) -> Option<&mut Cell> {
         let cell = self.cells.pending_cell(series, bucket, self.registry.limits.pending_cells_max);
         if cell.is_none() {
-            self.registry.counters.dropped += 1;
-            let service = self.registry.operations.key(self.registry.series.key(series).operation).service;
-            self.registry.service[service as usize].quality.say(Word::DroppedCells, self.watermark);
+            self.registry.drop_cell(series, self.watermark);
         }
         cell
     }

@@ -8,6 +8,7 @@
 
 use std::hash::Hasher;
 
+use crate::fetch::fetch;
 use crate::intern::Mix;
 
 const FREE: u64 = 0;
@@ -64,7 +65,7 @@ impl OpenIds {
     #[inline]
     pub(crate) fn fetch(&self, hash: u64) {
         let home = (hash >> 32) as usize & self.slots.len().wrapping_sub(1);
-        std::hint::black_box(self.slots.get(home).copied());
+        self.slots.get(home).into_iter().for_each(fetch);
     }
 
     /// Adds a place that is not among them.
@@ -142,7 +143,7 @@ impl RecentIds {
     #[inline]
     pub(crate) fn fetch(&self, hash: u64) {
         let home = hash as usize & self.slots.len().wrapping_sub(1);
-        std::hint::black_box(self.slots.get(home).copied());
+        self.slots.get(home).into_iter().for_each(fetch);
     }
 
     /// Finds the hash, or the free place where it would be.

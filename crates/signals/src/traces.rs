@@ -11,6 +11,7 @@
 use plimsoll_model::signal::{AgeClass, ExceptionCount, Fingerprint};
 
 use crate::blocks::Blocks;
+use crate::fetch::fetch;
 use crate::intern::FixedMap;
 use crate::keeping::{Keeping, OfBoth};
 use crate::trace_ids::{OpenIds, RecentIds, hash_of};
@@ -98,6 +99,7 @@ pub(crate) struct OpenException {
     pub(crate) counted: bool,
 }
 
+#[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Trace {
     id: u128,
@@ -112,6 +114,22 @@ struct Trace {
     throws: bool,
     /// Which chain it is in.
     chain: u8,
+}
+
+impl Trace {
+    /// Room for one.
+    const EMPTY: Self = Self {
+        id: 0,
+        first: 0,
+        last: 0,
+        head: NONE,
+        spans: 0,
+        older: NONE,
+        newer: NONE,
+        partial: false,
+        throws: false,
+        chain: YIELDING,
+    };
 }
 
 /// The chain of traces that make room for others where there is too little, and of those that are kept.
@@ -138,12 +156,32 @@ pub(crate) struct ClosedTrace {
     pub(crate) yielded: bool,
 }
 
+/// Traces taken out together.
+pub(crate) struct TakenOut<const MANY: usize> {
+    traces: [ClosedTrace; MANY],
+    /// Of each the next span to be found.
+    heads: [u32; MANY],
+    taken: usize,
+    /// There may be spans to be found.
+    unread: bool,
+}
+
+impl<const MANY: usize> Default for TakenOut<MANY> {
+    fn default() -> Self {
+        Self { traces: std::array::from_fn(|_| ClosedTrace::default()), heads: [NONE; MANY], taken: 0, unread: false }
+    }
+}
+
+impl<const MANY: usize> TakenOut<MANY> {
+    pub(crate) fn traces(&mut self) -> &mut [ClosedTrace] {
+        &mut self.traces[..self.taken]
+    }
+}
+
 pub(crate) struct OpenTraces {
     by_id: OpenIds,
     traces: Blocks<Trace>,
-    free_traces: Vec<u32>,
     spans: Blocks<OpenSpan>,
-    free_spans: Vec<u32>,
     /// By place of the trace.
     exceptions: FixedMap<u32, Vec<OpenException>>,
     chains: [Chain; 2],
@@ -165,10 +203,8 @@ impl OpenTraces {
     pub(crate) fn new() -> Self {
         Self {
             by_id: OpenIds::default(),
-            traces: Blocks::default(),
-            free_traces: Vec::new(),
-            spans: Blocks::default(),
-            free_spans: Vec::new(),
+            traces: Blocks::new(Trace::EMPTY),
+            spans: Blocks::new(OpenSpan::EMPTY),
             exceptions: FixedMap::default(),
             chains: [Chain { oldest: NONE, newest: NONE }; 2],
             keeping: Keeping::default(),
@@ -220,10 +256,7 @@ impl OpenTraces {
             trace.partial = true;
             return None;
         }
-        let slot = match self.free_spans.pop() {
-            Some(slot) => slot,
-            None => self.spans.push(OpenSpan::EMPTY),
-        };
+        let slot = self.spans.take();
         let before = std::mem::replace(&mut trace.head, slot);
         trace.spans += 1;
         self.open_spans += 1;
@@ -242,15 +275,30 @@ impl OpenTraces {
         self.open_exceptions += 1;
     }
 
+    /// Has memory bring what is needed to find traces soon.
+    pub(crate) fn fetch(&self, ids: impl Iterator<Item = u128>) {
+        let mut last = 0;
+        for id in ids {
+            if id != last {
+                let hash = hash_of(id);
+                self.by_id.fetch(hash);
+                self.closed.iter().for_each(|closed| closed.fetch(hash));
+                last = id;
+            }
+        }
+    }
+
+    /// Finds a trace, or opens it, and says that something of it arrived.
     #[inline(always)]
     fn touch(&mut self, id: u128, arrival: u64, life: u64) -> u32 {
         // Of a trace that was taken out nothing is remembered here.
-        if self.met.0 == id && self.met.1 != NONE {
-            let at = self.met.1;
-            self.arrived(at, arrival, life);
-            return at;
+        let at = if self.met.0 == id && self.met.1 != NONE { self.met.1 } else { self.look_up(id, arrival, life) };
+        let trace = &mut self.traces[at];
+        if arrival > trace.last && arrival - trace.first <= life {
+            trace.last = arrival;
+            self.make_newest(at);
         }
-        self.look_up(id, arrival, life)
+        at
     }
 
     #[inline(never)]
@@ -258,7 +306,6 @@ impl OpenTraces {
         let hash = hash_of(id);
         if let Some(at) = self.by_id.find(hash, |at| self.traces[at].id == id) {
             self.met = (id, at);
-            self.arrived(at, arrival, life);
             return at;
         }
         let kept = self.keeping.keeps(hash);
@@ -266,31 +313,16 @@ impl OpenTraces {
         let evicts = self.evicted_at > 0 && arrival.saturating_sub(self.evicted_at) <= life;
         let partial = (!kept && evicts) || self.closed.iter().any(|closed| closed.contains(hash));
         let chain = if kept { KEPT } else { YIELDING };
-        let (first, last) = (arrival, arrival);
-        let (older, newer) = (NONE, NONE);
-        let trace = Trace { id, first, last, head: NONE, spans: 0, older, newer, partial, throws: false, chain };
-        let at = match self.free_traces.pop() {
-            Some(at) => {
-                self.traces[at] = trace;
-                at
-            }
-            None => self.traces.push(trace),
-        };
+        let trace = Trace { id, first: arrival, last: arrival, partial, chain, ..Trace::EMPTY };
+        let at = self.traces.take();
+        self.traces[at] = trace;
         self.met = (id, at);
         self.by_id.insert(hash, at);
         self.link_newest(at);
         at
     }
 
-    #[inline(always)]
-    fn arrived(&mut self, at: u32, arrival: u64, life: u64) {
-        let trace = &mut self.traces[at];
-        if arrival > trace.last && arrival - trace.first <= life {
-            trace.last = arrival;
-            self.make_newest(at);
-        }
-    }
-
+    #[inline(never)]
     fn make_newest(&mut self, at: u32) {
         self.unlink(at);
         self.link_newest(at);
@@ -322,12 +354,11 @@ impl OpenTraces {
     }
 
     /// Takes out the traces that have been idle longest, as many as there is room for in `into`, of those whose last arrival
-    /// is not after `before`, first all of those that make room for others. Returns how many. Their spans stay where they are
-    /// until another is added.
-    pub(crate) fn take_idle<const MANY: usize>(&mut self, before: u64, into: &mut [ClosedTrace; MANY]) -> usize {
+    /// is not after `before`, first all of those that make room for others. Their spans are yet to be [found](Self::find_spans).
+    pub(crate) fn take_idle<const MANY: usize>(&mut self, before: u64, into: &mut TakenOut<MANY>) {
+        into.taken = 0;
         let is_idle = |chain: &&Chain| chain.oldest != NONE && self.traces[chain.oldest].last <= before;
-        let Some(Chain { oldest, .. }) = self.chains.iter().find(is_idle).copied() else { return 0 };
-        let mut heads = [NONE; MANY];
+        let Some(Chain { oldest, .. }) = self.chains.iter().find(is_idle).copied() else { return };
         let mut taken = 0;
         let mut at = oldest;
         while taken < MANY && at != NONE && self.traces[at].last <= before {
@@ -335,28 +366,39 @@ impl OpenTraces {
             let hash = hash_of(trace.id);
             self.by_id.fetch(hash);
             self.closed[0].fetch(hash);
-            heads[taken] = at;
+            if trace.head != NONE {
+                fetch(&self.spans[trace.head]);
+            }
+            into.heads[taken] = at;
             at = trace.newer;
             taken += 1;
         }
-        for (closed, head) in into.iter_mut().zip(&mut heads[..taken]) {
+        for (closed, head) in into.traces.iter_mut().zip(&mut into.heads[..taken]) {
             *head = self.take_out(*head, closed);
         }
-        // One span of each in turn.
-        let (spans, heads) = (&self.spans, &mut heads[..taken]);
-        let mut left = taken;
-        while left > 0 {
-            left = 0;
-            for (head, closed) in heads.iter_mut().zip(&mut *into) {
-                if *head != NONE {
-                    closed.spans.push(*head);
-                    *head = spans[*head].before;
-                    left += 1;
-                }
+        (into.taken, into.unread) = (taken, true);
+    }
+
+    /// Finds one more span of each trace that was taken out; says whether there are others. The spans stay where they are until
+    /// another is added.
+    pub(crate) fn find_spans<const MANY: usize>(&mut self, of: &mut TakenOut<MANY>) -> bool {
+        if !of.unread {
+            return false;
+        }
+        of.unread = false;
+        for (head, closed) in of.heads[..of.taken].iter_mut().zip(&mut of.traces) {
+            if *head == NONE {
+                continue;
+            }
+            closed.spans.push(*head);
+            self.spans.give_back(*head);
+            *head = self.spans[*head].before;
+            if *head != NONE {
+                fetch(&self.spans[*head]);
+                of.unread = true;
             }
         }
-        into[..taken].iter().for_each(|closed| self.free_spans.extend_from_slice(&closed.spans));
-        taken
+        of.unread
     }
 
     /// Returns a span of an open trace, or of one that was taken out last.
@@ -368,7 +410,7 @@ impl OpenTraces {
     /// Takes out a trace but for its spans; returns where these begin.
     fn take_out(&mut self, at: u32, into: &mut ClosedTrace) -> u32 {
         self.unlink(at);
-        self.free_traces.push(at);
+        self.traces.give_back(at);
         if self.met.1 == at {
             self.met = (0, NONE);
         }
