@@ -4,8 +4,8 @@
 //!
 //! *Load.* Requests of 1,000 spans of 440 bytes with ten attributes, in traces of eight.
 //!
-//! As in a server that runs, the state has been filled before, traces close while others come, and each request is decoded
-//! right before it is folded, which is what takes the time.
+//! The state has been filled before, as that of a server that runs: as many traces close as come, and as many were closed as are
+//! remembered. Each request is decoded right before it is folded, on the same core; folding is what takes the time.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -118,19 +118,25 @@ impl Stream<'_> {
         took
     }
 
-    fn fold(&self) -> Duration {
-        let mut state = SignalState::new(SignalLimits::default());
-        self.time(|batch| state.fold(Table::Spans, batch).expect("the stored schema"))
+    /// Returns how long a state takes to fold it; `evicts` says whether traces have to make room for others.
+    fn fold(&self, limits: SignalLimits, evicts: bool) -> Duration {
+        let mut state = SignalState::new(limits);
+        let took = self.time(|batch| state.fold(Table::Spans, batch).expect("the stored schema"));
+        let counted = state.counters();
+        assert!(counted.traces_assembled > 0 && (counted.traces_evicted > 0) == evicts, "{counted:?}");
+        took
     }
 }
 
 fn fold(c: &mut Criterion) {
-    let (filling, timed) = (15, 15);
+    let (filling, timed) = (80, 15);
     let mut group = c.benchmark_group("signals_fold, mesh");
     group.throughput(Throughput::Elements(SPANS * timed)).sample_size(10);
     let requests: Vec<Vec<u8>> = (0..filling + timed).map(mesh).collect();
     let stream = Stream { request: &|number| requests[number as usize].clone(), apart_ms: 1_000, filling, timed };
-    group.bench_function("state, traces assembled", |b| b.iter_custom(|n| (0..n).map(|_| stream.fold()).sum()));
+    group.bench_function("state, traces assembled", |b| {
+        b.iter_custom(|n| (0..n).map(|_| stream.fold(SignalLimits::default(), false)).sum());
+    });
     group.bench_function("map of strings, requests only", |b| {
         b.iter_custom(|n| {
             let once = |_| {
@@ -142,15 +148,19 @@ fn fold(c: &mut Criterion) {
     });
     group.finish();
 
-    let (filling, timed) = (120, 60);
     let samples = Samples::new(plimsoll_loadtest::Signal::Traces, false, RECORDS, 4);
     let mut group = c.benchmark_group("signals_fold, load");
-    group.throughput(Throughput::Elements(RECORDS as u64 * timed)).sample_size(10);
-    for (name, apart_ms) in [("6,700 a second, all traces assembled", 150), ("100,000 a second, some of them", 10)] {
+    group.sample_size(10);
+    let mut load = |name, apart_ms, (filling, timed), evicts| {
         let request = |number| samples.request(number, T0 + number * apart_ms * MS);
         let stream = Stream { request: &request, apart_ms, filling, timed };
-        group.bench_function(name, |b| b.iter_custom(|n| (0..n).map(|_| stream.fold()).sum()));
-    }
+        // Room as in a server with its defaults.
+        let limits = || SignalLimits { open_spans_max: 110_000, ..SignalLimits::default() };
+        group.throughput(Throughput::Elements(RECORDS as u64 * timed));
+        group.bench_function(name, |b| b.iter_custom(|n| (0..n).map(|_| stream.fold(limits(), evicts)).sum()));
+    };
+    load("6,700 a second, all traces assembled", 150, (620, 60), false);
+    load("100,000 a second, most traces evicted", 10, (1_100, 60), true);
     group.finish();
 }
 

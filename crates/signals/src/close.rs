@@ -10,32 +10,49 @@ use crate::quality::Word;
 use crate::registry::{NO_NAME, OTHER_NAME, SeriesKey};
 use crate::spans::RequestSpan;
 use crate::state::SignalState;
-use crate::traces::{ClosedTrace, OpenSpan, Role, TakenOut};
-
-/// Traces that are taken out side by side.
-const AT_ONCE: usize = 16;
+use crate::traces::{ClosedTrace, OpenSpan, OpenTraces, Role, TakenOut};
 
 /// The room that closing takes; made once and used for every trace.
 #[derive(Default)]
 pub(crate) struct Closing {
     assembly: Assembly,
     paths: PathsAtHand,
-    at_hand: TakenOut<AT_ONCE>,
-    next: TakenOut<AT_ONCE>,
-    evicted: TakenOut<1>,
+    at_hand: TakenOut,
+    next: TakenOut,
 }
 
 impl SignalState {
     /// Closes the traces whose last arrival is not after `before`.
     pub(crate) fn close_until(&mut self, before: u64) {
+        self.close_all(|traces, next| traces.take_idle(before, next), |_| ());
+    }
+
+    /// Closes traces until there is room for the others: the longest idle of those that make room, else of all. More of them may come.
+    pub(crate) fn make_room(&mut self) {
+        let limits = &self.registry.limits;
+        let room = [limits.open_spans_max, limits.open_exceptions_max];
+        if self.traces.open_spans() <= room[0] && self.traces.open_exceptions() <= room[1] {
+            return;
+        }
+        self.traces.makes_room(self.watermark);
+        let take = |traces: &mut OpenTraces, next: &mut TakenOut| traces.take_over(room, next);
+        let evicted = self.close_all(take, |trace| (trace.partial, trace.yielded) = (true, true));
+        self.registry.counters.traces_evicted += evicted;
+    }
+
+    /// Closes all that are taken, each as `mark` leaves it; returns how many.
+    fn close_all(&mut self, take: impl Fn(&mut OpenTraces, &mut TakenOut), mark: impl Fn(&mut ClosedTrace)) -> u64 {
         let mut closing = self.closing.take().unwrap_or_default();
-        let Closing { assembly, paths, at_hand, next, .. } = &mut *closing;
+        let Closing { assembly, paths, at_hand, next } = &mut *closing;
+        let mut count = 0;
         loop {
             // While one is closed, memory brings what was kept of those after it.
-            self.traces.take_idle(before, next);
+            take(&mut self.traces, next);
             for trace in at_hand.traces() {
+                mark(trace);
                 self.close(assembly, paths, trace);
                 self.traces.find_spans(next);
+                count += 1;
             }
             while self.traces.find_spans(next) {}
             std::mem::swap(at_hand, next);
@@ -44,21 +61,7 @@ impl SignalState {
             }
         }
         self.closing = Some(closing);
-    }
-
-    /// Closes the trace idle longest of those that make room for others, else of all; more of it may come.
-    pub(crate) fn evict_trace(&mut self) {
-        self.traces.makes_room(self.watermark);
-        let mut closing = self.closing.take().unwrap_or_default();
-        let Closing { assembly, paths, evicted, .. } = &mut *closing;
-        self.traces.take_idle(u64::MAX, evicted);
-        while self.traces.find_spans(evicted) {}
-        for trace in evicted.traces() {
-            (trace.partial, trace.yielded) = (true, true);
-            self.registry.counters.traces_evicted += 1;
-            self.close(assembly, paths, trace);
-        }
-        self.closing = Some(closing);
+        count
     }
 
     /// Counts what a trace tells that was taken out.
@@ -197,16 +200,18 @@ impl SignalState {
 
     /// Counts exceptions once a request and fingerprint.
     fn count_waiting(&mut self, assembly: &Assembly, trace: &mut ClosedTrace) {
-        if trace.exceptions.is_empty() {
+        // Their room goes with them: nothing bounds it any more.
+        let mut exceptions = std::mem::take(&mut trace.exceptions);
+        if exceptions.is_empty() {
             return;
         }
         // In an order of their own, so that the order of arrival does not show.
-        trace.exceptions.sort_unstable_by(|a, b| {
+        exceptions.sort_unstable_by(|a, b| {
             let key = |e: &crate::traces::OpenException| (!e.counted, e.span, e.fingerprint, e.bucket);
             key(a).cmp(&key(b)).then_with(|| a.seen.message.cmp(&b.seen.message))
         });
         let mut counted: Vec<(u32, u64, Fingerprint)> = Vec::new();
-        for waiting in &trace.exceptions {
+        for waiting in &exceptions {
             let at = assembly.find(waiting.span).unwrap_or(NONE);
             let request = if at == NONE { NONE } else { assembly.request_of(at) };
             let once = (request, if request == NONE { waiting.span } else { 0 }, waiting.fingerprint);

@@ -1,6 +1,6 @@
 //! Memory asked for before it is needed.
 
-/// Has memory bring what is looked at soon; nothing waits for it. Does nothing on processors that are not known here.
+/// Has memory bring what is looked at soon; nothing waits for it. On processors other than x86-64 it does nothing.
 #[inline(always)]
 #[cfg_attr(all(target_arch = "x86_64", not(miri)), expect(unsafe_code, reason = "a prefetch has no other face"))]
 pub(crate) fn fetch<T>(what: &T) {
@@ -16,8 +16,10 @@ pub(crate) fn fetch<T>(what: &T) {
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
-/// Rows that memory is asked for at once. What is near is read within as many rows, what is far within twice as many.
+/// Rows that memory is asked for at once. Columns are asked for twice as many before their rows are read, what those say once as many.
 const STRIDE: usize = 64;
+/// Columns that are longer are not gone through from end to end.
+const ROW_MAX: usize = 256;
 
 /// Columns that are gone through row by row, whose memory is asked for before: there are more of them than processors keep an eye on.
 pub(crate) struct Ahead<'a> {
@@ -28,13 +30,14 @@ pub(crate) struct Ahead<'a> {
 impl<'a> Ahead<'a> {
     /// Takes the bytes of columns of so many rows.
     pub(crate) fn of(columns: impl IntoIterator<Item = &'a [u8]>, rows: usize) -> Self {
-        let columns = columns.into_iter().filter(|bytes| rows > 0 && !bytes.is_empty()).collect();
+        let read = |bytes: &&[u8]| !bytes.is_empty() && bytes.len() <= rows.saturating_mul(ROW_MAX);
+        let columns = columns.into_iter().filter(read).collect();
         let ahead = Self { columns, rows };
         ahead.fetch(0, 2 * STRIDE);
         ahead
     }
 
-    /// Is called for each row, in order; returns rows that are near, whenever others are.
+    /// Is called for each row, in order; returns, once in so many rows, others that come soon and are in no cache but for what was asked for.
     #[inline(always)]
     pub(crate) fn at(&self, row: usize) -> Option<std::ops::Range<usize>> {
         row.is_multiple_of(STRIDE).then(|| {

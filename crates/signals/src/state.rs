@@ -162,11 +162,7 @@ impl SignalState {
         let [all, kept] = [self.traces.took_room(), self.traces.kept()];
         self.traces.keeping.look(self.watermark, [all, kept], room, idle);
         self.close_until(self.watermark.saturating_sub(idle.as_nanos() as u64));
-        while self.traces.open_spans() > self.registry.limits.open_spans_max
-            || self.traces.open_exceptions() > self.registry.limits.open_exceptions_max
-        {
-            self.evict_trace();
-        }
+        self.make_room();
         let retention = self.registry.limits.retention.as_nanos() as u64;
         let keep = UnixNanos(self.watermark.saturating_sub(retention)).bucket().0;
         if keep > self.retired_before {

@@ -156,23 +156,26 @@ pub(crate) struct ClosedTrace {
     pub(crate) yielded: bool,
 }
 
+/// Traces that are taken out together.
+const AT_ONCE: usize = 16;
+
 /// Traces taken out together.
-pub(crate) struct TakenOut<const MANY: usize> {
-    traces: [ClosedTrace; MANY],
+pub(crate) struct TakenOut {
+    traces: [ClosedTrace; AT_ONCE],
     /// Of each the next span to be found.
-    heads: [u32; MANY],
+    heads: [u32; AT_ONCE],
     taken: usize,
     /// There may be spans to be found.
     unread: bool,
 }
 
-impl<const MANY: usize> Default for TakenOut<MANY> {
+impl Default for TakenOut {
     fn default() -> Self {
-        Self { traces: std::array::from_fn(|_| ClosedTrace::default()), heads: [NONE; MANY], taken: 0, unread: false }
+        Self { traces: Default::default(), heads: [NONE; AT_ONCE], taken: 0, unread: false }
     }
 }
 
-impl<const MANY: usize> TakenOut<MANY> {
+impl TakenOut {
     pub(crate) fn traces(&mut self) -> &mut [ClosedTrace] {
         &mut self.traces[..self.taken]
     }
@@ -353,25 +356,46 @@ impl OpenTraces {
         self.traces[at].newer = NONE;
     }
 
-    /// Takes out the traces that have been idle longest, as many as there is room for in `into`, of those whose last arrival
-    /// is not after `before`, first all of those that make room for others. Their spans are yet to be [found](Self::find_spans).
-    pub(crate) fn take_idle<const MANY: usize>(&mut self, before: u64, into: &mut TakenOut<MANY>) {
-        into.taken = 0;
-        let is_idle = |chain: &&Chain| chain.oldest != NONE && self.traces[chain.oldest].last <= before;
-        let Some(Chain { oldest, .. }) = self.chains.iter().find(is_idle).copied() else { return };
+    /// Takes out traces whose last arrival is not after `before`.
+    pub(crate) fn take_idle(&mut self, before: u64, into: &mut TakenOut) {
+        self.take_while(into, |trace, _| trace.last <= before);
+    }
+
+    /// Takes out traces while more spans or exceptions wait than there is room for.
+    pub(crate) fn take_over(&mut self, room: [usize; 2], into: &mut TakenOut) {
+        let mut left = [self.open_spans, self.open_exceptions];
+        self.take_while(into, |trace, exceptions| {
+            let over = (0..2).any(|which| left[which] > room[which]);
+            left = [left[0] - trace.spans as usize, left[1] - exceptions];
+            over
+        });
+    }
+
+    /// Takes out the traces that have been idle longest, as many as there is room for in `into`, while `goes` says so of one and how many
+    /// exceptions it has, first of those that make room for others. Their spans are yet to be [found](Self::find_spans).
+    fn take_while(&mut self, into: &mut TakenOut, mut goes: impl FnMut(&Trace, usize) -> bool) {
         let mut taken = 0;
-        let mut at = oldest;
-        while taken < MANY && at != NONE && self.traces[at].last <= before {
-            let trace = &self.traces[at];
-            let hash = hash_of(trace.id);
-            self.by_id.fetch(hash);
-            self.closed[0].fetch(hash);
-            if trace.head != NONE {
-                fetch(&self.spans[trace.head]);
+        for chain in &self.chains {
+            let mut at = chain.oldest;
+            while taken < AT_ONCE && at != NONE {
+                let trace = &self.traces[at];
+                let exceptions = if trace.throws { self.exceptions.get(&at).map_or(0, Vec::len) } else { 0 };
+                if !goes(trace, exceptions) {
+                    break;
+                }
+                let hash = hash_of(trace.id);
+                self.by_id.fetch(hash);
+                self.closed[0].fetch(hash);
+                if trace.head != NONE {
+                    fetch(&self.spans[trace.head]);
+                }
+                into.heads[taken] = at;
+                at = trace.newer;
+                taken += 1;
             }
-            into.heads[taken] = at;
-            at = trace.newer;
-            taken += 1;
+            if taken > 0 {
+                break;
+            }
         }
         for (closed, head) in into.traces.iter_mut().zip(&mut into.heads[..taken]) {
             *head = self.take_out(*head, closed);
@@ -381,7 +405,7 @@ impl OpenTraces {
 
     /// Finds one more span of each trace that was taken out; says whether there are others. The spans stay where they are until
     /// another is added.
-    pub(crate) fn find_spans<const MANY: usize>(&mut self, of: &mut TakenOut<MANY>) -> bool {
+    pub(crate) fn find_spans(&mut self, of: &mut TakenOut) -> bool {
         if !of.unread {
             return false;
         }

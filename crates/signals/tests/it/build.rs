@@ -1,5 +1,6 @@
 //! Spans and logs as a sender would make them.
 
+use arrow::array::RecordBatch;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
@@ -116,6 +117,11 @@ fn exception_pairs(exception_type: &str, message: &str, stack: &str) -> Vec<KeyV
 
 /// Sends spans, received `received` milliseconds after [`T0`].
 pub(crate) fn send(state: &mut SignalState, received: u64, spans: &[Sent]) {
+    state.fold(Table::Spans, &batch(received, spans)).expect("the stored schema");
+}
+
+/// Returns the rows of spans received `received` milliseconds after [`T0`].
+pub(crate) fn batch(received: u64, spans: &[Sent]) -> RecordBatch {
     let resource_spans = spans
         .iter()
         .map(|sent| {
@@ -158,8 +164,7 @@ pub(crate) fn send(state: &mut SignalState, received: u64, spans: &[Sent]) {
         })
         .collect();
     let request = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
-    let decoded = decode(Signal::Traces, &request, UnixNanos(T0 + received * MS)).expect("well-formed");
-    state.fold(Table::Spans, &decoded.batch).expect("the stored schema");
+    decode(Signal::Traces, &request, UnixNanos(T0 + received * MS)).expect("well-formed").batch
 }
 
 /// Sends one log record with an exception.

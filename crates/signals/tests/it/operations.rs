@@ -3,8 +3,9 @@
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use plimsoll_model::signal::{AgeClass, OperationKind};
 use plimsoll_model::{Bucket, UnixNanos};
+use plimsoll_otlp::Table;
 
-use crate::build::{CLIENT, INTERNAL, MS, SERVER, T0, always, key, operations, send, span, state, text, total};
+use crate::build::{CLIENT, INTERNAL, MS, SERVER, T0, always, batch, key, operations, send, span, state, text, total};
 
 #[test]
 fn a_slow_request_counts_in_the_bucket_in_which_it_ends() {
@@ -13,6 +14,31 @@ fn a_slow_request_counts_in_the_bucket_in_which_it_ends() {
     let series = state.series(&key("a"), always());
     assert_eq!(series[0].cells[0].0, Bucket(UnixNanos(T0 + 25_000 * MS).bucket().0));
     assert_eq!(series[0].cells[0].1.latency.count(), 1);
+}
+
+#[test]
+fn a_batch_in_parts_counts_as_the_whole() {
+    let spans = (0..300_u64).map(|id| {
+        let kind = if id % 3 == 0 { SERVER } else { CLIENT };
+        let span = span("a", kind, &format!("op{}", id % 7), id + 1, id / 3 * 3, id, id + 5);
+        let status = Value::IntValue(200 + 300 * i64::from(id % 4 == 0));
+        if id % 2 == 0 { span.with("http.response.status_code", status) } else { span }
+    });
+    let rows = batch(400, &spans.collect::<Vec<_>>());
+    let counted = |parts: &[usize]| {
+        let mut state = state();
+        let mut from = 0;
+        for part in parts {
+            state.fold(Table::Spans, &rows.slice(from, *part)).expect("the stored schema");
+            from += part;
+        }
+        assert_eq!(from, rows.num_rows());
+        state.close_traces();
+        format!("{:?} {:?}", state.counters(), state.series(&key("a"), always()))
+    };
+    let whole = counted(&[300]);
+    assert!(whole.contains("op6"), "{whole}");
+    assert_eq!(counted(&[0, 64, 0, 65, 128, 1, 42, 0]), whole);
 }
 
 #[test]
