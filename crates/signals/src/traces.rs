@@ -383,15 +383,12 @@ impl OpenTraces {
                 if !goes(trace, exceptions) {
                     break;
                 }
-                let hash = hash_of(trace.id);
-                self.by_id.fetch(hash);
-                self.closed[0].fetch(hash);
-                if trace.head != NONE {
-                    fetch(&self.spans[trace.head]);
-                }
                 into.heads[taken] = at;
                 at = trace.newer;
                 taken += 1;
+            }
+            if taken == AT_ONCE {
+                self.fetch_from(at);
             }
             if taken > 0 {
                 break;
@@ -401,6 +398,23 @@ impl OpenTraces {
             *head = self.take_out(*head, closed);
         }
         (into.taken, into.unread) = (taken, true);
+    }
+
+    /// Has memory bring what is needed to take out the traces from one on.
+    fn fetch_from(&self, mut at: u32) {
+        for _ in 0..AT_ONCE {
+            if at == NONE {
+                break;
+            }
+            let trace = &self.traces[at];
+            let hash = hash_of(trace.id);
+            self.by_id.fetch(hash);
+            self.closed[0].fetch(hash);
+            if trace.head != NONE {
+                fetch(&self.spans[trace.head]);
+            }
+            at = trace.newer;
+        }
     }
 
     /// Finds one more span of each trace that was taken out; says whether there are others. The spans stay where they are until
