@@ -190,7 +190,9 @@ pub struct Finding {
     pub unit: String,
     /// Candidate over baseline.
     pub effect: f64,
-    /// Anytime-valid confidence interval of the effect.
+    /// Interval of the effect, at 95 %, from none to ten thousand times: of counts, shares and latency a confidence sequence, which holds
+    /// at every look as far as counts come in no larger bursts than were measured; of a metric's level a band of measured noise,
+    /// which no look is promised ([`Self::holds_at_any_look`]).
     pub interval: [f64; 2],
     /// Evidence against "no worse than tolerated": the value of the e-process.
     pub e_value: f64,
@@ -210,10 +212,18 @@ pub struct Finding {
     pub explanation: Explanation,
 }
 
+/// Unit of findings of a metric's level.
+pub const LEVEL: &str = "level";
+
 impl Finding {
     /// Returns the finding as one sentence; what `summary` holds.
     pub fn sentence(&self) -> String {
         crate::sentence::of(self)
+    }
+
+    /// Says whether the interval is a confidence sequence, rather than a band of measured noise.
+    pub fn holds_at_any_look(&self) -> bool {
+        self.unit != LEVEL
     }
 }
 

@@ -122,10 +122,14 @@ impl AloneTest {
         (lately >= 1.5 * whole && short.errors >= 5.0).then_some(*begun)
     }
 
-    /// Returns bounds of the share of failed requests, since then or as a whole.
+    /// Returns bounds of the share of failed requests, since then or as a whole; both hold at all times with probability `1 - alpha`,
+    /// whichever of the windows is told of.
     pub(crate) fn share_interval(&self, alpha: f64) -> [f64; 2] {
-        let told = self.short.as_ref().filter(|_| self.burns_since().is_some()).map_or(&self.whole, |(_, short)| short);
-        told.share_interval(alpha)
+        // A quarter for each side of the whole, and as much for all short windows together.
+        match &self.short {
+            Some((_, short)) if self.burns_since().is_some() => short.share_interval(0.25 * alpha / WINDOWS as f64),
+            _ => self.whole.share_interval(0.25 * alpha),
+        }
     }
 }
 

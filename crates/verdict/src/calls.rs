@@ -10,9 +10,11 @@ use std::collections::BTreeMap;
 use plimsoll_model::Bucket;
 use plimsoll_model::signal::OperationCell;
 
+use crate::dispersion::{self, Tempering};
 use crate::e_process::{Exceedance, Stratum};
 use crate::gate::Told;
 use crate::lately::told_by_ratio;
+use crate::rate;
 use crate::standing::Standing;
 use crate::tolerances::Tolerances;
 
@@ -53,6 +55,8 @@ pub(crate) struct CallTest {
     pub(crate) control: (f64, f64),
     /// The same by bucket, from when the tolerance was first exceeded: what never does so is not followed.
     lately: Vec<(Bucket, [(f64, f64); 2])>,
+    /// Strata in little space, for the interval of the effect: calls and requests of candidate and control, and the caution.
+    kept: Vec<[f32; 5]>,
 }
 
 /// Calls of one operation in one stretch of time.
@@ -93,8 +97,9 @@ impl CallTests {
 
     /// About how much memory it takes.
     pub(crate) fn bytes(&self) -> usize {
-        let lately: usize = self.tests.iter().map(|test| test.lately.len() * 40).sum();
-        self.tests.len() * (size_of::<CallTest>() + 64) + lately + self.before.calls.len() * 128
+        let kept = |test: &CallTest| test.lately.len() * 40 + test.kept.len() * size_of::<[f32; 5]>();
+        let kept: usize = self.tests.iter().map(kept).sum();
+        self.tests.len() * (size_of::<CallTest>() + 64) + kept + self.before.calls.len() * 128
     }
 
     /// Says whether what the candidate called lately is beyond what is tolerated of what was called before.
@@ -154,6 +159,7 @@ impl CallTests {
                     candidate: (0.0, 0.0),
                     control: (0.0, 0.0),
                     lately: Vec::new(),
+                    kept: Vec::new(),
                 });
             }
         }
@@ -205,6 +211,7 @@ impl CallTest {
         self.down.push(&s.swapped(), tolerances.calls_ratio, DISPERSION);
         self.candidate = (self.candidate.0 + s.bad_b, self.candidate.1 + s.n_b);
         self.control = (self.control.0 + s.bad_a, self.control.1 + s.n_a);
+        self.kept.push([s.bad_b, s.n_b, s.bad_a, s.n_a, s.caution].map(|n| n as f32));
         let (up, down) = (self.up.value(), self.down.value());
         // The mean of both directions; the larger is all of it but a factor of two.
         self.standing.moved(up.max(down) - std::f64::consts::LN_2);
@@ -232,6 +239,22 @@ impl CallTest {
         let more = self.up.value() >= self.down.value();
         let usual = calls / requests.max(1.0);
         told_by_ratio(more, candidate, usual, tolerances.calls_ratio, 0.5 * DIFFERENCE_MIN)
+    }
+
+    /// Bounds of the candidate's calls a request over the control's; both hold at all times with probability `1 - alpha`, as far as calls
+    /// come in no larger clumps than they were seen to.
+    pub(crate) fn interval(&self, alpha: f64) -> [f64; 2] {
+        let stratum = |(at, kept): (usize, &[f32; 5])| {
+            let [bad_b, n_b, bad_a, n_a, caution] = kept.map(f64::from);
+            Stratum { bucket: Bucket(at as u64), bad_b, n_b, bad_a, n_a, handicap: 1.0, caution }
+        };
+        let strata: Vec<Stratum> = self.kept.iter().enumerate().map(stratum).collect();
+        let mut together = Tempering::default();
+        strata.iter().for_each(|s| together.push(s));
+        // Of a control that was dealt out the share shows the candidate's clumps alone, and not all of those.
+        let own: Vec<(f64, f64)> = strata.iter().map(|s| (s.bad_b, s.n_b)).collect();
+        let measured = together.measure().phi.max(dispersion::of_counts(&own).phi);
+        rate::ratio_interval(&strata, DISPERSION.max(measured), alpha)
     }
 
     /// Calls that were made in addition; none where no more are made.

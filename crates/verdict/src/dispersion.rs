@@ -138,6 +138,13 @@ pub fn of_arm(buckets: &[(f64, f64)]) -> Measure {
     over_stretches(|length| summed(&pairs(buckets, length)))
 }
 
+/// Measures the dispersion of counts of which there may be many for each of what they are counted by, from `(count, all)`.
+pub fn of_counts(buckets: &[(f64, f64)]) -> Measure {
+    // Against far more than they are: what is measured is how they vary, as counts.
+    const MORE: f64 = 1e9;
+    of_arm(&buckets.iter().map(|(count, all)| (*count, MORE * all)).collect::<Vec<_>>())
+}
+
 /// What the time before the deploy shows of one arm's bursts.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Bursts {

@@ -2,6 +2,7 @@
 
 use plimsoll_model::log::{Level, LogSeries};
 use plimsoll_model::signal::{Exemplars, Histogram, OperationCell};
+use plimsoll_model::verdict::LEVEL;
 use plimsoll_model::{Culprit, Design, Explanation, Finding, FindingId, Interval, Sample, SignalKind};
 
 use crate::alone;
@@ -14,7 +15,7 @@ use crate::input::JudgeInput;
 use crate::latency;
 use crate::measured;
 use crate::paths;
-use crate::rate;
+use crate::rate::{self, EFFECT_ALPHA};
 use crate::restarts::Starts;
 use crate::scopes::{control_of, ever, level, source, whole};
 use crate::standing::Standing;
@@ -25,8 +26,6 @@ use crate::totals;
 use crate::view::{self, View, of_operation};
 
 const EXEMPLARS_MAX: usize = 5;
-/// Error probability of the interval of an effect.
-const ALPHA: f64 = 0.05;
 
 /// One test as it stands, with whom it points at.
 #[derive(Debug, Clone)]
@@ -149,9 +148,9 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
             let (baseline, interval) = if let Subject::Alone(_) = test.subject {
                 let usual = op.usual_errors(fold.usual_errors());
                 let usual = Sample { value: alone::objective(usual, &input.tolerances), n: 0 };
-                (usual, op.alone.share_interval(ALPHA).map(|share| share / usual.value))
+                (usual, op.alone.share_interval(EFFECT_ALPHA).map(|share| share / usual.value))
             } else {
-                let interval = rate::ratio_interval(&op.errors.strata(), op.errors.standing.dispersion, ALPHA);
+                let interval = rate::ratio_interval(&op.errors.strata(), op.errors.standing.dispersion, EFFECT_ALPHA);
                 let plain = || totals::failed(&view.control, input.weighted);
                 (by_zone.as_ref().map_or_else(plain, |by_zone| by_zone.baseline), interval)
             };
@@ -195,7 +194,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                     &merged(&view.candidate),
                     &merged(&view.control),
                     test.standing.dispersion,
-                    ALPHA,
+                    EFFECT_ALPHA,
                 ),
                 sql: evidence::latency(&view.scope),
                 explanation: explain::latency(&view.candidate, &view.control),
@@ -220,15 +219,12 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                     .sum();
                 Sample { value: calls as f64 / n.max(1) as f64, n }
             };
-            let low = |hits: f64, n: f64| (hits / n.max(1.0), 2.0 * hits.max(1.0).sqrt() / n.max(1.0));
-            let (b, eb) = low(test.candidate.0, test.candidate.1);
-            let (a, ea) = low(test.control.0, test.control.1);
             Numbers {
                 operation: op.name.clone(),
                 baseline: sample(control_of(fold)),
                 candidate: sample(Role::Candidate),
                 unit: "calls/request",
-                interval: [((b - eb) / (a + ea).max(1e-4)).max(0.0), ((b + eb) / (a - ea).max(1e-4)).min(1e4)],
+                interval: test.interval(EFFECT_ALPHA),
                 sql: evidence::calls(&view.scope, &test.service, &test.operation),
                 explanation: explain::about(format!("{} `{}`", test.service, test.operation)),
                 identity: format!("{} {} {}", op.kind.as_str(), test.service, test.operation),
@@ -246,7 +242,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 baseline: sample(&[Role::Before, Role::Control]),
                 candidate: sample(&[Role::Candidate]),
                 unit: "ratio",
-                interval: rate::ratio_interval(&fold.novelty.strata(seen), seen.standing.dispersion, ALPHA),
+                interval: fold.novelty.interval(seen, EFFECT_ALPHA),
                 sql: evidence::exception(&ever(input, fold), fingerprint),
                 explanation: explain::about(explain::exception_name(&seen.kind, &seen.message)),
                 identity: fingerprint.0.to_string(),
@@ -264,7 +260,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 baseline: totals::messages(input, fold, &[Role::Before, Role::Control], same),
                 candidate: totals::messages(input, fold, &[Role::Candidate], same),
                 unit: "ratio",
-                interval: rate::ratio_interval(&fold.logs.strata(seen), seen.standing.dispersion, ALPHA),
+                interval: fold.logs.interval(seen, EFFECT_ALPHA),
                 sql: evidence::logs(&ever(input, fold), Some(&seen.message)),
                 explanation: explain::about(explain::exception_name("", &seen.message)),
                 identity: fingerprint.0.to_string(),
@@ -285,7 +281,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 baseline: sample(control_of(fold)),
                 candidate: sample(Role::Candidate),
                 unit: "messages/request",
-                interval: rate::ratio_interval(&test.strata(), test.standing.dispersion, ALPHA),
+                interval: rate::ratio_interval(&test.strata(), test.standing.dispersion, EFFECT_ALPHA),
                 sql: evidence::logs(&whole(input, fold), None),
                 explanation: Explanation::default(),
                 identity: "error_messages".to_owned(),
@@ -298,18 +294,12 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
             let (level, template) = (test.service.as_str(), test.operation.as_str());
             let same = |log: &LogSeries| log.template == template && log.level.as_str() == level;
             let sample = |role: Role| totals::messages(input, fold, &[role], same);
-            let (baseline, candidate) = (sample(control_of(fold)), sample(Role::Candidate));
-            let spread = |of: Sample| {
-                let n = of.n.max(1) as f64;
-                2.0 * (of.value.max(1.0 / n) / n).sqrt()
-            };
-            let (a, b, ea, eb) = (baseline.value, candidate.value, spread(baseline), spread(candidate));
             Numbers {
                 operation: String::new(),
-                baseline,
-                candidate,
+                baseline: sample(control_of(fold)),
+                candidate: sample(Role::Candidate),
                 unit: "messages/request",
-                interval: [((b - eb) / (a + ea).max(1e-4)).max(0.0), ((b + eb) / (a - ea).max(1e-4)).min(1e4)],
+                interval: test.interval(EFFECT_ALPHA),
                 sql: evidence::messages(&whole(input, fold), level, template),
                 explanation: explain::about(explain::exception_name("", &test.operation)),
                 identity: format!("flow {} {}", test.service, test.operation),
@@ -325,7 +315,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 baseline: sample(control_of(fold)),
                 candidate: sample(Role::Candidate),
                 unit: "actions/request",
-                interval: test.interval(ALPHA),
+                interval: test.interval(EFFECT_ALPHA),
                 sql: evidence::actions(&whole(input, fold), &test.action),
                 explanation: explain::about(format!("`{}`", test.action)),
                 identity: format!("action {}", test.action),
@@ -337,7 +327,7 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
         Subject::Metric(index) => {
             let metric = &fold.metrics[index];
             let (b, a) = (metric.candidate.0, metric.baseline.0);
-            let step = 3.0 * metric.noise;
+            let usual = a.abs().max(1e-12);
             let attributes: Vec<String> = metric.attributes.iter().map(|(k, v)| format!("{k}={v}")).collect();
             let about = match attributes.as_slice() {
                 [] => format!("`{}`", metric.name),
@@ -347,8 +337,8 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 operation: String::new(),
                 baseline: Sample { value: a, n: metric.baseline.1 },
                 candidate: Sample { value: b, n: metric.candidate.1 },
-                unit: "level",
-                interval: [((b - step) / a.abs().max(1e-12)).max(0.0), ((b + step) / a.abs().max(1e-12)).min(1e4)],
+                unit: LEVEL,
+                interval: [((b - metric.band) / usual).max(0.0), ((b + metric.band) / usual).min(1e4)],
                 sql: level(input, fold, metric),
                 identity: about.clone(),
                 explanation: explain::about(metric.worded(about)),
@@ -359,16 +349,13 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
         Subject::Restarts => {
             let [candidate, control] = [&fold.restarts.candidate, &fold.restarts.control];
             let sample = |arm: &Starts| Sample { value: arm.an_hour(), n: arm.starts as u64 };
-            // So many more or fewer starts are within chance.
-            let (again, chance) = (candidate.again(), 2.0 * candidate.again().sqrt());
-            let ratio = |n: f64| candidate.an_hour() * n / again.max(1.0) / control.an_hour().max(1.0);
             Numbers {
                 service: None,
                 operation: String::new(),
                 baseline: sample(control),
                 candidate: sample(candidate),
                 unit: "restarts/h",
-                interval: [ratio((again - chance).max(0.0)), ratio(again + chance)],
+                interval: fold.restarts.interval(EFFECT_ALPHA),
                 sql: evidence::restarts(&ever(input, fold)),
                 explanation: Explanation::default(),
                 identity: "restarts".to_owned(),
@@ -391,13 +378,17 @@ fn numbers(input: &JudgeInput, fold: &Fold, test: &Test) -> Numbers {
                 Sample { value: n as f64 / evidence::seconds(span), n }
             };
             let (baseline, candidate) = (sample(&[Role::Before], past), sample(roles, since));
-            let ratio = candidate.value / baseline.value.max(1e-9);
+            let counted = |of: Sample, span: Interval| (of.n as f64, evidence::seconds(span));
             Numbers {
                 operation: String::new(),
                 baseline,
                 candidate,
                 unit: "requests/s",
-                interval: [ratio * 0.9, ratio * 1.1],
+                interval: if silence {
+                    fold.flow.silence_interval(counted(candidate, since), counted(baseline, past), EFFECT_ALPHA)
+                } else {
+                    fold.flow.interval(EFFECT_ALPHA)
+                },
                 sql: evidence::requests(&scope),
                 explanation: explain::about(fold.flow.last_seen.map_or_else(String::new, |at| at.end().to_rfc3339())),
                 identity: String::new(),
@@ -439,7 +430,7 @@ fn path(input: &JudgeInput, fold: &Fold, index: usize) -> Numbers {
         baseline,
         candidate,
         unit: "ratio",
-        interval: rate::ratio_interval(&top.test.strata(), top.test.standing.dispersion, ALPHA),
+        interval: rate::ratio_interval(&top.test.strata(), top.test.standing.dispersion, EFFECT_ALPHA),
         sql: evidence::paths(&whole(input, fold), &top.entry, &top.operation),
         explanation: Explanation {
             against,

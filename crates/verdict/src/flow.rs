@@ -20,6 +20,7 @@ use plimsoll_model::signal::{OperationCell, WEIGHT_UNIT};
 use crate::dispersion;
 use crate::e_process::{Exceedance, Stratum};
 use crate::placebo::{self, Placebos};
+use crate::rate;
 use crate::standing::Standing;
 use crate::tolerances::Tolerances;
 
@@ -81,6 +82,8 @@ pub(crate) struct Flow {
     dispersion: f64,
     minute: Vec<Traffic>,
     minutes: usize,
+    /// Those that were compared, for the interval of the effect.
+    falls: Vec<Stratum>,
     /// Requests a minute before and since, over the minutes compared.
     pub(crate) compared: (f64, f64),
     /// Requests that were to come in those minutes.
@@ -109,9 +112,8 @@ impl Flow {
             part.iter().fold((0.0, 0.0), |sum, t| (sum.0 + t.candidate + t.control, sum.1 + t.callers))
         };
         let minutes: Vec<(f64, f64)> = before.chunks_exact(MINUTE).map(sum).collect();
-        // Counts against a constant far larger than they are: what is measured is how they vary, as counts.
-        let counts: Vec<(f64, f64)> = minutes.iter().map(|m| (m.0, 1e9)).collect();
-        let dispersion = dispersion::of_arm(&counts).phi;
+        let counts: Vec<(f64, f64)> = minutes.iter().map(|m| (m.0, 1.0)).collect();
+        let dispersion = dispersion::of_counts(&counts).phi;
         let placebos = Placebos::of(&minutes);
         let varies = if placebos.tell() { placebo::varies(&minutes, dispersion) } else { dispersion };
         let throughput = Standing { dispersion: varies, ..Standing::default() };
@@ -191,6 +193,40 @@ impl Flow {
         self.rank.or_else(|| self.placebos.rank(self.test.value()))
     }
 
+    /// Bounds of the requests a minute since the start over those before; both hold at all times with probability `1 - alpha`, as far as
+    /// traffic varies as it did before.
+    ///
+    /// No moment of the past changed anything, so what the same minutes there say against "as many" is what traffic says by itself:
+    /// a ratio is left out where the evidence against it is more than the most of that. What time of day and callers explain
+    /// is left to the upper bound.
+    pub(crate) fn interval(&self, alpha: f64) -> [f64; 2] {
+        let phi = self.throughput.dispersion;
+        let caution = self.falls.first().map_or(1.0, |fall| fall.caution);
+        let mut past = Placebos::of(&self.before);
+        for minute in 0..self.minutes {
+            past.push(minute, &self.before, |test, before, after| {
+                let fall = Stratum {
+                    bucket: Bucket(0),
+                    bad_b: before.0,
+                    n_b: 1.0,
+                    bad_a: after.0,
+                    n_a: 1.0,
+                    handicap: 1.0,
+                    caution,
+                };
+                test.push(&fall, 1.0, phi);
+            });
+        }
+        let rises: Vec<Stratum> = self.falls.iter().map(Stratum::swapped).collect();
+        rate::not_rejected(&rises, &self.falls, phi, (2.0 / alpha).ln() + past.largest())
+    }
+
+    /// Bounds of the requests a second of the candidate over those before, as `(requests, seconds)` of each; both hold at all times with
+    /// probability `1 - alpha`, as far as traffic varies as it did before.
+    pub(crate) fn silence_interval(&self, candidate: (f64, f64), before: (f64, f64), alpha: f64) -> [f64; 2] {
+        rate::count_ratio(candidate, before, self.dispersion, alpha)
+    }
+
     /// Says whether what the candidate should serve, nobody serves; `usual` are the requests of a minute before the start.
     fn is_missed(&self, usual: f64) -> bool {
         let (others, buckets) = self.alone;
@@ -222,7 +258,9 @@ impl Flow {
             return;
         }
         let (ratio, phi) = (1.0 / (1.0 - tolerances.throughput_drop), self.throughput.dispersion);
-        self.test.push(&fall(bucket, before.0, after.0, excused, tolerances), ratio, phi);
+        let fallen = fall(bucket, before.0, after.0, excused, tolerances);
+        self.test.push(&fallen, ratio, phi);
+        self.falls.push(fallen);
         self.placebos.push(minute, &self.before, |test, before, after| {
             let excused = uncalled(before, after);
             if excused.is_finite() {

@@ -33,6 +33,7 @@ use crate::load::{self, Drain};
 use crate::measured::{self, POD_ATTRIBUTES, VERSION_ATTRIBUTES};
 use crate::metric_seasons::{MetricSeason, MetricSeasons};
 use crate::moves::{Minute, Move, PastMoves, READINGS, WINDOW, WINDOWS_MIN, spare};
+use crate::rate;
 use crate::standing::Standing;
 use crate::tolerances::Tolerances;
 
@@ -61,8 +62,8 @@ pub(crate) struct MetricTest {
     pub(crate) candidate: (f64, u64),
     /// When they were, candidate and baseline.
     pub(crate) compared: [Interval; 2],
-    /// Standard deviation of what such a difference is without any deploy.
-    pub(crate) noise: f64,
+    /// By how much the difference of their means may be another, as the series moves by itself.
+    pub(crate) band: f64,
     /// True while the last window is worse than half the tolerance.
     pub(crate) exceeds: bool,
     /// Minutes for which every window has shown it to be worse than tolerated.
@@ -184,7 +185,7 @@ pub(crate) fn tests<'a>(
             baseline: (0.0, 0),
             candidate: (0.0, 0),
             compared: [stretch(&[]); 2],
-            noise: 0.0,
+            band: 0.0,
             exceeds: false,
             shown_for: 0,
             beside: false,
@@ -387,7 +388,7 @@ impl MetricTest {
             let told = moves[0];
             self.candidate = (told.candidate, WINDOW as u64);
             self.baseline = (told.reference, WINDOW as u64);
-            self.noise = told.noise;
+            self.band = told.band(rate::EFFECT_ALPHA);
             self.standing.moved(moves.iter().map(|m| m.log_e).fold(f64::INFINITY, f64::min));
             let allowed =
                 |m: &Move| tolerances.metric_ratio * whole.map_or(m.reference.abs(), |whole| spare(m.reference, whole));

@@ -47,6 +47,9 @@ pub(crate) struct Move {
     pub(crate) grown: f64,
     pub(crate) worse: f64,
     pub(crate) noise: f64,
+    /// Moves that tell the noise, and the largest of the past's.
+    pub(crate) freedom: f64,
+    pub(crate) largest: f64,
     pub(crate) floor: f64,
     pub(crate) log_e: f64,
     pub(crate) placebo: f64,
@@ -56,6 +59,21 @@ pub(crate) struct Move {
 }
 
 impl Move {
+    /// Returns by how much the move may be another than what was measured, either way: as far as the test tells it from that with evidence
+    /// of less than `1 / alpha`, and no less than the series ever moved by itself.
+    ///
+    /// A band of measured noise: it is no better than the past's moves are an example of those to come.
+    pub(crate) fn band(&self, alpha: f64) -> f64 {
+        // The evidence of `held`, solved for its quotient.
+        let ratio = ((2.0 * (1.0 / alpha).ln() + (1.0 + PRIOR).ln()) / (self.freedom + 1.0)).exp();
+        let told = if ratio < 1.0 + PRIOR {
+            self.noise * (self.freedom * (ratio - 1.0) / (1.0 - ratio / (1.0 + PRIOR))).sqrt()
+        } else {
+            f64::INFINITY
+        };
+        told.max(self.largest)
+    }
+
     /// Says whether the level would stay above half of what is `allowed`, as all minutes since the first show.
     pub(crate) fn stays(&self, minutes: &[Minute], reading: usize, sign: f64, allowed: f64) -> bool {
         let first = minutes.first().map_or(0, |m| m.minute);
@@ -111,7 +129,8 @@ impl PastMoves {
         let (candidate, against) = (mean(window, reading), mean(reference, reading));
         // The past's noise is that of two windows of its weight; a mean over less moves more, as the root of it.
         let lighter = |arm: &[Minute]| self.weight / weight(arm, reading);
-        let noise = self.noise * (0.5 * (lighter(window) + lighter(reference))).max(1.0).sqrt();
+        let scale = (0.5 * (lighter(window) + lighter(reference))).max(1.0).sqrt();
+        let noise = self.noise * scale;
         let [seasonal, by_others] = excused(against, noise);
         let grown = sign * (candidate - against);
         let worse = grown - seasonal - by_others;
@@ -125,6 +144,8 @@ impl PastMoves {
             grown,
             worse,
             noise,
+            freedom: self.freedom,
+            largest: scale * self.placebos.iter().map(|placebo| placebo.abs()).fold(0.0, f64::max),
             floor: self.floor,
             log_e: 0.5 * (self.freedom + 1.0) * ratio.ln() - 0.5 * (1.0 + PRIOR).ln(),
             placebo: (1.0 + as_large) / (1.0 + all),
@@ -175,12 +196,46 @@ mod tests {
             grown,
             worse: grown,
             noise,
+            freedom: 11.0,
+            largest: noise,
             floor: 1e-3,
             log_e: 13.5,
             placebo: 0.02,
             unusual: true,
             seasonal: false,
         }
+    }
+
+    #[test]
+    fn a_band_holds_the_true_move_of_what_varies_as_it_did_and_is_no_less_than_it_ever_moved() {
+        let mut dice = 5_u64;
+        let mut chance = || {
+            // The sum of twelve even ones has a variance of one.
+            let sum: f64 = (0..12)
+                .map(|_| {
+                    dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    (dice >> 40) as f64 / f64::from(1 << 24)
+                })
+                .sum();
+            sum - 6.0
+        };
+        let mut missed = 0;
+        for _ in 0..400 {
+            let minutes: Vec<Minute> =
+                (0..90).map(|minute| Minute { minute, readings: [(50.0 + chance(), 10.0); READINGS] }).collect();
+            let (before, since) = minutes.split_at(60);
+            let past = PastMoves::of(before, 0).expect("an hour");
+            // At every look of half an hour; in truth nothing moved.
+            let off = since.windows(WINDOW).any(|window| {
+                let found = past.held(0, window, &before[60 - WINDOW..], 1.0, |_, _| [0.0; 2]);
+                assert!(found.band(0.05) >= past.placebos.iter().map(|by| by.abs()).fold(0.0, f64::max));
+                found.grown.abs() > found.band(0.05)
+            });
+            missed += u32::from(off);
+        }
+        assert!(missed <= 20, "{missed} of 400");
+        // Of a past too short to tell anything is possible.
+        assert_eq!(Move { freedom: 1.0, ..moved(2.0, 1.0, 0.1) }.band(0.001), f64::INFINITY);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use plimsoll_model::Bucket;
 use plimsoll_model::signal::{ExceptionCount, Fingerprint, OperationCell};
 
-use crate::e_process::Stratum;
+use crate::rate;
 use crate::standing::Standing;
 use crate::tolerances::Tolerances;
 
@@ -254,21 +254,13 @@ impl Novelty {
         self.all.iter().filter(|(_, seen)| seen.count > 0 && seen.control == 0 && !seen.known)
     }
 
-    /// Strata for the interval of an effect; the history is dealt out evenly.
-    pub(crate) fn strata(&self, seen: &Seen) -> Vec<Stratum> {
-        let portion = self.history as f64 / self.traffic.len().max(1) as f64;
-        let serving = self.traffic.iter().filter(|(_, b, _)| *b > 0);
-        serving
-            .map(|(bucket, b, a)| Stratum {
-                bucket: *bucket,
-                bad_b: seen.candidate.get(bucket).copied().unwrap_or(0) as f64,
-                n_b: *b as f64,
-                bad_a: 0.0,
-                n_a: *a as f64 + portion,
-                handicap: 1.0,
-                caution: 1.0,
-            })
-            .collect()
+    /// Bounds of the candidate's occurrences a request over the control's, of all that is known; both hold at all times with probability
+    /// `1 - alpha`.
+    pub(crate) fn interval(&self, seen: &Seen, alpha: f64) -> [f64; 2] {
+        let (b, a) =
+            self.traffic.iter().fold((0, self.history), |(b, a), (_, more_b, more_a)| (b + more_b, a + more_a));
+        let (candidate, control) = ((seen.count as f64, b.max(1) as f64), (0.0, a.max(1) as f64));
+        rate::count_ratio(candidate, control, seen.standing.dispersion, alpha)
     }
 }
 

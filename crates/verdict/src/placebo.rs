@@ -56,10 +56,12 @@ impl Placebos {
 
     /// Returns what is left of a logarithm of evidence once the placebos had theirs.
     pub(crate) fn tempered(&self, log_e: f64) -> f64 {
-        if log_e <= 0.0 || !self.tell() {
-            return log_e;
-        }
-        log_e - self.0.iter().map(|(.., sup)| *sup).fold(0.0, f64::max)
+        if log_e <= 0.0 { log_e } else { log_e - self.largest() }
+    }
+
+    /// The largest logarithm of evidence that any of them reached; none where they are too few.
+    pub(crate) fn largest(&self) -> f64 {
+        if self.tell() { self.0.iter().map(|(.., sup)| *sup).fold(0.0, f64::max) } else { 0.0 }
     }
 
     /// The rank of the evidence among them; `None` where they are too few.

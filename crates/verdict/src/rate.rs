@@ -13,7 +13,16 @@
 //! *Difference.* Bounds of the two rates, each at half of `alpha`. The control's rate is standardised to the candidate's
 //! strata, `sum(n_b A/n_a) / sum(n_b)`, so that a change of mix is no effect (Kitagawa's "within" part).
 //!
-//! *Ratio.* All ratios that the test of [`crate::e_process`] has not rejected, in both directions.
+//! *Ratio.* All ratios that the test of [`crate::e_process`] has not rejected, in both directions, each at half of `alpha`.
+//!
+//! *Counts.* Of `N` events where `L` were to be expected by their rate so far, however that changed, the Gamma mixture
+//!
+//! ```text
+//! M(L) = a^a Gamma(a + N) / Gamma(a) / (a + L)^(a + N) exp(L)
+//! ```
+//!
+//! of `k^N exp(-(k - 1) L)` over all `k` is a martingale at the true `L`. The quotient of two arms that were not seen at the same
+//! time lies between those of their bounds, each arm's at half of `alpha`.
 //!
 //! *Overdispersion* divides the counts.
 //!
@@ -24,6 +33,10 @@ use crate::e_process::{self, Stratum};
 
 const PRIOR_A: f64 = 0.5;
 const PRIOR_B: f64 = 10.0;
+/// Error probability of the interval of an effect.
+pub(crate) const EFFECT_ALPHA: f64 = 0.05;
+/// The most that a ratio is told to be; so many times and more is as good as unknown.
+const RATIO_MAX: f64 = 1e4;
 
 /// Both arms over all strata, standardised to the candidate's.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -143,18 +156,44 @@ fn bisect(mut outside: f64, mut inside: f64, rejected: impl Fn(f64) -> bool) -> 
     outside
 }
 
-/// Returns bounds of the rate ratio; each holds at all times with probability `1 - alpha`. The upper one is at most 1e4.
+/// Returns bounds of the rate ratio; both hold at all times with probability `1 - alpha`. The upper one is at most 1e4.
 pub fn ratio_interval(strata: &[Stratum], dispersion: f64, alpha: f64) -> [f64; 2] {
-    let level = (1.0 / alpha).ln();
     let plain: Vec<Stratum> = strata.iter().map(|s| Stratum { handicap: 1.0, ..*s }).collect();
     let swapped: Vec<Stratum> = plain.iter().map(Stratum::swapped).collect();
+    not_rejected(&plain, &swapped, dispersion, (2.0 / alpha).ln())
+}
+
+/// Returns the ratios of which the tests of "no more", over `strata`, and of "no fewer", over `swapped`, never had evidence of `level`
+/// in logarithms.
+pub(crate) fn not_rejected(strata: &[Stratum], swapped: &[Stratum], dispersion: f64, level: f64) -> [f64; 2] {
     // In logarithms of the ratio; 1e-4 to 1e4 is wider than any use.
-    let (mut low, mut high) = (1e-4_f64.ln(), 1e4_f64.ln());
-    let not_above = |log_r: f64| e_process::run(&plain, log_r.exp(), dispersion).sup() < level;
-    let not_below = |log_r: f64| e_process::run(&swapped, (-log_r).exp(), dispersion).sup() < level;
+    let (mut low, mut high) = (RATIO_MAX.recip().ln(), RATIO_MAX.ln());
+    let not_above = |log_r: f64| e_process::run(strata, log_r.exp(), dispersion).sup() < level;
+    let not_below = |log_r: f64| e_process::run(swapped, (-log_r).exp(), dispersion).sup() < level;
     low = edge(low, high, &not_above);
     high = -edge(-high, -low, &|negative| not_below(-negative));
     [low.exp(), high.exp()]
+}
+
+/// Returns bounds of how many events were to be expected where `count` came; both hold at all times with probability `1 - alpha`.
+pub fn count_bounds(count: f64, alpha: f64) -> [f64; 2] {
+    let a = PRIOR_A;
+    let mixture = a * a.ln() + ln_gamma(a + count) - ln_gamma(a) - (1.0 / alpha).ln();
+    let rejected = |expected: f64| mixture + expected - (a + count) * (a + expected).ln() >= 0.0;
+    let mut beyond = 2.0 * (count + 1.0);
+    while !rejected(beyond) {
+        beyond *= 2.0;
+    }
+    [if count > 0.0 { bisect(0.0, count, rejected) } else { 0.0 }, bisect(beyond, count, rejected)]
+}
+
+/// Returns bounds of the quotient of two rates, of the candidate's and the control's events and what each came in (time, or whatever
+/// they are counted by, more than none); both hold at all times with probability `1 - alpha`. The upper one is at most 1e4.
+pub fn count_ratio(candidate: (f64, f64), control: (f64, f64), dispersion: f64, alpha: f64) -> [f64; 2] {
+    let phi = dispersion.max(1.0);
+    let rate = |(count, span): (f64, f64)| count_bounds(count / phi, 0.5 * alpha).map(|expected| phi * expected / span);
+    let ([b_low, b_high], [a_low, a_high]) = (rate(candidate), rate(control));
+    [b_low / a_high, (b_high / a_low).min(RATIO_MAX)]
 }
 
 /// Returns the largest value from `low` up at which `holds` is still false, `low` where it holds there already.
@@ -232,5 +271,38 @@ mod tests {
         assert!(low < 5.0 && 5.0 < high && low > 2.0 && high < 12.0, "{low} {high}");
         let [lower, higher] = ratio_interval(&strata(100), 1.0, 0.05);
         assert!(lower > low && higher < high);
+    }
+
+    #[test]
+    fn bounds_of_counts_are_where_the_mixture_says() {
+        for count in [0.0, 1.0, 7.0, 250.0, 1e6] {
+            let [low, high] = count_bounds(count, 0.05);
+            // By an independent gamma function.
+            let mixture = |expected: f64| {
+                let a = PRIOR_A;
+                gamma::ln_gamma(a + count) - gamma::ln_gamma(a) + a * a.ln() - (a + count) * (a + expected).ln()
+                    + expected
+            };
+            for bound in [low, high].into_iter().filter(|bound| *bound > 1e-9) {
+                assert!((mixture(bound) - 20.0_f64.ln()).abs() < 1e-3, "{count}: {low} to {high}");
+            }
+            assert!(low <= count && count < high);
+        }
+        // Of what never came no more than five were to come.
+        assert!((4.0..5.0).contains(&count_bounds(0.0, 0.05)[1]));
+        assert_eq!(count_bounds(0.0, 0.05)[0], 0.0);
+    }
+
+    #[test]
+    fn a_quotient_of_counts_narrows_with_evidence_and_widens_with_bursts() {
+        let width = |[low, high]: [f64; 2]| (high / low).ln();
+        let few = count_ratio((30.0, 10.0), (100.0, 100.0), 1.0, 0.05);
+        let many = count_ratio((3_000.0, 1_000.0), (10_000.0, 10_000.0), 1.0, 0.05);
+        let bursty = count_ratio((3_000.0, 1_000.0), (10_000.0, 10_000.0), 8.0, 0.05);
+        for [low, high] in [few, many, bursty] {
+            assert!(low < 3.0 && 3.0 < high, "{low} to {high}");
+        }
+        assert!(width(many) < 0.25 * width(few) && width(many) < width(bursty), "{few:?} {many:?} {bursty:?}");
+        assert_eq!(count_ratio((30.0, 10.0), (0.0, 100.0), 1.0, 0.05)[1], RATIO_MAX);
     }
 }

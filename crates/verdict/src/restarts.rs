@@ -13,6 +13,8 @@ use plimsoll_model::Bucket;
 use plimsoll_model::presence::PresenceSeries;
 
 use crate::design::{Frame, Role};
+use crate::dispersion;
+use crate::rate;
 use crate::standing::Standing;
 use crate::tolerances::Tolerances;
 
@@ -49,11 +51,14 @@ pub(crate) struct Starts {
     pub(crate) last: Option<Bucket>,
     /// Buckets in which instances started again, each with how many had by its end.
     restarted: Vec<(Bucket, f64)>,
+    /// The first bucket and the last in which instances were there or started.
+    within: Option<(Bucket, Bucket)>,
 }
 
 impl Starts {
     fn add(&mut self, bucket: Bucket, starts: u64, instances: u64) {
         let before = self.again();
+        self.within = Some((self.within.map_or(bucket, |(first, _)| first), bucket));
         self.starts += starts as f64;
         self.peak = self.peak.max(instances);
         self.served += instances as f64;
@@ -88,6 +93,16 @@ impl Starts {
     pub(crate) fn restarted(&self) -> impl Iterator<Item = (Bucket, f64)> {
         let before = std::iter::once(0.0).chain(self.restarted.iter().map(|(_, again)| *again));
         self.restarted.iter().zip(before).map(|((bucket, again), before)| (*bucket, again - before))
+    }
+
+    /// How many instances start again at a time, as counts vary: at least one.
+    fn together(&self) -> f64 {
+        let Some((first, last)) = self.within else { return 1.0 };
+        let mut buckets = vec![(0.0, 1.0); (last.0 - first.0 + 1) as usize];
+        for (bucket, again) in self.restarted() {
+            buckets[(bucket.0 - first.0) as usize].0 += again;
+        }
+        dispersion::of_counts(&buckets).phi
     }
 
     /// Restarts of an instance an hour.
@@ -129,6 +144,17 @@ impl Restarts {
             }
         }
         test
+    }
+
+    /// Bounds of the candidate's restarts over the control's, of an instance in the same time; both hold at all times with probability
+    /// `1 - alpha`, as far as instances fall together as they were seen to.
+    pub(crate) fn interval(&self, alpha: f64) -> [f64; 2] {
+        let phi = DISPERSION.max(self.candidate.together()).max(self.control.together());
+        let candidate = (self.candidate.again(), self.candidate.served.max(1.0));
+        let against = |starts: f64| rate::count_ratio(candidate, (starts, self.control.served.max(1.0)), phi, alpha);
+        // Instances that were there before all that is known began out of sight: then each start of theirs is another.
+        let ([low, _], [_, high]) = (against(self.control.starts), against(self.control.again()));
+        [low, high]
     }
 
     fn look(&mut self, bucket: Bucket, level: f64) {

@@ -161,8 +161,11 @@ fn finish(
     let floor = if slow { 1e-6 } else { 0.5 / baseline.n.max(1) as f64 };
     let effect = candidate.value / baseline.value.max(floor);
     let interval = match slower {
-        Some((after, before)) => latency::growth(after, before, DISPERSION, 0.05),
-        None => rate::ratio_interval(&[stratum], DISPERSION, 0.05),
+        Some((after, before)) => latency::growth(after, before, DISPERSION, rate::EFFECT_ALPHA),
+        None => {
+            let (after, before) = ((stratum.bad_b, stratum.n_b), (stratum.bad_a, stratum.n_a));
+            rate::count_ratio(after, before, DISPERSION, rate::EFFECT_ALPHA)
+        }
     };
     let mut finding = Finding {
         id: FindingId::derive(&input.deploy.id, signal.as_str(), &scope.service.service, operation, kind.as_str()),

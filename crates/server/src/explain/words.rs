@@ -110,10 +110,14 @@ pub(super) fn evidence(finding: &Finding) -> String {
 pub(super) fn interval(finding: &Finding) -> String {
     let [low, high] = finding.interval;
     let times = |ratio: f64| if ratio >= 10.0 { format!("{ratio:.0}") } else { format!("{ratio:.2}") };
-    if finding.signal == plimsoll_model::SignalKind::Silence {
+    if finding.signal == plimsoll_model::SignalKind::Silence && finding.unit == "requests/s" {
         return "nothing is emitted, so there is nothing to measure".to_owned();
     }
-    let how_sure = "with 95 % confidence, however often one looks";
+    let how_sure = if finding.holds_at_any_look() {
+        "with 95 % confidence, however often one looks"
+    } else {
+        "as far as it moves by itself as it did before: a band of its noise, and no promise for every look"
+    };
     if high >= 9_000.0 {
         return format!("the true value is at least {} times the control's, {how_sure}", times(low));
     }
@@ -146,6 +150,26 @@ pub(super) fn common(finding: &Finding) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn confidence_at_every_look_is_claimed_of_what_has_it() {
+        let told = |unit: &str, interval: [f64; 2]| {
+            let finding = serde_json::json!({
+                "id": "fnd_a", "signal": if unit == "restarts/h" { "silence" } else { "metric" }, "service": "payment",
+                "operation": "", "culprit": {"service": "payment", "version": "2.0.0", "operation": ""},
+                "baseline": {"value": 1.0, "n": 5}, "candidate": {"value": 4.0, "n": 5}, "unit": unit, "effect": 4.0,
+                "interval": interval, "e_value": 500.0, "p_value": 0.002, "exemplars": [], "sql": "", "summary": "",
+                "symptom": false, "explanation": {}
+            });
+            super::interval(&serde_json::from_value(finding).expect("a finding"))
+        };
+        let level = told("level", [3.0, 5.0]);
+        assert!(level.contains("between 3.00 and 5.00 times") && level.contains("a band of its noise"), "{level}");
+        assert!(!level.contains("confidence"), "{level}");
+        let share = told("ratio", [3.0, 5.0]);
+        assert!(share.contains("95 % confidence, however often one looks"), "{share}");
+        assert!(told("restarts/h", [3.0, 1e4]).contains("at least 3.00 times"));
+    }
 
     #[test]
     fn every_word_that_a_verdict_may_say_is_documented() {

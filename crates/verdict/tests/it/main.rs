@@ -7,6 +7,7 @@ mod blame;
 mod boots;
 mod breakers;
 mod carried;
+mod coverage;
 mod drawn;
 mod drift;
 mod excuses;
