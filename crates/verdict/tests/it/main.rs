@@ -15,6 +15,7 @@ mod failing;
 mod incidents;
 mod lasting;
 mod levels;
+mod listed;
 mod measured;
 mod outages;
 mod overcome;
