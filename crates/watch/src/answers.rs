@@ -108,6 +108,8 @@ impl Watcher {
             churned_versions: read(&self.counts.churned_versions),
             events: read(&self.counts.events),
             open: self.open.lock().len() as u64,
+            sessions_bytes: self.sessions.bytes() as u64,
+            sessions_without_room: self.sessions.without_room(),
         }
     }
 }

@@ -143,7 +143,8 @@ impl Watcher {
         let session = open.session.clone();
         let keep = self.options.keep_evidence.is_some();
         let gather = move || {
-            let mut session = session.lock();
+            let mut kept = session.lock();
+            let session = &mut kept.session;
             // Of all that it is judged from, however long ago that was received.
             let mut data_quality = signals.data_quality(&deploy.service, deploy.started_at - tolerances.lookback());
             if elsewhere {
@@ -189,6 +190,7 @@ impl Watcher {
                 let latest = session.judge_latest(&input, beside);
                 // What is stored is judged from the whole, so that it can be judged again.
                 if let Some(verdict) = latest.filter(|verdict| !(keep && is_stored(verdict))) {
+                    kept.settle();
                     return (verdict, None);
                 }
             }
@@ -205,6 +207,7 @@ impl Watcher {
                 .map(|known| known.version)
                 .collect();
             let verdict = session.judge_all(&input);
+            kept.settle();
             let evidence = || {
                 let evidence = Evidence::of(&input, beside.neighbours, keep_from, beside.excerpt);
                 let written = evidence.to_bytes(BYTES_MAX).or_else(|error| {

@@ -45,6 +45,7 @@ mod placeholder;
 mod register;
 mod rollouts;
 mod serving;
+mod sessions;
 mod source;
 mod state;
 mod succession;

@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Deploy, DeployId, DeployKind, DeployStatus, ServiceKey, UnixNanos, Verdict, VerdictKind};
-use plimsoll_verdict::{Session, TolerancePolicy};
+use plimsoll_verdict::TolerancePolicy;
 
 use crate::announce::Announced;
 use crate::infer::MARKER_WITHIN;
+use crate::sessions::{Kept, Sessions};
 
 /// How long after its watch time what a deploy was judged by is still needed: where many are open its turn comes late.
 const OVER: Duration = Duration::from_secs(600);
@@ -31,7 +31,7 @@ pub(crate) struct Open {
     /// Nothing more is expected of it.
     pub(crate) closed: bool,
     /// What was computed so far; whoever judges holds it.
-    pub(crate) session: Arc<Mutex<Session>>,
+    pub(crate) session: Arc<Kept>,
 }
 
 impl Open {
@@ -55,14 +55,19 @@ impl Open {
 }
 
 /// All of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct OpenDeploys {
+    sessions: Arc<Sessions>,
     by_id: BTreeMap<DeployId, Open>,
     by_service: BTreeMap<ServiceKey, Vec<DeployId>>,
     open: usize,
 }
 
 impl OpenDeploys {
+    pub(crate) fn new(sessions: Arc<Sessions>) -> Self {
+        Self { sessions, by_id: BTreeMap::new(), by_service: BTreeMap::new(), open: 0 }
+    }
+
     pub(crate) fn insert(&mut self, deploy: Deploy, verdict: Option<Verdict>, closed: bool) {
         self.take_up(deploy, verdict, closed, None);
     }
@@ -76,7 +81,8 @@ impl OpenDeploys {
         announced: Option<Announced>,
     ) {
         let stored = verdict.clone();
-        let open = Open { deploy, verdict, stored, announced, judged_at: None, closed, session: Arc::default() };
+        let session = self.sessions.begin();
+        let open = Open { deploy, verdict, stored, announced, judged_at: None, closed, session };
         let id = open.deploy.id.clone();
         if !self.by_id.contains_key(&id) {
             self.open += usize::from(!closed);
@@ -91,7 +97,7 @@ impl OpenDeploys {
             Some(open) => {
                 open.deploy = deploy;
                 // It may start earlier than what was inferred.
-                open.session = Arc::default();
+                open.session = self.sessions.begin();
                 open.judged_at = None;
                 self.open += usize::from(std::mem::take(&mut open.closed));
             }
@@ -110,7 +116,7 @@ impl OpenDeploys {
         let Some(open) = self.by_id.get_mut(&deploy.id) else { return };
         let (id, before) = (deploy.id.clone(), std::mem::replace(&mut open.deploy, deploy).service);
         // What was computed is about a service without telemetry.
-        open.session = Arc::default();
+        open.session = self.sessions.begin();
         open.judged_at = None;
         let now = open.deploy.service.clone();
         if let Some(ids) = self.by_service.get_mut(&before) {
@@ -130,7 +136,7 @@ impl OpenDeploys {
             open.closed = closed;
             if closed {
                 // Whoever takes it up again judges the whole.
-                open.session = Arc::default();
+                open.session = self.sessions.begin();
             }
             self.open = if closed { self.open.saturating_sub(1) } else { self.open + 1 };
         }
@@ -325,7 +331,7 @@ mod tests {
     #[test]
     fn ten_thousand_deploys_at_once_starve_nobody() {
         const LIMIT: usize = 256;
-        let mut open = OpenDeploys::default();
+        let mut open = OpenDeploys::new(Sessions::new(0));
         (0..10).for_each(|number| open.insert(deploy(number, 1_000), None, false));
         judge(&mut open, UnixNanos::from_secs(1_000), LIMIT);
         (10..10_000).for_each(|number| open.insert(deploy(number, 1_005), None, false));
@@ -347,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_service_stays_untouched_up_to_its_own_deploy() {
-        let mut open = OpenDeploys::default();
+        let mut open = OpenDeploys::new(Sessions::new(0));
         for (number, at) in [(1, 1_000), (2, 900), (2, 1_200), (3, 1_100), (3, 1_300), (4, 100), (5, 1_000)] {
             open.insert(deploy(number, at), None, false);
         }
@@ -360,7 +366,7 @@ mod tests {
 
     #[test]
     fn of_a_service_that_nobody_knows_a_look_a_minute_will_do_until_somebody_does() {
-        let mut open = OpenDeploys::default();
+        let mut open = OpenDeploys::new(Sessions::new(0));
         open.insert(deploy(1, 1_000), None, false);
         let due = |open: &OpenDeploys, at: u64, known: bool| open.due(UnixNanos::from_secs(at), 10, |_| known).len();
         assert_eq!(due(&open, 1_000, false), 1, "it was never judged");
@@ -371,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_deploy_that_is_still_to_start_has_no_turn() {
-        let mut open = OpenDeploys::default();
+        let mut open = OpenDeploys::new(Sessions::new(0));
         let mut later = deploy(1, 1_000);
         later.started_at = UnixNanos::from_secs(2_000);
         open.insert(later, None, false);

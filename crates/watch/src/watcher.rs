@@ -19,6 +19,7 @@ use crate::closing::{RECOVERY_WATCH, is_closed};
 use crate::judging::TOUCHED_WITHIN;
 use crate::markers::Known;
 use crate::open::{OpenDeploys, Starts};
+use crate::sessions::Sessions;
 use crate::source::{SignalSource, VersionObservation};
 
 /// Events that a slow stream may lag behind before it misses some.
@@ -52,6 +53,9 @@ pub struct WatchOptions {
     pub ui_base: String,
     /// Deploys judged per look at most.
     pub judged_per_tick: usize,
+    /// Bytes that may be kept between looks, of all deploys together: some 18 kB an operation of a service that is being judged. What finds no
+    /// room is judged from the whole each time.
+    pub sessions_bytes_max: usize,
     /// How long after the start of a deploy what its stored verdict was judged from is kept, to judge again; `None`: not at
     /// all.
     pub keep_evidence: Option<Duration>,
@@ -78,6 +82,10 @@ pub struct WatchCounters {
     pub events: u64,
     /// Deploys still being judged.
     pub open: u64,
+    /// Bytes that are kept of them between looks.
+    pub sessions_bytes: u64,
+    /// Looks after which nothing was kept for lack of room.
+    pub sessions_without_room: u64,
 }
 
 #[derive(Debug, Default)]
@@ -108,6 +116,8 @@ pub struct Watcher {
     pub(crate) clock: Clock,
     pub(crate) entropy: Entropy,
     pub(crate) open: Mutex<OpenDeploys>,
+    /// What is kept of them between looks.
+    pub(crate) sessions: Arc<Sessions>,
     /// When deploys started, as of the look at hand.
     pub(crate) starts: Mutex<Arc<Starts>>,
     /// Services known to show too many versions; told once.
@@ -139,7 +149,8 @@ impl Watcher {
     ) -> Result<Self, CatalogError> {
         let since = clock() - (options.tolerances.watch_max() + RECOVERY_WATCH);
         let filter = DeployFilter { since: Some(since), limit: 100_000, ..DeployFilter::default() };
-        let mut open = OpenDeploys::default();
+        let sessions = Sessions::new(options.sessions_bytes_max);
+        let mut open = OpenDeploys::new(Arc::clone(&sessions));
         for deploy in catalog.deploys(&filter).await? {
             let verdict = catalog.verdict(&deploy.id).await?;
             let tolerances = options.tolerances.of(&deploy.service);
@@ -154,6 +165,7 @@ impl Watcher {
             clock,
             entropy,
             open: Mutex::new(open),
+            sessions,
             starts: Mutex::default(),
             churning: Mutex::default(),
             arrivals: Mutex::default(),

@@ -441,6 +441,12 @@ impl Scrape {
         writer.counter("evaluation_nanoseconds", "Time spent judging", watch.judge_ns)?;
         writer.counter("evaluation_failures", "Judgements that failed and are tried again", watch.failures)?;
         writer.gauge("deploys_open", "Deploys being judged", watch.open)?;
+        writer.gauge("sessions_bytes", "Memory kept of them between looks", watch.sessions_bytes)?;
+        writer.counter(
+            "sessions_without_room",
+            "Looks after which nothing was kept for lack of room, so that the next one is at the whole: see `memory.verdicts`",
+            watch.sessions_without_room,
+        )?;
         writer.counter("deploys_announced", "Deploys announced", watch.registered)?;
         writer.counter("deploys_inferred", "Deploys inferred", watch.inferred)?;
         writer.counter(

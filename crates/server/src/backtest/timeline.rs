@@ -89,6 +89,7 @@ impl Timeline {
             audience: None,
             ui_base: String::new(),
             judged_per_tick: usize::MAX,
+            sessions_bytes_max: usize::MAX,
             keep_evidence: None,
         };
         let watcher = Watcher::start(

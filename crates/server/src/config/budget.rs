@@ -1,6 +1,6 @@
 //! How `memory_limit` is divided: every part is declared, and the sum is checked before anything starts.
 //!
-//! *Invariants.* `process + connections + retries + in_flight + tail + encoder + signals + query <= memory_limit`. Parts that are not set share
+//! *Invariants.* `process + connections + retries + in_flight + tail + encoder + signals + verdicts + query <= memory_limit`. Parts that are not set share
 //! what the limit leaves in fixed proportions; parts that are set are kept, or the configuration is refused with the sum.
 
 use super::reader::Section;
@@ -25,6 +25,8 @@ pub struct MemoryBudget {
     pub encoder: u64,
     /// Aggregates and open traces.
     pub signals: u64,
+    /// What is kept of deploys between two looks at them.
+    pub verdicts: u64,
     /// All queries together.
     pub query: u64,
 }
@@ -52,9 +54,9 @@ const CONNECTION: u64 = 64 << 10;
 const RETRIES: u64 = 10 << 20;
 /// Some 20,000 of them.
 const RETRIES_MIN: u64 = 1 << 20;
-/// Shares of what process, connections and fingerprints leave, in percent: in-flight, tail, encoder, signals, query.
-const SHARES: [u64; 5] = [25, 30, 10, 15, 20];
-const NAMES: [&str; 5] = ["in_flight", "tail", "encoder", "signals", "query"];
+/// Shares of what process, connections and fingerprints leave, in percent: in-flight, tail, encoder, signals, verdicts, query.
+const SHARES: [u64; 6] = [24, 29, 10, 15, 4, 18];
+const NAMES: [&str; 6] = ["in_flight", "tail", "encoder", "signals", "verdicts", "query"];
 
 pub(super) fn read(
     root: &mut Section<'_>,
@@ -101,13 +103,13 @@ pub(super) fn read(
             problems.push(format!("`memory.{name}` is {}, the least is {}", exactly(part), exactly(PART_MIN)));
         }
     }
-    let [in_flight, tail, encoder, signals, query] = parts;
-    MemoryBudget { limit, process: PROCESS, connections, retries, in_flight, tail, encoder, signals, query }
+    let [in_flight, tail, encoder, signals, verdicts, query] = parts;
+    MemoryBudget { limit, process: PROCESS, connections, retries, in_flight, tail, encoder, signals, verdicts, query }
 }
 
 /// Gives the parts that are not set what is `left`, by their shares. Where a share is less than a part can do with, the part gets
 /// that least and the others share the rest; where even that is not left, the sum says so.
-fn shared_out(set: [Option<u64>; 5], left: u64) -> [u64; 5] {
+fn shared_out(set: [Option<u64>; 6], left: u64) -> [u64; 6] {
     let (mut parts, mut left) = (set, left);
     loop {
         let open: u64 = SHARES.iter().zip(&parts).filter(|(_, part)| part.is_none()).map(|(share, _)| share).sum();

@@ -202,6 +202,7 @@ impl Server {
                 })),
                 ui_base,
                 judged_per_tick: 256,
+                sessions_bytes_max: options::usize_of(config.memory.verdicts),
                 keep_evidence: Some(options::evidence(&config)),
             },
             catalog.clone(),

@@ -11,6 +11,7 @@ mod overlapping;
 mod restarting;
 mod rollouts;
 mod scene;
+mod sessions;
 mod succession;
 mod telemetry;
 mod watching;

@@ -138,6 +138,7 @@ async fn watcher(catalog: &Arc<dyn Catalog>, script: &Arc<Script>, clock: &Arc<A
         })),
         ui_base: "http://127.0.0.1:4319".to_owned(),
         judged_per_tick: 64,
+        sessions_bytes_max: usize::MAX,
         keep_evidence: Some(KEPT),
     };
     let (now, entropy) = (clock.clone(), AtomicU64::new(1));

@@ -26,11 +26,17 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::within(usize::MAX).await
+    }
+
+    /// With room for so many bytes between looks.
+    pub(crate) async fn within(sessions_bytes_max: usize) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("catalog.db");
         let catalog: Arc<dyn Catalog> = Arc::new(SqliteCatalog::open(path).await.expect("opens"));
         let state = Arc::new(Mutex::new(SignalState::new(SignalLimits::default())));
-        let options = WatchOptions { keep_evidence: Some(Duration::from_secs(86_400)), ..options() };
+        let keep_evidence = Some(Duration::from_secs(86_400));
+        let options = WatchOptions { keep_evidence, sessions_bytes_max, ..options() };
         let clock = Arc::new(AtomicU64::new(START));
         let watcher = watcher(options, catalog, &state, &clock).await;
         Self { watcher, state, clock, spans: AtomicU64::new(0), _directory: directory }
@@ -90,6 +96,7 @@ pub(crate) fn options() -> WatchOptions {
         audience: None,
         ui_base: String::new(),
         judged_per_tick: 64,
+        sessions_bytes_max: usize::MAX,
         keep_evidence: None,
     }
 }
