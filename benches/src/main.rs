@@ -11,18 +11,18 @@ use plimsoll_benches::{callgrind, stages};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Above this a stage counts as dearer: below lie the seeds of hash maps.
+/// Above this a stage counts as dearer where nothing else is said: below lie the seeds of hash maps.
 const TOLERANCE_PERCENT: f64 = 3.0;
 
 /// Runs of a stage whose time is taken, of which the shortest counts.
 const TIMED_RUNS: usize = 15;
 
-const USAGE: &str = "usage: plimsoll-instructions [--save | --time] [PART OF A STAGE'S NAME..]
+const USAGE: &str = "usage: plimsoll-instructions [--save | --time | --within PERCENT] [PART OF A STAGE'S NAME..]
 
 Counts the instructions a record of every stage, or of those whose name holds one of the words, and compares with
 benches/instructions.tsv (PLIMSOLL_INSTRUCTIONS names another file). --save keeps what was counted there.
 --time tells nanoseconds of processor time a record instead, the least of fifteen runs.
-Exit code 1: a stage has become dearer by more than 3 %, or could not be counted.";
+Exit code 1: a stage has become dearer by more than 3 %, or --within, or could not be counted.";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -95,6 +95,13 @@ fn time(words: &[String]) -> Result<(), String> {
 
 fn compare(arguments: &[String]) -> Result<bool, String> {
     let save = arguments.iter().any(|argument| argument == "--save");
+    let (within, arguments) = match arguments {
+        [option, percent, rest @ ..] if option == "--within" => {
+            let told = percent.parse::<f64>().ok().filter(|percent| *percent >= 0.0);
+            (told.ok_or_else(|| format!("`--within` takes a number of percent, not `{percent}`"))?, rest)
+        }
+        all => (TOLERANCE_PERCENT, all),
+    };
     let words: Vec<&String> = arguments.iter().filter(|argument| *argument != "--save").collect();
     if let Some(unknown) = words.iter().find(|word| word.starts_with('-')) {
         return Err(format!("unknown option `{unknown}`\n{USAGE}"));
@@ -113,7 +120,7 @@ fn compare(arguments: &[String]) -> Result<bool, String> {
         let _ = std::fs::remove_file(&out);
         let each = counted? as f64 / stages::records(&name) as f64;
         let change = callgrind::change_percent(&kept, &name, each);
-        dearer |= change.is_some_and(|percent| percent > TOLERANCE_PERCENT);
+        dearer |= change.is_some_and(|percent| percent > within);
         let before = kept.get(&name).map_or_else(|| "-".to_owned(), |before| format!("{before:.0}"));
         let change = change.map_or_else(|| "-".to_owned(), |percent| format!("{percent:+.1} %"));
         let _ = writeln!(stdout, "{name:<42} {each:>12.0} {before:>12} {change:>9}");

@@ -86,6 +86,8 @@ pub struct IngestStatus {
     pub connections_short: bool,
     /// Requests that wait for the committer.
     pub queued: usize,
+    /// How long each request of a connection that sends much is held up, because rows come in faster than they are written.
+    pub pace: Duration,
 }
 
 /// The receivers, the lanes and the committer. Listeners run on the runtime that [`Ingest::start`] was called on.
@@ -251,6 +253,7 @@ impl Ingest {
             withheld_bytes: self.budget.withheld(),
             connections_short: self.acceptor.seats.was_short(),
             queued: self.lanes.len() + self.joined.len(),
+            pace: self.gate.pace(),
         }
     }
 

@@ -67,7 +67,8 @@ impl Held {
 }
 
 struct Queue {
-    batches: VecDeque<Arc<TailBatch>>,
+    /// With when each came.
+    batches: VecDeque<(Instant, Arc<TailBatch>)>,
     folded: SequenceNumber,
     /// Where flushes are to end, oldest first.
     cuts: VecDeque<SequenceNumber>,
@@ -117,12 +118,18 @@ impl Folding {
     }
 
     pub(crate) fn push(&self, batches: impl IntoIterator<Item = Arc<TailBatch>>) {
-        self.queue.lock().batches.extend(batches);
+        let came = Instant::now();
+        self.queue.lock().batches.extend(batches.into_iter().map(|batch| (came, batch)));
         self.ready.notify_one();
     }
 
     pub(crate) fn folded(&self) -> SequenceNumber {
         self.queue.lock().folded
+    }
+
+    /// Returns how long the batch at hand has waited; zero where all are folded.
+    pub(crate) fn lag(&self) -> Duration {
+        self.queue.lock().batches.front().map_or(Duration::ZERO, |(came, _)| came.elapsed())
     }
 
     /// Says whether a part of a flush is whole.
@@ -250,7 +257,7 @@ impl Folding {
             if unshown && (queue.awaited() || Instant::now() >= show_at) {
                 return Step::Show;
             }
-            if let Some(batch) = queue.batches.front() {
+            if let Some((_, batch)) = queue.batches.front() {
                 return Step::Fold(Arc::clone(batch));
             }
             if unshown {

@@ -1,5 +1,7 @@
 //! Counters and gauges.
 
+use std::time::Duration;
+
 use plimsoll_model::SequenceNumber;
 use plimsoll_otlp::Table;
 
@@ -54,6 +56,8 @@ pub struct StoreStatus {
     pub published: SequenceNumber,
     /// The last frame folded.
     pub folded: SequenceNumber,
+    /// How long the first batch that is not folded has waited; zero where all are.
+    pub fold_lag: Duration,
     /// The last frame in segments.
     pub checkpoint: SequenceNumber,
     /// True while rows are not removed for their age, because the clock says that more time passed than the machine counted.

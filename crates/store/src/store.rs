@@ -243,6 +243,7 @@ impl Store {
         status.published = view.published;
         status.checkpoint = view.checkpoint;
         status.folded = shared.folding.folded();
+        status.fold_lag = shared.folding.lag();
         status
     }
 

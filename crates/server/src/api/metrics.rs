@@ -346,6 +346,11 @@ impl Scrape {
             "fold_lag_frames",
             "Frames published and not folded into aggregates yet",
             store.published.0.saturating_sub(store.folded.0),
+        )?;
+        writer.gauge(
+            "fold_lag_nanoseconds",
+            "How long the first batch that is not folded has waited",
+            u64::try_from(store.fold_lag.as_nanos()).unwrap_or(u64::MAX),
         )
     }
 

@@ -95,7 +95,7 @@ fn memory_parts_that_do_not_fit_are_refused_with_the_sum() {
 fn the_least_limit_is_taken_with_all_defaults_and_one_byte_less_is_refused() {
     let config = load("memory_limit: 224MiB\n").expect("the least that is documented");
     let memory = config.memory;
-    let parts = [memory.in_flight, memory.tail, memory.encoder, memory.signals, memory.query];
+    let parts = [memory.in_flight, memory.tail, memory.encoder, memory.signals, memory.verdicts, memory.query];
     assert!(parts.iter().all(|part| *part >= 8 << 20), "{memory:?}");
     let sum = memory.process + memory.connections + memory.retries + parts.iter().sum::<u64>();
     assert!(sum <= memory.limit && sum + 8 > memory.limit, "{memory:?}");
@@ -122,7 +122,7 @@ fn a_small_limit_makes_do_with_smaller_requests() {
     let config = load("memory_limit: 256MiB\n").expect("valid");
     assert!(config.ingest.request_bytes_max < 64 << 20 && config.ingest.request_bytes_max >= 16 << 20);
     let sum = [config.memory.process, config.memory.connections, config.memory.in_flight, config.memory.tail];
-    let rest = [config.memory.encoder, config.memory.signals, config.memory.query];
+    let rest = [config.memory.encoder, config.memory.signals, config.memory.verdicts, config.memory.query];
     assert!(sum.iter().chain(&rest).sum::<u64>() <= config.memory.limit);
 }
 

@@ -1,6 +1,7 @@
 //! The stages of a running server, and what they say about themselves: what is degraded, and what is in the way of readiness.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use plimsoll_alert::{Deliverer, SinkCounters};
@@ -61,6 +62,8 @@ impl Stages {
                 "the journal could begin no new log file, and requests are refused until it can: the log says what helps".to_owned(),
             );
         }
+        let pace = self.ingest().map_or(Duration::ZERO, |ingest| ingest.status().pace);
+        degraded.extend(behind(store.fold_lag, pace));
         if store.missing_segments > 0 {
             degraded.push(format!(
                 "{} segments with {} rows are missing or damaged: queries that need them fail unless they set `allow_missing_segments`",
@@ -117,5 +120,43 @@ impl Stages {
             Reason::ThreadEnded,
             (!ended.is_empty() && !stopping).then(|| format!("{} ended unexpectedly: restart", ended.join(" and "))),
         );
+    }
+}
+
+/// What aggregates may lag behind what is stored, and requests be held up, without a word: a bucket, and what passes.
+const LAG_UNSAID: Duration = Duration::from_secs(10);
+const PACE_UNSAID: Duration = Duration::from_millis(10);
+
+/// Says what work off the ack path has fallen behind, if any has.
+fn behind(fold_lag: Duration, pace: Duration) -> Vec<String> {
+    let mut behind = Vec::new();
+    if fold_lag > LAG_UNSAID {
+        behind.push(format!(
+            "aggregates are {} s behind what is stored, and verdicts with them: give the process more processor time or send less",
+            fold_lag.as_secs()
+        ));
+    }
+    if pace > PACE_UNSAID {
+        behind.push(format!(
+            "rows come in faster than segments are written: requests are held up by {} ms each; give the process more processor time or send less",
+            pace.as_millis()
+        ));
+    }
+    behind
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_falls_behind_says_so_and_what_passes_does_not() {
+        let [short, long] = [3, 42].map(Duration::from_secs);
+        assert!(behind(Duration::ZERO, Duration::ZERO).is_empty());
+        assert!(behind(short, Duration::from_millis(4)).is_empty());
+        let [fold] = &behind(long, Duration::ZERO)[..] else { panic!("one") };
+        assert!(fold.contains("aggregates are 42 s behind"), "{fold}");
+        let [pace] = &behind(short, Duration::from_millis(80))[..] else { panic!("one") };
+        assert!(pace.contains("held up by 80 ms"), "{pace}");
     }
 }

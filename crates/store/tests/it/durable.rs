@@ -309,6 +309,44 @@ async fn a_fold_that_panics_on_a_frame_is_counted_and_stops_nothing_else() {
     assert_eq!(store.status().fold_failures, 1);
 }
 
+/// Folds nothing until it is let go.
+struct Waiting(Counting, std::sync::mpsc::Receiver<()>);
+
+impl Fold for Waiting {
+    fn fold(&mut self, rows: &Published) {
+        // Whoever let go may be gone.
+        let _ = self.1.recv();
+        self.0.fold(rows);
+    }
+
+    fn pending(&self) -> Vec<(Table, RecordBatch)> {
+        self.0.pending()
+    }
+
+    fn take(&mut self) -> Vec<(Table, RecordBatch)> {
+        self.0.take()
+    }
+}
+
+#[tokio::test]
+async fn a_fold_that_lags_behind_says_for_how_long() {
+    let world = World::new();
+    let files = Arc::clone(&world.files) as Arc<dyn SegmentFiles>;
+    let (options, catalog) = (world.options.clone(), world.catalog().await);
+    let (go, gone) = std::sync::mpsc::channel();
+    let fold = Box::new(Waiting(Counting::default(), gone));
+    let store = Store::open_with(options, files, catalog, fold, Box::new(|_| {}), world.clock())
+        .await
+        .expect("the store opens");
+    assert!(store.status().fold_lag.is_zero());
+    publish(&store, 1, 3);
+    let first = store.status().fold_lag;
+    assert!(!first.is_zero() && store.status().fold_lag > first, "it waits on");
+    drop(go);
+    store.folded().await;
+    assert!(store.status().fold_lag.is_zero());
+}
+
 fn frame_rows(sequence: u64) -> u64 {
     expected_requests(sequence + 1) - expected_requests(sequence)
 }
