@@ -19,6 +19,9 @@ use crate::sessions::{Kept, Sessions};
 /// How long after its watch time what a deploy was judged by is still needed: where many are open its turn comes late.
 const OVER: Duration = Duration::from_secs(600);
 
+/// Between two looks at a regression whose watch time is over: each is at the whole.
+const RESTING: Duration = Duration::from_secs(60);
+
 /// One deploy that is being judged, or was of late.
 #[derive(Debug, Clone)]
 pub(crate) struct Open {
@@ -39,6 +42,12 @@ impl Open {
     fn is_unseen(&self) -> bool {
         let words = self.verdict.iter().flat_map(|verdict| &verdict.data_quality);
         words.into_iter().any(|word| word == plimsoll_verdict::quality::NO_CANDIDATE_TRAFFIC)
+    }
+
+    /// Says whether it is watched for nothing but its end any more.
+    fn is_over(&self, now: UnixNanos, policy: &TolerancePolicy) -> bool {
+        self.verdict.as_ref().is_some_and(|verdict| verdict.verdict == VerdictKind::Regressed)
+            && now.since(self.deploy.started_at) > policy.of(&self.deploy.service).watch_max() + RESTING
     }
 
     /// Says when it is its turn, where not all can be judged at every look.
@@ -186,9 +195,18 @@ impl OpenDeploys {
     }
 
     /// Returns the next deploys to judge, whose turn came first; those that are still to start have none yet. Those of which
-    /// nothing was seen wait for their turn unless `knows` says that their service is known by now.
-    pub(crate) fn due(&self, now: UnixNanos, limit: usize, knows: impl Fn(&ServiceKey) -> bool) -> Vec<DeployId> {
-        let waits = |open: &Open| open.turn() > now && open.is_unseen() && !knows(&open.deploy.service);
+    /// nothing was seen wait for their turn unless `knows` says that their service is known by now; a regression that outlasts the watch
+    /// time is looked at once a minute.
+    pub(crate) fn due(
+        &self,
+        now: UnixNanos,
+        limit: usize,
+        policy: &TolerancePolicy,
+        knows: impl Fn(&ServiceKey) -> bool,
+    ) -> Vec<DeployId> {
+        let rests = |open: &Open| open.judged_at.is_some_and(|at| now.since(at) < RESTING) && open.is_over(now, policy);
+        let unseen = |open: &Open| open.turn() > now && open.is_unseen() && !knows(&open.deploy.service);
+        let waits = |open: &Open| rests(open) || unseen(open);
         let open = self.by_id.values().filter(|open| !open.closed && open.deploy.started_at <= now && !waits(open));
         let mut due: Vec<(UnixNanos, &DeployId)> = open.map(|open| (open.turn(), &open.deploy.id)).collect();
         if due.len() > limit && limit > 0 {
@@ -317,7 +335,7 @@ mod tests {
 
     /// Judges what is due: what that says follows from the number of the deploy.
     fn judge(open: &mut OpenDeploys, now: UnixNanos, limit: usize) -> Vec<DeployId> {
-        let due = open.due(now, limit, |_| true);
+        let due = open.due(now, limit, &TolerancePolicy::default(), |_| true);
         for id in &due {
             let one = open.get_mut(id).expect("open");
             let suspected = one.deploy.service.service == "service-0";
@@ -335,7 +353,7 @@ mod tests {
         (0..10).for_each(|number| open.insert(deploy(number, 1_000), None, false));
         judge(&mut open, UnixNanos::from_secs(1_000), LIMIT);
         (10..10_000).for_each(|number| open.insert(deploy(number, 1_005), None, false));
-        let suspect = open.due(UnixNanos::from_secs(1_006), usize::MAX, |_| true);
+        let suspect = open.due(UnixNanos::from_secs(1_006), usize::MAX, &TolerancePolicy::default(), |_| true);
         let suspect = suspect.iter().find(|id| open.get(id).is_some_and(|o| o.deploy.service.service == "service-0"));
         let suspect = suspect.expect("it is open").clone();
         let mut judged: BTreeMap<DeployId, usize> = BTreeMap::new();
@@ -368,11 +386,33 @@ mod tests {
     fn of_a_service_that_nobody_knows_a_look_a_minute_will_do_until_somebody_does() {
         let mut open = OpenDeploys::new(Sessions::new(0));
         open.insert(deploy(1, 1_000), None, false);
-        let due = |open: &OpenDeploys, at: u64, known: bool| open.due(UnixNanos::from_secs(at), 10, |_| known).len();
+        let policy = TolerancePolicy::default();
+        let due =
+            |open: &OpenDeploys, at: u64, known: bool| open.due(UnixNanos::from_secs(at), 10, &policy, |_| known).len();
         assert_eq!(due(&open, 1_000, false), 1, "it was never judged");
         judge(&mut open, UnixNanos::from_secs(1_000), 10);
         assert_eq!([1_010, 1_059, 1_060].map(|at| due(&open, at, false)), [0, 0, 1]);
         assert_eq!(due(&open, 1_010, true), 1);
+    }
+
+    #[test]
+    fn a_regression_that_outlasts_the_watch_time_is_looked_at_once_a_minute() {
+        let policy = TolerancePolicy::default();
+        let mut open = OpenDeploys::new(Sessions::new(0));
+        let started = deploy(1, 1_000);
+        let over = 1_000 + policy.of(&started.service).watch_max().as_secs() + 60;
+        open.insert(started, None, false);
+        let due = |open: &OpenDeploys, at: u64| open.due(UnixNanos::from_secs(at), 10, &policy, |_| true).len();
+        let judge = |open: &mut OpenDeploys, at: u64, verdict: VerdictKind| {
+            let (id, now) = (open.by_id.keys().next().expect("open").clone(), UnixNanos::from_secs(at));
+            let one = open.get_mut(&id).expect("open");
+            one.verdict = Some(Verdict { verdict, ..unseen(&one.deploy, now) });
+            one.judged_at = Some(now);
+        };
+        judge(&mut open, over - 20, VerdictKind::Regressed);
+        assert_eq!([over - 10, over].map(|at| due(&open, at)), [1, 1], "its watch time is not over");
+        judge(&mut open, over + 10, VerdictKind::Regressed);
+        assert_eq!([over + 20, over + 69, over + 70].map(|at| due(&open, at)), [0, 0, 1]);
     }
 
     #[test]
@@ -381,7 +421,7 @@ mod tests {
         let mut later = deploy(1, 1_000);
         later.started_at = UnixNanos::from_secs(2_000);
         open.insert(later, None, false);
-        assert!(open.due(UnixNanos::from_secs(1_500), 10, |_| true).is_empty());
-        assert_eq!(open.due(UnixNanos::from_secs(2_000), 10, |_| true).len(), 1);
+        let due = |at: u64| open.due(UnixNanos::from_secs(at), 10, &TolerancePolicy::default(), |_| true).len();
+        assert_eq!([1_500, 2_000].map(due), [0, 1]);
     }
 }

@@ -232,7 +232,7 @@ impl Watcher {
             let open = self.open.lock();
             let knows = |service: &ServiceKey| self.signals.knows(service);
             self.signals.keep(&open.needed((self.clock)(), &self.options.tolerances));
-            let due = open.due((self.clock)(), self.options.judged_per_tick, knows);
+            let due = open.due((self.clock)(), self.options.judged_per_tick, &self.options.tolerances, knows);
             let oldest = due.iter().filter_map(|id| open.get(id)).map(|open| open.deploy.started_at).min();
             *self.starts.lock() = Arc::new(oldest.map(|at| open.starts(at - TOUCHED_WITHIN)).unwrap_or_default());
             due
