@@ -114,6 +114,11 @@ impl Frame {
         frame
     }
 
+    /// Returns the candidate's first bucket with requests, however early; the start where it has none.
+    pub(crate) fn appeared(&self) -> Bucket {
+        self.appeared
+    }
+
     /// Returns the role of a cell of `version` in `bucket`; `None` where it has none.
     pub(crate) fn role(&self, version: &str, bucket: Bucket) -> Option<Role> {
         self.roles(version)(bucket)

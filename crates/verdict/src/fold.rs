@@ -13,6 +13,7 @@ use crate::actions::Actions;
 use crate::boots::Boots;
 use crate::callers::Callers;
 use crate::closeness::{Closeness, Expected, Health};
+use crate::dating::Dating;
 use crate::dealing::Dealing;
 use crate::design::{Cells, Frame, Role};
 use crate::dispersion::{Measure, Tempering};
@@ -73,6 +74,7 @@ pub(crate) struct Fold {
     pub(crate) levels: bool,
     pub(crate) flow: Flow,
     pub(crate) share: Share,
+    pub(crate) dating: Dating,
     pub(crate) restarts: Restarts,
     pub(crate) drift: Drift,
     /// True where operations were read from metrics.
@@ -170,6 +172,7 @@ impl Fold {
             levels: metrics::any(&frame, &input.aggregates.metrics),
             flow: Flow::new(&traffic),
             share: Share::of(&input.deploy),
+            dating: Dating::of(input, &kept),
             restarts: Restarts::default(),
             drift: Drift::of(input, &frame),
             measured: input.measured.is_some(),
@@ -355,6 +358,7 @@ impl Fold {
         }
         let cells = |arm: usize| arms.iter().flat_map(move |arms| &arms[arm]).map(|(_, cell)| *cell);
         let [candidate, control] = [0, 1].map(|arm| cells(arm).map(|cell| cell.requests).sum::<u64>());
+        self.dating.push(bucket, candidate, control);
         self.trailing.push_back((candidate, control));
         while self.trailing.len() > 6 {
             self.trailing.pop_front();

@@ -50,6 +50,8 @@ pub struct JudgeInput {
     /// How long deploys of the service took at most from their start to the first request of their version, of those known;
     /// `None` where none is.
     pub first_request: Option<Duration>,
+    /// True where another deploy of the same version started before.
+    pub shipped_before: bool,
     /// The feature flag whose variants stand for versions, where the series are those of its arms.
     pub flag: Option<String>,
     /// Where the series were read from request metrics: from which. Left empty by whoever gathers the input.
@@ -91,6 +93,7 @@ impl JudgeInput {
             known_versions: BTreeSet::new(),
             changed_at: BTreeSet::new(),
             first_request: None,
+            shipped_before: false,
             flag: None,
             measured: None,
             weighted: false,

@@ -14,6 +14,7 @@
 //! | `zones`, `by_zone` | what the candidate's zones alone explain; the control by the candidate's zones, for who reads a finding |
 //! | `placebo` | falls of traffic at other times of the past |
 //! | `share` | whether the candidate gets the share of traffic that is meant for it |
+//! | `dating` | whether its version came when the marker says |
 //! | `closeness` | the sequential test that a pass must win |
 //! | `fold`, `earlier`, `extent`, `operation`, `counts`, `standing` | all tests carried forward bucket by bucket |
 //! | `tally`, `memo` | histograms added up, and what was worked out just before |
@@ -48,6 +49,7 @@ mod closeness;
 mod comparison;
 mod counts;
 mod culprit;
+mod dating;
 mod dealing;
 mod decision;
 mod design;

@@ -45,10 +45,13 @@ pub const INCIDENT_BEFORE: &str = "incident_before";
 
 /// Something got worse that humans called wrong or known before; it decides nothing until that expires.
 pub const SUPPRESSED: &str = "suppressed";
-/// The marker came more than a minute after the start that it tells, or that its version's first sight tells.
+/// The marker came more than a minute after the start that it tells, or the start that it tells more than a minute after its version
+/// came: what that did by then does not count, and what it threw and logged is known.
 pub const MARKED_LATE: &str = "marked_late";
 /// The marker came before the start that it tells: nothing is judged until then.
 pub const MARKED_AHEAD: &str = "marked_ahead";
+/// The version came well after the start that the marker tells, while the control served as ever: until then there was nothing to judge.
+pub const MARKED_EARLY: &str = "marked_early";
 /// So many deploys are open at once that each is looked at less than once a minute.
 pub const MANY_DEPLOYS: &str = "many_deploys";
 /// An operation was renamed with the candidate; it is compared under both names.
@@ -148,7 +151,9 @@ pub(crate) fn words(input: &JudgeInput, fold: &Fold, tests: &[Test]) -> Vec<Stri
     say(INCIDENT_BEFORE, seen && fold.operations.iter().any(left_out));
     say(BURSTY, seen && fold.operations.iter().any(bursty));
     let (started, marked) = (input.deploy.started_at, input.deploy.created_at);
-    say(MARKED_LATE, !input.deploy.inferred && marked.since(started) > MARKED_WITHIN);
+    let came_late = marked.since(started) > MARKED_WITHIN;
+    say(MARKED_LATE, !input.deploy.inferred && (came_late || fold.dating.is_late()));
+    say(MARKED_EARLY, fold.dating.is_early());
     say(MARKED_AHEAD, !input.deploy.inferred && started.since(marked) > Bucket::WIDTH);
     say(RENAMED_OPERATION, !fold.frame.renamed.is_empty());
     let fresh = |subject: &Subject| match subject {

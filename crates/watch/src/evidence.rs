@@ -53,6 +53,9 @@ pub struct Evidence {
     /// How long deploys before needed to their first request at most, in nanoseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     first_request_ns: Option<u64>,
+    /// Whether another deploy of the version started before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    shipped_before: bool,
     untouched: Vec<VitalsSeries>,
     /// How others reached whom the service calls.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -175,6 +178,7 @@ impl Evidence {
             superseded_at: input.superseded_at,
             overlapping: input.overlapping.clone(),
             first_request_ns: input.first_request.map(|took| u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)),
+            shipped_before: input.shipped_before,
             untouched: input.untouched.clone(),
             witnesses: input.witnesses.clone(),
             known_fingerprints: input.known_fingerprints.intersection(&seen).copied().collect(),
@@ -284,6 +288,7 @@ impl Evidence {
             superseded_at: self.superseded_at,
             overlapping: self.overlapping.clone(),
             first_request: self.first_request_ns.map(Duration::from_nanos),
+            shipped_before: self.shipped_before,
             aggregates: gathered.aggregates,
             related: gathered.related,
             untouched: self.untouched.clone(),

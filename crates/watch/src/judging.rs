@@ -29,11 +29,19 @@ const CHURN_REMEMBERED: Duration = Duration::from_secs(600);
 /// A service that was deployed so long before a deploy is no untouched one, nor is one since its own.
 pub(crate) const TOUCHED_WITHIN: Duration = Duration::from_secs(1_800);
 
+/// Other deploys of the service that bear on one.
+struct Others {
+    successors: Vec<Deploy>,
+    overlapping: Vec<Overlapping>,
+    /// Whether one of them is of the same version and earlier.
+    shipped_before: bool,
+}
+
 impl Watcher {
     #[tracing::instrument(name = "judge", skip_all, fields(deploy = %id))]
     pub(crate) async fn judge_one(&self, id: &DeployId) -> Result<(), CatalogError> {
         let now = (self.clock)();
-        let (open, successors, marked, beside, overlapping, told_of) = {
+        let (open, others, marked, beside, told_of) = {
             let deploys = self.open.lock();
             let Some(open) = deploys.get(id).cloned() else { return Ok(()) };
             let successors = deploys.successors(&open.deploy, now);
@@ -43,7 +51,8 @@ impl Watcher {
             let others = deploys.overlapping(&open.deploy, watched, now);
             let overlapping: Vec<Overlapping> = others.iter().map(|other| told_by(other)).collect();
             let told_of: Vec<Told> = others.into_iter().filter_map(Told::of).collect();
-            (open, successors, marked, beside, overlapping, told_of)
+            let shipped_before = deploys.shipped_before(&open.deploy);
+            (open, Others { successors, overlapping, shipped_before }, marked, beside, told_of)
         };
         let (told_before, stored, store_every) = (open.announced.clone(), open.stored.clone(), self.store_every());
         // Asked here and by who judges, with one answer: what is stored without what it was judged from loses that.
@@ -62,7 +71,7 @@ impl Watcher {
             )
         } else {
             let settle = settle.clone();
-            self.judge(&open, (successors, overlapping), now, move |verdict| settle(verdict).2).await
+            self.judge(&open, others, now, move |verdict| settle(verdict).2).await
         };
         let (event, announced, store) = settle(&verdict);
         let event = event
@@ -118,7 +127,7 @@ impl Watcher {
     async fn judge(
         &self,
         open: &Open,
-        (successors, overlapping): (Vec<Deploy>, Vec<Overlapping>),
+        Others { successors, overlapping, shipped_before }: Others,
         now: UnixNanos,
         is_stored: impl Fn(&Verdict) -> bool + Send + 'static,
     ) -> (Verdict, Option<Vec<u8>>) {
@@ -174,6 +183,7 @@ impl Watcher {
                 gaps,
                 superseded_at,
                 overlapping,
+                shipped_before,
                 first_request,
                 data_quality,
                 previous,

@@ -174,6 +174,12 @@ impl OpenDeploys {
         found.max_by_key(|open| (open.deploy.inferred, open.deploy.started_at)).map(|open| open.deploy.clone())
     }
 
+    /// Says whether another deploy of the same version started before.
+    pub(crate) fn shipped_before(&self, deploy: &Deploy) -> bool {
+        let others = self.of_service(&deploy.service).map(|open| &open.deploy);
+        others.filter(|other| other.version == deploy.version).any(|other| other.started_at < deploy.started_at)
+    }
+
     /// Says whether another deploy of the same version was announced: who is told once is not told again.
     pub(crate) fn announced_beside(&self, deploy: &Deploy) -> bool {
         self.of_service(&deploy.service)

@@ -29,6 +29,7 @@ const ODD: &[&str] = &[
     "duplicate_spans",
     "late_spans",
     "marked_ahead",
+    "marked_early",
     "marked_late",
     "metrics_left_out",
     "misdated_spans",
@@ -333,8 +334,11 @@ fn a_version_for_every_pod_is_said_and_nothing_is_guessed_of_a_version_that_nobo
 #[test]
 fn a_marker_before_or_after_the_fact_is_said_and_judged_by_what_serves() {
     // It tells a start three minutes before the version comes, and three after.
-    judged("pass", &[], BEFORE_S - 180, &|_, _| {});
-    judged("pass", &[], BEFORE_S + 180, &|_, _| {});
+    judged("pass", &["marked_early"], BEFORE_S - 180, &|_, _| {});
+    judged("pass", &["marked_late"], BEFORE_S + 180, &|_, _| {});
+    // Half a minute of either is no more than a rollout takes.
+    judged("pass", &[], BEFORE_S - 30, &|_, _| {});
+    judged("pass", &[], BEFORE_S + 30, &|_, _| {});
     // It came ten minutes after the start that it tells, or five before.
     for (created_s, word) in [(BEFORE_S + 600, "marked_late"), (0, "marked_ahead")] {
         for bad in [false, true] {

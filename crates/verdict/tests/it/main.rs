@@ -8,6 +8,7 @@ mod boots;
 mod breakers;
 mod carried;
 mod coverage;
+mod dating;
 mod drawn;
 mod drift;
 mod excuses;

@@ -12,7 +12,7 @@ use plimsoll_verdict::JudgeInput;
 use crate::simulation::{START, Scenario, looked_at, party, simulate};
 
 /// Says of every cell which version served it; `None` where nobody did.
-fn served_by(input: &mut JudgeInput, by: impl Fn(&str, u64) -> Option<&'static str>) {
+pub(crate) fn served_by(input: &mut JudgeInput, by: impl Fn(&str, u64) -> Option<&'static str>) {
     let mut all: BTreeMap<OperationKey, OperationSeries> = BTreeMap::new();
     for series in std::mem::take(&mut input.series) {
         for (bucket, cell) in series.cells {
