@@ -3,6 +3,7 @@
 mod api;
 mod architecture;
 mod backtest;
+mod calling;
 mod command_line;
 mod grpc;
 mod known;
