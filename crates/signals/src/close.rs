@@ -283,6 +283,7 @@ impl SignalState {
                 series[span.series as usize] = true;
             }
         });
+        self.belated.versions().for_each(|version| versions[version as usize] = true);
         for (_, key) in registry.series.iter().filter(|(id, _)| series[*id as usize]) {
             versions[key.version as usize] = true;
             operations[key.operation as usize] = true;

@@ -28,6 +28,7 @@
 //! | `need` | what goes first where there is no room, and what is said of it |
 //! | `metric_past` | metrics of the days before, by ten minutes |
 //! | `behind` | how far telemetry is behind its receipt |
+//! | `belated` | what came minutes after it happened |
 //! | `heard` | when nothing came of anybody |
 //! | `groups` | groups of log templates, kept from question to question |
 //! | `quality` | words about the telemetry of a service |
@@ -45,6 +46,7 @@
 mod assembly;
 mod attributes;
 mod behind;
+mod belated;
 mod blocks;
 mod cell;
 mod cells;
@@ -99,6 +101,7 @@ mod vitals;
 mod weight;
 mod witnesses;
 
+pub use belated::Belated;
 pub use columns::SchemaError;
 pub use exception::exception;
 pub use excerpt::{Excerpt, ExcerptError};

@@ -62,6 +62,7 @@ impl Run {
             return;
         }
         state.heard.hear(self.bucket);
+        state.belated.note(self.version, self.bucket, state.watermark);
         let limits = state.side_limits();
         if let Some(cell) = state.sides.presence.cell(&self.version, self.bucket, limits) {
             match self.emitted {

@@ -13,6 +13,7 @@ use plimsoll_model::signal::{AgeClass, OperationKind};
 use plimsoll_model::{Bucket, ServiceKey, UnixNanos};
 use plimsoll_otlp::Table;
 
+use crate::belated::Noted;
 use crate::cell::Cell;
 use crate::cells::CellStore;
 use crate::close::Closing;
@@ -77,6 +78,7 @@ pub struct SignalState {
     pub(crate) lines: KnownLines,
     pub(crate) watermark: u64,
     pub(crate) heard: Heard,
+    pub(crate) belated: Noted,
     pub(crate) new_versions: Vec<VersionObservation>,
     retired_before: u64,
     collected_at: u64,
@@ -113,6 +115,7 @@ impl SignalState {
             closing: Some(Box::default()),
             watermark: 0,
             heard: Heard::default(),
+            belated: Noted::default(),
             new_versions: Vec::new(),
             retired_before: 0,
             collected_at: 0,

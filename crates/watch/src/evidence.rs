@@ -21,6 +21,7 @@ use plimsoll_signals::{Excerpt, SignalState};
 use plimsoll_verdict::{JudgeInput, Overlapping, Tolerances, judge};
 use serde::{Deserialize, Serialize};
 
+use crate::belated::with_words;
 use crate::gathered::Gathered;
 
 /// Rows of buckets so long ago are taken not to change any more: a trace is closed after two minutes at the latest.
@@ -65,6 +66,9 @@ pub struct Evidence {
     changed_at: BTreeSet<UnixNanos>,
     suppressed: BTreeSet<Suppressed>,
     data_quality: Vec<String>,
+    /// Words that were said of the verdict after it was closed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    said_since: Vec<String>,
     previous: Option<Verdict>,
     tolerances: Tolerances,
     neighbours: Vec<ServiceKey>,
@@ -121,6 +125,13 @@ fn unreadable(problem: impl ToString) -> EvidenceError {
 pub(crate) fn not_kept(why: &str) -> Result<Vec<u8>, EvidenceError> {
     let json = serde_json::to_vec(&Head { format: FORMAT, not_kept: Some(why.to_owned()) }).map_err(unreadable)?;
     pack(&json, &[])
+}
+
+/// Adds words to what was kept of a verdict that they are said of after it was closed; what cannot be read stays as it is.
+pub(crate) fn amended(bytes: Vec<u8>, words: &[String]) -> Vec<u8> {
+    let Ok(mut evidence) = Evidence::from_bytes(&bytes) else { return bytes };
+    evidence.said_since.extend_from_slice(words);
+    evidence.to_bytes(BYTES_MAX).unwrap_or(bytes)
 }
 
 fn pack(json: &[u8], rows: &[u8]) -> Result<Vec<u8>, EvidenceError> {
@@ -186,6 +197,7 @@ impl Evidence {
             changed_at: input.changed_at.clone(),
             suppressed: input.suppressed.clone(),
             data_quality: input.data_quality.clone(),
+            said_since: Vec::new(),
             previous: input.previous.clone(),
             tolerances: input.tolerances.clone(),
             neighbours,
@@ -282,7 +294,7 @@ impl Evidence {
             related: self.neighbours.iter().flat_map(|other| state.series(other, operations)).collect(),
             ..Gathered::default()
         };
-        Ok(judge(&JudgeInput {
+        let verdict = judge(&JudgeInput {
             behind: Duration::from_nanos(self.behind_ns),
             gaps: self.gaps.clone(),
             superseded_at: self.superseded_at,
@@ -301,7 +313,8 @@ impl Evidence {
             previous: self.previous.clone(),
             tolerances: self.tolerances.clone(),
             ..JudgeInput::new(self.deploy.clone(), self.now, gathered.series)
-        }))
+        });
+        Ok(with_words(verdict, &self.said_since))
     }
 
     /// Reads each sort as far back as it reached.

@@ -19,6 +19,7 @@
 //! | `gathered`, `gather` | what bears on a deploy, read from the aggregates |
 //! | `evidence` | what is kept of that to judge again |
 //! | `judging` | one deploy judged, stored and told of |
+//! | `belated` | what is said of a verdict once it is closed |
 //! | `closing` | what is worth storing, and when nothing more is expected |
 //! | `answers` | what is asked of the watcher |
 //! | `watcher` | the loop that ties them together |
@@ -30,6 +31,7 @@
 mod announce;
 mod answers;
 mod arrivals;
+mod belated;
 mod closing;
 mod evidence;
 mod feedback;

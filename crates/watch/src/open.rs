@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use plimsoll_model::verdict::Phase;
 use plimsoll_model::{Deploy, DeployId, DeployKind, DeployStatus, ServiceKey, UnixNanos, Verdict, VerdictKind};
+use plimsoll_signals::Belated;
 use plimsoll_verdict::TolerancePolicy;
 
 use crate::announce::Announced;
+use crate::belated::bears_on;
 use crate::infer::MARKER_WITHIN;
 use crate::sessions::{Kept, Sessions};
 
@@ -172,6 +174,13 @@ impl OpenDeploys {
         };
         let found = self.of_service(&marker.service).filter(same);
         found.max_by_key(|open| (open.deploy.inferred, open.deploy.started_at)).map(|open| open.deploy.clone())
+    }
+
+    /// Finds the closed deploys that what came late bears on.
+    pub(crate) fn met_by(&self, belated: &Belated, policy: &TolerancePolicy) -> Vec<DeployId> {
+        let of = self.of_service(&belated.service);
+        let met = of.filter(|open| bears_on(open, belated, &policy.of(&open.deploy.service)));
+        met.map(|open| open.deploy.id.clone()).collect()
     }
 
     /// Says whether another deploy of the same version started before.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use plimsoll_model::aggregates::{ServedSeries, VitalsSeries};
 use plimsoll_model::signal::{Fingerprint, OperationSeries};
 use plimsoll_model::{Interval, ServiceAggregates, ServiceKey, UnixNanos};
+use plimsoll_signals::Belated;
 
 use crate::gathered::{Gathered, Question, one_by_one};
 
@@ -57,6 +58,11 @@ pub trait SignalSource: Send + Sync + 'static {
 
     /// Returns versions that were seen for the first time since the last call, each once.
     fn take_new_versions(&self) -> Vec<VersionObservation>;
+
+    /// Returns what came minutes after it happened since the last call, each once.
+    fn take_belated(&self) -> Vec<Belated> {
+        Vec::new()
+    }
 
     /// Returns how far what a service sends is behind the present, or what its `version` sends, whichever is further.
     fn behind(&self, service: &ServiceKey, version: &str) -> Duration {

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use plimsoll_model::aggregates::{ServedSeries, VitalsSeries};
 use plimsoll_model::signal::{Fingerprint, OperationSeries};
 use plimsoll_model::{Interval, ServiceAggregates, ServiceKey, UnixNanos};
-use plimsoll_signals::SignalState;
+use plimsoll_signals::{Belated, SignalState};
 
 use crate::gathered::{Gathered, Question};
 use crate::source::{SignalSource, VersionObservation};
@@ -80,6 +80,10 @@ impl SignalSource for Mutex<SignalState> {
 
     fn behind(&self, service: &ServiceKey, version: &str) -> Duration {
         self.lock().behind(service, version)
+    }
+
+    fn take_belated(&self) -> Vec<Belated> {
+        self.lock().take_belated()
     }
 
     fn piled_up(&self, service: &ServiceKey, version: &str) -> Duration {

@@ -3,14 +3,14 @@
 //! *Cost.* A tick judges at most [`WatchOptions::judged_per_tick`] deploys, on threads that may take their time, and stores a verdict
 //! when its answer changed or half a minute has passed; readers get the latest from memory.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use plimsoll_catalog::{Catalog, CatalogError, DeployFilter};
-use plimsoll_model::{Feedback, RegressionEvent, ServiceKey, UnixNanos};
+use plimsoll_model::{DeployId, Feedback, RegressionEvent, ServiceKey, UnixNanos};
 use plimsoll_verdict::TolerancePolicy;
 use tokio::sync::{broadcast, watch};
 
@@ -124,6 +124,8 @@ pub struct Watcher {
     pub(crate) churning: Mutex<BTreeMap<ServiceKey, UnixNanos>>,
     /// Versions that the source told of and that are not settled yet.
     pub(crate) arrivals: Mutex<VecDeque<VersionObservation>>,
+    /// Deploys whose closed verdicts are to say that telemetry came since.
+    pub(crate) belated: Mutex<BTreeSet<DeployId>>,
     /// Versions of services as last read.
     pub(crate) versions: Mutex<BTreeMap<ServiceKey, (UnixNanos, Known)>>,
     /// Feedback on services as last read.
@@ -169,6 +171,7 @@ impl Watcher {
             starts: Mutex::default(),
             churning: Mutex::default(),
             arrivals: Mutex::default(),
+            belated: Mutex::default(),
             versions: Mutex::default(),
             feedback: Mutex::default(),
             tidied_at: Mutex::default(),
@@ -227,6 +230,10 @@ impl Watcher {
         if let Err(error) = self.infer_deploys().await {
             count(&self.counts.failures, 1);
             tracing::warn!(%error, "new versions could not be looked up; they are tried again at the next look");
+        }
+        if let Err(error) = self.say_belated().await {
+            count(&self.counts.failures, 1);
+            tracing::warn!(%error, "what came late could not be said of closed verdicts; it is tried again at the next look");
         }
         let due = {
             let open = self.open.lock();

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use plimsoll_model::aggregates::{ServedSeries, VitalsSeries};
 use plimsoll_model::signal::{Fingerprint, OperationSeries};
 use plimsoll_model::{Interval, ServiceAggregates, ServiceKey, UnixNanos};
-use plimsoll_signals::SignalState;
+use plimsoll_signals::{Belated, SignalState};
 use plimsoll_store::Store;
 use plimsoll_watch::{Gathered, Question, SignalSource, VersionObservation};
 
@@ -108,6 +108,10 @@ impl SignalSource for Recalling {
 
     fn take_new_versions(&self) -> Vec<VersionObservation> {
         SignalSource::take_new_versions(self.state.as_ref())
+    }
+
+    fn take_belated(&self) -> Vec<Belated> {
+        self.state.take_belated()
     }
 
     fn behind(&self, service: &ServiceKey, version: &str) -> Duration {

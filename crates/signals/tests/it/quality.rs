@@ -1,8 +1,9 @@
 //! What is odd about the telemetry of a service is said of it, and of no other.
 
+use plimsoll_model::UnixNanos;
 use plimsoll_signals::{SignalLimits, SignalState};
 
-use crate::build::{CLIENT, INTERNAL, SERVER, Sent, key, send, span, state, total};
+use crate::build::{CLIENT, INTERNAL, MS, SERVER, Sent, T0, key, send, span, state, total};
 
 fn words(spans: &[Sent]) -> Vec<String> {
     let mut state = state();
@@ -71,4 +72,22 @@ fn names_without_end_are_collapsed_and_that_is_said() {
     // Ten minutes later it is forgotten.
     send(&mut state, 700_000, &[span("b", SERVER, "x", 1, 0, 700_000, 700_000)]);
     assert!(state.data_quality(&key("a")).is_empty());
+}
+
+#[test]
+fn what_comes_minutes_after_its_bucket_is_told_once_by_version_and_bucket() {
+    let mut state = state();
+    let one = |at: u64| span("a", SERVER, "x", at, 0, at, at + 50);
+    send(&mut state, 240_000, &[one(50_000), one(60_000)]);
+    assert_eq!(state.take_belated(), [], "three minutes are none");
+    let mut other = one(53_000);
+    other.version = "2".to_owned();
+    send(&mut state, 241_000, &[one(51_000), one(61_000), one(240_000)]);
+    send(&mut state, 242_000, &[one(52_000), other]);
+    let bucket = UnixNanos(T0 + 50_000 * MS).bucket();
+    let told = state.take_belated();
+    let of = |version: &str, received: u64| (version.to_owned(), vec![(bucket, UnixNanos(T0 + received * MS))]);
+    let told: Vec<_> = told.into_iter().map(|of| (of.service, (of.version, of.buckets))).collect();
+    assert_eq!(told, [(key("a"), of("1", 242_000)), (key("a"), of("2", 242_000))]);
+    assert_eq!(state.take_belated(), [], "it is taken");
 }

@@ -2,6 +2,7 @@
 
 mod aftermath;
 mod backlog;
+mod belated;
 mod evidence;
 mod hearing;
 mod keeping;
