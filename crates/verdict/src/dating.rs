@@ -7,6 +7,8 @@
 //! - *Early*: for two minutes after it nothing of the version came, and for longer than deploys before took, while the control served
 //!   as ever; what came then comes so steadily that hardly any traffic is no reason.
 //!
+//! Where clocks differ the version's times say nothing of a start that another clock told.
+//!
 //! *Invariants.* Events count by when they happened, so that who hands them on late changes nothing. It depends on versions, times and
 //! numbers of requests only. Nothing is judged otherwise for it: it is said.
 //!
@@ -18,6 +20,8 @@ use plimsoll_model::{Bucket, DeployKind, DeployStatus};
 use crate::design::Frame;
 use crate::input::JudgeInput;
 
+/// What is said where clocks differ.
+const CLOCKS_DIFFER: &str = "clock_skew";
 /// Buckets of service before the start within which it is the start all the same.
 const WITH_IT: u64 = 6;
 /// What had come longer ago than so many buckets was there already.
@@ -65,7 +69,8 @@ impl Dating {
         let deploy = &input.deploy;
         let brings = matches!(deploy.kind, DeployKind::Release | DeployKind::Rollback);
         let known = !frame.same && !frame.version_missing && !input.by_records && input.flag.is_none();
-        let asked = brings && known && !deploy.inferred && deploy.status != DeployStatus::Failed;
+        let clocks_differ = input.data_quality.iter().any(|word| word == CLOCKS_DIFFER);
+        let asked = brings && known && !clocks_differ && !deploy.inferred && deploy.status != DeployStatus::Failed;
         if !asked {
             return Self::default();
         }

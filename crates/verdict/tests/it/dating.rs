@@ -96,6 +96,8 @@ fn a_rollout_that_takes_as_long_as_others_did_or_is_on_its_way_is_not_early() {
     assert_eq!(early(&|input| input.first_request = Some(Duration::from_secs(200))), [""; 0]);
     assert_eq!(early(&|input| input.deploy.status = DeployStatus::Failed), [""; 0]);
     assert_eq!(early(&|input| input.deploy.inferred = true), [""; 0]);
+    // By the version's clock, and that is another.
+    assert_eq!(early(&|input| input.data_quality = vec!["clock_skew".to_owned()]), [""; 0]);
     // It logs as it boots.
     let boots = |input: &mut JudgeInput| {
         let cell = PresenceCell { logs: 1, ..PresenceCell::default() };
