@@ -120,6 +120,9 @@ struct Acked {
 /// Records that requests are joined to: what a Collector's batch processor that is told nothing else waits for.
 pub(crate) const BATCH: u64 = 8_192;
 
+/// Who is sent it: those that store it, and those that show what taking it costs.
+pub(crate) const KINDS: [Kind; 4] = [Kind::Plimsoll, Kind::Mira, Kind::Rotel, Kind::CollectorNop];
+
 /// Connections that it is sent over.
 const CONNECTIONS: usize = 8;
 

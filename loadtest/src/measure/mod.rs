@@ -265,7 +265,7 @@ impl Measurement {
         };
         let joined = Arc::new(requests.joined(day::BATCH));
         for (how, requests) in [("as recorded", requests), ("joined", joined)] {
-            for kind in [Kind::Plimsoll, Kind::Mira] {
+            for kind in day::KINDS {
                 if programs.has(kind) {
                     let step = day::run(kind, &requests, programs, place);
                     let what = format!("the recorded day at {}, {how}", kind.name());
