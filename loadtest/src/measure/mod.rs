@@ -43,7 +43,7 @@ pub enum Part {
     Overload,
     /// Bytes on disk once blocks are cold and segments merged.
     Storage,
-    /// The default of `memory_limit` and half of it; memory at rest.
+    /// The default of `memory_limit` and half of it, in pairs one after another; memory at rest.
     Memory,
     /// Ingest beside four analysts.
     Isolation,
@@ -103,7 +103,7 @@ pub struct Measurements {
     pub overload: Vec<Overload>,
     /// Bytes on disk.
     pub storage: Vec<Storage>,
-    /// Limits of memory.
+    /// Limits of memory, the default and half of it in turn.
     pub memory: Vec<Memory>,
     /// Ingest beside queries.
     pub isolation: Option<Isolation>,
@@ -234,9 +234,12 @@ impl Measurement {
                 }
             }
             Part::Memory => {
-                for mib in [512, 256] {
-                    let step = own.memory(mib);
-                    session.step(&format!("memory: {mib} MiB"), step, |all, one| all.memory.push(one)).await;
+                for pair in 1..=own::MEMORY_PAIRS {
+                    for mib in own::MEMORY_LIMITS_MIB {
+                        let step = own.memory(pair, mib);
+                        let what = format!("memory: {mib} MiB, pair {pair}");
+                        session.step(&what, step, |all, one| all.memory.push(one)).await;
+                    }
                 }
             }
             Part::Isolation => {

@@ -71,6 +71,8 @@ pub struct Overload {
 /// What a smaller `memory_limit` costs.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Memory {
+    /// Which pair of runs it belongs to, counted from one: a machine may change its pace from one to the next.
+    pub pair: u32,
     /// `memory_limit` in bytes.
     pub memory_limit_bytes: u64,
     /// Resident after the start, with nothing sent.
@@ -126,6 +128,22 @@ const OVERLOAD_IN_FLIGHT: usize = 8;
 
 /// The default of `memory_limit`.
 const MEMORY_LIMIT: u64 = 512 << 20;
+
+/// What is measured in turn, in MiB: the default and half of it.
+pub(crate) const MEMORY_LIMITS_MIB: [u64; 2] = [512, 256];
+/// How often.
+pub(crate) const MEMORY_PAIRS: u32 = 3;
+
+/// Returns the rate with half of the memory as a part of that with the default, pair by pair.
+pub(crate) fn memory_ratios(runs: &[Memory]) -> Vec<(u32, f64)> {
+    let rate = |pair: u32, mib: u64| {
+        let of = runs.iter().find(|run| run.pair == pair && run.memory_limit_bytes == mib << 20);
+        of.map(|run| run.records_per_second).filter(|rate| *rate > 0.0)
+    };
+    let [whole, half] = MEMORY_LIMITS_MIB;
+    let ratio = |pair| Some((pair, rate(pair, half)? / rate(pair, whole)?));
+    (1..=MEMORY_PAIRS).filter_map(ratio).collect()
+}
 
 impl Own<'_> {
     async fn start(&self, environment: &[(&str, &str)], cpus: Option<&str>) -> Result<Running, Error> {
@@ -225,7 +243,7 @@ impl Own<'_> {
         })
     }
 
-    pub(crate) async fn memory(&self, limit_mib: u64) -> Result<Memory, Error> {
+    pub(crate) async fn memory(&self, pair: u32, limit_mib: u64) -> Result<Memory, Error> {
         let limit = format!("{limit_mib}MiB");
         let server = self.start(&[("PLIMSOLL_MEMORY_LIMIT", &limit)], None).await?;
         // What starting left to do is done soon; idle is what is left then.
@@ -234,6 +252,7 @@ impl Own<'_> {
         let load = self.load(&server, Protocol::Grpc, false, "memory").run().await?;
         server.end().await?;
         Ok(Memory {
+            pair,
             memory_limit_bytes: limit_mib << 20,
             idle_rss_bytes: idle,
             rss_max_bytes: load.server_rss_max_bytes.unwrap_or(0),

@@ -4,6 +4,7 @@ use comfy_table::Table;
 use comfy_table::presets::ASCII_MARKDOWN;
 
 use super::compare::best;
+use super::own::{MEMORY_LIMITS_MIB, memory_ratios};
 use super::{Measurements, Run, SoakReport};
 use crate::report::{Format, Printable, mib, whole};
 use crate::stats::Quantiles;
@@ -33,6 +34,13 @@ fn fine(quantiles: &Quantiles) -> String {
 
 fn mean(of: [f64; 2]) -> f64 {
     of.iter().sum::<f64>() / 2.0
+}
+
+fn median(of: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut all: Vec<f64> = of.collect();
+    all.sort_by(f64::total_cmp);
+    let upper = *all.get(all.len() / 2)?;
+    Some(mean([all[(all.len() - 1) / 2], upper]))
 }
 
 fn yes(verified: Option<bool>) -> String {
@@ -176,20 +184,35 @@ impl Measurements {
     }
 
     fn memories(&self) -> Option<Table> {
-        let first = self.memory.first()?;
+        self.memory.first()?;
+        let ratios = memory_ratios(&self.memory);
         let row = |one: &super::Memory| {
+            let halved = one.memory_limit_bytes == MEMORY_LIMITS_MIB[1] << 20;
+            let ratio = ratios.iter().find(|(pair, _)| halved && *pair == one.pair);
             vec![
+                one.pair.to_string(),
                 mib(one.memory_limit_bytes),
                 mib(one.idle_rss_bytes),
                 mib(one.rss_max_bytes),
                 thousands(one.records_per_second),
                 thousands(one.records_per_cpu_second),
-                of(one.records_per_second, first.records_per_second),
+                ratio.map_or_else(|| "-".into(), |(_, ratio)| format!("{ratio:.2}")),
             ]
         };
-        let header =
-            ["memory_limit", "resident at rest", "RSS max, saturated", "records/s", "per CPU s", "of the first row"];
-        Some(table(&header, self.memory.iter().map(row)))
+        let header = [
+            "pair",
+            "memory_limit",
+            "resident at rest",
+            "RSS max, saturated",
+            "records/s",
+            "per CPU s",
+            "of the default in its pair",
+        ];
+        let mut table = table(&header, self.memory.iter().map(row));
+        if let Some(median) = median(ratios.iter().map(|(_, ratio)| *ratio)) {
+            table.add_row(["median", "-", "-", "-", "-", "-", &format!("{median:.2}")]);
+        }
+        Some(table)
     }
 
     fn isolated(&self) -> Option<Table> {
@@ -361,7 +384,7 @@ impl Printable for SoakReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::{Cores, Failure};
+    use crate::measure::{Cores, Failure, Memory};
     use crate::system::AckClass;
 
     fn run(system: Kind, round: u32, rate: f64) -> Run {
@@ -403,5 +426,32 @@ mod tests {
         assert!(line("| mira ").contains("| 3.00 "), "{text}");
         assert!(line("| rotel ").contains("no wheel"), "{text}");
         assert!(text.contains("## Cores") && !text.contains("## A recorded day"), "{text}");
+    }
+
+    #[test]
+    fn half_the_memory_is_held_against_the_default_of_its_own_pair_and_the_median_of_pairs_is_told() {
+        let one = |pair, limit_mib: u64, rate| Memory {
+            pair,
+            memory_limit_bytes: limit_mib << 20,
+            idle_rss_bytes: 0,
+            rss_max_bytes: 0,
+            records_per_cpu_second: rate,
+            records_per_second: rate,
+        };
+        // The machine goes half as fast from the second pair on, and one run of the third failed.
+        let memory = vec![
+            one(1, 512, 400_000.0),
+            one(1, 256, 360_000.0),
+            one(2, 512, 200_000.0),
+            one(2, 256, 160_000.0),
+            one(3, 256, 190_000.0),
+        ];
+        let text = Measurements { memory, ..Default::default() }.markdown();
+        let last = |start: &str| {
+            let line = text.lines().find(|line| line.contains(start)).unwrap_or_else(|| panic!("{text}"));
+            line.rsplit('|').nth(1).expect("a row has cells").trim().to_owned()
+        };
+        let cells = ["400 k", "360 k", "200 k", "160 k", "190 k", "median"].map(last);
+        assert_eq!(cells, ["-", "0.90", "-", "0.80", "-", "0.85"], "{text}");
     }
 }
