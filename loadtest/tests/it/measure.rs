@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plimsoll_loadtest::{AckClass, Comparison, Kind, Measurement, Part};
+use plimsoll_loadtest::{AckClass, Comparison, Kind, Measurement, Part, Protocol};
 
 use crate::stage::binary;
 
@@ -51,15 +51,23 @@ async fn streams_are_measured_to_the_end_of_the_server_and_a_missing_system_is_n
     assert!(std::fs::read_dir(dir.path()).expect("is there").next().is_none(), "data directories are removed");
 }
 
+/// So long four times too much is sent that every queue of the server fills: much less shows nothing of what memory is held by.
+const OVERLOAD: Duration = Duration::from_secs(8);
+
 #[tokio::test(flavor = "multi_thread")]
-async fn overload_and_analysts_leave_every_acked_row_in_its_place() {
+async fn overload_and_analysts_leave_every_acked_row_in_its_place_and_overload_keeps_to_the_memory_limit() {
     let dir = tempfile::tempdir().expect("a temporary directory can be made");
     let parts = vec![Part::Overload, Part::Isolation, Part::Day];
-    let measured = measurement(dir.path(), vec![Kind::Plimsoll], parts).run(|_| {}, |_| {}).await;
-    assert_eq!(measured.overload.len(), 2, "{measured:?}");
+    let mut measurement = measurement(dir.path(), vec![Kind::Plimsoll], parts);
+    measurement.overload_time = OVERLOAD;
+    let measured = measurement.run(|_| {}, |_| {}).await;
+    let protocols: Vec<Protocol> = measured.overload.iter().map(|over| over.protocol).collect();
+    assert_eq!(protocols, [Protocol::Grpc, Protocol::Http], "{measured:?}");
     for over in &measured.overload {
         assert_eq!(over.verified, Some(true), "{over:?}");
         assert!(over.rss_max_bytes > 0 && over.failed == 0, "{over:?}");
+        // What is promised: a tenth beyond it at most.
+        assert!(over.rss_max_bytes <= over.memory_limit_bytes / 10 * 11, "{over:?}");
     }
     let isolation = measured.isolation.as_ref().expect("was measured");
     assert!(isolation.asked.answered > 0, "{isolation:?}");
