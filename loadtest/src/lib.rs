@@ -32,6 +32,7 @@ mod sql;
 mod stats;
 mod system;
 mod template;
+mod watching;
 
 pub use asking::{Answer, Answers, Asking, Times};
 pub use client::{Connection, Endpoint, Protocol, Reply, SendError};
@@ -57,3 +58,4 @@ pub use sql::{Rows, Sql};
 pub use stats::{Counts, Quantiles};
 pub use system::{AckClass, Kind, Programs};
 pub use template::Samples;
+pub use watching::{Watched, Watching};

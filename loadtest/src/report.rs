@@ -32,7 +32,7 @@ pub trait Printable: serde::Serialize {
     }
 }
 
-fn pairs(rows: Vec<(&str, String)>) -> Table {
+pub(crate) fn pairs(rows: Vec<(&str, String)>) -> Table {
     let mut table = Table::new();
     table.load_preset(NOTHING);
     for (name, value) in rows {

@@ -3,6 +3,7 @@
 mod measure;
 mod mesh;
 mod questions;
+mod watching;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -46,6 +47,8 @@ enum Command {
     Soak(measure::SoakArguments),
     /// Loads a few hours of telemetry and asks ten questions of it, of Plimsoll and of other engines.
     Questions(questions::Arguments),
+    /// Deploys many services at once and says what watching them takes of a running server.
+    Watching(watching::Arguments),
 }
 
 #[derive(Args)]
@@ -242,6 +245,7 @@ async fn run(command: Command, format: Format) -> Result<(String, bool), Error> 
         Command::Mesh(options) => options.run(format).await,
         Command::Soak(options) => options.run(format).await,
         Command::Questions(options) => options.run(format).await,
+        Command::Watching(options) => options.run(format).await,
     }
 }
 

@@ -9,13 +9,13 @@ use crate::Error;
 
 /// A client of one server.
 #[derive(Debug, Clone)]
-pub(super) struct Api {
+pub(crate) struct Api {
     http: reqwest::Client,
     base: String,
 }
 
 impl Api {
-    pub(super) fn new(base: String) -> Self {
+    pub(crate) fn new(base: String) -> Self {
         Self { http: reqwest::Client::new(), base }
     }
 
@@ -34,9 +34,24 @@ impl Api {
         if deploy.kind == "flag" {
             marker["attributes"] = json!({ "feature_flag.key": "new-flow", "feature_flag.result.variant": "on" });
         }
+        self.announce(&marker).await
+    }
+
+    /// Announces a deploy.
+    pub(crate) async fn announce(&self, marker: &Value) -> Result<(), Error> {
         let url = format!("{}/api/v1/deploys", self.base);
-        let request = self.http.post(&url).json(&marker).timeout(Duration::from_secs(30));
+        let request = self.http.post(&url).json(marker).timeout(Duration::from_secs(30));
         self.answer(&url, request).await.map(drop)
+    }
+
+    /// Reads what the server counts, as OpenMetrics text.
+    pub(crate) async fn metrics(&self) -> Result<String, Error> {
+        let url = format!("{}/metrics", self.base);
+        let failed =
+            |problem: reqwest::Error| Error::Unreachable { address: url.clone(), problem: problem.to_string() };
+        let request = self.http.get(&url).timeout(Duration::from_secs(30));
+        let response = request.send().await.and_then(reqwest::Response::error_for_status).map_err(failed)?;
+        response.text().await.map_err(failed)
     }
 
     /// Lists the deploys of an environment.

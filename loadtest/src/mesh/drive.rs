@@ -244,8 +244,12 @@ impl Sender {
         for (at, requests) in meshes.into_iter().enumerate() {
             dealt[at % count].extend(requests);
         }
-        let mut sending: FuturesUnordered<_> =
-            self.connections.iter_mut().zip(dealt).map(|(connection, requests)| send(connection, requests)).collect();
+        let mut sending: FuturesUnordered<_> = self
+            .connections
+            .iter_mut()
+            .zip(dealt)
+            .map(|(connection, requests)| send_until_taken(connection, requests))
+            .collect();
         while let Some(sent) = sending.next().await {
             sent?;
         }
@@ -253,7 +257,14 @@ impl Sender {
     }
 }
 
-async fn send(connection: &mut Connection, requests: Vec<(Signal, Vec<u8>)>) -> Result<(), Error> {
+/// Sends requests one after another, each until it is taken whole.
+///
+/// # Errors
+/// One is refused for good, or for now during two minutes, or has no answer.
+pub(crate) async fn send_until_taken(
+    connection: &mut Connection,
+    requests: Vec<(Signal, Vec<u8>)>,
+) -> Result<(), Error> {
     for (signal, message) in requests {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(PATIENCE_S);
         loop {

@@ -27,11 +27,13 @@ mod topology;
 mod wire;
 mod world;
 
+pub(crate) use api::Api;
+pub(crate) use drive::send_until_taken;
 pub use drive::{Mesh, Time};
 pub use score::{MeshReport, Outcome, Totals};
 
 /// Nanoseconds since 1970.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -15,3 +15,4 @@ mod recording;
 mod segments;
 mod stage;
 mod telemetrygen;
+mod watching;
