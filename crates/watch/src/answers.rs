@@ -17,7 +17,8 @@ impl Watcher {
     /// # Errors
     /// The catalog cannot be read.
     pub async fn verdict(&self, id: &DeployId) -> Result<Option<Verdict>, CatalogError> {
-        // What is decided is shown as it is stored, so that it can be judged again; its numbers lag half a minute behind.
+        // What is decided is shown as it is stored, so that it can be judged again; its numbers lag behind by up to
+        // ten minutes.
         let kept = self.options.keep_evidence.is_some();
         let shown = |open: &Open| match (&open.verdict, &open.stored) {
             (Some(verdict), Some(stored)) if kept && verdict.decided && stored.decided => Some(stored.clone()),

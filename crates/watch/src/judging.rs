@@ -20,8 +20,10 @@ use crate::placeholder::announced_elsewhere;
 use crate::succession::superseded;
 use crate::watcher::{Watcher, count};
 
-/// How often the numbers of an unchanged answer are stored.
+/// How often the numbers of an unchanged answer are stored, where the whole was looked at for them.
 const STORE_EVERY: Duration = Duration::from_secs(30);
+/// How often the whole is looked at for nothing but that. As a rule it was looked at before: what makes that dear is reading out all there is.
+const STORE_WHOLE_EVERY: Duration = Duration::from_secs(600);
 /// So many open deploys double the time between two stores of unchanged answers.
 const STORED_EACH: u32 = 256;
 /// How long too many versions are held against a service.
@@ -35,6 +37,15 @@ struct Others {
     overlapping: Vec<Overlapping>,
     /// Whether one of them is of the same version and earlier.
     shipped_before: bool,
+}
+
+/// What a look came to.
+struct Judged {
+    verdict: Verdict,
+    /// What it was judged from, where it is to be stored.
+    evidence: Option<Vec<u8>>,
+    /// The whole was not looked at, so that it can be stored with less only than it was judged from.
+    carried_on: bool,
 }
 
 impl Watcher {
@@ -56,24 +67,26 @@ impl Watcher {
         };
         let (told_before, stored, store_every) = (open.announced.clone(), open.stored.clone(), self.store_every());
         // Asked here and by who judges, with one answer: what is stored without what it was judged from loses that.
-        let settle = move |verdict: &Verdict| {
+        let settle = move |verdict: &Verdict, carried_on: bool| {
+            let store_every = if carried_on { store_every.max(STORE_WHOLE_EVERY) } else { store_every };
             // One shipment, one page: whoever announced it also tells its end.
             let told = beside || (told_before.is_none() && told_of.iter().any(|told| told.covers(verdict)));
             let (event, announced) = if told { (None, None) } else { event_for(told_before.as_ref(), verdict) };
             let store = event.is_some() || stored.as_ref().is_none_or(|stored| is_news(stored, verdict, store_every));
             (event, announced, store)
         };
-        let (verdict, evidence) = if marked && open.announced.is_none() {
+        let Judged { verdict, evidence, carried_on } = if marked && open.announced.is_none() {
             // What was told of the inferred deploy is also ended there.
-            (
-                announced_elsewhere(&open, now),
-                not_kept("it says no more than that another deploy is judged instead").ok(),
-            )
+            Judged {
+                verdict: announced_elsewhere(&open, now),
+                evidence: not_kept("it says no more than that another deploy is judged instead").ok(),
+                carried_on: false,
+            }
         } else {
             let settle = settle.clone();
-            self.judge(&open, others, now, move |verdict| settle(verdict).2).await
+            self.judge(&open, others, now, move |verdict, carried_on| settle(verdict, carried_on).2).await
         };
-        let (event, announced, store) = settle(&verdict);
+        let (event, announced, store) = settle(&verdict, carried_on);
         let event = event
             .map(|kind| RegressionEvent::announce(kind, open.deploy.clone(), verdict.clone(), &self.options.ui_base));
         let audience = self.options.audience.as_ref().filter(|_| event.is_some());
@@ -129,8 +142,8 @@ impl Watcher {
         open: &Open,
         Others { successors, overlapping, shipped_before }: Others,
         now: UnixNanos,
-        is_stored: impl Fn(&Verdict) -> bool + Send + 'static,
-    ) -> (Verdict, Option<Vec<u8>>) {
+        is_stored: impl Fn(&Verdict, bool) -> bool + Send + 'static,
+    ) -> Judged {
         let deploy = open.deploy.clone();
         let signals = self.signals.clone();
         let tolerances = self.options.tolerances.of(&deploy.service);
@@ -199,9 +212,9 @@ impl Watcher {
                     .then(|| signals.aggregates(&input.deploy.service, within(from), session.taken_back()));
                 let latest = session.judge_latest(&input, beside);
                 // What is stored is judged from the whole, so that it can be judged again.
-                if let Some(verdict) = latest.filter(|verdict| !(keep && is_stored(verdict))) {
+                if let Some(verdict) = latest.filter(|verdict| !(keep && is_stored(verdict, true))) {
                     kept.settle();
-                    return (verdict, None);
+                    return Judged { verdict, evidence: None, carried_on: keep };
                 }
             }
             let keep_from = (now - UNSETTLED).bucket();
@@ -226,20 +239,21 @@ impl Watcher {
                 });
                 written.ok()
             };
-            let evidence = if keep && is_stored(&verdict) { evidence() } else { None };
-            (verdict, evidence)
+            let evidence = if keep && is_stored(&verdict, false) { evidence() } else { None };
+            Judged { verdict, evidence, carried_on: false }
         };
-        let verdict = match tokio::task::spawn_blocking(gather).await {
-            Ok(verdict) => verdict,
+        let judged = match tokio::task::spawn_blocking(gather).await {
+            Ok(judged) => judged,
             Err(error) => {
                 count(&self.counts.failures, 1);
                 tracing::error!(deploy = %open.deploy.id, %error, "judging failed; the last verdict stands");
-                (open.verdict.clone().unwrap_or_else(|| unseen(&open.deploy, now)), None)
+                let verdict = open.verdict.clone().unwrap_or_else(|| unseen(&open.deploy, now));
+                Judged { verdict, evidence: None, carried_on: false }
             }
         };
         count(&self.counts.judged, 1);
         count(&self.counts.judge_ns, u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
-        verdict
+        judged
     }
 }
 

@@ -1,7 +1,7 @@
 //! The loop: what is due now, what do the aggregates say, what is stored and who is told.
 //!
 //! *Cost.* A tick judges at most [`WatchOptions::judged_per_tick`] deploys, on threads that may take their time, and stores a verdict
-//! when its answer changed or half a minute has passed; readers get the latest from memory.
+//! when its answer changed, and its numbers once the whole was looked at; readers get the latest from memory.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
