@@ -31,6 +31,9 @@ pub(crate) struct Fleet {
     /// Swing of traffic over a day and change of the mix with the deploy, as shares.
     pub(crate) swing: f64,
     pub(crate) mix: f64,
+    /// By what factor traffic changes for good, and in which bucket since the start.
+    pub(crate) step: f64,
+    pub(crate) step_at: i64,
     /// How many times slower new instances are at first, less one, and the time constant with which it fades.
     pub(crate) warm_up: f64,
     pub(crate) warm_up_s: f64,
@@ -50,6 +53,8 @@ impl Default for Fleet {
             dispersion: 1.0,
             swing: 0.0,
             mix: 0.0,
+            step: 1.0,
+            step_at: 0,
             warm_up: 0.0,
             warm_up_s: 15.0,
             error_effect: 1.0,
@@ -75,10 +80,23 @@ impl Latencies {
     }
 }
 
+impl Fleet {
+    /// Draws the hour of the day.
+    pub(crate) fn phase(rng: &mut ChaCha8Rng) -> f64 {
+        rng.random_range(0.0..std::f64::consts::TAU)
+    }
+
+    /// Returns how many times the usual traffic there is in a bucket.
+    pub(crate) fn load(&self, phase: f64, bucket: u64) -> f64 {
+        let day = 1.0 + self.swing * (phase + bucket as f64 * 10.0 / 86_400.0 * std::f64::consts::TAU).sin();
+        if bucket as i64 - START as i64 >= self.step_at { day * self.step } else { day }
+    }
+}
+
 /// Simulates one deploy and returns what is to be judged, with `now` at its end.
 pub(crate) fn simulate(fleet: &Fleet, latencies: &Latencies, seed: u64) -> JudgeInput {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let phase: f64 = rng.random_range(0.0..std::f64::consts::TAU);
+    let phase = Fleet::phase(&mut rng);
     let weights: Vec<f64> = (0..fleet.operations).map(|i| 1.0 / (1.0 + i as f64)).collect();
     let total: f64 = weights.iter().sum();
     let service = ServiceKey::new("prod", "payment");
@@ -89,8 +107,8 @@ pub(crate) fn simulate(fleet: &Fleet, latencies: &Latencies, seed: u64) -> Judge
         let mut arms: [Vec<(Bucket, OperationCell)>; 4] = Default::default();
         for bucket in START - before..START + after {
             let since = bucket as i64 - START as i64;
-            let day = 1.0 + fleet.swing * (phase + bucket as f64 * 10.0 / 86_400.0 * std::f64::consts::TAU).sin();
-            let traffic = fleet.rate * 10.0 * day * weight / total * if since >= 0 { mixed } else { 1.0 };
+            let traffic =
+                fleet.rate * 10.0 * fleet.load(phase, bucket) * weight / total * if since >= 0 { mixed } else { 1.0 };
             for candidate in [false, true] {
                 let share = match (candidate, since >= 0) {
                     (true, true) => fleet.share,

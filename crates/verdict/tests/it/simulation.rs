@@ -1,6 +1,7 @@
 //! Seeded simulation of deploys: series as the fold would make them, with bursts, daily swing, mix and warm-up.
 //!
-//! Shared by the tests and by the program `proof`. The same parameters and seed give the same series.
+//! For the tests: the program `proof` has a simulation of its own, which is faster and tells of requests and metrics alone. The same
+//! parameters and seed give the same series.
 
 use std::collections::BTreeMap;
 
