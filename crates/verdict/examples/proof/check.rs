@@ -1,8 +1,8 @@
 //! The short form, for the gate: a minute of two cores, and exit code 1 where an aim is missed.
 //!
-//! Seeds are fixed, so the same engine always gets the same answer. Harmless deploys are held against the largest number that a probability of
-//! [`PROMISE`] leaves likely: were the seeds drawn anew, an engine that calls exactly so many regressed would fail here with a probability
-//! below [`ERROR`].
+//! Seeds are fixed, so the same engine always gets the same answer. Harmless deploys are held against two numbers: what a share of [`PROMISE`]
+//! leaves likely, and what the long run leaves likely, [`LONG_RUN`]. Were the seeds drawn anew, an engine that calls exactly such a share
+//! regressed would exceed its number with a probability below [`ERROR`].
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +15,8 @@ use crate::{each, law, null, power, quantile, rank, reference};
 
 /// Share of harmless deploys that may be called regressed.
 const PROMISE: f64 = 0.01;
+/// The same by the long run at most, as docs/performance/verdict.md tells it: more is a change that asks for another.
+const LONG_RUN: f64 = 0.0043;
 const ERROR: f64 = 1e-3;
 /// Harmless deploys of 200 operations, of all rows alike.
 const HARMLESS: u64 = 324;
@@ -50,8 +52,12 @@ fn false_alarms(latencies: &Latencies) -> bool {
         // Relaxed: a counter, read once all threads are done.
         called.fetch_add(u64::from(regressed), Ordering::Relaxed);
     });
-    let (called, most) = (called.into_inner(), law::limit(HARMLESS, PROMISE, ERROR));
-    told(&format!("{called} of {HARMLESS} harmless deploys called regressed, {most} at most"), called <= most)
+    let called = called.into_inner();
+    let [promised, usual] = [PROMISE, LONG_RUN].map(|share| law::limit(HARMLESS, share, ERROR));
+    let what = format!(
+        "{called} of {HARMLESS} harmless deploys called regressed, {usual} at most by the long run and {promised} by the promise"
+    );
+    told(&what, called <= usual.min(promised))
 }
 
 fn found_soon(name: &str, fleet: &Fleet, latencies: &Latencies) -> bool {
