@@ -63,6 +63,13 @@ pub(crate) struct Actions {
 }
 
 impl Actions {
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let test = |test: &ActionTest| size_of::<ActionTest>() + test.action.len() + size_of_val(&test.strata[..]);
+        let told: usize = self.told.values().map(|told| 48 + 24 * told.len()).sum();
+        self.tests.iter().map(test).sum::<usize>() + told
+    }
+
     /// Starts from the actions before, and the requests that they came with.
     pub(crate) fn new(input: &JudgeInput, frame: &Frame, requests: &BTreeMap<Bucket, f64>) -> Self {
         if input.flag.is_some() || input.weighted || input.measured.is_some() {
@@ -185,7 +192,7 @@ impl ActionTest {
         told_by_ratio(false, candidate, expected / candidate.1.max(1.0), tolerances.calls_ratio, 0.0)
     }
 
-    /// Bounds of the candidate's actions a request over the control's; each holds with probability `1 - alpha`.
+    /// Bounds of the candidate's actions a request over the control's; both hold at all times with probability `1 - alpha`.
     pub(crate) fn interval(&self, alpha: f64) -> [f64; 2] {
         rate::ratio_interval(&self.strata, self.standing.dispersion, alpha)
     }

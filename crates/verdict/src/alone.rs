@@ -127,7 +127,12 @@ impl AloneTest {
     pub(crate) fn share_interval(&self, alpha: f64) -> [f64; 2] {
         // A quarter for each side of the whole, and as much for all short windows together.
         match &self.short {
-            Some((_, short)) if self.burns_since().is_some() => short.share_interval(0.25 * alpha / WINDOWS as f64),
+            Some((_, short)) if self.burns_since().is_some() => {
+                // All of these, however many come, are one.
+                let number = (self.over.1 + 1) as f64;
+                let share = 6.0 / (std::f64::consts::PI * number).powi(2);
+                short.share_interval(0.25 * alpha * share)
+            }
             _ => self.whole.share_interval(0.25 * alpha),
         }
     }

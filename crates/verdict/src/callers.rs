@@ -28,6 +28,11 @@ pub(crate) struct Callers {
 }
 
 impl Callers {
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        24 * self.asked.len() + 150 * self.failed.len()
+    }
+
     /// Counts the operations that call the service, at one time or another.
     pub(crate) fn of(input: &JudgeInput, frame: &Frame) -> Self {
         let service = frame.service.service.as_str();

@@ -106,6 +106,11 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&self.before[..]) + size_of_val(&self.minute[..]) + size_of_val(&self.falls[..])
+    }
+
     /// Starts from the buckets before, nearest to the start first.
     pub(crate) fn new(before: &[Traffic]) -> Self {
         let sum = |part: &[Traffic]| {

@@ -242,8 +242,11 @@ impl Fold {
     /// About how much memory it takes.
     pub(crate) fn bytes(&self) -> usize {
         let operations: usize = self.operations.iter().map(Operation::bytes).sum();
-        let seen: usize = self.novelty.all.values().map(|seen| 256 + seen.candidate.len() * 24).sum();
-        operations + seen + self.novelty.traffic.len() * 24 + self.index.len() * 96
+        let told = self.novelty.bytes() + self.logs.bytes() + self.log_errors.bytes() + self.log_flow.bytes();
+        let beside = self.paths.bytes() + self.actions.bytes() + self.flow.bytes() + self.restarts.bytes();
+        let others = self.callers.bytes() + self.calling_too.bytes() + 24 * self.bystanders.len();
+        let metrics = self.metrics.len() * (size_of::<MetricTest>() + 256);
+        operations + told + beside + others + metrics + self.index.len() * 96
     }
 
     /// Returns the index of an operation, which may be new.

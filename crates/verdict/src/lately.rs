@@ -12,6 +12,11 @@ use crate::tolerances::Tolerances;
 pub(crate) struct Lately(Vec<(Bucket, f64, f64)>);
 
 impl Lately {
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        24 * self.0.len()
+    }
+
     /// Takes one bucket; one in which there was nothing is left out.
     pub(crate) fn push(&mut self, bucket: Bucket, hits: f64, all: f64) {
         if hits > 0.0 || all > 0.0 {

@@ -33,6 +33,11 @@ pub(crate) struct LogFlow {
 }
 
 impl LogFlow {
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.tests.bytes() + self.since.values().map(|told| 48 + 128 * told.len()).sum::<usize>()
+    }
+
     /// Starts from the messages before and the `requests` that they came with; empty where a new version was deployed.
     pub(crate) fn new(input: &JudgeInput, frame: &Frame, requests: f64) -> Self {
         if !frame.same || requests <= 0.0 {

@@ -118,6 +118,11 @@ fn own(tolerances: &Tolerances) -> Tolerances {
 }
 
 impl LogErrors {
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.test.bytes() + self.lately.bytes() + self.past.bytes()
+    }
+
     /// Starts from requests and messages before the start.
     pub(crate) fn new(requests: &BTreeMap<Bucket, f64>, messages: &BTreeMap<Bucket, f64>, dealing: Dealing) -> Self {
         let mut past = Past::new(dealing.after);

@@ -94,6 +94,17 @@ impl Novelty {
         Self { worded: true, ..Self::new(known) }
     }
 
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let seen = |seen: &Seen| {
+            let texts = seen.kind.len() + seen.message.len();
+            size_of::<Seen>() + texts + 24 * (seen.candidate.len() + seen.operations.len())
+        };
+        let outside: usize = self.outside.values().map(|thrown| 48 + 96 * thrown.len()).sum();
+        let sets = self.fatal.len() + self.known.len() + self.early.len();
+        self.all.values().map(seen).sum::<usize>() + outside + 24 * (sets + self.traffic.len())
+    }
+
     /// Takes a cell of the control from before the start.
     pub(crate) fn past(&mut self, cell: &OperationCell) {
         self.history += cell.requests;

@@ -104,6 +104,14 @@ pub(crate) fn split(path: &[Participant], namespace: &str, service: &str) -> Opt
 }
 
 impl PathTest {
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let lane =
+            |(path, _, past): &(Vec<Participant>, Slots, Past)| 96 * path.len() + size_of::<Slots>() + past.bytes();
+        let lanes: usize = self.lanes.iter().map(lane).sum();
+        size_of::<Self>() + 96 + self.test.bytes() + self.lately.bytes() + lanes
+    }
+
     /// Failures at the top, more than the control has, that went with one of the judged service's own.
     pub(crate) fn more_with_own(&self, design: Design) -> f64 {
         let [candidate, since, before] = self.both;
@@ -113,6 +121,12 @@ impl PathTest {
 }
 
 impl Paths {
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.tests.iter().map(PathTest::bytes).sum::<usize>()
+            + self.totals.iter().map(|total| size_of::<Total>() + 96 * (2 + total.path.len())).sum::<usize>()
+    }
+
     /// Starts from the time before.
     pub(crate) fn new(input: &JudgeInput, frame: &Frame, dealing: Dealing) -> Self {
         let party = PathCell::party(&frame.service.namespace, &frame.service.service);

@@ -188,12 +188,12 @@ pub fn count_bounds(count: f64, alpha: f64) -> [f64; 2] {
 }
 
 /// Returns bounds of the quotient of two rates, of the candidate's and the control's events and what each came in (time, or whatever
-/// they are counted by, more than none); both hold at all times with probability `1 - alpha`. The upper one is at most 1e4.
+/// they are counted by, more than none); both hold at all times with probability `1 - alpha`. Neither is more than 1e4.
 pub fn count_ratio(candidate: (f64, f64), control: (f64, f64), dispersion: f64, alpha: f64) -> [f64; 2] {
     let phi = dispersion.max(1.0);
     let rate = |(count, span): (f64, f64)| count_bounds(count / phi, 0.5 * alpha).map(|expected| phi * expected / span);
     let ([b_low, b_high], [a_low, a_high]) = (rate(candidate), rate(control));
-    [b_low / a_high, (b_high / a_low).min(RATIO_MAX)]
+    [b_low / a_high, b_high / a_low].map(|bound| bound.min(RATIO_MAX))
 }
 
 /// Returns the largest value from `low` up at which `holds` is still false, `low` where it holds there already.
@@ -304,5 +304,26 @@ mod tests {
         }
         assert!(width(many) < 0.25 * width(few) && width(many) < width(bursty), "{few:?} {many:?} {bursty:?}");
         assert_eq!(count_ratio((30.0, 10.0), (0.0, 100.0), 1.0, 0.05)[1], RATIO_MAX);
+        assert_eq!(count_ratio((600.0, 6_000.0), (0.0, 1e6), 1.0, 0.05), [RATIO_MAX; 2]);
+    }
+
+    #[test]
+    fn both_ends_of_an_interval_share_what_it_may_miss() {
+        let strata: Vec<Stratum> = (0..20)
+            .map(|n| Stratum {
+                bucket: Bucket(n),
+                bad_b: 3.0,
+                n_b: 100.0,
+                bad_a: 2.0,
+                n_a: 100.0,
+                handicap: 1.0,
+                caution: 1.0,
+            })
+            .collect();
+        let swapped: Vec<Stratum> = strata.iter().map(Stratum::swapped).collect();
+        assert_eq!(ratio_interval(&strata, 1.0, 0.05), not_rejected(&strata, &swapped, 1.0, 40.0_f64.ln()));
+        let ([b_low, b_high], [a_low, a_high]) = (count_bounds(30.0, 0.025), count_bounds(10.0, 0.025));
+        let [low, high] = count_ratio((30.0, 1.0), (10.0, 1.0), 1.0, 0.05);
+        assert_eq!([low, high], [b_low / a_high, b_high / a_low]);
     }
 }

@@ -120,6 +120,11 @@ pub(crate) struct Restarts {
 }
 
 impl Restarts {
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        [&self.candidate, &self.control].map(|arm| size_of_val(&arm.restarted[..])).iter().sum()
+    }
+
     /// Looks at every bucket of the frame.
     pub(crate) fn of(frame: &Frame, presence: &[PresenceSeries], tolerances: &Tolerances) -> Self {
         let mut test = Self { standing: Standing { dispersion: DISPERSION, ..Standing::default() }, ..Self::default() };

@@ -68,6 +68,14 @@ pub(crate) struct Others {
 }
 
 impl Others {
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let buckets = |of: &BTreeMap<String, BTreeMap<Bucket, f64>>| -> usize {
+            of.values().map(|buckets| 96 + 24 * buckets.len()).sum()
+        };
+        buckets(&self.by_bucket) + buckets(&self.unknown) + 96 * self.usual.len()
+    }
+
     /// Counts those of the callees that are known.
     pub(crate) fn of(input: &JudgeInput, frame: &Frame) -> Self {
         let witnesses = Witnesses::of(input, frame);

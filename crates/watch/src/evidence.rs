@@ -131,7 +131,8 @@ pub(crate) fn not_kept(why: &str) -> Result<Vec<u8>, EvidenceError> {
 pub(crate) fn amended(bytes: Vec<u8>, words: &[String]) -> Vec<u8> {
     let Ok(mut evidence) = Evidence::from_bytes(&bytes) else { return bytes };
     evidence.said_since.extend_from_slice(words);
-    evidence.to_bytes(BYTES_MAX).unwrap_or(bytes)
+    // It was kept: a word more is no reason to let it go.
+    evidence.to_bytes(usize::MAX).unwrap_or(bytes)
 }
 
 fn pack(json: &[u8], rows: &[u8]) -> Result<Vec<u8>, EvidenceError> {

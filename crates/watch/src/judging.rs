@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use plimsoll_catalog::CatalogError;
 use plimsoll_model::{Deploy, DeployId, EventKind, Interval, RegressionEvent, ServiceKey, UnixNanos, Verdict};
-use plimsoll_verdict::{JudgeInput, Overlapping, quality, unseen};
+use plimsoll_verdict::{JudgeInput, Overlapping, quality};
 
 use crate::announce::event_for;
 use crate::closing::{is_closed, is_news};
@@ -84,7 +84,16 @@ impl Watcher {
             }
         } else {
             let settle = settle.clone();
-            self.judge(&open, others, now, move |verdict, carried_on| settle(verdict, carried_on).2).await
+            let judged = self.judge(&open, others, now, move |verdict, carried_on| settle(verdict, carried_on).2).await;
+            match judged {
+                Some(judged) => judged,
+                None => {
+                    if let Some(slot) = self.open.lock().get_mut(id) {
+                        slot.judged_at = Some(now);
+                    }
+                    return Ok(());
+                }
+            }
         };
         let (event, announced, store) = settle(&verdict, carried_on);
         let event = event
@@ -136,14 +145,14 @@ impl Watcher {
     }
 
     /// Gathers what bears on a deploy and judges it, on a thread that may take its time. A verdict that is to be stored
-    /// comes with what it was judged from.
+    /// comes with what it was judged from. `None` where that failed.
     async fn judge(
         &self,
         open: &Open,
         Others { successors, overlapping, shipped_before }: Others,
         now: UnixNanos,
         is_stored: impl Fn(&Verdict, bool) -> bool + Send + 'static,
-    ) -> Judged {
+    ) -> Option<Judged> {
         let deploy = open.deploy.clone();
         let signals = self.signals.clone();
         let tolerances = self.options.tolerances.of(&deploy.service);
@@ -242,18 +251,14 @@ impl Watcher {
             let evidence = if keep && is_stored(&verdict, false) { evidence() } else { None };
             Judged { verdict, evidence, carried_on: false }
         };
-        let judged = match tokio::task::spawn_blocking(gather).await {
-            Ok(judged) => judged,
-            Err(error) => {
-                count(&self.counts.failures, 1);
-                tracing::error!(deploy = %open.deploy.id, %error, "judging failed; the last verdict stands");
-                let verdict = open.verdict.clone().unwrap_or_else(|| unseen(&open.deploy, now));
-                Judged { verdict, evidence: None, carried_on: false }
-            }
-        };
+        let judged = tokio::task::spawn_blocking(gather).await;
+        let judged = judged.inspect_err(|error| {
+            count(&self.counts.failures, 1);
+            tracing::error!(deploy = %open.deploy.id, %error, "judging failed; the last verdict stands");
+        });
         count(&self.counts.judged, 1);
         count(&self.counts.judge_ns, u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
-        judged
+        judged.ok()
     }
 }
 

@@ -46,8 +46,9 @@ impl MemoryBudget {
 const PROCESS: u64 = 64 << 20;
 const LIMIT: u64 = 512 << 20;
 const LIMIT_MIN: u64 = 224 << 20;
-/// What a part cannot do with less of.
+/// What a part cannot do with less of; what is kept of deploys can be nothing.
 const PART_MIN: u64 = 8 << 20;
+const LEAST: [u64; 6] = [PART_MIN, PART_MIN, PART_MIN, PART_MIN, 0, PART_MIN];
 /// What a connection's window takes at the least.
 const CONNECTION: u64 = 64 << 10;
 /// What fingerprints may take where nothing else is said: some 220,000 of them.
@@ -98,8 +99,8 @@ pub(super) fn read(
             format_size(limit),
         ));
     }
-    for (name, part) in NAMES.iter().zip(parts) {
-        if part < PART_MIN {
+    for ((name, part), least) in NAMES.iter().zip(parts).zip(LEAST) {
+        if part < least {
             problems.push(format!("`memory.{name}` is {}, the least is {}", exactly(part), exactly(PART_MIN)));
         }
     }
@@ -114,11 +115,11 @@ fn shared_out(set: [Option<u64>; 6], left: u64) -> [u64; 6] {
     loop {
         let open: u64 = SHARES.iter().zip(&parts).filter(|(_, part)| part.is_none()).map(|(share, _)| share).sum();
         let share = |i: usize| left * SHARES[i] / open.max(1);
-        let Some(small) = (0..parts.len()).find(|i| parts[*i].is_none() && share(*i) < PART_MIN) else {
+        let Some(small) = (0..parts.len()).find(|i| parts[*i].is_none() && share(*i) < LEAST[*i]) else {
             return std::array::from_fn(|i| parts[i].unwrap_or_else(|| share(i)));
         };
-        parts[small] = Some(PART_MIN);
-        left = left.saturating_sub(PART_MIN);
+        parts[small] = Some(LEAST[small]);
+        left = left.saturating_sub(LEAST[small]);
     }
 }
 

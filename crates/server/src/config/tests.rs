@@ -95,9 +95,9 @@ fn memory_parts_that_do_not_fit_are_refused_with_the_sum() {
 fn the_least_limit_is_taken_with_all_defaults_and_one_byte_less_is_refused() {
     let config = load("memory_limit: 224MiB\n").expect("the least that is documented");
     let memory = config.memory;
-    let parts = [memory.in_flight, memory.tail, memory.encoder, memory.signals, memory.verdicts, memory.query];
+    let parts = [memory.in_flight, memory.tail, memory.encoder, memory.signals, memory.query];
     assert!(parts.iter().all(|part| *part >= 8 << 20), "{memory:?}");
-    let sum = memory.process + memory.connections + memory.retries + parts.iter().sum::<u64>();
+    let sum = memory.process + memory.connections + memory.retries + memory.verdicts + parts.iter().sum::<u64>();
     assert!(sum <= memory.limit && sum + 8 > memory.limit, "{memory:?}");
     let error = load(&format!("memory_limit: {}\n", (224 << 20) - 1)).expect_err("one byte too few").to_string();
     assert!(error.contains("`memory_limit` is 234881023B, the least is 224MiB"), "{error}");
@@ -107,6 +107,13 @@ fn the_least_limit_is_taken_with_all_defaults_and_one_byte_less_is_refused() {
     assert!(error.contains("add up to") && error.contains("1 problem:"), "{error}");
     let error = load(&format!("memory:\n  tail: {}\n", (8 << 20) - 1)).expect_err("too small a part").to_string();
     assert!(error.contains("`memory.tail` is 8388607B, the least is 8MiB"), "{error}");
+}
+
+#[test]
+fn parts_that_fill_the_limit_leave_what_is_kept_of_deploys_the_rest() {
+    let parts = "memory:\n  in_flight: 91MiB\n  tail: 110MiB\n  encoder: 36MiB\n  signals: 55MiB\n  query: 73MiB\n";
+    let memory = load(parts).expect("it fits").memory;
+    assert!(memory.verdicts < 8 << 20, "{memory:?}");
 }
 
 #[test]
