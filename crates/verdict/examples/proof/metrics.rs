@@ -38,7 +38,7 @@ fn harmless(seed: u64) -> Metered {
     };
     Metered {
         fleet,
-        traced: seed / 3 % 2 == 0,
+        traced: (seed / 3).is_multiple_of(2),
         wander: pick(&[0.03, 0.1, 0.3], 12),
         forgets_s: pick(&[60.0, 600.0, 3_600.0], 36),
         common: pick(&[0.1, 0.5, 0.9], 108),
