@@ -157,6 +157,10 @@ impl Attributes {
         let entries = self.keys.len();
         let types = self.types.finish(self.rows.len(), taking)?;
         if entries == 0 {
+            // Of records that became no rows: a request is refused for them as well when it shares columns.
+            if !self.keys.is_text() {
+                return Err(NotUtf8);
+            }
             self.keys.clear();
             let map = MapArray::new(attribute_entries(), self.rows.finish(taking), no_attributes(), None, false);
             return Ok((Arc::new(map), types));

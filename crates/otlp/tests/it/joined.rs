@@ -2,7 +2,10 @@
 
 use arrow::array::AsArray;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::metrics::v1::{Metric, ResourceMetrics, ScopeMetrics};
 use plimsoll_model::UnixNanos;
 use plimsoll_otlp::{RowBuilder, Signal, decode};
 use proptest::prelude::*;
@@ -70,6 +73,21 @@ proptest! {
     fn metrics_joined_are_those_alone(groups in requests(generate::metrics().prop_map(|request| request.encode_to_vec()))) {
         same(Signal::Metrics, groups);
     }
+}
+
+#[test]
+fn a_key_that_is_no_text_is_refused_whether_or_not_its_metric_has_points() {
+    let key = |key: &str| KeyValue { key: key.to_owned(), ..KeyValue::default() };
+    let metric = Metric { name: "m".to_owned(), metadata: vec![key("text")], ..Metric::default() };
+    let scope = ScopeMetrics { metrics: vec![metric], ..ScopeMetrics::default() };
+    let resource = ResourceMetrics { scope_metrics: vec![scope], ..ResourceMetrics::default() };
+    let mut bytes = ExportMetricsServiceRequest { resource_metrics: vec![resource] }.encode_to_vec();
+    let at = bytes.windows(4).position(|four| four == b"text").expect("it is in there");
+    bytes[at] = 0xff;
+    let alone = decode(Signal::Metrics, &bytes, UnixNanos(1)).expect_err("no text");
+    assert!(alone.to_string().contains("`key` is not valid UTF-8"), "{alone}");
+    let joined = RowBuilder::new(Signal::Metrics).push(&bytes, UnixNanos(1)).expect_err("no text");
+    assert_eq!(joined, alone);
 }
 
 #[test]
