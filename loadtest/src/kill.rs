@@ -5,7 +5,7 @@
 //! Acked: all, each once. Not acked: all once or none, since a request is taken or not as a whole. Sent again until acked: all,
 //! each once, however often.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -82,6 +82,8 @@ impl KillReport {
 
 /// Faults that are told in words; the rest is counted.
 const FAULTS_TOLD: usize = 10;
+/// Records that one query counts.
+const COUNTED: u64 = 50_000;
 
 /// What became of one request, by what the client knows.
 #[derive(Debug, Clone, Copy)]
@@ -284,43 +286,87 @@ async fn stored(
         Signal::Traces | Signal::Logs => ("trace_id", "span_id"),
         Signal::Metrics => ("attributes['loadtest.batch']", "attributes['loadtest.record']"),
     };
-    let batches: HashMap<String, u64> = ledger
-        .keys()
-        .filter(|(of, _)| *of == signal)
-        .map(|(_, batch)| match signal {
-            Signal::Metrics => (format!("{batch:016x}"), *batch),
-            Signal::Traces | Signal::Logs => (hex(&trace_id(*batch, 0)), *batch),
+    let sent = ledger.iter().filter(|((of, _), _)| *of == signal);
+    let sent: BTreeMap<String, (u64, u64)> = sent
+        .map(|((_, batch), sent)| match signal {
+            Signal::Metrics => (format!("{batch:016x}"), (*batch, sent.records)),
+            Signal::Traces | Signal::Logs => (hex(&trace_id(*batch, 0)), (*batch, sent.records)),
         })
         .collect();
     let mut all = HashMap::new();
-    // In pages, so that no limit on the rows of an answer hides a request.
-    const PAGE: usize = 1000;
-    for offset in (0..).step_by(PAGE) {
-        let query = format!(
-            "SELECT {request} AS request, count(*) AS stored, count(DISTINCT {record}) AS distinct_records FROM {} \
-             WHERE service_namespace = '{run}' AND service_instance_id = 'round-{round}' \
-             GROUP BY {request} ORDER BY request LIMIT {PAGE} OFFSET {offset}",
-            signal.table()
-        );
-        let rows = sql.query(&query).await?.rows;
-        let last = rows.len() < PAGE;
-        for row in rows {
-            let [id, stored, distinct] = &row[..] else {
-                return Err(Error::Sql { query, problem: "a row does not have three columns".into() });
-            };
-            let batch = id.as_str().and_then(|id| batches.get(id)).copied().unwrap_or(u64::MAX);
-            let numbers = integer(stored).zip(integer(distinct));
-            let numbers =
-                numbers.ok_or_else(|| Error::Sql { query: query.clone(), problem: "a count is no number".into() })?;
-            all.insert(batch, numbers);
-        }
-        if last {
-            break;
+    for stretch in stretches(&sent, request) {
+        // In pages, so that no limit on the rows of an answer hides a request.
+        const PAGE: usize = 1000;
+        for offset in (0..).step_by(PAGE) {
+            let query = format!(
+                "SELECT {request} AS request, count(*) AS stored, count(DISTINCT {record}) AS distinct_records FROM {} \
+                 WHERE service_namespace = '{run}' AND service_instance_id = 'round-{round}' AND {stretch} \
+                 GROUP BY {request} ORDER BY request LIMIT {PAGE} OFFSET {offset}",
+                signal.table()
+            );
+            let rows = sql.query(&query).await?.rows;
+            let last = rows.len() < PAGE;
+            for row in rows {
+                let [id, stored, distinct] = &row[..] else {
+                    return Err(Error::Sql { query, problem: "a row does not have three columns".into() });
+                };
+                let batch = id.as_str().and_then(|id| sent.get(id)).map_or(u64::MAX, |(batch, _)| *batch);
+                let numbers = integer(stored).zip(integer(distinct));
+                let numbers = numbers
+                    .ok_or_else(|| Error::Sql { query: query.clone(), problem: "a count is no number".into() })?;
+                all.insert(batch, numbers);
+            }
+            if last {
+                break;
+            }
         }
     }
     Ok(all)
 }
 
+/// Conditions on `request` that together hold for every row, and each for what was sent of about [`COUNTED`] records: how many differ
+/// is counted within the memory that queries have, however fast the writers were.
+fn stretches(sent: &BTreeMap<String, (u64, u64)>, request: &str) -> Vec<String> {
+    let mut begins = Vec::new();
+    let mut records = 0;
+    for (id, (_, more)) in sent {
+        if records > 0 && records + more > COUNTED {
+            begins.push(id);
+            records = 0;
+        }
+        records += more;
+    }
+    let mut stretches = Vec::new();
+    let mut lower = None;
+    for begin in begins {
+        stretches.push(match lower {
+            None => format!("({request} IS NULL OR {request} < '{begin}')"),
+            Some(lower) => format!("{request} >= '{lower}' AND {request} < '{begin}'"),
+        });
+        lower = Some(begin);
+    }
+    stretches.push(lower.map_or("true".to_owned(), |lower| format!("{request} >= '{lower}'")));
+    stretches
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_request_is_in_one_stretch_and_so_is_what_nobody_sent() {
+        let sent = |records: &[u64]| -> BTreeMap<String, (u64, u64)> {
+            (0..).zip(records).map(|(batch, records)| (format!("{batch:02}"), (batch, *records))).collect()
+        };
+        assert_eq!(stretches(&sent(&[]), "id"), ["true"]);
+        assert_eq!(stretches(&sent(&[25_000, 25_000]), "id"), ["true"]);
+        assert_eq!(
+            stretches(&sent(&[25_000, 25_000, 1, 50_000, 90_000]), "id"),
+            ["(id IS NULL OR id < '02')", "id >= '02' AND id < '03'", "id >= '03' AND id < '04'", "id >= '04'"]
+        );
+    }
 }
