@@ -9,7 +9,8 @@
 //! - Bodies that are announced and have not come in whole count three quarters together at the most, and one of them half: whoever announces
 //!   more leaves the rest to others. They wait in a line of their own: whoever announces much and sends little is in the way of those who do so as
 //!   well, not of small requests. What grows as it comes waits in the same line ([`Reservation::grow_underway`]), and the one that holds most
-//!   goes on where all of it waits there. While it waits for memory that others hold, those who announce nothing are served from what is free.
+//!   goes on where all of it waits there. While it waits for memory that others hold, those who announce nothing are served from what is free. It
+//!   waits for none that has not begun, and whose turn it is though it needs more than is free.
 //! - A small request of a quiet connection passes everybody, where what it needs is free.
 //! - A reservation is given back when it is dropped, whatever ended the request.
 //! - Nobody waits for those who wait: not more requests of a connection than leave room for the bodies of its others
@@ -451,9 +452,16 @@ impl Budget {
         self.serve_over(&mut state);
         while let Some(line) = self.next_line(&state) {
             let mut served = (line, self.next(&mut state, line));
-            if served.1.is_none() && line == Line::Announced && state.announced_growing > 0 {
-                // What grows as it comes waits for memory that others hold, and nobody waits for it.
-                served = (Line::Arriving, self.next(&mut state, Line::Arriving));
+            if served.1.is_none() {
+                served = match line {
+                    // What grows as it comes waits for memory that others hold, and nobody waits for it.
+                    Line::Announced if state.announced_growing > 0 => {
+                        (Line::Arriving, self.next(&mut state, Line::Arriving))
+                    }
+                    // Nor does all that is on its way wait for one that has not begun and needs more than is free.
+                    Line::Arriving => (Line::Announced, self.break_underway(&mut state)),
+                    Line::Announced | Line::Growing => return,
+                };
             }
             let (line, Some((Waiter { ask, granted }, need))) = served else { return };
             state.announced_growing -= usize::from(ask.announces && ask.grows);

@@ -117,3 +117,26 @@ async fn of_bodies_that_grow_as_they_come_in_a_ring_one_is_passed_beyond_what_is
     drop(one);
     assert_eq!(two.await.expect("does not panic").expect("and then the other").bytes, 35);
 }
+
+#[tokio::test]
+async fn bodies_that_all_wait_to_grow_as_they_come_wait_for_none_that_needs_more_than_is_free() {
+    let budget = Budget::new(100);
+    let [mut one, mut two] = [0, 1].map(|number| budget.try_reserve(peer(number), 5).expect("there is room"));
+    assert!(one.try_grow_underway(45, 100));
+    assert!(two.try_grow_underway(10, 20));
+    assert!(!budget.state.lock().announced_next, "it is the turn of one that has not begun");
+    let line = Arc::clone(&budget);
+    let arrives = tokio::spawn(async move { line.reserve(peer(2), 60, 60, never()).await });
+    while budget.state.lock().arriving.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let two = comes(&budget, two, 20, 60).await;
+    assert!(!two.is_finished(), "the other is on its way");
+    let goes_on = tokio::time::timeout(std::time::Duration::from_secs(5), comes(&budget, one, 30, 200).await);
+    let one = goes_on.await.expect("as much is free").expect("does not panic").expect("it holds most");
+    assert_eq!(budget.used(), 95);
+    drop(one);
+    let arrives = arrives.await.expect("does not panic").expect("there is room");
+    drop((arrives, two.await.expect("does not panic").expect("and then the other")));
+    assert_eq!((budget.used(), budget.state.lock().underway), (0, 0));
+}
