@@ -60,6 +60,11 @@ impl Checked {
         let Some((footer_at, trailer_at, trailer)) = found.filter(|(_, _, trailer)| trailer.ends_with(MAGIC)) else {
             return self.unsummed();
         };
+        self.of_trailer(trailer_at, footer_at, &trailer).map(Some)
+    }
+
+    /// Reads the checksums that a trailer at `trailer_at` is of.
+    fn of_trailer(&self, trailer_at: u64, footer_at: u64, trailer: &[u8]) -> io::Result<Sums> {
         let number = |at: usize| trailer[at..].first_chunk().map_or(0, |number| u32::from_le_bytes(*number));
         let guarded = trailer.first_chunk().map_or(0, |number| u64::from_le_bytes(*number));
         let (block, of_footer, of_sums) = (u64::from(number(8)), number(12), number(16));
@@ -74,7 +79,7 @@ impl Checked {
         if sum.finalize() != of_sums {
             return Err(damaged(guarded..footer_at));
         }
-        Ok(Some(Sums { guarded, block, of_blocks, footer_at, of_footer }))
+        Ok(Sums { guarded, block, of_blocks, footer_at, of_footer })
     }
 
     /// Takes a file without checksums as it is, unless it should have them.
@@ -85,11 +90,27 @@ impl Checked {
         let length =
             end.strip_suffix(b"PAR1").and_then(|rest| rest.last_chunk()).map(|n| u32::from_le_bytes(*n) as usize);
         let footer = length.and_then(|length| end.len().checked_sub(length.checked_add(8)?)).unwrap_or(0);
-        let end = end.slice(footer..);
-        if end.windows(KEY.len()).any(|some| some == KEY.as_bytes()) {
-            return Err(damaged(from..self.bytes));
+        let tells = |some: &[u8]| some.windows(KEY.len()).any(|some| some == KEY.as_bytes());
+        let should_have = tells(&end.slice(footer..)) || tells(&end) && self.has_trailer()?;
+        if should_have { Err(damaged(from..self.bytes)) } else { Ok(None) }
+    }
+
+    /// Says whether there is a trailer anywhere: then it is the footer's length that is not what it was. Reads the whole file, some bytes
+    /// at a time.
+    fn has_trailer(&self) -> io::Result<bool> {
+        let step = 128 * BLOCK as u64;
+        for at in (0..self.bytes).step_by(step as usize) {
+            // Those that begin in this step.
+            let length = (step + TRAILER as u64 - 1).min(self.bytes - at);
+            let bytes = self.file.read_at(at, usize::try_from(length).unwrap_or(usize::MAX))?;
+            for (trailer, trailer_at) in bytes.windows(TRAILER).zip(at..) {
+                let ends = trailer.ends_with(MAGIC);
+                if ends && self.of_trailer(trailer_at, trailer_at + TRAILER as u64, trailer).is_ok() {
+                    return Ok(true);
+                }
+            }
         }
-        Ok(None)
+        Ok(false)
     }
 }
 

@@ -73,6 +73,19 @@ mod tests {
         assert!(check(Arc::new(lost.clone()), lost.len() as u64).is_err());
     }
 
+    #[test]
+    fn a_footer_whose_length_was_changed_is_seen_and_a_row_that_names_the_key_is_none() {
+        let whole = file(&vec![7; 2 * BLOCK], b"index");
+        for length in 0..FOOTER.len() as u32 {
+            let mut changed = whole.to_vec();
+            let at = changed.len() - END;
+            changed[at..at + 4].copy_from_slice(&length.to_le_bytes());
+            assert!(check(Arc::new(Bytes::from(changed)), whole.len() as u64).is_err(), "a length of {length}");
+        }
+        let before = Bytes::from_static(b"a row: plimsoll.sums, and 20 bytes more PLIMSUMS\x06\0\0\0PAR1");
+        assert!(check(Arc::new(before.clone()), before.len() as u64).is_ok());
+    }
+
     proptest! {
         #[test]
         fn any_range_is_read_as_it_is_and_no_byte_can_change_unseen(
