@@ -293,16 +293,16 @@ async fn stored(
             Signal::Traces | Signal::Logs => (hex(&trace_id(*batch, 0)), (*batch, sent.records)),
         })
         .collect();
-    let mut all = HashMap::new();
+    let rows_of =
+        format!("FROM {} WHERE service_namespace = '{run}' AND service_instance_id = 'round-{round}'", signal.table());
+    let (mut all, mut counted) = (HashMap::new(), 0);
     for stretch in stretches(&sent, request) {
         // In pages, so that no limit on the rows of an answer hides a request.
         const PAGE: usize = 1000;
         for offset in (0..).step_by(PAGE) {
             let query = format!(
-                "SELECT {request} AS request, count(*) AS stored, count(DISTINCT {record}) AS distinct_records FROM {} \
-                 WHERE service_namespace = '{run}' AND service_instance_id = 'round-{round}' AND {stretch} \
-                 GROUP BY {request} ORDER BY request LIMIT {PAGE} OFFSET {offset}",
-                signal.table()
+                "SELECT {request} AS request, count(*) AS stored, count(DISTINCT {record}) AS distinct_records {rows_of} \
+                 AND {stretch} GROUP BY {request} ORDER BY request LIMIT {PAGE} OFFSET {offset}"
             );
             let rows = sql.query(&query).await?.rows;
             let last = rows.len() < PAGE;
@@ -314,6 +314,7 @@ async fn stored(
                 let numbers = integer(stored).zip(integer(distinct));
                 let numbers = numbers
                     .ok_or_else(|| Error::Sql { query: query.clone(), problem: "a count is no number".into() })?;
+                counted += numbers.0;
                 all.insert(batch, numbers);
             }
             if last {
@@ -321,7 +322,13 @@ async fn stored(
             }
         }
     }
-    Ok(all)
+    // What a condition on the request hides is there all the same.
+    let query = format!("SELECT count(*) {rows_of}");
+    let rows = sql.query(&query).await?.rows;
+    match rows.first().and_then(|row| integer(row.first()?)) {
+        Some(stored) if stored == counted => Ok(all),
+        stored => Err(Error::Sql { query, problem: format!("{stored:?} rows where its stretches hold {counted}") }),
+    }
 }
 
 /// Conditions on `request` that together hold for every row, and each for what was sent of about [`COUNTED`] records: how many differ

@@ -9,8 +9,8 @@
 //! - Bodies that are announced and have not come in whole count three quarters together at the most, and one of them half: whoever announces
 //!   more leaves the rest to others. They wait in a line of their own: whoever announces much and sends little is in the way of those who do so as
 //!   well, not of small requests. What grows as it comes waits in the same line ([`Reservation::grow_underway`]), and the one that holds most
-//!   goes on where all of it waits there. While it waits for memory that others hold, those who announce nothing are served from what is free. It
-//!   waits for none that has not begun, and whose turn it is though it needs more than is free.
+//!   goes on where all of it waits there. While it waits for memory that others hold, those who announce nothing are served from what is free.
+//!   Where all of it waits, it does not wait for one that has not begun, has its turn and needs more than is free.
 //! - A small request of a quiet connection passes everybody, where what it needs is free.
 //! - A reservation is given back when it is dropped, whatever ended the request.
 //! - Nobody waits for those who wait: not more requests of a connection than leave room for the bodies of its others

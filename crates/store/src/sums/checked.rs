@@ -104,9 +104,14 @@ impl Checked {
             let length = (step + TRAILER as u64 - 1).min(self.bytes - at);
             let bytes = self.file.read_at(at, usize::try_from(length).unwrap_or(usize::MAX))?;
             for (trailer, trailer_at) in bytes.windows(TRAILER).zip(at..) {
-                let ends = trailer.ends_with(MAGIC);
-                if ends && self.of_trailer(trailer_at, trailer_at + TRAILER as u64, trailer).is_ok() {
-                    return Ok(true);
+                if !trailer.ends_with(MAGIC) {
+                    continue;
+                }
+                match self.of_trailer(trailer_at, trailer_at + TRAILER as u64, trailer) {
+                    Ok(_) => return Ok(true),
+                    // The same eight letters in a row.
+                    Err(problem) if problem.kind() == io::ErrorKind::InvalidData => {}
+                    Err(problem) => return Err(problem),
                 }
             }
         }
