@@ -5,8 +5,11 @@ use std::io::{Read, Seek, SeekFrom};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use rand::Rng;
 use tokio::time::Instant;
 
 use crate::{Error, Sql};
@@ -35,7 +38,7 @@ impl Addresses {
         // All are held until all are chosen, so that they differ.
         let mut held = Vec::new();
         for _ in 0..5 {
-            held.push(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(Error::file("127.0.0.1:0"))?);
+            held.push(free_port()?);
         }
         let address = |at: usize| held[at].local_addr().map_err(Error::file("127.0.0.1:0"));
         Ok(Self {
@@ -51,6 +54,21 @@ impl Addresses {
     pub fn api_url(&self) -> String {
         format!("http://{}", self.api)
     }
+}
+
+/// Ports that no system gives to outgoing connections by itself: of those, one may be taken between the choice and the start.
+const CHOSEN: std::ops::Range<u16> = 10_000..32_768;
+
+/// Holds a port that nobody listens on; another one each time, from anywhere on, so that programs side by side seldom meet.
+fn free_port() -> Result<TcpListener, Error> {
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::rng().random_range(CHOSEN)));
+    let bind = |_| {
+        // Relaxed: the number is all that is shared.
+        let port = CHOSEN.start + NEXT.fetch_add(1, Ordering::Relaxed) % (CHOSEN.end - CHOSEN.start);
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()
+    };
+    let none = || std::io::Error::from(std::io::ErrorKind::AddrInUse);
+    CHOSEN.into_iter().find_map(bind).ok_or_else(none).map_err(Error::file("ports of 127.0.0.1"))
 }
 
 /// How to start a server.
