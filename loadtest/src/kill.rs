@@ -325,10 +325,12 @@ async fn stored(
     // What a condition on the request hides is there all the same.
     let query = format!("SELECT count(*) {rows_of}");
     let rows = sql.query(&query).await?.rows;
-    match rows.first().and_then(|row| integer(row.first()?)) {
-        Some(stored) if stored == counted => Ok(all),
-        stored => Err(Error::Sql { query, problem: format!("{stored:?} rows where its stretches hold {counted}") }),
-    }
+    let problem = match rows.first().and_then(|row| integer(row.first()?)) {
+        Some(stored) if stored == counted => return Ok(all),
+        Some(stored) => format!("{stored} rows where its stretches hold {counted}"),
+        None => "a count is no number".to_owned(),
+    };
+    Err(Error::Sql { query, problem })
 }
 
 /// Conditions on `request` that together hold for every row, and each for what was sent of about [`COUNTED`] records: how many differ
