@@ -18,12 +18,19 @@ async fn comes(
     comes
 }
 
+/// Has two bodies of 5 bytes grow as they come, each by as many bytes as it says, and announce so many.
+fn both_underway(budget: &Arc<Budget>, grows: [(usize, usize); 2]) -> [Reservation; 2] {
+    let mut held = [0, 1].map(|number| budget.try_reserve(peer(number), 5).expect("there is room"));
+    for (held, (more, announced)) in held.iter_mut().zip(grows) {
+        assert!(held.try_grow_underway(more, announced));
+    }
+    held
+}
+
 #[tokio::test]
 async fn bodies_that_grow_as_they_come_wait_for_one_another_and_nobody_for_them() {
     let budget = Budget::new(100);
-    let [mut one, mut two] = [0, 1].map(|number| budget.try_reserve(peer(number), 5).expect("there is room"));
-    assert!(one.try_grow_underway(15, 40));
-    assert!(two.try_grow_underway(10, 30));
+    let [one, mut two] = both_underway(&budget, [(15, 40), (10, 30)]);
     assert_eq!((budget.used(), budget.state.lock().underway), (35, 70));
     assert!(!two.try_grow_underway(15, 60), "more than three quarters would be on their way");
     let two = comes(&budget, two, 15, 60).await;
@@ -39,9 +46,7 @@ async fn bodies_that_grow_as_they_come_wait_for_one_another_and_nobody_for_them(
 #[tokio::test]
 async fn of_bodies_that_all_wait_to_grow_as_they_come_one_goes_on() {
     let budget = Budget::new(100);
-    let [mut one, mut two] = [0, 1].map(|number| budget.try_reserve(peer(number), 5).expect("there is room"));
-    assert!(one.try_grow_underway(15, 40));
-    assert!(two.try_grow_underway(10, 30));
+    let [one, two] = both_underway(&budget, [(15, 40), (10, 30)]);
     let two = comes(&budget, two, 15, 60).await;
     assert!(!two.is_finished(), "the other is on its way");
     let one = comes(&budget, one, 20, 80).await;
@@ -105,9 +110,7 @@ async fn a_body_that_waits_for_memory_that_others_hold_is_in_the_way_of_nobody_w
 #[tokio::test]
 async fn of_bodies_that_grow_as_they_come_in_a_ring_one_is_passed_beyond_what_is_free() {
     let budget = Budget::new(100);
-    let [mut one, mut two] = [0, 1].map(|number| budget.try_reserve(peer(number), 5).expect("there is room"));
-    assert!(one.try_grow_underway(45, 100));
-    assert!(two.try_grow_underway(10, 20));
+    let [one, two] = both_underway(&budget, [(45, 100), (10, 20)]);
     let two = comes(&budget, two, 20, 60).await;
     assert!(!two.is_finished(), "the other is on its way");
     let goes_on = tokio::time::timeout(std::time::Duration::from_secs(5), comes(&budget, one, 50, 200).await);
@@ -121,9 +124,7 @@ async fn of_bodies_that_grow_as_they_come_in_a_ring_one_is_passed_beyond_what_is
 #[tokio::test]
 async fn bodies_that_all_wait_to_grow_as_they_come_wait_for_none_that_needs_more_than_is_free() {
     let budget = Budget::new(100);
-    let [mut one, mut two] = [0, 1].map(|number| budget.try_reserve(peer(number), 5).expect("there is room"));
-    assert!(one.try_grow_underway(45, 100));
-    assert!(two.try_grow_underway(10, 20));
+    let [one, two] = both_underway(&budget, [(45, 100), (10, 20)]);
     assert!(!budget.state.lock().announced_next, "it is the turn of one that has not begun");
     let line = Arc::clone(&budget);
     let arrives = tokio::spawn(async move { line.reserve(peer(2), 60, 60, never()).await });
